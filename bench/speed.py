@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speed of the emulation, beside onnxruntime in float on the same cores.
+
+In: networks of models/zoo with random weights.  Out: GMAC/s of one large convolution on one thread,
+images/s of ResNet-20, seconds an image of ResNet-50, and the ratios to onnxruntime.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import onnx
+from common import Row, compile_for, emulation, median_seconds, ort_session, report
+from zoo import ZOO, Builder, network
+
+CONV_CHANNELS, CONV_SIZE = 256, 28
+THREADS = min(2, os.cpu_count() or 1)
+RESNET20_IMAGES = 200
+LEAST_GMACS, LEAST_RESNET20, MOST_RESNET50 = 15, 400, 0.7
+
+
+def one_convolution() -> onnx.ModelProto:
+    """A single 3x3 convolution of 462 million multiply-adds."""
+
+    def body(b: Builder) -> None:
+        b.conv("input", "y", CONV_CHANNELS, 3)
+
+    shape = [1, CONV_CHANNELS, CONV_SIZE, CONV_SIZE]
+    return network("convolution", CONV_CHANNELS, CONV_SIZE, ("y", shape), body)
+
+
+def prepare(model: onnx.ModelProto, images: int) -> tuple[Any, dict[str, Any]]:
+    """Its program, and feeds of ``images`` images."""
+    shape = tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
+    x = np.random.default_rng(0).normal(size=(images, *shape[1:])).astype(np.float32)
+    return compile_for(model, "input", shape, [{"input": x[:1]}]), {"input": x}
+
+
+def gemm_rows() -> list[Row]:
+    """The GEMM nest in a program of its own: loads, epilogue and stores included."""
+    program, feeds = prepare(one_convolution(), 1)
+    run = emulation(program, threads=1)
+    gmacs = program.estimate().macs / median_seconds(lambda: run(feeds)) / 1e9
+    return [Row("3x3 convolution, 1 thread", gmacs, "GMAC/s", "measured", at_least=LEAST_GMACS)]
+
+
+def network_rows(name: str, images: int, bar: dict[str, float]) -> list[Row]:
+    """Seconds per image of both, and their ratio."""
+    model = ZOO[name]()
+    program, feeds = prepare(model, images)
+    run = emulation(program, threads=THREADS)
+    ours = median_seconds(lambda: run(feeds), 3) / images
+    ort = ort_session(model.SerializeToString(), THREADS)
+    one = {"input": feeds["input"][:1]}
+    theirs = median_seconds(lambda: ort.run(None, one), 20)
+    value, unit = (1 / ours, "images/s") if "at_least" in bar else (ours, "s/image")
+    return [
+        Row(f"{name} emulation, {THREADS} threads", value, unit, "measured", **bar),
+        Row(f"{name} onnxruntime float, {THREADS} threads", 1e3 * theirs, "ms/image", "measured"),
+        Row(f"{name} emulation / onnxruntime", ours / theirs, "x time", "measured"),
+    ]
+
+
+def main() -> None:
+    report("speed", gemm_rows())
+    report("speed", network_rows("resnet20", RESNET20_IMAGES, {"at_least": LEAST_RESNET20}))
+    report("speed", network_rows("resnet50", THREADS, {"at_most": MOST_RESNET50}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a loop costs, in cycles.  neuralmatrix.estimate parses the constants of this file.
+// In: nothing.  Out: the constants, Ports and Meter.
+#pragma once
+
+#include <stdint.h>
+
+namespace nm {
+
+constexpr int FETCH_CYCLES_EXTRA = 2; // decode and hand an instruction to its queue
+constexpr int LOAD_SETUP = 8;         // decode, address check, first address
+constexpr int STORE_SETUP = 8;        // decode, address check, first address
+constexpr int BURST_GAP = 1;          // address phase between two bursts
+constexpr int STRIDED_EXTRA = 1;      // a word that is no burst pays its own address phase
+constexpr int GATHER_CYCLES = 4;      // one byte fetched alone
+constexpr int COMPUTE_DEPTH = 40;     // stages from the x word's read to the result's write
+constexpr int EPILOGUE_SETUP = 8;     // decode and set the lanes' registers
+constexpr int QUEUE_HOP = 1;          // from a queue's write to its read
+
+// The DRAM ports a kernel is timed with; in the emulation those of the board, in hardware its own.
+struct Port {
+    int bytes;       // per beat
+    int burst_beats; // longest burst
+};
+
+inline int64_t cdiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Counts the cycles of one instruction beside the loops that take them.
+struct Meter {
+    int64_t cycles;
+    int64_t bytes; // through the DRAM port
+
+    void tick(int64_t n) { cycles += n; }
+
+    // `runs` bursts (split at the longest burst) of `length` bytes each.
+    void burst(const Port& port, int64_t length) {
+        const int64_t beats = cdiv(length, port.bytes);
+        cycles += beats + cdiv(beats, port.burst_beats) * BURST_GAP;
+        bytes += length;
+    }
+
+    // Words of `lanes` bytes that each pay for their own address.
+    void strided(const Port& port, int64_t words, int lanes) {
+        const int64_t each = cdiv(lanes, port.bytes) + STRIDED_EXTRA;
+        cycles += words * each;
+        bytes += words * each * port.bytes;
+    }
+
+    void gather(const Port& port, int64_t words, int lanes) {
+        cycles += words * lanes * GATHER_CYCLES;
+        bytes += words * lanes * port.bytes;
+    }
+};
+
+} // namespace nm

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// The instruction set.
+// Generated from host/neuralmatrix/isa.py by `python -m neuralmatrix.codegen`; do not edit.
+// clang-format off
+#pragma once
+
+#include <stdint.h>
+
+namespace nm {
+
+constexpr int ISA_VERSION = 1;
+constexpr int INSN_WORDS = 16;
+
+enum class Opcode : uint32_t { END = 0, LOAD = 1, STORE = 2, EPILOGUE = 3, COMPUTE = 4 };
+enum class Unit : uint32_t { LOAD = 0, COMPUTE = 1, STORE = 2 };
+enum class Buffer : uint32_t { IBUF = 0, WBUF = 1, PBUF = 2, T_LO = 3, T_HI = 4, U_LO = 5, U_HI = 6 };
+enum class Region : uint32_t { CONST = 0, ARENA = 1 };
+enum class Mode : uint32_t { GEMM = 0, WINDOW = 1 };
+enum class Reduce : uint32_t { ADD = 0, MAX = 1 };
+enum class SegKind : uint32_t { NONE = 0, UNIFORM = 1, LOG = 2 };
+enum class Stat : uint32_t { NONE = 0, SUM = 1, MAX = 2 };
+
+struct Insn {
+    uint32_t w[INSN_WORDS];
+};
+
+inline uint32_t bits(uint32_t word, int shift, int width) {
+    return (word >> shift) & (0xffffffffu >> (32 - width));
+}
+inline int32_t signed_bits(uint32_t word, int shift, int width) {
+    return int32_t(word << (32 - width - shift)) >> (32 - width);
+}
+
+inline uint32_t insn_opcode(const Insn& i) { return bits(i.w[0], 0, 4); } // what to do
+inline uint32_t insn_wait_load(const Insn& i) { return bits(i.w[0], 4, 1); } // pop one token that LOAD sent to this unit before starting
+inline uint32_t insn_wait_compute(const Insn& i) { return bits(i.w[0], 5, 1); } // pop one token that COMPUTE sent to this unit before starting
+inline uint32_t insn_wait_store(const Insn& i) { return bits(i.w[0], 6, 1); } // pop one token that STORE sent to this unit before starting
+inline uint32_t insn_signal_load(const Insn& i) { return bits(i.w[0], 7, 1); } // push one token to LOAD when finished
+inline uint32_t insn_signal_compute(const Insn& i) { return bits(i.w[0], 8, 1); } // push one token to COMPUTE when finished
+inline uint32_t insn_signal_store(const Insn& i) { return bits(i.w[0], 9, 1); } // push one token to STORE when finished
+
+inline uint32_t load_dest(const Insn& i) { return bits(i.w[0], 10, 3); } // on-chip buffer (Buffer)
+inline uint32_t load_region(const Insn& i) { return bits(i.w[0], 13, 1); } // DRAM region (Region)
+inline int32_t load_pad_value(const Insn& i) { return signed_bits(i.w[0], 14, 8); } // byte written to every lane of a padding word
+inline uint32_t load_addr(const Insn& i) { return bits(i.w[1], 0, 32); } // byte offset in the region of the first word (any alignment)
+inline uint32_t load_dst(const Insn& i) { return bits(i.w[2], 0, 16); } // first word written in the buffer; words are written one after another
+inline uint32_t load_n2(const Insn& i) { return bits(i.w[2], 16, 16); } // outer count (channel blocks)
+inline uint32_t load_n1(const Insn& i) { return bits(i.w[3], 0, 16); } // middle count (rows) without padding
+inline uint32_t load_n0(const Insn& i) { return bits(i.w[3], 16, 16); } // inner count (columns) without padding
+inline int32_t load_s2(const Insn& i) { return signed_bits(i.w[4], 0, 32); } // bytes from one n2 step to the next
+inline int32_t load_s1(const Insn& i) { return signed_bits(i.w[5], 0, 32); } // bytes from one n1 step to the next
+inline int32_t load_s0(const Insn& i) { return signed_bits(i.w[6], 0, 32); } // bytes from one n0 step to the next; ROWS means a contiguous burst
+inline int32_t load_lane_stride(const Insn& i) { return signed_bits(i.w[7], 0, 32); } // bytes from one lane of a word to the next; 1 except in a gather
+inline uint32_t load_pad_top(const Insn& i) { return bits(i.w[8], 0, 8); } // padding rows before the n1 rows
+inline uint32_t load_pad_bottom(const Insn& i) { return bits(i.w[8], 8, 8); } // padding rows after the n1 rows
+inline uint32_t load_pad_left(const Insn& i) { return bits(i.w[8], 16, 8); } // padding words before the n0 words of every row
+inline uint32_t load_pad_right(const Insn& i) { return bits(i.w[8], 24, 8); } // padding words after the n0 words of every row
+
+inline uint32_t store_plane(const Insn& i) { return bits(i.w[0], 10, 1); } // digit plane of the output buffer: 0 low (or int8), 1 high
+inline uint32_t store_addr(const Insn& i) { return bits(i.w[1], 0, 32); } // byte offset in ARENA of the first word
+inline uint32_t store_src(const Insn& i) { return bits(i.w[2], 0, 16); } // first output-buffer row read; rows are read one after another
+inline uint32_t store_n2(const Insn& i) { return bits(i.w[2], 16, 16); } // outer count (channel blocks)
+inline uint32_t store_n1(const Insn& i) { return bits(i.w[3], 0, 16); } // middle count (rows)
+inline uint32_t store_n0(const Insn& i) { return bits(i.w[3], 16, 16); } // inner count (columns)
+inline int32_t store_s2(const Insn& i) { return signed_bits(i.w[4], 0, 32); } // bytes from one n2 step to the next
+inline int32_t store_s1(const Insn& i) { return signed_bits(i.w[5], 0, 32); } // bytes from one n1 step to the next
+inline int32_t store_s0(const Insn& i) { return signed_bits(i.w[6], 0, 32); } // bytes from one n0 step to the next; COLS means a contiguous burst
+
+inline uint32_t epilogue_t_en(const Insn& i) { return bits(i.w[0], 10, 1); } // add the residual operand t
+inline uint32_t epilogue_t_wide(const Insn& i) { return bits(i.w[0], 11, 1); } // t is int16 (two digit planes)
+inline uint32_t epilogue_u_en(const Insn& i) { return bits(i.w[0], 12, 1); } // multiply by the Hadamard operand u
+inline uint32_t epilogue_u_wide(const Insn& i) { return bits(i.w[0], 13, 1); } // u is int16 (two digit planes)
+inline uint32_t epilogue_seg_kind(const Insn& i) { return bits(i.w[0], 14, 2); } // segment index (SegKind)
+inline uint32_t epilogue_stat(const Insn& i) { return bits(i.w[0], 16, 2); } // row statistic (Stat)
+inline uint32_t epilogue_out_wide(const Insn& i) { return bits(i.w[0], 18, 1); } // write int16 results as two digit planes
+inline uint32_t epilogue_f_shift(const Insn& i) { return bits(i.w[0], 19, 5); } // F: fraction bits dropped after requantising, 0..31
+inline uint32_t epilogue_u_shift(const Insn& i) { return bits(i.w[0], 24, 5); } // right shift after the Hadamard product, 0..31
+inline int32_t epilogue_off(const Insn& i) { return signed_bits(i.w[1], 0, 32); } // added before the shift by F (half, zero points)
+inline int32_t epilogue_mt(const Insn& i) { return signed_bits(i.w[2], 0, 16); } // multiplier of t
+inline int32_t epilogue_uz(const Insn& i) { return signed_bits(i.w[2], 16, 16); } // zero point of u
+inline int32_t epilogue_zp(const Insn& i) { return signed_bits(i.w[3], 0, 16); } // zero point added to the result
+inline int32_t epilogue_lo(const Insn& i) { return signed_bits(i.w[3], 16, 16); } // lowest result
+inline int32_t epilogue_hi(const Insn& i) { return signed_bits(i.w[4], 0, 16); } // highest result
+inline int32_t epilogue_seg_x0(const Insn& i) { return signed_bits(i.w[4], 16, 16); } // UNIFORM: x of the first segment's left end; LOG: subtracted from x
+inline uint32_t epilogue_seg_base(const Insn& i) { return bits(i.w[5], 0, 16); } // first parameter row of the segment table
+inline uint32_t epilogue_seg_count(const Insn& i) { return bits(i.w[5], 16, 16); } // number of segments
+inline uint32_t epilogue_seg_shift(const Insn& i) { return bits(i.w[6], 0, 4); } // UNIFORM: log2 of a segment's width; LOG: mantissa bits of the index
+inline uint32_t epilogue_stat_shift(const Insn& i) { return bits(i.w[6], 4, 5); } // right shift of the row sum
+inline int32_t epilogue_stat_m(const Insn& i) { return signed_bits(i.w[6], 9, 16); } // multiplier of the row sum
+inline uint32_t epilogue_t_nb(const Insn& i) { return bits(i.w[7], 0, 16); } // t row step per column block
+inline uint32_t epilogue_t_m1(const Insn& i) { return bits(i.w[7], 16, 16); } // t row step per m1
+inline uint32_t epilogue_t_m0(const Insn& i) { return bits(i.w[8], 0, 16); } // t row step per m0
+inline uint32_t epilogue_u_nb(const Insn& i) { return bits(i.w[8], 16, 16); } // u row step per column block
+inline uint32_t epilogue_u_m1(const Insn& i) { return bits(i.w[9], 0, 16); } // u row step per m1
+inline uint32_t epilogue_u_m0(const Insn& i) { return bits(i.w[9], 16, 16); } // u row step per m0
+
+inline uint32_t compute_mode(const Insn& i) { return bits(i.w[0], 10, 1); } // GEMM or WINDOW (Mode)
+inline uint32_t compute_reduce(const Insn& i) { return bits(i.w[0], 11, 1); } // add products, or take the maximum of x where the weight is not 0
+inline uint32_t compute_first(const Insn& i) { return bits(i.w[0], 12, 1); } // start the accumulators afresh
+inline uint32_t compute_last(const Insn& i) { return bits(i.w[0], 13, 1); } // run the epilogue on the finished rows
+inline uint32_t compute_transpose(const Insn& i) { return bits(i.w[0], 14, 1); } // weight word i fills column i of the array instead of row i
+inline uint32_t compute_x_wide(const Insn& i) { return bits(i.w[0], 15, 1); } // x is int16: one pass per digit (WINDOW with MAX: both digits at once)
+inline uint32_t compute_w_wide(const Insn& i) { return bits(i.w[0], 16, 1); } // w is int16: one pass per digit
+inline uint32_t compute_win_h(const Insn& i) { return bits(i.w[0], 17, 4); } // WINDOW: taps per pass, vertically (at most WIN)
+inline uint32_t compute_win_w(const Insn& i) { return bits(i.w[0], 21, 4); } // WINDOW: taps per pass, horizontally (at most WIN)
+inline uint32_t compute_m1(const Insn& i) { return bits(i.w[1], 0, 16); } // output rows
+inline uint32_t compute_m0(const Insn& i) { return bits(i.w[1], 16, 16); } // output columns
+inline uint32_t compute_nb(const Insn& i) { return bits(i.w[2], 0, 16); } // blocks of COLS output channels
+inline uint32_t compute_cb(const Insn& i) { return bits(i.w[2], 16, 16); } // K loop: blocks of ROWS input channels
+inline uint32_t compute_kh(const Insn& i) { return bits(i.w[3], 0, 8); } // K loop: kernel rows (WINDOW: tiles of taps)
+inline uint32_t compute_kw(const Insn& i) { return bits(i.w[3], 8, 8); } // K loop: kernel columns (WINDOW: tiles of taps)
+inline uint32_t compute_stride_h(const Insn& i) { return bits(i.w[3], 16, 8); } // WINDOW: vertical stride
+inline uint32_t compute_stride_w(const Insn& i) { return bits(i.w[3], 24, 8); } // WINDOW: horizontal stride
+inline uint32_t compute_x_base(const Insn& i) { return bits(i.w[4], 0, 16); } // first word of x in IBUF
+inline uint32_t compute_x_m1(const Insn& i) { return bits(i.w[4], 16, 16); } // x step per output row (WINDOW: per input row)
+inline uint32_t compute_x_m0(const Insn& i) { return bits(i.w[5], 0, 16); } // x step per output column (WINDOW: per input column)
+inline uint32_t compute_x_kh(const Insn& i) { return bits(i.w[5], 16, 16); } // x step per kh
+inline uint32_t compute_x_kw(const Insn& i) { return bits(i.w[6], 0, 16); } // x step per kw
+inline uint32_t compute_x_cb(const Insn& i) { return bits(i.w[6], 16, 16); } // x step per cb
+inline uint32_t compute_x_half(const Insn& i) { return bits(i.w[7], 0, 16); } // x step from the low to the high digit plane
+inline uint32_t compute_x_nb(const Insn& i) { return bits(i.w[7], 16, 16); } // x step per nb
+inline uint32_t compute_w_base(const Insn& i) { return bits(i.w[8], 0, 16); } // first weight word; blocks of ROWS words follow in K order
+inline uint32_t compute_w_nb(const Insn& i) { return bits(i.w[8], 16, 16); } // weight words from one nb to the next
+inline uint32_t compute_p_base(const Insn& i) { return bits(i.w[9], 0, 16); } // first parameter row
+inline uint32_t compute_p_nb(const Insn& i) { return bits(i.w[9], 16, 16); } // parameter rows from one nb to the next (0 or 1)
+inline uint32_t compute_acc_base(const Insn& i) { return bits(i.w[10], 0, 16); } // first accumulator row
+inline uint32_t compute_o_base(const Insn& i) { return bits(i.w[10], 16, 16); } // first output row
+inline uint32_t compute_o_nb(const Insn& i) { return bits(i.w[11], 0, 16); } // output rows from one nb to the next
+inline uint32_t compute_t_base(const Insn& i) { return bits(i.w[11], 16, 16); } // first row of t
+inline uint32_t compute_u_base(const Insn& i) { return bits(i.w[12], 0, 16); } // first row of u
+inline uint32_t compute_r_base(const Insn& i) { return bits(i.w[12], 16, 16); } // first output row of the row statistic
+
+} // namespace nm

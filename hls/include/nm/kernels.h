@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// The four kernels, and the unit functions inside them that the emulation steps.
+// In: types, streams and the instruction set.  Out: declarations only.
+#pragma once
+
+#include "nm/cost.h"
+#include "nm/epilogue.h"
+#include "nm/isa.h"
+#include "nm/stream.h"
+#include "nm/types.h"
+#include "nm/window.h"
+
+namespace nm {
+
+constexpr int PBUF_WORDS = PBUF_ROWS * 8; // 8 words make one row of COLS 64-bit parameters
+
+using InsnQueue = Stream<Insn, QUEUE_DEPTH>;
+using TokenQueue = Stream<token_t, TOKEN_DEPTH>;
+
+// Bits of a kernel's `fault` register.
+constexpr uint32_t FAULT_ADDRESS = 1; // an access outside its region was refused
+constexpr uint32_t FAULT_OPCODE = 2;  // an instruction of no known kind was skipped
+
+// ---------------------------------------------------------------- fetch
+
+// The unit that runs an opcode; END goes to all.
+Unit unit_of(Opcode opcode);
+
+// ---------------------------------------------------------------- load
+
+// True when every byte that a LOAD reads lies in a region of `limit` bytes.
+bool load_inside(const Insn& insn, uint64_t limit);
+
+// Words written to the buffer, padding included.
+uint64_t load_words(const Insn& insn);
+
+// Runs one LOAD; the region begins `base` bytes after `dram`, at a multiple of a beat.
+void load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port& port,
+               int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
+               int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
+               int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
+               int8_t u_hi[UBUF_ROWS][ROWS], Meter& meter);
+
+// ---------------------------------------------------------------- compute
+
+// What a compute unit keeps between instructions.
+struct ComputeState {
+    weight_t weights[2][ROWS][COLS]; // one bank computes while the other fills
+    Channels channels[2];            // switched with the weights
+    EpilogueConfig epilogue;
+    uint64_t segments[SEG_ENTRIES][COLS]; // every lane has its own copy, read at its own index
+    int32_t acc[ACC_ROWS][COLS];
+    int32_t stat[ACC_ROWS];
+    int16_t x_low[LANES]; // low digits of a wide MAX operand, one step before the high ones
+    Window window;
+};
+
+// Sets the lanes' registers and copies the segment table from PBUF into the lanes.
+void epilogue_insn(const Insn& insn, const int8_t pbuf[PBUF_WORDS][ROWS], ComputeState& state,
+                   Meter& meter);
+
+// Runs one COMPUTE.  HW: the schedule of the device, one step per iteration and packed products;
+// otherwise runs of rows.  Results and cycles are the same.
+template <bool HW>
+void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
+                  const int8_t wbuf[WBUF_WORDS][ROWS], const int8_t pbuf[PBUF_WORDS][ROWS],
+                  const int8_t t_lo[TBUF_ROWS][ROWS], const int8_t t_hi[TBUF_ROWS][ROWS],
+                  const int8_t u_lo[UBUF_ROWS][ROWS], const int8_t u_hi[UBUF_ROWS][ROWS],
+                  int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS], ComputeState& state,
+                  Meter& meter);
+
+// ---------------------------------------------------------------- store
+
+// True when every byte that a STORE writes lies in a region of `limit` bytes.
+bool store_inside(const Insn& insn, uint64_t limit);
+
+// True when every word that a STORE writes begins at a multiple of a word.
+bool store_aligned(const Insn& insn);
+
+// Runs one STORE; ARENA begins `base` bytes after `dram`, at a multiple of a beat.
+void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& port,
+                const int8_t o_lo[OBUF_ROWS][COLS], const int8_t o_hi[OBUF_ROWS][COLS],
+                Meter& meter);
+
+} // namespace nm
+
+// ---------------------------------------------------------------- kernels (C names, as the IP's)
+
+extern "C" {
+
+void fetch(const nm::FetchBeat* program, uint32_t count, uint32_t* fault, nm::InsnQueue& to_load,
+           nm::InsnQueue& to_compute, nm::InsnQueue& to_store);
+
+void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t const_bytes, uint64_t arena_base,
+          uint32_t arena_bytes, uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue,
+          nm::TokenQueue& from_compute, nm::TokenQueue& from_store, nm::TokenQueue& to_compute,
+          nm::TokenQueue& to_store, int8_t ibuf[nm::IBUF_WORDS][nm::ROWS],
+          int8_t wbuf[nm::WBUF_WORDS][nm::ROWS], int8_t pbuf[nm::PBUF_WORDS][nm::ROWS],
+          int8_t t_lo[nm::TBUF_ROWS][nm::ROWS], int8_t t_hi[nm::TBUF_ROWS][nm::ROWS],
+          int8_t u_lo[nm::UBUF_ROWS][nm::ROWS], int8_t u_hi[nm::UBUF_ROWS][nm::ROWS]);
+
+void compute(uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_load,
+             nm::TokenQueue& from_store, nm::TokenQueue& to_load, nm::TokenQueue& to_store,
+             const int8_t ibuf[nm::IBUF_WORDS][nm::ROWS],
+             const int8_t wbuf[nm::WBUF_WORDS][nm::ROWS],
+             const int8_t pbuf[nm::PBUF_WORDS][nm::ROWS],
+             const int8_t t_lo[nm::TBUF_ROWS][nm::ROWS], const int8_t t_hi[nm::TBUF_ROWS][nm::ROWS],
+             const int8_t u_lo[nm::UBUF_ROWS][nm::ROWS], const int8_t u_hi[nm::UBUF_ROWS][nm::ROWS],
+             int8_t o_lo[nm::OBUF_ROWS][nm::COLS], int8_t o_hi[nm::OBUF_ROWS][nm::COLS]);
+
+void store(nm::StoreBeat* dram, uint64_t arena_base, uint32_t arena_bytes, uint64_t* busy,
+           uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_load,
+           nm::TokenQueue& from_compute, nm::TokenQueue& to_load, nm::TokenQueue& to_compute,
+           const int8_t o_lo[nm::OBUF_ROWS][nm::COLS], const int8_t o_hi[nm::OBUF_ROWS][nm::COLS]);
+
+} // extern "C"

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Element types and the few widths that are not native.
+// In: config.h.  Out: Beat, Insn's raw words stay native; ap_int only where a DSP's width matters.
+#pragma once
+
+#include <stdint.h>
+
+#include "nm/config.h"
+
+#if defined(__SYNTHESIS__) || defined(NM_AP_TYPES)
+#include <ap_int.h>
+#endif
+
+namespace nm {
+
+#if defined(__SYNTHESIS__) || defined(NM_AP_TYPES)
+using packed_t = ap_int<25>;  // a DSP48E1's wide port, the narrowest of the supported parts
+using product_t = ap_int<33>; // 25 x 8 bits
+using token_t = ap_uint<1>;
+#else
+using packed_t = int32_t;
+using product_t = int64_t;
+using token_t = uint8_t;
+#endif
+
+// Weights as they sit in the array.  A CPU multiplies 16-bit lanes faster than it widens bytes.
+#if defined(__SYNTHESIS__)
+using weight_t = int8_t;
+#else
+using weight_t = int16_t;
+#endif
+
+constexpr int LANES = ROWS; // ROWS == COLS: a row of results is the next layer's word
+
+// One beat of a DRAM port of N bytes.
+template <int N> struct Beat {
+    uint8_t byte[N];
+};
+
+using LoadBeat = Beat<LOAD_PORT_BYTES>;
+using StoreBeat = Beat<STORE_PORT_BYTES>;
+using FetchBeat = Beat<FETCH_PORT_BYTES>;
+
+inline int16_t sat16(int64_t v) {
+    return v > 32767 ? int16_t(32767) : (v < -32768 ? int16_t(-32768) : int16_t(v));
+}
+
+// 2^(n-1), the half that turns a floor by n bits into rounding; 0 for n = 0.
+inline int64_t half(int n) { return (int64_t(1) << n) >> 1; }
+
+inline uint32_t at_least(uint32_t v, uint32_t floor) { return v < floor ? floor : v; }
+
+} // namespace nm

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// The address generator: which block of weights, and which words of x, t and u, come next.
+// In: a COMPUTE instruction.  Out: affine counters that only ever add.
+#pragma once
+
+#include "nm/hls.h"
+#include "nm/isa.h"
+#include "nm/types.h"
+
+namespace nm {
+
+// Sizes of one COMPUTE, decoded once.
+struct Shape {
+    bool window, max, last, transpose;
+    uint32_t m0, rows;           // output columns; output rows in all (m1 * m0)
+    uint32_t width, reads;       // columns of x; IBUF words per position (2: both digits at once)
+    uint32_t positions;          // steps that read x, per pass
+    uint32_t steps;              // of a pass: the next block of weights streams in meanwhile
+    uint32_t x_digits, w_digits; // passes per block of K
+    uint64_t passes;
+};
+
+inline Shape shape_of(const Insn& i) {
+    NM_INLINE
+    Shape g;
+    g.window = Mode(compute_mode(i)) == Mode::WINDOW;
+    g.max = Reduce(compute_reduce(i)) == Reduce::MAX;
+    g.last = compute_last(i), g.transpose = compute_transpose(i);
+    g.m0 = compute_m0(i), g.rows = compute_m1(i) * g.m0;
+    uint32_t height = compute_m1(i);
+    g.width = g.m0;
+    if (g.window) {
+        height = (compute_m1(i) - 1) * compute_stride_h(i) + compute_win_h(i);
+        g.width = (g.m0 - 1) * compute_stride_w(i) + compute_win_w(i);
+    }
+    g.reads = g.max && compute_x_wide(i) ? 2 : 1;
+    g.positions = height * g.width * g.reads;
+    g.steps = at_least(g.positions, ROWS);
+    g.x_digits = g.max ? 1 : 1 + compute_x_wide(i);
+    g.w_digits = g.max ? 1 : 1 + compute_w_wide(i);
+    g.passes = uint64_t(compute_nb(i)) * compute_kh(i) * compute_kw(i) * compute_cb(i) *
+               (g.x_digits * g.w_digits);
+    return g;
+}
+
+// One pass: where it stands in the K loop, and the addresses that follow from it.
+struct Pass {
+    uint32_t nb, kh, kw, cb, w_digit, x_digit;
+    uint32_t x_nb, x_kh, x_kw, x_cb; // x_base is in x_nb
+    uint32_t w_nb, w_row;
+};
+
+inline Pass first_pass(const Insn& i) {
+    NM_INLINE
+    Pass p = {};
+    p.x_nb = compute_x_base(i);
+    p.w_nb = p.w_row = compute_w_base(i);
+    return p;
+}
+
+// for nb: for kh: for kw: for cb: for w digit: for x digit
+inline void next_pass(Pass& p, const Shape& g, const Insn& i) {
+    NM_INLINE
+    if (++p.x_digit < g.x_digits)
+        return;
+    p.x_digit = 0;
+    // MAX does not use a wide weight's high digit, but skips its block.
+    p.w_row += g.max ? ROWS * (1 + compute_w_wide(i)) : ROWS;
+    if (++p.w_digit < g.w_digits)
+        return;
+    p.w_digit = 0;
+    p.x_cb += compute_x_cb(i);
+    if (++p.cb < compute_cb(i))
+        return;
+    p.cb = p.x_cb = 0;
+    p.x_kw += compute_x_kw(i);
+    if (++p.kw < compute_kw(i))
+        return;
+    p.kw = p.x_kw = 0;
+    p.x_kh += compute_x_kh(i);
+    if (++p.kh < compute_kh(i))
+        return;
+    p.kh = p.x_kh = 0;
+    p.x_nb += compute_x_nb(i);
+    p.w_nb += compute_w_nb(i);
+    p.w_row = p.w_nb;
+    ++p.nb;
+}
+
+inline uint32_t pass_x(const Pass& p, const Insn& i) {
+    NM_INLINE
+    return p.x_nb + p.x_kh + p.x_kw + p.x_cb + (p.x_digit ? compute_x_half(i) : 0);
+}
+
+inline bool opens_block(const Pass& p) {
+    NM_INLINE
+    return (p.kh | p.kw | p.cb | p.w_digit | p.x_digit) == 0;
+}
+
+inline bool closes_block(const Pass& p, const Shape& g, const Insn& i) {
+    NM_INLINE
+    return p.kh + 1 == compute_kh(i) && p.kw + 1 == compute_kw(i) && p.cb + 1 == compute_cb(i) &&
+           p.w_digit + 1 == g.w_digits && p.x_digit + 1 == g.x_digits;
+}
+
+// A raster over lines: address = base + i1*step1 + i0*step0.
+struct Raster {
+    uint32_t i0, line, at;
+
+    void start(uint32_t base) {
+        i0 = 0;
+        line = at = base;
+    }
+
+    void next(uint32_t width, uint32_t step1, uint32_t step0) {
+        at += step0;
+        if (++i0 == width) {
+            i0 = 0;
+            line += step1;
+            at = line;
+        }
+    }
+};
+
+// Which positions of the raster complete a window: `skip` more rows or columns until the next.
+struct Phase {
+    uint32_t skip_h, skip_w;
+
+    void start(const Insn& i) {
+        skip_h = compute_win_h(i) - 1;
+        skip_w = compute_win_w(i) - 1;
+    }
+
+    bool fires() const { return (skip_h | skip_w) == 0; }
+
+    void next(bool line_ends, const Insn& i) {
+        skip_w = skip_w == 0 ? compute_stride_w(i) - 1 : skip_w - 1;
+        if (line_ends) {
+            skip_w = compute_win_w(i) - 1;
+            skip_h = skip_h == 0 ? compute_stride_h(i) - 1 : skip_h - 1;
+        }
+    }
+};
+
+} // namespace nm

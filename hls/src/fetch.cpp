@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// FETCH: reads the program in order and hands every instruction to its unit's queue.
+// In: instructions in DRAM.  Out: three instruction streams, each closed by END.
+#include "nm/hls.h"
+#include "nm/kernels.h"
+
+namespace nm {
+
+Unit unit_of(Opcode opcode) {
+    NM_INLINE
+    switch (opcode) {
+    case Opcode::LOAD:
+        return Unit::LOAD;
+    case Opcode::STORE:
+        return Unit::STORE;
+    default:
+        return Unit::COMPUTE;
+    }
+}
+
+namespace {
+
+constexpr int BEATS = INSN_WORDS * 4 / FETCH_PORT_BYTES;
+
+Insn read_insn(const FetchBeat* program, uint32_t index) {
+    NM_INLINE
+    uint8_t raw[INSN_WORDS * 4];
+    NM_PARTITION(raw, 0)
+READ_BEATS:
+    for (int j = 0; j < BEATS; ++j) {
+        NM_PIPELINE(1)
+        const FetchBeat beat = program[uint64_t(index) * BEATS + uint64_t(j)];
+    READ_BYTES:
+        for (int k = 0; k < FETCH_PORT_BYTES; ++k) {
+            NM_UNROLL
+            raw[j * FETCH_PORT_BYTES + k] = beat.byte[k];
+        }
+    }
+    Insn insn;
+WORDS:
+    for (int j = 0; j < INSN_WORDS; ++j) {
+        NM_UNROLL
+        insn.w[j] = uint32_t(raw[4 * j]) | uint32_t(raw[4 * j + 1]) << 8 |
+                    uint32_t(raw[4 * j + 2]) << 16 | uint32_t(raw[4 * j + 3]) << 24;
+    }
+    return insn;
+}
+
+} // namespace
+} // namespace nm
+
+extern "C" void fetch(const nm::FetchBeat* program, uint32_t count, uint32_t* fault,
+                      nm::InsnQueue& to_load, nm::InsnQueue& to_compute, nm::InsnQueue& to_store) {
+    NM_MAXI(program, fetch_port)
+    NM_REGISTER(program)
+    NM_REGISTER(count)
+    NM_REGISTER(fault)
+    NM_REGISTER(return )
+    NM_STREAM(to_load)
+    NM_STREAM(to_compute)
+    NM_STREAM(to_store)
+    using namespace nm;
+    const Insn end = {};
+    uint32_t seen = 0;
+    // `count` bounds the reads even when END is missing.
+INSNS:
+    for (uint32_t i = 0; i < count; ++i) {
+        const Insn insn = read_insn(program, i);
+        const Opcode opcode = Opcode(insn_opcode(insn));
+        if (opcode == Opcode::END)
+            break;
+        if (uint32_t(opcode) > uint32_t(Opcode::COMPUTE)) {
+            seen |= FAULT_OPCODE;
+            continue;
+        }
+        const Unit unit = unit_of(opcode);
+        if (unit == Unit::LOAD)
+            to_load.write(insn);
+        else if (unit == Unit::STORE)
+            to_store.write(insn);
+        else
+            to_compute.write(insn);
+    }
+    to_load.write(end);
+    to_compute.write(end);
+    to_store.write(end);
+    *fault = seen;
+}

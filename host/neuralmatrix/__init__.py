@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NeuralMatrix: whole neural networks as matrix products on one array of a PYNQ board, or emulated.
+
+In: an ONNX model (a path or a ModelProto).  Out: a ``Program``, its estimate, and runs of it.
+Names load when first used, so that a board needs numpy alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+from .errors import (
+    BadInput,
+    BadModel,
+    BadProgram,
+    DeviceTimeout,
+    DoesNotFit,
+    NeuralMatrixError,
+    ToolMissing,
+    UnsupportedModel,
+    UnsupportedNode,
+    WrongOverlay,
+)
+
+if TYPE_CHECKING:
+    from .compiler import compile_model as compile
+    from .config import Board, board_names, load_board
+    from .estimate import Estimate
+    from .program import Program, load
+    from .session import Session
+    from .verify import verify
+
+_LAZY = {
+    "Board": ("config", "Board"),
+    "Estimate": ("estimate", "Estimate"),
+    "Program": ("program", "Program"),
+    "Session": ("session", "Session"),
+    "board_names": ("config", "board_names"),
+    "compile": ("compiler", "compile_model"),
+    "load": ("program", "load"),
+    "load_board": ("config", "load_board"),
+    "verify": ("verify", "verify"),
+}
+
+__all__ = [
+    "BadInput",
+    "BadModel",
+    "BadProgram",
+    "Board",
+    "DeviceTimeout",
+    "DoesNotFit",
+    "Estimate",
+    "NeuralMatrixError",
+    "Program",
+    "Session",
+    "ToolMissing",
+    "UnsupportedModel",
+    "UnsupportedNode",
+    "WrongOverlay",
+    "__version__",
+    "board_names",
+    "compile",
+    "load",
+    "load_board",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    value = getattr(import_module(f".{module}", __name__), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

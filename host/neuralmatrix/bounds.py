@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranges without calibration data: interval arithmetic from prescribed scales.
+
+In: a MatGraph whose inputs have prescribed quantisation (a QDQ model).  Out: an interval for every
+tensor, and for the values before activations and Hadamard products, that no input can leave.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .functions import evaluate
+from .ir import Array, Epilogue, Gemm, MatGraph, Move, QParams, RowMax, Window
+
+Interval = tuple[float, float]
+Bounds = dict[str, Interval]
+
+
+def propagate(mg: MatGraph) -> Bounds:
+    """Interval of every tensor; prescribed scales cut it to what their codes can express."""
+    bounds: Bounds = {n: (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
+    for port in mg.inputs:
+        bounds[port.tensor] = _expressible(mg.quant[port.tensor])
+    for op in mg.ops:
+        if isinstance(op, Move):
+            bounds[op.output] = _hull([bounds[n] for n in op.inputs] + [(op.fill, op.fill)])
+        elif isinstance(op, RowMax):
+            bounds[op.output] = bounds[op.input]
+        else:
+            _compute(op, bounds)
+        if op.output in mg.quant:
+            bounds[op.output] = _meet(bounds[op.output], _expressible(mg.quant[op.output]))
+    return bounds
+
+
+def _expressible(qp: QParams) -> Interval:
+    return qp.scale * (qp.qmin - qp.zero_point), qp.scale * (qp.qmax - qp.zero_point)
+
+
+def _hull(parts: list[Interval]) -> Interval:
+    return min(p[0] for p in parts), max(p[1] for p in parts)
+
+
+def _meet(a: Interval, b: Interval) -> Interval:
+    return max(a[0], b[0]), min(a[1], b[1])
+
+
+def _compute(op: Gemm | Window, bounds: Bounds) -> None:
+    e = op.epilogue
+    pre = _linear(op, bounds[op.input])
+    if e.residual:
+        pre = _add(pre, _times(bounds[e.residual], (e.residual_gain, e.residual_gain)))
+    bounds[op.output + ":pre"] = pre
+    act = _activated(e, pre)
+    bounds[op.output + ":act"] = act
+    bounds[op.output] = _times(act, bounds[e.hadamard]) if e.hadamard else act
+
+
+def _linear(op: Gemm | Window, x: Interval) -> Interval:
+    if isinstance(op, Window) and op.reduce == "max":
+        return _add(x, (float(op.bias.min()), float(op.bias.max())))
+    assert op.weight is not None
+    weight: Array = np.asarray(op.weight, np.float64).reshape(-1, op.weight.shape[-1])
+    x = (min(x[0], 0.0), max(x[1], 0.0))  # padding reads 0
+    up = np.maximum(weight, 0).sum(0)
+    down = np.minimum(weight, 0).sum(0)
+    low = up * x[0] + down * x[1] + op.bias
+    high = up * x[1] + down * x[0] + op.bias
+    return float(low.min()), float(high.max())
+
+
+def _activated(e: Epilogue, pre: Interval) -> Interval:
+    """Range of the activation over the interval, sampled; the ends are included."""
+    if e.activation is None:
+        return pre
+    y = evaluate(e.activation, np.linspace(pre[0], pre[1], 4097))
+    return float(y.min()), float(y.max())
+
+
+def _add(a: Interval, b: Interval) -> Interval:
+    return a[0] + b[0], a[1] + b[1]
+
+
+def _times(a: Interval, b: Interval) -> Interval:
+    products = [x * y for x in a for y in b]
+    return min(products), max(products)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions as columns: one integer array per field.
+
+In: (n, 16) uint32 words.  Out: per opcode, where its instructions stand and their fields, so that
+the static proof and the estimate work on whole programs at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .isa import SLOTS, WORDS, Instruction, Opcode, Slot, encode
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """All instructions of one opcode: positions in the program and int64 field values."""
+
+    opcode: Opcode
+    index: Array
+    fields: Mapping[str, Array]
+
+    def __getitem__(self, name: str) -> Array:
+        return self.fields[name]
+
+
+def as_words(instructions: tuple[Instruction, ...] | list[Instruction]) -> Array:
+    """(n, 16) uint32 words of instructions."""
+    words = [encode(insn) for insn in instructions]
+    return np.array(words, np.uint32).reshape(-1, WORDS)
+
+
+def opcodes(words: Array) -> Array:
+    """The opcode number of each instruction, not yet known to be a valid one."""
+    return (words[:, 0] & 0xF).astype(np.int64)
+
+
+def field_column(words: Array, slot: Slot) -> Array:
+    """One field of each instruction as int64."""
+    bits = slot.field.bits
+    raw = (words[:, slot.word].astype(np.int64) >> slot.shift) & ((1 << bits) - 1)
+    if slot.field.signed:
+        raw = raw - ((raw >> (bits - 1)) << bits)
+    return raw
+
+
+def columns(words: Array, opcode: Opcode) -> Columns:
+    """The instructions with one opcode."""
+    index = np.flatnonzero(opcodes(words) == int(opcode))
+    picked = words[index]
+    values = {name: field_column(picked, slot) for name, slot in SLOTS[opcode].items()}
+    return Columns(opcode, index, values)
+
+
+def used_bits(opcode: Opcode) -> Array:
+    """(16,) uint32 mask of the bits that some field of the opcode covers."""
+    mask = np.zeros(WORDS, np.uint64)
+    for slot in SLOTS[opcode].values():
+        mask[slot.word] |= np.uint64(((1 << slot.field.bits) - 1) << slot.shift)
+    return mask.astype(np.uint32)

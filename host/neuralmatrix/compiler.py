@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""compile_model(): the list of passes, top to bottom.
+
+In: an ONNX model, a board, calibration inputs.  Out: a Program.
+Reading ``front_end`` and ``back_end`` is reading the product.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from .bounds import propagate
+from .calibrate import calibrate
+from .config import Board, load_board
+from .errors import BadInput
+from .importers.onnx import import_onnx
+from .ir import Array, MatGraph, Shape
+from .lower import lower
+from .program import Program
+from .proof import verify_program
+from .qgraph import QGraph
+from .quantize import quantize
+from .schedule import schedule
+from .simplify import simplify
+from .stages import write_stage
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Feed = Mapping[str, Array]
+Precision = Literal["int8", "int16"]
+Observer = Callable[[str, object, float], None]
+
+
+def compile_model(
+    model: str | Path | bytes | ModelProto,
+    board: str | Board = "pynq-z2",
+    calibration: Iterable[Feed] | None = None,
+    precision: Precision = "int8",
+    shapes: Mapping[str, Shape] | None = None,
+    method: Literal["mse", "minmax", "percentile"] = "mse",
+    max_images: int = 256,
+    keep_stages: str | Path | None = None,
+) -> Program:
+    """Compile a network for a board.
+
+    ``model``: ONNX path, bytes or ModelProto.  ``calibration``: typical inputs, {input name: array}; not
+    needed for a QDQ model.  ``shapes`` fixes dynamic dimensions.  ``keep_stages``: a folder that
+    receives every stage as readable text.
+
+    Raises BadModel, UnsupportedModel, BadInput or DoesNotFit.
+
+    >>> program = compile_model("net.onnx", board="pynq-z2", calibration=feeds)  # doctest: +SKIP
+    """
+    stages = Stages(Path(keep_stages) if keep_stages else None)
+    _check_precision(precision)
+    target = load_board(board) if isinstance(board, str) else board
+    lowered = front_end(model, shapes or {}, stages)
+    quantised = back_end(lowered, calibration, precision, method, max_images, stages)
+    program = stages.run("program", schedule, quantised, target)
+    verify_program(program)
+    return program
+
+
+def front_end(
+    model: str | Path | bytes | ModelProto, shapes: Mapping[str, Shape], stages: Stages
+) -> MatGraph:
+    """ONNX to the array's operations, in real numbers."""
+    graph = stages.run("import", import_onnx, model, shapes)
+    graph = stages.run("simplify", simplify, graph)
+    return stages.run("lower", lower, graph)
+
+
+def back_end(
+    lowered: MatGraph,
+    calibration: Iterable[Feed] | None,
+    precision: str,
+    method: Literal["mse", "minmax", "percentile"],
+    max_images: int,
+    stages: Stages,
+) -> QGraph:
+    """Real numbers to integers."""
+    bounds = stages.run("calibrate", tensor_bounds, lowered, calibration, method, max_images)
+    return stages.run("quantize", quantize, lowered, bounds, precision)
+
+
+def tensor_bounds(
+    lowered: MatGraph,
+    calibration: Iterable[Feed] | None,
+    method: Literal["mse", "minmax", "percentile"],
+    max_images: int,
+) -> dict[str, tuple[float, float]]:
+    """Range of every tensor: calibrated, or propagated from the scales of a QDQ model."""
+    if calibration is not None:
+        found = calibrate(lowered, calibration, method, max_images)
+        return {name: (r.lo, r.hi) for name, r in found.ranges.items()}
+    missing = [p.name for p in lowered.inputs if p.tensor not in lowered.quant]
+    if missing:
+        raise BadInput(
+            f"no calibration given, and the model prescribes no scale for input(s) {', '.join(missing)}; "
+            "pass calibration= with some typical inputs (16 to 256), or a QDQ model"
+        )
+    return propagate(lowered)
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in get_args(Precision):
+        raise BadInput(
+            f"precision {precision!r}; allowed are {', '.join(get_args(Precision))}"
+        )
+
+
+@dataclass
+class Stages:
+    """Runs the passes; writes each result to ``folder`` when there is one, and keeps the times."""
+
+    folder: Path | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, name: str, step: Callable[..., Any], *args: Any) -> Any:
+        """step(*args), timed and written down."""
+        start = time.perf_counter()
+        result = step(*args)
+        self.seconds[name] = time.perf_counter() - start
+        if self.folder is not None:
+            write_stage(self.folder, len(self.seconds), name, result)
+        return result

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine can do with NeuralMatrix, and what is missing for the rest.
+
+In: nothing.  Out: a list of checks, each with what was found and what it is for.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from .config import board_names, load_board
+from .errors import NeuralMatrixError
+from .paths import hls_dir
+
+
+@dataclass(frozen=True)
+class Check:
+    """``found`` is empty where there is nothing; ``remedy`` says what to do then."""
+
+    name: str
+    found: str
+    needed_for: str
+    remedy: str
+    required: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.found)
+
+
+def _python() -> Check:
+    allowed = (3, 10) <= sys.version_info[:2] <= (3, 12)
+    found = platform.python_version() if allowed else ""
+    return Check("python", found, "everything", "use Python 3.10 to 3.12")
+
+
+def _package(
+    name: str, needed_for: str, remedy: str, required: bool = False
+) -> Callable[[], Check]:
+    def check() -> Check:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = ""
+        return Check(name, found, needed_for, remedy, required)
+
+    return check
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return (done.stdout or done.stderr).strip().partition("\n")[0]
+
+
+def _compiler() -> Check:
+    commands = (path for name in ("clang++", "g++", "c++") if (path := shutil.which(name)))
+    found = next((line for path in commands if (line := _first_line([path, "--version"]))), "")
+    remedy = "install g++ or clang++ (Debian: apt install g++)"
+    return Check("C++ compiler", found, "the emulation", remedy, required=True)
+
+
+def _tool(name: str, needed_for: str, remedy: str) -> Callable[[], Check]:
+    return lambda: Check(name, shutil.which(name) or "", needed_for, remedy)
+
+
+def _kernels() -> Check:
+    try:
+        found = str(hls_dir())
+    except NeuralMatrixError:
+        found = ""
+    return Check("kernel sources", found, "the emulation", "reinstall neuralmatrix", required=True)
+
+
+def _boards() -> Check:
+    try:
+        found = f"{len([load_board(name) for name in board_names()])} boards"
+    except NeuralMatrixError as error:
+        return Check("board files", "", "compiling", str(error), required=True)
+    return Check("board files", found, "compiling", "reinstall neuralmatrix", required=True)
+
+
+_CHECKS: tuple[Callable[[], Check], ...] = (
+    _python,
+    _package("numpy", "everything", "pip install numpy", required=True),
+    _compiler,
+    _kernels,
+    _boards,
+    _package("onnx", "compiling ONNX models", "pip install neuralmatrix[onnx]"),
+    _package("onnxruntime", "tests against onnxruntime", "pip install neuralmatrix[dev]"),
+    _package("torch", "compiling torch modules", "pip install neuralmatrix[torch]"),
+    _package("plotly", "HTML reports", "pip install neuralmatrix[report]"),
+    _package("pynq", "running on a board", "use a PYNQ image, or pip install neuralmatrix[pynq]"),
+    _tool("vitis-run", "building the overlay (2025 and later)", "install Vitis HLS"),
+    _tool("vitis_hls", "building the overlay (2022.2 to 2024.1)", "install Vitis HLS"),
+    _tool("vivado", "building the overlay", "install Vivado"),
+)
+
+
+def diagnose() -> tuple[Check, ...]:
+    """All checks, in the order in which they matter."""
+    return tuple(check() for check in _CHECKS)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From real-valued epilogues to the integers of docs/numerics.md.
+
+In: the real value of one accumulator step per channel, an Epilogue, the scales around it.
+Out: a QEpilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from .functions import evaluate
+from .ir import Array, Epilogue, Function, QParams
+from .qgraph import QEpilogue
+from .segments import Segments, aligned_scale, fit
+
+FRACTION_BITS = 14  # F where a residual's ratio and the channel multipliers leave room
+MAX_SHIFT = 47
+INT16 = 32767
+MAX_SEGMENTS = 64
+KINKS: Mapping[str, tuple[float, ...]] = {"hard_swish": (-3.0, 3.0)}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What arrives at the epilogue: ``step`` real value of one accumulator unit, ``bias`` in such units."""
+
+    name: str
+    step: Array  # (C,)
+    bias: Array  # (C,)
+    epilogue: Epilogue = Epilogue()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Scales inside one epilogue: of x, of y, and the Hadamard shift."""
+
+    x_scale: float
+    y_scale: float
+    u_shift: int = 0
+    table: Segments | None = None
+
+
+def build_epilogue(
+    stage: Stage,
+    out: QParams,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    qparams: Mapping[str, QParams] | None = None,
+) -> QEpilogue:
+    """All integers of an epilogue.  ``bounds`` must hold name:pre / name:act where those exist."""
+    bounds, qparams = bounds or {}, qparams or {}
+    e = stage.epilogue
+    u = qparams[e.hadamard] if e.hadamard else None
+    t = qparams[e.residual] if e.residual else None
+    plan = _plan(stage, out, u, bounds)
+    ratio = e.residual_gain * t.scale / plan.x_scale if t else 0.0
+    f_shift = _fraction_bits(stage.step / plan.x_scale, ratio)
+    m, s = multipliers(stage.step / plan.x_scale, f_shift)
+    mt = int(np.rint(ratio * 2**f_shift))
+    half = 1 << (f_shift - 1) if f_shift else 0
+    lo, hi = _clamp(e.activation if plan.table is None else None, out)
+    return QEpilogue(
+        bias=stage.bias.astype(np.int32),
+        m=m,
+        s=s,
+        f_shift=f_shift,
+        off=half - mt * (t.zero_point if t else 0),
+        mt=mt,
+        uz=u.zero_point if u else 0,
+        u_shift=plan.u_shift,
+        zp=out.zero_point,
+        lo=lo,
+        hi=hi,
+        table=plan.table,
+        residual=e.residual,
+        hadamard=e.hadamard,
+    )
+
+
+def multipliers(real: Array, f_shift: int) -> tuple[Array, Array]:
+    """int16 m and shift s with m / 2^s = real * 2^f_shift to 15 bits."""
+    target = np.asarray(real, np.float64) * 2.0**f_shift
+    fraction, exponent = np.frexp(target)
+    s = np.clip(15 - exponent, 0, MAX_SHIFT)
+    m = np.rint(target * 2.0**s)
+    over = np.abs(m) > INT16  # 0.99999 rounds up to 2^15
+    s = np.where(over & (s > 0), s - 1, s)
+    m = np.clip(np.rint(target * 2.0**s), -INT16, INT16)
+    return m.astype(np.int16), s.astype(np.uint8)
+
+
+def _fraction_bits(gain: Array, ratio: float) -> int:
+    """Largest F up to FRACTION_BITS whose multipliers still fit 16 bits."""
+    peak = max(float(np.abs(gain).max(initial=0.0)), abs(ratio), 2.0**-30)
+    return int(np.clip(np.floor(np.log2(INT16 / peak)), 0, FRACTION_BITS))
+
+
+def _plan(
+    stage: Stage, out: QParams, u: QParams | None, bounds: Mapping[str, tuple[float, float]]
+) -> Plan:
+    activation = stage.epilogue.activation
+    y_scale, u_shift = out.scale, 0
+    if u is not None:
+        act = bounds[stage.name + ":act"]
+        y_scale, u_shift = _hadamard_scale(out, u, max(-act[0], act[1], 1e-30))
+    if activation is None or (u is None and activation.name in CLAMPS):
+        return Plan(y_scale, y_scale, u_shift)
+    lo, hi = bounds[stage.name + ":pre"]
+    x_scale = aligned_scale(max(-lo, hi), KINKS.get(activation.name, ()))
+    clip = (out.qmin - out.zero_point, out.qmax - out.zero_point) if u is None else (-INT16, INT16)
+    table = _table(activation, x_scale, (lo, hi), y_scale, clip)
+    return Plan(x_scale, y_scale, u_shift, table)
+
+
+def _table(
+    activation: Function,
+    x_scale: float,
+    x_range: tuple[float, float],
+    y_scale: float,
+    y_clip: tuple[int, int],
+) -> Segments:
+    codes = (int(np.floor(x_range[0] / x_scale)), int(np.ceil(x_range[1] / x_scale)))
+    function = partial(evaluate, activation)
+    return fit(function, x_scale, codes, y_scale, y_clip, MAX_SEGMENTS)
+
+
+def _hadamard_scale(out: QParams, u: QParams, peak: float) -> tuple[float, int]:
+    """y's scale such that the product needs only a shift: out = 2^n * y * u."""
+    n = int(np.floor(np.log2(INT16 * out.scale / (u.scale * peak))))
+    n = int(np.clip(n, 0, 31))
+    return out.scale / (u.scale * 2.0**n), n
+
+
+def _relu(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
+    return max(out.qmin, out.zero_point), out.qmax
+
+
+def _clip(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
+    codes = np.rint(np.clip(np.asarray(params) / out.scale, -1e6, 1e6)) + out.zero_point
+    lo, hi = (int(np.clip(code, out.qmin, out.qmax)) for code in codes)
+    return lo, hi
+
+
+CLAMPS = {"relu": _relu, "clip": _clip}
+
+
+def _clamp(activation: Function | None, out: QParams) -> tuple[int, int]:
+    """Lowest and highest output code; exact ReLU and Clip."""
+    if activation is None:
+        return out.qmin, out.qmax
+    return CLAMPS[activation.name](out, activation.params)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exceptions a user of NeuralMatrix can meet.
+
+In: nothing.  Out: one base class and one class per kind of failure.
+Every message says what was found, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "BadInput",
+    "BadModel",
+    "BadProgram",
+    "DeviceTimeout",
+    "DoesNotFit",
+    "NeuralMatrixError",
+    "ToolMissing",
+    "UnsupportedModel",
+    "UnsupportedNode",
+    "WrongOverlay",
+]
+
+
+class NeuralMatrixError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class BadModel(NeuralMatrixError):
+    """The model file or module is malformed (truncated, cyclic, NaN weights, missing initialiser)."""
+
+
+class BadInput(NeuralMatrixError):
+    """A feed, a calibration set or an option does not match the model."""
+
+
+class BadProgram(NeuralMatrixError):
+    """A ``.nmx`` program is corrupted or would access memory outside its own buffers."""
+
+
+class DoesNotFit(NeuralMatrixError):
+    """A network cannot be placed on the chosen board."""
+
+
+class WrongOverlay(NeuralMatrixError):
+    """The loaded overlay was built for another array than the program."""
+
+
+class DeviceTimeout(NeuralMatrixError):
+    """The device did not finish in time, or the program dead-locked."""
+
+
+class ToolMissing(NeuralMatrixError):
+    """An optional package or an external tool is not installed; the message names it."""
+
+
+@dataclass(frozen=True)
+class UnsupportedNode:
+    """One node that cannot run on the array."""
+
+    name: str
+    op: str
+    opset: int
+    reason: str
+
+
+class UnsupportedModel(NeuralMatrixError):
+    """The model has nodes that cannot be lowered; ``nodes`` lists all of them."""
+
+    def __init__(self, nodes: tuple[UnsupportedNode, ...]) -> None:
+        self.nodes = nodes
+        lines = [f"  {n.name or '(unnamed)'}: {n.op} (opset {n.opset}): {n.reason}" for n in nodes]
+        super().__init__(
+            f"{len(nodes)} node(s) of the model cannot run on the array:\n" + "\n".join(lines)
+        )

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading ONNX files: bytes to a ModelProto, tensors to arrays, nodes to plain data.
+
+In: a path, bytes or a ModelProto.  Out: the proto, its initialisers (external data is mapped, not
+read) and ``Call`` records.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import BadModel, ToolMissing
+from ..ir import Array
+from .onnx_context import Call
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
+
+_CURE = "export the model again or copy the file again"
+
+
+def require_onnx() -> ModuleType:
+    """The onnx package; ToolMissing if it is not installed."""
+    try:
+        import onnx
+        import onnx.inliner
+        import onnx.shape_inference
+    except ImportError as error:
+        raise ToolMissing(
+            f"reading an ONNX model needs the onnx package, which is not installed ({error}); install "
+            "it with: pip install neuralmatrix[onnx]"
+        ) from None
+    return onnx
+
+
+def read(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
+    """The model and the folder of its external data (None: there is none)."""
+    onnx = require_onnx()
+    if isinstance(model, bytes):
+        proto, folder = _parse(model, "the given bytes"), None
+    elif isinstance(model, str | Path):
+        path = Path(model)
+        proto, folder = _parse(_file_bytes(path), str(path)), path.resolve().parent
+    else:
+        proto, folder = model, None
+    if not proto.graph.node:
+        raise BadModel(f"the ONNX model has no nodes; a graph is needed; {_CURE}")
+    return (onnx.inliner.inline_local_functions(proto) if proto.functions else proto), folder
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadModel(
+            f"cannot read {str(path)!r}: {error.strerror}; give the path of an .onnx file"
+        ) from None
+
+
+def _parse(data: bytes, what: str) -> ModelProto:
+    onnx = require_onnx()
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto: ModelProto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise BadModel(
+            f"{what}: {len(data)} bytes that are not a whole ONNX model ({error}); {_CURE}"
+        ) from None
+    return proto
+
+
+def tensor_array(tensor: TensorProto, folder: Path | None) -> Array:
+    """A TensorProto's values; external ones are mapped from their file."""
+    onnx = require_onnx()
+    try:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return _external(tensor, folder)
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise BadModel(f"tensor {tensor.name!r} cannot be read: {error}; {_CURE}") from None
+
+
+def _external(tensor: TensorProto, folder: Path | None) -> Array:
+    onnx = require_onnx()
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    path = _external_path(tensor.name, entries.get("location", ""), folder)
+    offset = int(entries.get("offset", 0))
+    have = path.stat().st_size - offset
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    shape = tuple(tensor.dims)
+    # sub-byte types are packed: their length in the file is stated, never larger than this
+    packed = dtype.kind not in "fiub"
+    need = int(entries.get("length", have)) if packed else prod(shape) * dtype.itemsize
+    stated = int(entries.get("length", need))
+    if min(offset, need) < 0 or have < need or stated != need:
+        raise BadModel(
+            f"tensor {tensor.name!r}: {need} bytes at offset {offset} of {path.name!r} are needed, the "
+            f"model states {stated} and the file holds {max(have, 0)} from there; {_CURE}"
+        )
+    if packed:
+        whole = onnx.TensorProto(data_type=tensor.data_type, dims=shape)
+        whole.raw_data = path.read_bytes()[offset : offset + need]
+        return np.asarray(onnx.numpy_helper.to_array(whole))
+    if need == 0:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype.newbyteorder("<"), "r", offset, shape)
+
+
+def _external_path(name: str, location: str, folder: Path | None) -> Path:
+    if folder is None:
+        raise BadModel(
+            f"tensor {name!r} lies in the external file {location!r}, whose folder is unknown; give the "
+            "model as a path, not as bytes or a ModelProto"
+        )
+    path = (folder / location).resolve()
+    if not location or not path.is_relative_to(folder):
+        raise BadModel(
+            f"tensor {name!r} lies in {location!r}; external data must be inside the model's folder; "
+            f"{_CURE}"
+        )
+    if not path.is_file():
+        raise BadModel(
+            f"tensor {name!r} lies in {location!r}, which does not exist beside the model; copy it "
+            "there"
+        )
+    return path
+
+
+def plain_call(node: NodeProto, index: int, opset: int) -> Call:
+    """A NodeProto as plain data; an unnamed node is called after its first output."""
+    name = node.name or next((o for o in node.output if o), f"{node.op_type}_{index}")
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    attrs = {a.name: _attribute(a) for a in node.attribute}
+    return Call(
+        name, node.op_type, domain, opset, tuple(node.input), tuple(node.output), attrs, node
+    )
+
+
+def _attribute(attribute: Any) -> Any:
+    onnx = require_onnx()
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, onnx.TensorProto):
+        return tensor_array(value, None)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exact integer reference: what every tensor of a QGraph must hold, bit for bit.
+
+In: a QGraph and the integer codes of its inputs.  Out: the codes of every tensor, as docs/numerics.md
+defines them.  Plain numpy on whole tensors; knows nothing of tiles, words or instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .ir import Array, Gemm, Move, QParams, RowMax, Window, apply_steps
+from .qgraph import QEpilogue, QGraph, QOp
+from .quantize import encode
+from .segments import lookup
+
+Values = dict[str, Array]
+
+
+def run_integer(graph: QGraph, feeds: Mapping[str, Array]) -> Values:
+    """Codes of every tensor, (N,H,W,C) int32.  ``feeds``: input name -> real values, source shape."""
+    values: Values = {name: np.asarray(q, np.int32) for name, q in graph.constants.items()}
+    for port in graph.inputs:
+        codes = encode(feeds[port.name], graph.qparams[port.tensor])
+        values[port.tensor] = apply_steps(codes, port.steps)
+    for qop in graph.ops:
+        values[qop.op.output] = _evaluate(qop, values, graph)
+    return values
+
+
+def _evaluate(qop: QOp, values: Values, graph: QGraph) -> Array:
+    op = qop.op
+    if isinstance(op, Move):
+        flat = np.concatenate([values[name].reshape(-1) for name in op.inputs])
+        return np.where(op.index < 0, qop.fill, flat[op.index]).astype(np.int32)
+    assert qop.epilogue is not None
+    source = graph.qparams[op.input]
+    acc = _accumulate(qop, values, source)
+    if isinstance(op, RowMax):
+        return apply_epilogue(acc, qop.epilogue, values).max(-1, keepdims=True)
+    return apply_epilogue(acc, qop.epilogue, values)
+
+
+def _accumulate(qop: QOp, values: Values, source: QParams) -> Array:
+    op = qop.op
+    x = values[op.input] if not isinstance(op, Move) else np.empty(0)
+    if isinstance(op, RowMax):
+        return x.astype(np.int64)
+    assert qop.weight is not None
+    if isinstance(op, Gemm):
+        return _gemm(op, qop.weight, _padded(x, op, source.zero_point))
+    fill = source.qmin if op.reduce == "max" else source.zero_point
+    return _window(op, qop.weight, _padded(x, op, fill))
+
+
+def _padded(x: Array, op: Gemm | Window, fill: int) -> Array:
+    top, left, bottom, right = op.pads
+    pads = ((0, 0), (top, bottom), (left, right), (0, 0))
+    return np.pad(x, pads, constant_values=fill)
+
+
+def _taps(x: Array, op: Gemm | Window, kernel: tuple[int, int]) -> list[tuple[int, int, Array]]:
+    """(kh, kw, strided view of x under that tap)."""
+    (sh, sw), (dh, dw) = op.strides, op.dilations
+    oh = (x.shape[1] - (kernel[0] - 1) * dh - 1) // sh + 1
+    ow = (x.shape[2] - (kernel[1] - 1) * dw - 1) // sw + 1
+    return [
+        (kh, kw, x[:, kh * dh : kh * dh + (oh - 1) * sh + 1 : sh,
+                   kw * dw : kw * dw + (ow - 1) * sw + 1 : sw])
+        for kh in range(kernel[0])
+        for kw in range(kernel[1])
+    ]  # fmt: skip
+
+
+def _gemm(op: Gemm, weight: Array, x: Array) -> Array:
+    """float64 products are exact here: the compiler proved every sum below 2^31."""
+    per_group, out_group = weight.shape[2], weight.shape[3] // op.groups
+    parts = []
+    for g in range(op.groups):
+        part = x[..., g * per_group : (g + 1) * per_group].astype(np.float64)
+        w = weight[..., g * out_group : (g + 1) * out_group].astype(np.float64)
+        parts.append(sum(v @ w[kh, kw] for kh, kw, v in _taps(part, op, w.shape[:2])))
+    return np.rint(np.concatenate(parts, -1)).astype(np.int64)
+
+
+def _window(op: Window, weight: Array, x: Array) -> Array:
+    views = _taps(x.astype(np.int64), op, weight.shape[:2])
+    if op.reduce == "max":
+        floor = np.int64(-(2**24))
+        return np.maximum.reduce([np.where(weight[i, j] != 0, v, floor) for i, j, v in views])
+    acc = views[0][2] * weight[0, 0].astype(np.int64)
+    for i, j, v in views[1:]:
+        acc = acc + v * weight[i, j].astype(np.int64)
+    return np.asarray(acc)
+
+
+def apply_epilogue(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Array:
+    """docs/numerics.md, "Epilogue", on int64."""
+    a = acc.astype(np.int64) + e.bias
+    v = ((a * e.m.astype(np.int64)) >> e.s.astype(np.int64)) + e.off
+    if e.residual:
+        v = v + values[e.residual].astype(np.int64) * e.mt
+    y = np.clip(v >> e.f_shift, -32768, 32767)
+    if e.table is not None:
+        y = lookup(e.table, y).astype(np.int64)
+    if e.hadamard:
+        half = (1 << e.u_shift) >> 1
+        y = (y * (values[e.hadamard].astype(np.int64) - e.uz) + half) >> e.u_shift
+    return np.clip(y + e.zp, e.lo, e.hi).astype(np.int32)
+
+
+def decode(codes: Array, qp: QParams) -> Array:
+    """Real values of codes."""
+    return np.asarray((codes - qp.zero_point) * qp.scale, np.float32)
+
+
+def outputs_of(graph: QGraph, values: Mapping[str, Array]) -> dict[str, Array]:
+    """Network outputs as the source model shapes them (arg-max not applied)."""
+    return {
+        port.name: apply_steps(decode(values[port.tensor], graph.qparams[port.tensor]), port.steps)
+        for port in graph.outputs
+    }
+
+
+__all__ = ["apply_epilogue", "decode", "outputs_of", "run_integer"]

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``.nmx`` file: a zip of uncompressed .npy members and one JSON manifest.
+
+In: a ``Program``, or a file from any source.  Out: the file, or the program (not yet proven safe).
+Nothing is unpickled, and no size is believed before it is compared with the file's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass, fields
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._version import __version__
+from .config import ArrayConfig, Timing
+from .errors import BadProgram, NeuralMatrixError
+from .isa import ISA_VERSION
+from .jsonform import FormError, from_json, to_json
+from .program import LayerInfo, Program, ProgramPort, Watchpoint
+from .wellformed import form_problem
+
+Array = npt.NDArray[Any]
+
+FORMAT = 1
+_MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 64 << 20
+_ARRAYS: dict[str, np.dtype[Any]] = {
+    "instructions": np.dtype("<u4"),
+    "insn_layer": np.dtype("<i4"),
+    "const": np.dtype("u1"),
+}
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_AGAIN = "; compile the network again"
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The fields of a Program that are not arrays."""
+
+    board: str
+    array: ArrayConfig
+    timing: Timing
+    clock_mhz: float
+    arena_bytes: int
+    inputs: tuple[ProgramPort, ...]
+    outputs: tuple[ProgramPort, ...]
+    layers: tuple[LayerInfo, ...]
+    watchpoints: tuple[Watchpoint, ...]
+    host_ops: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    format: int
+    isa: int
+    package: str
+    fingerprint: str
+    sha256: tuple[tuple[str, str], ...]
+    body: _Body
+
+
+# ------------------------------------------------------------------------------ writing
+
+
+def _npy(array: Array, dtype: np.dtype[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array, dtype), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _manifest_json(program: Program, sums: tuple[tuple[str, str], ...]) -> bytes:
+    body = _Body(**{f.name: getattr(program, f.name) for f in fields(_Body)})
+    fingerprint = program.array.fingerprint
+    manifest = _Manifest(FORMAT, ISA_VERSION, __version__, fingerprint, sums, body)
+    return json.dumps(to_json(manifest), indent=1).encode()
+
+
+def _members(program: Program) -> dict[str, bytes]:
+    arrays = {f"{n}.npy": _npy(getattr(program, n), dtype) for n, dtype in _ARRAYS.items()}
+    sums = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in arrays.items())
+    return {_MANIFEST: _manifest_json(program, sums), **arrays}
+
+
+def _write_zip(file: IO[bytes], members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+
+
+def write(program: Program, path: Path) -> None:
+    """Save atomically: a temporary file beside ``path``, then a rename."""
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=path.name, suffix=".part", delete=False
+        ) as file:
+            temporary = file.name
+            _write_zip(file, _members(program))
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise NeuralMatrixError(
+            f"cannot write {path}: {error.strerror or error}; choose a writable place"
+        ) from None
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------------------ reading
+
+
+def _bad(path: Path, what: str) -> BadProgram:
+    return BadProgram(f"{path}: {what}{_AGAIN}")
+
+
+def _read_members(path: Path) -> dict[str, bytes]:
+    """All members, each first checked to be stored and no larger than the file."""
+    wanted = {_MANIFEST, *(f"{name}.npy" for name in _ARRAYS)}
+    try:
+        size = path.stat().st_size
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            names = [info.filename for info in infos]
+            if sorted(names) != sorted(wanted):
+                raise _bad(path, f"members: found {names[:8]}, allowed are {sorted(wanted)}")
+            for info in infos:
+                limit = _MANIFEST_LIMIT if info.filename == _MANIFEST else size
+                if info.compress_type != zipfile.ZIP_STORED or info.file_size > min(limit, size):
+                    raise _bad(path, f"{info.filename}: found compressed or too large, allowed is "
+                                     f"stored and at most {min(limit, size)} bytes")  # fmt: skip
+            return {name: archive.read(name) for name in names}
+    except FileNotFoundError:
+        raise BadProgram(f"{path}: no such file; compile a network to it first") from None
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _bad(path, f"found no intact .nmx file ({error})") from None
+
+
+def _parse_manifest(path: Path, text: bytes) -> _Manifest:
+    try:
+        data = json.loads(text)
+        version = data.get("format") if isinstance(data, dict) else None
+        if version != FORMAT or data.get("isa") != ISA_VERSION:
+            found = f"format {version!r}"
+            raise _bad(path, f"found {found}, allowed is format {FORMAT} with ISA {ISA_VERSION}")
+        return from_json(_Manifest, data, "manifest")
+    except FormError as error:
+        raise _bad(path, str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _bad(path, f"manifest.json: found no JSON ({error})") from None
+
+
+def _parse_array(path: Path, name: str, data: bytes) -> Array:
+    """A view of the member's bytes; its header must account for every byte."""
+    stream = io.BytesIO(data)
+    try:
+        np.lib.format.read_magic(stream)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, EOFError, SyntaxError, TypeError, RecursionError) as error:
+        raise _bad(path, f"{name}.npy: found no array header ({error})") from None
+    start = stream.tell()
+    expected = prod(shape) * _ARRAYS[name].itemsize
+    if dtype != _ARRAYS[name] or fortran or len(data) - start != expected:
+        raise _bad(path, f"{name}.npy: found {dtype} {shape} in {len(data) - start} bytes, "
+                         f"allowed is C-ordered {_ARRAYS[name]} of that size")  # fmt: skip
+    flat: Array = np.frombuffer(data, dtype, offset=start)
+    return flat.reshape(shape)
+
+
+def _check_sums(path: Path, manifest: _Manifest, members: dict[str, bytes]) -> None:
+    stated = dict(manifest.sha256)
+    for name in _ARRAYS:
+        found = hashlib.sha256(members[f"{name}.npy"]).hexdigest()
+        if stated.get(f"{name}.npy") != found:
+            raise _bad(path, f"{name}.npy: found checksum {found[:12]}, allowed is "
+                             f"{str(stated.get(f'{name}.npy'))[:12]}")  # fmt: skip
+    if manifest.fingerprint != manifest.body.array.fingerprint:
+        raise _bad(path, f"fingerprint: found {manifest.fingerprint}, allowed is "
+                         f"{manifest.body.array.fingerprint}")  # fmt: skip
+
+
+def read(path: Path) -> Program:
+    """The program in a file, its form checked."""
+    members = _read_members(path)
+    manifest = _parse_manifest(path, members[_MANIFEST])
+    _check_sums(path, manifest, members)
+    parts: dict[str, Any] = {f.name: getattr(manifest.body, f.name) for f in fields(_Body)}
+    for name in _ARRAYS:
+        parts[name] = _parse_array(path, name, members[f"{name}.npy"])
+    program = Program(**parts)
+    problem = form_problem(program)
+    if problem:
+        raise _bad(path, problem)
+    return program

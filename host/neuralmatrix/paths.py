@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files that are not Python lie.
+
+In: nothing.  Out: the folders of the C++ sources and of the board files.
+A wheel carries them as ``_hls`` and ``_boards``; a checkout has them at the repository's root.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import ToolMissing
+
+_PACKAGE = Path(__file__).resolve().parent
+_REPOSITORY = _PACKAGE.parents[1]
+
+
+def _folder(packaged: str, in_repository: str) -> Path:
+    candidates = (_PACKAGE / packaged, _REPOSITORY / in_repository)
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    tried = " and ".join(str(c) for c in candidates)
+    raise ToolMissing(f"{in_repository} not found: looked at {tried}; reinstall neuralmatrix")
+
+
+def hls_dir() -> Path:
+    """The folder with ``include/nm``, ``src`` and ``emulation``."""
+    return _folder("_hls", "hls")
+
+
+def boards_dir() -> Path:
+    """The folder with one JSON file per board, and ``arrays``."""
+    return _folder("_boards", "overlay/boards")

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quantised MatGraph: geometry from MatGraph, integers for everything the array multiplies.
+
+In: nothing.  Out: ``QOp`` and ``QGraph``, made by ``quantize``, evaluated exactly by ``integer`` and
+turned into instructions by ``schedule``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .ir import Array, MatOp, Port, QParams, Tensor
+from .segments import Segments
+
+
+@dataclass(frozen=True)
+class QEpilogue:
+    """The numbers of one EPILOGUE instruction and its per-channel parameters (docs/numerics.md)."""
+
+    bias: Array  # int32 (C,)
+    m: Array  # int16 (C,)
+    s: Array  # uint8 (C,)
+    f_shift: int
+    off: int
+    mt: int
+    uz: int
+    u_shift: int
+    zp: int
+    lo: int
+    hi: int
+    table: Segments | None = None
+    residual: str | None = None
+    hadamard: str | None = None
+
+
+@dataclass(frozen=True)
+class QOp:
+    """One operation of the array.
+
+    ``weight`` holds integers in the layout of the MatOp's own weight (Window: (KH, KW, C or 1)); None for
+    RowMax and Move.  ``w_wide`` weights are int16.  A Move carries no epilogue: it copies codes, ``fill``
+    included.
+    """
+
+    op: MatOp
+    weight: Array | None = None
+    w_wide: bool = False
+    epilogue: QEpilogue | None = None
+    fill: int = 0
+
+
+@dataclass(frozen=True)
+class QGraph:
+    """Quantised operations in execution order."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    ops: tuple[QOp, ...]
+    tensors: Mapping[str, Tensor]
+    constants: Mapping[str, Array]  # (N,H,W,C) integer codes
+    qparams: Mapping[str, QParams]

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an array takes of its part: DSPs, block RAM, UltraRAM, LUTs, flip-flops.
+
+In: a ``Board``.  Out: a ``Resources`` table, one line per piece with its basis in words.
+DSPs and memories are counted from the kernels' shapes; LUTs and flip-flops are estimates per
+piece, not yet compared with a synthesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .config import Board
+
+KINDS = ("lut", "ff", "dsp", "bram36", "uram")
+
+# DSPs stand in columns with their own routing and may be filled; LUTs, flip-flops and memories
+# need room for placement and routing.
+LIMITS = {"lut": 0.85, "ff": 0.80, "dsp": 0.97, "bram36": 0.80, "uram": 0.80}
+
+# Width and depth of the shapes of half a BRAM36 (RAMB18E1/E2, UG473 and UG573), and of an URAM288.
+_RAMB18_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+_URAM_WIDTH, _URAM_DEPTH = 72, 4096
+
+_LUT_MULTIPLIER = 64  # 8 x 8 bit product in carry chains
+_PRODUCT_BITS = 18  # average width inside an adder tree over 16-bit products
+_ACC_BITS = 32
+_LANE_LUTS = (
+    ("bias", 32),
+    ("shift by s, 48 bits", 144),
+    ("sum with t", 48),
+    ("shift by F and sat16", 124),
+    ("segment index", 134),
+    ("shift by sh and sat16", 123),
+    ("shift after the Hadamard product", 99),
+    ("zero point and clamp", 64),
+    ("row statistic", 44),
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Resources of one piece of the design and why."""
+
+    name: str
+    basis: str
+    lut: int = 0
+    ff: int = 0
+    dsp: int = 0
+    bram36: float = 0
+    uram: int = 0
+
+
+@dataclass(frozen=True)
+class Resources:
+    """All pieces of a board's design."""
+
+    board: str
+    pieces: tuple[Piece, ...]
+    available: dict[str, int]
+
+    def used(self, kind: str) -> float:
+        """Total of one kind ("lut", "ff", "dsp", "bram36", "uram")."""
+        return float(sum(getattr(piece, kind) for piece in self.pieces))
+
+    def share(self, kind: str) -> float:
+        """Used part of what the device holds; 0 where it holds and needs none."""
+        used = self.used(kind)
+        return used / self.available[kind] if used else 0.0
+
+    @property
+    def fits(self) -> bool:
+        """Every kind is within ``LIMITS``."""
+        return all(self.share(kind) <= LIMITS[kind] for kind in KINDS)
+
+
+def _cdiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def bram36(width_bits: int, depth: int) -> float:
+    """Block RAMs of 36 Kb for one memory, in halves, in the best shape."""
+    halves = min(_cdiv(width_bits, w) * _cdiv(depth, d) for w, d in _RAMB18_SHAPES)
+    return halves / 2
+
+
+def uram(width_bits: int, depth: int) -> int:
+    """UltraRAMs for one memory."""
+    return _cdiv(width_bits, _URAM_WIDTH) * _cdiv(depth, _URAM_DEPTH)
+
+
+def _memories(board: Board) -> Iterator[tuple[str, int, int, int]]:
+    """(name, copies, width in bits, depth) of every buffer."""
+    a = board.array
+    word = 8 * a.cols
+    yield "ibuf", 1, word, a.ibuf_words
+    yield "wbuf", 1, word, a.wbuf_words
+    yield "pbuf", 8, word, a.pbuf_rows
+    yield "acc", a.cols, _ACC_BITS, a.acc_rows
+    yield "obuf", 2, word, a.obuf_rows
+    yield "tbuf", 2, word, a.tbuf_rows
+    yield "ubuf", 2, word, a.ubuf_rows
+    yield "line", a.win, word, a.line_words
+
+
+def _memory_pieces(board: Board) -> Iterator[Piece]:
+    for name, copies, width, depth in _memories(board):
+        if name in board.uram_buffers:
+            basis = f"{copies * width} x {depth} bits in URAM of 72 x 4096"
+            yield Piece(name, basis, uram=uram(copies * width, depth))
+        else:
+            basis = f"{copies} memories of {width} x {depth} bits, best RAMB18 shape"
+            yield Piece(name, basis, bram36=copies * bram36(width, depth))
+
+
+def _array(board: Board) -> Piece:
+    count = board.array.rows * board.array.cols
+    packed = board.macs_per_dsp == 2
+    basis = (
+        "two GEMM products per DSP; WINDOW takes every second product from a LUT multiplier of "
+        f"{_LUT_MULTIPLIER} LUTs; per PE 8 LUTs choose x, 8 unpack, 40 flip-flops"
+        if packed
+        else "one product per DSP; per PE 8 LUTs choose x, 40 flip-flops"
+    )
+    lut = count * (16 + _LUT_MULTIPLIER // 2 if packed else 8)
+    return Piece("array", basis, lut, 40 * count, count // board.macs_per_dsp)
+
+
+def _columns(board: Board) -> Piece:
+    rows, cols = board.array.rows, board.array.cols
+    adders = rows // 2 * _PRODUCT_BITS
+    maxima = 20 * (rows - 1)
+    basis = (
+        f"per column: adder tree of three-input adders {adders} LUTs, maximum tree {maxima} LUTs, "
+        "accumulate and choose 96 LUTs; a flip-flop for every second LUT"
+    )
+    lut = cols * (adders + maxima + 96)
+    return Piece("column trees", basis, lut, lut // 2)
+
+
+def _lanes(board: Board) -> Piece:
+    lut, cols = sum(count for _, count in _LANE_LUTS), board.array.cols
+    parts = ", ".join(f"{name} {count}" for name, count in _LANE_LUTS)
+    basis = (
+        "per lane 5 DSPs (acc*m 2, t*mt 1, x*k 1, y*u 1), 1,100 flip-flops and these LUTs: " + parts
+    )
+    return Piece("epilogue lanes", basis, cols * lut, cols * 1100, cols * 5)
+
+
+def _tables(board: Board) -> Piece:
+    luts = _cdiv(64, 3) * 4 * _cdiv(board.array.seg_entries, 64)
+    basis = f"64-bit segments in LUT RAM (4 LUTs hold 64 x 3 bits): {luts} LUTs per lane"
+    return Piece("segment tables", basis, board.array.cols * luts)
+
+
+def _queues(board: Board) -> Piece:
+    lut = 3 * _cdiv(512, 3) * 4 * _cdiv(board.array.queue_depth, 64)
+    basis = "three queues of 512-bit instructions in LUT RAM, output registers"
+    return Piece("instruction queues", basis, lut, 3 * 512)
+
+
+def _ports(board: Board) -> Piece:
+    widths = [p.bytes_per_cycle for p in (board.ports.load, board.ports.store, board.ports.fetch)]
+    lut = sum(450 + 50 * width for width in widths)
+    fifos = sum(bram36(8 * width, 256) for width in widths)
+    basis = (
+        "per m_axi adapter 450 LUTs and 50 per byte of width, twice as many flip-flops, and a "
+        "FIFO of 16 bursts of 16 beats"
+    )
+    return Piece("m_axi ports", basis, lut, 2 * lut, bram36=fifos)
+
+
+def _control(board: Board) -> Piece:
+    basis = (
+        "fetch and decode 600, three address generators of 450, s_axilite 350, interconnect to "
+        "the PS 1,500, resets 100 LUTs; twice as many flip-flops; 4 DSPs for start addresses"
+    )
+    return Piece("control", basis, 3900, 7800, 4)
+
+
+_PIECES: tuple[Callable[[Board], Piece], ...] = (
+    _array, _columns, _lanes, _tables, _queues, _ports, _control,
+)  # fmt: skip
+
+
+def resources(board: Board) -> Resources:
+    """The estimate for one board."""
+    pieces = (*(piece(board) for piece in _PIECES), *_memory_pieces(board))
+    return Resources(board.name, pieces, {kind: getattr(board.part, kind) for kind in KINDS})

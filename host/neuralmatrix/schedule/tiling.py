@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tile sizes and loop order.
+
+In: the size of one operation in words and blocks, and the array's buffers.  Out: the plan with the
+least estimated time; DoesNotFit when no tile fits.
+
+The estimate here only ranks candidates; cycles that are reported come from ``estimate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..config import ArrayConfig
+from ..errors import DoesNotFit
+from .context import Box
+
+INSN_OVERHEAD = 60  # cycles an instruction costs besides its work
+DMA_OVERHEAD = 50
+BEATS_PER_WORD = 2  # port cycles per word; the same for all supported boards (ROWS = 2 ports wide)
+GROUP_CYCLES = 1500  # a group this long hides the next group's transfers
+
+
+@dataclass(frozen=True)
+class GemmProblem:
+    out_h: int
+    out_w: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    cb: int
+    nb: int
+    digits: int
+    out_digits: int
+    operands: Mapping[str, int]  # buffer -> rows per output position
+    grouped: bool
+
+
+@dataclass(frozen=True)
+class GemmPlan:
+    """``tile`` output rows x columns; ``nb_step`` output blocks per group; ``cb_step`` input blocks per job."""
+
+    tile: tuple[int, int]
+    nb_step: int
+    cb_step: int
+    resident: bool  # all weights stay in WBUF across tiles
+    weights_outer: bool  # loop over weights outside, tiles inside
+    chunked_input: bool  # only a job's own input blocks are on chip
+    cost: float
+
+
+def boxes(height: int, width: int, tile: tuple[int, int]) -> list[Box]:
+    """Tiles that cover height x width, row by row."""
+    return [
+        Box(r, min(r + tile[0], height), c, min(c + tile[1], width))
+        for r in range(0, height, tile[0])
+        for c in range(0, width, tile[1])
+    ]
+
+
+def tile_sizes(height: int, width: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Candidate tiles of at most ``limit`` positions: even splits of the rows, then of the columns too."""
+    col_splits = [k for k in (*range(1, 9), 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024) if k <= width]
+    for col_split in col_splits:
+        cols = -(-width // col_split)
+        if cols > limit:
+            continue
+        seen = set()
+        for split in (*range(1, 33), 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, height):
+            rows = -(-height // split)
+            if rows * cols <= limit and rows not in seen:
+                seen.add(rows)
+                yield rows, cols
+        if seen and height > 1:
+            return
+        if seen and col_split >= 64:
+            return
+
+
+def plan_gemm(array: ArrayConfig, p: GemmProblem) -> GemmPlan:
+    """Cheapest plan; raises DoesNotFit when not even one output row of one block fits."""
+    limit = min(array.acc_rows, array.obuf_rows)
+    for key in p.operands:
+        limit = min(limit, array.tbuf_rows if key == "t" else array.ubuf_rows)
+    best: GemmPlan | None = None
+    for tile in tile_sizes(p.out_h, p.out_w, limit):
+        for plan in _plans(array, p, tile):
+            if best is None or plan.cost < best.cost:
+                best = plan
+    if best is None:
+        raise DoesNotFit(
+            f"a {p.kernel[0]}x{p.kernel[1]} kernel over {p.cb} blocks of channels needs more than the "
+            f"{array.ibuf_words} words of input buffer and {array.wbuf_words} words of weight buffer"
+        )
+    return best
+
+
+def _plans(array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]) -> Iterator[GemmPlan]:
+    lanes = array.rows
+    taps = p.kernel[0] * p.kernel[1]
+    grid = _input_words(p, tile) * p.digits
+    if grid > array.ibuf_words or taps * lanes > array.wbuf_words:
+        return
+    tiles = len(boxes(p.out_h, p.out_w, tile))
+    positions = tile[0] * tile[1]
+    cb_step = min(p.cb, max(1, array.wbuf_words // 2 // (taps * lanes)))
+    whole_input = grid * p.cb <= array.ibuf_words
+    if not whole_input:
+        cb_step = min(cb_step, max(1, array.ibuf_words // 2 // grid))
+    else:
+        cb_step = -(-p.cb // -(-p.cb // cb_step))  # even chunks
+    nb_step = _group_blocks(array, p, positions, cb_step)
+    total_weights = taps * p.cb * p.nb * lanes
+    resident = tiles > 1 and total_weights <= array.wbuf_words and not p.grouped
+    for outer in (False, True) if tiles > 1 and not resident else (False,):
+        plan = GemmPlan(tile, nb_step, cb_step, resident, outer, not whole_input, 0.0)
+        yield _with_cost(array, p, plan, tiles, grid)
+
+
+def _input_words(p: GemmProblem, tile: tuple[int, int]) -> int:
+    rows = (tile[0] - 1) * p.strides[0] + (p.kernel[0] - 1) * p.dilations[0] + 1
+    cols = (tile[1] - 1) * p.strides[1] + (p.kernel[1] - 1) * p.dilations[1] + 1
+    return rows * cols
+
+
+def _group_blocks(array: ArrayConfig, p: GemmProblem, positions: int, cb_step: int) -> int:
+    """Output blocks per COMPUTE: bounded by half of every buffer, and no longer than useful."""
+    if p.grouped or cb_step < p.cb:
+        return 1
+    taps = p.kernel[0] * p.kernel[1]
+    room = [array.obuf_rows // 2 // positions]
+    room += [
+        (array.tbuf_rows if key == "t" else array.ubuf_rows) // 2 // positions for key in p.operands
+    ]
+    room.append(array.wbuf_words // 2 // (taps * p.cb * array.rows))
+    passes = taps * p.cb * p.digits
+    room.append(-(-GROUP_CYCLES // (passes * max(positions, array.rows))))
+    return max(1, min(p.nb, *room))
+
+
+def _with_cost(
+    array: ArrayConfig, p: GemmProblem, plan: GemmPlan, tiles: int, grid: int
+) -> GemmPlan:
+    lanes = array.rows
+    taps = p.kernel[0] * p.kernel[1]
+    positions = plan.tile[0] * plan.tile[1]
+    groups = -(-p.nb // plan.nb_step)
+    chunks = -(-p.cb // plan.cb_step)
+    weights = taps * p.cb * p.nb * lanes
+    passes = taps * p.cb * p.digits * p.nb
+    compute = tiles * (passes * max(positions, lanes) + groups * chunks * INSN_OVERHEAD)
+    tile_words = grid * p.cb
+    input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else 1)
+    weight_loads = 1 if plan.resident or plan.weights_outer else tiles
+    outputs = tiles * positions * p.nb * p.out_digits
+    load = BEATS_PER_WORD * (tile_words * input_loads + weights * weight_loads)
+    load += BEATS_PER_WORD * outputs * len(p.operands) + DMA_OVERHEAD * (
+        input_loads + weight_loads * groups * chunks
+    )
+    store = BEATS_PER_WORD * outputs + DMA_OVERHEAD * tiles * groups
+    hidden = 0.2 if tiles >= 3 else 1.0
+    overlap = tile_words * 2 <= array.ibuf_words or tiles == 1
+    edge = hidden * BEATS_PER_WORD * (tile_words + plan.nb_step * positions) + 2 * DMA_OVERHEAD
+    steady = max(compute, load, store) if overlap else compute + BEATS_PER_WORD * tile_words * input_loads
+    return GemmPlan(
+        plan.tile, plan.nb_step, plan.cb_step, plan.resident, plan.weights_outer,
+        plan.chunked_input, steady + edge,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------ WINDOW mode
+
+
+@dataclass(frozen=True)
+class WindowProblem:
+    out_h: int
+    out_w: int
+    taps: tuple[int, int]  # taps per pass
+    tiles: tuple[int, int]  # tiles of taps
+    strides: tuple[int, int]
+    nb: int
+    digits: int
+    out_digits: int
+    operands: Mapping[str, int]
+    same_input: bool  # a replicated input: one block serves all
+    shared_weights: bool = False
+    all_blocks: bool = False  # the row statistic needs all blocks in one COMPUTE
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    tile: tuple[int, int]
+    nb_step: int
+    tap_rows: int  # rows of tap tiles per COMPUTE; fewer than all splits the sum
+    cost: float
+
+
+def plan_window(array: ArrayConfig, p: WindowProblem) -> WindowPlan:
+    """Cheapest plan; raises DoesNotFit when not even one output fits."""
+    limit = min(array.acc_rows, array.obuf_rows)
+    for key in p.operands:
+        limit = min(limit, array.tbuf_rows if key == "t" else array.ubuf_rows)
+    best: WindowPlan | None = None
+    for tile in tile_sizes(p.out_h, p.out_w, limit):
+        plan = _window_plan(array, p, tile)
+        if plan and (best is None or plan.cost < best.cost):
+            best = plan
+    best = best or _window_plan(array, p, (1, 1), split=True)
+    if best is None:
+        raise DoesNotFit(
+            f"a window of {p.tiles[0] * p.taps[0]}x{p.tiles[1] * p.taps[1]} needs rows wider than the "
+            f"{array.line_words} words of the line buffers or the {array.ibuf_words} words of input buffer"
+        )
+    return best
+
+
+def window_grid(p: WindowProblem, tile: tuple[int, int], tap_rows: int) -> tuple[int, int]:
+    """Input rows and columns an output tile reads with ``tap_rows`` rows of tap tiles."""
+    rows = (tile[0] - 1) * p.strides[0] + tap_rows * p.taps[0]
+    cols = (tile[1] - 1) * p.strides[1] + p.tiles[1] * p.taps[1]
+    return rows, cols
+
+
+def _window_plan(
+    array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], split: bool = False
+) -> WindowPlan | None:
+    raster = (tile[1] - 1) * p.strides[1] + p.taps[1]
+    if p.taps[0] > 1 and raster > array.line_words:
+        return None
+    tap_rows = p.tiles[0]
+    while split and tap_rows > 1 and not _fits(array, p, tile, tap_rows):
+        tap_rows = -(-tap_rows // 2)
+    if not _fits(array, p, tile, tap_rows):
+        return None
+    rows, cols = window_grid(p, tile, tap_rows)
+    words = rows * cols * p.digits
+    positions = tile[0] * tile[1]
+    per_pass = ((tile[0] - 1) * p.strides[0] + p.taps[0]) * raster
+    passes = p.tiles[0] * p.tiles[1] * p.digits
+    nb_step = _window_blocks(array, p, positions, words, tap_rows, passes * per_pass)
+    if nb_step == 0:
+        return None
+    tiles = len(boxes(p.out_h, p.out_w, tile))
+    instructions = tiles * -(-p.nb // nb_step)
+    compute = tiles * p.nb * passes * max(per_pass, array.rows) + instructions * INSN_OVERHEAD
+    load = BEATS_PER_WORD * tiles * p.nb * (words + positions * len(p.operands))
+    load += instructions * DMA_OVERHEAD
+    store = BEATS_PER_WORD * tiles * p.nb * positions * p.out_digits + instructions * DMA_OVERHEAD
+    edge = BEATS_PER_WORD * nb_step * (words + positions) + 2 * DMA_OVERHEAD
+    hidden = 0.3 if instructions >= 3 else 1.0
+    return WindowPlan(tile, nb_step, tap_rows, max(compute, load, store) + hidden * edge)
+
+
+def _fits(array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], tap_rows: int) -> bool:
+    rows, cols = window_grid(p, tile, tap_rows)
+    weights = tap_rows * p.tiles[1] * array.rows
+    return rows * cols * p.digits <= array.ibuf_words and weights <= array.wbuf_words
+
+
+def _window_blocks(
+    array: ArrayConfig, p: WindowProblem, positions: int, words: int, tap_rows: int, cycles: int
+) -> int:
+    """Channel blocks per COMPUTE; 0 when the row statistic of all blocks does not fit."""
+    if p.all_blocks:
+        fits = (p.nb + 1) * positions <= array.obuf_rows and p.nb * words <= array.ibuf_words
+        return p.nb if fits else 0
+    room = [array.obuf_rows // 2 // positions, -(-GROUP_CYCLES // cycles)]
+    room += [
+        (array.tbuf_rows if key == "t" else array.ubuf_rows) // 2 // positions for key in p.operands
+    ]
+    if not p.same_input:
+        room.append(array.ibuf_words // 2 // words)
+    if not p.shared_weights:
+        room.append(array.wbuf_words // 2 // (tap_rows * p.tiles[1] * array.rows))
+    return 1 if tap_rows < p.tiles[0] else max(1, min(p.nb, *room))

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Readable text of every stage of a compilation.
+
+In: the result of a pass.  Out: ``NN-name.txt`` in a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .ir import Graph, MatGraph
+from .listing import listing
+from .lower import matgraph_text
+from .ops import to_text
+from .program import Program
+from .qgraph import QGraph
+
+
+def write_stage(folder: Path, number: int, name: str, result: Any) -> None:
+    """Write one stage; creates the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = WRITERS[type(result)](result)
+    (folder / f"{number:02d}-{name}.txt").write_text(text, encoding="utf-8")
+
+
+def qgraph_text(graph: QGraph) -> str:
+    """One line per tensor with its scale, one per operation with its integers' ranges."""
+    lines = [
+        f"{name}: scale {qp.scale:.6g} zero {qp.zero_point} {'int16' if qp.wide else 'int8'}"
+        for name, qp in graph.qparams.items()
+    ]
+    for qop in graph.ops:
+        line = f"{qop.op.output} = {type(qop.op).__name__}"
+        if qop.epilogue is not None:
+            e = qop.epilogue
+            table = f" table[{e.table.count}]" if e.table is not None else ""
+            line += f" F={e.f_shift} mt={e.mt} clamp {e.lo}..{e.hi}{table}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _bounds_text(bounds: Mapping[str, tuple[float, float]]) -> str:
+    return "".join(f"{name}: {lo:.6g} .. {hi:.6g}\n" for name, (lo, hi) in bounds.items())
+
+
+WRITERS: Mapping[type, Callable[[Any], str]] = {
+    Graph: to_text,
+    MatGraph: matgraph_text,
+    dict: _bounds_text,
+    QGraph: qgraph_text,
+    Program: listing,
+}

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package definition, readable by the setuptools 59 of PYNQ 3.1 images.
+
+In: host/neuralmatrix, hls, overlay/boards.  Out: a wheel that holds all three.
+A checkout installed with ``pip install -e`` finds hls and overlay/boards in the repository.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+CARRIED = {
+    "_hls": ("hls", ("include/**/*.h", "src/*.cpp", "src/*.h", "emulation/*")),
+    "_boards": ("overlay/boards", ("*.json", "arrays/*.json")),
+}
+
+
+class BuildPy(build_py):
+    """Copies the kernels' sources and the board files into the wheel."""
+
+    def run(self):
+        super().run()
+        if getattr(self, "editable_mode", False):
+            return
+        for target, (source, patterns) in CARRIED.items():
+            for pattern in patterns:
+                for path in sorted((ROOT / source).glob(pattern)):
+                    if path.is_file():
+                        self._carry(path, Path(target) / path.relative_to(ROOT / source))
+
+    def _carry(self, path, relative):
+        destination = Path(self.build_lib) / "neuralmatrix" / relative
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, destination)
+
+
+def version():
+    text = (ROOT / "host" / "neuralmatrix" / "_version.py").read_text(encoding="utf-8")
+    return re.search(r'__version__ = "([^"]+)"', text).group(1)
+
+
+ONNX = ["onnx>=1.14"]
+TORCH = ["torch>=2.1", *ONNX]
+DEV = [
+    *ONNX,
+    "onnxruntime>=1.16",
+    "pytest>=7",
+    "hypothesis>=6",
+    "ruff>=0.4",
+    "mypy>=1.8",
+    "scikit-learn>=1.2",
+    "pillow>=9",
+    "pre-commit>=3",
+]
+
+setup(
+    name="neuralmatrix",
+    version=version(),
+    description="Whole neural networks as matrix products on one array of a PYNQ board",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir={"": "host"},
+    packages=find_packages("host"),
+    package_data={"neuralmatrix": ["py.typed", "demo_data/*"]},
+    install_requires=["numpy>=1.21,<3", "typer>=0.9", "rich>=12"],
+    extras_require={
+        "onnx": ONNX,
+        "torch": TORCH,
+        "hls4ml": ["hls4ml>=1.0", *ONNX],
+        "pynq": ["pynq>=3.0.1"],
+        "report": ["plotly>=5"],
+        "dev": DEV,
+    },
+    entry_points={"console_scripts": ["neuralmatrix = neuralmatrix.cli:main"]},
+    cmdclass={"build_py": BuildPy},
+    zip_safe=False,
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+    ],
+)

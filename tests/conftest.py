@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: markers that skip themselves, and small programs.
+
+In: the machine.  Out: fixtures.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from neuralmatrix.program import Program
+from programs import copy_program
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def data_dir() -> Path | None:
+    """NEURALMATRIX_DATA, else shared/data beside the repository, else None."""
+    named = os.environ.get("NEURALMATRIX_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    return folder if folder.is_dir() else None
+
+
+_AVAILABLE: dict[str, tuple[Callable[[], object], str]] = {
+    "gxx": (lambda: shutil.which("g++") or shutil.which("clang++"), "no C++ compiler"),
+    "data": (data_dir, "no data: set NEURALMATRIX_DATA"),
+    "board": (lambda: os.environ.get("BOARD"), "not on a board"),
+    "vitis": (lambda: shutil.which("vitis-run") or shutil.which("vitis_hls"), "no Vitis HLS"),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, (available, reason) in _AVAILABLE.items():
+        if item.get_closest_marker(marker) and not available():
+            pytest.skip(reason)
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder with models and data sets."""
+    folder = data_dir()
+    if folder is None:
+        pytest.skip("no data: set NEURALMATRIX_DATA")
+    return folder
+
+
+@pytest.fixture
+def program() -> Program:
+    """A program that copies (1, 5, 4, 4) through the array."""
+    return copy_program()
+
+
+@pytest.fixture
+def saved(program: Program, tmp_path: Path) -> Path:
+    """That program in a file."""
+    path = tmp_path / "net.nmx"
+    program.save(path)
+    return path

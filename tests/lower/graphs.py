@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs for the lowering tests, built node by node.
+
+In: nodes, input shapes, constants.  Out: a Graph, and random signed feeds that hold zeros too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from neuralmatrix import ops
+from neuralmatrix.ir import Array, Graph, Node, QParams, Shape
+
+
+def graph(
+    nodes: Sequence[Node],
+    inputs: Mapping[str, Shape],
+    constants: Mapping[str, Any] | None = None,
+    outputs: Sequence[str] = (),
+    quant: Mapping[str, QParams] | None = None,
+    weight_scales: Mapping[str, Array] | None = None,
+) -> Graph:
+    """A verified Graph; its outputs are the last node's unless named."""
+    arrays = {name: np.asarray(c, np.float32) for name, c in (constants or {}).items()}
+    shapes = {**inputs, **{name: c.shape for name, c in arrays.items()}}
+    for node in nodes:
+        shapes[node.output] = ops.infer_shape(node, shapes)
+    outs = tuple(outputs) or (nodes[-1].output,)
+    made = Graph(tuple(inputs), outs, tuple(nodes), arrays, shapes, quant or {}, weight_scales or {})
+    return ops.verify_graph(made)
+
+
+def random(seed: int, *shape: int) -> Array:
+    """Signed normal values, every ninth of them 0."""
+    x = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    x.reshape(-1)[::9] = 0
+    return x
+
+
+def feeds_of(g: Graph, seed: int = 7) -> dict[str, Array]:
+    return {n: random(seed + i, *g.shapes[n]) for i, n in enumerate(g.inputs)}
