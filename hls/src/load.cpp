@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // LOAD: DRAM to the on-chip buffers, with padding, strides and gathers.
 // In: LOAD instructions, CONST and ARENA.  Out: words in IBUF, WBUF, PBUF, T and U.
-#include "nm/hls.h"
-#include "nm/kernels.h"
+#include "nm/words.h"
 
 namespace nm {
 
 namespace {
-
-constexpr int BEATS = ROWS / LOAD_PORT_BYTES; // per word
 
 // Lowest and highest reach of a counter with a signed step.
 int64_t below(uint32_t count, int32_t step) {
@@ -38,56 +35,6 @@ uint64_t load_words(const Insn& i) {
     const uint64_t rows = load_pad_top(i) + load_n1(i) + load_pad_bottom(i);
     return load_n2(i) * rows * (load_pad_left(i) + load_n0(i) + load_pad_right(i));
 }
-
-namespace {
-
-void put(Buffer dest, uint32_t at, const int8_t word[ROWS], int8_t ibuf[IBUF_WORDS][ROWS],
-         int8_t wbuf[WBUF_WORDS][ROWS], int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
-         int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
-         int8_t u_hi[UBUF_ROWS][ROWS]) {
-    NM_INLINE
-PUT_LANE:
-    for (int r = 0; r < ROWS; ++r) {
-        NM_UNROLL
-        switch (dest) {
-        case Buffer::IBUF:
-            ibuf[at][r] = word[r];
-            break;
-        case Buffer::WBUF:
-            wbuf[at][r] = word[r];
-            break;
-        case Buffer::PBUF:
-            pbuf[at][r] = word[r];
-            break;
-        case Buffer::T_LO:
-            t_lo[at][r] = word[r];
-            break;
-        case Buffer::T_HI:
-            t_hi[at][r] = word[r];
-            break;
-        case Buffer::U_LO:
-            u_lo[at][r] = word[r];
-            break;
-        case Buffer::U_HI:
-            u_hi[at][r] = word[r];
-            break;
-        }
-    }
-}
-
-// One word whose lanes lie apart: one access per byte.
-void gather_word(const LoadBeat* dram, uint64_t addr, int32_t lane_stride, int8_t word[ROWS]) {
-    NM_INLINE
-GATHER:
-    for (int r = 0; r < ROWS; ++r) {
-        NM_PIPELINE(1)
-        const uint64_t at = addr + uint64_t(int64_t(r) * lane_stride);
-        const LoadBeat beat = dram[at / LOAD_PORT_BYTES];
-        word[r] = int8_t(beat.byte[at % LOAD_PORT_BYTES]);
-    }
-}
-
-} // namespace
 
 void load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port& port,
                int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
@@ -134,50 +81,12 @@ BLOCKS:
             }
             uint64_t addr = uint64_t(line);
         RUNS:
-            for (uint32_t k = 0; k < columns; k += run, addr += uint64_t(step)) {
-                const uint32_t skip = uint32_t(addr % LOAD_PORT_BYTES);
-                const uint32_t first = skip != 0 ? skip : uint32_t(LOAD_PORT_BYTES);
-                uint64_t next = addr / LOAD_PORT_BYTES;
-                // The beat before the word's own ones, which an unaligned word begins in.
-                uint8_t window[LOAD_PORT_BYTES + ROWS];
-                NM_PARTITION(window, 0)
-                if (!gather && skip != 0) {
-                    const LoadBeat beat = dram[next++];
-                CARRY_IN:
-                    for (int j = 0; j < LOAD_PORT_BYTES; ++j) {
-                        NM_UNROLL
-                        window[j] = beat.byte[j];
-                    }
-                }
-            WORDS:
-                for (uint32_t w = 0; w < run; ++w, ++at) {
-                    // A port narrower than a word needs a cycle per beat.
-                    NM_PIPELINE(BEATS)
-                    if (gather) {
-                        gather_word(dram, addr, lane_stride, word);
-                    } else {
-                    WORD_BEATS:
-                        for (int j = 0; j < BEATS; ++j) {
-                            NM_UNROLL
-                            const LoadBeat beat = dram[next++];
-                        BEAT_BYTES:
-                            for (int l = 0; l < LOAD_PORT_BYTES; ++l) {
-                                NM_UNROLL
-                                window[(j + 1) * LOAD_PORT_BYTES + l] = beat.byte[l];
-                            }
-                        }
-                    ALIGN:
-                        for (int r = 0; r < ROWS; ++r) {
-                            NM_UNROLL
-                            word[r] = int8_t(window[first + uint32_t(r)]);
-                        }
-                    CARRY:
-                        for (int j = 0; j < LOAD_PORT_BYTES; ++j) {
-                            NM_UNROLL
-                            window[j] = window[ROWS + j];
-                        }
-                    }
+            for (uint32_t k = 0; k < columns; k += run, addr += uint64_t(step), at += run) {
+                if (gather) {
+                    gather_word(dram, addr, lane_stride, word);
                     put(dest, at, word, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
+                } else {
+                    burst(dram, addr, run, dest, at, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
                 }
             }
         PAD_AFTER:
@@ -194,4 +103,74 @@ BLOCKS:
                 meter.strided(port, columns, ROWS);
         }
     }
+}
+
+} // namespace nm
+
+extern "C" void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t const_bytes,
+                     uint64_t arena_base, uint32_t arena_bytes, uint64_t* busy, uint32_t* fault,
+                     nm::InsnQueue& queue, nm::TokenQueue& from_compute, nm::TokenQueue& from_store,
+                     nm::TokenQueue& to_compute, nm::TokenQueue& to_store,
+                     int8_t ibuf[nm::IBUF_WORDS][nm::ROWS], int8_t wbuf[nm::WBUF_WORDS][nm::ROWS],
+                     int8_t pbuf[nm::PBUF_WORDS][nm::ROWS], int8_t t_lo[nm::TBUF_ROWS][nm::ROWS],
+                     int8_t t_hi[nm::TBUF_ROWS][nm::ROWS], int8_t u_lo[nm::UBUF_ROWS][nm::ROWS],
+                     int8_t u_hi[nm::UBUF_ROWS][nm::ROWS]) {
+    NM_MAXI(dram, load_port)
+    NM_REGISTER(dram)
+    NM_REGISTER(const_base)
+    NM_REGISTER(const_bytes)
+    NM_REGISTER(arena_base)
+    NM_REGISTER(arena_bytes)
+    NM_REGISTER(busy)
+    NM_REGISTER(fault)
+    NM_REGISTER(return )
+    NM_STREAM(queue)
+    NM_STREAM(from_compute)
+    NM_STREAM(from_store)
+    NM_STREAM(to_compute)
+    NM_STREAM(to_store)
+    // One word wide ports: the lanes of a word travel together.
+    NM_BRAM(ibuf)
+    NM_RESHAPE(ibuf, 2)
+    NM_BRAM(wbuf)
+    NM_RESHAPE(wbuf, 2)
+    NM_BRAM(pbuf)
+    NM_RESHAPE(pbuf, 2)
+    NM_BRAM(t_lo)
+    NM_RESHAPE(t_lo, 2)
+    NM_BRAM(t_hi)
+    NM_RESHAPE(t_hi, 2)
+    NM_BRAM(u_lo)
+    NM_RESHAPE(u_lo, 2)
+    NM_BRAM(u_hi)
+    NM_RESHAPE(u_hi, 2)
+    using namespace nm;
+    const Port port = {LOAD_PORT_BYTES, HARDWARE_BURST};
+    Meter meter = {0, 0};
+    uint32_t seen = 0;
+    bool running = true;
+INSNS:
+    while (running) {
+        const Insn insn = queue.read();
+        running = Opcode(insn_opcode(insn)) != Opcode::END;
+        if (!running)
+            break;
+        if (insn_wait_compute(insn))
+            from_compute.read();
+        if (insn_wait_store(insn))
+            from_store.read();
+        const bool arena = Region(load_region(insn)) == Region::ARENA;
+        if (load_inside(insn, arena ? arena_bytes : const_bytes))
+            load_insn(insn, dram, arena ? arena_base : const_base, port, ibuf, wbuf, pbuf, t_lo,
+                      t_hi, u_lo, u_hi, meter);
+        else
+            seen |= FAULT_ADDRESS;
+        // The token goes out even after a refused access: the other units must come to their END.
+        if (insn_signal_compute(insn))
+            to_compute.write(token_t(1));
+        if (insn_signal_store(insn))
+            to_store.write(token_t(1));
+    }
+    *busy = uint64_t(meter.cycles);
+    *fault = seen;
 }

@@ -94,7 +94,9 @@ def _port_problem(where: str, port: ProgramPort, program: Program, is_input: boo
     wanted = tensor if is_input else port.shape
     if found != wanted:
         return f"{where}.steps: found shape {found}, allowed is {wanted}"
-    if port.dtype not in _DTYPES or (is_input and port.argmax):
+    if is_input and port.argmax is not None:
+        return f"{where}.argmax: found {port.argmax}, allowed is null for an input"
+    if port.dtype not in _DTYPES:
         return f"{where}.dtype: found {port.dtype!r}, allowed is one of {', '.join(_DTYPES)}"
     return ""
 

@@ -16,6 +16,7 @@ constexpr int GATHER_CYCLES = 4;      // one byte fetched alone
 constexpr int COMPUTE_DEPTH = 40;     // stages from the x word's read to the result's write
 constexpr int EPILOGUE_SETUP = 8;     // decode and set the lanes' registers
 constexpr int QUEUE_HOP = 1;          // from a queue's write to its read
+constexpr int HARDWARE_BURST = 16;    // beats: AXI3's longest, what the busy counters assume
 
 // The DRAM ports a kernel is timed with; in the emulation those of the board, in hardware its own.
 struct Port {
@@ -23,7 +24,9 @@ struct Port {
     int burst_beats; // longest burst
 };
 
-inline int64_t cdiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t cdiv(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
 
 // Counts the cycles of one instruction beside the loops that take them.
 struct Meter {

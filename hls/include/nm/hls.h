@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vendor pragmas, behind macros, so that one source serves Vitis HLS, Bambu and plain compilers.
-// In: the compiler's own macros.  Out: NM_... macros and HARDWARE.
+// The vendor pragmas, behind macros, so that one source serves Vitis HLS, Bambu and plain
+// compilers. In: the compiler's own macros.  Out: NM_... macros and HARDWARE.
 #pragma once
 
 #define NM_PRAGMA(text) _Pragma(#text)

@@ -22,8 +22,7 @@ inline void mac2(int8_t x, int8_t w0, int8_t w1, int32_t& sum0, int32_t& sum1) {
 }
 
 // One row, as the DSPs do it.
-inline void mac_row_packed(const int16_t x[ROWS], const weight_t w[ROWS][COLS],
-                           int32_t sum[COLS]) {
+inline void mac_row_packed(const int16_t x[ROWS], const weight_t w[ROWS][COLS], int32_t sum[COLS]) {
     NM_INLINE
 PACKED_R:
     for (int r = 0; r < ROWS; ++r) {

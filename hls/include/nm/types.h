@@ -33,9 +33,7 @@ using weight_t = int16_t;
 constexpr int LANES = ROWS; // ROWS == COLS: a row of results is the next layer's word
 
 // One beat of a DRAM port of N bytes.
-template <int N> struct Beat {
-    uint8_t byte[N];
-};
+template <int N> struct Beat { uint8_t byte[N]; };
 
 using LoadBeat = Beat<LOAD_PORT_BYTES>;
 using StoreBeat = Beat<STORE_PORT_BYTES>;
@@ -46,8 +44,12 @@ inline int16_t sat16(int64_t v) {
 }
 
 // 2^(n-1), the half that turns a floor by n bits into rounding; 0 for n = 0.
-inline int64_t half(int n) { return (int64_t(1) << n) >> 1; }
+inline int64_t half(int n) {
+    return (int64_t(1) << n) >> 1;
+}
 
-inline uint32_t at_least(uint32_t v, uint32_t floor) { return v < floor ? floor : v; }
+inline uint32_t at_least(uint32_t v, uint32_t floor) {
+    return v < floor ? floor : v;
+}
 
 } // namespace nm

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// WINDOW mode: line buffers and a WIN x WIN shift window, so that each PE has an operand of its own.
-// In: raster words, one per step.  Out: sums or maxima over the window's taps, per channel.
+// WINDOW mode: line buffers and a WIN x WIN shift window, so that each PE has an operand of its
+// own. In: raster words, one per step.  Out: sums or maxima over the window's taps, per channel.
 #pragma once
 
 #include "nm/hls.h"

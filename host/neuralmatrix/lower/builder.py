@@ -257,7 +257,9 @@ class Builder:
 
     def origin(self, tensor: str) -> str:
         """Source node name of a Graph tensor, for helper operations."""
-        node = self.producers.get(tensor.split(":moved")[0])
+        while tensor not in self.producers and ":" in tensor:
+            tensor = tensor.rpartition(":")[0]
+        node = self.producers.get(tensor)
         return node.source if node else ""
 
     def finish(self, node: Node, value: Value) -> None:
@@ -302,13 +304,14 @@ def gathered(b: Builder, value: Value, name: str) -> Gathered:
 
 def reshaped(b: Builder, value: Value, shape: Shape, name: str) -> Value:
     """``value`` under another logical shape, free where it is a relabelling."""
+    if shape == value.shape:
+        return value
     if isinstance(value, Direct):
         view = reshape(value.view, shape)
         if view is not None:
             return Direct(value.tensor, view)
     whole = gathered(b, value, name)
-    groups = whole.groups if shape == whole.shape else None
-    return replace(whole, index=whole.index.reshape(shape), groups=groups)
+    return replace(whole, index=whole.index.reshape(shape), groups=None)
 
 
 def transposed(value: Value, perm: tuple[int, ...], name: str) -> Value:

@@ -14,8 +14,8 @@ from math import prod
 
 import numpy as np
 
-from ..ir import Array, Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs
 from .. import functions
+from ..ir import Array, Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs
 
 Linear = Gemm | Window
 
@@ -183,26 +183,21 @@ def _float32(x: Array) -> Array:
 
 def _hoisted(mg: MatGraph) -> MatGraph:
     """Activations right behind a Move of one tensor run before it, where they can be merged."""
-    ops = list(mg.ops)
-    uses = _uses(mg)
-    tensors = dict(mg.tensors)
-    makers = {op.output: i for i, op in enumerate(ops)}
-    for i, op in enumerate(ops):
-        if not isinstance(op, Window) or not _is_uniform_function(op):
+    uses, tensors = _uses(mg), dict(mg.tensors)
+    ops = {op.output: op for op in mg.ops}
+    for op in mg.ops:
+        move = ops.get(op.input) if isinstance(op, Window) and _is_uniform_function(op) else None
+        if not isinstance(op, Window) or not isinstance(move, Move):
             continue
-        at = makers.get(op.input, -1)
-        move = ops[at]
-        if at < 0 or not isinstance(move, Move) or not _may_swap(move, op, uses, mg):
+        if not _may_swap(move, op, uses, mg) or not isinstance(ops.get(move.inputs[0]), Linear):
             continue
-        inner = f"{op.output}:source"
-        x = mg.tensors[move.inputs[0]]
-        tensors[inner] = replace(x, name=inner)
-        zeros = np.full(x.shape[3], op.bias[0], np.float32)
-        ops[at] = replace(op, output=inner, input=x.name, bias=zeros)
+        x = tensors[move.inputs[0]]
+        tensors[move.output] = replace(x, name=move.output)
+        bias = np.full(x.shape[3], op.bias[0], np.float32)
         fill = float(_value(op, move.fill))
-        ops[i] = replace(move, output=op.output, inputs=(inner,), fill=fill)
-        makers[inner], makers[op.output] = at, i
-    return replace(mg, ops=tuple(ops), tensors=tensors)
+        ops[move.output] = replace(op, output=move.output, input=x.name, bias=bias)
+        ops[op.output] = replace(move, output=op.output, inputs=(move.output,), fill=fill)
+    return replace(mg, ops=tuple(ops.values()), tensors=tensors)
 
 
 def _is_uniform_function(op: Window) -> bool:
@@ -217,10 +212,9 @@ def _value(op: Window, x: float) -> Array:
 
 
 def _may_swap(move: Move, op: Window, uses: Counter[str], mg: MatGraph) -> bool:
-    """The Move's tensors are free to change, and the window gets no more elements than before."""
+    """The Move's tensors are free to change, and the window gets few more elements than before."""
     if len(move.inputs) > 1 or uses[move.output] > 1 or uses[move.inputs[0]] > 1:
         return False
-    makers = {op.output for op in mg.ops if isinstance(op, (Gemm, Window))}
-    x = mg.tensors[move.inputs[0]]
-    known = {move.output, x.name, op.output} & mg.quant.keys()
-    return x.name in makers and not known and prod(x.shape) <= 1.5 * move.index.size
+    if {move.output, move.inputs[0], op.output} & mg.quant.keys():
+        return False
+    return prod(mg.tensors[move.inputs[0]].shape) <= 1.5 * move.index.size

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ..ir import Array, Binary, Epilogue, Function, Node, PRelu, Shape, Unary
-from .builder import Builder, Direct, Refused, Value, broadcast, reshaped
+from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped
 from .view import View, axis_atoms, canonical_operand
 
 RELU = Function("relu")
@@ -202,7 +202,8 @@ def _operand(b: Builder, value: Value, view: View, name: str, source: str) -> st
         a for axis, atoms in enumerate(axis_atoms(view)) for a in atoms if shape[axis] > 1
     }
     by_atom = tuple(n if a in present else 1 for a, n in enumerate(view.atoms))
-    value = reshaped(b, value, by_atom, f"{name}:operand")
+    kept = value.name if isinstance(value, Gathered) else f"{name}:operand"
+    value = reshaped(b, value, by_atom, kept)
     needed = {a for dim in view.dims if present & set(dim) for a in dim}
     whole = tuple(n if a in needed else 1 for a, n in enumerate(view.atoms))
     operand = b.form(broadcast(b, value, whole, f"{name}:operand"), view.dims)

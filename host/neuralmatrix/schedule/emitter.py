@@ -18,6 +18,7 @@ from ..config import ArrayConfig
 from ..isa import UNIT_OF, Instruction, Opcode, Unit, encode
 
 GRAIN = 16  # arena bytes per dependency cell
+RING_TAKES = 16
 
 WRITER = {"arena": Unit.STORE, "obuf": Unit.COMPUTE}  # the other buffers are written by LOAD
 READER = {"arena": Unit.LOAD, "obuf": Unit.STORE}  # the other buffers are read by COMPUTE
@@ -116,34 +117,64 @@ def _need(needs: dict[Unit, int], unit: Unit, cells: np.ndarray) -> None:
         needs[unit] = latest
 
 
+Clock = dict[Unit, int]  # per unit: instructions known to have finished
+
+
 def _place_tokens(items: list[_Item]) -> None:
-    """One token per new dependency: a consumer that waits for instruction i of a unit needs no token
-    for any instruction of that unit before i, because units finish in order."""
+    """Turn dependencies into tokens, leaving out all that follow from others.
+
+    Units finish in order, so knowing that instruction i of a unit has finished covers all before it,
+    and all that those had waited for.
+    """
     by_unit: dict[Unit, list[_Item]] = {unit: [] for unit in Unit}
+    clocks: dict[Unit, list[Clock]] = {unit: [] for unit in Unit}
     for item in items:
-        by_unit[UNIT_OF[item.opcode]].append(item)
-    for consumer, mine in by_unit.items():
-        seen = dict.fromkeys(Unit, 0)
-        for item in mine:
-            for producer, count in item.needs.items():
-                if count > seen[producer]:
-                    seen[producer] = count
-                    item.values[f"wait_{producer.name.lower()}"] = 1
-                    by_unit[producer][count - 1].values[f"signal_{consumer.name.lower()}"] = 1
+        unit = UNIT_OF[item.opcode]
+        known = dict(clocks[unit][-1]) if clocks[unit] else dict.fromkeys(Unit, 0)
+        for producer, count in _essential(item.needs, known, clocks):
+            item.values[f"wait_{producer.name.lower()}"] = 1
+            by_unit[producer][count - 1].values[f"signal_{unit.name.lower()}"] = 1
+            known = _later(known, clocks[producer][count - 1])
+        by_unit[unit].append(item)
+        known[unit] = len(by_unit[unit])
+        clocks[unit].append(known)
+
+
+def _essential(
+    needs: dict[Unit, int], known: Clock, clocks: dict[Unit, list[Clock]]
+) -> list[tuple[Unit, int]]:
+    """Dependencies that neither ``known`` nor another dependency covers."""
+    open_ = [(unit, count) for unit, count in needs.items() if count > known[unit]]
+    return [
+        (unit, count)
+        for unit, count in open_
+        if not any(clocks[u][c - 1][unit] >= count for u, c in open_ if u != unit)
+    ]
+
+
+def _later(a: Clock, b: Clock) -> Clock:
+    return {unit: max(a[unit], b[unit]) for unit in Unit}
 
 
 @dataclass
 class Ring:
-    """Hands out buffer ranges one after another, wrapping around; hazards are the emitter's job."""
+    """Hands out buffer ranges one after another, wrapping around; hazards are the emitter's job.
+
+    It wraps after RING_TAKES ranges at the latest: the token that frees a range is then used soon, and
+    the token queues, which are bounded, cannot fill up with tokens for a far future.
+    """
 
     size: int
     cursor: int = 0
+    taken: int = 0
 
     def take(self, count: int) -> int:
-        if self.cursor + count > self.size:
-            self.cursor = 0
+        """First cell of ``count`` free cells."""
+        if self.cursor + count > self.size or self.taken == RING_TAKES:
+            self.cursor = self.taken = 0
         start = self.cursor
         self.cursor += count
+        self.taken += 1
         return start
 
 

@@ -8,7 +8,7 @@ output blocks, loads, computes and stores.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -194,23 +194,28 @@ class _Run:
     epilogue: QEpilogue
     params: Params
     output: str
-    resident: dict[int, int] | None = None  # CONST offset -> WBUF word
+    resident: dict[int, int] | None = None  # CONST offset -> WBUF word, of weights that stay
+    loaded: set[int] = field(default_factory=set)
 
     def image(self, image: int, groups: list[list[Job]]) -> int:
         """All tiles of one image, in the plan's order."""
         if self.resident is None and self.plan.resident:
-            self.resident = {}
+            self.resident = self._reserve([job for group in groups for job in group])
         last = 0
         for box, group in self._order(groups):
+            if self.plan.weights_outer and box == self._first_box:
+                self.resident, self.loaded = self._reserve(group), set()
             last = self._group(image, box, group)
         return last
 
     def _order(self, groups: list[list[Job]]) -> Iterator[tuple[Box, list[Job]]]:
         tiles = boxes(self.setup.out_h, self.setup.out_w, self.plan.tile)
+        self._first_box = tiles[0]
         if self.plan.weights_outer:
             return ((box, group) for group in groups for box in tiles)
         return ((box, group) for box in tiles for group in groups)
 
+    _first_box: Box | None = None
     _loaded: tuple[int, Box, range] | None = None
     _tile: _Tile | None = None
 
@@ -236,13 +241,19 @@ class _Run:
         return nb
 
     def _weights(self, job: Job) -> int:
-        if self.resident is not None and job.offset in self.resident:
+        if self.resident is not None and job.offset in self.loaded:
             return self.resident[job.offset]
-        base = self.ctx.rings.wbuf.take(job.words)
+        ring = self.ctx.rings.wbuf
+        base = ring.take(job.words) if self.resident is None else self.resident[job.offset]
         load_const(self.ctx, Buffer.WBUF, base, job.offset, job.words)
-        if self.resident is not None:
-            self.resident[job.offset] = base
+        self.loaded.add(job.offset)
         return base
+
+    def _reserve(self, jobs: list[Job]) -> dict[int, int]:
+        """One range for all weights, so that none overwrites another."""
+        base = self.ctx.rings.wbuf.take(sum(job.words for job in jobs))
+        starts = np.cumsum([0, *(job.words for job in jobs)])
+        return {job.offset: base + int(start) for job, start in zip(jobs, starts, strict=False)}
 
     def _input(self, image: int, box: Box, cb: range) -> _Tile:
         """Load the input words of an output tile, unless they are the ones loaded last."""

@@ -113,7 +113,9 @@ def _plans(array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]) -> Iterato
     nb_step = _group_blocks(array, p, positions, cb_step)
     total_weights = taps * p.cb * p.nb * lanes
     resident = tiles > 1 and total_weights <= array.wbuf_words and not p.grouped
-    for outer in (False, True) if tiles > 1 and not resident else (False,):
+    chunks = -(-p.cb // cb_step)
+    may_stay = taps * p.cb * nb_step * lanes <= array.wbuf_words // 2 or chunks == 1
+    for outer in (False, True) if tiles > 1 and not resident and may_stay else (False,):
         plan = GemmPlan(tile, nb_step, cb_step, resident, outer, not whole_input, 0.0)
         yield _with_cost(array, p, plan, tiles, grid)
 
@@ -156,7 +158,7 @@ def _with_cost(
     outputs = tiles * positions * p.nb * p.out_digits
     load = BEATS_PER_WORD * (tile_words * input_loads + weights * weight_loads)
     load += BEATS_PER_WORD * outputs * len(p.operands) + DMA_OVERHEAD * (
-        input_loads + weight_loads * groups * chunks
+        input_loads + weight_loads * groups * chunks + tiles * groups * len(p.operands)
     )
     store = BEATS_PER_WORD * outputs + DMA_OVERHEAD * tiles * groups
     hidden = 0.2 if tiles >= 3 else 1.0

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// COMPUTE: the array, its accumulators and the epilogue lanes.
+// In: x, weights, parameters, t and u in their buffers.  Out: result rows in the output buffer.
+#include "nm/array.h"
+
+namespace nm {
+
+namespace {
+
+// One row of t or u.
+void read_operand(uint32_t row, bool wide, const int8_t lo[][ROWS], const int8_t hi[][ROWS],
+                  int16_t out[COLS]) {
+    NM_INLINE
+OPERAND:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        out[c] = int16_t(lo[row][c] + (wide ? hi[row][c] * 256 : 0));
+    }
+}
+
+// Low digit always; the high one only of int16 results.
+void write_result(uint32_t row, bool wide, const int16_t q[COLS], int8_t o_lo[OBUF_ROWS][COLS],
+                  int8_t o_hi[OBUF_ROWS][COLS]) {
+    NM_INLINE
+RESULT:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        const int8_t low = int8_t(uint8_t(q[c]));
+        o_lo[row][c] = low;
+        if (wide)
+            o_hi[row][c] = int8_t((q[c] - low) >> 8);
+    }
+}
+
+// Finished rows through the lanes.
+void finish_rows(uint32_t n, const Shape& g, const Insn& insn, const int32_t sums[][COLS],
+                 const int8_t t_lo[TBUF_ROWS][ROWS], const int8_t t_hi[TBUF_ROWS][ROWS],
+                 const int8_t u_lo[UBUF_ROWS][ROWS], const int8_t u_hi[UBUF_ROWS][ROWS],
+                 int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS], ComputeState& state,
+                 Progress& p) {
+    NM_INLINE
+    const EpilogueConfig& e = state.epilogue;
+    const uint32_t o_row = compute_o_base(insn) + p.now.nb * compute_o_nb(insn) + p.row;
+FINISH_M:
+    for (uint32_t m = 0; m < n; ++m) {
+        int16_t t[COLS] = {}, u[COLS] = {}, q[COLS];
+        NM_PARTITION(t, 0)
+        NM_PARTITION(u, 0)
+        NM_PARTITION(q, 0)
+        if (e.t_en) {
+            read_operand(p.t.at, e.t_wide, t_lo, t_hi, t);
+            p.t.next(g.m0, e.t_m1, e.t_m0);
+        }
+        if (e.u_en) {
+            read_operand(p.u.at, e.u_wide, u_lo, u_hi, u);
+            p.u.next(g.m0, e.u_m1, e.u_m0);
+        }
+        epilogue_row(sums[m], state.channels[p.bank], t, u, state.segments, e, q);
+        write_result(o_row + m, e.out_wide, q, o_lo, o_hi);
+        if (e.stat != Stat::NONE)
+            state.stat[p.row + m] = join_stat(q, p.now.nb == 0, state.stat[p.row + m], e.stat);
+    }
+}
+
+// The output buffer has one write port, which the results keep busy: statistics follow them.
+void write_stats(const Shape& g, const Insn& insn, const ComputeState& state,
+                 int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS]) {
+    NM_INLINE
+STATS:
+    for (uint32_t m = 0; m < g.rows; ++m) {
+        NM_PIPELINE(1)
+        const int16_t value = scale_stat(state.stat[m], state.epilogue);
+        int16_t all[COLS];
+        NM_PARTITION(all, 0)
+    REPLICATE:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            all[c] = value;
+        }
+        write_result(compute_r_base(insn) + m, state.epilogue.out_wide, all, o_lo, o_hi);
+    }
+}
+
+} // namespace
+
+void epilogue_insn(const Insn& insn, const int8_t pbuf[PBUF_WORDS][ROWS], ComputeState& state,
+                   Meter& meter) {
+    state.epilogue = decode_epilogue(insn);
+    const uint32_t base = epilogue_seg_base(insn) * 8;
+    meter.tick(EPILOGUE_SETUP);
+SEGMENTS:
+    for (uint32_t i = 0; i < epilogue_seg_count(insn); ++i) {
+        NM_PIPELINE(1)
+        const uint64_t entry = parameter(pbuf[base + i / PER_WORD], int(i % PER_WORD));
+    SEGMENT_LANE:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            state.segments[i][c] = entry;
+        }
+        meter.tick(1);
+    }
+}
+
+template <bool HW>
+void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
+                  const int8_t wbuf[WBUF_WORDS][ROWS], const int8_t pbuf[PBUF_WORDS][ROWS],
+                  const int8_t t_lo[TBUF_ROWS][ROWS], const int8_t t_hi[TBUF_ROWS][ROWS],
+                  const int8_t u_lo[UBUF_ROWS][ROWS], const int8_t u_hi[UBUF_ROWS][ROWS],
+                  int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS], ComputeState& state,
+                  Meter& meter) {
+    // Steps that one iteration takes: the device one, so that a single loop runs at II = 1 across
+    // passes of any length (Vitis flattens no nest with variable bounds); a CPU many.
+    constexpr uint32_t RUN = HW ? 1 : 64;
+    const Shape g = shape_of(insn);
+    Progress p = {};
+    p.next = first_pass(insn);
+FIRST_BLOCK:
+    for (uint32_t j = 0; j < uint32_t(ROWS); ++j) {
+        NM_PIPELINE(1)
+        fill(j, j + 1, g, insn, wbuf, pbuf, state, p, 0);
+    }
+    meter.tick(COMPUTE_DEPTH + ROWS);
+    p.now = p.next;
+    next_pass(p.next, g, insn);
+    begin_pass(insn, state.epilogue, p);
+    int16_t x[RUN][ROWS];
+    int32_t sums[RUN][COLS];
+    NM_PARTITION(x, 0)
+    NM_PARTITION(sums, 0)
+    uint64_t left = g.passes;
+STEPS:
+    while (left != 0) {
+        NM_PIPELINE(1)
+        // A row of acc is read again one pass later, which is at least ROWS steps.
+        NM_HAZARD_AFTER(state.acc, ROWS)
+        NM_NO_HAZARD(state.weights)
+        NM_NO_HAZARD(state.channels)
+        NM_NO_HAZARD(o_lo)
+        NM_NO_HAZARD(o_hi)
+        const bool reads_x = p.step < g.positions;
+        const uint32_t until = (reads_x ? g.positions : g.steps) - p.step;
+        // Both digits of a wide maximum take turns, one step each.
+        const uint32_t n = RUN == 1 || g.reads == 2 ? 1 : (until < RUN ? until : RUN);
+        if (p.step < uint32_t(ROWS) && left > 1) {
+            const uint32_t to = p.step + n < uint32_t(ROWS) ? p.step + n : uint32_t(ROWS);
+            fill(p.step, to, g, insn, wbuf, pbuf, state, p, p.bank ^ 1);
+        }
+        if (reads_x) {
+            const weight_t(&w)[ROWS][COLS] = state.weights[p.bank];
+            read_x(n, g, insn, ibuf, state.x_low, p, x);
+            uint32_t made = p.high_next ? 0 : n;
+            if (made != 0 && g.window)
+                made = window_rows(n, g, insn, x, w, state.window, p, sums);
+            else if (made != 0 && g.max)
+                max_rows(n, x, w, sums);
+            else if (made != 0)
+                mac_rows<HW>(n, x, w, sums);
+            const int shift = int(8 * (p.now.x_digit + p.now.w_digit));
+            const bool fresh = compute_first(insn) && opens_block(p.now);
+            accumulate(made, compute_acc_base(insn) + p.row, g.max, shift, fresh, sums, state.acc);
+            if (g.last && closes_block(p.now, g, insn))
+                finish_rows(made, g, insn, sums, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi, state, p);
+            p.row += made;
+        }
+        p.step += n;
+        if (p.step == g.steps) {
+            // GEMM maxima of int16 are modelled as if both digits came at once.
+            const uint32_t modelled = g.window ? g.positions : g.rows;
+            meter.tick(at_least(modelled, ROWS));
+            p.now = p.next;
+            p.bank ^= 1;
+            next_pass(p.next, g, insn);
+            begin_pass(insn, state.epilogue, p);
+            --left;
+        }
+    }
+    if (g.last && state.epilogue.stat != Stat::NONE)
+        write_stats(g, insn, state, o_lo, o_hi);
+}
+
+#if !defined(__SYNTHESIS__)
+// Benches hold the device's schedule against the CPU's.
+template void compute_insn<true>(const Insn&, const int8_t[][ROWS], const int8_t[][ROWS],
+                                 const int8_t[][ROWS], const int8_t[][ROWS], const int8_t[][ROWS],
+                                 const int8_t[][ROWS], const int8_t[][ROWS], int8_t[][COLS],
+                                 int8_t[][COLS], ComputeState&, Meter&);
+template void compute_insn<false>(const Insn&, const int8_t[][ROWS], const int8_t[][ROWS],
+                                  const int8_t[][ROWS], const int8_t[][ROWS], const int8_t[][ROWS],
+                                  const int8_t[][ROWS], const int8_t[][ROWS], int8_t[][COLS],
+                                  int8_t[][COLS], ComputeState&, Meter&);
+#endif
+
+} // namespace nm
+
+extern "C" void
+compute(uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_load,
+        nm::TokenQueue& from_store, nm::TokenQueue& to_load, nm::TokenQueue& to_store,
+        const int8_t ibuf[nm::IBUF_WORDS][nm::ROWS], const int8_t wbuf[nm::WBUF_WORDS][nm::ROWS],
+        const int8_t pbuf[nm::PBUF_WORDS][nm::ROWS], const int8_t t_lo[nm::TBUF_ROWS][nm::ROWS],
+        const int8_t t_hi[nm::TBUF_ROWS][nm::ROWS], const int8_t u_lo[nm::UBUF_ROWS][nm::ROWS],
+        const int8_t u_hi[nm::UBUF_ROWS][nm::ROWS], int8_t o_lo[nm::OBUF_ROWS][nm::COLS],
+        int8_t o_hi[nm::OBUF_ROWS][nm::COLS]) {
+    NM_REGISTER(busy)
+    NM_REGISTER(fault)
+    NM_REGISTER(return )
+    NM_STREAM(queue)
+    NM_STREAM(from_load)
+    NM_STREAM(from_store)
+    NM_STREAM(to_load)
+    NM_STREAM(to_store)
+    // One word wide ports: the lanes of a word travel together.
+    NM_BRAM(ibuf)
+    NM_RESHAPE(ibuf, 2)
+    NM_BRAM(wbuf)
+    NM_RESHAPE(wbuf, 2)
+    NM_BRAM(pbuf)
+    NM_RESHAPE(pbuf, 2)
+    NM_BRAM(t_lo)
+    NM_RESHAPE(t_lo, 2)
+    NM_BRAM(t_hi)
+    NM_RESHAPE(t_hi, 2)
+    NM_BRAM(u_lo)
+    NM_RESHAPE(u_lo, 2)
+    NM_BRAM(u_hi)
+    NM_RESHAPE(u_hi, 2)
+    NM_BRAM(o_lo)
+    NM_RESHAPE(o_lo, 2)
+    NM_BRAM(o_hi)
+    NM_RESHAPE(o_hi, 2)
+    using namespace nm;
+    // Kept between instructions, and out of the stack.
+    static ComputeState state;
+    // Registers of the PEs and of the lanes; accumulators and line buffers as wide as a row.
+    NM_PARTITION(state.weights, 0)
+    NM_PARTITION(state.channels, 1)
+    NM_PARTITION(state.segments, 2)
+    NM_RESHAPE(state.acc, 2)
+    NM_PARTITION(state.x_low, 0)
+    NM_PARTITION(state.window.taps, 0)
+    NM_PARTITION(state.window.lines, 1)
+    NM_RESHAPE(state.window.lines, 3)
+    Meter meter = {0, 0};
+    uint32_t seen = 0;
+    bool running = true;
+INSNS:
+    while (running) {
+        const Insn insn = queue.read();
+        const Opcode opcode = Opcode(insn_opcode(insn));
+        running = opcode != Opcode::END;
+        if (!running)
+            break;
+        if (insn_wait_load(insn))
+            from_load.read();
+        if (insn_wait_store(insn))
+            from_store.read();
+        if (opcode == Opcode::COMPUTE)
+            compute_insn<HARDWARE>(insn, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi,
+                                   state, meter);
+        else if (opcode == Opcode::EPILOGUE)
+            epilogue_insn(insn, pbuf, state, meter);
+        else
+            seen |= FAULT_OPCODE;
+        if (insn_signal_load(insn))
+            to_load.write(token_t(1));
+        if (insn_signal_store(insn))
+            to_store.write(token_t(1));
+    }
+    *busy = uint64_t(meter.cycles);
+    *fault = seen;
+}

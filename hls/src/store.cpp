@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// STORE: the output buffer to ARENA.
+// In: STORE instructions and result rows.  Out: words in DRAM.
+#include "nm/hls.h"
+#include "nm/kernels.h"
+
+namespace nm {
+
+namespace {
+
+constexpr int BEATS = COLS / STORE_PORT_BYTES; // per word
+
+int64_t reach(uint32_t count, int32_t step) {
+    NM_INLINE
+    return count > 0 ? int64_t(count - 1) * step : 0;
+}
+
+bool whole_words(uint32_t count, int32_t step) {
+    NM_INLINE
+    return count <= 1 || step % COLS == 0;
+}
+
+// `run` rows to words that follow one another.
+void write_words(StoreBeat* dram, uint64_t addr, uint32_t run, uint32_t row, bool high_plane,
+                 const int8_t o_lo[OBUF_ROWS][COLS], const int8_t o_hi[OBUF_ROWS][COLS]) {
+    NM_INLINE
+    const uint64_t first = addr / STORE_PORT_BYTES;
+WORDS:
+    for (uint32_t w = 0; w < run; ++w) {
+        NM_PIPELINE(BEATS)
+    WORD_BEATS:
+        for (int j = 0; j < BEATS; ++j) {
+            NM_UNROLL
+            StoreBeat beat;
+        BEAT_BYTES:
+            for (int l = 0; l < STORE_PORT_BYTES; ++l) {
+                NM_UNROLL
+                const int c = j * STORE_PORT_BYTES + l;
+                beat.byte[l] = uint8_t(high_plane ? o_hi[row + w][c] : o_lo[row + w][c]);
+            }
+            dram[first + uint64_t(w) * BEATS + uint64_t(j)] = beat;
+        }
+    }
+}
+
+} // namespace
+
+bool store_inside(const Insn& i, uint64_t limit) {
+    NM_INLINE
+    const int64_t r2 = reach(store_n2(i), store_s2(i));
+    const int64_t r1 = reach(store_n1(i), store_s1(i));
+    const int64_t r0 = reach(store_n0(i), store_s0(i));
+    const int64_t addr = store_addr(i);
+    const int64_t low = addr + (r2 < 0 ? r2 : 0) + (r1 < 0 ? r1 : 0) + (r0 < 0 ? r0 : 0);
+    const int64_t high = addr + (r2 > 0 ? r2 : 0) + (r1 > 0 ? r1 : 0) + (r0 > 0 ? r0 : 0);
+    return low >= 0 && uint64_t(high) + COLS <= limit;
+}
+
+bool store_aligned(const Insn& i) {
+    NM_INLINE
+    return store_addr(i) % COLS == 0 && whole_words(store_n2(i), store_s2(i)) &&
+           whole_words(store_n1(i), store_s1(i)) && whole_words(store_n0(i), store_s0(i));
+}
+
+void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& port,
+                const int8_t o_lo[OBUF_ROWS][COLS], const int8_t o_hi[OBUF_ROWS][COLS],
+                Meter& meter) {
+    const bool high_plane = store_plane(insn) != 0;
+    const uint32_t n1 = store_n1(insn), n0 = store_n0(insn);
+    const bool dense = store_s0(insn) == COLS || n0 == 1;
+    const bool merged = dense && store_s1(insn) == int32_t(n0 * COLS);
+    // A merged block is one row, as long as all of its rows.
+    const uint32_t rows = merged ? 1 : n1;
+    const uint32_t columns = merged ? n1 * n0 : n0;
+    // Words of a burst follow one another; any other word is a burst of its own.
+    const uint32_t run = dense ? columns : 1;
+    const int64_t step = store_s0(insn);
+    uint32_t row = store_src(insn);
+    int64_t block = int64_t(base) + store_addr(insn);
+    meter.tick(STORE_SETUP);
+BLOCKS:
+    for (uint32_t b = 0; b < store_n2(insn); ++b, block += store_s2(insn)) {
+        int64_t line = block;
+    LINES:
+        for (uint32_t i = 0; i < rows; ++i, line += store_s1(insn)) {
+            uint64_t addr = uint64_t(line);
+        RUNS:
+            for (uint32_t k = 0; k < columns; k += run, addr += uint64_t(step), row += run)
+                write_words(dram, addr, run, row, high_plane, o_lo, o_hi);
+            if (dense)
+                meter.burst(port, int64_t(columns) * COLS);
+            else
+                meter.strided(port, columns, COLS);
+        }
+    }
+}
+
+} // namespace nm
+
+extern "C" void store(nm::StoreBeat* dram, uint64_t arena_base, uint32_t arena_bytes,
+                      uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue,
+                      nm::TokenQueue& from_load, nm::TokenQueue& from_compute,
+                      nm::TokenQueue& to_load, nm::TokenQueue& to_compute,
+                      const int8_t o_lo[nm::OBUF_ROWS][nm::COLS],
+                      const int8_t o_hi[nm::OBUF_ROWS][nm::COLS]) {
+    NM_MAXI(dram, store_port)
+    NM_REGISTER(dram)
+    NM_REGISTER(arena_base)
+    NM_REGISTER(arena_bytes)
+    NM_REGISTER(busy)
+    NM_REGISTER(fault)
+    NM_REGISTER(return )
+    NM_STREAM(queue)
+    NM_STREAM(from_load)
+    NM_STREAM(from_compute)
+    NM_STREAM(to_load)
+    NM_STREAM(to_compute)
+    NM_BRAM(o_lo)
+    NM_RESHAPE(o_lo, 2)
+    NM_BRAM(o_hi)
+    NM_RESHAPE(o_hi, 2)
+    using namespace nm;
+    const Port port = {STORE_PORT_BYTES, HARDWARE_BURST};
+    Meter meter = {0, 0};
+    uint32_t seen = 0;
+    bool running = true;
+INSNS:
+    while (running) {
+        const Insn insn = queue.read();
+        running = Opcode(insn_opcode(insn)) != Opcode::END;
+        if (!running)
+            break;
+        if (insn_wait_load(insn))
+            from_load.read();
+        if (insn_wait_compute(insn))
+            from_compute.read();
+        // A word is whole beats, so that no beat is written in part.
+        if (store_inside(insn, arena_bytes) && store_aligned(insn))
+            store_insn(insn, dram, arena_base, port, o_lo, o_hi, meter);
+        else
+            seen |= FAULT_ADDRESS;
+        if (insn_signal_load(insn))
+            to_load.write(token_t(1));
+        if (insn_signal_compute(insn))
+            to_compute.write(token_t(1));
+    }
+    *busy = uint64_t(meter.cycles);
+    *fault = seen;
+}
