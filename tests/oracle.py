@@ -91,6 +91,7 @@ def _compute(i: Instruction, state: Instruction, lanes: int) -> Iterator[Touch]:
     for nb, i1, i0 in product(range(i["nb"]), range(i["m1"]), range(i["m0"])):
         m = i1 * i["m0"] + i0
         yield "acc_rows", i["acc_base"] + m
+        yield "pbuf_rows", i["p_base"] + nb * i["p_nb"]
         if i["last"]:
             yield from _result(i, state, nb, i1, i0, m)
 
@@ -99,7 +100,6 @@ def _result(
     i: Instruction, state: Instruction, nb: int, i1: int, i0: int, m: int
 ) -> Iterator[Touch]:
     yield "obuf_rows", i["o_base"] + nb * i["o_nb"] + m
-    yield "pbuf_rows", i["p_base"] + nb * i["p_nb"]
     if state["stat"] != Stat.NONE:
         yield "obuf_rows", i["r_base"] + m
     for name in "tu":

@@ -224,17 +224,21 @@ _KINDS = (Opcode.LOAD, Opcode.LOAD, Opcode.STORE, Opcode.EPILOGUE, Opcode.COMPUT
 
 
 def _tokens(
-    rng: np.random.Generator, opcode: Opcode, waiting: dict[tuple[str, str], int], drain: bool
+    rng: np.random.Generator, opcode: Opcode, waiting: dict[tuple[str, str], int], most: int
 ) -> dict[str, int]:
-    """Random flags that never wait for a token that no earlier instruction sent."""
+    """Random flags that never wait for a token that no earlier instruction sent.
+
+    At most ``most`` tokens of a pair are under way, so that program order is a possible order and
+    nothing dead-locks; with 0 the flags only wait.
+    """
     me, flags = UNIT_NAME[opcode], {}
     for other in UNITS:
         if other == me:
             continue
-        if waiting[other, me] and (drain or rng.random() < 0.6):
+        if waiting[other, me] and (not most or rng.random() < 0.6):
             waiting[other, me] -= 1
             flags[f"wait_{other}"] = 1
-        if not drain and waiting[me, other] < 6 and rng.random() < 0.4:
+        if waiting[me, other] < most and rng.random() < 0.4:
             waiting[me, other] += 1
             flags[f"signal_{other}"] = 1
     return flags
@@ -242,16 +246,17 @@ def _tokens(
 
 def random_stream(seed: int, count: int, board: Board) -> list[Instruction]:
     """Valid instructions of all kinds with balanced tokens, END last."""
+    most = min(6, board.array.token_depth)
     rng, out = np.random.default_rng(seed), [insn(Opcode.EPILOGUE, lo=-128, hi=127)]
     waiting = {(p, q): 0 for p in UNITS for q in UNITS}
     for _ in range(count):
         opcode = _KINDS[int(rng.integers(len(_KINDS)))]
         values = _FIELDS[opcode](rng, board.array)
-        out.append(insn(opcode, **values, **_tokens(rng, opcode, waiting, False)))
+        out.append(insn(opcode, **values, **_tokens(rng, opcode, waiting, most)))
     while any(waiting.values()):
         for opcode in (Opcode.LOAD, Opcode.COMPUTE, Opcode.STORE):
             values = _FIELDS[opcode](rng, board.array)
-            out.append(insn(opcode, **values, **_tokens(rng, opcode, waiting, True)))
+            out.append(insn(opcode, **values, **_tokens(rng, opcode, waiting, 0)))
     return [*out, insn(Opcode.END)]
 
 

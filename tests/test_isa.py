@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from neuralmatrix.columns import as_words, columns, used_bits
 from neuralmatrix.isa import FIELDS, SLOTS, WORDS, Instruction, Opcode, decode, encode, field_range
-from neuralmatrix.listing import instruction_text, isa_markdown, listing
+from neuralmatrix.listing import instruction_text, isa_markdown, listing_lines
 from programs import random_program
 
 
@@ -66,7 +66,7 @@ def test_columns_equal_decode() -> None:
 
 def test_listing_is_complete() -> None:
     program = random_program(4, 100)
-    lines = [line for line in listing(program) if not line.startswith(";")]
+    lines = [line for line in listing_lines(program) if not line.startswith(";")]
     assert [int(line.split()[0]) for line in lines] == list(range(len(program.instructions)))
     for line, words in zip(lines, program.instructions.tolist(), strict=True):
         insn = decode(tuple(words))

@@ -332,6 +332,15 @@ def test_compute_needs_an_epilogue() -> None:
         verify_program(make_program(instructions))
 
 
+def test_endless_programs_are_refused() -> None:
+    instructions = copy_instructions(16)
+    steps = dict(nb=65535, kh=255, m1=1024, m0=1, mode=1, win_h=1, win_w=1)
+    values = {**instructions[COMPUTE].values, **steps, "stride_h": 255, "stride_w": 1, "x_m1": 0}
+    instructions[COMPUTE] = Instruction(Opcode.COMPUTE, values)
+    with pytest.raises(BadProgram, match="cycles: found .*allowed is at most"):
+        verify_program(make_program(instructions))
+
+
 def crossed_tokens() -> Program:
     load = dict(n2=1, n1=1, n0=1, s0=16, lane_stride=1)
     store = dict(n2=1, n1=1, n0=1, s0=16)

@@ -215,11 +215,11 @@ def list_(program: ProgramPath, as_json: Json = False) -> None:
     from .listing import listing
     from .program import load
 
-    lines = list(listing(load(program)))
+    text = listing(load(program))
     if as_json:
-        _emit({"lines": lines})
+        _emit({"lines": text.splitlines()})
     else:
-        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.write(text)
 
 
 # ------------------------------------------------------------------------------ about

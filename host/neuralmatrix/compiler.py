@@ -2,14 +2,14 @@
 """compile_model(): the list of passes, top to bottom.
 
 In: an ONNX model, a board, calibration inputs.  Out: a Program.
-Reading ``front_end`` and ``back_end`` is reading the product.
+Reading ``compile_model`` and ``front_end`` is reading the product.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,7 +22,6 @@ from .ir import Array, MatGraph, Shape
 from .lower import lower
 from .program import Program
 from .proof import verify_program
-from .qgraph import QGraph
 from .quantize import quantize
 from .schedule import schedule
 from .simplify import simplify
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 Feed = Mapping[str, Array]
 Precision = Literal["int8", "int16"]
-Observer = Callable[[str, object, float], None]
 
 
 def compile_model(
@@ -60,10 +58,12 @@ def compile_model(
     _check_precision(precision)
     target = load_board(board) if isinstance(board, str) else board
     lowered = front_end(model, shapes or {}, stages)
-    quantised = back_end(lowered, calibration, precision, method, max_images, stages)
+    bounds = stages.run("calibrate", tensor_bounds, lowered, calibration, method, max_images)
+    quantised = stages.run("quantize", quantize, lowered, bounds, precision)
     program = stages.run("program", schedule, quantised, target)
     verify_program(program)
-    return program
+    ranges = tuple((name, lo, hi) for name, (lo, hi) in bounds.items())
+    return replace(program, precision=precision, ranges=ranges)
 
 
 def front_end(
@@ -73,19 +73,6 @@ def front_end(
     graph = stages.run("import", import_onnx, model, shapes)
     graph = stages.run("simplify", simplify, graph)
     return stages.run("lower", lower, graph)
-
-
-def back_end(
-    lowered: MatGraph,
-    calibration: Iterable[Feed] | None,
-    precision: str,
-    method: Literal["mse", "minmax", "percentile"],
-    max_images: int,
-    stages: Stages,
-) -> QGraph:
-    """Real numbers to integers."""
-    bounds = stages.run("calibrate", tensor_bounds, lowered, calibration, method, max_images)
-    return stages.run("quantize", quantize, lowered, bounds, precision)
 
 
 def tensor_bounds(

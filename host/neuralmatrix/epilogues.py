@@ -56,8 +56,9 @@ def build_epilogue(
     e = stage.epilogue
     u = qparams[e.hadamard] if e.hadamard else None
     t = qparams[e.residual] if e.residual else None
-    plan = _plan(stage, out, u, bounds)
+    plan = _plan(stage, out, t, u, bounds)
     ratio = e.residual_gain * t.scale / plan.x_scale if t else 0.0
+    ratio = float(np.clip(ratio, -INT16, INT16))
     f_shift = _fraction_bits(stage.step / plan.x_scale, ratio)
     m, s = multipliers(stage.step / plan.x_scale, f_shift)
     mt = int(np.rint(ratio * 2**f_shift))
@@ -100,7 +101,11 @@ def _fraction_bits(gain: Array, ratio: float) -> int:
 
 
 def _plan(
-    stage: Stage, out: QParams, u: QParams | None, bounds: Mapping[str, tuple[float, float]]
+    stage: Stage,
+    out: QParams,
+    t: QParams | None,
+    u: QParams | None,
+    bounds: Mapping[str, tuple[float, float]],
 ) -> Plan:
     activation = stage.epilogue.activation
     y_scale, u_shift = out.scale, 0
@@ -110,7 +115,8 @@ def _plan(
     if activation is None or (u is None and activation.name in CLAMPS):
         return Plan(y_scale, y_scale, u_shift)
     lo, hi = bounds[stage.name + ":pre"]
-    x_scale = aligned_scale(max(-lo, hi), KINKS.get(activation.name, ()))
+    least = t.scale if t else 0.0  # one step of x may not be far finer than one of t
+    x_scale = aligned_scale(max(-lo, hi, least) or 1.0, KINKS.get(activation.name, ()))
     clip = (out.qmin - out.zero_point, out.qmax - out.zero_point) if u is None else (-INT16, INT16)
     table = _table(activation, x_scale, (lo, hi), y_scale, clip)
     return Plan(x_scale, y_scale, u_shift, table)

@@ -108,7 +108,8 @@ def fold_into_weights(view: View, node: Node) -> Change | None:
             if vector is not None:
                 return _into_convolution(view, maker, affine, vector)
         elif isinstance(maker, MatMul) and kind == "mul":
-            vector = _per_axis(affine.value, len(view.shape(affine.x)), len(view.shape(affine.x)) - 1)
+            rank = len(view.shape(affine.x))
+            vector = _per_axis(affine.value, rank, rank - 1)
             weight = view.constant(maker.inputs[1])
             if vector is not None and weight is not None and weight.ndim >= 2:
                 return _into_matrix(view, maker, affine, vector)
@@ -158,7 +159,8 @@ def _channel_factor(view: View, maker: Conv | ConvTranspose, vector: Array) -> A
     if isinstance(maker, Conv) or vector.size == 1:
         return vector.reshape(-1, 1, *spatial)
     parts = vector.reshape(maker.groups, 1, shape[1], *spatial)
-    return np.repeat(parts, shape[0] // maker.groups, axis=1).reshape(shape[:2] + (1,) * len(spatial))
+    whole = np.repeat(parts, shape[0] // maker.groups, axis=1)
+    return whole.reshape(*shape[:2], *spatial)
 
 
 def _into_convolution(

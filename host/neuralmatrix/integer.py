@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from .ir import Array, Gemm, Move, QParams, RowMax, Window, apply_steps
+from .ports import quantize_array
 from .qgraph import QEpilogue, QGraph, QOp
-from .quantize import encode
 from .segments import lookup
 
 Values = dict[str, Array]
@@ -23,7 +23,7 @@ def run_integer(graph: QGraph, feeds: Mapping[str, Array]) -> Values:
     """Codes of every tensor, (N,H,W,C) int32.  ``feeds``: input name -> real values, source shape."""
     values: Values = {name: np.asarray(q, np.int32) for name, q in graph.constants.items()}
     for port in graph.inputs:
-        codes = encode(feeds[port.name], graph.qparams[port.tensor])
+        codes = quantize_array(feeds[port.name], graph.qparams[port.tensor]).astype(np.int32)
         values[port.tensor] = apply_steps(codes, port.steps)
     for qop in graph.ops:
         values[qop.op.output] = _evaluate(qop, values, graph)

@@ -115,7 +115,7 @@ def instruction_text(insn: Instruction) -> str:
     return " ".join(parts).rstrip()
 
 
-def listing(program: Program) -> Iterator[str]:
+def listing_lines(program: Program) -> Iterator[str]:
     """One line per instruction, a heading before each layer."""
     layer = -1
     for i, words in enumerate(program.instructions.tolist()):
@@ -126,6 +126,11 @@ def listing(program: Program) -> Iterator[str]:
             yield f"; {info.name} ({info.kind}{source}), {info.macs} multiply-adds"
         layer = now
         yield f"{i:6} {instruction_text(decode(tuple(words)))}"
+
+
+def listing(program: Program) -> str:
+    """All lines of ``listing_lines`` as one text."""
+    return "".join(f"{line}\n" for line in listing_lines(program))
 
 
 # ------------------------------------------------------------------------------ docs/isa.md

@@ -58,6 +58,8 @@ class _Body:
     watchpoints: tuple[Watchpoint, ...]
     host_ops: tuple[str, ...]
     notes: tuple[str, ...]
+    precision: str
+    ranges: tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True)

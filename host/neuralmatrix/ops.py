@@ -128,7 +128,7 @@ def _softmax_shape(node: Softmax, x: Shape) -> Shape:
 def _softmax(node: Softmax, x: Array) -> Array:
     shifted = x - x.max(axis=node.axis, keepdims=True)
     total = np.exp(shifted).sum(axis=node.axis, keepdims=True)
-    return shifted - np.log(total) if node.log else np.exp(shifted) / total
+    return np.asarray(shifted - np.log(total) if node.log else np.exp(shifted) / total)
 
 
 def _axis_matmul_shape(node: AxisMatMul, x: Shape, matrix: Shape) -> Shape:
@@ -143,7 +143,7 @@ def _axis_matmul(node: AxisMatMul, x: Array, matrix: Array) -> Array:
 
 def _argmax(node: ArgMax, x: Array) -> Array:
     if not node.select_last:
-        return np.argmax(x, node.axis, keepdims=node.keepdims)
+        return np.asarray(np.argmax(x, node.axis, keepdims=node.keepdims))
     last = np.argmax(np.flip(x, node.axis), node.axis, keepdims=node.keepdims)
     return np.asarray(x.shape[node.axis] - 1 - last)
 
@@ -203,9 +203,7 @@ RULES: Mapping[type[Node], Rule] = {
     Pool: Rule(pool_shape, pool),
     MatMul: Rule(_matmul_shape, lambda node, a, b: np.matmul(a, b)),
     Unary: Rule(lambda node, x: x, _unary),
-    Binary: Rule(
-        lambda node, a, b: _broadcast(a, b), lambda node, a, b: BINARY[node.kind](a, b)
-    ),
+    Binary: Rule(lambda node, a, b: _broadcast(a, b), lambda node, a, b: BINARY[node.kind](a, b)),
     PRelu: Rule(_prelu_shape, lambda node, x, slope: np.where(x >= 0, x, slope * x)),
     Reduce: Rule(lambda node, x: _reduced(node, node.axes, x), _reduce),
     Softmax: Rule(_softmax_shape, _softmax),
@@ -330,7 +328,9 @@ def to_text(graph: Graph) -> str:
     lines += [f"constant {name}: {_size(graph.shapes[name])}" for name in graph.constants]
     for node in graph.nodes:
         q = graph.quant.get(node.output)
-        note = f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.wide else ''}]" if q else ""
+        note = (
+            f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.wide else ''}]" if q else ""
+        )
         lines.append(
             f"{node.output}: {_size(graph.shapes[node.output])}{note} = {type(node).__name__}"
             f"({', '.join(node.inputs)}) {_attributes(node)}".rstrip()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -43,9 +44,7 @@ def _need_attributes(node: Conv | ConvTranspose | Pool, rank: int) -> None:
     need(min(node.pads) >= 0, f"pads {node.pads} must not be negative")
 
 
-def _windows(
-    size: Shape, kernel: Shape, strides: Shape, pads: Shape, dilations: Shape
-) -> Shape:
+def _windows(size: Shape, kernel: Shape, strides: Shape, pads: Shape, dilations: Shape) -> Shape:
     rank = len(size)
     span = reach(kernel, dilations)
     full = tuple(size[i] + pads[i] + pads[rank + i] for i in range(rank))
@@ -74,6 +73,11 @@ def _padded(x: Array, pads: Shape, value: float) -> Array:
     return np.pad(x, widths, constant_values=value)
 
 
+def _at(where: tuple[Any, ...]) -> Any:
+    """Index of the last axes."""
+    return (..., *where)
+
+
 def _taps(
     kernel: Shape, out: Shape, strides: Shape, dilations: Shape
 ) -> Iterator[tuple[Shape, Slices]]:
@@ -89,8 +93,8 @@ def _taps(
 
 
 def _channel_product(w: Array, x: Array) -> Array:
-    """(G, M, C) times (N, G, C, L); a depth-wise product is no matrix product worth calling BLAS."""
-    return w * x if w.shape[2] == 1 else np.matmul(w, x)
+    """(G, M, C) times (N, G, C, L); one channel per group is no work for BLAS."""
+    return np.asarray(w * x if w.shape[2] == 1 else np.matmul(w, x))
 
 
 def conv(node: Conv, x: Array, w: Array, bias: Array | None = None) -> Array:
@@ -100,8 +104,8 @@ def conv(node: Conv, x: Array, w: Array, bias: Array | None = None) -> Array:
     grouped = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     total = np.zeros((x.shape[0], groups, w.shape[0] // groups, prod(out)), x.dtype)
     for tap, where in _taps(w.shape[2:], out, node.strides, node.dilations):
-        part = padded[(..., *where)].reshape(x.shape[0], groups, w.shape[1], -1)
-        total += _channel_product(grouped[(..., *tap)], part)
+        part = padded[_at(where)].reshape(x.shape[0], groups, w.shape[1], -1)
+        total += _channel_product(grouped[_at(tap)], part)
     y = total.reshape(shape)
     return y if bias is None else y + bias.reshape(-1, *[1] * len(out))
 
@@ -137,12 +141,10 @@ def conv_transpose(node: ConvTranspose, x: Array, w: Array, bias: Array | None =
     columns = x.reshape(x.shape[0], groups, w.shape[0] // groups, -1)
     y = np.zeros((*shape[:2], *canvas), x.dtype)
     for tap, where in _taps(w.shape[2:], x.shape[2:], node.strides, node.dilations):
-        part = np.matmul(grouped[(..., *tap)], columns)
-        y[(..., *where)] += part.reshape(*shape[:2], *x.shape[2:])
-    inside = tuple(
-        slice(b, b + n) for b, n in zip(node.pads[:rank], shape[2:], strict=True)
-    )
-    y = y[(..., *inside)]
+        part = np.matmul(grouped[_at(tap)], columns)
+        y[_at(where)] += part.reshape(*shape[:2], *x.shape[2:])
+    inside = tuple(slice(b, b + n) for b, n in zip(node.pads[:rank], shape[2:], strict=True))
+    y = np.asarray(y[_at(inside)])
     return y if bias is None else y + bias.reshape(-1, *[1] * rank)
 
 
@@ -158,10 +160,10 @@ def pool(node: Pool, x: Array) -> Array:
     taps = [where for _, where in _taps(node.kernel, out, node.strides, node.dilations)]
     if node.kind == "max":
         padded = _padded(x, node.pads, -np.inf)
-        return np.maximum.reduce([padded[(..., *where)] for where in taps])
+        return np.asarray(np.maximum.reduce([padded[_at(where)] for where in taps]))
     padded = _padded(x, node.pads, 0.0)
-    total = np.add.reduce([padded[(..., *where)] for where in taps])
-    return (total / _divisor(node, x, taps)).astype(x.dtype, copy=False)
+    total = np.add.reduce([padded[_at(where)] for where in taps])
+    return np.asarray(total / _divisor(node, x, taps), x.dtype)
 
 
 def _divisor(node: Pool, x: Array, taps: list[Slices]) -> Array:
@@ -169,6 +171,6 @@ def _divisor(node: Pool, x: Array, taps: list[Slices]) -> Array:
     if node.count_include_pad:
         return np.asarray(len(taps), x.dtype)
     ones = _padded(np.ones((1, 1, *x.shape[2:]), x.dtype), node.pads, 0.0)
-    count = np.add.reduce([ones[(..., *where)] for where in taps])
+    count = np.add.reduce([ones[_at(where)] for where in taps])
     need(bool(count.min() > 0), f"pads {node.pads} leave a window without any element")
     return np.asarray(count)

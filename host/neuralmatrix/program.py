@@ -87,6 +87,8 @@ class Program:
     watchpoints: tuple[Watchpoint, ...] = ()
     host_ops: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    precision: str = "int8"
+    ranges: tuple[tuple[str, float, float], ...] = ()  # calibrated (tensor, lo, hi): lets verify requantise
 
     def save(self, path: str | Path) -> None:
         """Write the program to ``path`` (``net.nmx``), all of it or nothing."""

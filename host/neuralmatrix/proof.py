@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+_MOST_CYCLES = 1 << 36
 _AGAIN = "the program is corrupted, compile it again"
 
 
@@ -211,7 +212,8 @@ def _results(c: Columns, state: dict[str, Array], array: ArrayConfig) -> Iterato
     yield _Rule("last accumulator row", c["acc_base"] + m - 1, 0, array.acc_rows - 1)
     yield _Rule("EPILOGUE before this", state["set"], 1, 1, last)
     p = c["p_base"] + (c["nb"] - 1) * c["p_nb"]
-    yield _Rule("last parameter row", p, 0, array.pbuf_rows - 1, last)
+    # The lanes fetch their parameters with the weights, whether or not an epilogue follows.
+    yield _Rule("last parameter row", p, 0, array.pbuf_rows - 1)
     o = c["o_base"] + (c["nb"] - 1) * c["o_nb"] + m - 1
     yield _Rule("last output row", o, 0, array.obuf_rows - 1, last)
     stat = last & (state["stat"] != Stat.NONE)
@@ -264,9 +266,14 @@ def _tokens(words: Array) -> None:
 def _terminates(program: Program) -> None:
     cost = costs(program.instructions, program.array, program.timing)
     try:
-        simulate(cost, program.array, program.timing)
+        cycles = simulate(cost, program.array, program.timing).cycles
     except Deadlock as error:
         raise BadProgram(f"{error}; allowed are programs that end; compile it again") from None
+    if cycles > _MOST_CYCLES:
+        raise BadProgram(
+            f"cycles: found {cycles}, allowed is at most {_MOST_CYCLES} (minutes on any board); "
+            f"{_AGAIN}"
+        )
 
 
 def verify_program(program: Program) -> None:

@@ -121,12 +121,14 @@ def _bound(name: str, mg: MatGraph, bounds: Bounds) -> tuple[float, float]:
 
 
 def choose_qparams(lo: float, hi: float, wide: bool, limit: int = 32639) -> QParams:
-    """Scale and zero point that cover lo..hi (0 included)."""
+    """Scale and zero point that cover lo..hi (0 included); a tensor that was always 0 gets -1..1."""
+    if lo == hi:
+        lo, hi = -1.0, 1.0
     if wide:
         top = min(limit, 32000)  # a little head room beyond the calibrated range
         scale = max(-lo, hi) / top
-        return QParams(scale or 1.0, 0, True, limit if limit < 32639 else 0)
-    scale = (hi - lo) / 255.0 or 1.0
+        return QParams(scale, 0, True, limit if limit < 32639 else 0)
+    scale = (hi - lo) / 255.0
     zero_point = int(np.clip(np.rint(-128 - lo / scale), -128, 127))
     return QParams(scale, zero_point)
 
@@ -162,7 +164,7 @@ def _int_weight(op: Gemm | Window, floor: float = 0.0) -> IntWeight:
     """``floor``: least real weight step, for channels whose bias dwarfs their weights."""
     if isinstance(op, Window) and op.reduce == "max":
         return IntWeight((op.weight != 0).astype(np.int32), np.ones(len(op.bias)), 1)
-    if isinstance(op, Window) and _is_uniform(op):
+    if isinstance(op, Window) and floor == 0.0 and _is_uniform(op):
         return _uniform_weight(op)
     assert op.weight is not None
     weight = np.asarray(op.weight, np.float64)

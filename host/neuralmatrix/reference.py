@@ -24,6 +24,7 @@ from .ir import (
     MatOp,
     Move,
     Port,
+    QParams,
     RowMax,
     Shape,
     ViewStep,
@@ -40,26 +41,42 @@ COLUMN_FLOATS = 1 << 20  # convolution columns made at a time: they stay in the 
 EXACT_IN_FLOAT32 = frozenset({"relu", "clip", "abs", "neg", "identity"})
 
 
-def run_float(mg: MatGraph, feeds: Mapping[str, Array], keep: bool = True) -> Values:
+def run_float(
+    mg: MatGraph, feeds: Mapping[str, Array], keep: bool = True, prescribed: bool = True
+) -> Values:
     """Evaluate ``mg``.  ``feeds``: port name -> array in the source shape, or any multiple of it
     along its leading axis (more images than the model's batch run side by side).
 
     The result holds every tensor, ``name:pre`` (before an activation) and ``name:act`` (before a
-    Hadamard product); with ``keep=False`` only what the output ports show.
+    Hadamard product); with ``keep=False`` only what the output ports show.  ``prescribed``: tensors
+    of ``mg.quant`` are rounded to their codes, as in the source model, whose saturation may well be
+    its only ReLU.
     """
     batches = _batches(mg, feeds)
     values: Values = dict(mg.constants)
     for port in mg.inputs:
         array = np.asarray(feeds[port.name], np.float32)
         values[port.tensor] = _port_input(port, array, batches)
+    quant = mg.quant if prescribed else {}
+    for name in quant.keys() & values.keys():
+        values[name] = _rounded(values[name], quant[name])
     last = {name: i for i, op in enumerate(mg.ops) for name in op_inputs(op)}
     shown = {port.tensor for port in mg.outputs}
     for i, op in enumerate(mg.ops):
         values.update(_EVALUATE[type(op)](op, values, mg, keep))
+        if op.output in quant:
+            values[op.output] = _rounded(values[op.output], quant[op.output])
         if not keep:
             for name in {n for n in op_inputs(op) if last[n] == i} - shown:
                 values.pop(name, None)
     return values
+
+
+def _rounded(x: Array, q: QParams) -> Array:
+    """The nearest values that the codes of ``q`` stand for."""
+    scale = np.float32(q.scale)
+    codes = np.clip(np.rint(x / scale) + q.zero_point, q.qmin, q.qmax)
+    return np.asarray((codes - q.zero_point) * scale, np.float32)
 
 
 def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
@@ -80,7 +97,7 @@ def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
 def _argmax(y: Array, axis: int, keepdims: bool, select_last: bool) -> Array:
     axis += 1  # the batches come first
     if not select_last:
-        return np.argmax(y, axis, keepdims=keepdims)
+        return np.asarray(np.argmax(y, axis, keepdims=keepdims))
     return np.asarray(y.shape[axis] - 1 - np.argmax(np.flip(y, axis), axis, keepdims=keepdims))
 
 
@@ -171,13 +188,14 @@ def _dynamic(op: Gemm, x: Array, rhs: Array) -> Array:
     """A right operand with fewer images serves consecutive groups of images of x."""
     w = rhs[:, 0].swapaxes(1, 2) if op.rhs_transposed else rhs[:, 0]
     rows = x.reshape(len(w), -1, x.shape[3])
-    return np.matmul(rows, w).reshape(*x.shape[:3], w.shape[2])
+    return np.asarray(np.matmul(rows, w).reshape(*x.shape[:3], w.shape[2]))
 
 
 def _convolution(op: Gemm, x: Array, weight: Array) -> Array:
     kernel, m = weight.shape[:2], weight.shape[3]
     if kernel == (1, 1) and op.strides == (1, 1) and op.groups == 1 and not any(op.pads):
-        return np.matmul(x.reshape(-1, x.shape[3]), weight[0, 0]).reshape(*x.shape[:3], m)
+        rows = np.matmul(x.reshape(-1, x.shape[3]), weight[0, 0])
+        return np.asarray(rows.reshape(*x.shape[:3], m))
     windows = _windows(op, _padded(x, op.pads, 0.0), kernel)
     out = np.empty((*windows.shape[:3], m), np.float32)
     for part in _chunks(len(x), prod(windows.shape[1:])):
@@ -196,11 +214,11 @@ def _products(op: Gemm, windows: Array, weight: Array) -> Array:
     taps = prod(weight.shape[:2])
     if g == 1:
         columns = windows.reshape(-1, taps * weight.shape[2])
-        return columns.dot(weight.reshape(-1, m)).reshape(*windows.shape[:3], m)
+        return np.asarray(columns.dot(weight.reshape(-1, m)).reshape(*windows.shape[:3], m))
     split = windows.reshape(-1, taps, g, weight.shape[2]).transpose(2, 0, 1, 3)
     matrices = weight.reshape(-1, g, m // g).swapaxes(0, 1)
     parts = np.matmul(split.reshape(g, split.shape[1], -1), matrices)
-    return parts.swapaxes(0, 1).reshape(*windows.shape[:3], m)
+    return np.asarray(parts.swapaxes(0, 1).reshape(*windows.shape[:3], m))
 
 
 def _window(op: Window, values: Values, mg: MatGraph, keep: bool) -> Values:
@@ -221,12 +239,12 @@ def _weighted(windows: Array, weight: Array) -> Array:
     n, oh, ow, kh, kw, c = windows.shape
     if kh * kw > oh * ow:
         w = np.broadcast_to(weight, (kh, kw, c))
-        return np.einsum("nhwijc,ijc->nhwc", windows, w)
+        return np.asarray(np.einsum("nhwijc,ijc->nhwc", windows, w))
     out = windows[:, :, :, 0, 0] * weight[0, 0]
     buffer = np.empty_like(out)
     for i, j in list(np.ndindex(kh, kw))[1:]:
         out += np.multiply(windows[:, :, :, i, j], weight[i, j], out=buffer)
-    return out
+    return np.asarray(out)
 
 
 def _largest(windows: Array, weight: Array) -> Array:

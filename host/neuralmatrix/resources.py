@@ -17,7 +17,7 @@ KINDS = ("lut", "ff", "dsp", "bram36", "uram")
 
 # DSPs stand in columns with their own routing and may be filled; LUTs, flip-flops and memories
 # need room for placement and routing.
-LIMITS = {"lut": 0.85, "ff": 0.80, "dsp": 0.97, "bram36": 0.80, "uram": 0.80}
+LIMITS = {"lut": 0.85, "ff": 0.85, "dsp": 0.97, "bram36": 0.85, "uram": 0.85}
 
 # Width and depth of the shapes of half a BRAM36 (RAMB18E1/E2, UG473 and UG573), and of an URAM288.
 _RAMB18_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
@@ -96,12 +96,13 @@ def _memories(board: Board) -> Iterator[tuple[str, int, int, int]]:
     word = 8 * a.cols
     yield "ibuf", 1, word, a.ibuf_words
     yield "wbuf", 1, word, a.wbuf_words
-    yield "pbuf", 8, word, a.pbuf_rows
-    yield "acc", a.cols, _ACC_BITS, a.acc_rows
+    yield "pbuf", 1, word, 8 * a.pbuf_rows
+    yield "acc", 1, a.cols * _ACC_BITS, a.acc_rows
+    yield "row statistics", 1, _ACC_BITS, a.acc_rows
     yield "obuf", 2, word, a.obuf_rows
     yield "tbuf", 2, word, a.tbuf_rows
     yield "ubuf", 2, word, a.ubuf_rows
-    yield "line", a.win, word, a.line_words
+    yield "line", a.win - 1, 2 * word, a.line_words
 
 
 def _memory_pieces(board: Board) -> Iterator[Piece]:
@@ -118,13 +119,15 @@ def _array(board: Board) -> Piece:
     count = board.array.rows * board.array.cols
     packed = board.macs_per_dsp == 2
     basis = (
-        "two GEMM products per DSP; WINDOW takes every second product from a LUT multiplier of "
-        f"{_LUT_MULTIPLIER} LUTs; per PE 8 LUTs choose x, 8 unpack, 40 flip-flops"
+        "GEMM and WINDOW choose x before one set of products: two GEMM products per DSP, WINDOW's "
+        f"every second product from a LUT multiplier of {_LUT_MULTIPLIER} LUTs; per PE 8 LUTs "
+        "choose x, 8 unpack, 56 flip-flops"
         if packed
-        else "one product per DSP; per PE 8 LUTs choose x, 40 flip-flops"
+        else "GEMM and WINDOW choose x before one set of products, one per DSP; per PE 8 LUTs "
+        "choose x, 56 flip-flops"
     )
     lut = count * (16 + _LUT_MULTIPLIER // 2 if packed else 8)
-    return Piece("array", basis, lut, 40 * count, count // board.macs_per_dsp)
+    return Piece("array", basis, lut, 56 * count, count // board.macs_per_dsp)
 
 
 def _columns(board: Board) -> Piece:

@@ -105,7 +105,7 @@ def _changed(view: View, index: int, change: Change) -> Graph | None:
 
 
 def _merged(view: View, index: int, old: str, new: str) -> Graph | None:
-    """Without the node that makes ``old``, whose readers read ``new``; None where that cannot be."""
+    """Without the node that makes ``old``: its readers read ``new``.  None where that cannot be."""
     graph = view.graph
     wanted, have = graph.quant.get(old), graph.quant.get(new)
     if wanted not in (None, have) and (have is not None or view.uses[new] != 1):

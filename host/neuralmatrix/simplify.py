@@ -2,7 +2,7 @@
 """Rewriting a Graph into fewer nodes that compute the same.
 
 In: a Graph.  Out: an equivalent Graph; ``PASSES`` is the list of what is done, in order, until
-nothing changes.  Every rewrite is exact in real arithmetic and leaves prescribed quantisation alone.
+nothing changes.  Rewrites are exact in real arithmetic and leave prescribed quantisation alone.
 """
 
 from __future__ import annotations

@@ -50,5 +50,5 @@ WRITERS: Mapping[type, Callable[[Any], str]] = {
     MatGraph: matgraph_text,
     dict: _bounds_text,
     QGraph: qgraph_text,
-    Program: listing,
+    Program: lambda program: "\n".join(listing(program)) + "\n",
 }

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
 from neuralmatrix import ops
-from neuralmatrix.ir import Array, Graph, Node, QParams, Shape
+from neuralmatrix.ir import Array, Graph, MatGraph, Node, QParams, Shape
+from neuralmatrix.lower import lower
+from neuralmatrix.reference import port_outputs, run_float
 
 
 def graph(
@@ -29,7 +30,9 @@ def graph(
     for node in nodes:
         shapes[node.output] = ops.infer_shape(node, shapes)
     outs = tuple(outputs) or (nodes[-1].output,)
-    made = Graph(tuple(inputs), outs, tuple(nodes), arrays, shapes, quant or {}, weight_scales or {})
+    made = Graph(
+        tuple(inputs), outs, tuple(nodes), arrays, shapes, quant or {}, weight_scales or {}
+    )
     return ops.verify_graph(made)
 
 
@@ -42,3 +45,16 @@ def random(seed: int, *shape: int) -> Array:
 
 def feeds_of(g: Graph, seed: int = 7) -> dict[str, Array]:
     return {n: random(seed + i, *g.shapes[n]) for i, n in enumerate(g.inputs)}
+
+
+def check(g: Graph) -> MatGraph:
+    """The MatGraph of ``g``, whose values have to equal the node-by-node reference."""
+    mg = lower(g)
+    feeds = feeds_of(g)
+    found = port_outputs(mg, run_float(mg, feeds, prescribed=False))
+    wanted = ops.run_graph(g, {n: x.astype(np.float64) for n, x in feeds.items()})
+    for name in g.outputs:
+        assert found[name].shape == wanted[name].shape
+        # float32 sums of at most a few hundred products of normal values, plus folded constants
+        np.testing.assert_allclose(found[name], wanted[name], rtol=2e-5, atol=5e-5)
+    return mg

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random chains of layout and arithmetic operators keep their values.
 
-In: seeds.  Out: agreement of lowered graphs with the node-by-node reference, and of views with numpy.
+In: seeds.  Out: agreement of lowered graphs with the node-wise reference, of views with numpy.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from graphs import graph, random
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_nodes import check
-
+from lower.graphs import check, graph, random
 from neuralmatrix.ir import (
     AxisMatMul,
     Binary,
@@ -125,8 +123,8 @@ def _softmax(rng: Rng, x: str, y: str, s: Shape) -> Made:
 
 
 STEPS: tuple[Callable[[Rng, str, str, Shape], Made], ...] = (
-    _reshape, _reshape, _transpose, _transpose, _slice, _pad, _concat, _expand, _take, _tanh, _scale,
-    _self, _matmul, _axis_matmul, _reduce, _softmax,
+    _reshape, _reshape, _transpose, _transpose, _slice, _pad, _concat, _expand, _take, _tanh,
+    _scale, _self, _matmul, _axis_matmul, _reduce, _softmax,
 )  # fmt: skip
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphs import feeds_of, graph, random
-from test_nodes import check
-
+from lower.graphs import check, feeds_of, graph, random
+from neuralmatrix import ops
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
 from neuralmatrix.ir import (
     ArgMax,
@@ -276,7 +275,7 @@ def test_annotated_operand_keeps_the_add_separate() -> None:
 
 @pytest.mark.parametrize("given, extra", [(Q2, 0), (Q1, 1)])
 def test_annotated_view(given: QParams, extra: int) -> None:
-    """A reshaped tensor with the scale of its source is free, with another scale it is converted."""
+    """A reshaped tensor with its source's scale is free, with another one it is converted."""
     nodes = conv("x", "w", "c"), Reshape(("c",), "flat", shape=(1, 144)), MatMul(("flat", "f"), "y")
     mg = check(make(*nodes, quant={"x": Q1, "c": Q2, "flat": given}))
     assert kinds(mg) == ["Gemm"] + ["Window"] * extra + ["Gemm"]
@@ -363,6 +362,19 @@ def test_more_images_than_the_models_batch() -> None:
     alone = [port_outputs(mg, run_float(mg, {"x": x[i : i + 1]}))["y"] for i in range(5)]
     # BLAS may sum in another order for another number of rows
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_prescribed_scales_round_and_saturate() -> None:
+    """A QDQ model without its ReLU: zero point -128 cuts negative values off."""
+    q = QParams(0.01, -128)
+    g = make(conv("x", "w", "c"), conv("c", "v", "y"), quant={"x": Q1, "c": q})
+    feeds = feeds_of(g)
+    values = run_float(lower(g), feeds)
+    assert values["c"].min() == 0 and values["c"].max() == np.float32(255) * np.float32(0.01)
+    wanted = ops.run_graph(g, feeds, quantized=True, keep_all=True)
+    # a float32 sum on the edge between two codes may round to either
+    difference = np.abs(values["c"].transpose(0, 3, 1, 2) - wanted["c"]) / 0.01
+    assert difference.max() < 1.01 and (difference > 0.01).mean() < 0.02
 
 
 def test_only_outputs_are_kept_on_demand() -> None:

@@ -45,14 +45,14 @@ void load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port
 
 // What a compute unit keeps between instructions.
 struct ComputeState {
-    weight_t weights[2][ROWS][COLS]; // one bank computes while the other fills
-    Channels channels[2];            // switched with the weights
-    EpilogueConfig epilogue;
-    uint64_t segments[SEG_ENTRIES][COLS]; // every lane has its own copy, read at its own index
     int32_t acc[ACC_ROWS][COLS];
+    weight_t weights[2][ROWS][COLS];      // one bank computes while the other fills
+    uint64_t segments[SEG_ENTRIES][COLS]; // every lane has its own copy, read at its own index
+    Window window;
+    Channels channels[2]; // switched with the weights
     int32_t stat[ACC_ROWS];
     int16_t x_low[LANES]; // low digits of a wide MAX operand, one step before the high ones
-    Window window;
+    EpilogueConfig epilogue;
 };
 
 // Sets the lanes' registers and copies the segment table from PBUF into the lanes.

@@ -25,7 +25,8 @@ inline Shape shape_of(const Insn& i) {
     Shape g;
     g.window = Mode(compute_mode(i)) == Mode::WINDOW;
     g.max = Reduce(compute_reduce(i)) == Reduce::MAX;
-    g.last = compute_last(i), g.transpose = compute_transpose(i);
+    g.last = compute_last(i);
+    g.transpose = compute_transpose(i) && !g.window; // a window has no other side
     g.m0 = compute_m0(i), g.rows = compute_m1(i) * g.m0;
     uint32_t height = compute_m1(i);
     g.width = g.m0;

@@ -53,7 +53,9 @@ def import_onnx(
     lost = _add_inputs(ctx, inputs, input_shapes(inputs, shapes or {}))
     lost.update({s.values.name: "a sparse initialiser" for s in proto.graph.sparse_initializer})
     refused = [
-        UnsupportedNode(name, "Input", opset, reason) for name, reason in lost.items() if ctx.users[name]
+        UnsupportedNode(name, "Input", opset, reason)
+        for name, reason in lost.items()
+        if ctx.users[name]
     ]
     refused += _walk(ctx, calls, set(lost))
     if not refused:

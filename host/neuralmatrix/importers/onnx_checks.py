@@ -30,10 +30,10 @@ def opset_of(proto: ModelProto) -> int:
     opset = versions.get("", versions.get("ai.onnx"))
     if opset is None or opset not in OPSETS:
         raise BadModel(
-            f"the model uses ai.onnx opset {opset}; allowed are {OPSETS[0]} to {OPSETS[-1]}; export it "
-            "again with one of those, or convert it with onnx.version_converter"
+            f"the model uses ai.onnx opset {opset}; allowed are {OPSETS[0]} to {OPSETS[-1]}; "
+            "export it again with one of those, or convert it with onnx.version_converter"
         )
-    return opset
+    return int(opset)
 
 
 def calls_of(proto: ModelProto, opset: int) -> tuple[Call, ...]:
@@ -58,8 +58,8 @@ def _check_names(graph: GraphProto, calls: Sequence[Call]) -> None:
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise BadModel(
-                f"the name {twice[0]!r} is given to {names.count(twice[0])} {what}; every tensor needs "
-                "a name of its own; correct the model"
+                f"the name {twice[0]!r} is given to {names.count(twice[0])} {what}; every tensor "
+                "needs a name of its own; correct the model"
             )
     if not graph.output:
         raise BadModel("the model has no outputs; at least one is needed; export it again")
@@ -70,8 +70,8 @@ def _check_domains(proto: ModelProto, calls: Sequence[Call]) -> None:
     for call in calls:
         if call.domain not in imported:
             raise BadModel(
-                f"node {call.name!r} ({call.op}) is of the domain {call.domain!r}, which the model does "
-                f"not import; imported are {sorted(imported)}; export the model again"
+                f"node {call.name!r} ({call.op}) is of the domain {call.domain!r}, which the "
+                f"model does not import; imported are {sorted(imported)}; export the model again"
             )
 
 
@@ -89,7 +89,9 @@ def _sorted(graph: GraphProto, calls: Sequence[Call]) -> list[Call]:
             )
     undefined = {o.name for o in graph.output} - defined - produced
     if undefined:
-        raise BadModel(f"no node computes the output {sorted(undefined)[0]!r}; export the model again")
+        raise BadModel(
+            f"no node computes the output {sorted(undefined)[0]!r}; export the model again"
+        )
     order, waiting = [], list(calls)
     while waiting:
         ready: list[Call] = []
@@ -113,8 +115,8 @@ def _refuse_cycle(calls: Sequence[Call]) -> None:
         path.append(next(producer[name] for name in path[-1].inputs if name in producer))
     cycle = path[path.index(path[-1]) :]
     raise BadModel(
-        "the graph has a cycle: " + " <- ".join(repr(call.name) for call in cycle) + "; a model must "
-        "be acyclic; unroll the loop when exporting it"
+        f"the graph has a cycle: {' <- '.join(repr(call.name) for call in cycle)}; a model must be "
+        "acyclic; unroll the loop when exporting it"
     )
 
 
@@ -153,8 +155,8 @@ def _check_schema(proto: ModelProto, call: Call) -> None:
     for formal, name in zip(schema.inputs, call.inputs, strict=False):
         if formal.option == single and not name:
             raise BadModel(
-                f"node {call.name!r} ({call.op}): the input {formal.name!r} is empty; it is needed; "
-                "correct the model"
+                f"node {call.name!r} ({call.op}): the input {formal.name!r} is empty; it is "
+                "needed; correct the model"
             )
 
 
@@ -164,8 +166,8 @@ def check_finite(constants: Mapping[str, Array]) -> None:
         bad = count_not_finite(array if array.dtype.kind == "f" else _floats(array))
         if bad and (array.size > 1 or np.isnan(array).any()):
             raise BadModel(
-                f"tensor {name!r}: {bad} of {array.size} values are NaN or infinite; weights must be "
-                "finite; train or export the model again"
+                f"tensor {name!r}: {bad} of {array.size} values are NaN or infinite; weights must "
+                "be finite; train or export the model again"
             )
 
 
@@ -215,8 +217,8 @@ def _check_given(name: str, dims: tuple[int | str, ...] | None, shape: Sequence[
     if not fits or min(shape, default=1) < 1:
         found = "x".join(str(d) or "?" for d in dims or ())
         raise BadInput(
-            f"--shape {name}={'x'.join(map(str, shape))} does not fit the model's {found}; keep its "
-            "fixed dimensions and give 1 or more for each dynamic one"
+            f"--shape {name}={'x'.join(map(str, shape))} does not fit the model's {found}; keep "
+            "its fixed dimensions and give 1 or more for each dynamic one"
         )
 
 
@@ -231,13 +233,13 @@ def _fixed(name: str, dims: tuple[int | str, ...] | None, symbols: Mapping[str, 
         size = dim if isinstance(dim, int) else symbols.get(dim, 1 if i == 0 else None)
         if size is None:
             raise BadModel(
-                f"input {name!r}: dimension {i} ({dim or 'unnamed'}) is dynamic; only the first may be "
-                f"left open (it becomes 1); fix it with --shape {name}=1x3x224x224"
+                f"input {name!r}: dimension {i} ({dim or 'unnamed'}) is dynamic; only the first "
+                f"may be left open (it becomes 1); fix it with --shape {name}=1x3x224x224"
             )
         if size < 1:
             raise BadModel(
-                f"input {name!r}: dimension {i} is {size}; every dimension must be 1 or more; correct "
-                "the model"
+                f"input {name!r}: dimension {i} is {size}; every dimension must be 1 or more; "
+                "correct the model"
             )
         shape.append(size)
     return tuple(shape)

@@ -143,8 +143,8 @@ class Context:
             raise BadModel(f"node {node.source!r}: {error}; correct the model") from None
         if 0 in shape:
             raise BadModel(
-                f"node {node.source!r} has an output of shape {shape}; every dimension must be 1 or "
-                "more; change the input shape (--shape) or the model"
+                f"node {node.source!r} has an output of shape {shape}; every dimension must be 1 "
+                "or more; change the input shape (--shape) or the model"
             )
         self.nodes.append(node)
         self.names.add(node.output)
@@ -178,8 +178,8 @@ def axis_of(call: Call, axis: int, rank: int) -> int:
     """``axis`` counted from the front; BadModel outside -rank..rank-1."""
     if not -rank <= axis < rank:
         raise BadModel(
-            f"node {call.name!r} ({call.op}): axis {axis} of a tensor with {rank} axes; allowed are "
-            f"{-rank}..{rank - 1}; correct the model"
+            f"node {call.name!r} ({call.op}): axis {axis} of a tensor with {rank} axes; allowed "
+            f"are {-rank}..{rank - 1}; correct the model"
         )
     return axis % rank
 

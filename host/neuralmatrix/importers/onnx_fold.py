@@ -73,8 +73,8 @@ def _check_size(ctx: Context, call: Call) -> None:
     for name, shape in output_shapes(ctx, call).items():
         if prod(shape) > limit:
             raise BadModel(
-                f"node {call.name!r} ({call.op}) would make the constant {name!r} of shape {shape}; at "
-                f"most {limit} elements are allowed; correct the model"
+                f"node {call.name!r} ({call.op}) would make the constant {name!r} of shape "
+                f"{shape}; at most {limit} elements are allowed; correct the model"
             )
 
 

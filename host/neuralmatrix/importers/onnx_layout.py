@@ -50,9 +50,7 @@ def _reshape(ctx: Context, call: Call) -> None:
     keep_zero = bool(call.attrs.get("allowzero", 0))
     if not keep_zero and any(n == 0 and i >= len(source) for i, n in enumerate(wanted)):
         raise BadModel(f"node {call.name!r} (Reshape): {wanted} copies an axis {source} has not")
-    shape = tuple(
-        source[i] if n == 0 and not keep_zero else n for i, n in enumerate(wanted)
-    )
+    shape = tuple(source[i] if n == 0 and not keep_zero else n for i, n in enumerate(wanted))
     rest = prod(n for n in shape if n != -1)
     inferred = prod(source) // rest if rest else 0
     _reshape_to(ctx, call, tuple(inferred if n == -1 else n for n in shape))
@@ -110,8 +108,8 @@ def _split(ctx: Context, call: Call) -> None:
     sizes = _split_sizes(ctx, call, shape[axis])
     if sum(sizes) != shape[axis] or len(sizes) < len(call.outputs):
         raise BadModel(
-            f"node {call.name!r} (Split): sizes {sizes} for {len(call.outputs)} outputs of an axis of "
-            f"{shape[axis]}; they must add up; correct the model"
+            f"node {call.name!r} (Split): sizes {sizes} for {len(call.outputs)} outputs of an "
+            f"axis of {shape[axis]}; they must add up; correct the model"
         )
     bounds = pairwise(accumulate(sizes, initial=0))
     for output, (start, stop) in zip(call.outputs, bounds, strict=False):
@@ -190,7 +188,9 @@ def _pad(ctx: Context, call: Call) -> None:
     mode = call.attrs.get("mode", "constant")
     x = ctx.tensor(call.input(0))
     if any(min(pair) < 0 for pair in pairs):
-        parts = tuple((max(0, -b), n + min(0, a), 1) for (b, a), n in zip(pairs, shape, strict=True))
+        parts = tuple(
+            (max(0, -b), n + min(0, a), 1) for (b, a), n in zip(pairs, shape, strict=True)
+        )
         x = ctx.emit(Slice((x,), ctx.fresh(f"{call.output}.cut"), call.name, slices=parts))
         pairs = [(max(0, b), max(0, a)) for b, a in pairs]
     if mode == "constant":
@@ -218,7 +218,8 @@ def _expand(ctx: Context, call: Call) -> None:
         shape = np.broadcast_shapes(source, wanted)
     except ValueError:
         raise BadModel(
-            f"node {call.name!r} (Expand): {source} does not broadcast to {wanted}; correct the model"
+            f"node {call.name!r} (Expand): {source} does not broadcast to {wanted}; correct the "
+            "model"
         ) from None
     ctx.emit(Expand((ctx.tensor(call.input(0)),), call.output, call.name, shape=shape))
 

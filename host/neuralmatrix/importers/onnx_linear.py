@@ -11,7 +11,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import Array, Binary, Conv, ConvTranspose, MatMul, Node, Pad, Pool, Reduce, Shape, Transpose
+from ..ir import (
+    Array,
+    Binary,
+    Conv,
+    ConvTranspose,
+    MatMul,
+    Node,
+    Pad,
+    Pool,
+    Reduce,
+    Shape,
+    Transpose,
+)
 from ..ops_window import reach
 from .onnx_context import Call, Context, Refused, Versions, as_float, ints, only_first_output
 
@@ -112,9 +124,7 @@ def _conv_transpose(ctx: Context, call: Call) -> None:
     dilations = _attribute(call, "dilations", 1, rank)
     extra = _attribute(call, "output_padding", 0, rank)
     span = reach(_kernel(ctx, call, rank), dilations)
-    full = tuple(
-        (n - 1) * s + k + e for n, s, k, e in zip(size, strides, span, extra, strict=True)
-    )
+    full = tuple((n - 1) * s + k + e for n, s, k, e in zip(size, strides, span, extra, strict=True))
     ctx.emit(
         ConvTranspose(
             _operands(ctx, call),
@@ -138,7 +148,9 @@ def _gemm_operand(ctx: Context, call: Call, index: int, gain: float, swap: bool)
     """A or B of a Gemm, transposed if asked; constants also take the factor alpha."""
     name = call.input(index)
     if len(ctx.shape(name)) != 2:
-        raise BadModel(f"node {call.name!r} (Gemm): {name!r} has shape {ctx.shape(name)}, not rank 2")
+        raise BadModel(
+            f"node {call.name!r} (Gemm): {name!r} has shape {ctx.shape(name)}, not rank 2"
+        )
     if name not in ctx.known:
         if not swap:
             return ctx.tensor(name)
@@ -158,9 +170,7 @@ def _gemm(ctx: Context, call: Call) -> None:
     alpha, beta = float(call.attrs.get("alpha", 1.0)), float(call.attrs.get("beta", 1.0))
     constant_b = call.input(1) in ctx.known
     a = _gemm_operand(ctx, call, 0, 1.0, bool(call.attrs.get("transA", 0)))
-    b = _gemm_operand(
-        ctx, call, 1, alpha if constant_b else 1.0, bool(call.attrs.get("transB", 0))
-    )
+    b = _gemm_operand(ctx, call, 1, alpha if constant_b else 1.0, bool(call.attrs.get("transB", 0)))
     added = bool(call.input(2)) and beta != 0
     scaled = alpha != 1 and not constant_b
     product = ctx.fresh(f"{call.output}.product") if added or scaled else call.output

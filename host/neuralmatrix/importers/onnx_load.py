@@ -32,10 +32,11 @@ def require_onnx() -> ModuleType:
         import onnx.shape_inference
     except ImportError as error:
         raise ToolMissing(
-            f"reading an ONNX model needs the onnx package, which is not installed ({error}); install "
-            "it with: pip install neuralmatrix[onnx]"
+            f"reading an ONNX model needs the onnx package, which is not installed ({error}); "
+            "install it with: pip install neuralmatrix[onnx]"
         ) from None
-    return onnx
+    module: ModuleType = onnx
+    return module
 
 
 def read(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
@@ -100,8 +101,9 @@ def _external(tensor: TensorProto, folder: Path | None) -> Array:
     stated = int(entries.get("length", need))
     if min(offset, need) < 0 or have < need or stated != need:
         raise BadModel(
-            f"tensor {tensor.name!r}: {need} bytes at offset {offset} of {path.name!r} are needed, the "
-            f"model states {stated} and the file holds {max(have, 0)} from there; {_CURE}"
+            f"tensor {tensor.name!r}: {need} bytes at offset {offset} of {path.name!r} are "
+            f"needed, the model states {stated} and the file holds {max(have, 0)} from there; "
+            f"{_CURE}"
         )
     if packed:
         whole = onnx.TensorProto(data_type=tensor.data_type, dims=shape)
@@ -115,14 +117,14 @@ def _external(tensor: TensorProto, folder: Path | None) -> Array:
 def _external_path(name: str, location: str, folder: Path | None) -> Path:
     if folder is None:
         raise BadModel(
-            f"tensor {name!r} lies in the external file {location!r}, whose folder is unknown; give the "
-            "model as a path, not as bytes or a ModelProto"
+            f"tensor {name!r} lies in the external file {location!r}, whose folder is unknown; "
+            "give the model as a path, not as bytes or a ModelProto"
         )
     path = (folder / location).resolve()
     if not location or not path.is_relative_to(folder):
         raise BadModel(
-            f"tensor {name!r} lies in {location!r}; external data must be inside the model's folder; "
-            f"{_CURE}"
+            f"tensor {name!r} lies in {location!r}; external data must be inside the model's "
+            f"folder; {_CURE}"
         )
     if not path.is_file():
         raise BadModel(

@@ -6,8 +6,8 @@ In: one ``Call``.  Out: Graph nodes in the ``Context``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from math import prod
 from typing import Literal
 
 import numpy as np
@@ -119,7 +119,7 @@ _POWERS: Mapping[float, str] = {
 def _pow(ctx: Context, call: Call) -> None:
     exponent = ctx.fixed(call, 1, "the exponent")
     values = {float(v) for v in np.asarray(exponent).reshape(-1)}
-    power = values.pop() if len(values) == 1 else None
+    power = values.pop() if len(values) == 1 else math.nan
     if power == 3:
         x = ctx.tensor(call.input(0))
         square = ctx.fresh(f"{call.output}.square")
@@ -129,7 +129,9 @@ def _pow(ctx: Context, call: Call) -> None:
         _apply(ctx, call, _POWERS[power])
     else:
         allowed = ", ".join(f"{p:g}" for p in sorted([*_POWERS, 3.0]))
-        raise Refused(f"exponent {power}; one constant exponent of {allowed} is supported")
+        raise Refused(
+            f"exponent {power} (nan: several); one constant exponent of {allowed} is supported"
+        )
 
 
 def _reduce(kind: ReduceKind, axes_input_since: int) -> Handler:
@@ -170,12 +172,12 @@ def _softmax_flat(log: bool) -> Handler:
         shape = ctx.shape(call.input(0))
         axis = axis_of(call, int(call.attrs.get("axis", 1)), len(shape))
         x = ctx.tensor(call.input(0))
-        if prod(shape[axis:]) == shape[-1]:
+        if math.prod(shape[axis:]) == shape[-1]:
             ctx.emit(Softmax((x,), call.output, call.name, axis=len(shape) - 1, log=log))
             return
         flat = ctx.fresh(f"{call.output}.flat")
         rows = ctx.fresh(f"{call.output}.rows")
-        matrix = (prod(shape[:axis]), prod(shape[axis:]))
+        matrix = (math.prod(shape[:axis]), math.prod(shape[axis:]))
         ctx.emit(Reshape((x,), flat, call.name, shape=matrix))
         ctx.emit(Softmax((flat,), rows, call.name, axis=1, log=log))
         ctx.emit(Reshape((rows,), call.output, call.name, shape=shape))

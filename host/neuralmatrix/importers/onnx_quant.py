@@ -34,8 +34,8 @@ def _scale(ctx: Context, call: Call) -> Array:
     scale = np.asarray(given, np.float32)
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         raise BadModel(
-            f"node {call.name!r} ({call.op}): the scale {call.input(1)!r} is not positive and finite; "
-            "quantise the model again"
+            f"node {call.name!r} ({call.op}): the scale {call.input(1)!r} is not positive and "
+            "finite; quantise the model again"
         )
     return scale
 

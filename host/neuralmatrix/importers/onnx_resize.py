@@ -29,13 +29,13 @@ class Stretch:
 
 
 def _half_pixel(s: Stretch, i: Array) -> Array:
-    return (i + _HALF) / s.scale - _HALF
+    return np.asarray((i + _HALF) / s.scale - _HALF)
 
 
 def _half_pixel_symmetric(s: Stretch, i: Array) -> Array:
     adjustment = np.float32(s.out) / (s.scale * np.float32(s.size))
     offset = np.float32(s.size) / 2 * (_ONE - adjustment)
-    return offset + (i + _HALF) / s.scale - _HALF
+    return np.asarray(offset + (i + _HALF) / s.scale - _HALF)
 
 
 def _pytorch_half_pixel(s: Stretch, i: Array) -> Array:
@@ -147,7 +147,7 @@ def _cubic_taps(how: Resize, x: Array) -> list[tuple[Array, Array]]:
         d = np.abs(x - low - offset)
         near = ((a + 2) * d - (a + 3)) * d * d + 1
         far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-        return np.where(d <= 1, near, far)
+        return np.asarray(np.where(d <= 1, near, far))
 
     return [(low + offset, weight(offset)) for offset in (-1, 0, 1, 2)]
 
@@ -168,7 +168,7 @@ def matrix(how: Resize, s: Stretch) -> Array:
         np.add.at(result, (np.arange(s.out), columns), kept)
     if how.exclude_outside:
         result /= result.sum(1, keepdims=True)
-    return result.astype(np.float32)
+    return np.asarray(result, np.float32)
 
 
 def _refuse_rest(call: Call, how: Resize, stretched: Mapping[int, Stretch]) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Framework operators become matrix operators.
 
-In: a Graph.  Out: a verified MatGraph of Gemm, Window, RowMax and Move; or UnsupportedModel with every
-node that has no such form.
+In: a Graph.  Out: a verified MatGraph of Gemm, Window, RowMax and Move; or UnsupportedModel with
+every node that has no such form.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from .layout import (
     lower_take,
     lower_transpose,
 )
-from .linear import lower_axis_matmul, lower_conv, lower_conv_transpose, lower_matmul
+from .linear import lower_conv, lower_conv_transpose
 from .pointwise import lower_binary, lower_prelu, lower_unary
 from .ports import declare_input, fold_inputs, output_port
+from .products import lower_axis_matmul, lower_matmul
 from .verify import matgraph_text, verify_matgraph
 from .view import default_groups, view_of
 

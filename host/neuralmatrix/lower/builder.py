@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The MatGraph while it grows: tensors, operations, and the forms in which values exist.
 
-In: requests of the lowering rules.  Out: MatOps in execution order; layout changes become at most one
-Move, made when a consumer needs the result.
+In: requests of the lowering rules.  Out: MatOps in execution order; layout changes become at most
+one Move, made when a consumer needs the result.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ Value = Direct | Gathered
 
 @dataclass(frozen=True)
 class Relabel:
-    """A Move that only permutes: ``source``'s elements, as ``view`` sees them, put into ``dims``."""
+    """A Move that only permutes: ``source``, as ``view`` sees it, put into ``dims``."""
 
     source: str
     view: View
@@ -144,7 +144,7 @@ class Builder:
         return self.values[name]
 
     def form(self, value: Value, groups: Groups) -> Direct:
-        """``value`` with the logical axes of ``groups`` in N, H, W, C: itself, or through a Move."""
+        """``value`` with logical axes in N, H, W, C as ``groups`` says: itself, or by a Move."""
         if isinstance(value, Gathered):
             return self._materialised(value, groups)
         dims = dims_of(value.view, groups)
@@ -162,9 +162,13 @@ class Builder:
         sizes = tuple(value.view.atoms[a] for a in value.view.order)
         key = ("relabel", value.tensor, sizes, tuple(tuple(place[a] for a in dim) for dim in dims))
         if key not in self._forms:
-            index = to_array(tensor_index(self.tensors[value.tensor], value.view), to_canonical(view))
+            index = to_array(
+                tensor_index(self.tensors[value.tensor], value.view), to_canonical(view)
+            )
             name = self.fresh(f"{value.tensor}:moved")
-            done = self.emit(Move(name, (value.tensor,), index, source=self.origin(value.tensor)), view)
+            done = self.emit(
+                Move(name, (value.tensor,), index, source=self.origin(value.tensor)), view
+            )
             self.relabels[done.tensor] = Relabel(value.tensor, value.view, dims)
             if value.tensor in self.quant:
                 self.quant[done.tensor] = self.quant[value.tensor]
@@ -202,7 +206,7 @@ class Builder:
         return same and bool(np.array_equal(index.reshape(-1), np.arange(index.size)))
 
     def _requantised(self, source: str, q: QParams | None, name: str) -> str:
-        """A Move copies codes, so operands with another prescribed scale are converted before it."""
+        """A Move copies codes: an operand with another prescribed scale is converted before."""
         if q is None or self.quant.get(source, q) == q:
             return source
         tensor = self.tensors[source]
@@ -263,7 +267,7 @@ class Builder:
         return node.source if node else ""
 
     def finish(self, node: Node, value: Value) -> None:
-        """Bind a node's result; an annotation of the source model must sit on a tensor of its own."""
+        """Bind a node's result; an annotation must sit on a tensor with just that scale."""
         name = node.output
         q = self.graph.quant.get(name)
         if q is not None and not (isinstance(value, Direct) and value.tensor == name):

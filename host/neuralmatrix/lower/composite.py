@@ -134,7 +134,9 @@ def _extreme(
         n, h, w, c = x.view.canonical
         inside = view_of((n, h // kh, w // kw, c), ((0,), (1,), (2,), (3,)))
         taps = np.ones((kh, kw, 1), np.float32)
-        op = Window(f"{name}:map" if use_c else name, x.tensor, taps, zeros(c), "max", source=source)
+        op = Window(
+            f"{name}:map" if use_c else name, x.tensor, taps, zeros(c), "max", source=source
+        )
         replicated = b.tensors[x.tensor].replicated
         x = b.emit(op, inside if use_c else result, replicated)
     if not use_c:
@@ -156,4 +158,3 @@ def lower_softmax(b: Builder, node: Softmax) -> Value:
         return binary(b, "sub", shifted, unary(b, total, LOG, f"{name}:log", source), name, source)
     inverse = unary(b, total, RECIPROCAL, f"{name}:reciprocal", source)
     return binary(b, "mul", power, inverse, name, source)
-

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Element-wise windows move into the epilogue or the weights of the operation that makes their input.
+"""Element-wise windows move into the epilogue or the weights of the operation in front of them.
 
-In: MatOps in execution order, straight from the lowering rules.  Out: fewer MatOps, the same results.
+In: a MatGraph straight from the lowering rules.  Out: fewer operations, the same results.
 
-A tensor disappears only when one operation reads it, no port shows it and no scale is prescribed for it.
+A tensor disappears only when one operation reads it, no port shows it and no scale is given for it.
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def _merge_main(producer: Linear, op: Window) -> Linear | None:
         return None
     if old.activation:
         only_hadamard = _is_identity(op) and not new.residual and not new.activation
-        return _finished(producer, op, replace(old, hadamard=new.hadamard)) if only_hadamard else None
+        return (
+            _finished(producer, op, replace(old, hadamard=new.hadamard)) if only_hadamard else None
+        )
     if not old.residual:
         scaled = _scaled(producer, *_scale_bias(op))
         return scaled and _finished(scaled, op, new)
@@ -134,7 +136,7 @@ def _merge_main(producer: Linear, op: Window) -> Linear | None:
 
 
 def _merge_residual(producer: Linear, op: Window) -> Linear | None:
-    """op's residual is the producer's result: addition commutes, so op's input becomes the residual."""
+    """op's residual is the producer's result: op's input becomes the residual instead."""
     weight, bias = _scale_bias(op)
     if producer.epilogue != Epilogue() or len(weight) > 1:
         return None

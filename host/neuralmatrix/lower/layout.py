@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from ..ir import Array, Concat, Expand, Pad, Reshape, Slice, Take, Transpose
-from .builder import Builder, Direct, Gathered, Value, broadcast, gathered, reshaped, transposed
+from .builder import Builder, Gathered, Value, broadcast, gathered, reshaped, transposed
 
 
 def lower_reshape(b: Builder, node: Reshape) -> Value:
@@ -30,7 +30,7 @@ def lower_expand(b: Builder, node: Expand) -> Value:
 
 
 def _picked(b: Builder, value: Value, name: str, pick: Callable[[Array], Array]) -> Value:
-    """Apply a numpy layout function to the indices; a function that changes nothing costs nothing."""
+    """Apply a numpy layout function to the indices; one that changes nothing costs nothing."""
     whole = gathered(b, value, name)
     index = pick(whole.index)
     if index.shape == whole.shape and np.array_equal(index, whole.index):
@@ -119,15 +119,3 @@ def _shifted(b: Builder, part: Gathered, starts: dict[str, int]) -> Array:
         inside = (index >= own) & (index < own + size)
         result[inside] = index[inside] - own + starts[source]
     return result
-
-
-__all__ = [
-    "Direct",
-    "lower_concat",
-    "lower_expand",
-    "lower_pad",
-    "lower_reshape",
-    "lower_slice",
-    "lower_take",
-    "lower_transpose",
-]

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions and matrix products become Gemms (depth-wise convolutions become Windows).
+"""Convolutions become Gemms, depth-wise ones Windows, transposed ones a Gemm and a Move.
 
-In: Conv, ConvTranspose, MatMul and AxisMatMul nodes.  Out: the value of each.
+In: Conv and ConvTranspose nodes.  Out: the value of each.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
-from ..ir import Array, AxisMatMul, Conv, ConvTranspose, Gemm, MatMul, Node, Pad, Shape, Window
-from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, gathered, reshaped
-from .view import Groups, View, axis_atoms, channel_groups, replace_axes, view_of
-
-LEAST_CHANNELS = 4  # below this, a kernel over a whole map wastes more lanes than a Move costs
+from ..ir import Array, Conv, ConvTranspose, Gemm, Node, Pad, Shape, Window
+from .builder import Builder, Direct, Gathered, Refused, Value, gathered
+from .view import Groups, view_of
 
 Pads = tuple[int, int, int, int]
 Pair = tuple[int, int]
@@ -128,8 +125,8 @@ def lower_conv(b: Builder, node: Conv) -> Value:
 class Phases:
     """A transposed convolution along one axis as ``stride`` interleaved convolutions of the input.
 
-    ``taps[r][t]`` is the source kernel index of phase r that meets x[q - t], or -1.  The convolution
-    yields positions first <= q < first + count; ``pads`` before and after make it so.
+    ``taps[r][t]`` is the source kernel index of phase r that meets x[q - t], or -1.  The
+    convolution yields positions first <= q < first + count; ``pads`` before and after make it so.
     """
 
     taps: tuple[tuple[int, ...], ...]
@@ -178,7 +175,9 @@ def lower_conv_transpose(b: Builder, node: ConvTranspose) -> Value:
     blocks = (node.groups, *strides, weight.shape[1])
     bias = bias_of(b, node, node.groups * weight.shape[1]).reshape(node.groups, 1, 1, -1)
     step = prescribed(b, node.inputs[1], tuple(range(weight.ndim)))
-    uniform = None if step is None or np.ptp(step) else np.full(packed.shape[3], step[0], np.float32)
+    uniform = (
+        None if step is None or np.ptp(step) else np.full(packed.shape[3], step[0], np.float32)
+    )
     pads = (axes[0].pads[0], axes[1].pads[0], axes[0].pads[1], axes[1].pads[1])
     gemm = Gemm(f"{node.output}:phases", x.tensor, packed,
                 np.broadcast_to(bias, blocks).reshape(-1).copy(), pads=pads, groups=node.groups,
@@ -199,129 +198,6 @@ def _interleaved(
     index = whole.index.reshape(n, h, w, g, sh, sw, m).transpose(0, 3, 6, 1, 4, 2, 5)
     index = index.reshape(n, g * m, h * sh, w * sw)
     top, left = (cut - first * s for cut, first, s in zip(cuts, firsts, (sh, sw), strict=True))
-    height, width = (shape[2:] if len(shape) == 4 else (1, shape[2]))
+    height, width = shape[2:] if len(shape) == 4 else (1, shape[2])
     index = index[:, :, top : top + height, left : left + width].reshape(shape)
     return Gathered(node.output, whole.sources, index, groups=spatial_groups(len(shape)))
-
-
-# ---------------------------------------------------------------- matrix products
-
-
-def _kernel_dims(view: View, axis: int) -> tuple[bool, bool] | None:
-    """Whether the axis fills H and W besides C; None where it is not made of whole dimensions."""
-    inner = set(axis_atoms(view)[axis])
-    n, h, w, c = map(set, view.dims)
-    whole = c <= inner and all(dim <= inner or not dim & inner for dim in (n, h, w))
-    if not whole or n & inner:
-        return None
-    use_h, use_w = bool(h & inner), bool(w & inner)
-    narrow = view.canonical[3] < LEAST_CHANNELS
-    return None if narrow and (use_h or use_w) else (use_h, use_w)
-
-
-def _with_kernel(b: Builder, value: Value, axis: int) -> tuple[Direct, tuple[bool, bool]]:
-    """``value`` in a form in which a kernel covers ``axis`` and nothing else."""
-    if isinstance(value, Direct):
-        use = _kernel_dims(value.view, axis)
-        if use is not None:
-            return value, use
-    return b.form(value, channel_groups(len(value.shape), (axis,))), (False, False)
-
-
-def channel_gemm(
-    b: Builder, value: Value, axis: int, weight: Array, node: Node, scale: Array | None = None
-) -> Value:
-    """weight (K, M) along one axis: y[.., m, ..] = sum over k of x[.., k, ..] * weight[k, m]."""
-    x, (use_h, use_w) = _with_kernel(b, value, axis)
-    view, inner = x.view, axis_atoms(x.view)[axis]
-    dims = ((), () if not use_h else view.dims[1], () if not use_w else view.dims[2], view.dims[3])
-    order = [inner.index(a) for dim in dims for a in dim]
-    m = weight.shape[1]
-    atoms = weight.reshape(*(view.atoms[a] for a in inner), m).transpose(*order, len(inner))
-    size = [prod(view.atoms[a] for a in dim) for dim in dims[1:]]
-    packed = np.ascontiguousarray(atoms).reshape(*size, m)
-    gemm = Gemm(node.output, x.tensor, packed, zeros(m), weight_scale=scale, source=node.source)
-    return b.emit(gemm, replace_axes(view, {axis: m}))
-
-
-def lower_axis_matmul(b: Builder, node: AxisMatMul) -> Value:
-    matrix = constant_of(b, node.inputs[1], "matrix")
-    x = b.value(node.inputs[0])
-    axis = node.axis % len(x.shape)
-    return channel_gemm(b, x, axis, matrix.T, node, prescribed(b, node.inputs[1], (1, 0)))
-
-
-def lower_matmul(b: Builder, node: MatMul) -> Value:
-    is_const = [name in b.graph.constants for name in node.inputs]
-    shapes = [b.graph.shapes[name] for name in node.inputs]
-    out = b.graph.shapes[node.output]
-    full = _matrix_shapes(shapes[0], shapes[1])
-    if all(is_const):
-        raise Refused("both operands are constants; fold the product")
-    if any(is_const):
-        result = _constant_product(b, node, full, is_const[1])
-    else:
-        result = _dynamic_product(b, node, full)
-    return reshaped(b, result, out, node.output)
-
-
-def _matrix_shapes(a: Shape, w: Shape) -> tuple[Shape, Shape]:
-    """Both operands as matrices of equal rank."""
-    a = a if len(a) > 1 else (1, *a)
-    w = w if len(w) > 1 else (*w, 1)
-    rank = max(len(a), len(w))
-    return (1,) * (rank - len(a)) + a, (1,) * (rank - len(w)) + w
-
-
-def _constant_product(
-    b: Builder, node: MatMul, full: tuple[Shape, Shape], right: bool
-) -> Value:
-    """x @ w along the last axis, or w @ x along the last but one."""
-    name, axis = (node.inputs[1], -1) if right else (node.inputs[0], -2)
-    weight = b.graph.constants[name].reshape(full[right]).astype(np.float32, copy=False)
-    x = reshaped(b, b.value(node.inputs[not right]), full[not right], node.output)
-    axis += len(x.shape)
-    if not right:
-        weight = weight.swapaxes(-1, -2)
-    if prod(weight.shape[:-2]) > 1:
-        return _batched_product(b, node, x, axis, weight)
-    flat = len(b.graph.shapes[name]) == 2
-    scale = prescribed(b, name, (0, 1) if right else (1, 0)) if flat else None
-    return channel_gemm(b, x, axis, weight.reshape(weight.shape[-2:]), node, scale)
-
-
-def _batched_product(b: Builder, node: MatMul, x: Value, axis: int, weight: Array) -> Value:
-    """One constant matrix per batch: the batch axes join the channels as groups."""
-    batch = tuple(i for i, n in enumerate(weight.shape[:-2]) if n > 1)
-    shape = list(x.shape)
-    for i in batch:
-        shape[i] = weight.shape[i]
-    x = broadcast(b, x, tuple(shape), f"{node.output}:lhs")
-    form = b.form(x, channel_groups(len(shape), (*batch, axis)))
-    count, m = prod(weight.shape[i] for i in batch), weight.shape[-1]
-    packed = weight.reshape(count, -1, m).swapaxes(0, 1)
-    gemm = Gemm(node.output, form.tensor, np.ascontiguousarray(packed).reshape(1, 1, -1, count * m),
-                zeros(count * m), groups=count, source=node.source)  # fmt: skip
-    return b.emit(gemm, replace_axes(form.view, {axis: m}))
-
-
-def _dynamic_product(b: Builder, node: MatMul, full: tuple[Shape, Shape]) -> Value:
-    """Two computed operands: the right one takes the place of the weights."""
-    rank = len(full[0])
-    batch = tuple(range(rank - 2))
-    lead = np.broadcast_shapes(full[0][:-2], full[1][:-2])
-    left = reshaped(b, b.value(node.inputs[0]), full[0], f"{node.output}:lhs")
-    left = broadcast(b, left, (*lead, *full[0][-2:]), f"{node.output}:lhs")
-    right = reshaped(b, b.value(node.inputs[1]), full[1], f"{node.output}:rhs")
-    if prod(full[1][:-2]) > 1:
-        right = broadcast(b, right, (*lead, *full[1][-2:]), f"{node.output}:rhs")
-    rows: Groups = (batch, (), (rank - 2,), (rank - 1,))
-    x = b.form(left, rows)
-    by_column = isinstance(right, Direct) and set(right.view.dims[3]) == set(
-        axis_atoms(right.view)[rank - 2]
-    )
-    rhs = b.form(right, (batch, (), (rank - 1,), (rank - 2,)) if by_column else rows)
-    m = full[1][-1]
-    gemm = Gemm(node.output, x.tensor, None, zeros(m), rhs=rhs.tensor, rhs_transposed=by_column,
-                source=node.source)  # fmt: skip
-    return b.emit(gemm, view_of((*lead, full[0][-2], m), rows))

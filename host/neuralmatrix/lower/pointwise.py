@@ -35,7 +35,9 @@ def unary(b: Builder, value: Value, function: Function, name: str, source: str) 
 
 def lower_prelu(b: Builder, node: PRelu) -> Value:
     if node.inputs[1] not in b.graph.constants:
-        raise Refused(f"its slope {node.inputs[1]!r} is computed at run time; it has to be a constant")
+        raise Refused(
+            f"its slope {node.inputs[1]!r} is computed at run time; it has to be a constant"
+        )
     slope = np.asarray(b.graph.constants[node.inputs[1]], np.float32)
     x = b.direct(b.value(node.inputs[0]))
     if slope.size == 1:
@@ -76,9 +78,7 @@ def lower_binary(b: Builder, node: Binary) -> Value:
     return binary(b, node.kind, b.value(first), b.value(second), node.output, node.source)
 
 
-def with_constant(
-    b: Builder, kind: str, value: Value, c: Array, name: str, source: str
-) -> Direct:
+def with_constant(b: Builder, kind: str, value: Value, c: Array, name: str, source: str) -> Direct:
     """value (kind) c; "from" is c - value and "over" is c / value."""
     shape = np.broadcast_shapes(value.shape, c.shape)
     x = b.direct(broadcast(b, value, shape, f"{name}:whole"))
@@ -179,7 +179,7 @@ def _same(first: Value, second: Value) -> bool:
 def aligned(
     b: Builder, first: Value, second: Value, name: str, source: str
 ) -> tuple[Direct, str, bool]:
-    """A full-size operand, the other one's tensor in a form that broadcasts to it, and whether swapped."""
+    """A full-size operand, the other's tensor in a form that fits it, and whether swapped."""
     shape = np.broadcast_shapes(first.shape, second.shape)
     swapped = _rank(second, shape) > _rank(first, shape)
     main, other = (second, first) if swapped else (first, second)
@@ -198,9 +198,7 @@ def _operand(b: Builder, value: Value, view: View, name: str, source: str) -> st
     """``value`` as (N,H,W,C), each of them as in ``view`` or 1; one channel is replicated."""
     lead = (1,) * (len(view.shape) - len(value.shape))
     shape = (*lead, *value.shape)
-    present = {
-        a for axis, atoms in enumerate(axis_atoms(view)) for a in atoms if shape[axis] > 1
-    }
+    present = {a for axis, atoms in enumerate(axis_atoms(view)) for a in atoms if shape[axis] > 1}
     by_atom = tuple(n if a in present else 1 for a, n in enumerate(view.atoms))
     kept = value.name if isinstance(value, Gathered) else f"{name}:operand"
     value = reshaped(b, value, by_atom, kept)

@@ -131,7 +131,12 @@ def _check_move(op: Move, tensors: Tensors, where: str) -> None:
     _need(bool(inside), f"{where} has an index outside -1..{total - 1}")
 
 
-CHECKS: Mapping[type[MatOp], Callable[..., None]] = {Gemm: _check_gemm, Window: _check_window, RowMax: _check_rowmax, Move: _check_move}
+CHECKS: Mapping[type[MatOp], Callable[..., None]] = {
+    Gemm: _check_gemm,
+    Window: _check_window,
+    RowMax: _check_rowmax,
+    Move: _check_move,
+}
 
 
 def _stepped(shape: Shape, steps: tuple[ViewStep, ...]) -> Shape:

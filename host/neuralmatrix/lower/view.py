@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a source tensor lies in an (N,H,W,C) tensor: the algebra that makes reshapes and transposes free.
+"""How a source tensor lies in an (N,H,W,C) tensor: what makes reshapes and transposes free.
 
 In: logical shapes and layout operators.  Out: views, and the numpy steps between both forms.
 
-A logical shape is factored into atoms (sizes above 1, in logical order); each of N, H, W, C lists the
-atoms it holds, outermost first.  Axes of size 1 have no atom, so squeezing never moves anything.
+A logical shape is factored into atoms (sizes above 1, in logical order); each of N, H, W, C lists
+the atoms it holds, outermost first.  Axes of size 1 have no atom: squeezing never moves anything.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class View:
 
 
 def default_groups(rank: int) -> Groups:
-    """Axes of N, H, W, C where nothing asks for another form: NCHW for images, rows of features else."""
+    """Axes of N, H, W, C where nothing asks for more: images as NCHW, all else as rows."""
     if rank == 4:
         return ((0,), (2,), (3,), (1,))
     if rank > 4:
@@ -207,7 +207,7 @@ def canonical_operand(array: Array, view: View) -> Array:
     array = array.reshape((1,) * (len(view.shape) - array.ndim) + array.shape)
     sizes: list[int] = []
     for axis, atoms in enumerate(axis_atoms(view)):
-        is_whole = array.shape[axis] == view.shape[axis]
+        is_whole: bool = array.shape[axis] == view.shape[axis]
         sizes += [view.atoms[a] if is_whole else 1 for a in atoms]
     parts = np.transpose(array.reshape(sizes), view.order)
     target: list[list[int]] = []

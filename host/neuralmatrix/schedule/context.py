@@ -261,8 +261,9 @@ def set_epilogue(
         t_wide=int(e.residual is not None and ctx.qparams[e.residual].wide),
         u_wide=int(e.hadamard is not None and ctx.qparams[e.hadamard].wide),
         out_wide=int(out_wide), f_shift=e.f_shift, u_shift=e.u_shift, off=e.off, mt=e.mt, uz=e.uz,
-        zp=e.zp, lo=e.lo, hi=e.hi, stat=int(Stat.NONE), seg_kind=int(SegKind.NONE), **extra,
+        zp=e.zp, lo=e.lo, hi=e.hi, stat=int(Stat.NONE), seg_kind=int(SegKind.NONE),
     )  # fmt: skip
+    values.update(extra)
     reads: tuple[Range, ...] = ()
     if e.table is not None:
         count = len(e.table.k)

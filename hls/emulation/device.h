@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// The device's buffers, and one call that runs one instruction on them.
+// In: instructions.  Out: bytes in the arena, and what the instruction cost.
+#pragma once
+
+#include "checks.h"
+
+namespace nm {
+
+// The regions a program works on; ARENA's size is a whole number of beats, CONST's is padded so.
+struct Memory {
+    const uint8_t* constants;
+    uint8_t* arena;
+    Regions regions;
+};
+
+// Loads, computes and stores exactly as the kernels do: it calls the same functions.
+class Device {
+  public:
+    void reset() { *this = Device(); }
+
+    // Runs one instruction; the meter holds its own cycles and DRAM bytes.
+    Meter run(int64_t index, const Insn& insn, const Memory& memory, const Port& load_port,
+              const Port& store_port) {
+        Meter meter = {0, 0};
+        const Checker check(index, insn);
+        switch (Opcode(insn_opcode(insn))) {
+        case Opcode::LOAD:
+            check.load(memory.regions);
+            load_insn(insn, load_source(insn, memory), 0, load_port, ibuf_, wbuf_, pbuf_, t_lo_,
+                      t_hi_, u_lo_, u_hi_, meter);
+            break;
+        case Opcode::STORE:
+            check.store(memory.regions);
+            store_insn(insn, reinterpret_cast<StoreBeat*>(memory.arena), 0, store_port, o_lo_,
+                       o_hi_, meter);
+            break;
+        case Opcode::EPILOGUE:
+            check.epilogue();
+            epilogue_insn(insn, pbuf_, state_, meter);
+            ready_ = true;
+            break;
+        default:
+            check.compute(ready_, state_.epilogue);
+            compute_insn<HARDWARE>(insn, ibuf_, wbuf_, pbuf_, t_lo_, t_hi_, u_lo_, u_hi_, o_lo_,
+                                   o_hi_, state_, meter);
+        }
+        return meter;
+    }
+
+  private:
+    static const LoadBeat* load_source(const Insn& insn, const Memory& memory) {
+        const bool arena = Region(load_region(insn)) == Region::ARENA;
+        return reinterpret_cast<const LoadBeat*>(arena ? memory.arena : memory.constants);
+    }
+
+    ComputeState state_ = {};
+    int8_t ibuf_[IBUF_WORDS][ROWS] = {};
+    int8_t wbuf_[WBUF_WORDS][ROWS] = {};
+    int8_t pbuf_[PBUF_WORDS][ROWS] = {};
+    int8_t t_lo_[TBUF_ROWS][ROWS] = {}, t_hi_[TBUF_ROWS][ROWS] = {};
+    int8_t u_lo_[UBUF_ROWS][ROWS] = {}, u_hi_[UBUF_ROWS][ROWS] = {};
+    int8_t o_lo_[OBUF_ROWS][COLS] = {}, o_hi_[OBUF_ROWS][COLS] = {};
+    bool ready_ = false; // an EPILOGUE has set the lanes
+};
+
+} // namespace nm

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nm.verify(): where a program's numbers come from, layer by layer.
+
+In: a model, the program compiled from it, one feed.  Out: per layer the signal-to-noise ratio of the
+integers against the float model, and whether the emulated kernels and the integer reference agree bit
+for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .compiler import Stages, front_end
+from .device.emulation import Emulator, Watch
+from .errors import BadInput
+from .integer import decode, run_integer
+from .ir import Array, MatGraph
+from .ports import check_feeds, write_input
+from .program import Program, Watchpoint
+from .qgraph import QGraph
+from .quantize import quantize
+from .reference import run_float
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One tensor: ``snr_db`` integers against float, ``mismatches`` emulation against integers."""
+
+    name: str
+    kind: str
+    source: str
+    snr_db: float
+    values: int
+    mismatches: int
+    first: tuple[int, ...] | None  # (n, h, w, c) of the first mismatch
+
+
+@dataclass(frozen=True)
+class Check:
+    """Result of ``verify``; ``ok`` when every tensor is bit-equal."""
+
+    layers: tuple[LayerCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not any(layer.mismatches for layer in self.layers)
+
+    @property
+    def first_difference(self) -> LayerCheck | None:
+        """The first layer whose emulated bytes differ from the integer reference."""
+        return next((layer for layer in self.layers if layer.mismatches), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"ok": self.ok, "layers": [asdict(layer) for layer in self.layers]}
+
+    def to_text(self) -> str:
+        """One line per layer and a verdict."""
+        lines = [f"{'layer':40} {'kind':12} {'SNR dB':>8}  emulation vs integer reference"]
+        for layer in self.layers:
+            equal = "equal" if not layer.mismatches else (
+                f"{layer.mismatches} of {layer.values} differ, first at {layer.first}"
+            )  # fmt: skip
+            lines.append(f"{layer.name[-40:]:40} {layer.kind:12} {layer.snr_db:8.1f}  {equal}")
+        bad = self.first_difference
+        lines.append(
+            f"first difference in {bad.name!r} ({bad.source})" if bad else "all tensors bit-equal"
+        )
+        return "\n".join(lines)
+
+
+def verify(
+    model: str | Path | bytes | ModelProto, program: Program, feeds: Mapping[str, Array]
+) -> Check:
+    """Compare float reference, integer reference and emulation on one feed (its first image).
+
+    ``program`` must have been compiled from ``model``; BadInput otherwise.
+    """
+    shapes = {port.name: port.shape for port in program.inputs}
+    lowered = front_end(model, shapes, Stages())
+    feed = first_images(program, check_feeds(program.inputs, feeds))
+    bounds = {name: (lo, hi) for name, lo, hi in program.ranges}
+    try:
+        graph = quantize(lowered, bounds, program.precision)
+    except KeyError as error:
+        raise _other_model(str(error)) from None
+    return compare(lowered, graph, program, feed)
+
+
+def compare(
+    lowered: MatGraph, graph: QGraph, program: Program, feed: Mapping[str, Array]
+) -> Check:
+    """``verify`` on graphs already at hand."""
+    real = run_float(lowered, feed)
+    integer = run_integer(graph, feed)
+    emulated = emulate_layers(program, feed)
+    kinds = {layer.name: (layer.kind, layer.source) for layer in program.layers}
+    checks = []
+    for point, codes in zip(program.watchpoints, emulated, strict=True):
+        name = point.tensor.name
+        if name not in integer or integer[name].shape != codes.shape:
+            raise _other_model(name)
+        values = decode(integer[name], graph.qparams[name])
+        snr = signal_to_noise(real[name], values) if name in real else float("nan")
+        checks.append(_check(name, kinds[name], snr, integer[name], codes))
+    return Check(tuple(checks))
+
+
+def _other_model(what: str) -> BadInput:
+    return BadInput(
+        f"the program was not compiled from this model (tensor {what} does not match); "
+        "compile the model again"
+    )
+
+
+def first_images(program: Program, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """One run's worth of every feed."""
+    return {port.name: feeds[port.name][: port.shape[0] or 1] if port.shape else feeds[port.name]
+            for port in program.inputs}  # fmt: skip
+
+
+def emulate_layers(program: Program, feed: Mapping[str, Array]) -> list[Array]:
+    """Codes (N,H,W,C) of every watchpoint's tensor, as the kernels compute them."""
+    emulator = Emulator(
+        program.array, program.timing, program.const, program.instructions, program.arena_bytes
+    )
+    for port in program.inputs:
+        write_input(port, np.asarray(feed[port.name]), emulator.arena)
+    stats = emulator.run(watches=[_watch(point) for point in program.watchpoints])
+    points: Sequence[Watchpoint] = program.watchpoints
+    return [p.tensor.layout.unpack(data) for p, data in zip(points, stats.watched, strict=True)]
+
+
+def _watch(point: Watchpoint) -> Watch:
+    return Watch(point.insn, point.tensor.offset, point.tensor.layout.nbytes)
+
+
+def signal_to_noise(real: Array, approximate: Array) -> float:
+    """10 log10 of signal over error energy; infinite when equal."""
+    x = np.asarray(real, np.float64)
+    noise = float(((x - approximate) ** 2).sum())
+    signal = float((x**2).sum())
+    if noise == 0.0:
+        return float("inf")
+    return float(10 * np.log10(max(signal, 1e-300) / noise))
+
+
+def _check(
+    name: str, kind: tuple[str, str], snr: float, expected: Array, codes: Array
+) -> LayerCheck:
+    wrong = np.argwhere(expected != codes)
+    first = tuple(int(i) for i in wrong[0]) if len(wrong) else None
+    return LayerCheck(name, *kind, snr, expected.size, len(wrong), first)

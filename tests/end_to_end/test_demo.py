@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded demo from its files to its answers.
+
+In: the packaged network and images.  Out: both accuracies, the tables, and the JSON form.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from neuralmatrix import demo
+from neuralmatrix.errors import BadInput
+from rich.console import Console
+
+IMAGES = 60
+
+
+def test_packaged_data_are_small_and_complete():
+    digits = demo.load_digits()
+    assert sum(path.stat().st_size for path in demo.DATA.iterdir()) < 300_000
+    assert digits.x.shape == (500, 1, 8, 8) and digits.x.dtype == np.float32
+    assert digits.calibration.shape == (128, 1, 8, 8)
+    assert digits.x.min() == 0.0 and digits.x.max() == 1.0
+    assert set(digits.y.tolist()) == set(range(10))
+
+
+def test_float_accuracy_of_the_packaged_network():
+    digits = demo.load_digits()
+    answers = demo._float_logits(digits.x).argmax(1)
+    assert (answers == digits.y).mean() >= 0.98
+
+
+@pytest.mark.gxx
+def test_demo_shows_both_accuracies_and_where_numbers_come_from():
+    text = io.StringIO()
+    result = demo.run_demo(limit=IMAGES, console=Console(file=text, width=160))
+    assert result.images == IMAGES
+    # int8 may move an answer that float itself holds by a hair: one image in 60.
+    assert result.same_answers >= 1 - 1 / IMAGES
+    assert abs(result.array_accuracy - result.float_accuracy) <= 1 / IMAGES
+    shown = text.getvalue()
+    for expected in ("pynq-z2", "60/60", "float accuracy", "emulated", "estimated", "measured"):
+        assert expected in shown
+    for layer in result.report["layers"]:
+        assert layer["name"] in shown
+
+
+@pytest.mark.gxx
+def test_demo_as_json_is_one_object_on_another_board():
+    text = io.StringIO()
+    demo.run_demo("kv260", limit=3, console=Console(file=text), as_json=True)
+    found = json.loads(text.getvalue())
+    assert found["images"] == 3
+    assert found["report"]["board"] == "kv260"
+    assert found["estimated"]["frames_per_s"] > 0
+    assert 0 <= found["emulated"]["array_accuracy"] <= 1
+    assert "float_accuracy" in found["measured"]
+
+
+def test_a_limit_without_images_is_refused():
+    with pytest.raises(BadInput, match="limit 0: allowed is at least 1 image"):
+        demo.run_demo(limit=0)

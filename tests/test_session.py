@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sessions: feeds checked, values through the device, several images at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from neuralmatrix.errors import BadInput, NeuralMatrixError
+from neuralmatrix.ir import QParams, ViewStep
+from neuralmatrix.layout import Blocked, Rows
+from neuralmatrix.ports import (
+    check_feeds,
+    dequantize_array,
+    quantize_array,
+    read_output,
+    read_slot,
+    write_input,
+)
+from neuralmatrix.program import Program, ProgramPort, TensorSlot
+from neuralmatrix.session import Session
+from programs import copy_program, random_program
+
+# ------------------------------------------------------------------------------ ports
+
+
+@pytest.mark.parametrize(
+    ("q", "x", "expected"),
+    (
+        (QParams(0.5, 3), [-1000, -0.25, 0, 0.25, 0.75, 1000], [-128, 3, 3, 3, 5, 127]),
+        (QParams(1.0, -128), [-1, 0.5, 1.5, 2.5, 255, 256], [-128, -128, -126, -126, 127, 127]),
+        (QParams(0.001, 0, True), [-99, -0.0005, 0.0015, 99], [-32640, 0, 2, 32639]),
+    ),
+)
+def test_quantize(q: QParams, x: list[float], expected: list[int]) -> None:
+    found = quantize_array(np.array(x, np.float32), q)
+    assert found.tolist() == expected and found.dtype == np.int16
+
+
+@pytest.mark.parametrize("wide", (False, True))
+def test_codes_survive_the_real_numbers(wide: bool) -> None:
+    q = QParams(0.0173, 0 if wide else -5, wide)
+    codes = np.arange(q.qmin, q.qmax + 1)
+    assert (quantize_array(dequantize_array(codes, q), q) == codes).all()
+
+
+LAYOUTS = (
+    (Blocked(1, 3, 5, 7, 16), QParams(0.1, 4), 4),
+    (Blocked(1, 3, 5, 17, 16), QParams(0.1, 4), 0),
+    (Blocked(1, 3, 5, 17, 16, wide=True), QParams(0.1, 0, True), 0),
+    (Blocked(1, 3, 5, 1, 16, replicated=True), QParams(0.1, -9), 0),
+    (Rows(1, 7, 8, 3, 16, 2, 1, 3, 5, slack=9), QParams(0.1, 4), 4),
+)
+
+
+@pytest.mark.parametrize(("layout", "q", "fill"), LAYOUTS)
+def test_input_and_output_are_inverse(layout: Any, q: QParams, fill: int) -> None:
+    c = layout.c
+    slot = TensorSlot("x", 32, layout, q, fill)
+    to = (ViewStep("transpose", (0, 2, 3, 1)),)
+    back = (ViewStep("transpose", (0, 3, 1, 2)), ViewStep("reshape", (c, 15)))
+    arena = np.full(32 + layout.nbytes + 5, 99, np.int8)
+    x = np.random.default_rng(0).normal(0, 5, (1, c, 3, 5)).astype(np.float32)
+    write_input(ProgramPort("x", x.shape, "float32", slot, to), x, arena)
+    y = read_output(ProgramPort("y", (c, 15), "float32", slot, back), arena)
+    assert np.array_equal(y, dequantize_array(quantize_array(x, q), q).reshape(c, 15))
+    assert y.dtype == np.float32
+    assert (arena[:32] == 99).all() and (arena[-5:] == 99).all()
+
+
+def argmax_port(q: QParams, select_last: bool, keepdims: bool) -> ProgramPort:
+    slot = TensorSlot("y", 0, Blocked(1, 1, 1, 5, 16), q)
+    steps = (ViewStep("reshape", (1, 5)),)
+    shape = (1, 1) if keepdims else (1,)
+    return ProgramPort("y", shape, "int64", slot, steps, (1, keepdims, select_last))
+
+
+@pytest.mark.parametrize("keepdims", (False, True))
+@pytest.mark.parametrize(("select_last", "expected"), ((False, 1), (True, 3)))
+def test_argmax_on_the_host(select_last: bool, keepdims: bool, expected: int) -> None:
+    arena = np.zeros(16, np.int8)
+    arena[:5] = [-3, 7, 0, 7, 6]
+    found = read_output(argmax_port(QParams(0.5), select_last, keepdims), arena)
+    assert found.tolist() == ([[expected]] if keepdims else [expected])
+    assert found.dtype == np.int64
+
+
+# ------------------------------------------------------------------------------ feeds
+
+X = np.zeros((1, 5, 4, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "text"),
+    (
+        ([X], "feeds: found a list, allowed is {input name: array}"),
+        ({}, "feeds: found inputs [], allowed is exactly ['x']; use the names of the source"),
+        ({"y": X}, "found inputs ['y'], allowed is exactly ['x']"),
+        ({"x": X, "y": X}, "found inputs ['x', 'y'], allowed is exactly ['x']"),
+        ({"x": X[0]}, "found shape (5, 4, 4), allowed is (1, 5, 4, 4) or (N, 5, 4, 4)"),
+        ({"x": X[:0]}, "found shape (0, 5, 4, 4)"),
+        ({"x": np.float32(3)}, "found shape ()"),
+        ({"x": X.astype(complex)}, "found dtype complex128, allowed are bool, integer and float"),
+        ({"x": X.astype(str)}, "found dtype <U32"),
+        ({"x": [[1], [2, 3]]}, "found no array"),
+        ({"x": X + np.nan}, "found NaN, infinity"),
+        ({"x": X.astype(np.float64) + 1e300}, "or a value beyond float32"),
+    ),
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_bad_feeds(program: Program, feeds: Any, text: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(text)):
+        check_feeds(program.inputs, feeds)
+
+
+@pytest.mark.parametrize("dtype", (bool, np.uint8, np.int64, np.float16, np.float64))
+def test_numeric_feeds_become_float32(program: Program, dtype: Any) -> None:
+    arrays, images = check_feeds(program.inputs, {"x": np.ones((3, 5, 4, 4), dtype)})
+    assert images == 3 and arrays["x"].dtype == np.float32 and (arrays["x"] == 1).all()
+
+
+def test_feeds_must_agree_on_the_number_of_images(program: Program) -> None:
+    other = replace(program.inputs[0], name="z")
+    with pytest.raises(BadInput, match="different numbers of images {'x': 2, 'z': 3}"):
+        check_feeds((program.inputs[0], other), {"x": np.tile(X, (2, 1, 1, 1)),
+                                                 "z": np.tile(X, (3, 1, 1, 1))})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    (
+        ({"device": "pynq"}, NeuralMatrixError, "not part of this version.*use device='emulation'"),
+        ({"device": "gpu"}, BadInput, "device: found 'gpu', allowed is 'emulation'"),
+        ({"threads": 0}, BadInput, "threads: found 0, allowed is at least 1"),
+    ),
+)
+def test_bad_sessions(program: Program, arguments: Any, error: type, text: str) -> None:
+    with pytest.raises(error, match=text):
+        Session(program, **arguments)
+
+
+# ------------------------------------------------------------------------------ runs
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("images", (1, 7))
+def test_copy(images: int) -> None:
+    program = copy_program()
+    x = np.random.default_rng(2).normal(0, 20, (images, 5, 4, 4)).astype(np.float32)
+    seen: list[tuple[int, int]] = []
+    session = Session(program, threads=2)
+    found = session.run({"x": x}, progress=lambda done, total: seen.append((done, total)))
+    q = program.inputs[0].slot.qparams
+    assert np.array_equal(found["y"], dequantize_array(quantize_array(x, q), q))
+    assert seen == [(i + 1, images) for i in range(images)]
+    assert session.stats is not None
+    assert session.stats.cycles == program.estimate().cycles
+    assert session.stats.images == images and session.stats.threads == min(images, 2)
+
+
+@pytest.mark.gxx
+def test_a_session_runs_again_and_again() -> None:
+    session, rng = Session(copy_program(), threads=1), np.random.default_rng(3)
+    for _ in range(3):
+        x = rng.integers(-60, 60, X.shape).astype(np.float32)
+        assert np.array_equal(session.run({"x": x})["y"], x)
+
+
+@pytest.mark.gxx
+def test_several_images_need_a_batch_of_one_at_the_output() -> None:
+    program = copy_program()
+    port = program.outputs[0]
+    flat = replace(port, shape=(80,), steps=(*port.steps, ViewStep("reshape", (80,))))
+    session = Session(replace(program, outputs=(flat,)))
+    assert session.run({"x": X})["y"].shape == (80,)
+    with pytest.raises(BadInput, match="does not begin with a batch of 1"):
+        session.run({"x": np.tile(X, (2, 1, 1, 1))})
+
+
+@pytest.mark.gxx
+def test_watchpoint_sees_the_output() -> None:
+    from neuralmatrix.device.emulation import Emulator
+
+    program = copy_program()
+    emulator = Emulator(
+        program.array, program.timing, program.const, program.instructions, program.arena_bytes
+    )
+    x = np.arange(80, dtype=np.float32).reshape(1, 5, 4, 4) / 2
+    write_input(program.inputs[0], x, emulator.arena)
+    emulator.run()
+    codes = read_slot(program.watchpoints[0].tensor, emulator.arena)
+    assert np.array_equal(codes.transpose(0, 3, 1, 2), quantize_array(x, QParams(0.5, 3)))
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("seed", range(3))
+def test_random_programs_are_deterministic(seed: int) -> None:
+    """Two devices with the same input hold the same arena, and CONST is as before."""
+    from neuralmatrix.device.emulation import Emulator
+
+    program = random_program(seed + 90, 80)
+    before = program.const.copy()
+    arenas = []
+    for _ in range(2):
+        emulator = Emulator(
+            program.array, program.timing, program.const, program.instructions, program.arena_bytes
+        )
+        emulator.run()
+        arenas.append(emulator.arena.copy())
+    assert np.array_equal(arenas[0], arenas[1])
+    assert np.array_equal(program.const, before)
