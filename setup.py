@@ -54,6 +54,7 @@ DEV = [
     "mypy>=1.8",
     "scikit-learn>=1.2",
     "pillow>=9",
+    "plotly>=5",
     "pre-commit>=3",
 ]
 

@@ -182,7 +182,8 @@ def move(net: Net) -> None:
     elif kind == 4:
         index = index.repeat(2, 1).repeat(2, 2)
     else:
-        index = index.reshape(shape[0], 1, -1, shape[1]) if shape[1] > 1 else index[..., : shape[3] // 2 + 1]
+        half = index[..., : shape[3] // 2 + 1]
+        index = index.reshape(shape[0], 1, -1, shape[1]) if shape[1] > 1 else half
     fill = float(net.rng.standard_normal())
     op = Move(net.fresh, tuple(inputs), np.ascontiguousarray(index), fill)
     net.add(op, index.shape)

@@ -134,6 +134,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: Any) -> None
     assert code == 2 and "Traceback" not in text
 
 
+@pytest.mark.gxx
 def test_run_with_bad_feeds_writes_nothing(
     capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path
 ) -> None:

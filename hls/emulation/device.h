@@ -3,6 +3,8 @@
 // In: instructions.  Out: bytes in the arena, and what the instruction cost.
 #pragma once
 
+#include <cstring>
+
 #include "checks.h"
 
 namespace nm {
@@ -17,7 +19,8 @@ struct Memory {
 // Loads, computes and stores exactly as the kernels do: it calls the same functions.
 class Device {
   public:
-    void reset() { *this = Device(); }
+    // All zeros is the state after power-up, and too large for a temporary on a thread's stack.
+    void reset() { std::memset(static_cast<void*>(this), 0, sizeof *this); }
 
     // Runs one instruction; the meter holds its own cycles and DRAM bytes.
     Meter run(int64_t index, const Insn& insn, const Memory& memory, const Port& load_port,

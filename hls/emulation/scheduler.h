@@ -32,7 +32,8 @@ struct Record {
 
 struct Totals {
     int64_t cycles;
-    int64_t busy[UNITS];
+    int64_t busy[UNITS]; // own cycles, without those lost to the other port's traffic
+    int64_t dram_busy;   // at the DRAM's effective bandwidth
     int64_t dram_bytes;
 };
 
@@ -200,15 +201,16 @@ class Scheduler {
             const int64_t latency = timing_.dram_latency;
             const int64_t setup = unit == int(Unit::LOAD) ? LOAD_SETUP : STORE_SETUP;
             alone = end + latency;
-            dram_free_ = std::max(lane.start, dram_free_) +
-                         cdiv(meter.bytes * 256, timing_.ddr_bytes_per_256_cycles);
+            const int64_t traffic = cdiv(meter.bytes * 256, timing_.ddr_bytes_per_256_cycles);
+            dram_free_ = std::max(lane.start, dram_free_) + traffic;
+            totals_.dram_busy += traffic;
             end = std::max(alone, dram_free_ + setup + latency);
         }
         for (int p = 0; p < UNITS; ++p)
             if (flags(program_[entry.index], 4) >> p & 1)
                 channels_[p][unit].popped.push_back(lane.start);
         record(entry.index, {unit, lane.reason, entry.push, lane.start, end, end - alone});
-        totals_.busy[unit] += end - lane.start;
+        totals_.busy[unit] += alone - lane.start;
         totals_.dram_bytes += meter.bytes;
         totals_.cycles = std::max(totals_.cycles, end);
         lane.starts.push_back(lane.start);

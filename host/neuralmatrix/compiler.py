@@ -38,7 +38,7 @@ def compile_model(
     model: str | Path | bytes | ModelProto,
     board: str | Board = "pynq-z2",
     calibration: Iterable[Feed] | None = None,
-    precision: Precision = "int8",
+    precision: str = "int8",
     shapes: Mapping[str, Shape] | None = None,
     method: Literal["mse", "minmax", "percentile"] = "mse",
     max_images: int = 256,
@@ -46,7 +46,8 @@ def compile_model(
 ) -> Program:
     """Compile a network for a board.
 
-    ``model``: ONNX path, bytes or ModelProto.  ``calibration``: typical inputs, {input name: array}; not
+    ``model``: ONNX path, bytes or ModelProto.  ``calibration``: typical inputs, {input name:
+    array}; not
     needed for a QDQ model.  ``shapes`` fixes dynamic dimensions.  ``keep_stages``: a folder that
     receives every stage as readable text.
 
@@ -60,7 +61,7 @@ def compile_model(
     lowered = front_end(model, shapes or {}, stages)
     bounds = stages.run("calibrate", tensor_bounds, lowered, calibration, method, max_images)
     quantised = stages.run("quantize", quantize, lowered, bounds, precision)
-    program = stages.run("program", schedule, quantised, target)
+    program: Program = stages.run("program", schedule, quantised, target)
     verify_program(program)
     ranges = tuple((name, lo, hi) for name, (lo, hi) in bounds.items())
     return replace(program, precision=precision, ranges=ranges)
@@ -72,7 +73,8 @@ def front_end(
     """ONNX to the array's operations, in real numbers."""
     graph = stages.run("import", import_onnx, model, shapes)
     graph = stages.run("simplify", simplify, graph)
-    return stages.run("lower", lower, graph)
+    lowered: MatGraph = stages.run("lower", lower, graph)
+    return lowered
 
 
 def tensor_bounds(
@@ -88,8 +90,8 @@ def tensor_bounds(
     missing = [p.name for p in lowered.inputs if p.tensor not in lowered.quant]
     if missing:
         raise BadInput(
-            f"no calibration given, and the model prescribes no scale for input(s) {', '.join(missing)}; "
-            "pass calibration= with some typical inputs (16 to 256), or a QDQ model"
+            f"no calibration given, and the model prescribes no scale for input(s) "
+            f"{', '.join(missing)}; pass calibration= with some typical inputs (16 to 256), or a QDQ model"
         )
     return propagate(lowered)
 

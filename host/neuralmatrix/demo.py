@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded demo: a small digits CNN compiled for a board and run on the emulated array.
 
-In: ``demo_data``: a trained network, 500 test images, 128 calibration images (see models/digits.py).
+In: ``demo_data``: a trained network, 500 test images, 128 calibration images (see
+models/digits.py).
 Out: float and array accuracy side by side, a per-layer table, latency and frames/s.
 """
 

@@ -27,7 +27,8 @@ KINKS: Mapping[str, tuple[float, ...]] = {"hard_swish": (-3.0, 3.0)}
 
 @dataclass(frozen=True)
 class Stage:
-    """What arrives at the epilogue: ``step`` real value of one accumulator unit, ``bias`` in such units."""
+    """What arrives at the epilogue: ``step`` real value of one accumulator unit, ``bias`` in such
+    units."""
 
     name: str
     step: Array  # (C,)

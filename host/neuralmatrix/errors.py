@@ -28,7 +28,8 @@ class NeuralMatrixError(Exception):
 
 
 class BadModel(NeuralMatrixError):
-    """The model file or module is malformed (truncated, cyclic, NaN weights, missing initialiser)."""
+    """The model file or module is malformed (truncated, cyclic, NaN weights, missing
+    initialiser)."""
 
 
 class BadInput(NeuralMatrixError):

@@ -39,9 +39,10 @@ def parse_shapes(options: list[str]) -> dict[str, tuple[int, ...]]:
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays in a ``.npz`` file; nothing is unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not isinstance(data, np.lib.npyio.NpzFile):
-                raise BadInput(f"{path}: found a single array, allowed is .npz (numpy.savez)")
+        data = np.load(path, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            raise BadInput(f"{path}: found a single array, allowed is .npz (numpy.savez)")
+        with data:
             arrays = {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: found no readable .npz file ({error}); use numpy.savez") from None

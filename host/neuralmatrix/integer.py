@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exact integer reference: what every tensor of a QGraph must hold, bit for bit.
 
-In: a QGraph and the integer codes of its inputs.  Out: the codes of every tensor, as docs/numerics.md
+In: a QGraph and the integer codes of its inputs.  Out: the codes of every tensor, as
+docs/numerics.md
 defines them.  Plain numpy on whole tensors; knows nothing of tiles, words or instructions.
 """
 
@@ -20,7 +21,8 @@ Values = dict[str, Array]
 
 
 def run_integer(graph: QGraph, feeds: Mapping[str, Array]) -> Values:
-    """Codes of every tensor, (N,H,W,C) int32.  ``feeds``: input name -> real values, source shape."""
+    """Codes of every tensor, (N,H,W,C) int32.  ``feeds``: input name -> real values, source
+    shape."""
     values: Values = {name: np.asarray(q, np.int32) for name, q in graph.constants.items()}
     for port in graph.inputs:
         codes = quantize_array(feeds[port.name], graph.qparams[port.tensor]).astype(np.int32)
@@ -34,18 +36,19 @@ def _evaluate(qop: QOp, values: Values, graph: QGraph) -> Array:
     op = qop.op
     if isinstance(op, Move):
         flat = np.concatenate([values[name].reshape(-1) for name in op.inputs])
-        return np.where(op.index < 0, qop.fill, flat[op.index]).astype(np.int32)
+        return np.asarray(np.where(op.index < 0, qop.fill, flat[op.index]), np.int32)
     assert qop.epilogue is not None
     source = graph.qparams[op.input]
     acc = _accumulate(qop, values, source)
     if isinstance(op, RowMax):
-        return apply_epilogue(acc, qop.epilogue, values).max(-1, keepdims=True)
+        return np.asarray(apply_epilogue(acc, qop.epilogue, values).max(-1, keepdims=True))
     return apply_epilogue(acc, qop.epilogue, values)
 
 
 def _accumulate(qop: QOp, values: Values, source: QParams) -> Array:
     op = qop.op
-    x = values[op.input] if not isinstance(op, Move) else np.empty(0)
+    assert not isinstance(op, Move)
+    x = values[op.input]
     if isinstance(op, RowMax):
         return x.astype(np.int64)
     assert qop.weight is not None
@@ -82,14 +85,16 @@ def _gemm(op: Gemm, weight: Array, x: Array) -> Array:
         part = x[..., g * per_group : (g + 1) * per_group].astype(np.float64)
         w = weight[..., g * out_group : (g + 1) * out_group].astype(np.float64)
         parts.append(sum(v @ w[kh, kw] for kh, kw, v in _taps(part, op, w.shape[:2])))
-    return np.rint(np.concatenate(parts, -1)).astype(np.int64)
+    return np.asarray(np.rint(np.concatenate(parts, -1)), np.int64)
 
 
 def _window(op: Window, weight: Array, x: Array) -> Array:
     views = _taps(x.astype(np.int64), op, weight.shape[:2])
     if op.reduce == "max":
         floor = np.int64(-(2**24))
-        return np.maximum.reduce([np.where(weight[i, j] != 0, v, floor) for i, j, v in views])
+        return np.asarray(
+            np.maximum.reduce([np.where(weight[i, j] != 0, v, floor) for i, j, v in views])
+        )
     acc = views[0][2] * weight[0, 0].astype(np.int64)
     for i, j, v in views[1:]:
         acc = acc + v * weight[i, j].astype(np.int64)
@@ -108,7 +113,7 @@ def apply_epilogue(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Arr
     if e.hadamard:
         half = (1 << e.u_shift) >> 1
         y = (y * (values[e.hadamard].astype(np.int64) - e.uz) + half) >> e.u_shift
-    return np.clip(y + e.zp, e.lo, e.hi).astype(np.int32)
+    return np.asarray(np.clip(y + e.zp, e.lo, e.hi), np.int32)
 
 
 def decode(codes: Array, qp: QParams) -> Array:

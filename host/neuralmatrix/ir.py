@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two graph levels above a Program.
 
-In: nothing.  Out: ``Graph`` (framework operators, importers make it) and ``MatGraph`` (Gemm, Window,
-RowMax, Move; ``lower`` makes it), with ``verify_graph``/``verify_matgraph`` and a readable text form.
+In: nothing.  Out: ``Graph`` (framework operators, importers make it) and ``MatGraph`` (Gemm,
+Window,
+RowMax, Move; ``lower`` makes it), with ``verify_graph``/``verify_matgraph`` and a readable text
+form.
 
 Graph tensors have the source model's shapes.  MatGraph tensors are (N, H, W, C): images, positions,
 channels.
@@ -140,7 +142,8 @@ class Softmax(Node):
 
 @dataclass(frozen=True)
 class AxisMatMul(Node):
-    """y = matrix @ x along ``axis``; inputs (x, matrix), matrix (out, in) constant (linear resize)."""
+    """y = matrix @ x along ``axis``; inputs (x, matrix), matrix (out, in) constant (linear
+    resize)."""
 
     axis: int = 0
 
@@ -203,8 +206,10 @@ class ArgMax(Node):
 class Graph:
     """Nodes in execution order.  ``shapes`` covers inputs, constants and every node output.
 
-    ``quant`` holds the quantisation that a QDQ model prescribes for a tensor.  For a weight constant the
-    value in ``constants`` is the dequantised float and ``weight_scales`` its scale (scalar or per axis 0
+    ``quant`` holds the quantisation that a QDQ model prescribes for a tensor.  For a weight
+    constant the
+    value in ``constants`` is the dequantised float and ``weight_scales`` its scale (scalar or per
+    axis 0
     of the constant's own layout, broadcastable against it), so that round(w/scale) is exact.
     """
 
@@ -234,7 +239,8 @@ class Tensor:
 class Epilogue:
     """out = act(lin + residual_gain * residual) * hadamard
 
-    Each of N, H, W of residual/hadamard equals the output's or is 1; C equals the output's, or the operand is
+    Each of N, H, W of residual/hadamard equals the output's or is 1; C equals the output's, or the
+    operand is
     replicated.  Operands may be constants of the MatGraph.
     """
 
@@ -246,11 +252,14 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class Gemm:
-    """Convolution and matrix product: out[n,oh,ow,m] = bias[m] + sum x[n,oh*sh+kh*dh-top,...,c]*w[kh,kw,c,m].
+    """Convolution and matrix product: out[n,oh,ow,m] = bias[m] + sum
+    x[n,oh*sh+kh*dh-top,...,c]*w[kh,kw,c,m].
 
-    ``weight`` (KH, KW, C/groups, M) floats; a matrix product has KH = KW = 1.  Padding reads real 0.
+    ``weight`` (KH, KW, C/groups, M) floats; a matrix product has KH = KW = 1.  Padding reads real
+    0.
     ``pads`` top, left, bottom, right.  If the output tensor is replicated, M == 1.
-    ``rhs``: instead of ``weight``, the name of a tensor (N', 1, K, M) or, with ``rhs_transposed``, (N', 1, M, K)
+    ``rhs``: instead of ``weight``, the name of a tensor (N', 1, K, M) or, with ``rhs_transposed``,
+    (N', 1, M, K)
     """
 
     output: str
@@ -272,8 +281,10 @@ class Gemm:
 class Window:
     """Per-channel window: out[..,c] = bias[c] + sum or max over taps of x[.., tap, c] * w[tap, c].
 
-    ``weight`` (KH, KW, C), or (KH, KW, 1) for the same in all channels.  reduce "max" ignores its values:
-    taps whose weight is 0 are left out, and padding reads -infinity.  Element-wise operators are 1x1
+    ``weight`` (KH, KW, C), or (KH, KW, 1) for the same in all channels.  reduce "max" ignores its
+    values:
+    taps whose weight is 0 are left out, and padding reads -infinity.  Element-wise operators are
+    1x1
     windows.  Where the input has C == 1 and is replicated, the output may have more channels.
     """
 
@@ -303,7 +314,8 @@ class RowMax:
 class Move:
     """out.flat[i] = concatenation of the inputs' elements (each flattened as N,H,W,C)[index[i]].
 
-    Index -1 gives ``fill``.  Concat, slices, reshapes, transposes, tiling, nearest resize: all are Moves; the
+    Index -1 gives ``fill``.  Concat, slices, reshapes, transposes, tiling, nearest resize: all are
+    Moves; the
     scheduler turns those into addresses that it can.
     """
 
@@ -327,9 +339,11 @@ class ViewStep:
 
 @dataclass(frozen=True)
 class Port:
-    """A network input or output: the source name and shape, and how the MatGraph tensor is made from it.
+    """A network input or output: the source name and shape, and how the MatGraph tensor is made
+    from it.
 
-    For an input ``steps`` lead from the source shape to (N,H,W,C); for an output from (N,H,W,C) to the source
+    For an input ``steps`` lead from the source shape to (N,H,W,C); for an output from (N,H,W,C) to
+    the source
     shape.  ``argmax`` (axis, keepdims, select_last) runs on the host after the steps.
     """
 

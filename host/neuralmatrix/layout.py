@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a tensor lies in DRAM.
 
-In: integer arrays of shape (N, H, W, C).  Out: their bytes as docs/numerics.md lays them out, and back.
+In: integer arrays of shape (N, H, W, C).  Out: their bytes as docs/numerics.md lays them out, and
+back.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def split_digits(q: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Blocked:
-    """[N][channel block][digit][H][W][lane]; ``replicated``: C == 1 and all lanes hold the same value."""
+    """[N][channel block][digit][H][W][lane]; ``replicated``: C == 1 and all lanes hold the same
+    value."""
 
     n: int
     h: int
@@ -85,14 +87,15 @@ class Blocked:
         if self.wide:
             value = value + planes[:, :, 1].astype(np.int16) * 256
         value = value.transpose(0, 2, 3, 1, 4).reshape(self.n, self.h, self.w, -1)
-        return value[..., : self.c]
+        return np.asarray(value[..., : self.c])
 
 
 @dataclass(frozen=True)
 class Rows:
     """[N][H][W*C bytes]: few-channel inputs, spatial padding included, words start at any byte.
 
-    ``h``/``w`` include the padding (``top``, ``left`` of it before the data); each row has room for a
+    ``h``/``w`` include the padding (``top``, ``left`` of it before the data); each row has room
+    for a
     whole word past its end.
     """
 

@@ -88,7 +88,8 @@ class Program:
     host_ops: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     precision: str = "int8"
-    ranges: tuple[tuple[str, float, float], ...] = ()  # calibrated (tensor, lo, hi): lets verify requantise
+    # calibrated (tensor, lo, hi): lets verify requantise
+    ranges: tuple[tuple[str, float, float], ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write the program to ``path`` (``net.nmx``), all of it or nothing."""

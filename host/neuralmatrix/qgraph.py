@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quantised MatGraph: geometry from MatGraph, integers for everything the array multiplies.
 
-In: nothing.  Out: ``QOp`` and ``QGraph``, made by ``quantize``, evaluated exactly by ``integer`` and
+In: nothing.  Out: ``QOp`` and ``QGraph``, made by ``quantize``, evaluated exactly by ``integer``
+and
 turned into instructions by ``schedule``.
 """
 
@@ -38,8 +39,10 @@ class QEpilogue:
 class QOp:
     """One operation of the array.
 
-    ``weight`` holds integers in the layout of the MatOp's own weight (Window: (KH, KW, C or 1)); None for
-    RowMax and Move.  ``w_wide`` weights are int16.  A Move carries no epilogue: it copies codes, ``fill``
+    ``weight`` holds integers in the layout of the MatOp's own weight (Window: (KH, KW, C or 1));
+    None for
+    RowMax and Move.  ``w_wide`` weights are int16.  A Move carries no epilogue: it copies codes,
+    ``fill``
     included.
     """
 

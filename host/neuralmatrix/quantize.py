@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scales, integer weights and requantise constants.
 
-In: a MatGraph and the calibrated range of every tensor.  Out: a QGraph whose accumulators are proven
+In: a MatGraph and the calibrated range of every tensor.  Out: a QGraph whose accumulators are
+proven
 not to overflow.
 """
 
@@ -27,7 +28,8 @@ Bounds = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class IntWeight:
-    """Integer weights, the real value of one unit per output channel, and max over channels of sum|w|."""
+    """Integer weights, the real value of one unit per output channel, and max over channels of
+    sum|w|."""
 
     values: Array
     scale: Array  # (M,)
@@ -38,7 +40,8 @@ class IntWeight:
 def quantize(mg: MatGraph, bounds: Bounds, precision: str = "int8") -> QGraph:
     """Quantise a MatGraph.
 
-    ``bounds``: (lo, hi) of every tensor, of ``name:pre`` where an activation follows and of ``name:act``
+    ``bounds``: (lo, hi) of every tensor, of ``name:pre`` where an activation follows and of
+    ``name:act``
     where a Hadamard product follows.  ``precision``: int8 or int16 activations.
     Raises DoesNotFit when an accumulator could overflow at prescribed scales.
     """
@@ -54,7 +57,7 @@ def quantize(mg: MatGraph, bounds: Bounds, precision: str = "int8") -> QGraph:
 def encode(x: Array, qp: QParams) -> Array:
     """Codes of real values: round half to even, saturated; int32 array of x's shape."""
     q = np.rint(np.asarray(x, np.float64) / qp.scale) + qp.zero_point
-    return np.clip(q, qp.qmin, qp.qmax).astype(np.int32)
+    return np.asarray(np.clip(q, qp.qmin, qp.qmax), np.int32)
 
 
 # ------------------------------------------------------------------ which tensors are int16
@@ -121,7 +124,8 @@ def _bound(name: str, mg: MatGraph, bounds: Bounds) -> tuple[float, float]:
 
 
 def choose_qparams(lo: float, hi: float, wide: bool, limit: int = 32639) -> QParams:
-    """Scale and zero point that cover lo..hi (0 included); a tensor that was always 0 gets -1..1."""
+    """Scale and zero point that cover lo..hi (0 included); a tensor that was always 0 gets
+    -1..1."""
     if lo == hi:
         lo, hi = -1.0, 1.0
     if wide:
@@ -136,8 +140,8 @@ def choose_qparams(lo: float, hi: float, wide: bool, limit: int = 32639) -> QPar
 def _checked(qp: QParams, limit: int, name: str) -> QParams:
     if qp.wide and limit < 32639:
         raise DoesNotFit(
-            f"tensor {name!r} is prescribed as int16, but codes beyond {limit} could overflow the 32-bit "
-            "accumulators of its consumer; quantise it to int8 or remove its prescribed scale"
+            f"tensor {name!r} is prescribed as int16, but codes beyond {limit} could overflow the "
+            "32-bit accumulators of its consumer; quantise it to int8 or remove its prescribed scale"
         )
     return qp
 
@@ -192,7 +196,8 @@ def _is_uniform(op: Window) -> bool:
     same_taps = np.all(present == present[:, :1])
     first = taps[np.abs(taps[:, 0]).argmax()]
     same_value = np.all((taps == first) | ~present)
-    visible = np.all(factor > 1e-6 * max(float(factor.max()), float(np.abs(op.bias).max(initial=0))))
+    largest = max(float(factor.max()), float(np.abs(op.bias).max(initial=0)))
+    visible = np.all(factor > 1e-6 * largest)
     return bool(same_taps and same_value and visible)
 
 
@@ -254,8 +259,8 @@ def _integer_bias(op: Gemm | Window, weight: IntWeight, source: QParams) -> tupl
     floor = np.abs(real) / BIAS_LIMIT
     if np.any(np.abs(step) < floor):
         raise DoesNotFit(
-            f"{op.source or op.output!r}: a bias is over {BIAS_LIMIT} times larger than one step of its "
-            "weights, so that a 32-bit accumulator cannot hold both; rescale the layer"
+            f"{op.source or op.output!r}: a bias is over {BIAS_LIMIT} times larger than one step of "
+            "its weights, so that a 32-bit accumulator cannot hold both; rescale the layer"
         )
     safe = np.where(step == 0, 1.0, step)
     quantised = np.rint(real / safe).astype(np.int64)

@@ -34,7 +34,8 @@ class Groups:
 
 
 def tie(mg: MatGraph) -> tuple[MatGraph, Groups]:
-    """Group the tensors of every Move, RowMax and plain max pooling; requantise where that is impossible."""
+    """Group the tensors of every Move, RowMax and plain max pooling; requantise where that is
+    impossible."""
     groups = Groups({})
     prescribed = dict(mg.quant)
     tensors = dict(mg.tensors)
@@ -83,7 +84,8 @@ def _requantise(
     tensors: dict[str, Tensor],
     ops: list[MatOp],
 ) -> str:
-    """For a Move: insert an identity Window that changes the scale.  Other ops requantise themselves."""
+    """For a Move: insert an identity Window that changes the scale.  Other ops requantise
+    themselves."""
     if not isinstance(op, Move):
         return name
     fresh = f"{name}:as:{op.output}"

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """nm.verify(): where a program's numbers come from, layer by layer.
 
-In: a model, the program compiled from it, one feed.  Out: per layer the signal-to-noise ratio of the
-integers against the float model, and whether the emulated kernels and the integer reference agree bit
+In: a model, the program compiled from it, one feed.  Out: per layer the signal-to-noise ratio of
+the
+integers against the float model, and whether the emulated kernels and the integer reference agree
+bit
 for bit.
 """
 
@@ -85,7 +87,7 @@ def verify(
     """
     shapes = {port.name: port.shape for port in program.inputs}
     lowered = front_end(model, shapes, Stages())
-    feed = first_images(program, check_feeds(program.inputs, feeds))
+    feed = first_images(program, check_feeds(program.inputs, feeds)[0])
     bounds = {name: (lo, hi) for name, lo, hi in program.ranges}
     try:
         graph = quantize(lowered, bounds, program.precision)

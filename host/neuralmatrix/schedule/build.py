@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts a Program together.
 
-In: a QGraph and a Board.  Out: a Program: constants, instructions with tokens, ports, layers and the
+In: a QGraph and a Board.  Out: a Program: constants, instructions with tokens, ports, layers and
+the
 points at which each tensor can be inspected.
 """
 
@@ -115,11 +116,12 @@ def _layer(op: MatOp, graph: QGraph) -> LayerInfo:
 
 
 def _macs(op: MatOp, graph: QGraph) -> int:
-    """Multiply-adds of the source layer: convolutions and matrix products, padding channels left out."""
+    """Multiply-adds of the source layer: convolutions and matrix products, padding channels left
+    out."""
     if isinstance(op, (Move, RowMax)) or op.weight is None:
         return 0
     outputs = int(np.prod(graph.tensors[op.output].shape))
-    kh, kw, c = op.weight.shape[:3]
+    kh, kw, c = (int(size) for size in op.weight.shape[:3])
     if isinstance(op, Gemm):
         return outputs * kh * kw * c
     depthwise = op.reduce == "add" and c > 1 and (kh, kw) != (1, 1)
@@ -163,8 +165,8 @@ def _check_size(arena_bytes: int, const_bytes: int, board: Board) -> None:
     need = arena_bytes + const_bytes
     if need > board.dram.mbytes * 2**20:
         raise DoesNotFit(
-            f"the network needs {need / 2**20:.0f} MiB of DRAM, {board.title} has {board.dram.mbytes} MiB; "
-            "choose a larger board or a smaller input"
+            f"the network needs {need / 2**20:.0f} MiB of DRAM, {board.title} has "
+            f"{board.dram.mbytes} MiB; choose a larger board or a smaller input"
         )
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all parts of the scheduler share, and the instructions they all emit.
 
-In: one operation's tensors and numbers.  Out: LOADs of tiles, parameters and operands, EPILOGUEs and
+In: one operation's tensors and numbers.  Out: LOADs of tiles, parameters and operands, EPILOGUEs
+and
 STOREs in the emitter.
 """
 
@@ -103,7 +104,8 @@ def blocked_view(ctx: Context, name: str, flat: bool = False) -> View:
 def load_grid(
     ctx: Context, view: View, image: int, box: Box, blocks: range, dest: Buffer, dst: int
 ) -> None:
-    """Load a box of padded rows and columns of some channel blocks, all digits, to consecutive words.
+    """Load a box of padded rows and columns of some channel blocks, all digits, to consecutive
+    words.
 
     Word order: [block][digit][row][column].
     """
@@ -214,7 +216,8 @@ class Params:
 
 
 def load_params(ctx: Context, e: QEpilogue, idle_bias: int = 0) -> Params:
-    """Put channel parameters and segments into PBUF.  Lanes past the last channel get ``idle_bias``."""
+    """Put channel parameters and segments into PBUF.  Lanes past the last channel get
+    ``idle_bias``."""
     rows = pack_params(e, ctx.lanes, idle_bias)
     table = pack_segments(e, ctx.lanes)
     count = (rows.size + table.size) // ctx.lanes
@@ -282,7 +285,8 @@ def set_epilogue(
 def store_rows(
     ctx: Context, name: str, image: int, box: Box, blocks: range, src: int, flat: bool
 ) -> int:
-    """Store finished rows [block][row][column] of a tensor; returns the last instruction's index."""
+    """Store finished rows [block][row][column] of a tensor; returns the last instruction's
+    index."""
     view = blocked_view(ctx, name, flat)
     addr = view.base + image * view.image + blocks[0] * view.block
     addr += box.r0 * view.row + box.c0 * view.column

@@ -123,7 +123,8 @@ Clock = dict[Unit, int]  # per unit: instructions known to have finished
 def _place_tokens(items: list[_Item]) -> None:
     """Turn dependencies into tokens, leaving out all that follow from others.
 
-    Units finish in order, so knowing that instruction i of a unit has finished covers all before it,
+    Units finish in order, so knowing that instruction i of a unit has finished covers all before
+    it,
     and all that those had waited for.
     """
     by_unit: dict[Unit, list[_Item]] = {unit: [] for unit in Unit}
@@ -160,7 +161,8 @@ def _later(a: Clock, b: Clock) -> Clock:
 class Ring:
     """Hands out buffer ranges one after another, wrapping around; hazards are the emitter's job.
 
-    It wraps after RING_TAKES ranges at the latest: the token that frees a range is then used soon, and
+    It wraps after RING_TAKES ranges at the latest: the token that frees a range is then used soon,
+    and
     the token queues, which are bounded, cannot fill up with tokens for a far future.
     """
 

@@ -35,7 +35,8 @@ from .tiling import GemmPlan, GemmProblem, boxes, plan_gemm
 
 @dataclass(frozen=True)
 class Job:
-    """A run of the K loop for some output blocks: input blocks cb, first and last of its sum or not."""
+    """A run of the K loop for some output blocks: input blocks cb, first and last of its sum or
+    not."""
 
     nb: range
     cb: range
@@ -257,7 +258,8 @@ class _Run:
 
     def _input(self, image: int, box: Box, cb: range) -> _Tile:
         """Load the input words of an output tile, unless they are the ones loaded last."""
-        wanted = cb if self.plan.chunked_input else range(self.setup.weight.shape[2] // self.ctx.lanes)
+        everything = range(self.setup.weight.shape[2] // self.ctx.lanes)
+        wanted = cb if self.plan.chunked_input else everything
         if self._tile is not None and self._loaded == (image, box, wanted):
             return self._tile
         grid = input_box(box, self.setup.strides, self.setup.dilations, self.setup.weight.shape[:2])
@@ -285,7 +287,8 @@ class _Run:
             o_base=out, o_nb=box.words, **bases,
         )  # fmt: skip
         words = len(job.cb) * digits * plane
-        ranges = [Range("ibuf", x_base, x_base + words), Range("wbuf", weights, weights + job.words)]
+        ranges = [Range("ibuf", x_base, x_base + words)]
+        ranges.append(Range("wbuf", weights, weights + job.words))
         writes: tuple[Range, ...] = ()
         if job.last:
             base = self.params.base

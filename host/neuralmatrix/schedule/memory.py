@@ -91,7 +91,8 @@ def _layout(graph: QGraph, name: str, lanes: int) -> Layout:
 
 
 def _rows_layout(graph: QGraph, port: Port, b: Blocked) -> Rows | None:
-    """A few-channel input of one convolution lies as plain rows: a word then spans kernel columns."""
+    """A few-channel input of one convolution lies as plain rows: a word then spans kernel
+    columns."""
     readers = [q for q in graph.ops if port.tensor in op_inputs(q.op)]
     if len(readers) != 1 or not isinstance(readers[0].op, Gemm) or b.wide:
         return None
@@ -218,7 +219,8 @@ def _lives(graph: QGraph, views: Views) -> dict[str, tuple[int, int]]:
 def _allocate(
     lives: Mapping[str, tuple[int, int]], layouts: Mapping[str, Layout], shared: bool
 ) -> tuple[dict[str, int], int]:
-    """First fit, largest tensor first; a tensor's bytes stay its own one operation longer than its life,
+    """First fit, largest tensor first; a tensor's bytes stay its own one operation longer than its
+    life,
     so that the next layer's stores need not wait for this layer's loads."""
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     offsets: dict[str, int] = {}

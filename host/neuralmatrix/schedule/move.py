@@ -26,7 +26,6 @@ from .context import (
     load_params,
     set_epilogue,
 )
-
 from .emitter import Range
 from .memory import word_addresses
 from .pieces import FILL, IDLE, Piece, take_apart

@@ -21,7 +21,8 @@ PHASES = (1, 2, 3, 4, 5, 6, 7, 8)  # row and column interleaves that are looked 
 
 @dataclass(frozen=True)
 class Source:
-    """Lanes l0..l1-1 of every word: address = base + row*row_step + col*col_step + lane*lane_step."""
+    """Lanes l0..l1-1 of every word: address = base + row*row_step + col*col_step +
+    lane*lane_step."""
 
     l0: int
     l1: int
@@ -33,7 +34,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Piece:
-    """Words (row + i*row_stride, col + j*col_stride), i < rows, j < cols; lanes without a source hold fill."""
+    """Words (row + i*row_stride, col + j*col_stride), i < rows, j < cols; lanes without a source
+    hold fill."""
 
     row: int
     col: int
@@ -66,7 +68,7 @@ def _interleaved(plane: Array, ph: int, pw: int) -> list[Piece] | None:
             if steps is None:
                 return None
             sources = _sources(grid[0, 0], *steps)
-            pieces.append(Piece(i, j, *grid.shape[:2], ph, pw, sources))
+            pieces.append(Piece(i, j, len(grid), grid.shape[1], ph, pw, sources))
     return pieces
 
 

@@ -39,7 +39,8 @@ class GemmProblem:
 
 @dataclass(frozen=True)
 class GemmPlan:
-    """``tile`` output rows x columns; ``nb_step`` output blocks per group; ``cb_step`` input blocks per job."""
+    """``tile`` output rows x columns; ``nb_step`` output blocks per group; ``cb_step`` input
+    blocks per job."""
 
     tile: tuple[int, int]
     nb_step: int
@@ -60,9 +61,10 @@ def boxes(height: int, width: int, tile: tuple[int, int]) -> list[Box]:
 
 
 def tile_sizes(height: int, width: int, limit: int) -> Iterator[tuple[int, int]]:
-    """Candidate tiles of at most ``limit`` positions: even splits of the rows, then of the columns too."""
-    col_splits = [k for k in (*range(1, 9), 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024) if k <= width]
-    for col_split in col_splits:
+    """Candidate tiles of at most ``limit`` positions: even splits of the rows, then of the columns
+    too."""
+    splits = (*range(1, 9), 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
+    for col_split in (k for k in splits if k <= width):
         cols = -(-width // col_split)
         if cols > limit:
             continue
@@ -90,8 +92,8 @@ def plan_gemm(array: ArrayConfig, p: GemmProblem) -> GemmPlan:
                 best = plan
     if best is None:
         raise DoesNotFit(
-            f"a {p.kernel[0]}x{p.kernel[1]} kernel over {p.cb} blocks of channels needs more than the "
-            f"{array.ibuf_words} words of input buffer and {array.wbuf_words} words of weight buffer"
+            f"a {p.kernel[0]}x{p.kernel[1]} kernel over {p.cb} blocks of channels needs more than "
+            f"the {array.ibuf_words} words of input buffer and {array.wbuf_words} of weight buffer"
         )
     return best
 
@@ -164,7 +166,8 @@ def _with_cost(
     hidden = 0.2 if tiles >= 3 else 1.0
     overlap = tile_words * 2 <= array.ibuf_words or tiles == 1
     edge = hidden * BEATS_PER_WORD * (tile_words + plan.nb_step * positions) + 2 * DMA_OVERHEAD
-    steady = max(compute, load, store) if overlap else compute + BEATS_PER_WORD * tile_words * input_loads
+    serial = compute + BEATS_PER_WORD * tile_words * input_loads
+    steady = max(compute, load, store) if overlap else serial
     return GemmPlan(
         plan.tile, plan.nb_step, plan.cb_step, plan.resident, plan.weights_outer,
         plan.chunked_input, steady + edge,
@@ -211,8 +214,9 @@ def plan_window(array: ArrayConfig, p: WindowProblem) -> WindowPlan:
     best = best or _window_plan(array, p, (1, 1), split=True)
     if best is None:
         raise DoesNotFit(
-            f"a window of {p.tiles[0] * p.taps[0]}x{p.tiles[1] * p.taps[1]} needs rows wider than the "
-            f"{array.line_words} words of the line buffers or the {array.ibuf_words} words of input buffer"
+            f"a window of {p.tiles[0] * p.taps[0]}x{p.tiles[1] * p.taps[1]} needs rows wider than "
+            f"the {array.line_words} words of the line buffers, or more than the "
+            f"{array.ibuf_words} words of input buffer"
         )
     return best
 
