@@ -139,14 +139,14 @@ def _store(rng: np.random.Generator, array: ArrayConfig) -> dict[str, int]:
     n2, n1, n0 = (int(v) for v in rng.integers(1, (4, 7, 9)))
     return dict(
         plane=int(rng.integers(0, 2)),
-        addr=int(rng.integers(20000, 30000)),
+        addr=array.cols * int(rng.integers(1200, 1900)),
         src=int(rng.integers(0, 200)),
         n2=n2,
         n1=n1,
         n0=n0,
-        s2=int(rng.integers(-500, 500)),
-        s1=int(rng.choice([n0 * array.cols, 40])),
-        s0=int(rng.choice([array.cols, 2 * array.cols, 5])),
+        s2=array.cols * int(rng.integers(-30, 30)),
+        s1=int(rng.choice([n0 * array.cols, 48])),
+        s0=int(rng.choice([array.cols, 2 * array.cols, -array.cols])),
     )
 
 

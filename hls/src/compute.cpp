@@ -11,10 +11,16 @@ namespace {
 void read_operand(uint32_t row, bool wide, const int8_t lo[][ROWS], const int8_t hi[][ROWS],
                   int16_t out[COLS]) {
     NM_INLINE
+    int8_t low[COLS], high[COLS] = {};
+    NM_PARTITION(low, 0)
+    NM_PARTITION(high, 0)
+    copy_word(lo[row], low);
+    if (wide)
+        copy_word(hi[row], high);
 OPERAND:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        out[c] = int16_t(lo[row][c] + (wide ? hi[row][c] * 256 : 0));
+        out[c] = int16_t(low[c] + high[c] * 256);
     }
 }
 
@@ -22,14 +28,18 @@ OPERAND:
 void write_result(uint32_t row, bool wide, const int16_t q[COLS], int8_t o_lo[OBUF_ROWS][COLS],
                   int8_t o_hi[OBUF_ROWS][COLS]) {
     NM_INLINE
+    int8_t low[COLS], high[COLS];
+    NM_PARTITION(low, 0)
+    NM_PARTITION(high, 0)
 RESULT:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        const int8_t low = int8_t(uint8_t(q[c]));
-        o_lo[row][c] = low;
-        if (wide)
-            o_hi[row][c] = int8_t((q[c] - low) >> 8);
+        low[c] = int8_t(uint8_t(q[c]));
+        high[c] = int8_t((q[c] - low[c]) >> 8);
     }
+    copy_word(low, o_lo[row]);
+    if (wide)
+        copy_word(high, o_hi[row]);
 }
 
 // Finished rows through the lanes.
@@ -39,7 +49,12 @@ void finish_rows(uint32_t n, const Shape& g, const Insn& insn, const int32_t sum
                  int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS], ComputeState& state,
                  Progress& p) {
     NM_INLINE
-    const EpilogueConfig& e = state.epilogue;
+    // Copies: a compiler cannot know that the output buffer's bytes lie elsewhere.
+    const EpilogueConfig e = state.epilogue;
+    const Channels channels = state.channels[p.bank];
+    NM_PARTITION(channels.bias, 0)
+    NM_PARTITION(channels.m, 0)
+    NM_PARTITION(channels.s, 0)
     const uint32_t o_row = compute_o_base(insn) + p.now.nb * compute_o_nb(insn) + p.row;
 FINISH_M:
     for (uint32_t m = 0; m < n; ++m) {
@@ -55,7 +70,7 @@ FINISH_M:
             read_operand(p.u.at, e.u_wide, u_lo, u_hi, u);
             p.u.next(g.m0, e.u_m1, e.u_m0);
         }
-        epilogue_row(sums[m], state.channels[p.bank], t, u, state.segments, e, q);
+        epilogue_row(sums[m], channels, t, u, state.segments, e, q);
         write_result(o_row + m, e.out_wide, q, o_lo, o_hi);
         if (e.stat != Stat::NONE)
             state.stat[p.row + m] = join_stat(q, p.now.nb == 0, state.stat[p.row + m], e.stat);
@@ -110,7 +125,7 @@ void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
                   Meter& meter) {
     // Steps that one iteration takes: the device one, so that a single loop runs at II = 1 across
     // passes of any length (Vitis flattens no nest with variable bounds); a CPU many.
-    constexpr uint32_t RUN = HW ? 1 : 64;
+    constexpr uint32_t RUN = HW ? 1 : 64; // even: mac_rows may compute one row too many
     const Shape g = shape_of(insn);
     Progress p = {};
     p.next = first_pass(insn);
@@ -123,7 +138,7 @@ FIRST_BLOCK:
     p.now = p.next;
     next_pass(p.next, g, insn);
     begin_pass(insn, state.epilogue, p);
-    int16_t x[RUN][ROWS];
+    int16_t x[RUN][ROWS] = {};
     int32_t sums[RUN][COLS];
     NM_PARTITION(x, 0)
     NM_PARTITION(sums, 0)
@@ -146,9 +161,12 @@ STEPS:
             fill(p.step, to, g, insn, wbuf, pbuf, state, p, p.bank ^ 1);
         }
         if (reads_x) {
-            const weight_t(&w)[ROWS][COLS] = state.weights[p.bank];
-            read_x(n, g, insn, ibuf, state.x_low, p, x);
-            uint32_t made = p.high_next ? 0 : n;
+            const weight_t(&w)[ROWS][WEIGHT_ROW] = state.weights[p.bank];
+            uint32_t made = n;
+            if (g.reads == 1)
+                read_x(n, g, insn, ibuf, p, x);
+            else
+                made = read_wide_x(g, insn, ibuf, state.x_low, p, x[0]) ? 1 : 0;
             if (made != 0 && g.window)
                 made = window_rows(n, g, insn, x, w, state.window, p, sums);
             else if (made != 0 && g.max)

@@ -7,6 +7,8 @@ tensor, and for the values before activations and Hadamard products, that no inp
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from .functions import evaluate
@@ -16,18 +18,29 @@ Interval = tuple[float, float]
 Bounds = dict[str, Interval]
 
 
+@dataclass
+class _Facts:
+    """What intervals alone do not know about softmax: x - max(x) <= 0, and some exp of it is 1."""
+
+    bounds: Bounds
+    maximum_of: dict[str, str] = field(default_factory=dict)  # RowMax output -> its input
+    holds_one: set[str] = field(default_factory=set)  # every row has an element 1
+
+
 def propagate(mg: MatGraph) -> Bounds:
     """Interval of every tensor; prescribed scales cut it to what their codes can express."""
     bounds: Bounds = {n: (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     for port in mg.inputs:
         bounds[port.tensor] = _expressible(mg.quant[port.tensor])
+    facts = _Facts(bounds)
     for op in mg.ops:
         if isinstance(op, Move):
             bounds[op.output] = _hull([bounds[n] for n in op.inputs] + [(op.fill, op.fill)])
         elif isinstance(op, RowMax):
             bounds[op.output] = bounds[op.input]
+            facts.maximum_of[op.output] = op.input
         else:
-            _compute(op, bounds)
+            _compute(op, facts)
         if op.output in mg.quant:
             bounds[op.output] = _meet(bounds[op.output], _expressible(mg.quant[op.output]))
     return bounds
@@ -45,15 +58,37 @@ def _meet(a: Interval, b: Interval) -> Interval:
     return max(a[0], b[0]), min(a[1], b[1])
 
 
-def _compute(op: Gemm | Window, bounds: Bounds) -> None:
-    e = op.epilogue
+def _compute(op: Gemm | Window, facts: _Facts) -> None:
+    e, bounds = op.epilogue, facts.bounds
     pre = _linear(op, bounds[op.input])
     if e.residual:
         pre = _add(pre, _times(bounds[e.residual], (e.residual_gain, e.residual_gain)))
+    if _subtracts_maximum(op, facts):
+        pre = (pre[0], 0.0)
+        if e.activation and e.activation.name == "exp":
+            facts.holds_one.add(op.output)
+    if op.input in facts.holds_one and isinstance(op, Gemm) and _nonnegative(op):
+        assert op.weight is not None
+        pre = (max(pre[0], float(op.weight.min() + op.bias.min())), pre[1])
     bounds[op.output + ":pre"] = pre
     act = _activated(e, pre)
     bounds[op.output + ":act"] = act
     bounds[op.output] = _times(act, bounds[e.hadamard]) if e.hadamard else act
+
+
+def _subtracts_maximum(op: Gemm | Window, facts: _Facts) -> bool:
+    e = op.epilogue
+    return (
+        isinstance(op, Window)
+        and e.residual_gain == -1.0
+        and facts.maximum_of.get(e.residual or "") == op.input
+        and bool(np.all(op.weight == 1.0))
+        and not np.any(op.bias)
+    )
+
+
+def _nonnegative(op: Gemm) -> bool:
+    return op.weight is not None and op.weight.shape[:2] == (1, 1) and bool(np.all(op.weight >= 0))
 
 
 def _linear(op: Gemm | Window, x: Interval) -> Interval:

@@ -173,11 +173,11 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare float model, integer reference and emulation, layer by layer."""
-    from . import files
-    from .program import load
-    from .verify import verify as verify_layers
+    import neuralmatrix as nm
 
-    check = verify_layers(model, load(program), files.read_arrays(inputs))
+    from . import files
+
+    check = nm.verify(model, nm.load(program), files.read_arrays(inputs))
     if as_json:
         _emit(check.to_dict())
     else:

@@ -32,6 +32,7 @@ Array = npt.NDArray[Any]
 DATA = Path(__file__).resolve().parent / "demo_data"
 MODEL = DATA / "digits_cnn.onnx"
 LARGEST_PIXEL = 16
+LOG_WIDTH = 120  # where output goes to a file
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def run_demo(
     >>> run_demo(limit=10).images  # doctest: +SKIP
     10
     """
-    console = console or Console()
+    console = console or _console()
     digits = load_digits(limit)
     began = time.perf_counter()
     program = compile_model(MODEL, board=board, calibration=[{"input": digits.calibration}])
@@ -114,6 +115,11 @@ def run_demo(
     else:
         _show_result(console, result)
     return result
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)
 
 
 def _float_logits(x: Array) -> Array:

@@ -18,9 +18,10 @@ from .ir import Array, Epilogue, Function, QParams
 from .qgraph import QEpilogue
 from .segments import Segments, aligned_scale, fit
 
-FRACTION_BITS = 14  # F where a residual's ratio and the channel multipliers leave room
-MAX_SHIFT = 47
-INT16 = 32767
+FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers leave room
+MAX_SHIFT = 55
+INT16 = 2**15 - 1
+INT24 = 2**23 - 1
 MAX_SEGMENTS = 64
 KINKS: Mapping[str, tuple[float, ...]] = {"hard_swish": (-3.0, 3.0)}
 
@@ -59,18 +60,18 @@ def build_epilogue(
     t = qparams[e.residual] if e.residual else None
     plan = _plan(stage, out, t, u, bounds)
     ratio = e.residual_gain * t.scale / plan.x_scale if t else 0.0
-    ratio = float(np.clip(ratio, -INT16, INT16))
-    f_shift = _fraction_bits(stage.step / plan.x_scale, ratio)
-    m, s = multipliers(stage.step / plan.x_scale, f_shift)
+    ratio = float(np.clip(ratio, -INT24, INT24))
+    gain = np.float32(stage.step) / np.float32(plan.x_scale)
+    f_shift = _fraction_bits(gain, ratio)
+    m, s = multipliers(gain, f_shift)
     mt = int(np.rint(ratio * 2**f_shift))
-    half = 1 << (f_shift - 1) if f_shift else 0
     lo, hi = _clamp(e.activation if plan.table is None else None, out)
     return QEpilogue(
         bias=stage.bias.astype(np.int32),
         m=m,
         s=s,
         f_shift=f_shift,
-        off=half - mt * (t.zero_point if t else 0),
+        off=-mt * (t.zero_point if t else 0),
         mt=mt,
         uz=u.zero_point if u else 0,
         u_shift=plan.u_shift,
@@ -84,21 +85,21 @@ def build_epilogue(
 
 
 def multipliers(real: Array, f_shift: int) -> tuple[Array, Array]:
-    """int16 m and shift s with m / 2^s = real * 2^f_shift to 15 bits."""
+    """24-bit m and shift s with m / 2^s = real * 2^f_shift to 23 bits."""
     target = np.asarray(real, np.float64) * 2.0**f_shift
     fraction, exponent = np.frexp(target)
-    s = np.clip(15 - exponent, 0, MAX_SHIFT)
+    s = np.clip(23 - exponent, 0, MAX_SHIFT)
     m = np.rint(target * 2.0**s)
-    over = np.abs(m) > INT16  # 0.99999 rounds up to 2^15
+    over = np.abs(m) > INT24  # 0.99999999 rounds up to 2^23
     s = np.where(over & (s > 0), s - 1, s)
-    m = np.clip(np.rint(target * 2.0**s), -INT16, INT16)
-    return m.astype(np.int16), s.astype(np.uint8)
+    m = np.clip(np.rint(target * 2.0**s), -INT24, INT24)
+    return m.astype(np.int32), s.astype(np.uint8)
 
 
 def _fraction_bits(gain: Array, ratio: float) -> int:
-    """Largest F up to FRACTION_BITS whose multipliers still fit 16 bits."""
+    """Largest F up to FRACTION_BITS whose multipliers still fit 24 bits."""
     peak = max(float(np.abs(gain).max(initial=0.0)), abs(ratio), 2.0**-30)
-    return int(np.clip(np.floor(np.log2(INT16 / peak)), 0, FRACTION_BITS))
+    return int(np.clip(np.floor(np.log2(INT24 / peak)), 0, FRACTION_BITS))
 
 
 def _plan(

@@ -107,13 +107,20 @@ def apply_epilogue(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Arr
     v = ((a * e.m.astype(np.int64)) >> e.s.astype(np.int64)) + e.off
     if e.residual:
         v = v + values[e.residual].astype(np.int64) * e.mt
-    y = np.clip(v >> e.f_shift, -32768, 32767)
+    y = np.clip(_round_half_even(v, e.f_shift), -32768, 32767)
     if e.table is not None:
         y = lookup(e.table, y).astype(np.int64)
     if e.hadamard:
         half = (1 << e.u_shift) >> 1
         y = (y * (values[e.hadamard].astype(np.int64) - e.uz) + half) >> e.u_shift
     return np.asarray(np.clip(y + e.zp, e.lo, e.hi), np.int32)
+
+
+def _round_half_even(v: Array, n: int) -> Array:
+    if n == 0:
+        return v
+    below = (1 << (n - 1)) - 1  # a tie reaches the next integer only from an odd one
+    return np.asarray((v + below + ((v >> n) & 1)) >> n)
 
 
 def decode(codes: Array, qp: QParams) -> Array:

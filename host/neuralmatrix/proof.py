@@ -147,6 +147,10 @@ def _store(c: Columns, program: Program) -> Iterator[_Rule]:
     rows = c["n2"] * c["n1"] * c["n0"]
     yield _Rule("last row read", c["src"] + rows - 1, 0, program.array.obuf_rows - 1)
     low, high = _span(c, _DMA_STEPS)
+    for name, count in (("addr", ""), ("s2", "n2"), ("s1", "n1"), ("s0", "n0")):
+        steps = c[count] > 1 if count else True
+        rest = f"{name} modulo {program.array.cols}"
+        yield _Rule(rest, c[name] % program.array.cols, 0, 0, steps)
     limit = program.arena_bytes - 1
     yield _Rule("lowest byte written", low, 0, limit)
     yield _Rule("highest byte written", high + program.array.cols - 1, 0, limit)

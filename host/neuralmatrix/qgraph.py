@@ -20,7 +20,7 @@ class QEpilogue:
     """The numbers of one EPILOGUE instruction and its per-channel parameters (docs/numerics.md)."""
 
     bias: Array  # int32 (C,)
-    m: Array  # int16 (C,)
+    m: Array  # int32 (C,), 24 bits
     s: Array  # uint8 (C,)
     f_shift: int
     off: int

@@ -249,7 +249,8 @@ def _bias_dwarfs(op: Gemm | Window, weight: IntWeight, source: QParams) -> bool:
 
 def _integer_bias(op: Gemm | Window, weight: IntWeight, source: QParams) -> tuple[Array, Array]:
     """Bias in accumulator steps, zero point of x folded in; and the real value of one step."""
-    step = source.scale * weight.scale
+    # float32, as the runtimes of QDQ models multiply their scales: ties then fall alike
+    step = np.float32(source.scale) * weight.scale.astype(np.float32)
     real = np.asarray(op.bias, np.float64)
     if isinstance(op, Window) and op.reduce == "max":
         sums = np.ones(len(real), np.int64)

@@ -76,8 +76,8 @@ def program_report(program: Program) -> dict[str, Any]:
 _COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("kMAC", lambda row: f"{row['macs'] / 1e3:,.0f}"),
     ("cycles", lambda row: f"{row['cycles']:,}"),
-    ("array busy", lambda row: f"{row['array_cycles']:,}"),
-    ("utilisation", lambda row: f"{100 * row['utilization']:.1f} %"),
+    ("busy", lambda row: f"{row['array_cycles']:,}"),
+    ("util.", lambda row: f"{100 * row['utilization']:.1f} %"),
     ("DRAM KiB", lambda row: f"{row['dram_bytes'] / 1024:,.1f}"),
     ("bound", lambda row: str(row["bound"])),
 )

@@ -228,6 +228,20 @@ def merge_reshapes(view: View, node: Node) -> Change | None:
     return Change((replace(node, inputs=inner.inputs),))
 
 
+def merge_slices(view: View, node: Node) -> Change | None:
+    """A slice of a slice is one slice."""
+    inner = view.transparent(node.inputs[0])
+    if not isinstance(node, Slice) or not isinstance(inner, Slice):
+        return None
+    sizes = view.shape(inner.inputs[0])
+    kept = (
+        range(size)[slice(*first)][slice(*second)]
+        for size, first, second in zip(sizes, inner.slices, node.slices, strict=True)
+    )
+    parts = tuple((r.start, r.stop, r.step) for r in kept)
+    return Change((replace(node, inputs=inner.inputs, slices=parts),))
+
+
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -264,6 +278,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("drop_relus", partial(apply_rule, drop_relus)),
     ("merge_transposes", partial(apply_rule, merge_transposes)),
     ("merge_reshapes", partial(apply_rule, merge_reshapes)),
+    ("merge_slices", partial(apply_rule, merge_slices)),
     ("fold_pads", partial(apply_rule, fold_pads)),
     ("to_mul_and_add", partial(apply_rule, to_mul_and_add)),
     ("gate_before_factor", partial(apply_rule, gate_before_factor)),

@@ -80,7 +80,7 @@ CONVOLUTIONS = [
         case("Conv", IMAGE, w(3, 5, 3, 2), auto_pad=mode, strides=[2, 2])
         for mode in ("SAME_UPPER", "SAME_LOWER", "VALID")
     ),
-    case("Conv", IMAGE, w(3, 5, 3, 3), auto_pad="SAME_UPPER", dilations=[2, 1]),
+    case("Conv", IMAGE, w(3, 5, 3, 3), auto_pad="VALID", dilations=[2, 1]),
     case("Conv", SIGNAL, w(4, 3, 5), w(4), pads=[2, 2], strides=[3]),
     case("Conv", SIGNAL, w(4, 3, 4), auto_pad="SAME_LOWER"),
     case("ConvTranspose", TINY, w(3, 2, 3, 3), w(2)),
@@ -140,7 +140,11 @@ POOLS = [
     case("AveragePool", IMAGE, kernel_shape=[2, 2], dilations=[2, 3], opset=19),
     case("MaxPool", SIGNAL, kernel_shape=[3], strides=[2], pads=[1, 0]),
     case("AveragePool", SIGNAL, kernel_shape=[3], strides=[2], pads=[1, 1]),
-    *(case(op, shape) for op in ("GlobalAveragePool", "GlobalMaxPool") for shape in (IMAGE, SIGNAL)),
+    *(
+        case(op, shape)
+        for op in ("GlobalAveragePool", "GlobalMaxPool")
+        for shape in (IMAGE, SIGNAL)
+    ),
 ]
 
 
@@ -359,7 +363,7 @@ RESIZES = [
     case(
         "Resize",
         TINY,
-        None,
+        _EMPTY,
         f32(1, 1, 2, 2),
         coordinate_transformation_mode="tf_half_pixel_for_nn",
         opset=11,

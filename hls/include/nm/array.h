@@ -23,29 +23,44 @@ PARAMETER_BYTE:
     return value;
 }
 
-// Row j of the block of weights at `w_row`, into row (or column) j of the array.
-inline void fill_weights(uint32_t j, uint32_t w_row, const Shape& g, const Insn& insn,
-                         const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][COLS]) {
+// Word j of the block of weights at `w_row`, into row (or column) j of the array.
+inline void fill_weights(uint32_t j, uint32_t w_row, bool transpose,
+                         const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][WEIGHT_ROW]) {
     NM_INLINE
-    // A window smaller than WIN x WIN sits in the newest rows and columns; other taps weigh 0.
-    const int a = int(j) / WIN - (WIN - int(compute_win_h(insn)));
-    const int b = int(j) % WIN - (WIN - int(compute_win_w(insn)));
-    const bool tap = a >= 0 && b >= 0 && j < uint32_t(WIN * WIN);
-    const uint32_t source = !g.window ? j : tap ? uint32_t(a) * compute_win_w(insn) + b : 0;
-    const int8_t* const word = wbuf[w_row + source];
-    if (g.transpose) {
+    int8_t word[ROWS];
+    NM_PARTITION(word, 0)
+    copy_word(wbuf[w_row + j], word);
+    if (transpose) {
     FILL_COLUMN:
         for (int r = 0; r < ROWS; ++r) {
             NM_UNROLL
-            w[r][j] = word[r];
+            set_weight(w[r], int(j), word[r]);
         }
-        return;
+    } else {
+    FILL_ROW:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            set_weight(w[j], c, word[c]);
+        }
     }
-    const weight_t keep = g.window && !tap ? 0 : -1;
-FILL_ROW:
+}
+
+// Row j of the array in WINDOW mode.  A window smaller than WIN x WIN sits in the newest rows and
+// columns; the other taps weigh 0.
+inline void fill_taps(uint32_t j, uint32_t w_row, const Insn& insn,
+                      const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][WEIGHT_ROW]) {
+    NM_INLINE
+    const int a = int(j) / WIN - (WIN - int(compute_win_h(insn)));
+    const int b = int(j) % WIN - (WIN - int(compute_win_w(insn)));
+    const bool tap = a >= 0 && b >= 0 && j < uint32_t(WIN * WIN);
+    const uint32_t row = tap ? uint32_t(a) * compute_win_w(insn) + uint32_t(b) : 0;
+    int8_t word[ROWS];
+    NM_PARTITION(word, 0)
+    copy_word(wbuf[w_row + row], word);
+FILL_TAP:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        w[j][c] = weight_t(word[c] & keep);
+        set_weight(w[j], c, tap ? word[c] : int8_t(0));
     }
 }
 
@@ -59,8 +74,8 @@ CHANNELS:
         const uint64_t value = parameter(pbuf[p_row * 8 + j], e);
         const uint32_t c = j * PER_WORD + uint32_t(e);
         ch.bias[c] = int32_t(uint32_t(value));
-        ch.m[c] = int16_t(uint16_t(value >> 32));
-        ch.s[c] = uint8_t((value >> 48) & 63);
+        ch.m[c] = int32_t(uint32_t(value >> 24) & 0xFFFFFF00u) >> 8;
+        ch.s[c] = uint8_t((value >> 56) & 63);
     }
 }
 
@@ -68,20 +83,36 @@ CHANNELS:
 inline void accumulate(uint32_t n, uint32_t row, bool max, int shift, bool fresh,
                        int32_t sums[][COLS], int32_t acc[ACC_ROWS][COLS]) {
     NM_INLINE
+    const int32_t keep = fresh ? 0 : -1;
+    const int32_t start = fresh && max ? MAX_START : 0;
 ACC_M:
     for (uint32_t m = 0; m < n; ++m) {
-    ACC_C:
+        // Whole rows in registers: nothing of a row may alias another.
+        int32_t before[COLS], joined[COLS];
+        NM_PARTITION(before, 0)
+        NM_PARTITION(joined, 0)
+    ACC_READ:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            const int32_t before = fresh ? (max ? MAX_START : 0) : acc[row + m][c];
-            const int32_t scaled = int32_t(uint32_t(sums[m][c]) << shift);
-            const int32_t top = sums[m][c] > before ? sums[m][c] : before;
-            sums[m][c] = max ? top : int32_t(uint32_t(before) + uint32_t(scaled));
+            before[c] = (acc[row + m][c] & keep) + start;
+        }
+    ACC_JOIN:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            const int32_t sum = sums[m][c];
+            const int32_t top = sum > before[c] ? sum : before[c];
+            const uint32_t scaled = uint32_t(sum) << shift;
+            joined[c] = max ? top : int32_t(uint32_t(before[c]) + scaled);
+        }
+    ACC_WRITE:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            sums[m][c] = joined[c];
         }
     ACC_KEEP:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            acc[row + m][c] = sums[m][c];
+            acc[row + m][c] = joined[c];
         }
     }
 }
@@ -108,38 +139,51 @@ inline void begin_pass(const Insn& insn, const EpilogueConfig& e, Progress& p) {
     p.high_next = false;
 }
 
-// Words of x to 16-bit operands: a digit of a sum, or the whole value of a maximum.
+// Words of x to 16-bit operands: one digit each.
 inline void read_x(uint32_t n, const Shape& g, const Insn& insn,
-                   const int8_t ibuf[IBUF_WORDS][ROWS], int16_t x_low[LANES], Progress& p,
-                   int16_t x[][ROWS]) {
+                   const int8_t ibuf[IBUF_WORDS][ROWS], Progress& p, int16_t x[][ROWS]) {
     NM_INLINE
-    const bool first_half = g.reads == 2 && !p.high_next;
-    const bool second_half = g.reads == 2 && p.high_next;
+    const uint32_t step1 = compute_x_m1(insn), step0 = compute_x_m0(insn);
+    Raster raster = p.x;
 READ_X:
     for (uint32_t i = 0; i < n; ++i) {
-        const uint32_t at = p.x.at + (second_half ? compute_x_half(insn) : 0);
+        int8_t word[ROWS];
+        NM_PARTITION(word, 0)
+        copy_word(ibuf[raster.at], word);
     READ_LANE:
         for (int r = 0; r < ROWS; ++r) {
             NM_UNROLL
-            const int16_t digit = ibuf[at][r];
-            x[i][r] = second_half ? int16_t(digit * 256 + x_low[r]) : digit;
+            x[i][r] = word[r];
         }
-        if (first_half) {
-        KEEP_LANE:
-            for (int r = 0; r < ROWS; ++r) {
-                NM_UNROLL
-                x_low[r] = x[i][r];
-            }
-        }
-        if (!first_half)
-            p.x.next(g.width, compute_x_m1(insn), compute_x_m0(insn));
+        raster.next(g.width, step1, step0);
     }
-    p.high_next = first_half;
+    p.x = raster;
+}
+
+// The whole int16 value, for maxima: the low digits in one step, the high ones in the next.
+// Returns true once the value is complete.
+inline bool read_wide_x(const Shape& g, const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
+                        int16_t x_low[LANES], Progress& p, int16_t x[ROWS]) {
+    NM_INLINE
+    const uint32_t at = p.x.at + (p.high_next ? compute_x_half(insn) : 0);
+    int8_t word[ROWS];
+    NM_PARTITION(word, 0)
+    copy_word(ibuf[at], word);
+READ_WIDE_LANE:
+    for (int r = 0; r < ROWS; ++r) {
+        NM_UNROLL
+        x[r] = int16_t(word[r] * 256 + x_low[r]);
+        x_low[r] = word[r];
+    }
+    if (p.high_next)
+        p.x.next(g.width, compute_x_m1(insn), compute_x_m0(insn));
+    p.high_next = !p.high_next;
+    return !p.high_next;
 }
 
 // Words through the window; returns how many of them completed one.
 inline uint32_t window_rows(uint32_t n, const Shape& g, const Insn& insn, const int16_t x[][ROWS],
-                            const weight_t w[ROWS][COLS], Window& window, Progress& p,
+                            const weight_t w[ROWS][WEIGHT_ROW], Window& window, Progress& p,
                             int32_t sums[][COLS]) {
     NM_INLINE
     uint32_t made = 0;
@@ -168,7 +212,10 @@ inline void fill(uint32_t from, uint32_t to, const Shape& g, const Insn& insn,
     const uint32_t p_row = compute_p_base(insn) + p.next.nb * compute_p_nb(insn);
 FILL:
     for (uint32_t j = from; j < to; ++j) {
-        fill_weights(j, p.next.w_row, g, insn, wbuf, state.weights[bank]);
+        if (g.window)
+            fill_taps(j, p.next.w_row, insn, wbuf, state.weights[bank]);
+        else
+            fill_weights(j, p.next.w_row, g.transpose, wbuf, state.weights[bank]);
         if (j < 8 && g.last)
             fill_channels(j, p_row, pbuf, state.channels[bank]);
     }

@@ -15,8 +15,8 @@ struct EpilogueConfig {
     SegKind seg_kind;
     Stat stat;
     uint8_t f_shift, u_shift, seg_shift, stat_shift;
-    int32_t off;
-    int16_t mt, uz, zp, lo, hi, x0, stat_m;
+    int32_t off, mt;
+    int16_t uz, zp, lo, hi, x0, stat_m;
     uint16_t seg_count;
     uint16_t t_nb, t_m1, t_m0, u_nb, u_m1, u_m0;
 };
@@ -24,7 +24,7 @@ struct EpilogueConfig {
 // The per-channel registers of one block of COLS channels.
 struct Channels {
     int32_t bias[COLS];
-    int16_t m[COLS];
+    int32_t m[COLS]; // 24 bits: the long port of a DSP48
     uint8_t s[COLS];
 };
 
@@ -38,7 +38,7 @@ inline EpilogueConfig decode_epilogue(const Insn& i) {
     e.stat = Stat(epilogue_stat(i));
     e.f_shift = uint8_t(epilogue_f_shift(i)), e.u_shift = uint8_t(epilogue_u_shift(i));
     e.seg_shift = uint8_t(epilogue_seg_shift(i)), e.stat_shift = uint8_t(epilogue_stat_shift(i));
-    e.off = epilogue_off(i), e.mt = int16_t(epilogue_mt(i)), e.uz = int16_t(epilogue_uz(i));
+    e.off = epilogue_off(i), e.mt = epilogue_mt(i), e.uz = int16_t(epilogue_uz(i));
     e.zp = int16_t(epilogue_zp(i));
     e.lo = int16_t(epilogue_lo(i)), e.hi = int16_t(epilogue_hi(i));
     e.x0 = int16_t(epilogue_seg_x0(i)), e.seg_count = uint16_t(epilogue_seg_count(i));
@@ -69,17 +69,19 @@ inline int32_t segment_index(int32_t x, bool logarithmic, int32_t x0, int32_t sh
     return i >= count ? count - 1 : i;
 }
 
-// x = sat16(((a*m >> s) + t*mt + off) >> F) with a = acc + bias.
+// x = sat16(round(((a*m >> s) + t*mt + off) / 2^F)) with a = acc + bias; ties go to even.
 inline void requantise(const int32_t acc[COLS], const Channels& ch, const int16_t t[COLS],
                        const EpilogueConfig& e, int16_t x[COLS]) {
     NM_INLINE
     const int64_t mt = e.t_en ? e.mt : 0;
+    const int64_t below = e.f_shift ? half(e.f_shift) - 1 : 0;
+    const int64_t odd = e.f_shift ? 1 : 0;
 REQUANTISE:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
         const int32_t a = int32_t(uint32_t(acc[c]) + uint32_t(ch.bias[c]));
         const int64_t v = (int64_t(a) * ch.m[c] >> ch.s[c]) + t[c] * mt + e.off;
-        x[c] = sat16(v >> e.f_shift);
+        x[c] = sat16((v + below + ((v >> e.f_shift) & odd)) >> e.f_shift);
     }
 }
 
@@ -88,14 +90,27 @@ inline void apply_segments(const uint64_t segments[SEG_ENTRIES][COLS], const Epi
                            int16_t x[COLS]) {
     NM_INLINE
     const bool logarithmic = e.seg_kind == SegKind::LOG;
+    // Three loops rather than one, because a CPU vectorises all but the middle one.
+    uint32_t index[COLS];
+    uint64_t entry[COLS];
+    NM_PARTITION(index, 0)
+    NM_PARTITION(entry, 0)
+INDEX:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        index[c] = uint32_t(segment_index(x[c], logarithmic, e.x0, e.seg_shift, e.seg_count));
+    }
+FETCH:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        entry[c] = segments[index[c]][c];
+    }
 SEGMENTS:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        const int32_t i = segment_index(x[c], logarithmic, e.x0, e.seg_shift, e.seg_count);
-        const uint64_t entry = segments[i][c];
-        const int32_t b = int32_t(uint32_t(entry));
-        const int16_t k = int16_t(uint16_t(entry >> 32));
-        const int shift = int((entry >> 48) & 31);
+        const int32_t b = int32_t(uint32_t(entry[c]));
+        const int16_t k = int16_t(uint16_t(entry[c] >> 32));
+        const int shift = int((entry[c] >> 48) & 31);
         x[c] = sat16((int64_t(x[c]) * k + b) >> shift);
     }
 }

@@ -57,7 +57,7 @@ inline uint32_t load_pad_left(const Insn& i) { return bits(i.w[8], 16, 8); } // 
 inline uint32_t load_pad_right(const Insn& i) { return bits(i.w[8], 24, 8); } // padding words after the n0 words of every row
 
 inline uint32_t store_plane(const Insn& i) { return bits(i.w[0], 10, 1); } // digit plane of the output buffer: 0 low (or int8), 1 high
-inline uint32_t store_addr(const Insn& i) { return bits(i.w[1], 0, 32); } // byte offset in ARENA of the first word
+inline uint32_t store_addr(const Insn& i) { return bits(i.w[1], 0, 32); } // byte offset in ARENA of the first word; a multiple of COLS, as the steps
 inline uint32_t store_src(const Insn& i) { return bits(i.w[2], 0, 16); } // first output-buffer row read; rows are read one after another
 inline uint32_t store_n2(const Insn& i) { return bits(i.w[2], 16, 16); } // outer count (channel blocks)
 inline uint32_t store_n1(const Insn& i) { return bits(i.w[3], 0, 16); } // middle count (rows)
@@ -75,24 +75,24 @@ inline uint32_t epilogue_stat(const Insn& i) { return bits(i.w[0], 16, 2); } // 
 inline uint32_t epilogue_out_wide(const Insn& i) { return bits(i.w[0], 18, 1); } // write int16 results as two digit planes
 inline uint32_t epilogue_f_shift(const Insn& i) { return bits(i.w[0], 19, 5); } // F: fraction bits dropped after requantising, 0..31
 inline uint32_t epilogue_u_shift(const Insn& i) { return bits(i.w[0], 24, 5); } // right shift after the Hadamard product, 0..31
-inline int32_t epilogue_off(const Insn& i) { return signed_bits(i.w[1], 0, 32); } // added before the shift by F (half, zero points)
-inline int32_t epilogue_mt(const Insn& i) { return signed_bits(i.w[2], 0, 16); } // multiplier of t
-inline int32_t epilogue_uz(const Insn& i) { return signed_bits(i.w[2], 16, 16); } // zero point of u
-inline int32_t epilogue_zp(const Insn& i) { return signed_bits(i.w[3], 0, 16); } // zero point added to the result
-inline int32_t epilogue_lo(const Insn& i) { return signed_bits(i.w[3], 16, 16); } // lowest result
-inline int32_t epilogue_hi(const Insn& i) { return signed_bits(i.w[4], 0, 16); } // highest result
-inline int32_t epilogue_seg_x0(const Insn& i) { return signed_bits(i.w[4], 16, 16); } // UNIFORM: x of the first segment's left end; LOG: subtracted from x
-inline uint32_t epilogue_seg_base(const Insn& i) { return bits(i.w[5], 0, 16); } // first parameter row of the segment table
-inline uint32_t epilogue_seg_count(const Insn& i) { return bits(i.w[5], 16, 16); } // number of segments
-inline uint32_t epilogue_seg_shift(const Insn& i) { return bits(i.w[6], 0, 4); } // UNIFORM: log2 of a segment's width; LOG: mantissa bits of the index
-inline uint32_t epilogue_stat_shift(const Insn& i) { return bits(i.w[6], 4, 5); } // right shift of the row sum
-inline int32_t epilogue_stat_m(const Insn& i) { return signed_bits(i.w[6], 9, 16); } // multiplier of the row sum
-inline uint32_t epilogue_t_nb(const Insn& i) { return bits(i.w[7], 0, 16); } // t row step per column block
-inline uint32_t epilogue_t_m1(const Insn& i) { return bits(i.w[7], 16, 16); } // t row step per m1
-inline uint32_t epilogue_t_m0(const Insn& i) { return bits(i.w[8], 0, 16); } // t row step per m0
-inline uint32_t epilogue_u_nb(const Insn& i) { return bits(i.w[8], 16, 16); } // u row step per column block
-inline uint32_t epilogue_u_m1(const Insn& i) { return bits(i.w[9], 0, 16); } // u row step per m1
-inline uint32_t epilogue_u_m0(const Insn& i) { return bits(i.w[9], 16, 16); } // u row step per m0
+inline int32_t epilogue_off(const Insn& i) { return signed_bits(i.w[1], 0, 32); } // added before the rounding by F (zero points)
+inline int32_t epilogue_mt(const Insn& i) { return signed_bits(i.w[2], 0, 24); } // multiplier of t
+inline int32_t epilogue_uz(const Insn& i) { return signed_bits(i.w[3], 0, 16); } // zero point of u
+inline int32_t epilogue_zp(const Insn& i) { return signed_bits(i.w[3], 16, 16); } // zero point added to the result
+inline int32_t epilogue_lo(const Insn& i) { return signed_bits(i.w[4], 0, 16); } // lowest result
+inline int32_t epilogue_hi(const Insn& i) { return signed_bits(i.w[4], 16, 16); } // highest result
+inline int32_t epilogue_seg_x0(const Insn& i) { return signed_bits(i.w[5], 0, 16); } // UNIFORM: x of the first segment's left end; LOG: subtracted from x
+inline uint32_t epilogue_seg_base(const Insn& i) { return bits(i.w[5], 16, 16); } // first parameter row of the segment table
+inline uint32_t epilogue_seg_count(const Insn& i) { return bits(i.w[6], 0, 16); } // number of segments
+inline uint32_t epilogue_seg_shift(const Insn& i) { return bits(i.w[6], 16, 4); } // UNIFORM: log2 of a segment's width; LOG: mantissa bits of the index
+inline uint32_t epilogue_stat_shift(const Insn& i) { return bits(i.w[6], 20, 5); } // right shift of the row sum
+inline int32_t epilogue_stat_m(const Insn& i) { return signed_bits(i.w[7], 0, 16); } // multiplier of the row sum
+inline uint32_t epilogue_t_nb(const Insn& i) { return bits(i.w[7], 16, 16); } // t row step per column block
+inline uint32_t epilogue_t_m1(const Insn& i) { return bits(i.w[8], 0, 16); } // t row step per m1
+inline uint32_t epilogue_t_m0(const Insn& i) { return bits(i.w[8], 16, 16); } // t row step per m0
+inline uint32_t epilogue_u_nb(const Insn& i) { return bits(i.w[9], 0, 16); } // u row step per column block
+inline uint32_t epilogue_u_m1(const Insn& i) { return bits(i.w[9], 16, 16); } // u row step per m1
+inline uint32_t epilogue_u_m0(const Insn& i) { return bits(i.w[10], 0, 16); } // u row step per m0
 
 inline uint32_t compute_mode(const Insn& i) { return bits(i.w[0], 10, 1); } // GEMM or WINDOW (Mode)
 inline uint32_t compute_reduce(const Insn& i) { return bits(i.w[0], 11, 1); } // add products, or take the maximum of x where the weight is not 0

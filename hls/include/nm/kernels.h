@@ -46,8 +46,8 @@ void load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port
 // What a compute unit keeps between instructions.
 struct ComputeState {
     int32_t acc[ACC_ROWS][COLS];
-    weight_t weights[2][ROWS][COLS];      // one bank computes while the other fills
-    uint64_t segments[SEG_ENTRIES][COLS]; // every lane has its own copy, read at its own index
+    weight_t weights[2][ROWS][WEIGHT_ROW]; // one bank computes while the other fills
+    uint64_t segments[SEG_ENTRIES][COLS];  // every lane has its own copy, read at its own index
     Window window;
     Channels channels[2]; // switched with the weights
     int32_t stat[ACC_ROWS];

@@ -22,52 +22,72 @@ inline void mac2(int8_t x, int8_t w0, int8_t w1, int32_t& sum0, int32_t& sum1) {
 }
 
 // One row, as the DSPs do it.
-inline void mac_row_packed(const int16_t x[ROWS], const weight_t w[ROWS][COLS], int32_t sum[COLS]) {
+inline void mac_row_packed(const int16_t x[ROWS], const weight_t w[ROWS][WEIGHT_ROW],
+                           int32_t out[COLS]) {
     NM_INLINE
+    int32_t sum[COLS] = {};
+    NM_PARTITION(sum, 0)
 PACKED_R:
     for (int r = 0; r < ROWS; ++r) {
         NM_UNROLL
     PACKED_C:
         for (int c = 0; c < COLS; c += 2) {
             NM_UNROLL
-            mac2(int8_t(x[r]), int8_t(w[r][c]), int8_t(w[r][c + 1]), sum[c], sum[c + 1]);
+            mac2(int8_t(x[r]), get_weight(w[r], c), get_weight(w[r], c + 1), sum[c], sum[c + 1]);
         }
     }
-}
-
-// One row, in the order a CPU likes: a register of COLS sums, one broadcast x at a time.
-inline void mac_row_plain(const int16_t x[ROWS], const weight_t w[ROWS][COLS], int32_t sum[COLS]) {
-PLAIN_R:
-    for (int r = 0; r < ROWS; ++r) {
-    PLAIN_C:
-        for (int c = 0; c < COLS; ++c)
-            sum[c] += int32_t(x[r]) * w[r][c];
+PACKED_OUT:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        out[c] = sum[c];
     }
 }
 
-// acc[m][c] = sum over r of x[m][r] * w[r][c], for n rows.
+// Two rows, as a CPU likes them: 16 products of int8 and 0..15 or -8..7 fit a sum of 16 bits.
+// Two, because the weights' registers are then read once for both.
+inline void mac_rows_plain(const int16_t x[2][ROWS], const weight_t w[ROWS][WEIGHT_ROW],
+                           int32_t out[2][COLS]) {
+    int32_t total[2][COLS] = {};
+PLAIN_BLOCK:
+    for (int block = 0; block < ROWS; block += 16) {
+        int16_t a[WEIGHT_ROW] = {}, b[WEIGHT_ROW] = {};
+    PLAIN_R:
+        for (int r = block; r < block + 16 && r < ROWS; ++r) {
+        PLAIN_C:
+            for (int c = 0; c < WEIGHT_ROW; ++c) {
+                a[c] = int16_t(a[c] + x[0][r] * w[r][c]);
+                b[c] = int16_t(b[c] + x[1][r] * w[r][c]);
+            }
+        }
+    PLAIN_JOIN:
+        for (int c = 0; c < COLS; ++c) {
+            total[0][c] += a[c] + a[WEIGHT_ROW - COLS + c] * 16;
+            total[1][c] += b[c] + b[WEIGHT_ROW - COLS + c] * 16;
+        }
+    }
+PLAIN_OUT:
+    for (int c = 0; c < COLS; ++c) {
+        out[0][c] = total[0][c];
+        out[1][c] = total[1][c];
+    }
+}
+
+// out[m][c] = sum over r of x[m][r] * w[r][c], for n rows; an odd n computes a row nobody reads.
 template <bool HW>
-void mac_rows(uint32_t n, const int16_t x[][ROWS], const weight_t w[ROWS][COLS],
+void mac_rows(uint32_t n, const int16_t x[][ROWS], const weight_t w[ROWS][WEIGHT_ROW],
               int32_t out[][COLS]) {
     NM_INLINE
 MAC_M:
-    for (uint32_t m = 0; m < n; ++m) {
-        int32_t sum[COLS] = {};
-        NM_PARTITION(sum, 0)
+    for (uint32_t m = 0; m < n; m += HW ? 1 : 2) {
         if (HW)
-            mac_row_packed(x[m], w, sum);
+            mac_row_packed(x[m], w, out[m]);
         else
-            mac_row_plain(x[m], w, sum);
-    MAC_OUT:
-        for (int c = 0; c < COLS; ++c) {
-            NM_UNROLL
-            out[m][c] = sum[c];
-        }
+            mac_rows_plain(x + m, w, out + m);
     }
 }
 
 // out[m][c] = the largest x[m][r] over the r whose weight is not 0.
-inline void max_rows(uint32_t n, const int16_t x[][ROWS], const weight_t w[ROWS][COLS],
+inline void max_rows(uint32_t n, const int16_t x[][ROWS], const weight_t w[ROWS][WEIGHT_ROW],
                      int32_t out[][COLS]) {
     NM_INLINE
 MAX_M:
@@ -85,7 +105,7 @@ MAX_M:
         MAX_C:
             for (int c = 0; c < COLS; ++c) {
                 NM_UNROLL
-                const int32_t v = w[r][c] != 0 ? int32_t(x[m][r]) : MAX_START;
+                const int32_t v = get_weight(w[r], c) != 0 ? int32_t(x[m][r]) : MAX_START;
                 best[c] = v > best[c] ? v : best[c];
             }
         }

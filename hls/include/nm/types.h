@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "nm/config.h"
+#include "nm/hls.h"
 
 #if defined(__SYNTHESIS__) || defined(NM_AP_TYPES)
 #include <ap_int.h>
@@ -23,12 +24,29 @@ using product_t = int64_t;
 using token_t = uint8_t;
 #endif
 
-// Weights as they sit in the array.  A CPU multiplies 16-bit lanes faster than it widens bytes.
+// Weights as they sit in the array.  A CPU sums products of int8 x with one half of w (w & 15 and
+// w >> 4) in 16-bit lanes, of which a register holds twice as many as of 32 bits; the device needs
+// no such thing.
 #if defined(__SYNTHESIS__)
 using weight_t = int8_t;
+constexpr int WEIGHT_HALVES = 1;
 #else
 using weight_t = int16_t;
+constexpr int WEIGHT_HALVES = 2;
 #endif
+
+// A row of weights: the low halves of all columns, then the high ones.
+constexpr int WEIGHT_ROW = WEIGHT_HALVES * COLS;
+
+inline void set_weight(weight_t row[WEIGHT_ROW], int c, int8_t w) {
+    row[c] = WEIGHT_HALVES == 2 ? weight_t(w & 15) : weight_t(w);
+    if (WEIGHT_HALVES == 2)
+        row[WEIGHT_ROW - COLS + c] = weight_t(w >> 4);
+}
+
+inline int8_t get_weight(const weight_t row[WEIGHT_ROW], int c) {
+    return int8_t(WEIGHT_HALVES == 2 ? row[c] + row[WEIGHT_ROW - COLS + c] * 16 : row[c]);
+}
 
 constexpr int LANES = ROWS; // ROWS == COLS: a row of results is the next layer's word
 
@@ -38,6 +56,17 @@ template <int N> struct Beat { uint8_t byte[N]; };
 using LoadBeat = Beat<LOAD_PORT_BYTES>;
 using StoreBeat = Beat<STORE_PORT_BYTES>;
 using FetchBeat = Beat<FETCH_PORT_BYTES>;
+
+// One word.  Reading a whole word into registers first also tells a CPU's compiler that nothing
+// written later can change it: bytes may alias anything.
+inline void copy_word(const int8_t from[LANES], int8_t to[LANES]) {
+    NM_INLINE
+COPY_WORD:
+    for (int r = 0; r < LANES; ++r) {
+        NM_UNROLL
+        to[r] = from[r];
+    }
+}
 
 inline int16_t sat16(int64_t v) {
     return v > 32767 ? int16_t(32767) : (v < -32768 ? int16_t(-32768) : int16_t(v));

@@ -55,7 +55,7 @@ NEWEST:
 }
 
 // sum[c] = sum over taps of x * w; the weight of tap (a, b) sits in array row a*WIN + b.
-inline void window_sum(const int16_t taps[WIN][WIN][LANES], const weight_t w[ROWS][COLS],
+inline void window_sum(const int16_t taps[WIN][WIN][LANES], const weight_t w[ROWS][WEIGHT_ROW],
                        int32_t sum[COLS]) {
     NM_INLINE
     int32_t total[COLS] = {};
@@ -66,7 +66,7 @@ SUM_TAP:
     SUM_LANE:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            total[c] += int32_t(taps[k / WIN][k % WIN][c]) * w[k][c];
+            total[c] += int32_t(taps[k / WIN][k % WIN][c]) * get_weight(w[k], c);
         }
     }
 SUM_OUT:
@@ -77,7 +77,7 @@ SUM_OUT:
 }
 
 // best[c] = the largest x over the taps whose weight is not 0.
-inline void window_max(const int16_t taps[WIN][WIN][LANES], const weight_t w[ROWS][COLS],
+inline void window_max(const int16_t taps[WIN][WIN][LANES], const weight_t w[ROWS][WEIGHT_ROW],
                        int32_t best[COLS]) {
     NM_INLINE
     int32_t top[COLS];
@@ -93,7 +93,8 @@ TOP_TAP:
     TOP_LANE:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            const int32_t v = w[k][c] != 0 ? int32_t(taps[k / WIN][k % WIN][c]) : MAX_START;
+            const int32_t v =
+                get_weight(w[k], c) != 0 ? int32_t(taps[k / WIN][k % WIN][c]) : MAX_START;
             top[c] = v > top[c] ? v : top[c];
         }
     }

@@ -15,32 +15,21 @@ inline void put(Buffer dest, uint32_t at, const int8_t word[ROWS], int8_t ibuf[I
                 int8_t t_lo[TBUF_ROWS][ROWS], int8_t t_hi[TBUF_ROWS][ROWS],
                 int8_t u_lo[UBUF_ROWS][ROWS], int8_t u_hi[UBUF_ROWS][ROWS]) {
     NM_INLINE
-PUT_LANE:
-    for (int r = 0; r < ROWS; ++r) {
-        NM_UNROLL
-        switch (dest) {
-        case Buffer::IBUF:
-            ibuf[at][r] = word[r];
-            break;
-        case Buffer::WBUF:
-            wbuf[at][r] = word[r];
-            break;
-        case Buffer::PBUF:
-            pbuf[at][r] = word[r];
-            break;
-        case Buffer::T_LO:
-            t_lo[at][r] = word[r];
-            break;
-        case Buffer::T_HI:
-            t_hi[at][r] = word[r];
-            break;
-        case Buffer::U_LO:
-            u_lo[at][r] = word[r];
-            break;
-        case Buffer::U_HI:
-            u_hi[at][r] = word[r];
-            break;
-        }
+    switch (dest) {
+    case Buffer::IBUF:
+        return copy_word(word, ibuf[at]);
+    case Buffer::WBUF:
+        return copy_word(word, wbuf[at]);
+    case Buffer::PBUF:
+        return copy_word(word, pbuf[at]);
+    case Buffer::T_LO:
+        return copy_word(word, t_lo[at]);
+    case Buffer::T_HI:
+        return copy_word(word, t_hi[at]);
+    case Buffer::U_LO:
+        return copy_word(word, u_lo[at]);
+    case Buffer::U_HI:
+        return copy_word(word, u_hi[at]);
     }
 }
 
@@ -64,9 +53,8 @@ inline void burst(const LoadBeat* dram, uint64_t addr, uint32_t run, Buffer dest
                   int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
                   int8_t u_hi[UBUF_ROWS][ROWS]) {
     NM_INLINE
-    // A word begins `first` bytes into the window; its first beat came with the word before it.
+    // A word begins `skip` bytes into a beat; that beat came with the word before it.
     const uint32_t skip = uint32_t(addr % LOAD_PORT_BYTES);
-    const uint32_t first = skip != 0 ? skip : uint32_t(LOAD_PORT_BYTES);
     uint64_t next = addr / LOAD_PORT_BYTES;
     uint8_t window[LOAD_PORT_BYTES + ROWS];
     NM_PARTITION(window, 0)
@@ -98,7 +86,7 @@ WORDS:
     ALIGN:
         for (int r = 0; r < ROWS; ++r) {
             NM_UNROLL
-            word[r] = int8_t(window[first + uint32_t(r)]);
+            word[r] = int8_t(skip == 0 ? window[LOAD_PORT_BYTES + r] : window[skip + uint32_t(r)]);
         }
     CARRY:
         for (int j = 0; j < LOAD_PORT_BYTES; ++j) {

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _FLOAT_INPUTS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 _INTEGER_INPUTS = {2: "uint8", 3: "int8"}
+# What a handler meets where an attribute or a constant has another size or value than ONNX allows.
+_MALFORMED = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 _FOLDS_ITSELF = frozenset({"QuantizeLinear", "DequantizeLinear"})
 # Behind a refused node these may well be constants once that node is gone.
 _SHAPE_ARITHMETIC = frozenset("ConstantOfShape Range Equal Where Floor Ceil Mod".split())
@@ -121,8 +123,11 @@ def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[Unsupport
             if not refused:
                 raise
             lost.update(filter(None, call.outputs))
-        except ValueError as error:
-            raise BadModel(f"node {call.name!r} ({call.op}): {error}; correct the model") from None
+        except _MALFORMED as error:
+            raise BadModel(
+                f"node {call.name!r} ({call.op}): its inputs and attributes do not fit each other "
+                f"({error}); correct the model"
+            ) from None
     return refused
 
 

@@ -47,6 +47,7 @@ class Call:
         return index < len(self.outputs) and self.outputs[index] != ""
 
 
+_MAX_LENGTH = 1 << 24
 _SHIFT = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}
 
 
@@ -182,6 +183,15 @@ def axis_of(call: Call, axis: int, rank: int) -> int:
             f"are {-rank}..{rank - 1}; correct the model"
         )
     return axis % rank
+
+
+def check_length(call: Call, length: int) -> None:
+    """BadModel where one axis of an output is too long to be meant."""
+    if length > _MAX_LENGTH:
+        raise BadModel(
+            f"node {call.name!r} ({call.op}): an axis of {length} elements; at most {_MAX_LENGTH} are "
+            "allowed; correct the model"
+        )
 
 
 def only_first_output(call: Call, what: str) -> None:

@@ -22,6 +22,7 @@ from .onnx_context import (
     Versions,
     axes_of,
     axis_of,
+    check_length,
     ints,
     only_first_output,
 )
@@ -179,13 +180,12 @@ def _pad_pairs(ctx: Context, call: Call, rank: int) -> list[tuple[int, int]]:
     return pairs
 
 
-_NUMPY_PAD = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-
-
 def _pad(ctx: Context, call: Call) -> None:
     shape = ctx.shape(call.input(0))
     pairs = _pad_pairs(ctx, call, len(shape))
     mode = call.attrs.get("mode", "constant")
+    if mode not in ("constant", "reflect", "edge", "wrap"):
+        raise Refused(f"mode {mode!r}; constant, reflect, edge and wrap are supported")
     x = ctx.tensor(call.input(0))
     if any(min(pair) < 0 for pair in pairs):
         parts = tuple(
@@ -198,7 +198,7 @@ def _pad(ctx: Context, call: Call) -> None:
         value = 0.0 if given is None else float(np.asarray(given).reshape(-1)[0])
         ctx.emit(Pad((x,), call.output, call.name, pads=tuple(pairs), value=value))
         return
-    _pad_by_take(ctx, call, x, pairs, _NUMPY_PAD[mode])
+    _pad_by_take(ctx, call, x, pairs, mode)
 
 
 def _pad_by_take(ctx: Context, call: Call, x: str, pairs: list[tuple[int, int]], mode: Any) -> None:
@@ -206,6 +206,7 @@ def _pad_by_take(ctx: Context, call: Call, x: str, pairs: list[tuple[int, int]],
     for axis in padded:
         out = call.output if axis == padded[-1] else ctx.fresh(f"{call.output}.{axis}")
         size = ctx.shapes[x][axis]
+        check_length(call, size + sum(pairs[axis]))
         x = _take(ctx, call, x, axis, np.pad(np.arange(size), pairs[axis], mode=mode), out)
     if not padded:
         _reshape_to(ctx, call, ctx.shapes[x], x)
@@ -233,6 +234,7 @@ def _tile(ctx: Context, call: Call) -> None:
     tiled = [axis for axis, count in enumerate(repeats) if count != 1]
     for axis in tiled:
         out = call.output if axis == tiled[-1] else ctx.fresh(f"{call.output}.{axis}")
+        check_length(call, shape[axis] * repeats[axis])
         x = _take(ctx, call, x, axis, np.tile(np.arange(shape[axis]), repeats[axis]), out)
     if not tiled:
         _alias(ctx, call)

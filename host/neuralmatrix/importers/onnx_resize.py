@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import BadModel
 from ..ir import Array, AxisMatMul, Shape, Take
-from .onnx_context import Call, Context, Refused, Versions, axis_of, ints
+from .onnx_context import Call, Context, Refused, Versions, axis_of, check_length, ints
 
 _ONE, _HALF = np.float32(1), np.float32(0.5)
 
@@ -187,6 +187,8 @@ def _resize(ctx: Context, call: Call) -> None:
         axis: s for axis, s in _stretches(ctx, call).items() if s.out != s.size or s.scale != 1
     }
     _refuse_rest(call, how, stretched)
+    for stretch in stretched.values():
+        check_length(call, stretch.out)
     if not stretched:
         ctx.alias(call.output, call.input(0))
         return

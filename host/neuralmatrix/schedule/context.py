@@ -238,8 +238,8 @@ def pack_params(e: QEpilogue, lanes: int, idle_bias: int = 0) -> Array:
     if idle_bias:
         packed |= np.uint64(0x4000) << np.uint64(32)
     bias = e.bias.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF)
-    m = e.m.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFF)
-    packed[: len(m)] = bias | m << np.uint64(32) | e.s.astype(np.uint64) << np.uint64(48)
+    m = e.m.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFF)
+    packed[: len(m)] = bias | m << np.uint64(32) | e.s.astype(np.uint64) << np.uint64(56)
     return packed
 
 

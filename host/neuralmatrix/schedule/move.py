@@ -177,6 +177,6 @@ def _load_fill(copier: _Copier, piece: Piece) -> Params:
 def _identity(bias: Array | int) -> QEpilogue:
     """q = acc + bias."""
     bias = np.atleast_1d(np.asarray(bias, np.int32))
-    ones = np.full(bias.shape, 1 << 14, np.int16)
+    ones = np.full(bias.shape, 1 << 14, np.int32)
     shift = np.full(bias.shape, 14, np.uint8)
     return QEpilogue(bias, ones, shift, 0, 0, 0, 0, 0, 0, -128, 127)

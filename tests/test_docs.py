@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documentation: its code runs, its links lead somewhere, its commands exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from neuralmatrix.cli import app
+from typer.testing import CliRunner
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+FOLDERS = ("", "host/neuralmatrix", "host/neuralmatrix/*", "hls", "hls/*", "overlay/boards", "docs")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def exists(name: str) -> bool:
+    return any(any(ROOT.glob(f"{folder}/{name}".lstrip("/"))) for folder in FOLDERS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    assert all((page.parent / target).exists() for target in targets), targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = re.findall(r"`([\w./-]+(?:\.(?:py|h|cpp|json|md|onnx)|/))`", text)
+    named = [name.rstrip("/") for name in named if "NAME" not in name]
+    assert not sorted({name for name in named if not exists(name)})
+
+
+def test_pipeline_names_every_module() -> None:
+    """The folders and the main modules of the way from a model to numbers."""
+    text = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    for folder in ("importers", "lower", "schedule", "device"):
+        assert f"`{folder}/" in text
+    for name in ("simplify", "calibrate", "quantize", "program", "proof", "estimate", "session"):
+        assert f"`{name}.py`" in text
+
+
+@pytest.mark.gxx
+def test_pipeline_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx")
+    scope: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "pipeline.md", "python"):
+        exec(compile(block, "pipeline.md", "exec"), scope)
+    assert "cycles" in capsys.readouterr().out
+
+
+@pytest.mark.gxx
+def test_readme_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    from neuralmatrix.demo import MODEL, load_digits
+
+    digits = load_digits(limit=2)
+    (tmp_path / "net.onnx").write_bytes(MODEL.read_bytes())
+    np.save(tmp_path / "samples.npy", digits.calibration[:32])
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {"x": digits.x}
+    for block in blocks(ROOT / "README.md", "python"):
+        exec(compile(block, "README.md", "exec"), scope)
+    assert "all tensors bit-equal" in capsys.readouterr().out
+    assert {name: y.shape for name, y in scope["outputs"].items()} == {"logits": (2, 10)}
+
+
+def test_readme_commands_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"^    (?:.*&& )?neuralmatrix (\w+)", text, re.MULTILINE))
+    assert {"compile", "run", "verify", "report", "bench", "boards", "demo", "list"} <= names
+    for name in sorted(names):
+        result = CliRunner().invoke(app, [name, "--help"])
+        assert result.exit_code == 0, name
+
+
+def test_makefile_targets() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("check", "test", "bench", "emulate", "hls", "overlay", "clean"):
+        assert re.search(rf"^{target}:", text, re.MULTILINE)
+    scripts = re.findall(r"for name in ([\w ]+); do", text)[0].split()
+    assert scripts and all((ROOT / "bench" / f"{name}.py").exists() for name in scripts)
