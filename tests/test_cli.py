@@ -119,6 +119,23 @@ def test_bench(saved: Path) -> None:
     assert "measured on this machine" in call("bench", saved, "--images", 2, "--repeats", 1)
 
 
+@pytest.mark.gxx
+def test_a_model_from_file_to_verdict(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from neuralmatrix.demo import MODEL, load_digits
+
+    digits, net, stages = load_digits(limit=2), tmp_path / "net.nmx", tmp_path / "stages"
+    np.savez(tmp_path / "samples.npz", input=digits.calibration[:16])
+    np.savez(tmp_path / "in.npz", input=digits.x)
+    made = ("compile", MODEL, "-o", net, "--calibration", tmp_path / "samples.npz")
+    data = json.loads(call(*made, "--keep-stages", stages, "--shape", "input=1x1x8x8", "--json"))
+    assert data["output"] == str(net) and data["network"]["macs"] > 0
+    assert [path.name[:2] for path in sorted(stages.iterdir())][0] == "01"
+    check = json.loads(call("verify", MODEL, net, tmp_path / "in.npz", "--json"))
+    assert check["ok"] and len(check["layers"]) == len(data["layers"])
+    assert "all tensors bit-equal" in call("verify", MODEL, net, tmp_path / "in.npz")
+
+
 # ------------------------------------------------------------------------------ errors
 
 

@@ -105,7 +105,9 @@ X = np.zeros((1, 5, 4, 4), np.float32)
         ({"x": np.float32(3)}, "found shape ()"),
         ({"x": X.astype(complex)}, "found dtype complex128, allowed are bool, integer and float"),
         ({"x": X.astype(str)}, "found dtype <U32"),
-        ({"x": [[1], [2, 3]]}, "found no array"),
+        # Ragged lists are an error in numpy 1.24 and later, and objects before.
+        ({"x": [[1], [2, 3]]}, "input 'x': found "),
+        ({"x": np.array([{}])}, "found dtype object"),
         ({"x": X + np.nan}, "found NaN, infinity"),
         ({"x": X.astype(np.float64) + 1e300}, "or a value beyond float32"),
     ),

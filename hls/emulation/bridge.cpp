@@ -8,6 +8,9 @@
 
 #include "scheduler.h"
 
+// The only names the library shows; hidden ones are called without a detour.
+#define NM_API extern "C" __attribute__((visibility("default")))
+
 namespace {
 
 enum Status { OK = 0, BAD_PROGRAM = 1, DEADLOCK = 2, NO_MEMORY = 3 };
@@ -48,21 +51,20 @@ Status fail(Status status, const std::string& text, char* error, int64_t room) {
 
 } // namespace
 
-extern "C" {
-
-const char* nm_fingerprint() {
+NM_API const char* nm_fingerprint() {
     return nm::FINGERPRINT;
 }
 
-nm::Device* nm_create() {
+NM_API nm::Device* nm_create() {
     return new (std::nothrow) nm::Device();
 }
 
-void nm_destroy(nm::Device* device) {
+NM_API void nm_destroy(nm::Device* device) {
     delete device;
 }
 
-int nm_run(nm::Device* device, const Job* job, nm::Totals* totals, char* error, int64_t room) {
+NM_API int nm_run(nm::Device* device, const Job* job, nm::Totals* totals, char* error,
+                  int64_t room) {
     const nm::Memory memory = {job->constants, job->arena, {job->const_bytes, job->arena_bytes}};
     const auto after = [job](int64_t index) { copy_watched(*job, index); };
     try {
@@ -79,5 +81,3 @@ int nm_run(nm::Device* device, const Job* job, nm::Totals* totals, char* error, 
         return fail(NO_MEMORY, "the host has no memory left for the emulation", error, room);
     }
 }
-
-} // extern "C"

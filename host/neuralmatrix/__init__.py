@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .estimate import Estimate
     from .program import Program, load
     from .session import Session
-    from .verify import verify
+    from .verification import verify
 
 _LAZY = {
     "Board": ("config", "Board"),
@@ -41,7 +41,7 @@ _LAZY = {
     "compile": ("compiler", "compile_model"),
     "load": ("program", "load"),
     "load_board": ("config", "load_board"),
-    "verify": ("verify", "verify"),
+    "verify": ("verification", "verify"),
 }
 
 __all__ = [

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .errors import BadInput
 from .functions import evaluate
 from .ir import Array, Epilogue, Gemm, MatGraph, Move, QParams, RowMax, Window
 
 Interval = tuple[float, float]
 Bounds = dict[str, Interval]
+Extent = tuple[int, int, bool]  # rows and columns reduced over, and whether over all channels
 
 
 @dataclass
@@ -23,8 +25,10 @@ class _Facts:
     """What intervals alone do not know about softmax: x - max(x) <= 0, and some exp of it is 1."""
 
     bounds: Bounds
-    maximum_of: dict[str, str] = field(default_factory=dict)  # RowMax output -> its input
-    holds_one: set[str] = field(default_factory=set)  # every row has an element 1
+    prescribed: frozenset[str]
+    maximum_of: dict[str, tuple[str, Extent]] = field(default_factory=dict)  # of which tensor
+    holds_zero: dict[str, Extent] = field(default_factory=dict)  # every extent has an element 0
+    holds_one: dict[str, Extent] = field(default_factory=dict)  # every extent has an element 1
 
 
 def propagate(mg: MatGraph) -> Bounds:
@@ -32,13 +36,14 @@ def propagate(mg: MatGraph) -> Bounds:
     bounds: Bounds = {n: (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     for port in mg.inputs:
         bounds[port.tensor] = _expressible(mg.quant[port.tensor])
-    facts = _Facts(bounds)
+    facts = _Facts(bounds, frozenset(mg.quant))
     for op in mg.ops:
         if isinstance(op, Move):
             bounds[op.output] = _hull([bounds[n] for n in op.inputs] + [(op.fill, op.fill)])
         elif isinstance(op, RowMax):
             bounds[op.output] = bounds[op.input]
-            facts.maximum_of[op.output] = op.input
+            source, extent = facts.maximum_of.get(op.input, (op.input, (1, 1, False)))
+            facts.maximum_of[op.output] = (source, (*extent[:2], True))
         else:
             _compute(op, facts)
         if op.output in mg.quant:
@@ -65,13 +70,18 @@ def _compute(op: Gemm | Window, facts: _Facts) -> None:
         pre = _add(pre, _times(bounds[e.residual], (e.residual_gain, e.residual_gain)))
     if _subtracts_maximum(op, facts):
         pre = (pre[0], 0.0)
-        if e.activation and e.activation.name == "exp":
-            facts.holds_one.add(op.output)
-    if op.input in facts.holds_one and isinstance(op, Gemm) and _nonnegative(op):
-        assert op.weight is not None
-        pre = (max(pre[0], float(op.weight.min() + op.bias.min())), pre[1])
+        facts.holds_zero[op.output] = facts.maximum_of[e.residual or ""][1]
+    elif op.input in facts.holds_zero and _is_identity(op) and not e.residual:
+        facts.holds_zero[op.output] = facts.holds_zero[op.input]
+    if e.activation and e.activation.name == "exp" and op.output in facts.holds_zero:
+        facts.holds_one[op.output] = facts.holds_zero[op.output]
+    if facts.holds_one.get(op.input) == _extent(op) and op.weight is not None:
+        if np.all(op.weight >= 0):
+            pre = (max(pre[0], float(op.weight.min() + op.bias.min())), pre[1])
+    if isinstance(op, Window) and op.reduce == "max":
+        facts.maximum_of[op.output] = (op.input, _extent(op) or (0, 0, False))
     bounds[op.output + ":pre"] = pre
-    act = _activated(e, pre)
+    act = _activated(e, pre, op.output in facts.prescribed and not e.hadamard)
     bounds[op.output + ":act"] = act
     bounds[op.output] = _times(act, bounds[e.hadamard]) if e.hadamard else act
 
@@ -81,14 +91,20 @@ def _subtracts_maximum(op: Gemm | Window, facts: _Facts) -> bool:
     return (
         isinstance(op, Window)
         and e.residual_gain == -1.0
-        and facts.maximum_of.get(e.residual or "") == op.input
-        and bool(np.all(op.weight == 1.0))
-        and not np.any(op.bias)
+        and facts.maximum_of.get(e.residual or "", ("", None))[0] == op.input
+        and _is_identity(op)
     )
 
 
-def _nonnegative(op: Gemm) -> bool:
-    return op.weight is not None and op.weight.shape[:2] == (1, 1) and bool(np.all(op.weight >= 0))
+def _is_identity(op: Gemm | Window) -> bool:
+    return isinstance(op, Window) and bool(np.all(op.weight == 1.0)) and not np.any(op.bias)
+
+
+def _extent(op: Gemm | Window) -> Extent | None:
+    """What an unpadded reduction runs over; None where windows are moved or padded."""
+    if op.weight is None or any(op.pads):
+        return None
+    return (*op.weight.shape[:2], isinstance(op, Gemm))
 
 
 def _linear(op: Gemm | Window, x: Interval) -> Interval:
@@ -104,12 +120,22 @@ def _linear(op: Gemm | Window, x: Interval) -> Interval:
     return float(low.min()), float(high.max())
 
 
-def _activated(e: Epilogue, pre: Interval) -> Interval:
-    """Range of the activation over the interval, sampled; the ends are included."""
+def _activated(e: Epilogue, pre: Interval, capped: bool) -> Interval:
+    """Range of the activation over the interval, sampled; the ends are included.
+
+    ``capped``: a prescribed scale caps the result, so that a pole does no harm.
+    """
     if e.activation is None:
         return pre
-    y = evaluate(e.activation, np.linspace(pre[0], pre[1], 4097))
-    return float(y.min()), float(y.max())
+    with np.errstate(all="ignore"):
+        y = evaluate(e.activation, np.linspace(pre[0], pre[1], 4097))
+    finite = np.isfinite(y)
+    if not finite.all() and not capped:
+        raise BadInput(
+            f"{e.activation.name} of a value that the prescribed scales only bound to {pre[0]:g} .. "
+            f"{pre[1]:g} has no finite range; pass calibration= with some typical inputs"
+        )
+    return float(y[finite].min()), float(y[finite].max())
 
 
 def _add(a: Interval, b: Interval) -> Interval:

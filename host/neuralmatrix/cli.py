@@ -60,7 +60,7 @@ def compile(
     board: Annotated[
         str, typer.Option(help="Target board; see 'neuralmatrix boards'.")
     ] = "pynq-z2",
-    precision: Annotated[str, typer.Option(help="int8, int16 or mixed.")] = "int8",
+    precision: Annotated[str, typer.Option(help="int8 or int16.")] = "int8",
     calibration: Annotated[
         Path | None, typer.Option(help=".npz with one array of samples per input.")
     ] = None,

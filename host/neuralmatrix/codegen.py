@@ -13,24 +13,10 @@ from enum import IntEnum
 from pathlib import Path
 
 from . import isa
-from .config import ArrayConfig, Timing
+from .config import ArrayConfig, Timing, load_board
 
-PYNQ_Z2 = ArrayConfig(
-    rows=16,
-    cols=16,
-    ibuf_words=8192,
-    wbuf_words=4096,
-    pbuf_rows=512,
-    acc_rows=1024,
-    obuf_rows=1024,
-    tbuf_rows=1024,
-    ubuf_rows=512,
-    seg_entries=64,
-    line_words=512,
-    queue_depth=64,
-    token_depth=64,
-)
-"""The array of the committed config.h, which benches and an editor see."""
+COMMITTED = "pynq-z2"
+"""The board whose array the committed config.h holds: what benches and an editor see."""
 
 ENUMS: tuple[type[IntEnum], ...] = (
     isa.Opcode,
@@ -102,19 +88,27 @@ def _getter(prefix: str, slot: isa.Slot) -> str:
     return f"inline {kind} {prefix}{field.name}(const Insn& i) {{ return {call}; }} // {field.doc}"
 
 
-def _getters() -> Iterator[str]:
-    header = {field.name for field in isa.HEADER}
-    for field in isa.HEADER:
-        yield _getter("insn_", isa.SLOTS[isa.Opcode.END][field.name])
+def _setter(prefix: str, slot: isa.Slot) -> str:
+    field = slot.field
+    kind = "int32_t" if field.signed else "uint32_t"
+    call = f"set_bits(i.w[{slot.word}], {slot.shift}, {field.bits}, uint32_t(v))"
+    return f"inline void set_{prefix}{field.name}(Insn& i, {kind} v) {{ {call}; }}"
+
+
+def _accessors() -> Iterator[str]:
+    header = isa.SLOTS[isa.Opcode.END]
+    groups = {"insn_": list(header.values())}
     for opcode, slots in isa.SLOTS.items():
         own = [slot for name, slot in slots.items() if name not in header]
-        if own:
-            yield ""
-            yield from (_getter(f"{opcode.name.lower()}_", slot) for slot in own)
+        groups[f"{opcode.name.lower()}_"] = own
+    for prefix, own in groups.items():
+        yield from (_getter(prefix, slot) for slot in own)
+        yield from (_setter(prefix, slot) for slot in own)
+        yield ""
 
 
 def isa_header() -> str:
-    """The text of ``nm/isa.h``: enums, struct Insn and one getter per field."""
+    """The text of ``nm/isa.h``: enums, struct Insn, a getter and a setter per field."""
     lines = _head("The instruction set.", "host/neuralmatrix/isa.py")
     lines += ["#include <stdint.h>", "", "namespace nm {", ""]
     lines += [f"constexpr int ISA_VERSION = {isa.ISA_VERSION};"]
@@ -133,9 +127,13 @@ def isa_header() -> str:
         "inline int32_t signed_bits(uint32_t word, int shift, int width) {",
         "    return int32_t(word << (32 - width - shift)) >> (32 - width);",
         "}",
+        "inline void set_bits(uint32_t& word, int shift, int width, uint32_t v) {",
+        "    const uint32_t mask = (0xffffffffu >> (32 - width)) << shift;",
+        "    word = (word & ~mask) | ((v << shift) & mask);",
+        "}",
         "",
     ]
-    return "\n".join([*lines, *_getters(), "", "} // namespace nm", ""])
+    return "\n".join([*lines, *_accessors(), "} // namespace nm", ""])
 
 
 def config_header(array: ArrayConfig, timing: Timing | None = None) -> str:
@@ -157,7 +155,7 @@ def config_header(array: ArrayConfig, timing: Timing | None = None) -> str:
 def main(folder: Path) -> None:
     """Write isa.h and config.h into ``folder`` (``hls/include/nm``)."""
     (folder / "isa.h").write_text(isa_header(), encoding="utf-8")
-    (folder / "config.h").write_text(config_header(PYNQ_Z2), encoding="utf-8")
+    (folder / "config.h").write_text(config_header(load_board(COMMITTED).array), encoding="utf-8")
 
 
 if __name__ == "__main__":

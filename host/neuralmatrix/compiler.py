@@ -22,7 +22,7 @@ from .ir import Array, MatGraph, Shape
 from .lower import lower
 from .program import Program
 from .proof import verify_program
-from .quantize import quantize
+from .quantize import quantize, refuse_products
 from .schedule import schedule
 from .simplify import simplify
 from .stages import write_stage
@@ -59,7 +59,9 @@ def compile_model(
     _check_precision(precision)
     target = load_board(board) if isinstance(board, str) else board
     lowered = front_end(model, shapes or {}, stages)
-    bounds = stages.run("calibrate", tensor_bounds, lowered, calibration, method, max_images)
+    bounds = stages.run(
+        "calibrate", tensor_bounds, lowered, calibration, precision, method, max_images
+    )
     quantised = stages.run("quantize", quantize, lowered, bounds, precision)
     program: Program = stages.run("program", schedule, quantised, target)
     verify_program(program)
@@ -74,19 +76,25 @@ def front_end(
     graph = stages.run("import", import_onnx, model, shapes)
     graph = stages.run("simplify", simplify, graph)
     lowered: MatGraph = stages.run("lower", lower, graph)
+    refuse_products(lowered)
     return lowered
 
 
 def tensor_bounds(
     lowered: MatGraph,
     calibration: Iterable[Feed] | None,
+    precision: str,
     method: Literal["mse", "minmax", "percentile"],
     max_images: int,
 ) -> dict[str, tuple[float, float]]:
-    """Range of every tensor: calibrated, or propagated from the scales of a QDQ model."""
+    """Range of every tensor: calibrated, or propagated from the scales of a QDQ model.
+
+    At 16 bits nothing is gained by clipping, so that the extremes count.
+    """
     if calibration is not None:
         found = calibrate(lowered, calibration, method, max_images)
-        return {name: (r.lo, r.hi) for name, r in found.ranges.items()}
+        chosen = found.extremes if precision == "int16" else found.ranges
+        return {name: (r.lo, r.hi) for name, r in chosen.items()}
     missing = [p.name for p in lowered.inputs if p.tensor not in lowered.quant]
     if missing:
         raise BadInput(
@@ -98,9 +106,7 @@ def tensor_bounds(
 
 def _check_precision(precision: str) -> None:
     if precision not in get_args(Precision):
-        raise BadInput(
-            f"precision {precision!r}; allowed are {', '.join(get_args(Precision))}"
-        )
+        raise BadInput(f"precision {precision!r}; allowed are {', '.join(get_args(Precision))}")
 
 
 @dataclass

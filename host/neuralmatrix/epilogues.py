@@ -138,7 +138,7 @@ def _table(
 
 def _hadamard_scale(out: QParams, u: QParams, peak: float) -> tuple[float, int]:
     """y's scale such that the product needs only a shift: out = 2^n * y * u."""
-    n = int(np.floor(np.log2(INT16 * out.scale / (u.scale * peak))))
+    n = int(np.floor(np.log2(max(INT16 * out.scale / (u.scale * peak), 1.0))))
     n = int(np.clip(n, 0, 31))
     return out.scale / (u.scale * 2.0**n), n
 

@@ -299,7 +299,7 @@ def count_not_finite(array: Array) -> int:
     """How many values are NaN or infinite, without a copy the size of the array."""
     if array.dtype.kind != "f":
         return 0
-    flat, step = array.reshape(-1), 1 << 22
+    flat, step = array.ravel(order="K"), 1 << 22  # a view, also of a transposed array
     parts = (flat[i : i + step] for i in range(0, flat.size, step))
     return sum(int(np.count_nonzero(~np.isfinite(part))) for part in parts)
 

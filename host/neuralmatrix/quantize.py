@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .epilogues import Stage, build_epilogue
-from .errors import DoesNotFit
+from .errors import DoesNotFit, UnsupportedModel, UnsupportedNode
 from .ir import Array, Gemm, MatGraph, MatOp, Move, QParams, RowMax, Window, op_inputs
 from .qgraph import QEpilogue, QGraph, QOp
 from .ties import Groups, tie
@@ -54,6 +54,15 @@ def quantize(mg: MatGraph, bounds: Bounds, precision: str = "int8") -> QGraph:
     return QGraph(mg.inputs, mg.outputs, ops, mg.tensors, constants, qparams)
 
 
+def refuse_products(mg: MatGraph) -> None:
+    """Products of two run-time tensors have no integer weights yet."""
+    reason = "the product of two run-time tensors is not supported; one operand must be a constant"
+    found = [op for op in mg.ops if isinstance(op, Gemm) and op.weight is None]
+    if found:
+        nodes = (UnsupportedNode(op.source or op.output, "MatMul", 0, reason) for op in found)
+        raise UnsupportedModel(tuple(nodes))
+
+
 def encode(x: Array, qp: QParams) -> Array:
     """Codes of real values: round half to even, saturated; int32 array of x's shape."""
     q = np.rint(np.asarray(x, np.float64) / qp.scale) + qp.zero_point
@@ -65,7 +74,9 @@ def encode(x: Array, qp: QParams) -> Array:
 
 def _wide_tensors(mg: MatGraph, groups: Groups, precision: str) -> frozenset[str]:
     """Roots of the tie groups that are int16."""
-    chosen = {name for name in mg.tensors if precision == "int16" or name in mg.constants}
+    # In a QDQ model the int8 tensors are those it names; what lies between was float there.
+    all_wide = precision == "int16" or bool(mg.quant)
+    chosen = {name for name in mg.tensors if all_wide or name in mg.constants}
     chosen |= {p.tensor for p in mg.outputs if not _is_read(mg, p.tensor)}
     for op in mg.ops:
         chosen |= set(_wide_by_use(op, mg))
@@ -146,9 +157,7 @@ def _checked(qp: QParams, limit: int, name: str) -> QParams:
     return qp
 
 
-def _code_limits(
-    mg: MatGraph, groups: Groups, weights: Mapping[str, IntWeight]
-) -> dict[str, int]:
+def _code_limits(mg: MatGraph, groups: Groups, weights: Mapping[str, IntWeight]) -> dict[str, int]:
     """Largest |code| per int16 tie group that keeps sum|w| * |x| + |bias| below 2^31."""
     limits: dict[str, int] = {}
     for op in mg.ops:
@@ -278,4 +287,4 @@ def _prove_no_overflow(op: Gemm | Window, weight: IntWeight, bias: Array, source
         )
 
 
-__all__ = ["QEpilogue", "choose_qparams", "encode", "quantize"]
+__all__ = ["QEpilogue", "choose_qparams", "encode", "quantize", "refuse_products"]

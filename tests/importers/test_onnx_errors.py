@@ -15,7 +15,13 @@ import numpy as np
 import onnx
 import pytest
 from importers.build_onnx import model, node, signed
-from neuralmatrix.errors import BadInput, BadModel, ToolMissing, UnsupportedModel
+from neuralmatrix.errors import (
+    BadInput,
+    BadModel,
+    NeuralMatrixError,
+    ToolMissing,
+    UnsupportedModel,
+)
 from neuralmatrix.importers.onnx import import_onnx
 from onnx import TensorProto, helper
 
@@ -156,6 +162,20 @@ def test_random_bytes_never_pass() -> None:
     for size in range(1, 200, 7):
         with pytest.raises(BadModel):
             import_onnx(rng.bytes(size))
+
+
+def test_damaged_bytes_give_a_model_or_a_clear_error() -> None:
+    rng = np.random.default_rng(0)
+    whole = _conv(pads=[1, 1, 1, 1]).SerializeToString()
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] = rng.integers(256)
+        try:
+            import_onnx(bytes(damaged))
+        except NeuralMatrixError:
+            refused += 1
+    assert 0 < refused < 400
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from neuralmatrix.codegen import PYNQ_Z2
-from neuralmatrix.config import ArrayConfig
+from neuralmatrix.config import ArrayConfig, load_board
 from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Reduce, Region, SegKind, Stat
 
 LANES = 16
@@ -195,7 +194,7 @@ def compute_case(rng: np.random.Generator, body: list[Instruction]) -> Case:
     const[: 8 * LANES * 8] = parameters(rng, 8 * LANES, 6)
     const[8 * LANES * 8 : 16 * LANES * 8] = parameters(rng, 8 * LANES, 5)
     program = [*operand_loads(rng), *body, *stores()]
-    return Case(PYNQ_Z2, program, const, extreme_bytes(rng, ARENA_BYTES))
+    return Case(load_board("pynq-z2").array, program, const, extreme_bytes(rng, ARENA_BYTES))
 
 
 def random_stat(rng: np.random.Generator) -> int:

@@ -83,7 +83,9 @@ def test_k_split_over_several_computes(mode: Mode, reduce: Reduce) -> None:
     rng = np.random.default_rng(7)
     one = (gemm if mode == Mode.GEMM else window)(rng, reduce=reduce, nb=1, m1=5, m0=7)
     parts = [
-        Instruction(Opcode.COMPUTE, {**one.values, "first": k == 0, "last": k == 2, "w_base": 9 * k})
+        Instruction(
+            Opcode.COMPUTE, {**one.values, "first": k == 0, "last": k == 2, "w_base": 9 * k}
+        )
         for k in range(3)
     ]
     check(compute_case(rng, [random_epilogue(rng), *parts]))

@@ -187,14 +187,16 @@ inline uint32_t window_rows(uint32_t n, const Shape& g, const Insn& insn, const 
                             int32_t sums[][COLS]) {
     NM_INLINE
     uint32_t made = 0;
+    TapWeights taps;
+    read_taps(w, g.max, taps);
 WINDOW_STEP:
     for (uint32_t i = 0; i < n; ++i) {
         shift_in(x[i], p.column, window.taps, window.lines);
         if (p.phase.fires()) {
             if (g.max)
-                window_max(window.taps, w, sums[made]);
+                window_max(window.taps, taps, sums[made]);
             else
-                window_sum(window.taps, w, sums[made]);
+                window_sum(window.taps, taps, sums[made]);
             ++made;
         }
         const bool line_ends = p.column + 1 == g.width;

@@ -30,6 +30,10 @@ inline uint32_t bits(uint32_t word, int shift, int width) {
 inline int32_t signed_bits(uint32_t word, int shift, int width) {
     return int32_t(word << (32 - width - shift)) >> (32 - width);
 }
+inline void set_bits(uint32_t& word, int shift, int width, uint32_t v) {
+    const uint32_t mask = (0xffffffffu >> (32 - width)) << shift;
+    word = (word & ~mask) | ((v << shift) & mask);
+}
 
 inline uint32_t insn_opcode(const Insn& i) { return bits(i.w[0], 0, 4); } // what to do
 inline uint32_t insn_wait_load(const Insn& i) { return bits(i.w[0], 4, 1); } // pop one token that LOAD sent to this unit before starting
@@ -38,6 +42,14 @@ inline uint32_t insn_wait_store(const Insn& i) { return bits(i.w[0], 6, 1); } //
 inline uint32_t insn_signal_load(const Insn& i) { return bits(i.w[0], 7, 1); } // push one token to LOAD when finished
 inline uint32_t insn_signal_compute(const Insn& i) { return bits(i.w[0], 8, 1); } // push one token to COMPUTE when finished
 inline uint32_t insn_signal_store(const Insn& i) { return bits(i.w[0], 9, 1); } // push one token to STORE when finished
+inline void set_insn_opcode(Insn& i, uint32_t v) { set_bits(i.w[0], 0, 4, uint32_t(v)); }
+inline void set_insn_wait_load(Insn& i, uint32_t v) { set_bits(i.w[0], 4, 1, uint32_t(v)); }
+inline void set_insn_wait_compute(Insn& i, uint32_t v) { set_bits(i.w[0], 5, 1, uint32_t(v)); }
+inline void set_insn_wait_store(Insn& i, uint32_t v) { set_bits(i.w[0], 6, 1, uint32_t(v)); }
+inline void set_insn_signal_load(Insn& i, uint32_t v) { set_bits(i.w[0], 7, 1, uint32_t(v)); }
+inline void set_insn_signal_compute(Insn& i, uint32_t v) { set_bits(i.w[0], 8, 1, uint32_t(v)); }
+inline void set_insn_signal_store(Insn& i, uint32_t v) { set_bits(i.w[0], 9, 1, uint32_t(v)); }
+
 
 inline uint32_t load_dest(const Insn& i) { return bits(i.w[0], 10, 3); } // on-chip buffer (Buffer)
 inline uint32_t load_region(const Insn& i) { return bits(i.w[0], 13, 1); } // DRAM region (Region)
@@ -55,6 +67,22 @@ inline uint32_t load_pad_top(const Insn& i) { return bits(i.w[8], 0, 8); } // pa
 inline uint32_t load_pad_bottom(const Insn& i) { return bits(i.w[8], 8, 8); } // padding rows after the n1 rows
 inline uint32_t load_pad_left(const Insn& i) { return bits(i.w[8], 16, 8); } // padding words before the n0 words of every row
 inline uint32_t load_pad_right(const Insn& i) { return bits(i.w[8], 24, 8); } // padding words after the n0 words of every row
+inline void set_load_dest(Insn& i, uint32_t v) { set_bits(i.w[0], 10, 3, uint32_t(v)); }
+inline void set_load_region(Insn& i, uint32_t v) { set_bits(i.w[0], 13, 1, uint32_t(v)); }
+inline void set_load_pad_value(Insn& i, int32_t v) { set_bits(i.w[0], 14, 8, uint32_t(v)); }
+inline void set_load_addr(Insn& i, uint32_t v) { set_bits(i.w[1], 0, 32, uint32_t(v)); }
+inline void set_load_dst(Insn& i, uint32_t v) { set_bits(i.w[2], 0, 16, uint32_t(v)); }
+inline void set_load_n2(Insn& i, uint32_t v) { set_bits(i.w[2], 16, 16, uint32_t(v)); }
+inline void set_load_n1(Insn& i, uint32_t v) { set_bits(i.w[3], 0, 16, uint32_t(v)); }
+inline void set_load_n0(Insn& i, uint32_t v) { set_bits(i.w[3], 16, 16, uint32_t(v)); }
+inline void set_load_s2(Insn& i, int32_t v) { set_bits(i.w[4], 0, 32, uint32_t(v)); }
+inline void set_load_s1(Insn& i, int32_t v) { set_bits(i.w[5], 0, 32, uint32_t(v)); }
+inline void set_load_s0(Insn& i, int32_t v) { set_bits(i.w[6], 0, 32, uint32_t(v)); }
+inline void set_load_lane_stride(Insn& i, int32_t v) { set_bits(i.w[7], 0, 32, uint32_t(v)); }
+inline void set_load_pad_top(Insn& i, uint32_t v) { set_bits(i.w[8], 0, 8, uint32_t(v)); }
+inline void set_load_pad_bottom(Insn& i, uint32_t v) { set_bits(i.w[8], 8, 8, uint32_t(v)); }
+inline void set_load_pad_left(Insn& i, uint32_t v) { set_bits(i.w[8], 16, 8, uint32_t(v)); }
+inline void set_load_pad_right(Insn& i, uint32_t v) { set_bits(i.w[8], 24, 8, uint32_t(v)); }
 
 inline uint32_t store_plane(const Insn& i) { return bits(i.w[0], 10, 1); } // digit plane of the output buffer: 0 low (or int8), 1 high
 inline uint32_t store_addr(const Insn& i) { return bits(i.w[1], 0, 32); } // byte offset in ARENA of the first word; a multiple of COLS, as the steps
@@ -65,6 +93,15 @@ inline uint32_t store_n0(const Insn& i) { return bits(i.w[3], 16, 16); } // inne
 inline int32_t store_s2(const Insn& i) { return signed_bits(i.w[4], 0, 32); } // bytes from one n2 step to the next
 inline int32_t store_s1(const Insn& i) { return signed_bits(i.w[5], 0, 32); } // bytes from one n1 step to the next
 inline int32_t store_s0(const Insn& i) { return signed_bits(i.w[6], 0, 32); } // bytes from one n0 step to the next; COLS means a contiguous burst
+inline void set_store_plane(Insn& i, uint32_t v) { set_bits(i.w[0], 10, 1, uint32_t(v)); }
+inline void set_store_addr(Insn& i, uint32_t v) { set_bits(i.w[1], 0, 32, uint32_t(v)); }
+inline void set_store_src(Insn& i, uint32_t v) { set_bits(i.w[2], 0, 16, uint32_t(v)); }
+inline void set_store_n2(Insn& i, uint32_t v) { set_bits(i.w[2], 16, 16, uint32_t(v)); }
+inline void set_store_n1(Insn& i, uint32_t v) { set_bits(i.w[3], 0, 16, uint32_t(v)); }
+inline void set_store_n0(Insn& i, uint32_t v) { set_bits(i.w[3], 16, 16, uint32_t(v)); }
+inline void set_store_s2(Insn& i, int32_t v) { set_bits(i.w[4], 0, 32, uint32_t(v)); }
+inline void set_store_s1(Insn& i, int32_t v) { set_bits(i.w[5], 0, 32, uint32_t(v)); }
+inline void set_store_s0(Insn& i, int32_t v) { set_bits(i.w[6], 0, 32, uint32_t(v)); }
 
 inline uint32_t epilogue_t_en(const Insn& i) { return bits(i.w[0], 10, 1); } // add the residual operand t
 inline uint32_t epilogue_t_wide(const Insn& i) { return bits(i.w[0], 11, 1); } // t is int16 (two digit planes)
@@ -93,6 +130,33 @@ inline uint32_t epilogue_t_m0(const Insn& i) { return bits(i.w[8], 16, 16); } //
 inline uint32_t epilogue_u_nb(const Insn& i) { return bits(i.w[9], 0, 16); } // u row step per column block
 inline uint32_t epilogue_u_m1(const Insn& i) { return bits(i.w[9], 16, 16); } // u row step per m1
 inline uint32_t epilogue_u_m0(const Insn& i) { return bits(i.w[10], 0, 16); } // u row step per m0
+inline void set_epilogue_t_en(Insn& i, uint32_t v) { set_bits(i.w[0], 10, 1, uint32_t(v)); }
+inline void set_epilogue_t_wide(Insn& i, uint32_t v) { set_bits(i.w[0], 11, 1, uint32_t(v)); }
+inline void set_epilogue_u_en(Insn& i, uint32_t v) { set_bits(i.w[0], 12, 1, uint32_t(v)); }
+inline void set_epilogue_u_wide(Insn& i, uint32_t v) { set_bits(i.w[0], 13, 1, uint32_t(v)); }
+inline void set_epilogue_seg_kind(Insn& i, uint32_t v) { set_bits(i.w[0], 14, 2, uint32_t(v)); }
+inline void set_epilogue_stat(Insn& i, uint32_t v) { set_bits(i.w[0], 16, 2, uint32_t(v)); }
+inline void set_epilogue_out_wide(Insn& i, uint32_t v) { set_bits(i.w[0], 18, 1, uint32_t(v)); }
+inline void set_epilogue_f_shift(Insn& i, uint32_t v) { set_bits(i.w[0], 19, 5, uint32_t(v)); }
+inline void set_epilogue_u_shift(Insn& i, uint32_t v) { set_bits(i.w[0], 24, 5, uint32_t(v)); }
+inline void set_epilogue_off(Insn& i, int32_t v) { set_bits(i.w[1], 0, 32, uint32_t(v)); }
+inline void set_epilogue_mt(Insn& i, int32_t v) { set_bits(i.w[2], 0, 24, uint32_t(v)); }
+inline void set_epilogue_uz(Insn& i, int32_t v) { set_bits(i.w[3], 0, 16, uint32_t(v)); }
+inline void set_epilogue_zp(Insn& i, int32_t v) { set_bits(i.w[3], 16, 16, uint32_t(v)); }
+inline void set_epilogue_lo(Insn& i, int32_t v) { set_bits(i.w[4], 0, 16, uint32_t(v)); }
+inline void set_epilogue_hi(Insn& i, int32_t v) { set_bits(i.w[4], 16, 16, uint32_t(v)); }
+inline void set_epilogue_seg_x0(Insn& i, int32_t v) { set_bits(i.w[5], 0, 16, uint32_t(v)); }
+inline void set_epilogue_seg_base(Insn& i, uint32_t v) { set_bits(i.w[5], 16, 16, uint32_t(v)); }
+inline void set_epilogue_seg_count(Insn& i, uint32_t v) { set_bits(i.w[6], 0, 16, uint32_t(v)); }
+inline void set_epilogue_seg_shift(Insn& i, uint32_t v) { set_bits(i.w[6], 16, 4, uint32_t(v)); }
+inline void set_epilogue_stat_shift(Insn& i, uint32_t v) { set_bits(i.w[6], 20, 5, uint32_t(v)); }
+inline void set_epilogue_stat_m(Insn& i, int32_t v) { set_bits(i.w[7], 0, 16, uint32_t(v)); }
+inline void set_epilogue_t_nb(Insn& i, uint32_t v) { set_bits(i.w[7], 16, 16, uint32_t(v)); }
+inline void set_epilogue_t_m1(Insn& i, uint32_t v) { set_bits(i.w[8], 0, 16, uint32_t(v)); }
+inline void set_epilogue_t_m0(Insn& i, uint32_t v) { set_bits(i.w[8], 16, 16, uint32_t(v)); }
+inline void set_epilogue_u_nb(Insn& i, uint32_t v) { set_bits(i.w[9], 0, 16, uint32_t(v)); }
+inline void set_epilogue_u_m1(Insn& i, uint32_t v) { set_bits(i.w[9], 16, 16, uint32_t(v)); }
+inline void set_epilogue_u_m0(Insn& i, uint32_t v) { set_bits(i.w[10], 0, 16, uint32_t(v)); }
 
 inline uint32_t compute_mode(const Insn& i) { return bits(i.w[0], 10, 1); } // GEMM or WINDOW (Mode)
 inline uint32_t compute_reduce(const Insn& i) { return bits(i.w[0], 11, 1); } // add products, or take the maximum of x where the weight is not 0
@@ -129,5 +193,40 @@ inline uint32_t compute_o_nb(const Insn& i) { return bits(i.w[11], 0, 16); } // 
 inline uint32_t compute_t_base(const Insn& i) { return bits(i.w[11], 16, 16); } // first row of t
 inline uint32_t compute_u_base(const Insn& i) { return bits(i.w[12], 0, 16); } // first row of u
 inline uint32_t compute_r_base(const Insn& i) { return bits(i.w[12], 16, 16); } // first output row of the row statistic
+inline void set_compute_mode(Insn& i, uint32_t v) { set_bits(i.w[0], 10, 1, uint32_t(v)); }
+inline void set_compute_reduce(Insn& i, uint32_t v) { set_bits(i.w[0], 11, 1, uint32_t(v)); }
+inline void set_compute_first(Insn& i, uint32_t v) { set_bits(i.w[0], 12, 1, uint32_t(v)); }
+inline void set_compute_last(Insn& i, uint32_t v) { set_bits(i.w[0], 13, 1, uint32_t(v)); }
+inline void set_compute_transpose(Insn& i, uint32_t v) { set_bits(i.w[0], 14, 1, uint32_t(v)); }
+inline void set_compute_x_wide(Insn& i, uint32_t v) { set_bits(i.w[0], 15, 1, uint32_t(v)); }
+inline void set_compute_w_wide(Insn& i, uint32_t v) { set_bits(i.w[0], 16, 1, uint32_t(v)); }
+inline void set_compute_win_h(Insn& i, uint32_t v) { set_bits(i.w[0], 17, 4, uint32_t(v)); }
+inline void set_compute_win_w(Insn& i, uint32_t v) { set_bits(i.w[0], 21, 4, uint32_t(v)); }
+inline void set_compute_m1(Insn& i, uint32_t v) { set_bits(i.w[1], 0, 16, uint32_t(v)); }
+inline void set_compute_m0(Insn& i, uint32_t v) { set_bits(i.w[1], 16, 16, uint32_t(v)); }
+inline void set_compute_nb(Insn& i, uint32_t v) { set_bits(i.w[2], 0, 16, uint32_t(v)); }
+inline void set_compute_cb(Insn& i, uint32_t v) { set_bits(i.w[2], 16, 16, uint32_t(v)); }
+inline void set_compute_kh(Insn& i, uint32_t v) { set_bits(i.w[3], 0, 8, uint32_t(v)); }
+inline void set_compute_kw(Insn& i, uint32_t v) { set_bits(i.w[3], 8, 8, uint32_t(v)); }
+inline void set_compute_stride_h(Insn& i, uint32_t v) { set_bits(i.w[3], 16, 8, uint32_t(v)); }
+inline void set_compute_stride_w(Insn& i, uint32_t v) { set_bits(i.w[3], 24, 8, uint32_t(v)); }
+inline void set_compute_x_base(Insn& i, uint32_t v) { set_bits(i.w[4], 0, 16, uint32_t(v)); }
+inline void set_compute_x_m1(Insn& i, uint32_t v) { set_bits(i.w[4], 16, 16, uint32_t(v)); }
+inline void set_compute_x_m0(Insn& i, uint32_t v) { set_bits(i.w[5], 0, 16, uint32_t(v)); }
+inline void set_compute_x_kh(Insn& i, uint32_t v) { set_bits(i.w[5], 16, 16, uint32_t(v)); }
+inline void set_compute_x_kw(Insn& i, uint32_t v) { set_bits(i.w[6], 0, 16, uint32_t(v)); }
+inline void set_compute_x_cb(Insn& i, uint32_t v) { set_bits(i.w[6], 16, 16, uint32_t(v)); }
+inline void set_compute_x_half(Insn& i, uint32_t v) { set_bits(i.w[7], 0, 16, uint32_t(v)); }
+inline void set_compute_x_nb(Insn& i, uint32_t v) { set_bits(i.w[7], 16, 16, uint32_t(v)); }
+inline void set_compute_w_base(Insn& i, uint32_t v) { set_bits(i.w[8], 0, 16, uint32_t(v)); }
+inline void set_compute_w_nb(Insn& i, uint32_t v) { set_bits(i.w[8], 16, 16, uint32_t(v)); }
+inline void set_compute_p_base(Insn& i, uint32_t v) { set_bits(i.w[9], 0, 16, uint32_t(v)); }
+inline void set_compute_p_nb(Insn& i, uint32_t v) { set_bits(i.w[9], 16, 16, uint32_t(v)); }
+inline void set_compute_acc_base(Insn& i, uint32_t v) { set_bits(i.w[10], 0, 16, uint32_t(v)); }
+inline void set_compute_o_base(Insn& i, uint32_t v) { set_bits(i.w[10], 16, 16, uint32_t(v)); }
+inline void set_compute_o_nb(Insn& i, uint32_t v) { set_bits(i.w[11], 0, 16, uint32_t(v)); }
+inline void set_compute_t_base(Insn& i, uint32_t v) { set_bits(i.w[11], 16, 16, uint32_t(v)); }
+inline void set_compute_u_base(Insn& i, uint32_t v) { set_bits(i.w[12], 0, 16, uint32_t(v)); }
+inline void set_compute_r_base(Insn& i, uint32_t v) { set_bits(i.w[12], 16, 16, uint32_t(v)); }
 
 } // namespace nm

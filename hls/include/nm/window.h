@@ -16,6 +16,23 @@ struct Window {
     int16_t lines[WIN - 1][LINE_WORDS][LANES];
 };
 
+// By way of registers, so that a CPU's compiler need not fear that the two overlap.
+inline void copy_lanes(const int16_t from[LANES], int16_t to[LANES]) {
+    NM_INLINE
+    int16_t lanes[LANES];
+    NM_PARTITION(lanes, 0)
+COPY_FROM:
+    for (int c = 0; c < LANES; ++c) {
+        NM_UNROLL
+        lanes[c] = from[c];
+    }
+COPY_TO:
+    for (int c = 0; c < LANES; ++c) {
+        NM_UNROLL
+        to[c] = lanes[c];
+    }
+}
+
 // Take one word at column i0: the window moves one column, the column of lines one row.
 inline void shift_in(const int16_t x[LANES], uint32_t i0, int16_t taps[WIN][WIN][LANES],
                      int16_t lines[WIN - 1][LINE_WORDS][LANES]) {
@@ -26,36 +43,53 @@ SHIFT_A:
     SHIFT_B:
         for (int b = 0; b < WIN - 1; ++b) {
             NM_UNROLL
-        SHIFT_LANE:
-            for (int c = 0; c < LANES; ++c) {
-                NM_UNROLL
-                taps[a][b][c] = taps[a][b + 1][c];
-            }
+            copy_lanes(taps[a][b + 1], taps[a][b]);
         }
     }
 COLUMN_A:
     for (int a = 0; a < WIN - 1; ++a) {
         NM_UNROLL
-    COLUMN_LANE:
-        for (int c = 0; c < LANES; ++c) {
+        copy_lanes(lines[a][i0], taps[a][WIN - 1]);
+        // Row a's word has had its turn in row a-1: it moves one line up.
+        if (a > 0)
+            copy_lanes(lines[a][i0], lines[a - 1][i0]);
+    }
+    copy_lanes(x, taps[WIN - 1][WIN - 1]);
+    copy_lanes(x, lines[WIN - 2][i0]);
+}
+
+// The weights of the taps, tap (a, b) in row a*WIN + b, as the two functions below want them.
+struct TapWeights {
+    int16_t w[WIN * WIN][COLS];
+    int16_t keep[WIN * WIN][COLS]; // all ones where the weight is not 0
+    int32_t none[COLS];            // what replaces the maximum of a lane without a tap; else 0
+};
+
+inline void read_taps(const weight_t w[ROWS][WEIGHT_ROW], bool max, TapWeights& taps) {
+    NM_INLINE
+    int16_t any[COLS] = {};
+    NM_PARTITION(any, 0)
+TAP_ROW:
+    for (int k = 0; k < WIN * WIN; ++k) {
+        NM_UNROLL
+    TAP_LANE:
+        for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            const int16_t older = lines[a][i0][c];
-            taps[a][WIN - 1][c] = older;
-            // Row a's word has had its turn in row a-1: it moves one line up.
-            if (a > 0)
-                lines[a - 1][i0][c] = older;
+            const int16_t weight = get_weight(w[k], c);
+            taps.w[k][c] = weight;
+            taps.keep[k][c] = max && weight != 0 ? -1 : 0;
+            any[c] = int16_t(any[c] | taps.keep[k][c]);
         }
     }
-NEWEST:
-    for (int c = 0; c < LANES; ++c) {
+TAP_NONE:
+    for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        taps[WIN - 1][WIN - 1][c] = x[c];
-        lines[WIN - 2][i0][c] = x[c];
+        taps.none[c] = any[c] != 0 ? 0 : MAX_START;
     }
 }
 
-// sum[c] = sum over taps of x * w; the weight of tap (a, b) sits in array row a*WIN + b.
-inline void window_sum(const int16_t taps[WIN][WIN][LANES], const weight_t w[ROWS][WEIGHT_ROW],
+// sum[c] = sum over taps of x * w; x is a digit, so that a product fits 16 bits.
+inline void window_sum(const int16_t taps[WIN][WIN][LANES], const TapWeights& w,
                        int32_t sum[COLS]) {
     NM_INLINE
     int32_t total[COLS] = {};
@@ -66,7 +100,7 @@ SUM_TAP:
     SUM_LANE:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            total[c] += int32_t(taps[k / WIN][k % WIN][c]) * get_weight(w[k], c);
+            total[c] += int16_t(taps[k / WIN][k % WIN][c] * w.w[k][c]);
         }
     }
 SUM_OUT:
@@ -77,15 +111,15 @@ SUM_OUT:
 }
 
 // best[c] = the largest x over the taps whose weight is not 0.
-inline void window_max(const int16_t taps[WIN][WIN][LANES], const weight_t w[ROWS][WEIGHT_ROW],
+inline void window_max(const int16_t taps[WIN][WIN][LANES], const TapWeights& w,
                        int32_t best[COLS]) {
     NM_INLINE
-    int32_t top[COLS];
+    int16_t top[COLS];
     NM_PARTITION(top, 0)
 TOP_INIT:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        top[c] = MAX_START;
+        top[c] = -32768;
     }
 TOP_TAP:
     for (int k = 0; k < WIN * WIN; ++k) {
@@ -93,15 +127,16 @@ TOP_TAP:
     TOP_LANE:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            const int32_t v =
-                get_weight(w[k], c) != 0 ? int32_t(taps[k / WIN][k % WIN][c]) : MAX_START;
+            // A tap that does not count is -32768, which no other tap is below.
+            const int16_t keep = w.keep[k][c];
+            const int16_t v = int16_t((taps[k / WIN][k % WIN][c] & keep) | (~keep & -32768));
             top[c] = v > top[c] ? v : top[c];
         }
     }
 TOP_OUT:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        best[c] = top[c];
+        best[c] = w.none[c] != 0 ? w.none[c] : int32_t(top[c]);
     }
 }
 

@@ -46,6 +46,26 @@ GATHER:
     }
 }
 
+// The word that begins `skip` bytes into the beat before `word`'s own; keeps the last beat.
+inline void align(int skip, uint8_t window[LOAD_PORT_BYTES + ROWS], int8_t word[ROWS]) {
+    NM_INLINE
+ENTER:
+    for (int r = 0; r < ROWS; ++r) {
+        NM_UNROLL
+        window[LOAD_PORT_BYTES + r] = uint8_t(word[r]);
+    }
+SHIFT:
+    for (int r = 0; r < ROWS; ++r) {
+        NM_UNROLL
+        word[r] = int8_t(window[skip + r]);
+    }
+CARRY:
+    for (int l = 0; l < LOAD_PORT_BYTES; ++l) {
+        NM_UNROLL
+        window[l] = window[ROWS + l];
+    }
+}
+
 // `run` words that follow one another, from any byte on.
 inline void burst(const LoadBeat* dram, uint64_t addr, uint32_t run, Buffer dest, uint32_t at,
                   int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
@@ -54,24 +74,24 @@ inline void burst(const LoadBeat* dram, uint64_t addr, uint32_t run, Buffer dest
                   int8_t u_hi[UBUF_ROWS][ROWS]) {
     NM_INLINE
     // A word begins `skip` bytes into a beat; that beat came with the word before it.
-    const uint32_t skip = uint32_t(addr % LOAD_PORT_BYTES);
+    const int skip = int(addr % LOAD_PORT_BYTES);
     uint64_t next = addr / LOAD_PORT_BYTES;
     uint8_t window[LOAD_PORT_BYTES + ROWS];
     NM_PARTITION(window, 0)
-    int8_t word[ROWS];
-    NM_PARTITION(word, 0)
     if (skip != 0) {
         const LoadBeat beat = dram[next++];
     CARRY_IN:
-        for (int j = 0; j < LOAD_PORT_BYTES; ++j) {
+        for (int l = 0; l < LOAD_PORT_BYTES; ++l) {
             NM_UNROLL
-            window[j] = beat.byte[j];
+            window[l] = beat.byte[l];
         }
     }
 WORDS:
     for (uint32_t w = 0; w < run; ++w) {
         // A port narrower than a word needs a cycle per beat.
         NM_PIPELINE(WORD_BEATS)
+        int8_t word[ROWS];
+        NM_PARTITION(word, 0)
     BEATS:
         for (int j = 0; j < WORD_BEATS; ++j) {
             NM_UNROLL
@@ -79,20 +99,12 @@ WORDS:
         BEAT_BYTES:
             for (int l = 0; l < LOAD_PORT_BYTES; ++l) {
                 NM_UNROLL
-                window[(j + 1) * LOAD_PORT_BYTES + l] = beat.byte[l];
+                word[j * LOAD_PORT_BYTES + l] = int8_t(beat.byte[l]);
             }
         }
         next += WORD_BEATS;
-    ALIGN:
-        for (int r = 0; r < ROWS; ++r) {
-            NM_UNROLL
-            word[r] = int8_t(skip == 0 ? window[LOAD_PORT_BYTES + r] : window[skip + uint32_t(r)]);
-        }
-    CARRY:
-        for (int j = 0; j < LOAD_PORT_BYTES; ++j) {
-            NM_UNROLL
-            window[j] = window[ROWS + j];
-        }
+        if (skip != 0)
+            align(skip, window, word);
         put(dest, at + w, word, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
     }
 }

@@ -25,7 +25,7 @@ from ..paths import hls_dir
 
 CACHE_VARIABLE = "NEURALMATRIX_CACHE"
 COMPILERS = ("clang++", "g++")  # clang's code is about twice as fast on the 16x16 array
-FLAGS = ("-O3", "-std=c++14", "-fwrapv", "-fPIC", "-shared")
+FLAGS = ("-O3", "-std=c++14", "-fwrapv", "-fPIC", "-shared", "-fvisibility=hidden")
 NATIVE = ("-march=native", "-mprefer-vector-width=512")
 BUILD_SECONDS = 300
 _ADVICE = (

@@ -118,17 +118,21 @@ def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[Unsupport
         except Refused as reason:
             refused.append(UnsupportedNode(call.name, call.op, call.opset, str(reason)))
             _guess_outputs(ctx, call, lost)
-        except BadModel:
+        except (BadModel, *_MALFORMED) as error:
             # the shape behind a refused node is only a guess: what is wrong with it proves nothing
             if not refused:
-                raise
+                raise _bad_model(call, error) from None
             lost.update(filter(None, call.outputs))
-        except _MALFORMED as error:
-            raise BadModel(
-                f"node {call.name!r} ({call.op}): its inputs and attributes do not fit each other "
-                f"({error}); correct the model"
-            ) from None
     return refused
+
+
+def _bad_model(call: Call, error: Exception) -> BadModel:
+    if isinstance(error, BadModel):
+        return error
+    return BadModel(
+        f"node {call.name!r} ({call.op}): its inputs and attributes do not fit each other "
+        f"({error}); correct the model"
+    )
 
 
 def _fold(ctx: Context, call: Call) -> None:

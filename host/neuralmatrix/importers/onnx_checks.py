@@ -38,6 +38,7 @@ def opset_of(proto: ModelProto) -> int:
 
 def calls_of(proto: ModelProto, opset: int) -> tuple[Call, ...]:
     """The nodes that the outputs depend on, sorted, checked against their schemas."""
+    _check_text(proto.graph)
     calls = [plain_call(node, i, opset) for i, node in enumerate(proto.graph.node)]
     _check_names(proto.graph, calls)
     _check_domains(proto, calls)
@@ -45,6 +46,20 @@ def calls_of(proto: ModelProto, opset: int) -> tuple[Call, ...]:
     for call in wanted:
         _check_schema(proto, call)
     return wanted
+
+
+def _check_text(graph: GraphProto) -> None:
+    """protobuf hands out bytes where a name is no UTF-8."""
+    values = [*graph.input, *graph.output]
+    tensors = [*(v.name for v in values), *(t.name for t in graph.initializer)]
+    dims = (d.dim_param for v in values for d in v.type.tensor_type.shape.dim)
+    nodes = ([n.name, n.op_type, n.domain, *n.input, *n.output] for n in graph.node)
+    attributes = (a.name for n in graph.node for a in n.attribute)
+    for name in (*tensors, *dims, *(text for texts in nodes for text in texts), *attributes):
+        if not isinstance(name, str):
+            raise BadModel(f"the name {name!r} is no UTF-8 text; export or copy the file again")
+    if "" in tensors:
+        raise BadModel("an input, output or initialiser has no name; export the model again")
 
 
 def _check_names(graph: GraphProto, calls: Sequence[Call]) -> None:

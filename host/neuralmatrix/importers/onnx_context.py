@@ -189,8 +189,8 @@ def check_length(call: Call, length: int) -> None:
     """BadModel where one axis of an output is too long to be meant."""
     if length > _MAX_LENGTH:
         raise BadModel(
-            f"node {call.name!r} ({call.op}): an axis of {length} elements; at most {_MAX_LENGTH} are "
-            "allowed; correct the model"
+            f"node {call.name!r} ({call.op}): an axis of {length} elements; at most {_MAX_LENGTH} "
+            "are allowed; correct the model"
         )
 
 

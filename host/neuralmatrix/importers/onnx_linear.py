@@ -160,10 +160,13 @@ def _gemm_operand(ctx: Context, call: Call, index: int, gain: float, swap: bool)
     if gain == 1 and not swap:
         return plain
     array, scale = ctx.constants[plain], ctx.scales.get(name)
-    turned = (array.T if swap else array) * np.float32(gain)
+    turned = array.T if swap else array
     if scale is not None:
         scale = np.asarray((scale.T if swap else scale) * np.float32(abs(gain)))
-    return ctx.constant(f"{call.output}.{name}", turned, scale)
+    # a view as long as it can be: the weights may be larger than memory
+    return ctx.constant(
+        f"{call.output}.{name}", turned if gain == 1 else turned * np.float32(gain), scale
+    )
 
 
 def _gemm(ctx: Context, call: Call) -> None:

@@ -76,8 +76,7 @@ def schedule(graph: QGraph, board: Board, shared: bool = True) -> Program:
         outputs=tuple(_port(p, graph, memory) for p in graph.outputs),
         layers=layers,
         watchpoints=tuple(
-            Watchpoint(_slot(name, graph, memory), layer, insn)
-            for name, layer, insn in stores
+            Watchpoint(_slot(name, graph, memory), layer, insn) for name, layer, insn in stores
         ),
         host_ops=_host_ops(graph),
     )
@@ -187,5 +186,3 @@ def _port(port: Port, graph: QGraph, memory: MemoryPlan) -> ProgramPort:
 def _host_ops(graph: QGraph) -> tuple[str, ...]:
     ops = ["quantize", "dequantize"]
     return tuple(ops + (["argmax"] if any(p.argmax for p in graph.outputs) else []))
-
-

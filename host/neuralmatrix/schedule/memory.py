@@ -75,7 +75,7 @@ def plan_memory(graph: QGraph, lanes: int, const: ConstRegion, shared: bool = Tr
         qop.op.output for qop in graph.ops
         if isinstance(qop.op, Move) and _is_renamed(qop.op, views, layouts)
     )  # fmt: skip
-    return MemoryPlan(places, total, renamed)
+    return MemoryPlan(places, total + ALIGN, renamed)  # a view may end some lanes past its tensor
 
 
 # ------------------------------------------------------------------ layouts

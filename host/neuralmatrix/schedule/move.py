@@ -28,10 +28,8 @@ from .context import (
 )
 from .emitter import Range
 from .memory import word_addresses
-from .pieces import FILL, IDLE, Piece, take_apart
+from .pieces import CONST_FLAG, FILL, IDLE, Piece, take_apart
 from .tiling import boxes
-
-CONST_FLAG = 1 << 40  # added to addresses in the CONST region
 
 
 @dataclass

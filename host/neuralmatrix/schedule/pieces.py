@@ -14,6 +14,7 @@ import numpy as np
 
 from ..ir import Array
 
+CONST_FLAG = 1 << 40  # added to addresses in the CONST region
 FILL = -1  # the lane holds the fill value
 IDLE = -2  # nobody reads the lane
 PHASES = (1, 2, 3, 4, 5, 6, 7, 8)  # row and column interleaves that are looked for
@@ -80,6 +81,8 @@ def _affine(grid: Array) -> tuple[int, int] | None:
     if not used.any():
         return 0, 0
     lanes = grid[:, :, used]
+    if np.any((lanes >= CONST_FLAG // 2) != (lanes[0, 0] >= CONST_FLAG // 2)):
+        return None
     row = int(lanes[1, 0, 0] - lanes[0, 0, 0]) if len(lanes) > 1 else 0
     col = int(lanes[0, 1, 0] - lanes[0, 0, 0]) if lanes.shape[1] > 1 else 0
     i, j = np.arange(len(lanes))[:, None, None], np.arange(lanes.shape[1])[None, :, None]
@@ -98,6 +101,8 @@ def _sources(word: Array, row_step: int, col_step: int) -> tuple[Source, ...]:
             continue
         stop = lane + 1
         step = int(word[stop] - word[lane]) if stop < len(word) and word[stop] >= 0 else 1
+        if abs(step) >= CONST_FLAG // 2:  # the next lane comes from the other region
+            step = 1
         while stop < len(word) and word[stop] >= 0 and word[stop] - word[stop - 1] == step:
             stop += 1
         if stop == lane + 1:

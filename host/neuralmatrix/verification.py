@@ -96,9 +96,7 @@ def verify(
     return compare(lowered, graph, program, feed)
 
 
-def compare(
-    lowered: MatGraph, graph: QGraph, program: Program, feed: Mapping[str, Array]
-) -> Check:
+def compare(lowered: MatGraph, graph: QGraph, program: Program, feed: Mapping[str, Array]) -> Check:
     """``verify`` on graphs already at hand."""
     real = run_float(lowered, feed)
     integer = run_integer(graph, feed)
