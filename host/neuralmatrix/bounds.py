@@ -132,8 +132,8 @@ def _activated(e: Epilogue, pre: Interval, capped: bool) -> Interval:
     finite = np.isfinite(y)
     if not finite.all() and not capped:
         raise BadInput(
-            f"{e.activation.name} of a value that the prescribed scales only bound to {pre[0]:g} .. "
-            f"{pre[1]:g} has no finite range; pass calibration= with some typical inputs"
+            f"{e.activation.name} of a value that the prescribed scales only bound to "
+            f"{pre[0]:g} .. {pre[1]:g} has no finite range; pass calibration= with some typical inputs"
         )
     return float(y[finite].min()), float(y[finite].max())
 

@@ -99,7 +99,8 @@ def tensor_bounds(
     if missing:
         raise BadInput(
             f"no calibration given, and the model prescribes no scale for input(s) "
-            f"{', '.join(missing)}; pass calibration= with some typical inputs (16 to 256), or a QDQ model"
+            f"{', '.join(missing)}; pass calibration= with some typical inputs "
+            "(16 to 256), or a QDQ model"
         )
     return propagate(lowered)
 

@@ -152,7 +152,7 @@ def _checked(qp: QParams, limit: int, name: str) -> QParams:
     if qp.wide and limit < 32639:
         raise DoesNotFit(
             f"tensor {name!r} is prescribed as int16, but codes beyond {limit} could overflow the "
-            "32-bit accumulators of its consumer; quantise it to int8 or remove its prescribed scale"
+            "32-bit accumulators of its consumer; quantise it to int8 or remove its scale"
         )
     return qp
 
@@ -269,8 +269,8 @@ def _integer_bias(op: Gemm | Window, weight: IntWeight, source: QParams) -> tupl
     floor = np.abs(real) / BIAS_LIMIT
     if np.any(np.abs(step) < floor):
         raise DoesNotFit(
-            f"{op.source or op.output!r}: a bias is over {BIAS_LIMIT} times larger than one step of "
-            "its weights, so that a 32-bit accumulator cannot hold both; rescale the layer"
+            f"{op.source or op.output!r}: a bias is over {BIAS_LIMIT} times larger than one "
+            "step of its weights, so that a 32-bit accumulator cannot hold both; rescale the layer"
         )
     safe = np.where(step == 0, 1.0, step)
     quantised = np.rint(real / safe).astype(np.int64)

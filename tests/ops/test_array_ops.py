@@ -94,7 +94,8 @@ def qdq_model(one: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray], dict[s
     if one.op != "ArgMax":
         outputs = [w.pair(name, wanted[name]) for name in outputs]
         steps = {f"{name}_d": int8_scale(x)[0] for name, x in wanted.items()}
-    proto = model(w.nodes, {n: x.shape for n, x in feeds.items()}, outputs, w.constants,
+    shapes = {n: x.shape for n, x in feeds.items()}
+    proto = model(w.nodes, shapes, outputs, w.constants,
                   opset=max(opset, 10), types={"y0": 7} if one.op == "ArgMax" else None)  # fmt: skip
     return proto, feeds, steps
 
