@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from neuralmatrix.ir import (
     Array,
     Epilogue,

@@ -67,9 +67,9 @@ def test_integers_follow_the_floats(seed: int) -> None:
     graph = quantize(mg, bounds_of(mg, feed), "int16")
     found = compare(mg, graph, schedule(graph, load_board("pynq-z2")), feed)
     silent = [np.all(run_float(mg, feed)[layer.name] == 0) for layer in found.layers]
-    assert all(
-        s or layer.snr_db > 20 for s, layer in zip(silent, found.layers, strict=True)
-    ), found.to_text()
+    assert all(s or layer.snr_db > 20 for s, layer in zip(silent, found.layers, strict=True)), (
+        found.to_text()
+    )
 
 
 @pytest.mark.parametrize("precision", ["int8", "int16"])

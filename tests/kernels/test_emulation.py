@@ -9,12 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kernels.model import Model, in_order
-from neuralmatrix.columns import as_words
-from neuralmatrix.config import load_board
-from neuralmatrix.costs import costs
-from neuralmatrix.device.emulation import Emulator, RunStats
-from neuralmatrix.events import simulate
-from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Reduce, Region
 from kernels.randoms import (
     ARENA_BYTES,
     LANES,
@@ -27,6 +21,12 @@ from kernels.randoms import (
     random_epilogue,
     window,
 )
+from neuralmatrix.columns import as_words
+from neuralmatrix.config import load_board
+from neuralmatrix.costs import costs
+from neuralmatrix.device.emulation import Emulator, RunStats
+from neuralmatrix.events import simulate
+from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Reduce, Region
 
 pytestmark = pytest.mark.gxx
 TIMING = load_board("pynq-z2").timing

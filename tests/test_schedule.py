@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scheduler's parts: tokens, rings, memory, tiles, and taking moves apart.
+
+In: hand-made instructions, graphs and address planes.  Out: what each part promises.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from neuralmatrix.config import load_board
+from neuralmatrix.errors import DoesNotFit
+from neuralmatrix.ir import Array, Gemm, MatGraph, Move, Port, Tensor
+from neuralmatrix.isa import Opcode, decode
+from neuralmatrix.quantize import quantize
+from neuralmatrix.reference import run_float
+from neuralmatrix.schedule import schedule
+from neuralmatrix.schedule.emitter import RING_TAKES, Emitter, Range, Ring
+from neuralmatrix.schedule.memory import ConstRegion, plan_memory
+from neuralmatrix.schedule.pieces import CONST_FLAG, FILL, IDLE, Piece, take_apart
+from neuralmatrix.schedule.tiling import (
+    GemmProblem,
+    WindowProblem,
+    boxes,
+    plan_gemm,
+    plan_window,
+    tile_sizes,
+)
+
+ARRAY = load_board("pynq-z2").array
+
+
+# ------------------------------------------------------------------ tokens
+
+
+def emitter() -> Emitter:
+    return Emitter(ARRAY, 4096)
+
+
+def flags(program: Emitter) -> list[set[str]]:
+    """Names of the token flags of every instruction but END."""
+    words, _ = program.finish()
+    found = [decode(tuple(int(w) for w in row)) for row in words[:-1]]
+    return [{n for n in i.values if n.startswith(("wait", "signal"))} for i in found]
+
+
+def test_a_reader_waits_for_its_writer() -> None:
+    e = emitter()
+    e.emit(Opcode.LOAD, {"n2": 1}, (), (Range("ibuf", 0, 8),))
+    e.emit(Opcode.LOAD, {"n2": 1}, (), (Range("ibuf", 8, 16),))
+    e.emit(Opcode.COMPUTE, {}, (Range("ibuf", 0, 8),), (Range("obuf", 0, 4),))
+    assert flags(e) == [{"signal_compute"}, set(), {"wait_load"}]
+
+
+def test_a_writer_waits_for_the_reader_of_what_it_overwrites() -> None:
+    e = emitter()
+    e.emit(Opcode.LOAD, {}, (), (Range("ibuf", 0, 8),))
+    e.emit(Opcode.COMPUTE, {}, (Range("ibuf", 0, 8),), ())
+    e.emit(Opcode.LOAD, {}, (), (Range("ibuf", 4, 6),))
+    assert flags(e)[1:] == [{"wait_load", "signal_load"}, {"wait_compute"}]
+
+
+def test_a_dependency_that_follows_from_another_costs_no_token() -> None:
+    """STORE needs COMPUTE, and COMPUTE already waited for the LOAD that STORE's arena range needs."""
+    e = emitter()
+    e.emit(Opcode.LOAD, {}, (Range("arena", 0, 4),), (Range("ibuf", 0, 8),))
+    e.emit(Opcode.COMPUTE, {}, (Range("ibuf", 0, 8),), (Range("obuf", 0, 4),))
+    e.emit(Opcode.STORE, {}, (Range("obuf", 0, 4),), (Range("arena", 0, 4),))
+    assert flags(e) == [{"signal_compute"}, {"wait_load", "signal_store"}, {"wait_compute"}]
+
+
+def test_one_token_covers_all_earlier_instructions_of_a_unit() -> None:
+    e = emitter()
+    for i in range(3):
+        e.emit(Opcode.LOAD, {}, (), (Range("ibuf", i, i + 1),))
+    e.emit(Opcode.COMPUTE, {}, (Range("ibuf", 0, 3),), ())
+    e.emit(Opcode.COMPUTE, {}, (Range("ibuf", 1, 2),), ())
+    assert flags(e) == [set(), set(), {"signal_compute"}, {"wait_load"}, set()]
+
+
+def test_a_ring_never_hands_out_overlapping_live_ranges() -> None:
+    ring = Ring(100)
+    taken = [(ring.take(30), 30) for _ in range(3)]
+    assert [start for start, _ in taken] == [0, 30, 60]
+    assert ring.take(30) == 0  # 10 cells are left at the end: too few
+
+
+def test_a_ring_wraps_before_tokens_pile_up() -> None:
+    ring = Ring(10_000)
+    starts = [ring.take(1) for _ in range(RING_TAKES + 1)]
+    assert starts[-1] == 0 and len(set(starts[:-1])) == RING_TAKES
+
+
+# ------------------------------------------------------------------ memory
+
+
+def concat_graph(c1: int, c2: int) -> MatGraph:
+    """Two dense layers whose results are joined along the channels."""
+    rng = np.random.default_rng(0)
+    shapes = {"x": (1, 3, 5, 8), "a": (1, 3, 5, c1), "b": (1, 3, 5, c2), "y": (1, 3, 5, c1 + c2)}
+    tensors = {n: Tensor(n, s) for n, s in shapes.items()}
+    first = np.arange(15 * c1).reshape(1, 3, 5, c1)
+    second = np.arange(15 * c2).reshape(1, 3, 5, c2) + first.size
+    ops = (
+        Gemm("a", "x", rng.standard_normal((1, 1, 8, c1)), np.zeros(c1)),
+        Gemm("b", "x", rng.standard_normal((1, 1, 8, c2)), np.zeros(c2)),
+        Move("y", ("a", "b"), np.concatenate([first, second], 3)),
+    )
+    return MatGraph(
+        (Port("x", shapes["x"], "x", ()),), (Port("y", shapes["y"], "y", ()),), ops, tensors, {}
+    )
+
+
+def quantised(mg: MatGraph) -> object:
+    values = run_float(mg, {"x": np.random.default_rng(1).standard_normal((1, 3, 5, 8))})
+    return quantize(mg, {n: (float(v.min()), float(v.max())) for n, v in values.items()})
+
+
+@pytest.mark.parametrize("c1, c2, free", [(16, 16, True), (32, 5, True), (5, 16, False)])
+def test_concat_of_whole_blocks_is_only_addresses(c1: int, c2: int, free: bool) -> None:
+    graph = quantised(concat_graph(c1, c2))
+    program = schedule(graph, load_board("pynq-z2"))  # type: ignore[arg-type]
+    assert [layer.kind for layer in program.layers].count("Move") == (0 if free else 1)
+
+
+def test_live_tensors_never_share_bytes() -> None:
+    graph = quantised(concat_graph(5, 16))
+    plan = plan_memory(graph, 16, ConstRegion())  # type: ignore[arg-type]
+    spans = {n: (p.offset, p.offset + p.layout.nbytes) for n, p in plan.places.items()}
+    for one, other in (("a", "b"), ("a", "y"), ("b", "y"), ("x", "a"), ("x", "b")):
+        assert spans[one][1] <= spans[other][0] or spans[other][1] <= spans[one][0]
+
+
+# ------------------------------------------------------------------ taking moves apart
+
+
+def rebuild(plane: Array, pieces: list[Piece]) -> Array:
+    """The plane of addresses that the pieces stand for."""
+    out = np.full(plane.shape, -99, np.int64)
+    for p in pieces:
+        rows = p.row + p.row_stride * np.arange(p.rows)
+        cols = p.col + p.col_stride * np.arange(p.cols)
+        out[np.ix_(rows, cols)] = FILL
+        i, j = np.arange(p.rows)[:, None, None], np.arange(p.cols)[None, :, None]
+        for s in p.sources:
+            lane = np.arange(s.l0, s.l1)
+            value = s.base + i * s.row_step + j * s.col_step + lane * s.lane_step
+            out[np.ix_(rows, cols, lane)] = value
+    return out
+
+
+def planes() -> dict[str, Array]:
+    rng = np.random.default_rng(5)
+    grid = np.arange(6 * 8 * 16).reshape(6, 8, 16)
+    up = grid.repeat(2, 0).repeat(2, 1)
+    padded = np.pad(grid, ((1, 2), (0, 3), (0, 0)), constant_values=FILL)
+    short = np.where(np.arange(16) < 5, grid, IDLE)
+    joined = np.concatenate([grid[..., :9], grid[..., :7] + 5000 + CONST_FLAG], 2)
+    return {
+        "identity": grid, "transposed": grid.transpose(1, 0, 2), "upsampled": up,
+        "padded": padded, "few lanes": short, "joined": joined, "flipped": grid[::-1, ::-1],
+        "random": rng.integers(0, 9999, (3, 4, 16)), "all fill": np.full((2, 3, 16), FILL),
+        "lanes from columns": grid.transpose(2, 0, 1)[:, :, [*range(8), *range(8)]],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", planes())
+def test_pieces_cover_the_plane_exactly(name: str) -> None:
+    plane = planes()[name]
+    found = rebuild(plane, take_apart(plane))
+    np.testing.assert_array_equal(found[plane != IDLE], plane[plane != IDLE])
+
+
+@pytest.mark.parametrize("name, most", [("identity", 1), ("upsampled", 4), ("padded", 4)])
+def test_regular_moves_need_few_pieces(name: str, most: int) -> None:
+    assert len(take_apart(planes()[name])) <= most
+
+
+# ------------------------------------------------------------------ tiles
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 3136), (7, 7), (112, 112), (3, 1000)])
+def test_tiles_respect_the_limit_and_cover_all(height: int, width: int) -> None:
+    sizes = list(tile_sizes(height, width, 512))
+    assert sizes
+    for tile in sizes:
+        assert tile[0] * tile[1] <= 512
+        assert sum(b.words for b in boxes(height, width, tile)) == height * width
+
+
+def gemm_problem(**changes: object) -> GemmProblem:
+    fields: dict[str, object] = dict(
+        out_h=14, out_w=14, kernel=(3, 3), strides=(1, 1), dilations=(1, 1), cb=16, nb=16,
+        digits=1, out_digits=1, operands={}, grouped=False,
+    )  # fmt: skip
+    return GemmProblem(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cb, nb", [(1, 1), (16, 16), (32, 64), (128, 8)])
+def test_a_plan_fits_the_buffers(cb: int, nb: int) -> None:
+    p = gemm_problem(cb=cb, nb=nb)
+    plan = plan_gemm(ARRAY, p)
+    positions = plan.tile[0] * plan.tile[1]
+    words = (plan.tile[0] + 2) * (plan.tile[1] + 2)
+    assert positions <= ARRAY.acc_rows
+    assert plan.nb_step * positions <= ARRAY.obuf_rows
+    assert words * (plan.cb_step if plan.chunked_input else cb) <= ARRAY.ibuf_words
+    assert 9 * plan.cb_step * plan.nb_step * ARRAY.rows <= ARRAY.wbuf_words
+
+
+def test_a_kernel_beyond_every_buffer_is_refused() -> None:
+    with pytest.raises(DoesNotFit, match="100x100 kernel .*8192 words of input buffer"):
+        plan_gemm(ARRAY, gemm_problem(kernel=(100, 100)))
+
+
+def test_a_window_over_a_large_map_splits_its_sum() -> None:
+    p = WindowProblem(1, 1, (4, 4), (28, 28), (1, 1), 4, 1, 1, {}, False)
+    plan = plan_window(ARRAY, p)
+    assert plan.tap_rows < 28 and plan.nb_step == 1
