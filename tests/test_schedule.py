@@ -61,7 +61,7 @@ def test_a_writer_waits_for_the_reader_of_what_it_overwrites() -> None:
 
 
 def test_a_dependency_that_follows_from_another_costs_no_token() -> None:
-    """STORE needs COMPUTE, and COMPUTE already waited for the LOAD that STORE's arena range needs."""
+    """STORE needs COMPUTE, which already waited for the LOAD whose arena range STORE writes."""
     e = emitter()
     e.emit(Opcode.LOAD, {}, (Range("arena", 0, 4),), (Range("ibuf", 0, 8),))
     e.emit(Opcode.COMPUTE, {}, (Range("ibuf", 0, 8),), (Range("obuf", 0, 4),))

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The epilogue lanes against docs/numerics.md, one lane at a time in 64 bits with real divisions.
-#include <cmath>
-
 #include "nm/epilogue.h"
 #include "tb.h"
 
@@ -13,6 +11,13 @@ using namespace nm;
 int64_t floor_shift(int64_t v, int n) {
     const int64_t d = int64_t(1) << n;
     return v >= 0 ? v / d : -((-v + d - 1) / d);
+}
+
+// v / 2^n to the nearest integer, the even one of two.
+int64_t round_half_even(int64_t v, int n) {
+    const int64_t low = floor_shift(v, n), twice_rest = 2 * (v - low * (int64_t(1) << n));
+    const int64_t one = int64_t(1) << n;
+    return twice_rest > one || (twice_rest == one && low % 2 != 0) ? low + 1 : low;
 }
 
 int64_t clip(int64_t v, int64_t low, int64_t high) {
@@ -40,12 +45,12 @@ int64_t index_of(int64_t x, const EpilogueConfig& e) {
     return clip(i, 0, e.seg_count - 1);
 }
 
-int64_t lane(int32_t acc, int32_t bias, int16_t m, int s, int64_t t, int64_t u,
+int64_t lane(int32_t acc, int32_t bias, int32_t m, int s, int64_t t, int64_t u,
              const Segment* table, const EpilogueConfig& e) {
     int64_t v = floor_shift((int64_t(acc) + bias) * m, s) + e.off;
     if (e.t_en)
         v += t * e.mt;
-    int64_t y = clip(floor_shift(v, e.f_shift), -32768, 32767);
+    int64_t y = clip(round_half_even(v, e.f_shift), -32768, 32767);
     if (e.seg_kind != SegKind::NONE) {
         const Segment& g = table[index_of(y, e)];
         y = clip(floor_shift(y * g.k + g.b, g.sh), -32768, 32767);
@@ -64,7 +69,8 @@ EpilogueConfig draw(tb::Random& random) {
     e.f_shift = uint8_t(random.range(0, 31)), e.u_shift = uint8_t(random.range(0, 31));
     e.seg_shift = uint8_t(random.range(0, 15));
     e.off = int32_t(random.range(-(1ll << 31), (1ll << 31) - 1));
-    e.mt = int16_t(random.range(-32768, 32767)), e.uz = int16_t(random.range(-32768, 32767));
+    e.mt = int32_t(random.range(-(1 << 23), (1 << 23) - 1)),
+    e.uz = int16_t(random.range(-32768, 32767));
     e.zp = int16_t(random.range(-32768, 32767)), e.x0 = int16_t(random.range(-32768, 32767));
     e.seg_count = uint16_t(random.range(1, SEG_ENTRIES));
     e.lo = int16_t(random.range(-32640, 0)), e.hi = int16_t(random.range(0, 32639));
@@ -89,8 +95,8 @@ void row(tb::Check& check, tb::Random& random) {
         const int wide = int(random.range(8, 30));
         acc[c] = int32_t(random.range(-(1ll << wide), 1ll << wide));
         ch.bias[c] = int32_t(random.range(-(1ll << wide), 1ll << wide));
-        ch.m[c] = int16_t(random.range(-32768, 32767));
-        ch.s[c] = uint8_t(random.range(0, 47));
+        ch.m[c] = int32_t(random.range(-(1 << 23), (1 << 23) - 1));
+        ch.s[c] = uint8_t(random.range(0, 55));
         t[c] = int16_t(random.range(-32640, 32639)), u[c] = int16_t(random.range(-32640, 32639));
     }
     epilogue_row(acc, ch, t, u, segments, e, q);

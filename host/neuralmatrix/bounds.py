@@ -133,7 +133,7 @@ def _activated(e: Epilogue, pre: Interval, capped: bool) -> Interval:
     if not finite.all() and not capped:
         raise BadInput(
             f"{e.activation.name} of a value that the prescribed scales only bound to "
-            f"{pre[0]:g} .. {pre[1]:g} has no finite range; pass calibration= with some typical inputs"
+            f"{pre[0]:g} .. {pre[1]:g} has no finite range; pass calibration= with typical inputs"
         )
     return float(y[finite].min()), float(y[finite].max())
 

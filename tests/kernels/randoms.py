@@ -30,14 +30,20 @@ def extreme_bytes(rng: np.random.Generator, count: int) -> np.ndarray:
     return data.view(np.uint8)
 
 
-def parameters(rng: np.random.Generator, entries: int, shift_bits: int) -> np.ndarray:
-    """64-bit parameters (24-bit m, 6 shift bits, up to 55) or segments (16-bit k, 5, up to 31)."""
-    bits, most = (24, 55) if shift_bits == 6 else (16, 31)
+def channels(rng: np.random.Generator, entries: int) -> np.ndarray:
+    """Channel parameters: bias, 24-bit multiplier, shift up to 55."""
     bias = rng.integers(-(2**20), 2**20, entries)
-    m = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), entries)
-    s = rng.integers(0, most + 1, entries)
-    packed = (bias & 0xFFFFFFFF) | (m & (2**bits - 1)) << 32 | s << (32 + bits)
-    return packed.astype("<i8").view(np.uint8)
+    m = rng.integers(-(2**23), 2**23, entries)
+    s = rng.integers(0, 56, entries)
+    return ((bias & 0xFFFFFFFF) | (m & 0xFFFFFF) << 32 | s << 56).astype("<i8").view(np.uint8)
+
+
+def segments(rng: np.random.Generator, entries: int) -> np.ndarray:
+    """Segments: intercept, 16-bit slope, shift up to 31."""
+    b = rng.integers(-(2**24), 2**24, entries)
+    k = rng.integers(-(2**15), 2**15, entries)
+    sh = rng.integers(0, 32, entries)
+    return ((b & 0xFFFFFFFF) | (k & 0xFFFF) << 32 | sh << 48).astype("<i8").view(np.uint8)
 
 
 def fill(dest: Buffer, words: int, addr: int, dst: int = 0, region: int = Region.CONST):
@@ -82,7 +88,7 @@ def random_epilogue(rng: np.random.Generator, **fixed: int) -> Instruction:
         f_shift=rng.integers(12),
         u_shift=rng.integers(20),
         off=rng.integers(-(2**20), 2**20),
-        mt=rng.integers(-(2**15), 2**15),
+        mt=rng.integers(-(2**23), 2**23),
         uz=rng.integers(-128, 128),
         zp=rng.integers(-300, 300),
         lo=lo,
@@ -191,8 +197,8 @@ def stores() -> list[Instruction]:
 def compute_case(rng: np.random.Generator, body: list[Instruction]) -> Case:
     """Operands loaded, the given EPILOGUEs and COMPUTEs, everything stored."""
     const = extreme_bytes(rng, CONST_BYTES)
-    const[: 8 * LANES * 8] = parameters(rng, 8 * LANES, 6)
-    const[8 * LANES * 8 : 16 * LANES * 8] = parameters(rng, 8 * LANES, 5)
+    const[: 8 * LANES * 8] = channels(rng, 8 * LANES)
+    const[8 * LANES * 8 : 16 * LANES * 8] = segments(rng, 8 * LANES)
     program = [*operand_loads(rng), *body, *stores()]
     return Case(load_board("pynq-z2").array, program, const, extreme_bytes(rng, ARENA_BYTES))
 

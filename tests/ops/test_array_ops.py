@@ -95,8 +95,8 @@ def qdq_model(one: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray], dict[s
         outputs = [w.pair(name, wanted[name]) for name in outputs]
         steps = {f"{name}_d": int8_scale(x)[0] for name, x in wanted.items()}
     shapes = {n: x.shape for n, x in feeds.items()}
-    proto = model(w.nodes, shapes, outputs, w.constants,
-                  opset=max(opset, 10), types={"y0": 7} if one.op == "ArgMax" else None)  # fmt: skip
+    types = {"y0": 7} if one.op == "ArgMax" else None
+    proto = model(w.nodes, shapes, outputs, w.constants, opset=max(opset, 10), types=types)
     return proto, feeds, steps
 
 
