@@ -15,8 +15,8 @@ test:
 	$(PYTHON) -m pytest
 
 bench: ## every number of the README, with where it comes from
-	for name in utilization accuracy qdq speed compile_time hls4ml_compare; do \
-	    $(PYTHON) bench/$$name.py || exit 1; done
+	failed=0; for name in utilization accuracy qdq speed compile_time hls4ml_compare; do \
+	    $(PYTHON) bench/$$name.py || failed=1; done; exit $$failed
 
 emulate: ## the embedded network, whole, in emulation
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix demo

@@ -43,7 +43,7 @@ def version():
     return re.search(r'__version__ = "([^"]+)"', text).group(1)
 
 
-ONNX = ["onnx>=1.14"]
+ONNX = ["onnx>=1.15"]
 TORCH = ["torch>=2.1", *ONNX]
 DEV = [
     *ONNX,
@@ -69,7 +69,7 @@ setup(
     package_dir={"": "host"},
     packages=find_packages("host"),
     package_data={"neuralmatrix": ["py.typed", "demo_data/*"]},
-    install_requires=["numpy>=1.21,<3", "typer>=0.9", "rich>=12"],
+    install_requires=["numpy>=1.21,<3", "typer>=0.12.5", "rich>=12.6"],
     extras_require={
         "onnx": ONNX,
         "torch": TORCH,

@@ -15,6 +15,7 @@ import numpy as np
 
 from ._version import __version__
 from .program import Program
+from .report import batch_of, unit_of
 from .session import Session
 
 
@@ -32,9 +33,12 @@ def _feeds(program: Program, images: int) -> dict[str, Any]:
 def bench_program(
     program: Program, images: int, repeats: int, threads: int | None
 ) -> dict[str, Any]:
-    """One warm-up, then ``repeats`` timed runs of ``images`` images."""
-    batched = all(port.shape[:1] == (1,) for port in (*program.inputs, *program.outputs))
-    images = images if batched else 1
+    """One warm-up, then ``repeats`` timed runs of ``images`` images.
+
+    A program whose batch is not 1 runs once per repeat; ``unit`` is then "run", not "image".
+    """
+    batch = batch_of(program)
+    images = images if batch == 1 else 1
     session, feeds = Session(program, threads=threads), _feeds(program, images)
     session.run(feeds)
     seconds = []
@@ -46,6 +50,7 @@ def bench_program(
     estimate, stats = program.estimate(), session.stats
     return {
         "versions": {"neuralmatrix": __version__, "python": platform.python_version()},
+        "unit": unit_of(batch),
         "host": {
             "basis": "measured: emulation on this machine, host quantising included",
             "machine": platform.machine(),
@@ -60,10 +65,10 @@ def bench_program(
             "gmac_per_s": median(rates) * estimate.macs / 1e9,
         },
         "device": {
-            "basis": "estimated by the cycle model",
+            "basis": "estimated by the cycle model, without the host's work",
             "board": program.board,
             "fingerprint": program.array.fingerprint,
-            "batch": 1,
+            "batch": batch,
             "cycles": estimate.cycles,
             "emulated_cycles": stats.cycles if stats else 0,
             "clock_mhz": estimate.clock_mhz,

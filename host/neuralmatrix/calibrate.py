@@ -31,6 +31,8 @@ CLIPS = 64  # clip positions tried on either side
 ROUNDS = 2
 CHUNK_FLOATS = 1 << 24
 MOST_TOGETHER = 16
+# A tensor whose values all stay below this counts as 0: products of such scales leave float32.
+NEGLIGIBLE = 1e-30
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,7 @@ def calibrate(
     histograms: dict[str, _Histogram] = {}
     images = 0
     for chunk in _chunks(_runs(mg, feeds, max_images), _chunk_images(mg)):
-        together = {name: np.concatenate([run[name] for run in chunk]) for name in chunk[0]}
-        for name, values in reference.run_float(mg, together).items():
+        for name, values in _evaluate(mg, chunk).items():
             histograms.setdefault(name, _Histogram()).add(values.reshape(-1))
         images += len(chunk)
     if not images:
@@ -131,11 +132,29 @@ def calibrate(
     return Calibration({**extremes, **clipped}, extremes, images)
 
 
+def _evaluate(mg: ir.MatGraph, chunk: list[dict[str, Array]]) -> dict[str, Array]:
+    """All tensors of several runs.  BadInput: one of them leaves float32."""
+    together = chunk[0]
+    if len(chunk) > 1:
+        together = {name: np.concatenate([run[name] for run in chunk]) for name in chunk[0]}
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        values = reference.run_float(mg, together)
+    for name, array in values.items():
+        if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+            raise BadInput(
+                f"tensor {name!r} becomes NaN or infinite on the calibration inputs; allowed are "
+                "values within float32; check the inputs' scale and the model"
+            )
+    return values
+
+
 # ---------------------------------------------------------------- feeds
 
 
 def _chunk_images(mg: ir.MatGraph) -> int:
     """How many images evaluated side by side keep all their tensors within CHUNK_FLOATS."""
+    if not all(port.shape for port in mg.inputs):
+        return 1  # a scalar has no axis to stack along
     floats = sum(prod(tensor.shape) for tensor in mg.tensors.values())
     return max(1, min(MOST_TOGETHER, CHUNK_FLOATS // max(floats, 1)))
 
@@ -186,8 +205,12 @@ def _checked(port: ir.Port, value: Array, where: str) -> Array:
     what = f"{where}: input {port.name!r}"
     if array.dtype.kind not in "fiub":
         raise BadInput(f"{what} has dtype {array.dtype}; allowed are real numbers")
-    if not np.isfinite(array).all():
-        raise BadInput(f"{what} holds NaN or infinity; allowed are finite numbers, clean the data")
+    largest = np.finfo(np.float32).max
+    if not np.all(np.abs(array) <= largest):  # NaN is not
+        raise BadInput(
+            f"{what} holds NaN, infinity or a value beyond float32; allowed are finite numbers, "
+            "clean the data"
+        )
     return _stacked(port, array, what)
 
 
@@ -207,6 +230,8 @@ def _stacked(port: ir.Port, array: Array, what: str) -> Array:
 
 
 def _extremes(name: str, histogram: _Histogram) -> Range:
+    if max(-histogram.lo, histogram.hi) < NEGLIGIBLE:
+        return Range(0.0, 0.0)
     if name.endswith((":pre", ":act")):
         return Range(histogram.lo, histogram.hi)
     return Range(min(histogram.lo, 0.0), max(histogram.hi, 0.0))

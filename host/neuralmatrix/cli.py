@@ -8,11 +8,16 @@ Out: exit code 0; 1 with one message for an error; 2 for wrong usage.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -32,22 +37,44 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 ProgramPath = Annotated[Path, typer.Argument(help="A program made by 'neuralmatrix compile'.")]
 ModelPath = Annotated[Path, typer.Argument(help="An ONNX model.")]
 Threads = Annotated[
-    int | None, typer.Option(help="Images that run side by side [default: one per core].")
+    int | None, typer.Option(help="Images that run side by side; one per core if left out.")
 ]
+WIDTH = 120  # where output goes to a file
 
 
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 120)
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    # names like "a:b:c" must not turn into emoji
+    return Console(width=None if known else WIDTH, emoji=False)
 
 
 def _emit(data: Any) -> None:
     """One JSON object on standard output."""
-    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
-def _progress(quiet: bool) -> Progress:
-    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*bar, console=Console(stderr=True), disable=quiet)
+RUN_BASIS = (
+    "host_seconds: measured on this machine; cycles, busy and dram_bytes: counted in emulation, "
+    "for one run of the program"
+)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar that appears with the first image, so that refused feeds give one message alone."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), disable=quiet)
+    task = bar.add_task("images", total=None)
+
+    def step(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield step
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 # ------------------------------------------------------------------------------ compile, run
@@ -60,23 +87,28 @@ def compile(
     board: Annotated[
         str, typer.Option(help="Target board; see 'neuralmatrix boards'.")
     ] = "pynq-z2",
-    precision: Annotated[str, typer.Option(help="int8 or int16.")] = "int8",
+    precision: Annotated[
+        str, typer.Option(help="Of activations: int8 or int16; weights are int8.")
+    ] = "int8",
     calibration: Annotated[
-        Path | None, typer.Option(help=".npz with one array of samples per input.")
+        Path | None,
+        typer.Option(help=".npz with 16 to 256 typical samples per input; none for a QDQ model."),
     ] = None,
     shape: Annotated[
-        list[str] | None, typer.Option(help="Fix dynamic dimensions: input=1x3x224x224.")
+        list[str] | None,
+        typer.Option(help="Fix dynamic dimensions: input=1x3x224x224; an open batch becomes 1."),
     ] = None,
     keep_stages: Annotated[
-        Path | None, typer.Option(help="Folder for each stage as readable text.")
+        Path | None, typer.Option(help="Folder that gets each stage as readable text.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a model to a program for a board."""
     from . import files
     from .compiler import compile_model
-    from .report import program_report, summary_lines
+    from .report import port_lines, program_report, summary_lines
 
+    files.check_target(output)
     shapes = files.parse_shapes(shape or [])
     samples = files.read_arrays(calibration) if calibration else None
     program = compile_model(
@@ -94,8 +126,7 @@ def compile(
         return
     console = _console()
     text = f"{output}: {len(program.instructions)} instructions, {board}, {precision}"
-    console.print(text, markup=False)
-    for line in summary_lines(report):
+    for line in (text, *port_lines(report), *summary_lines(report)):
         console.print(line, highlight=False, markup=False)
 
 
@@ -104,30 +135,31 @@ def run(
     program: ProgramPath,
     inputs: Annotated[Path, typer.Argument(help=".npz with one array per input.")],
     output: Annotated[Path, typer.Option("-o", "--output", help=".npz for the outputs.")],
-    device: Annotated[str, typer.Option(help="emulation.")] = "emulation",
+    device: Annotated[str, typer.Option(help="Only 'emulation' in this version.")] = "emulation",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Run a program on inputs; N images at once where the batch is 1."""
+    """Run a program on one input, or on N where its batch is 1."""
     from . import files
     from .jsonform import to_json
+    from .ports import check_feeds
     from .program import load
     from .session import Session
 
-    session = Session(load(program), device, threads)
-    feeds = files.read_arrays(inputs)
-    with _progress(quiet=as_json) as bar:
-        task = bar.add_task("images", total=None)
-        outputs = session.run(
-            feeds, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    files.check_target(output)
+    loaded, feeds = load(program), files.read_arrays(inputs)
+    check_feeds(loaded.inputs, feeds)
+    session = Session(loaded, device, threads)
+    with _progress(quiet=as_json) as step:
+        outputs = session.run(feeds, step)
     files.write_arrays(output, outputs)
     shapes = {name: list(array.shape) for name, array in outputs.items()}
     if as_json:
-        _emit({"output": str(output), "shapes": shapes, "stats": to_json(session.stats)})
+        stats = {"basis": RUN_BASIS, **to_json(session.stats)}
+        _emit({"output": str(output), "shapes": shapes, "stats": stats})
         return
     text = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    _console().print(f"{output}: {text}", markup=False)
+    _console().print(f"{output}: {text} (emulated)", highlight=False, markup=False)
 
 
 # ------------------------------------------------------------------------------ numbers
@@ -150,17 +182,17 @@ def bench(
         _emit(result)
         return
     console = _console()
-    host, device = result["host"], result["device"]
+    host, device, unit = result["host"], result["device"], result["unit"]
+    threads_used = f"{host['threads']} thread{'s' if host['threads'] > 1 else ''}"
     console.print(
-        f"emulation, measured on this machine: {host['images_per_s']['median']:.1f} images/s "
+        f"emulation, measured on this machine: {host['images_per_s']['median']:.1f} {unit}s/s "
         f"(median of {repeats}, {host['images_per_s']['lowest']:.1f} to "
-        f"{host['images_per_s']['highest']:.1f}), {host['gmac_per_s']:.2f} GMAC/s, "
-        f"{host['threads']} threads",
+        f"{host['images_per_s']['highest']:.1f}), {host['gmac_per_s']:.2f} GMAC/s, {threads_used}",
         highlight=False,
     )
     console.print(
-        f"{device['board']}, {device['basis']}: {device['frames_per_s']:.1f} images/s, "
-        f"{device['cycles']} cycles at {device['clock_mhz']:g} MHz",
+        f"{device['board']}, {device['basis']}: {device['frames_per_s']:.1f} {unit}s/s, "
+        f"{device['cycles']:,} cycles at {device['clock_mhz']:g} MHz",
         highlight=False,
     )
 
@@ -172,7 +204,7 @@ def verify(
     inputs: Annotated[Path, typer.Argument(help=".npz with one array per input.")],
     as_json: Json = False,
 ) -> None:
-    """Compare float model, integer reference and emulation, layer by layer."""
+    """Compare float model, integer reference and emulation on one input, layer by layer."""
     import neuralmatrix as nm
 
     from . import files
@@ -189,13 +221,18 @@ def verify(
 @app.command()
 def report(
     program: ProgramPath,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with time lines.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with time lines; needs plotly.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a program costs, layer by layer."""
+    """Show what a program costs on its board (estimated), layer by layer."""
+    from .files import check_target
     from .program import load
     from .report import layer_table, program_report, summary_lines, write_html
 
+    if html:
+        check_target(html)
     loaded = load(program)
     data = program_report(loaded)
     if html:
@@ -211,7 +248,7 @@ def report(
 
 @app.command("list")
 def list_(program: ProgramPath, as_json: Json = False) -> None:
-    """Print the instructions of a program, one per line."""
+    """Print the instructions of a program, one per line; fields that are 0 are left out."""
     from .listing import listing
     from .program import load
 
@@ -225,9 +262,16 @@ def list_(program: ProgramPath, as_json: Json = False) -> None:
 # ------------------------------------------------------------------------------ about
 
 
+WIDE_BOARDS = 96  # columns that the table takes with the names of the parts
+BOARDS_CAPTION = (
+    "LUT to URAM: the array's share of the part, estimated, not synthesised. DRAM: assumed. "
+    "peak: two operations per PE and cycle. --json gives the basis of each number."
+)
+
+
 @app.command()
 def boards(as_json: Json = False) -> None:
-    """Show the boards, their arrays and what these take of the part."""
+    """Show the boards, their arrays and what these take of the part (estimated)."""
     from .boards import board_table
     from .resources import KINDS
 
@@ -235,27 +279,30 @@ def boards(as_json: Json = False) -> None:
     if as_json:
         _emit(rows)
         return
-    table = Table(
-        caption="Resources are estimates, not synthesis results; --json gives their basis."
-    )
-    for name in ("board", "part", "array", "MHz", "Gop/s", "DRAM GB/s"):
-        table.add_column(name, justify="left" if name in ("board", "part") else "right")
-    for kind in KINDS:
-        table.add_column(f"{kind.upper()} %", justify="right")
-    table.add_column("fits")
+    console = _console()
+    facts = ("array", "MHz", "peak\nGop/s", "DRAM\nGB/s", *(f"{kind.upper()}\n%" for kind in KINDS))
+    table = Table(caption=BOARDS_CAPTION, caption_justify="left", box=box.SIMPLE_HEAD)
+    table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
+    table.add_column("board", no_wrap=True)
+    for name in facts:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("fits", no_wrap=True)
+    wide = console.width >= WIDE_BOARDS
+    if wide:
+        table.add_column("part", no_wrap=True)
     for row in rows:
         shares = (f"{100 * row['resources'][kind]['share']:.0f}" for kind in KINDS)
         table.add_row(
             row["name"],
-            row["part"],
             row["array"],
             f"{row['clock_mhz']:g}",
             f"{row['peak_gops']:.0f}",
             f"{row['dram_bytes_per_s'] / 1e9:.2f}",
             *shares,
             "yes" if row["fits"] else "no",
+            *([row["part"]] if wide else []),
         )
-    _console().print(table)
+    console.print(table)
 
 
 @app.command()
@@ -307,8 +354,23 @@ def _options(
 
 def main() -> None:
     """Entry point: errors become one message and exit code 1."""
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except NeuralMatrixError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", highlight=False, markup=False)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"the operating system refused: {error}; free some space or choose another place")
+    except MemoryError:
+        _fail("this machine has too little free memory; close programs or use a smaller network")
+
+
+def _stop(number: int, frame: object) -> None:
+    """Leave through the ``finally`` clauses, which remove half-written files."""
+    sys.exit(128 + number)
+
+
+def _fail(message: str) -> NoReturn:
+    console = Console(stderr=True, soft_wrap=True, emoji=False)
+    console.print(f"error: {message}", highlight=False, markup=False)
+    sys.exit(1)

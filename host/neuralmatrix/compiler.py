@@ -47,9 +47,9 @@ def compile_model(
     """Compile a network for a board.
 
     ``model``: ONNX path, bytes or ModelProto.  ``calibration``: typical inputs, {input name:
-    array}; not
-    needed for a QDQ model.  ``shapes`` fixes dynamic dimensions.  ``keep_stages``: a folder that
-    receives every stage as readable text.
+    array}, each array one input or N where its leading dimension is 1; not needed for a QDQ model.
+    ``precision``: of activations, int8 or int16; weights are int8.  ``shapes`` fixes dynamic
+    dimensions.  ``keep_stages``: a folder that receives every stage as readable text.
 
     Raises BadModel, UnsupportedModel, BadInput or DoesNotFit.
 
@@ -99,7 +99,7 @@ def tensor_bounds(
     if missing:
         raise BadInput(
             f"no calibration given, and the model prescribes no scale for input(s) "
-            f"{', '.join(missing)}; pass calibration= with some typical inputs "
+            f"{', '.join(missing)}; pass calibration= (--calibration) with some typical inputs "
             "(16 to 256), or a QDQ model"
         )
     return propagate(lowered)

@@ -9,6 +9,7 @@ Out: float and array accuracy side by side, a per-layer table, latency and frame
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,8 @@ def run_demo(
 
 def _console() -> Console:
     console = Console()
-    return console if console.is_terminal else Console(width=LOG_WIDTH)
+    known = console.is_terminal or "COLUMNS" in os.environ
+    return console if known else Console(width=LOG_WIDTH)
 
 
 def _float_logits(x: Array) -> Array:
@@ -130,7 +132,7 @@ def _float_logits(x: Array) -> Array:
 def _array_logits(program: Program, x: Array, console: Console, quiet: bool) -> tuple[Array, float]:
     """Logits from the emulated array, and images per second of this machine."""
     if not quiet:
-        console.print("building the emulated array (once per array; the next run finds it built)")
+        console.print("preparing the emulated array (compiled once per array, then kept)")
     session = Session(program)
     with _progress(console, quiet) as bar:
         task = bar.add_task("emulating", total=len(x))

@@ -88,20 +88,22 @@ def _boards() -> Check:
     return Check("board files", found, "compiling", "reinstall neuralmatrix", required=True)
 
 
+_LATER = "not in this version"
+
 _CHECKS: tuple[Callable[[], Check], ...] = (
     _python,
     _package("numpy", "everything", "pip install numpy", required=True),
     _compiler,
     _kernels,
     _boards,
-    _package("onnx", "compiling ONNX models", "pip install neuralmatrix[onnx]"),
-    _package("onnxruntime", "tests against onnxruntime", "pip install neuralmatrix[dev]"),
-    _package("torch", "compiling torch modules", "pip install neuralmatrix[torch]"),
-    _package("plotly", "HTML reports", "pip install neuralmatrix[report]"),
-    _package("pynq", "running on a board", "use a PYNQ image, or pip install neuralmatrix[pynq]"),
-    _tool("vitis-run", "building the overlay (2025 and later)", "install Vitis HLS"),
-    _tool("vitis_hls", "building the overlay (2022.2 to 2024.1)", "install Vitis HLS"),
-    _tool("vivado", "building the overlay", "install Vivado"),
+    _package("onnx", "compiling ONNX models", "pip install onnx"),
+    _package("onnxruntime", "tests against onnxruntime", "pip install onnxruntime"),
+    _package("torch", "the comparison with hls4ml in bench/", "pip install torch"),
+    _package("plotly", "report --html", "pip install plotly"),
+    _package("pynq", f"running on a board; {_LATER}", "use a PYNQ image"),
+    _tool("vitis-run", f"the overlay, with Vitis 2025 or newer; {_LATER}", "install Vitis"),
+    _tool("vitis_hls", f"the overlay, with Vitis 2022.2 to 2024; {_LATER}", "install Vitis HLS"),
+    _tool("vivado", f"the overlay; {_LATER}", "install Vivado"),
 )
 
 

@@ -44,7 +44,7 @@ class LayerEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A whole program, at batch 1."""
+    """One run of a whole program."""
 
     cycles: int
     clock_mhz: float
@@ -58,7 +58,7 @@ class Estimate:
 
     @property
     def frames_per_s(self) -> float:
-        """Programs run one after another."""
+        """Runs per second, one after another; a run is one image where the batch is 1."""
         return 1.0 / self.latency_s
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays and shapes as the command line gets them.
+"""Files as the command line gets and makes them.
 
-In: ``.npz`` files, ``name=1x3x224x224``.  Out: arrays by name, shapes by name, ``.npz`` files.
+In: ``.npz`` files, ``name=1x3x224x224``.  Out: arrays by name, shapes by name, whole files.
 A file is written all at once or not at all.
 """
 
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import tempfile
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,20 @@ from .errors import BadInput, NeuralMatrixError
 
 Array = npt.NDArray[Any]
 
+# What numpy and zipfile meet in a damaged file, beside OSError.
+DAMAGE = (
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _SHAPE = re.compile(r"(?P<name>.+)=(?P<dims>[1-9]\d{0,8}(?:[x,][1-9]\d{0,8})*)")
 
 
@@ -32,6 +49,8 @@ def parse_shapes(options: list[str]) -> dict[str, tuple[int, ...]]:
         match = _SHAPE.fullmatch(option)
         if match is None:
             raise BadInput(f"--shape: found {option!r}, allowed is NAME=1x3x224x224")
+        if match["name"] in shapes:
+            raise BadInput(f"--shape: found {match['name']!r} twice, allowed is once per input")
         shapes[match["name"]] = tuple(int(d) for d in re.split("[x,]", match["dims"]))
     return shapes
 
@@ -39,35 +58,76 @@ def parse_shapes(options: list[str]) -> dict[str, tuple[int, ...]]:
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays in a ``.npz`` file; nothing is unpickled."""
     try:
-        data = np.load(path, allow_pickle=False)
-        if isinstance(data, np.ndarray):
-            raise BadInput(f"{path}: found a single array, allowed is .npz (numpy.savez)")
-        with data:
-            arrays = {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file:
+            if file.read(6) == b"\x93NUMPY":
+                raise BadInput(f"{path}: found a single array, allowed is .npz (numpy.savez)")
+            arrays = _members(path, file)
+    except OSError as error:
+        found = error.strerror or error
+        text = f"{path}: found no file to read ({found}); name a .npz file (numpy.savez)"
+        raise BadInput(text) from None
+    except DAMAGE as error:
         raise BadInput(f"{path}: found no readable .npz file ({error}); use numpy.savez") from None
     if not arrays:
         raise BadInput(f"{path}: found no arrays, allowed is one per input; use numpy.savez")
     return arrays
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Save arrays by name as ``.npz``."""
+def _members(path: Path, file: IO[bytes]) -> dict[str, Array]:
+    arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            name = info.filename
+            if not name.endswith(".npy"):
+                raise BadInput(f"{path}: found {name!r}, allowed are .npy members; use numpy.savez")
+            with archive.open(info) as member:
+                arrays[name[:-4]] = np.lib.format.read_array(member, allow_pickle=False)
+    return arrays
+
+
+# ------------------------------------------------------------------------------ writing
+
+
+def check_target(path: Path) -> None:
+    """NeuralMatrixError now rather than after the work: ``path`` cannot become a file."""
+    try:
+        if path.exists() and not path.is_file():
+            raise _no_place(path, "it exists and is no regular file")
+        tempfile.TemporaryFile(dir=path.parent, prefix=path.name).close()
+    except OSError as error:
+        raise _no_place(path, error.strerror or str(error)) from None
+
+
+def _no_place(path: Path, why: str) -> NeuralMatrixError:
+    return NeuralMatrixError(f"cannot write {path}: {why}; choose a writable place")
+
+
+def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """Write atomically: ``fill`` a temporary file beside ``path``, then rename it."""
+    check_target(path)
     temporary = ""
     try:
         with tempfile.NamedTemporaryFile(
             dir=path.parent, prefix=path.name, suffix=".part", delete=False
         ) as file:
             temporary = file.name
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, array in arrays.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
+            fill(file)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        text = f"cannot write {path}: {error.strerror or error}; choose a writable place"
-        raise NeuralMatrixError(text) from None
+        raise _no_place(path, error.strerror or str(error)) from None
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Save arrays by name as ``.npz``."""
+
+    def fill(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+
+    write_whole(path, fill)

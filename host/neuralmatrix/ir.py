@@ -207,10 +207,9 @@ class Graph:
     """Nodes in execution order.  ``shapes`` covers inputs, constants and every node output.
 
     ``quant`` holds the quantisation that a QDQ model prescribes for a tensor.  For a weight
-    constant the
-    value in ``constants`` is the dequantised float and ``weight_scales`` its scale (scalar or per
-    axis 0
-    of the constant's own layout, broadcastable against it), so that round(w/scale) is exact.
+    constant the value in ``constants`` is the dequantised float and ``weight_scales`` its scale
+    (scalar or per axis 0 of the constant's own layout, broadcastable against it), so that
+    round(w/scale) is exact.
     """
 
     inputs: tuple[str, ...]
@@ -240,8 +239,7 @@ class Epilogue:
     """out = act(lin + residual_gain * residual) * hadamard
 
     Each of N, H, W of residual/hadamard equals the output's or is 1; C equals the output's, or the
-    operand is
-    replicated.  Operands may be constants of the MatGraph.
+    operand is replicated.  Operands may be constants of the MatGraph.
     """
 
     residual: str | None = None
@@ -252,12 +250,12 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class Gemm:
-    """Convolution and matrix product: out[n,oh,ow,m] = bias[m] + sum
-    x[n,oh*sh+kh*dh-top,...,c]*w[kh,kw,c,m].
+    """Convolution and matrix product.
+
+    out[n,oh,ow,m] = bias[m] + sum over kh,kw,c of x[n,oh*sh+kh*dh-top,...,c] * w[kh,kw,c,m]
 
     ``weight`` (KH, KW, C/groups, M) floats; a matrix product has KH = KW = 1.  Padding reads real
-    0.
-    ``pads`` top, left, bottom, right.  If the output tensor is replicated, M == 1.
+    0.  ``pads`` top, left, bottom, right.  If the output tensor is replicated, M == 1.
     ``rhs``: instead of ``weight``, the name of a tensor (N', 1, K, M) or, with ``rhs_transposed``,
     (N', 1, M, K)
     """
@@ -282,10 +280,9 @@ class Window:
     """Per-channel window: out[..,c] = bias[c] + sum or max over taps of x[.., tap, c] * w[tap, c].
 
     ``weight`` (KH, KW, C), or (KH, KW, 1) for the same in all channels.  reduce "max" ignores its
-    values:
-    taps whose weight is 0 are left out, and padding reads -infinity.  Element-wise operators are
-    1x1
-    windows.  Where the input has C == 1 and is replicated, the output may have more channels.
+    values: taps whose weight is 0 are left out, and padding reads -infinity.  Element-wise
+    operators are 1x1 windows.  Where the input has C == 1 and is replicated, the output may have
+    more channels.
     """
 
     output: str
@@ -315,8 +312,7 @@ class Move:
     """out.flat[i] = concatenation of the inputs' elements (each flattened as N,H,W,C)[index[i]].
 
     Index -1 gives ``fill``.  Concat, slices, reshapes, transposes, tiling, nearest resize: all are
-    Moves; the
-    scheduler turns those into addresses that it can.
+    Moves; the scheduler turns those into addresses that it can.
     """
 
     output: str
@@ -339,12 +335,10 @@ class ViewStep:
 
 @dataclass(frozen=True)
 class Port:
-    """A network input or output: the source name and shape, and how the MatGraph tensor is made
-    from it.
+    """A network input or output: the source's name and shape, and the way to the MatGraph tensor.
 
     For an input ``steps`` lead from the source shape to (N,H,W,C); for an output from (N,H,W,C) to
-    the source
-    shape.  ``argmax`` (axis, keepdims, select_last) runs on the host after the steps.
+    the source shape.  ``argmax`` (axis, keepdims, select_last) runs on the host after the steps.
     """
 
     name: str

@@ -95,8 +95,7 @@ class Rows:
     """[N][H][W*C bytes]: few-channel inputs, spatial padding included, words start at any byte.
 
     ``h``/``w`` include the padding (``top``, ``left`` of it before the data); each row has room
-    for a
-    whole word past its end.
+    for a whole word past its end.
     """
 
     n: int

@@ -73,8 +73,8 @@ Copies rows of one digit plane of the output buffer to ARENA:
       ARENA[addr + i2*s2 + i1*s1 + i0*s0 .. +COLS-1] = obuf[plane][src']
       src' += 1""",
     Opcode.EPILOGUE: """\
-Sets what later COMPUTE instructions do with finished rows (see numerics.md) and copies segments
-`seg_base .. seg_base + (seg_count-1)/COLS` of the parameter buffer into the lanes' tables.""",
+Sets what later COMPUTE instructions do with finished rows (see numerics.md) and copies seg_count
+segments, from parameter row seg_base on, COLS to a row, into the lanes' tables.""",
     Opcode.COMPUTE: """\
 Runs passes; each streams all rows past one block of ROWS x COLS weights (see numerics.md):
 
@@ -86,6 +86,9 @@ Runs passes; each streams all rows past one block of ROWS x COLS weights (see nu
                      + i1*x_m1 + i0*x_m0]
             acc[acc_base + i1*m0 + i0] += x @ weights of this pass
       if last: rows of obuf from o_base + n*o_nb = epilogue(acc, parameter row p_base + n*p_nb)
+
+In WBUF the ROWS words of a block lie in the order of the passes, for int16 weights low digit before
+high. MAX takes int16 x whole, in one pass that reads both digits.
 
 In WINDOW mode i1 and i0 run over the `((m1-1)*stride_h + win_h) x ((m0-1)*stride_w + win_w)` input
 words, and output (o1, o0) sums taps (o1*stride_h + a, o0*stride_w + b), a < win_h, b < win_w, each

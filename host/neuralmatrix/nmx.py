@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass, fields
 from math import prod
@@ -23,7 +21,8 @@ import numpy.typing as npt
 
 from ._version import __version__
 from .config import ArrayConfig, Timing
-from .errors import BadProgram, NeuralMatrixError
+from .errors import BadProgram
+from .files import DAMAGE, write_whole
 from .isa import ISA_VERSION
 from .jsonform import FormError, from_json, to_json
 from .program import LayerInfo, Program, ProgramPort, Watchpoint
@@ -101,23 +100,8 @@ def _write_zip(file: IO[bytes], members: dict[str, bytes]) -> None:
 
 
 def write(program: Program, path: Path) -> None:
-    """Save atomically: a temporary file beside ``path``, then a rename."""
-    temporary = ""
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=path.name, suffix=".part", delete=False
-        ) as file:
-            temporary = file.name
-            _write_zip(file, _members(program))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise NeuralMatrixError(
-            f"cannot write {path}: {error.strerror or error}; choose a writable place"
-        ) from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+    """Save the program, all of it or nothing."""
+    write_whole(path, lambda file: _write_zip(file, _members(program)))
 
 
 # ------------------------------------------------------------------------------ reading
@@ -145,7 +129,9 @@ def _read_members(path: Path) -> dict[str, bytes]:
             return {name: archive.read(name) for name in names}
     except FileNotFoundError:
         raise BadProgram(f"{path}: no such file; compile a network to it first") from None
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except OSError as error:
+        raise _bad(path, f"found no file to read ({error.strerror or error})") from None
+    except DAMAGE as error:
         raise _bad(path, f"found no intact .nmx file ({error})") from None
 
 

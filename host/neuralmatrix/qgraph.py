@@ -2,8 +2,7 @@
 """The quantised MatGraph: geometry from MatGraph, integers for everything the array multiplies.
 
 In: nothing.  Out: ``QOp`` and ``QGraph``, made by ``quantize``, evaluated exactly by ``integer``
-and
-turned into instructions by ``schedule``.
+and turned into instructions by ``schedule``.
 """
 
 from __future__ import annotations
@@ -40,10 +39,8 @@ class QOp:
     """One operation of the array.
 
     ``weight`` holds integers in the layout of the MatOp's own weight (Window: (KH, KW, C or 1));
-    None for
-    RowMax and Move.  ``w_wide`` weights are int16.  A Move carries no epilogue: it copies codes,
-    ``fill``
-    included.
+    None for RowMax and Move.  ``w_wide`` weights are int16.  A Move carries no epilogue: it copies
+    codes, ``fill`` included.
     """
 
     op: MatOp

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 from .config import load_board
 from .errors import ToolMissing
+from .files import write_whole
 from .isa import ISA_VERSION
 from .resources import KINDS, resources
 
@@ -24,7 +25,22 @@ if TYPE_CHECKING:
     from .estimate import Estimate
     from .program import Program
 
-_ESTIMATED = "estimated: cycle model with the constants of hls/include/nm/cost.h, not measured"
+_ESTIMATED = (
+    "estimated: cycle model (hls/include/nm/cost.h, the board file's DRAM), not measured; "
+    "the host's work left out"
+)
+
+
+def batch_of(program: Program) -> int | None:
+    """The leading dimension that all inputs and outputs share; None where there is none."""
+    leading = {port.shape[:1] for port in (*program.inputs, *program.outputs)}
+    common = leading.pop() if len(leading) == 1 else ()
+    return common[0] if common else None
+
+
+def unit_of(batch: int | None) -> str:
+    """What one run is called: "image" where it is certainly one, else "run"."""
+    return "image" if batch == 1 else "run"
 
 
 def _network(estimate: Estimate) -> dict[str, Any]:
@@ -47,7 +63,7 @@ def program_report(program: Program) -> dict[str, Any]:
         "board": program.board,
         "array": f"{program.array.rows}x{program.array.cols}",
         "fingerprint": program.array.fingerprint,
-        "batch": 1,
+        "batch": batch_of(program),
         "versions": {
             "neuralmatrix": __version__,
             "isa": ISA_VERSION,
@@ -74,7 +90,7 @@ def program_report(program: Program) -> dict[str, Any]:
 # ------------------------------------------------------------------------------ text
 
 _COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
-    ("kMAC", lambda row: f"{row['macs'] / 1e3:,.0f}"),
+    ("kMAC", lambda row: f"{row['macs'] / 1e3:,.{1 if row['macs'] < 1e4 else 0}f}"),
     ("cycles", lambda row: f"{row['cycles']:,}"),
     ("busy", lambda row: f"{row['array_cycles']:,}"),
     ("util.", lambda row: f"{100 * row['utilization']:.1f} %"),
@@ -83,17 +99,47 @@ _COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
 )
 
 
+CAPTION = (
+    "kMAC: of the model's own products. cycles: what the layer adds to the total. busy: cycles of "
+    "the COMPUTE unit. util.: MACs / (cycles x PEs). bound: what was busy longest, the array or "
+    "the epilogue (both in COMPUTE), the LOAD or STORE unit, or the DRAM."
+)
+
+
+def _title(report: dict[str, Any]) -> str:
+    batch = report["batch"]
+    shapes = report["program"]["inputs"]
+    size = "one run" if batch is None else f"batch {batch}"
+    inputs = ", ".join(f"{name} {_dims(shape)}" for name, shape in shapes.items())
+    return f"{report['board']}, {report['array']} array, {size}: {inputs} (estimated)"
+
+
+def _dims(shape: list[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def port_lines(report: dict[str, Any]) -> list[str]:
+    """Names and shapes of the inputs and outputs."""
+    return [
+        f"{kind}: " + ", ".join(f"{name} {_dims(shape)}" for name, shape in ports.items())
+        for kind, ports in (
+            ("inputs", report["program"]["inputs"]),
+            ("outputs", report["program"]["outputs"]),
+        )
+    ]
+
+
 def layer_table(report: dict[str, Any]) -> Table:
     """One row per layer and a last one for the network."""
     from rich.markup import escape
     from rich.table import Table
 
     network = report["network"]
-    table = Table(title=f"{report['board']}, {report['array']} array, batch 1 (estimated)")
+    table = Table(title=_title(report), caption=CAPTION, caption_justify="left")
     table.add_column("layer", overflow="fold")
-    table.add_column("kind")
+    table.add_column("kind", no_wrap=True)
     for name, _ in _COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in report["layers"]:
         table.add_row(escape(row["name"]), row["kind"], *(text(row) for _, text in _COLUMNS))
     total = {**network, "array_cycles": network["busy_cycles"]["compute"], "bound": ""}
@@ -104,11 +150,12 @@ def layer_table(report: dict[str, Any]) -> Table:
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """Latency, rate and basis in words."""
-    network = report["network"]
+    network, unit = report["network"], unit_of(report["batch"])
     return [
-        f"{network['latency_s'] * 1e3:.3f} ms an image, {network['frames_per_s']:.1f} images/s at "
+        f"estimated: {network['latency_s'] * 1e3:.3f} ms per {unit}, "
+        f"{network['frames_per_s']:,.1f} {unit}s/s, {network['cycles']:,} cycles at "
         f"{network['clock_mhz']:g} MHz, array utilisation {100 * network['utilization']:.1f} %",
-        f"basis: {network['basis']}",
+        f"basis: {network['basis'].removeprefix('estimated: ')}",
         *(f"note: {note}" for note in report["program"]["notes"]),
     ]
 
@@ -123,12 +170,12 @@ def write_html(program: Program, path: Path) -> None:
         from plotly.subplots import make_subplots
     except ImportError:
         raise ToolMissing(
-            "plotly is not installed; install the extra: pip install neuralmatrix[report]"
+            "plotly is not installed, and the HTML report needs it; pip install plotly"
         ) from None
     report, timeline = program_report(program), program.estimate().timeline
     names = [row["name"] for row in report["layers"]]
     titles = ("when each unit is busy", "cycles each layer adds")
-    figure = make_subplots(rows=2, cols=1, subplot_titles=titles)
+    figure = make_subplots(rows=2, cols=1, subplot_titles=titles, vertical_spacing=0.15)
     for unit, label in enumerate(("load", "compute", "store")):
         mine = timeline.unit == unit
         hover = [names[i] if i >= 0 else "" for i in program.insn_layer[mine]]
@@ -143,5 +190,15 @@ def write_html(program: Program, path: Path) -> None:
         figure.add_trace(bar, row=1, col=1)
     cycles = [row["cycles"] for row in report["layers"]]
     figure.add_trace(go.Bar(x=names, y=cycles, name="cycles"), row=2, col=1)
-    figure.update_layout(title="<br>".join(summary_lines(report)[:2]), height=900)
-    path.write_text(figure.to_html(include_plotlyjs=True), encoding="utf-8")
+    figure.update_xaxes(title_text="cycles (estimated)", row=1, col=1)
+    figure.update_yaxes(title_text="cycles (estimated)", row=2, col=1)
+    heading = "<br>".join((_title(report), *summary_lines(report)[:2]))
+    figure.update_layout(
+        title={"text": heading, "font": {"size": 14}},
+        height=900,
+        margin={"t": 130},
+        barmode="overlay",  # else every unit's bars leave room for those of the others
+        showlegend=False,
+    )
+    page = figure.to_html(include_plotlyjs=True).encode()
+    write_whole(path, lambda file: file.write(page))

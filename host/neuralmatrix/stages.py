@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .errors import NeuralMatrixError
 from .ir import Graph, MatGraph
 from .listing import listing
 from .lower import matgraph_text
@@ -20,9 +21,14 @@ from .qgraph import QGraph
 
 def write_stage(folder: Path, number: int, name: str, result: Any) -> None:
     """Write one stage; creates the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = WRITERS[type(result)](result)
-    (folder / f"{number:02d}-{name}.txt").write_text(text, encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:02d}-{name}.txt").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NeuralMatrixError(
+            f"cannot write stages to {folder}: {error.strerror or error}; choose a writable folder"
+        ) from None
 
 
 def qgraph_text(graph: QGraph) -> str:
@@ -50,5 +56,5 @@ WRITERS: Mapping[type, Callable[[Any], str]] = {
     MatGraph: matgraph_text,
     dict: _bounds_text,
     QGraph: qgraph_text,
-    Program: lambda program: "\n".join(listing(program)) + "\n",
+    Program: listing,
 }

@@ -2,16 +2,15 @@
 """nm.verify(): where a program's numbers come from, layer by layer.
 
 In: a model, the program compiled from it, one feed.  Out: per layer the signal-to-noise ratio of
-the
-integers against the float model, and whether the emulated kernels and the integer reference agree
-bit
-for bit.
+the integers against the float model, and whether the emulated kernels and the integer reference
+agree bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,9 @@ from .reference import run_float
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+
+_BASIS = "SNR: integer reference against the float model, on the first run's inputs"
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,18 @@ class Check:
         return next((layer for layer in self.layers if layer.mismatches), None)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"ok": self.ok, "layers": [asdict(layer) for layer in self.layers]}
+        """For JSON; ``snr_db`` is None where it is no number: no noise, or no float value."""
+        layers = [asdict(layer) for layer in self.layers]
+        for layer in layers:
+            layer["snr_db"] = layer["snr_db"] if isfinite(layer["snr_db"]) else None
+        return {"ok": self.ok, "basis": _BASIS, "layers": layers}
 
     def to_text(self) -> str:
         """One line per layer and a verdict."""
-        lines = [f"{'layer':40} {'kind':12} {'SNR dB':>8}  emulation vs integer reference"]
+        lines = [
+            _BASIS,
+            f"{'layer':40} {'kind':12} {'SNR dB':>8}  emulation vs integer reference",
+        ]
         for layer in self.layers:
             equal = "equal" if not layer.mismatches else (
                 f"{layer.mismatches} of {layer.values} differ, first at {layer.first}"

@@ -58,14 +58,6 @@ def round_half_even(v: np.ndarray, n: int) -> np.ndarray:
     return floor + up
 
 
-def round_half_even(v: np.ndarray, bits: int) -> np.ndarray:
-    """v / 2^bits to the nearest integer, the even one of two."""
-    whole, rest = v >> bits, v & ((1 << bits) - 1)
-    middle = 1 << bits >> 1
-    up = (rest > middle) | ((rest == middle) & (whole & 1 == 1))
-    return whole + (up if bits else 0)
-
-
 def wrap32(x: np.ndarray) -> np.ndarray:
     return (np.asarray(x, np.int64) + 2**31) % 2**32 - 2**31
 

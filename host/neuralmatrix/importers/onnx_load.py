@@ -32,8 +32,8 @@ def require_onnx() -> ModuleType:
         import onnx.shape_inference
     except ImportError as error:
         raise ToolMissing(
-            f"reading an ONNX model needs the onnx package, which is not installed ({error}); "
-            "install it with: pip install neuralmatrix[onnx]"
+            f"reading an ONNX model needs the onnx package, 1.15 or newer ({error}); "
+            "install it with: pip install 'onnx>=1.15'"
         ) from None
     module: ModuleType = onnx
     return module
