@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from neuralmatrix.doctor import diagnose
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.files import parse_shapes, read_arrays, write_arrays
 from neuralmatrix.program import Program
+from neuralmatrix.report import program_report, summary_lines
+from neuralmatrix.verification import Check, LayerCheck
 from typer.testing import CliRunner
 
 
@@ -61,6 +65,38 @@ def test_report(saved: Path) -> None:
     assert sum(layer["cycles"] for layer in data["layers"]) == data["network"]["cycles"]
     text = call("report", saved)
     assert "copy" in text and "images/s" in text and "not measured" in text
+
+
+@pytest.mark.parametrize(
+    ("shapes", "batch", "unit"),
+    ((((1, 5), (1, 3)), 1, "image"), (((4, 5), (4, 3)), 4, "run"), (((4, 5), (2, 3)), None, "run"),
+     (((), (1, 3)), None, "run")),
+)  # fmt: skip
+def test_only_a_batch_of_one_is_called_an_image(
+    program: Program, shapes: tuple[tuple[int, ...], ...], batch: int | None, unit: str
+) -> None:
+    source, result = (replace(p, shape=s) for p, s in zip(
+        (*program.inputs, *program.outputs), shapes, strict=True))  # fmt: skip
+    data = program_report(replace(program, inputs=(source,), outputs=(result,)))
+    assert data["batch"] == batch
+    assert f"ms per {unit}, " in summary_lines(data)[0]
+
+
+@pytest.mark.parametrize(("columns", "shown"), ((80, False), (120, True)))
+def test_tables_keep_to_the_terminal(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, columns: int, shown: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    boards = call("boards")
+    assert ("xc7z020clg400-1" in boards) == shown
+    for line in (boards + call("report", saved)).splitlines():
+        assert len(line) <= columns
+
+
+def test_json_has_no_infinity() -> None:
+    equal = LayerCheck("a", "Gemm", "a", math.inf, 4, 0, None)
+    found = Check((equal, replace(equal, snr_db=math.nan), replace(equal, snr_db=40.0)))
+    assert [layer["snr_db"] for layer in found.to_dict()["layers"]] == [None, None, 40.0]
 
 
 def test_report_html(saved: Path, tmp_path: Path) -> None:

@@ -75,12 +75,14 @@ STEPS:
                 read_x(n, g, insn, ibuf, p, x);
             else
                 made = read_wide_x(g, insn, ibuf, state.x_low, p, x[0]) ? 1 : 0;
-            if (made != 0 && g.window)
+            if (made != 0 && HW)
+                made = array_step(g, insn, x[0], w, state.window, p, sums[0]);
+            else if (made != 0 && g.window)
                 made = window_rows(n, g, insn, x, w, state.window, p, sums);
             else if (made != 0 && g.max)
                 max_rows(n, x, w, sums);
             else if (made != 0)
-                mac_rows<HW>(n, x, w, sums);
+                mac_rows(n, x, w, sums);
             const int shift = int(8 * (p.now.x_digit + p.now.w_digit));
             const bool fresh = compute_first(insn) && opens_block(p.now);
             accumulate(made, compute_acc_base(insn) + p.row, g.max, shift, fresh, sums, state.acc);
@@ -90,9 +92,7 @@ STEPS:
         }
         p.step += n;
         if (p.step == g.steps) {
-            // GEMM maxima of int16 are modelled as if both digits came at once.
-            const uint32_t modelled = g.window ? g.positions : g.rows;
-            meter.tick(at_least(modelled, ROWS));
+            meter.tick(g.steps);
             p.now = p.next;
             p.bank ^= 1;
             next_pass(p.next, g, insn);
@@ -100,8 +100,10 @@ STEPS:
             --left;
         }
     }
-    if (g.last && state.epilogue.stat != Stat::NONE)
+    if (g.last && state.epilogue.stat != Stat::NONE) {
         write_stats(g, insn, state, o_lo, o_hi);
+        meter.tick(g.rows);
+    }
 }
 
 #if !defined(__SYNTHESIS__)

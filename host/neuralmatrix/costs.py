@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .columns import Columns, columns, opcodes
 from .config import ArrayConfig, Timing
-from .isa import UNIT_OF, Mode, Opcode, Reduce
+from .isa import UNIT_OF, Mode, Opcode, Reduce, Stat
 from .paths import hls_dir
 
 Array = npt.NDArray[Any]
@@ -99,10 +99,19 @@ def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
     raster_h = (c["m1"] - 1) * c["stride_h"] + c["win_h"]
     raster_w = (c["m0"] - 1) * c["stride_w"] + c["win_w"]
     both_digits = 1 + (c["x_wide"] & wide_max)
-    rows = np.where(window, raster_h * raster_w * both_digits, c["m1"] * c["m0"])
+    rows = np.where(window, raster_h * raster_w, c["m1"] * c["m0"]) * both_digits
     digits = np.where(wide_max, 1, (1 + c["x_wide"]) * (1 + c["w_wide"]))
     passes = c["nb"] * c["kh"] * c["kw"] * c["cb"] * digits
     return np.asarray(passes * np.maximum(rows, array.rows))
+
+
+def _statistic_rows(c: Columns, epilogue: Columns) -> Array:
+    """Row statistics are written after the results, one per cycle."""
+    if not len(epilogue.index):
+        return np.zeros(len(c.index), np.int64)
+    latest = np.searchsorted(epilogue.index, c.index) - 1
+    stat = np.where(latest >= 0, epilogue["stat"][np.maximum(latest, 0)], 0)
+    return np.asarray(np.where((stat != Stat.NONE) & (c["last"] == 1), c["m1"] * c["m0"], 0))
 
 
 def _flags(words: Array, shift: int) -> Array:
@@ -126,6 +135,7 @@ def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
     compute, epilogue = columns(words, Opcode.COMPUTE), columns(words, Opcode.EPILOGUE)
     passes[compute.index] = _compute_passes(compute, array)
     cycles[compute.index] = k["COMPUTE_DEPTH"] + array.rows + passes[compute.index]
+    cycles[compute.index] += _statistic_rows(compute, epilogue)
     cycles[epilogue.index] = k["EPILOGUE_SETUP"] + epilogue["seg_count"]
     dram_cycles = cdiv(dram * 256, timing.ddr_bytes_per_256_cycles)
     unit = unit_table[opcodes(words)]

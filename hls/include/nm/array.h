@@ -181,6 +181,35 @@ READ_WIDE_LANE:
     return !p.high_next;
 }
 
+// One word through the window; true when it completes one.
+inline bool enter_window(const Shape& g, const Insn& insn, const int16_t x[LANES], Window& window,
+                         Progress& p) {
+    NM_INLINE
+    shift_in(x, p.column, window.taps, window.lines);
+    const bool fires = p.phase.fires();
+    const bool line_ends = p.column + 1 == g.width;
+    p.phase.next(line_ends, insn);
+    p.column = line_ends ? 0 : p.column + 1;
+    return fires;
+}
+
+// One step of the device's array, in any mode; returns the number of rows made, 0 or 1.
+inline uint32_t array_step(const Shape& g, const Insn& insn, const int16_t x[ROWS],
+                           const weight_t w[ROWS][WEIGHT_ROW], Window& window, Progress& p,
+                           int32_t out[COLS]) {
+    NM_INLINE
+    const bool made = g.window ? enter_window(g, insn, x, window, p) : true;
+    int16_t taps[WIN * WIN][COLS];
+    NM_PARTITION(taps, 0)
+TAPS:
+    for (int k = 0; k < WIN * WIN; ++k) {
+        NM_UNROLL
+        copy_lanes(window.taps[k / WIN][k % WIN], taps[k]);
+    }
+    array_row(g.window, g.max, x, taps, w, out);
+    return made ? 1 : 0;
+}
+
 // Words through the window; returns how many of them completed one.
 inline uint32_t window_rows(uint32_t n, const Shape& g, const Insn& insn, const int16_t x[][ROWS],
                             const weight_t w[ROWS][WEIGHT_ROW], Window& window, Progress& p,
@@ -191,17 +220,13 @@ inline uint32_t window_rows(uint32_t n, const Shape& g, const Insn& insn, const 
     read_taps(w, g.max, taps);
 WINDOW_STEP:
     for (uint32_t i = 0; i < n; ++i) {
-        shift_in(x[i], p.column, window.taps, window.lines);
-        if (p.phase.fires()) {
+        if (enter_window(g, insn, x[i], window, p)) {
             if (g.max)
                 window_max(window.taps, taps, sums[made]);
             else
                 window_sum(window.taps, taps, sums[made]);
             ++made;
         }
-        const bool line_ends = p.column + 1 == g.width;
-        p.phase.next(line_ends, insn);
-        p.column = line_ends ? 0 : p.column + 1;
     }
     return made;
 }

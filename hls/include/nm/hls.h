@@ -13,6 +13,7 @@
 #define NM_PARTITION(name, axis) NM_PRAGMA(HLS ARRAY_PARTITION variable = name complete dim = axis)
 #define NM_RESHAPE(name, axis) NM_PRAGMA(HLS ARRAY_RESHAPE variable = name complete dim = axis)
 #define NM_RAM(name, kind) NM_PRAGMA(HLS BIND_STORAGE variable = name type = kind)
+#define NM_FABRIC(name) NM_PRAGMA(HLS BIND_OP variable = name op = mul impl = fabric)
 #define NM_NO_HAZARD(name) NM_PRAGMA(HLS DEPENDENCE variable = name type = inter dependent = false)
 #define NM_HAZARD_AFTER(name, steps)                                                               \
     NM_PRAGMA(HLS DEPENDENCE variable = name type = inter distance = steps dependent = true)
@@ -30,6 +31,7 @@
 #define NM_PARTITION(name, axis)
 #define NM_RESHAPE(name, axis)
 #define NM_RAM(name, kind)
+#define NM_FABRIC(name)
 #define NM_NO_HAZARD(name)
 #define NM_HAZARD_AFTER(name, steps)
 #define NM_MAXI(port, channel) NM_PRAGMA(HLS interface port = port mode = m_axi offset = direct)
@@ -45,6 +47,7 @@
 #define NM_PARTITION(name, axis)
 #define NM_RESHAPE(name, axis)
 #define NM_RAM(name, kind)
+#define NM_FABRIC(name)
 #define NM_NO_HAZARD(name)
 #define NM_HAZARD_AFTER(name, steps)
 #define NM_MAXI(port, channel)

@@ -21,25 +21,51 @@ inline void mac2(int8_t x, int8_t w0, int8_t w1, int32_t& sum0, int32_t& sum1) {
     sum1 += int32_t((product - low) >> 16);
 }
 
-// One row, as the DSPs do it.
-inline void mac_row_packed(const int16_t x[ROWS], const weight_t w[ROWS][WEIGHT_ROW],
-                           int32_t out[COLS]) {
+// One row as the device makes it: each PE picks its operand (GEMM: x[r]; WINDOW: its own tap), and
+// then one set of multipliers and one of comparators serve all modes.  `taps` has WIN*WIN rows.
+inline void array_row(bool window, bool max, const int16_t x[ROWS],
+                      const int16_t taps[WIN * WIN][COLS], const weight_t w[ROWS][WEIGHT_ROW],
+                      int32_t out[COLS]) {
     NM_INLINE
     int32_t sum[COLS] = {};
+    int32_t top[COLS];
     NM_PARTITION(sum, 0)
-PACKED_R:
-    for (int r = 0; r < ROWS; ++r) {
-        NM_UNROLL
-    PACKED_C:
-        for (int c = 0; c < COLS; c += 2) {
-            NM_UNROLL
-            mac2(int8_t(x[r]), get_weight(w[r], c), get_weight(w[r], c + 1), sum[c], sum[c + 1]);
-        }
-    }
-PACKED_OUT:
+    NM_PARTITION(top, 0)
+ROW_INIT:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        out[c] = sum[c];
+        top[c] = MAX_START;
+    }
+ROW_R:
+    for (int r = 0; r < ROWS; ++r) {
+        NM_UNROLL
+        int16_t v[COLS];
+        NM_PARTITION(v, 0)
+    ROW_OPERAND:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            const int16_t tap = r < WIN * WIN ? taps[r < WIN * WIN ? r : 0][c] : int16_t(0);
+            v[c] = window ? tap : x[r];
+            const int32_t candidate = get_weight(w[r], c) != 0 ? int32_t(v[c]) : MAX_START;
+            top[c] = candidate > top[c] ? candidate : top[c];
+        }
+    ROW_C:
+        for (int c = 0; c < COLS; c += 2) {
+            NM_UNROLL
+            const int8_t w0 = get_weight(w[r], c), w1 = get_weight(w[r], c + 1);
+            // Two columns share a DSP where they share x; else the odd one's product is logic.
+            int32_t even = 0, odd = 0;
+            mac2(int8_t(v[c]), w0, window ? int8_t(0) : w1, even, odd);
+            const int16_t own = int16_t(int8_t(v[c + 1]) * (window ? w1 : int8_t(0)));
+            NM_FABRIC(own)
+            sum[c] += even;
+            sum[c + 1] += window ? int32_t(own) : odd;
+        }
+    }
+ROW_OUT:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        out[c] = max ? top[c] : sum[c];
     }
 }
 
@@ -73,17 +99,11 @@ PLAIN_OUT:
 }
 
 // out[m][c] = sum over r of x[m][r] * w[r][c], for n rows; an odd n computes a row nobody reads.
-template <bool HW>
-void mac_rows(uint32_t n, const int16_t x[][ROWS], const weight_t w[ROWS][WEIGHT_ROW],
-              int32_t out[][COLS]) {
-    NM_INLINE
+inline void mac_rows(uint32_t n, const int16_t x[][ROWS], const weight_t w[ROWS][WEIGHT_ROW],
+                     int32_t out[][COLS]) {
 MAC_M:
-    for (uint32_t m = 0; m < n; m += HW ? 1 : 2) {
-        if (HW)
-            mac_row_packed(x[m], w, out[m]);
-        else
-            mac_rows_plain(x + m, w, out + m);
-    }
+    for (uint32_t m = 0; m < n; m += 2)
+        mac_rows_plain(x + m, w, out + m);
 }
 
 // out[m][c] = the largest x[m][r] over the r whose weight is not 0.
