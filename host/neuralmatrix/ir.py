@@ -2,9 +2,8 @@
 """The two graph levels above a Program.
 
 In: nothing.  Out: ``Graph`` (framework operators, importers make it) and ``MatGraph`` (Gemm,
-Window,
-RowMax, Move; ``lower`` makes it), with ``verify_graph``/``verify_matgraph`` and a readable text
-form.
+Window, RowMax, Move; ``lower`` makes it), with ``verify_graph``/``verify_matgraph`` and a readable
+text form.
 
 Graph tensors have the source model's shapes.  MatGraph tensors are (N, H, W, C): images, positions,
 channels.

@@ -176,7 +176,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _u("first", 1, "start the accumulators afresh"),
         _u("last", 1, "run the epilogue on the finished rows"),
         _u("transpose", 1, "weight word i fills column i of the array instead of row i"),
-        _u("x_wide", 1, "x is int16: one pass per digit (WINDOW with MAX: both digits at once)"),
+        _u("x_wide", 1, "x is int16: one pass per digit (with MAX: both digits at once)"),
         _u("w_wide", 1, "w is int16: one pass per digit"),
         _u("win_h", 4, "WINDOW: taps per pass, vertically (at most WIN)"),
         _u("win_w", 4, "WINDOW: taps per pass, horizontally (at most WIN)"),

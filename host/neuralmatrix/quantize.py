@@ -2,8 +2,7 @@
 """Scales, integer weights and requantise constants.
 
 In: a MatGraph and the calibrated range of every tensor.  Out: a QGraph whose accumulators are
-proven
-not to overflow.
+proven not to overflow.
 """
 
 from __future__ import annotations
@@ -41,9 +40,8 @@ def quantize(mg: MatGraph, bounds: Bounds, precision: str = "int8") -> QGraph:
     """Quantise a MatGraph.
 
     ``bounds``: (lo, hi) of every tensor, of ``name:pre`` where an activation follows and of
-    ``name:act``
-    where a Hadamard product follows.  ``precision``: int8 or int16 activations.
-    Raises DoesNotFit when an accumulator could overflow at prescribed scales.
+    ``name:act`` where a Hadamard product follows.  ``precision``: int8 or int16 activations. Raises
+    DoesNotFit when an accumulator could overflow at prescribed scales.
     """
     mg, groups = tie(mg)
     wide = _wide_tensors(mg, groups, precision)

@@ -163,7 +163,7 @@ inline uint32_t compute_reduce(const Insn& i) { return bits(i.w[0], 11, 1); } //
 inline uint32_t compute_first(const Insn& i) { return bits(i.w[0], 12, 1); } // start the accumulators afresh
 inline uint32_t compute_last(const Insn& i) { return bits(i.w[0], 13, 1); } // run the epilogue on the finished rows
 inline uint32_t compute_transpose(const Insn& i) { return bits(i.w[0], 14, 1); } // weight word i fills column i of the array instead of row i
-inline uint32_t compute_x_wide(const Insn& i) { return bits(i.w[0], 15, 1); } // x is int16: one pass per digit (WINDOW with MAX: both digits at once)
+inline uint32_t compute_x_wide(const Insn& i) { return bits(i.w[0], 15, 1); } // x is int16: one pass per digit (with MAX: both digits at once)
 inline uint32_t compute_w_wide(const Insn& i) { return bits(i.w[0], 16, 1); } // w is int16: one pass per digit
 inline uint32_t compute_win_h(const Insn& i) { return bits(i.w[0], 17, 4); } // WINDOW: taps per pass, vertically (at most WIN)
 inline uint32_t compute_win_w(const Insn& i) { return bits(i.w[0], 21, 4); } // WINDOW: taps per pass, horizontally (at most WIN)

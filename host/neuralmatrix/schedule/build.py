@@ -2,8 +2,7 @@
 """Puts a Program together.
 
 In: a QGraph and a Board.  Out: a Program: constants, instructions with tokens, ports, layers and
-the
-points at which each tensor can be inspected.
+the points at which each tensor can be inspected.
 """
 
 from __future__ import annotations
@@ -118,6 +117,8 @@ def _macs(op: MatOp, graph: QGraph) -> int:
     """Multiply-adds of the source layer: convolutions and matrix products, padding channels left
     out."""
     if isinstance(op, (Move, RowMax)) or op.weight is None:
+        return 0
+    if graph.tensors[op.output].replicated:  # a sum over channels, such as softmax's
         return 0
     outputs = int(np.prod(graph.tensors[op.output].shape))
     kh, kw, c = (int(size) for size in op.weight.shape[:3])

@@ -2,8 +2,7 @@
 """What all parts of the scheduler share, and the instructions they all emit.
 
 In: one operation's tensors and numbers.  Out: LOADs of tiles, parameters and operands, EPILOGUEs
-and
-STOREs in the emitter.
+and STOREs in the emitter.
 """
 
 from __future__ import annotations

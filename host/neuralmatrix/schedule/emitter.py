@@ -124,8 +124,7 @@ def _place_tokens(items: list[_Item]) -> None:
     """Turn dependencies into tokens, leaving out all that follow from others.
 
     Units finish in order, so knowing that instruction i of a unit has finished covers all before
-    it,
-    and all that those had waited for.
+    it, and all that those had waited for.
     """
     by_unit: dict[Unit, list[_Item]] = {unit: [] for unit in Unit}
     clocks: dict[Unit, list[Clock]] = {unit: [] for unit in Unit}
@@ -162,8 +161,7 @@ class Ring:
     """Hands out buffer ranges one after another, wrapping around; hazards are the emitter's job.
 
     It wraps after RING_TAKES ranges at the latest: the token that frees a range is then used soon,
-    and
-    the token queues, which are bounded, cannot fill up with tokens for a far future.
+    and the token queues, which are bounded, cannot fill up with tokens for a far future.
     """
 
     size: int

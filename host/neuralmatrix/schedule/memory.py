@@ -220,8 +220,7 @@ def _allocate(
     lives: Mapping[str, tuple[int, int]], layouts: Mapping[str, Layout], shared: bool
 ) -> tuple[dict[str, int], int]:
     """First fit, largest tensor first; a tensor's bytes stay its own one operation longer than its
-    life,
-    so that the next layer's stores need not wait for this layer's loads."""
+    life, so that the next layer's stores need not wait for this layer's loads."""
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     offsets: dict[str, int] = {}
     for name in sorted(lives, key=lambda n: -layouts[n].nbytes):
