@@ -6,6 +6,8 @@ In: hand-made instructions, graphs and address planes.  Out: what each part prom
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from neuralmatrix.config import load_board
@@ -19,6 +21,7 @@ from neuralmatrix.schedule.emitter import RING_TAKES, Emitter, Range, Ring
 from neuralmatrix.schedule.memory import ConstRegion, plan_memory
 from neuralmatrix.schedule.pieces import CONST_FLAG, FILL, IDLE, Piece, take_apart
 from neuralmatrix.schedule.tiling import (
+    KERNEL_LIMIT,
     GemmProblem,
     WindowProblem,
     boxes,
@@ -201,16 +204,25 @@ def test_a_plan_fits_the_buffers(cb: int, nb: int) -> None:
     p = gemm_problem(cb=cb, nb=nb)
     plan = plan_gemm(ARRAY, p)
     positions = plan.tile[0] * plan.tile[1]
-    words = (plan.tile[0] + 2) * (plan.tile[1] + 2)
+    rows, cols, depth = plan.chunk if plan.chunked_input else (3, 3, cb)
+    words = (plan.tile[0] + rows - 1) * (plan.tile[1] + cols - 1)
     assert positions <= ARRAY.acc_rows
     assert plan.nb_step * positions <= ARRAY.obuf_rows
-    assert words * (plan.cb_step if plan.chunked_input else cb) <= ARRAY.ibuf_words
-    assert 9 * plan.cb_step * plan.nb_step * ARRAY.rows <= ARRAY.wbuf_words
+    assert words * depth <= ARRAY.ibuf_words
+    assert np.prod(plan.chunk) * plan.nb_step * ARRAY.rows <= ARRAY.wbuf_words
 
 
-def test_a_kernel_beyond_every_buffer_is_refused() -> None:
-    with pytest.raises(DoesNotFit, match="100x100 kernel .*8192 words of input buffer"):
-        plan_gemm(ARRAY, gemm_problem(kernel=(100, 100)))
+@pytest.mark.parametrize("kernel", [(28, 28), (100, 100), (1, 16000)])
+def test_a_kernel_larger_than_the_buffers_is_cut(kernel: tuple[int, int]) -> None:
+    plan = plan_gemm(ARRAY, gemm_problem(kernel=kernel, out_h=1, out_w=1))
+    assert plan.chunk[0] * plan.chunk[1] < kernel[0] * kernel[1]
+    assert max(plan.chunk[:2]) <= KERNEL_LIMIT
+
+
+def test_a_stride_beyond_every_buffer_is_refused() -> None:
+    p = gemm_problem(out_h=1, out_w=1, digits=2)
+    with pytest.raises(DoesNotFit, match="3x3 kernel .*1 words of input buffer"):
+        plan_gemm(replace(ARRAY, ibuf_words=1), p)
 
 
 def test_a_window_over_a_large_map_splits_its_sum() -> None:

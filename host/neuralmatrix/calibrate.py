@@ -172,6 +172,11 @@ def _runs(mg: ir.MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[
         )
     if isinstance(feeds, Mapping):
         feeds = [feeds]
+    if not isinstance(feeds, Iterable):
+        raise BadInput(
+            f"the calibration data is a {type(feeds).__name__}; allowed is an iterable of "
+            "{input name: array}"
+        )
     left = most
     for number, feed in enumerate(feeds):
         for run in _split(mg, feed, f"calibration feed {number}"):
@@ -201,8 +206,11 @@ def _split(mg: ir.MatGraph, feed: Feed, where: str) -> Iterator[dict[str, Array]
 
 def _checked(port: ir.Port, value: Array, where: str) -> Array:
     """``value`` as (runs, *port.shape)."""
-    array = np.asarray(value)
     what = f"{where}: input {port.name!r}"
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{what} is no array ({error}); pass a numpy array") from None
     if array.dtype.kind not in "fiub":
         raise BadInput(f"{what} has dtype {array.dtype}; allowed are real numbers")
     largest = np.finfo(np.float32).max

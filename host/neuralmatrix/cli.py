@@ -367,6 +367,7 @@ def main() -> None:
 
 def _stop(number: int, frame: object) -> None:
     """Leave through the ``finally`` clauses, which remove half-written files."""
+    sys.stderr.write(f"error: stopped by {signal.Signals(number).name}\n")
     sys.exit(128 + number)
 
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
 
 from .bounds import propagate
 from .calibrate import calibrate
 from .config import Board, load_board
-from .errors import BadInput
+from .errors import BadInput, DoesNotFit
 from .importers.onnx import import_onnx
-from .ir import Array, MatGraph, Shape
+from .ir import Array, Gemm, MatGraph, Shape, Window
 from .lower import lower
 from .program import Program
 from .proof import verify_program
@@ -57,8 +60,9 @@ def compile_model(
     """
     stages = Stages(Path(keep_stages) if keep_stages else None)
     _check_precision(precision)
-    target = load_board(board) if isinstance(board, str) else board
+    target = board if isinstance(board, Board) else load_board(board)
     lowered = front_end(model, shapes or {}, stages)
+    _check_dram(lowered, target)
     bounds = stages.run(
         "calibrate", tensor_bounds, lowered, calibration, precision, method, max_images
     )
@@ -110,6 +114,20 @@ def _check_precision(precision: str) -> None:
         raise BadInput(f"precision {precision!r}; allowed are {', '.join(get_args(Precision))}")
 
 
+def _check_dram(lowered: MatGraph, board: Board) -> None:
+    """DoesNotFit before any calibration: at one byte a value, weights and the largest tensor."""
+    weights = sum(op.weight.size for op in lowered.ops if isinstance(op, Gemm | Window)
+                  and op.weight is not None)  # fmt: skip
+    largest = max(lowered.tensors.values(), key=lambda tensor: prod(tensor.shape))
+    need, have = (weights + prod(largest.shape)) / 2**20, board.dram.mbytes
+    if need > have:
+        raise DoesNotFit(
+            f"the network needs over {need:.0f} MiB of DRAM (its weights and one tensor of shape "
+            f"{largest.shape}), {board.title} has {have} MiB; choose a larger board or a smaller "
+            "input"
+        )
+
+
 @dataclass
 class Stages:
     """Runs the passes; writes each result to ``folder`` when there is one, and keeps the times."""
@@ -120,7 +138,9 @@ class Stages:
     def run(self, name: str, step: Callable[..., Any], *args: Any) -> Any:
         """step(*args), timed and written down."""
         start = time.perf_counter()
-        result = step(*args)
+        # Numbers that leave the floats are refused by the passes' own checks, in one message.
+        with np.errstate(all="ignore"):
+            result = step(*args)
         self.seconds[name] = time.perf_counter() - start
         if self.folder is not None:
             write_stage(self.folder, len(self.seconds), name, result)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from .config import board_names, load_board
-from .errors import NeuralMatrixError
+from .device.build import compiler
+from .errors import NeuralMatrixError, ToolMissing
 from .paths import hls_dir
 
 
@@ -62,9 +63,11 @@ def _first_line(command: list[str]) -> str:
 
 
 def _compiler() -> Check:
-    commands = (path for name in ("clang++", "g++", "c++") if (path := shutil.which(name)))
-    found = next((line for path in commands if (line := _first_line([path, "--version"]))), "")
     remedy = "install g++ or clang++ (Debian: apt install g++)"
+    try:
+        found = _first_line([*compiler(), "--version"])
+    except ToolMissing as error:
+        found, remedy = "", str(error)
     return Check("C++ compiler", found, "the emulation", remedy, required=True)
 
 

@@ -283,7 +283,11 @@ def verify_graph(graph: Graph) -> Graph:
         shape = graph.shapes.get(name)
         _check(array.shape == shape, f"constant {name!r} is {array.shape}, not {shape}")
         bad = count_not_finite(array)
-        _check(not bad, f"constant {name!r}: {bad} of {array.size} values are NaN or infinite")
+        _check(
+            not bad,
+            f"constant {name!r}: {bad} of {array.size} values are NaN or infinite; allowed are "
+            "finite numbers; correct the weights and export the model again",
+        )
     defined = {*graph.inputs, *graph.constants}
     for node in graph.nodes:
         _verify_node(node, graph, defined)

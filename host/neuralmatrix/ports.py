@@ -22,7 +22,8 @@ Array = npt.NDArray[Any]
 
 def quantize_array(x: Array, q: QParams) -> Array:
     """clip(round_half_even(x / scale) + zero_point) as int16, in float32 as ONNX does."""
-    steps = np.rint(np.asarray(x, np.float32) / np.float32(q.scale))
+    with np.errstate(over="ignore"):  # infinity is clipped like all that is too large
+        steps = np.rint(np.asarray(x, np.float32) / np.float32(q.scale))
     clipped = np.clip(steps + np.float32(q.zero_point), q.qmin, q.qmax)
     return np.asarray(clipped, np.int16)
 
@@ -80,7 +81,8 @@ def _as_float(port: ProgramPort, feed: Any) -> Array:
             f"input {port.name!r}: found dtype {x.dtype}, allowed are bool, integer and float; "
             "convert it first"
         )
-    x = x.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused below
+        x = x.astype(np.float32)
     if not np.isfinite(x).all():
         raise BadInput(
             f"input {port.name!r}: found NaN, infinity or a value beyond float32, allowed are "

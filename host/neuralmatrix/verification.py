@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compiler import Stages, front_end
+from .config import board_names, load_board
 from .device.emulation import Emulator, Watch
 from .errors import BadInput
 from .integer import decode, run_integer
@@ -26,6 +27,7 @@ from .program import Program, Watchpoint
 from .qgraph import QGraph
 from .quantize import quantize
 from .reference import run_float
+from .schedule import schedule
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -95,19 +97,26 @@ def verify(
     ``program`` must have been compiled from ``model``; BadInput otherwise.
     """
     shapes = {port.name: port.shape for port in program.inputs}
-    lowered = front_end(model, shapes, Stages())
+    try:
+        lowered = front_end(model, shapes, Stages())
+    except BadInput as error:
+        raise _other_model(f"inputs: {error}") from None
     feed = first_images(program, check_feeds(program.inputs, feeds)[0])
     bounds = {name: (lo, hi) for name, lo, hi in program.ranges}
     try:
         graph = quantize(lowered, bounds, program.precision)
     except KeyError as error:
-        raise _other_model(str(error)) from None
-    return compare(lowered, graph, program, feed)
+        raise _other_model(f"tensor {error} does not match") from None
+    check = compare(lowered, graph, program, feed)
+    if not check.ok and not _same_constants(graph, program):
+        raise _other_model("the weights differ")
+    return check
 
 
 def compare(lowered: MatGraph, graph: QGraph, program: Program, feed: Mapping[str, Array]) -> Check:
     """``verify`` on graphs already at hand."""
-    real = run_float(lowered, feed)
+    with np.errstate(over="ignore", invalid="ignore"):  # feeds may be far beyond the calibrated
+        real = run_float(lowered, feed)
     integer = run_integer(graph, feed)
     emulated = emulate_layers(program, feed)
     kinds = {layer.name: (layer.kind, layer.source) for layer in program.layers}
@@ -115,16 +124,25 @@ def compare(lowered: MatGraph, graph: QGraph, program: Program, feed: Mapping[st
     for point, codes in zip(program.watchpoints, emulated, strict=True):
         name = point.tensor.name
         if name not in integer or integer[name].shape != codes.shape:
-            raise _other_model(name)
+            raise _other_model(f"tensor {name} does not match")
         values = decode(integer[name], graph.qparams[name])
         snr = signal_to_noise(real[name], values) if name in real else float("nan")
         checks.append(_check(name, kinds[name], snr, integer[name], codes))
     return Check(tuple(checks))
 
 
+def _same_constants(graph: QGraph, program: Program) -> bool:
+    """Does the model compile to the program's constants?  True where the board is not known."""
+    if program.board not in board_names():
+        return True
+    board = load_board(program.board)
+    again = schedule(graph, board).const
+    return board.array != program.array or np.array_equal(again, program.const)
+
+
 def _other_model(what: str) -> BadInput:
     return BadInput(
-        f"the program was not compiled from this model (tensor {what} does not match); "
+        f"the program was not compiled from this model, or by another version ({what}); "
         "compile the model again"
     )
 

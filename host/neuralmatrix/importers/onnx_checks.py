@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -203,7 +204,8 @@ def input_shapes(
     names = [i.name for i in inputs]
     unknown = set(shapes) - set(names)
     if unknown:
-        raise BadInput(f"a shape is given for {sorted(unknown)[0]!r}; the inputs are {names}")
+        found = sorted(map(str, unknown))[0]
+        raise BadInput(f"a shape is given for {found!r}; the inputs are {names}; use these names")
     dims = {i.name: _dims(i) for i in inputs}
     symbols: dict[str, int] = {}
     for name, shape in shapes.items():
@@ -227,6 +229,10 @@ def _dims(value: ValueInfoProto) -> tuple[int | str, ...] | None:
 
 
 def _check_given(name: str, dims: tuple[int | str, ...] | None, shape: Sequence[int]) -> None:
+    try:
+        shape = [index(size) for size in shape]
+    except TypeError:
+        raise BadInput(f"shape {shape!r} of {name!r} is no tuple of integers; pass one") from None
     fits = dims is None or (
         len(dims) == len(shape)
         and all(isinstance(d, str) or d == n for d, n in zip(dims, shape, strict=True))

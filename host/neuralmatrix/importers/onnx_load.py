@@ -47,8 +47,11 @@ def read(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | Non
     elif isinstance(model, str | Path):
         path = Path(model)
         proto, folder = _parse(_file_bytes(path), str(path)), path.resolve().parent
-    else:
+    elif isinstance(model, onnx.ModelProto):
         proto, folder = model, None
+    else:
+        found = type(model).__name__
+        raise BadModel(f"the model is a {found}; allowed are a path, bytes or an onnx.ModelProto")
     if not proto.graph.node:
         raise BadModel(f"the ONNX model has no nodes; a graph is needed; {_CURE}")
     return (onnx.inliner.inline_local_functions(proto) if proto.functions else proto), folder

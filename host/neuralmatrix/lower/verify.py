@@ -57,7 +57,11 @@ def _need(condition: bool, message: str) -> None:
 
 def _finite(array: Array, where: str) -> None:
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-    _need(not bad, f"{where}: {bad} of {array.size} values are NaN or infinite")
+    _need(
+        not bad,
+        f"{where}: {bad} of {array.size} values are NaN or infinite; allowed are "
+        "finite numbers; correct the weights and export the model again",
+    )
 
 
 def _same(found: object, wanted: object, where: str) -> None:

@@ -34,17 +34,24 @@ from .tiling import GemmPlan, GemmProblem, boxes, plan_gemm
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """Part of the K loop: kernel rows, kernel columns, input blocks."""
+
+    kh: range
+    kw: range
+    cb: range
+
+
+@dataclass(frozen=True)
 class Job:
-    """A run of the K loop for some output blocks: input blocks cb, first and last of its sum or
-    not."""
+    """One chunk of the K loop for some output blocks; first and last of their sums or not."""
 
     nb: range
-    cb: range
+    chunk: Chunk
     first: bool
     last: bool
     offset: int  # of its weights in CONST
     words: int
-    w_nb: int
 
 
 @dataclass(frozen=True)
@@ -155,11 +162,20 @@ def _jobs(ctx: Context, s: Setup, plan: GemmPlan, op: Gemm) -> list[list[Job]]:
         nb = range(nb0, min(nb0 + plan.nb_step, m // lanes))
         used = _used_blocks(blocks[nb.start : nb.stop]) if op.groups > 1 else range(c // lanes)
         chunks = [
-            range(cb, min(cb + plan.cb_step, used.stop))
-            for cb in range(used.start, used.stop, plan.cb_step)
+            Chunk(rows, cols, cb)
+            for rows in _parts(range(kh), plan.chunk[0])
+            for cols in _parts(range(kw), plan.chunk[1])
+            for cb in _parts(used, plan.chunk[2])
         ]
-        groups.append([_job(ctx, blocks, nb, cb, used) for cb in chunks])
+        groups.append([
+            _job(ctx, blocks, nb, chunk, chunk is chunks[0], chunk is chunks[-1])
+            for chunk in chunks
+        ])  # fmt: skip
     return groups
+
+
+def _parts(whole: range, step: int) -> list[range]:
+    return [range(i, min(i + step, whole.stop)) for i in range(whole.start, whole.stop, step)]
 
 
 def _used_blocks(blocks: Array) -> range:
@@ -168,11 +184,10 @@ def _used_blocks(blocks: Array) -> range:
     return range(int(used[0]), int(used[-1]) + 1) if used.size else range(1)
 
 
-def _job(ctx: Context, blocks: Array, nb: range, cb: range, used: range) -> Job:
-    data = blocks[nb.start : nb.stop, :, :, cb.start : cb.stop]
-    words = data.size // ctx.lanes
-    return Job(nb, cb, cb.start == used.start, cb.stop == used.stop, ctx.const.add(data), words,
-               words // len(nb))  # fmt: skip
+def _job(ctx: Context, blocks: Array, nb: range, chunk: Chunk, first: bool, last: bool) -> Job:
+    parts = (slice(part.start, part.stop) for part in (nb, chunk.kh, chunk.kw, chunk.cb))
+    data = blocks[tuple(parts)]
+    return Job(nb, chunk, first, last, ctx.const.add(data), data.size // ctx.lanes)
 
 
 # ------------------------------------------------------------------ emission
@@ -180,11 +195,11 @@ def _job(ctx: Context, blocks: Array, nb: range, cb: range, used: range) -> Job:
 
 @dataclass
 class _Tile:
-    """An input tile on chip."""
+    """An input tile on chip and the part of the K loop it serves."""
 
     base: int
     box: Box
-    blocks: range
+    serves: Chunk
 
 
 @dataclass
@@ -217,7 +232,7 @@ class _Run:
         return ((box, group) for box in tiles for group in groups)
 
     _first_box: Box | None = None
-    _loaded: tuple[int, Box, range] | None = None
+    _loaded: tuple[int, Box, Chunk] | None = None
     _tile: _Tile | None = None
 
     def _group(self, image: int, box: Box, group: list[Job]) -> int:
@@ -232,14 +247,11 @@ class _Run:
         for i, job in enumerate(group):
             if i:
                 weights[i] = self._weights(job)
-            tile = self._input(image, box, job.cb)
+            tile = self._input(image, box, job.chunk)
             reads = [operand.read for operand in operands.values()] if job.last else []
             bases = {f"{key}_base": operand.base for key, operand in operands.items()}
             self._compute(job, tile, box, weights[i], out, bases, reads)
-        return store_rows(ctx, self.output, image, box, self._out_blocks(nb), out, flat)
-
-    def _out_blocks(self, nb: range) -> range:
-        return nb
+        return store_rows(ctx, self.output, image, box, nb, out, flat)
 
     def _weights(self, job: Job) -> int:
         if self.resident is not None and job.offset in self.loaded:
@@ -256,38 +268,43 @@ class _Run:
         starts = np.cumsum([0, *(job.words for job in jobs)])
         return {job.offset: base + int(start) for job, start in zip(jobs, starts, strict=False)}
 
-    def _input(self, image: int, box: Box, cb: range) -> _Tile:
+    def _input(self, image: int, box: Box, chunk: Chunk) -> _Tile:
         """Load the input words of an output tile, unless they are the ones loaded last."""
-        everything = range(self.setup.weight.shape[2] // self.ctx.lanes)
-        wanted = cb if self.plan.chunked_input else everything
-        if self._tile is not None and self._loaded == (image, box, wanted):
+        s, ctx = self.setup, self.ctx
+        kh, kw, c = s.weight.shape[:3]
+        serves = chunk if self.plan.chunked_input else Chunk(
+            range(kh), range(kw), range(c // ctx.lanes)
+        )  # fmt: skip
+        if self._tile is not None and self._loaded == (image, box, serves):
             return self._tile
-        grid = input_box(box, self.setup.strides, self.setup.dilations, self.setup.weight.shape[:2])
-        digits = self.setup.view.digits
-        base = self.ctx.rings.ibuf.take(len(wanted) * digits * grid.words)
-        load_grid(self.ctx, self.setup.view, image, grid, wanted, Buffer.IBUF, base)
-        self._loaded, self._tile = (image, box, wanted), _Tile(base, grid, wanted)
+        grid = input_box(box, s.strides, s.dilations, serves)
+        base = ctx.rings.ibuf.take(len(serves.cb) * s.view.digits * grid.words)
+        load_grid(ctx, s.view, image, grid, serves.cb, Buffer.IBUF, base)
+        self._loaded, self._tile = (image, box, serves), _Tile(base, grid, serves)
         return self._tile
 
     def _compute(
         self, job: Job, tile: _Tile, box: Box, weights: int, out: int,
         bases: dict[str, int], reads: list[Range],
     ) -> None:  # fmt: skip
-        s, ctx = self.setup, self.ctx
+        s, ctx, chunk = self.setup, self.ctx, job.chunk
         digits = s.view.digits
         plane, cols = tile.box.words, tile.box.cols
-        x_base = tile.base + (job.cb.start - tile.blocks.start) * digits * plane
+        first_plane = tile.base + (chunk.cb.start - tile.serves.cb.start) * digits * plane
+        x_base = first_plane + s.dilations[0] * cols * (chunk.kh.start - tile.serves.kh.start)
+        x_base += s.dilations[1] * (chunk.kw.start - tile.serves.kw.start)
         values = dict(
             mode=int(Mode.GEMM), reduce=int(Reduce.ADD), first=int(job.first), last=int(job.last),
-            x_wide=digits - 1, m1=box.rows, m0=box.cols, nb=len(job.nb), cb=len(job.cb),
-            kh=s.weight.shape[0], kw=s.weight.shape[1], stride_h=1, stride_w=1, win_h=1, win_w=1,
+            x_wide=digits - 1, m1=box.rows, m0=box.cols, nb=len(job.nb), cb=len(chunk.cb),
+            kh=len(chunk.kh), kw=len(chunk.kw), stride_h=1, stride_w=1, win_h=1, win_w=1,
             x_base=x_base, x_m1=s.strides[0] * cols, x_m0=s.strides[1],
             x_kh=s.dilations[0] * cols, x_kw=s.dilations[1], x_cb=digits * plane, x_half=plane,
-            w_base=weights, w_nb=job.w_nb, p_base=self.params.base + job.nb.start, p_nb=1,
+            w_base=weights, w_nb=job.words // len(job.nb), p_nb=1,
+            p_base=self.params.base + job.nb.start,
             o_base=out, o_nb=box.words, **bases,
         )  # fmt: skip
-        words = len(job.cb) * digits * plane
-        ranges = [Range("ibuf", x_base, x_base + words)]
+        words = len(chunk.cb) * digits * plane
+        ranges = [Range("ibuf", first_plane, first_plane + words)]
         ranges.append(Range("wbuf", weights, weights + job.words))
         writes: tuple[Range, ...] = ()
         if job.last:
@@ -297,13 +314,12 @@ class _Run:
         ctx.emitter.emit(Opcode.COMPUTE, values, (*ranges, *reads), writes)
 
 
-def input_box(
-    box: Box, strides: tuple[int, int], dilations: tuple[int, int], kernel: tuple[int, ...]
-) -> Box:
-    """Padded input rows and columns that an output tile reads."""
-    r0, c0 = box.r0 * strides[0], box.c0 * strides[1]
-    rows = (box.rows - 1) * strides[0] + (kernel[0] - 1) * dilations[0] + 1
-    cols = (box.cols - 1) * strides[1] + (kernel[1] - 1) * dilations[1] + 1
+def input_box(box: Box, strides: tuple[int, int], dilations: tuple[int, int], chunk: Chunk) -> Box:
+    """Padded input rows and columns that an output tile reads for part of the kernel."""
+    r0 = box.r0 * strides[0] + chunk.kh.start * dilations[0]
+    c0 = box.c0 * strides[1] + chunk.kw.start * dilations[1]
+    rows = (box.rows - 1) * strides[0] + (len(chunk.kh) - 1) * dilations[0] + 1
+    cols = (box.cols - 1) * strides[1] + (len(chunk.kw) - 1) * dilations[1] + 1
     return Box(r0, r0 + rows, c0, c0 + cols)
 
 

@@ -10,7 +10,7 @@ The estimate here only ranks candidates; cycles that are reported come from ``es
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config import ArrayConfig
 from ..errors import DoesNotFit
@@ -19,6 +19,7 @@ from .context import Box
 INSN_OVERHEAD = 60  # cycles an instruction costs besides its work
 DMA_OVERHEAD = 50
 BEATS_PER_WORD = 2  # port cycles per word; the same for all supported boards (ROWS = 2 ports wide)
+KERNEL_LIMIT = 255  # largest count of the kernel loops' fields
 GROUP_CYCLES = 1500  # a group this long hides the next group's transfers
 
 
@@ -39,15 +40,15 @@ class GemmProblem:
 
 @dataclass(frozen=True)
 class GemmPlan:
-    """``tile`` output rows x columns; ``nb_step`` output blocks per group; ``cb_step`` input
-    blocks per job."""
+    """``tile``: output rows x columns; ``nb_step``: output blocks per group; ``chunk``: kernel
+    rows, kernel columns and input blocks per job."""
 
     tile: tuple[int, int]
     nb_step: int
-    cb_step: int
+    chunk: tuple[int, int, int]
     resident: bool  # all weights stay in WBUF across tiles
     weights_outer: bool  # loop over weights outside, tiles inside
-    chunked_input: bool  # only a job's own input blocks are on chip
+    chunked_input: bool  # only what a job reads is on chip
     cost: float
 
 
@@ -99,38 +100,64 @@ def plan_gemm(array: ArrayConfig, p: GemmProblem) -> GemmPlan:
 
 
 def _plans(array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]) -> Iterator[GemmPlan]:
-    lanes = array.rows
-    taps = p.kernel[0] * p.kernel[1]
-    grid = _input_words(p, tile) * p.digits
-    if grid > array.ibuf_words or taps * lanes > array.wbuf_words:
+    found = _chunk(array, p, tile)
+    if found is None:
         return
-    tiles = len(boxes(p.out_h, p.out_w, tile))
+    chunk, chunked_input = found
     positions = tile[0] * tile[1]
-    cb_step = min(p.cb, max(1, array.wbuf_words // 2 // (taps * lanes)))
-    whole_input = grid * p.cb <= array.ibuf_words
-    if not whole_input:
-        cb_step = min(cb_step, max(1, array.ibuf_words // 2 // grid))
-    else:
-        cb_step = -(-p.cb // -(-p.cb // cb_step))  # even chunks
-    nb_step = _group_blocks(array, p, positions, cb_step)
-    total_weights = taps * p.cb * p.nb * lanes
-    resident = tiles > 1 and total_weights <= array.wbuf_words and not p.grouped
-    chunks = -(-p.cb // cb_step)
-    may_stay = taps * p.cb * nb_step * lanes <= array.wbuf_words // 2 or chunks == 1
+    tiles = len(boxes(p.out_h, p.out_w, tile))
+    chunks = _chunks(p, chunk)
+    nb_step = 1 if chunks > 1 else _group_blocks(array, p, positions)
+    words = p.kernel[0] * p.kernel[1] * p.cb * array.rows
+    resident = tiles > 1 and words * p.nb <= array.wbuf_words and not p.grouped
+    may_stay = words * nb_step <= array.wbuf_words // 2 or (
+        chunks == 1 and words * nb_step <= array.wbuf_words
+    )
     for outer in (False, True) if tiles > 1 and not resident and may_stay else (False,):
-        plan = GemmPlan(tile, nb_step, cb_step, resident, outer, not whole_input, 0.0)
-        yield _with_cost(array, p, plan, tiles, grid)
+        plan = GemmPlan(tile, nb_step, chunk, resident, outer, chunked_input, 0.0)
+        yield _with_cost(array, p, plan, tiles)
 
 
-def _input_words(p: GemmProblem, tile: tuple[int, int]) -> int:
-    rows = (tile[0] - 1) * p.strides[0] + (p.kernel[0] - 1) * p.dilations[0] + 1
-    cols = (tile[1] - 1) * p.strides[1] + (p.kernel[1] - 1) * p.dilations[1] + 1
+def _chunk(
+    array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]
+) -> tuple[tuple[int, int, int], bool] | None:
+    """Most of the K loop whose weights take half of WBUF; and whether its input must be cut alike.
+
+    Then a chunk's input takes half of IBUF, too.  None where a single tap's input does not fit.
+    """
+    blocks, room = array.wbuf_words // 2 // array.rows, array.ibuf_words // 2
+    whole = _input_words(p, tile, p.kernel) * p.digits * p.cb <= array.ibuf_words
+    cols = min(p.kernel[1], blocks, KERNEL_LIMIT)
+    rows = min(p.kernel[0], blocks // cols, KERNEL_LIMIT) if cols == p.kernel[1] else 1
+    while not whole and _input_words(p, tile, (rows, cols)) * p.digits > room:
+        if rows == cols == 1:
+            return None
+        rows, cols = (-(-rows // 2), cols) if rows > 1 else (1, -(-cols // 2))
+    depth = min(p.cb, max(1, blocks // (rows * cols)))
+    if not whole:
+        depth = min(depth, max(1, room // (_input_words(p, tile, (rows, cols)) * p.digits)))
+    depth = _cdiv(p.cb, _cdiv(p.cb, depth))  # even chunks
+    return (rows, cols, depth), not whole
+
+
+def _cdiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _chunks(p: GemmProblem, chunk: tuple[int, int, int]) -> int:
+    rows, cols, depth = chunk
+    return _cdiv(p.kernel[0], rows) * _cdiv(p.kernel[1], cols) * _cdiv(p.cb, depth)
+
+
+def _input_words(p: GemmProblem, tile: tuple[int, int], kernel: tuple[int, int]) -> int:
+    rows = (tile[0] - 1) * p.strides[0] + (kernel[0] - 1) * p.dilations[0] + 1
+    cols = (tile[1] - 1) * p.strides[1] + (kernel[1] - 1) * p.dilations[1] + 1
     return rows * cols
 
 
-def _group_blocks(array: ArrayConfig, p: GemmProblem, positions: int, cb_step: int) -> int:
+def _group_blocks(array: ArrayConfig, p: GemmProblem, positions: int) -> int:
     """Output blocks per COMPUTE: bounded by half of every buffer, and no longer than useful."""
-    if p.grouped or cb_step < p.cb:
+    if p.grouped:
         return 1
     taps = p.kernel[0] * p.kernel[1]
     room = [array.obuf_rows // 2 // positions]
@@ -143,18 +170,16 @@ def _group_blocks(array: ArrayConfig, p: GemmProblem, positions: int, cb_step: i
     return max(1, min(p.nb, *room))
 
 
-def _with_cost(
-    array: ArrayConfig, p: GemmProblem, plan: GemmPlan, tiles: int, grid: int
-) -> GemmPlan:
+def _with_cost(array: ArrayConfig, p: GemmProblem, plan: GemmPlan, tiles: int) -> GemmPlan:
     lanes = array.rows
     taps = p.kernel[0] * p.kernel[1]
     positions = plan.tile[0] * plan.tile[1]
     groups = -(-p.nb // plan.nb_step)
-    chunks = -(-p.cb // plan.cb_step)
+    chunks = _chunks(p, plan.chunk)
     weights = taps * p.cb * p.nb * lanes
     passes = taps * p.cb * p.digits * p.nb
     compute = tiles * (passes * max(positions, lanes) + groups * chunks * INSN_OVERHEAD)
-    tile_words = grid * p.cb
+    tile_words = _tile_words(p, plan)
     input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else 1)
     weight_loads = 1 if plan.resident or plan.weights_outer else tiles
     outputs = tiles * positions * p.nb * p.out_digits
@@ -168,10 +193,16 @@ def _with_cost(
     edge = hidden * BEATS_PER_WORD * (tile_words + plan.nb_step * positions) + 2 * DMA_OVERHEAD
     serial = compute + BEATS_PER_WORD * tile_words * input_loads
     steady = max(compute, load, store) if overlap else serial
-    return GemmPlan(
-        plan.tile, plan.nb_step, plan.cb_step, plan.resident, plan.weights_outer,
-        plan.chunked_input, steady + edge,
-    )  # fmt: skip
+    return replace(plan, cost=steady + edge)
+
+
+def _tile_words(p: GemmProblem, plan: GemmPlan) -> int:
+    """Input words loaded for one tile and one group of output blocks."""
+    if not plan.chunked_input:
+        return _input_words(p, plan.tile, p.kernel) * p.digits * p.cb
+    rows, cols, depth = plan.chunk
+    jobs = _cdiv(p.kernel[0], rows) * _cdiv(p.kernel[1], cols)
+    return jobs * _input_words(p, plan.tile, (rows, cols)) * p.digits * p.cb
 
 
 # ------------------------------------------------------------------ WINDOW mode
