@@ -3,6 +3,7 @@
 
 In: 300 random networks, 120 random ONNX models, ResNet-20, a MobileNet.  Out: no byte and no cycle
 differs.
+"""
 
 from __future__ import annotations
 
