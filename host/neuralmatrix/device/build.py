@@ -87,7 +87,8 @@ def library_path(array: ArrayConfig) -> Path:
     digest = hashlib.sha256()
     for path in (*_sources(), *_headers()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    for text in (config_header(array), _cpu(), os.environ.get("CXX", ""), *FLAGS, CLANG_WIDTH, OTHER_WIDTH):
+    named = os.environ.get("CXX", "")
+    for text in (config_header(array), _cpu(), named, *FLAGS, CLANG_WIDTH, OTHER_WIDTH):
         digest.update(text.encode() + b"\0")
     return cache_dir() / f"emulation-{array.fingerprint}-{digest.hexdigest()[:16]}.so"
 
