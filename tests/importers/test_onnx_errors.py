@@ -348,5 +348,5 @@ def test_without_the_onnx_package(monkeypatch: pytest.MonkeyPatch) -> None:
         return plain_import(name, globals, locals, *rest)
 
     monkeypatch.setattr(builtins, "__import__", no_onnx)
-    with pytest.raises(ToolMissing, match=r"pip install neuralmatrix\[onnx\]"):
+    with pytest.raises(ToolMissing, match=r"extra \[onnx\], or: pip install"):
         import_onnx(b"anything")

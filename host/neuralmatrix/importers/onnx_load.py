@@ -33,7 +33,7 @@ def require_onnx() -> ModuleType:
     except ImportError as error:
         raise ToolMissing(
             f"reading an ONNX model needs the onnx package, 1.15 or newer ({error}); "
-            "install it with: pip install 'onnx>=1.15'"
+            "install this package with its extra [onnx], or: pip install 'onnx>=1.15'"
         ) from None
     module: ModuleType = onnx
     return module
