@@ -8,7 +8,7 @@ and STOREs in the emitter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -228,6 +228,13 @@ def load_params(ctx: Context, e: QEpilogue, idle_bias: int = 0) -> Params:
     offset = ctx.const.add(np.concatenate([rows, table]))
     load_const(ctx, Buffer.PBUF, base * PARAM_WORDS, offset, count * PARAM_WORDS)
     return Params(base, base + rows.size // ctx.lanes)
+
+
+def replicate(e: QEpilogue, lanes: int) -> QEpilogue:
+    """The parameters of a replicated tensor's one channel, for every lane."""
+    return replace(
+        e, bias=np.repeat(e.bias, lanes), m=np.repeat(e.m, lanes), s=np.repeat(e.s, lanes)
+    )
 
 
 def pack_params(e: QEpilogue, lanes: int, idle_bias: int = 0) -> Array:

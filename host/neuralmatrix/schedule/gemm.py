@@ -25,6 +25,7 @@ from .context import (
     load_const,
     load_grid,
     load_params,
+    replicate,
     set_epilogue,
     store_rows,
 )
@@ -75,7 +76,7 @@ def schedule_gemm(ctx: Context, qop: QOp) -> int:
     plan = plan_gemm(ctx.array, _problem(ctx, setup, e, op))
     jobs = _jobs(ctx, setup, plan, op)
     if ctx.tensors[op.output].replicated:
-        e = _replicate(e, ctx.lanes)
+        e = replicate(e, ctx.lanes)
     params = load_params(ctx, e)
     run = _Run(ctx, setup, plan, e, params, op.output)
     last = 0
@@ -130,12 +131,6 @@ def _pad_channels(weight: Array, op: Gemm, lanes: int, replicated: bool) -> Arra
         cs, ms = g * per_group, g * per_out
         out[:, :, cs : cs + per_group, ms : ms + per_out] = weight[..., ms : ms + per_out]
     return out
-
-
-def _replicate(e: QEpilogue, lanes: int) -> QEpilogue:
-    return replace(
-        e, bias=np.repeat(e.bias, lanes), m=np.repeat(e.m, lanes), s=np.repeat(e.s, lanes)
-    )
 
 
 def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm) -> GemmProblem:

@@ -23,6 +23,7 @@ from .context import (
     load_const,
     load_grid,
     load_params,
+    replicate,
     set_epilogue,
     store_rows,
 )
@@ -57,19 +58,13 @@ def schedule_window(ctx: Context, qop: QOp) -> int:
     setup = _row_max(ctx, op, e) if isinstance(op, RowMax) else _setup(ctx, op, qop, e)
     plan = plan_window(ctx.array, setup.problem)
     if ctx.tensors[op.output].replicated and not isinstance(op, RowMax):
-        e = _replicate(e, ctx.lanes)
+        e = replicate(e, ctx.lanes)
     idle = IDLE_BIAS if isinstance(op, RowMax) else 0
     run = _Run(ctx, setup, plan, e, load_params(ctx, e, idle), op.output)
     last = 0
     for image in range(ctx.tensors[op.output].shape[0]):
         last = run.image(image)
     return last
-
-
-def _replicate(e: QEpilogue, lanes: int) -> QEpilogue:
-    return replace(
-        e, bias=np.repeat(e.bias, lanes), m=np.repeat(e.m, lanes), s=np.repeat(e.s, lanes)
-    )
 
 
 def _row_max(ctx: Context, op: RowMax, e: QEpilogue) -> Setup:
