@@ -13,7 +13,8 @@ from pathlib import Path
 import neuralmatrix as nm
 import numpy as np
 import pytest
-from importers.build_onnx import onnxruntime_outputs
+from importers.build_onnx import model as onnx_model
+from importers.build_onnx import node, onnxruntime_outputs
 from neuralmatrix.config import load_board
 from neuralmatrix.ir import Array, MatGraph
 from neuralmatrix.proof import verify_program
@@ -90,6 +91,27 @@ def test_random_models(first: int) -> None:
         # difference of equal tensors is all noise
         floor = 15 if precision == "int8" else 30
         assert not wanted.any() or signal_to_noise(wanted, y) > floor, f"seed {seed}"
+
+
+@pytest.mark.parametrize(
+    "op, shape, attrs, board",
+    [
+        ("Relu", (1, 16, 128, 128), {}, "pynq-z2"),
+        ("Sigmoid", (1, 3, 300, 517), {}, "kv260"),
+        ("Transpose", (1, 3, 20, 600), {"perm": [0, 2, 3, 1]}, "pynq-z2"),
+        ("Transpose", (1, 20, 5, 1500), {"perm": [0, 3, 2, 1]}, "kv260"),
+        ("Softmax", (1, 30, 60, 60), {"axis": 1}, "pynq-z2"),
+        ("GlobalMaxPool", (1, 3, 200, 200), {}, "pynq-z2"),
+    ],
+)
+def test_maps_wider_than_the_buffers(
+    op: str, shape: tuple[int, ...], attrs: dict[str, object], board: str
+) -> None:
+    one = node(op, ["x"], ["y"], **attrs)
+    proto = onnx_model([one], {"x": shape}, ["y"], opset=13)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    program = nm.compile(proto, board=board, calibration=[{"x": x}])
+    assert nm.verify(proto, program, {"x": x}).ok
 
 
 @pytest.mark.parametrize("precision", ["int8", "int16"])

@@ -52,7 +52,12 @@ def cache_dir() -> Path:
 
 def compiler() -> tuple[str, ...]:
     """The C++ compiler's command.  ToolMissing: there is none."""
-    named = shlex.split(os.environ.get("CXX", ""))
+    try:
+        named = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise ToolMissing(
+            f"the environment variable CXX is no command ({error}); {_ADVICE}"
+        ) from None
     for command in [named] if named else [[name] for name in COMPILERS]:
         found = shutil.which(command[0])
         if found:
@@ -132,7 +137,7 @@ def _compile(folder: Path, array: ArrayConfig) -> Path:
     width = WIDTH + (CLANG_WIDTH if "clang" in command[0] else OTHER_WIDTH)
     for tuning in ((NATIVE, width), (NATIVE,), ()):  # other compilers and CPUs know fewer flags
         messages = _run([*command, *FLAGS, *tuning, *include, *files])
-        if not messages:
+        if not messages and target.is_file():
             return target
     tail = "\n".join(messages.splitlines()[-12:])
     raise ToolMissing(

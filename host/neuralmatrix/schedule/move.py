@@ -87,7 +87,7 @@ def _copy(copier: _Copier, piece: Piece, base: int, row_bytes: int) -> int:
     ctx = copier.ctx
     room = min(ctx.array.obuf_rows // 2, ctx.array.acc_rows)
     room = min(room, ctx.array.ibuf_words // 2 // max(1, len(piece.sources)))
-    cols = min(piece.cols, room)
+    cols = min(piece.cols, room, ctx.array.line_words)
     tile = (min(piece.rows, room // cols), cols)
     last = 0
     for box in boxes(piece.rows, piece.cols, tile):

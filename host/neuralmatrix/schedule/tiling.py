@@ -61,14 +61,17 @@ def boxes(height: int, width: int, tile: tuple[int, int]) -> list[Box]:
     ]
 
 
-def tile_sizes(height: int, width: int, limit: int) -> Iterator[tuple[int, int]]:
+def tile_sizes(
+    height: int, width: int, limit: int, widest: int = 1 << 30
+) -> Iterator[tuple[int, int]]:
     """Candidate tiles of at most ``limit`` positions: even splits of the rows, then of the columns
     too."""
     splits = (*range(1, 9), 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
-    for col_split in (k for k in splits if k <= width):
+    widest = max(1, min(limit, widest))
+    least = -(-width // widest)  # wider images than the fixed splits foresee
+    more = (least * k for k in (1, 2, 4))
+    for col_split in sorted({k for k in (*splits, *more) if least <= k <= width}):
         cols = -(-width // col_split)
-        if cols > limit:
-            continue
         seen = set()
         for split in (*range(1, 33), 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, height):
             rows = -(-height // split)
@@ -237,8 +240,11 @@ def plan_window(array: ArrayConfig, p: WindowProblem) -> WindowPlan:
     limit = min(array.acc_rows, array.obuf_rows)
     for key in p.operands:
         limit = min(limit, array.tbuf_rows if key == "t" else array.ubuf_rows)
+    if p.all_blocks:
+        limit = min(limit, array.obuf_rows // (p.nb + 1), array.ibuf_words // (p.nb * p.digits))
     best: WindowPlan | None = None
-    for tile in tile_sizes(p.out_h, p.out_w, limit):
+    widest = (array.line_words - p.taps[1]) // p.strides[1] + 1
+    for tile in tile_sizes(p.out_h, p.out_w, limit, max(widest, 1)):
         plan = _window_plan(array, p, tile)
         if plan and (best is None or plan.cost < best.cost):
             best = plan
@@ -263,7 +269,7 @@ def _window_plan(
     array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], split: bool = False
 ) -> WindowPlan | None:
     raster = (tile[1] - 1) * p.strides[1] + p.taps[1]
-    if p.taps[0] > 1 and raster > array.line_words:
+    if raster > array.line_words:
         return None
     tap_rows = p.tiles[0]
     while split and tap_rows > 1 and not _fits(array, p, tile, tap_rows):
@@ -278,7 +284,7 @@ def _window_plan(
     nb_step = _window_blocks(array, p, positions, words, tap_rows, passes * per_pass)
     if nb_step == 0:
         return None
-    tiles = len(boxes(p.out_h, p.out_w, tile))
+    tiles = -(-p.out_h // tile[0]) * -(-p.out_w // tile[1])
     instructions = tiles * -(-p.nb // nb_step)
     compute = tiles * p.nb * passes * max(per_pass, array.rows) + instructions * INSN_OVERHEAD
     load = BEATS_PER_WORD * tiles * p.nb * (words + positions * len(p.operands))
@@ -292,7 +298,8 @@ def _window_plan(
 def _fits(array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], tap_rows: int) -> bool:
     rows, cols = window_grid(p, tile, tap_rows)
     weights = tap_rows * p.tiles[1] * array.rows
-    return rows * cols * p.digits <= array.ibuf_words and weights <= array.wbuf_words
+    loops = max(tap_rows, p.tiles[1]) <= KERNEL_LIMIT
+    return loops and rows * cols * p.digits <= array.ibuf_words and weights <= array.wbuf_words
 
 
 def _window_blocks(
