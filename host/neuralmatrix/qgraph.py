@@ -39,13 +39,11 @@ class QOp:
     """One operation of the array.
 
     ``weight`` holds integers in the layout of the MatOp's own weight (Window: (KH, KW, C or 1));
-    None for RowMax and Move.  ``w_wide`` weights are int16.  A Move carries no epilogue: it copies
-    codes, ``fill`` included.
+    None for RowMax and Move.  A Move carries no epilogue: it copies codes, ``fill`` included.
     """
 
     op: MatOp
     weight: Array | None = None
-    w_wide: bool = False
     epilogue: QEpilogue | None = None
     fill: int = 0
 

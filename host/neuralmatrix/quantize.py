@@ -33,7 +33,6 @@ class IntWeight:
     values: Array
     scale: Array  # (M,)
     reach: int
-    wide: bool = False
 
 
 def quantize(mg: MatGraph, bounds: Bounds, precision: str = "int8") -> QGraph:
@@ -247,7 +246,7 @@ def _quantize_op(
     _prove_no_overflow(op, weight, bias, source)
     stage = Stage(op.output, step, bias, op.epilogue)
     epilogue = build_epilogue(stage, out, bounds, qparams)
-    return QOp(op, weight.values, weight.wide, epilogue)
+    return QOp(op, weight.values, epilogue)
 
 
 def _bias_dwarfs(op: Gemm | Window, weight: IntWeight, source: QParams) -> bool:

@@ -24,7 +24,7 @@ from ..errors import NeuralMatrixError, ToolMissing
 from ..paths import hls_dir
 
 CACHE_VARIABLE = "NEURALMATRIX_CACHE"
-COMPILERS = ("clang++", "g++")  # clang's code is about twice as fast on the 16x16 array
+COMPILERS = ("clang++", "g++")  # the faster code first
 FLAGS = ("-O3", "-std=c++14", "-fwrapv", "-fPIC", "-shared", "-fvisibility=hidden")
 NATIVE = "-march=native"
 WIDTH = "-mprefer-vector-width="
