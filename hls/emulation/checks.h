@@ -24,6 +24,12 @@ inline const char* opcode_name(Opcode opcode) {
     return uint32_t(opcode) < 5 ? names[uint32_t(opcode)] : "unknown";
 }
 
+// The statistic that COMPUTEs without stat_first go on with; no rows: there is none.
+struct Begun {
+    int64_t rows;
+    Stat stat;
+};
+
 // Checks the fields of one instruction; the first that is out of range ends it.
 class Checker {
   public:
@@ -72,16 +78,23 @@ class Checker {
     }
 
     void epilogue() const {
-        range("seg_kind", epilogue_seg_kind(i_), 0, 2);
-        range("stat", epilogue_stat(i_), 0, 2);
+        const bool mapped = SegKind(epilogue_seg_kind(i_)) == SegKind::MAPPED;
+        range("u_en (with MOMENTS)", epilogue_u_en(i_), 0,
+              Stat(epilogue_stat(i_)) != Stat::MOMENTS);
+        range("stat_lanes", epilogue_stat_lanes(i_), 0, COLS);
         const int64_t count = epilogue_seg_count(i_);
         range("seg_count", count, epilogue_seg_kind(i_) != 0, SEG_ENTRIES);
+        const int64_t cells = epilogue_seg_cells(i_);
+        range("seg_cells", cells, mapped, MAP_CELLS);
+        const int64_t map_row = epilogue_seg_base(i_) + (count + COLS - 1) / COLS;
         if (count > 0)
-            range("last segment row", epilogue_seg_base(i_) + (count + COLS - 1) / COLS - 1, 0,
+            range("last segment row", map_row - 1, 0, PBUF_ROWS - 1);
+        if (cells > 0)
+            range("last map row", map_row + (cells + 8 * COLS - 1) / (8 * COLS) - 1, 0,
                   PBUF_ROWS - 1);
     }
 
-    void compute(bool ready, const EpilogueConfig& e) const {
+    void compute(bool ready, const EpilogueConfig& e, const Begun& begun) const {
         range("m1", compute_m1(i_), 1, 0xffff), range("m0", compute_m0(i_), 1, 0xffff);
         range("nb", compute_nb(i_), 1, 0xffff), range("cb", compute_cb(i_), 1, 0xffff);
         range("kh", compute_kh(i_), 1, 0xff), range("kw", compute_kw(i_), 1, 0xff);
@@ -97,6 +110,7 @@ class Checker {
             return;
         range("EPILOGUE before this", ready, 1, 1);
         results(rows, e);
+        statistic(rows, e.stat, begun);
     }
 
   private:
@@ -156,14 +170,24 @@ class Checker {
         range("last parameter row", compute_p_base(i_) + nb * compute_p_nb(i_), 0, PBUF_ROWS - 1);
         range("last output row", compute_o_base(i_) + nb * compute_o_nb(i_) + rows - 1, 0,
               OBUF_ROWS - 1);
-        if (e.stat != Stat::NONE)
-            range("last statistic row", compute_r_base(i_) + rows - 1, 0, OBUF_ROWS - 1);
         if (e.t_en)
             range("last row of t", compute_t_base(i_) + nb * e.t_nb + m1 * e.t_m1 + m0 * e.t_m0, 0,
                   TBUF_ROWS - 1);
         if (e.u_en)
             range("last row of u", compute_u_base(i_) + nb * e.u_nb + m1 * e.u_m1 + m0 * e.u_m0, 0,
                   UBUF_ROWS - 1);
+    }
+
+    void statistic(int64_t rows, Stat stat, const Begun& begun) const {
+        if (stat == Stat::NONE)
+            return;
+        if (!compute_stat_first(i_)) {
+            range("rows (with stat_first 0)", rows, begun.rows, begun.rows);
+            range("stat (with stat_first 0)", int(stat), int(begun.stat), int(begun.stat));
+        }
+        if (compute_stat_last(i_))
+            range("last statistic row", compute_r_base(i_) + stat_rows(uint32_t(rows), stat) - 1, 0,
+                  OBUF_ROWS - 1);
     }
 
     int64_t index_;

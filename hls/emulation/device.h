@@ -30,8 +30,8 @@ class Device {
         switch (Opcode(insn_opcode(insn))) {
         case Opcode::LOAD:
             check.load(memory.regions);
-            load_insn(insn, load_source(insn, memory), 0, load_port, ibuf_, wbuf_, pbuf_, t_lo_,
-                      t_hi_, u_lo_, u_hi_, meter);
+            load_insn<HARDWARE>(insn, load_source(insn, memory), 0, load_port, ibuf_, wbuf_, pbuf_,
+                                t_lo_, t_hi_, u_lo_, u_hi_, meter);
             break;
         case Opcode::STORE:
             check.store(memory.regions);
@@ -44,14 +44,23 @@ class Device {
             ready_ = true;
             break;
         default:
-            check.compute(ready_, state_.epilogue);
+            check.compute(ready_, state_.epilogue, begun_);
             compute_insn<HARDWARE>(insn, ibuf_, wbuf_, pbuf_, t_lo_, t_hi_, u_lo_, u_hi_, o_lo_,
                                    o_hi_, state_, meter);
+            follow_statistic(insn);
         }
         return meter;
     }
 
   private:
+    void follow_statistic(const Insn& insn) {
+        const Stat stat = state_.epilogue.stat;
+        if (!compute_last(insn) || stat == Stat::NONE)
+            return;
+        const bool open = !compute_stat_last(insn);
+        begun_ = {open ? int64_t(compute_m1(insn)) * compute_m0(insn) : 0, stat};
+    }
+
     static const LoadBeat* load_source(const Insn& insn, const Memory& memory) {
         const bool arena = Region(load_region(insn)) == Region::ARENA;
         return reinterpret_cast<const LoadBeat*>(arena ? memory.arena : memory.constants);
@@ -65,6 +74,7 @@ class Device {
     int8_t u_lo_[UBUF_ROWS][ROWS] = {}, u_hi_[UBUF_ROWS][ROWS] = {};
     int8_t o_lo_[OBUF_ROWS][COLS] = {}, o_hi_[OBUF_ROWS][COLS] = {};
     bool ready_ = false; // an EPILOGUE has set the lanes
+    Begun begun_ = {};
 };
 
 } // namespace nm

@@ -9,16 +9,34 @@ namespace nm {
 void epilogue_insn(const Insn& insn, const int8_t pbuf[PBUF_WORDS][ROWS], ComputeState& state,
                    Meter& meter) {
     state.epilogue = decode_epilogue(insn);
+    const uint32_t count = epilogue_seg_count(insn);
+    const uint32_t entries = (epilogue_seg_cells(insn) + 7) / 8;
     const uint32_t base = epilogue_seg_base(insn) * 8;
+    const uint32_t map_base = base + (count + COLS - 1) / COLS * 8;
     meter.tick(EPILOGUE_SETUP);
 SEGMENTS:
-    for (uint32_t i = 0; i < epilogue_seg_count(insn); ++i) {
+    for (uint32_t i = 0; i < count; ++i) {
         NM_PIPELINE(1)
         const uint64_t entry = parameter(pbuf[base + i / PER_WORD], int(i % PER_WORD));
     SEGMENT_LANE:
-        for (int c = 0; c < COLS; ++c) {
+        for (int c = 0; c < COPIES; ++c) {
             NM_UNROLL
-            state.segments[i][c] = entry;
+            state.table.segments[i][c] = entry;
+        }
+        meter.tick(1);
+    }
+CELLS:
+    for (uint32_t i = 0; i < entries; ++i) {
+        NM_PIPELINE(1)
+        const uint64_t entry = parameter(pbuf[map_base + i / PER_WORD], int(i % PER_WORD));
+    CELL:
+        for (int k = 0; k < 8; ++k) {
+            NM_UNROLL
+        CELL_LANE:
+            for (int c = 0; c < COPIES; ++c) {
+                NM_UNROLL
+                state.table.map[i][k][c] = uint8_t((entry >> (8 * k)) & 63);
+            }
         }
         meter.tick(1);
     }
@@ -33,14 +51,15 @@ void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
                   Meter& meter) {
     // Steps that one iteration takes: the device one, so that a single loop runs at II = 1 across
     // passes of any length (Vitis flattens no nest with variable bounds); a CPU many.
-    constexpr uint32_t RUN = HW ? 1 : 64; // even: mac_rows may compute one row too many
+    constexpr uint32_t RUN = HW ? 1 : 64, BLOCK_WORDS = HW ? 1 : uint32_t(ROWS);
+    static_assert(HW || RUN % MAC_ROWS == 0, "mac_rows computes whole groups of rows");
     const Shape g = shape_of(insn);
     Progress p = {};
     p.next = first_pass(insn);
 FIRST_BLOCK:
-    for (uint32_t j = 0; j < uint32_t(ROWS); ++j) {
+    for (uint32_t j = 0; j < uint32_t(ROWS); j += BLOCK_WORDS) {
         NM_PIPELINE(1)
-        fill(j, j + 1, g, insn, wbuf, pbuf, state, p, 0);
+        fill<HW>(j, j + BLOCK_WORDS, g, insn, wbuf, pbuf, state, p, 0);
     }
     meter.tick(COMPUTE_DEPTH + ROWS);
     p.now = p.next;
@@ -48,14 +67,17 @@ FIRST_BLOCK:
     begin_pass(insn, state.epilogue, p);
     int16_t x[RUN][ROWS] = {};
     int32_t sums[RUN][COLS];
+    exact_t factors[RUN][ROWS] = {};
     NM_PARTITION(x, 0)
     NM_PARTITION(sums, 0)
     uint64_t left = g.passes;
 STEPS:
     while (left != 0) {
         NM_PIPELINE(1)
-        // A row of acc is read again one pass later, which is at least ROWS steps.
+        // A row of acc or of a statistic is read again a pass later: after at least ROWS steps.
         NM_HAZARD_AFTER(state.acc, ROWS)
+        NM_HAZARD_AFTER(state.stat.value, ROWS)
+        NM_HAZARD_AFTER(state.stat.squares, ROWS)
         NM_NO_HAZARD(state.weights)
         NM_NO_HAZARD(state.channels)
         NM_NO_HAZARD(o_lo)
@@ -66,28 +88,40 @@ STEPS:
         const uint32_t n = RUN == 1 || g.reads == 2 ? 1 : (until < RUN ? until : RUN);
         if (p.step < uint32_t(ROWS) && left > 1) {
             const uint32_t to = p.step + n < uint32_t(ROWS) ? p.step + n : uint32_t(ROWS);
-            fill(p.step, to, g, insn, wbuf, pbuf, state, p, p.bank ^ 1);
+            fill<HW>(p.step, to, g, insn, wbuf, pbuf, state, p, p.bank ^ 1);
         }
         if (reads_x) {
-            const weight_t(&w)[ROWS][WEIGHT_ROW] = state.weights[p.bank];
-            uint32_t made = n;
-            if (g.reads == 1)
-                read_x(n, g, insn, ibuf, p, x);
-            else
-                made = read_wide_x(g, insn, ibuf, state.x_low, p, x[0]) ? 1 : 0;
-            if (made != 0 && HW)
-                made = array_step(g, insn, x[0], w, state.window, p, sums[0]);
-            else if (made != 0 && g.window)
-                made = window_rows(n, g, insn, x, w, state.window, p, sums);
-            else if (made != 0 && g.max)
-                max_rows(n, x, w, sums);
-            else if (made != 0)
-                mac_rows(n, x, w, sums);
+            const weight_t(&w)[ROWS][COLS] = state.weights[p.bank];
             const int shift = int(8 * (p.now.x_digit + p.now.w_digit));
             const bool fresh = compute_first(insn) && opens_block(p.now);
-            accumulate(made, compute_acc_base(insn) + p.row, g.max, shift, fresh, sums, state.acc);
-            if (g.last && closes_block(p.now, g, insn))
-                finish_rows(made, g, insn, sums, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi, state, p);
+            const bool closes = g.last && closes_block(p.now, g, insn);
+            const uint32_t row = compute_acc_base(insn) + p.row;
+            uint32_t made = n;
+            if (!HW && !g.max && (!g.window || g.pointwise)) {
+                const Join how = {fresh ? 0 : -1, shift};
+                read_factors(n, g, insn, ibuf, p, factors);
+                if (g.window)
+                    scale_rows(n, factors, w[WIN * WIN - 1], how, state.acc + row);
+                else
+                    mac_rows(n, factors, w, how, state.acc + row);
+                if (closes)
+                    finish_rows(n, g, insn, state.acc + row, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi,
+                                state, p);
+            } else {
+                if (g.reads == 1)
+                    read_x(n, g, insn, ibuf, p, x);
+                else
+                    made = read_wide_x(g, insn, ibuf, state.x_low, p, x[0]) ? 1 : 0;
+                if (made != 0 && HW)
+                    made = array_step(g, insn, x[0], w, state.window, p, sums[0]);
+                else if (made != 0 && g.window)
+                    made = window_rows(n, g, insn, x, w, state.window, p, sums);
+                else if (made != 0)
+                    max_rows(n, x, w, sums);
+                accumulate(made, row, g.max, shift, fresh, sums, state.acc);
+                if (closes)
+                    finish_rows(made, g, insn, sums, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi, state, p);
+            }
             p.row += made;
         }
         p.step += n;
@@ -100,9 +134,9 @@ STEPS:
             --left;
         }
     }
-    if (g.last && state.epilogue.stat != Stat::NONE) {
-        write_stats(g, insn, state, o_lo, o_hi);
-        meter.tick(g.rows);
+    if (g.last && compute_stat_last(insn)) {
+        write_stats(g.rows, insn, state, o_lo, o_hi);
+        meter.tick(stat_rows(g.rows, state.epilogue.stat));
     }
 }
 
@@ -161,7 +195,9 @@ compute(uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& f
     // Registers of the PEs and of the lanes; accumulators and line buffers as wide as a row.
     NM_PARTITION(state.weights, 0)
     NM_PARTITION(state.channels, 1)
-    NM_PARTITION(state.segments, 2)
+    NM_PARTITION(state.table.segments, 2)
+    NM_PARTITION(state.table.map, 2)
+    NM_PARTITION(state.table.map, 3)
     NM_RESHAPE(state.acc, 2)
     NM_PARTITION(state.x_low, 0)
     NM_PARTITION(state.window.taps, 0)

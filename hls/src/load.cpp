@@ -36,6 +36,7 @@ uint64_t load_words(const Insn& i) {
     return load_n2(i) * rows * (load_pad_left(i) + load_n0(i) + load_pad_right(i));
 }
 
+template <bool HW>
 void load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port& port,
                int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
                int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
@@ -85,6 +86,8 @@ BLOCKS:
                 if (gather) {
                     gather_word(dram, addr, lane_stride, word);
                     put(dest, at, word, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
+                } else if (!HW) {
+                    copy_run(dram, addr, run, dest, at, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
                 } else {
                     burst(dram, addr, run, dest, at, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
                 }
@@ -104,6 +107,16 @@ BLOCKS:
         }
     }
 }
+
+#if !defined(__SYNTHESIS__)
+// A bench holds the device's schedule against the CPU's.
+template void load_insn<true>(const Insn&, const LoadBeat*, uint64_t, const Port&, int8_t[][ROWS],
+                              int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS],
+                              int8_t[][ROWS], int8_t[][ROWS], Meter&);
+template void load_insn<false>(const Insn&, const LoadBeat*, uint64_t, const Port&, int8_t[][ROWS],
+                               int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS],
+                               int8_t[][ROWS], int8_t[][ROWS], Meter&);
+#endif
 
 } // namespace nm
 
@@ -161,8 +174,8 @@ INSNS:
             from_store.read();
         const bool arena = Region(load_region(insn)) == Region::ARENA;
         if (load_inside(insn, arena ? arena_bytes : const_bytes))
-            load_insn(insn, dram, arena ? arena_base : const_base, port, ibuf, wbuf, pbuf, t_lo,
-                      t_hi, u_lo, u_hi, meter);
+            load_insn<HARDWARE>(insn, dram, arena ? arena_base : const_base, port, ibuf, wbuf, pbuf,
+                                t_lo, t_hi, u_lo, u_hi, meter);
         else
             seen |= FAULT_ADDRESS;
         // The token goes out even after a refused access: the other units must come to their END.

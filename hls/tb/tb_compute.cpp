@@ -27,6 +27,9 @@ Insn draw(tb::Random& random) {
     set_compute_win_w(i, uint32_t(random.range(1, WIN)));
     set_compute_stride_h(i, uint32_t(random.range(1, 3)));
     set_compute_stride_w(i, uint32_t(random.range(1, 3)));
+    if (random.next() % 4 == 0) // what element-wise passes are
+        set_compute_win_h(i, 1), set_compute_win_w(i, 1), set_compute_stride_h(i, 1),
+            set_compute_stride_w(i, 1);
     set_compute_m1(i, uint32_t(random.range(1, 6))),
         set_compute_m0(i, uint32_t(random.range(1, 9)));
     set_compute_nb(i, uint32_t(random.range(1, 3))),
@@ -42,6 +45,7 @@ Insn draw(tb::Random& random) {
     set_compute_acc_base(i, random.next() % 50), set_compute_o_base(i, random.next() % 50);
     set_compute_o_nb(i, random.next() % 60), set_compute_t_base(i, random.next() % 20);
     set_compute_u_base(i, random.next() % 20), set_compute_r_base(i, 400 + random.next() % 50);
+    set_compute_stat_first(i, random.next() % 2), set_compute_stat_last(i, random.next() % 2);
     return i;
 }
 
@@ -51,7 +55,12 @@ Insn draw_epilogue(tb::Random& random) {
     set_insn_opcode(i, uint32_t(Opcode::EPILOGUE));
     set_epilogue_t_en(i, random.next() % 2), set_epilogue_t_wide(i, random.next() % 2);
     set_epilogue_u_en(i, random.next() % 2), set_epilogue_u_wide(i, random.next() % 2);
-    set_epilogue_seg_kind(i, random.next() % 3), set_epilogue_stat(i, random.next() % 3);
+    set_epilogue_seg_kind(i, random.next() % 4), set_epilogue_stat(i, random.next() % 4);
+    set_epilogue_stat_lanes(i, random.next() % (COLS + 1));
+    set_epilogue_stat_off(i, random.byte() * 256), set_epilogue_sq_m(i, random.byte());
+    set_epilogue_sq_shift(i, random.next() % 16);
+    if (epilogue_seg_kind(i) >= uint32_t(SegKind::LOG))
+        set_epilogue_seg_cells(i, MAP_CELLS);
     set_epilogue_out_wide(i, random.next() % 2), set_epilogue_f_shift(i, random.next() % 8);
     set_epilogue_u_shift(i, random.next() % 16), set_epilogue_mt(i, int32_t(random.byte()));
     set_epilogue_lo(i, -32640), set_epilogue_hi(i, 32639);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The epilogue lanes against docs/numerics.md, one lane at a time in 64 bits with real divisions.
-#include "nm/epilogue.h"
+#include "nm/stats.h"
 #include "tb.h"
 
 namespace {
@@ -30,11 +30,9 @@ struct Segment {
     int sh;
 };
 
-int64_t index_of(int64_t x, const EpilogueConfig& e) {
-    int64_t i = 0;
-    if (e.seg_kind == SegKind::UNIFORM) {
-        i = floor_shift(x - e.x0, e.seg_shift);
-    } else {
+int64_t index_of(int64_t x, const EpilogueConfig& e, const uint8_t* map) {
+    int64_t i = floor_shift(x - e.x0, e.seg_shift);
+    if (e.seg_kind == SegKind::LOG) {
         const int64_t d = x - e.x0 > 1 ? x - e.x0 : 1;
         int exponent = 0;
         while ((int64_t(2) << exponent) <= d)
@@ -42,21 +40,24 @@ int64_t index_of(int64_t x, const EpilogueConfig& e) {
         const int64_t scale = int64_t(1) << e.seg_shift;
         i = exponent * scale + floor_shift(d * scale, exponent) - scale;
     }
+    if (e.seg_cells != 0)
+        i = map[clip(i, 0, e.seg_cells - 1)];
     return clip(i, 0, e.seg_count - 1);
 }
 
 int64_t lane(int32_t acc, int32_t bias, int32_t m, int s, int64_t t, int64_t u,
-             const Segment* table, const EpilogueConfig& e) {
+             const Segment* table, const uint8_t* map, const EpilogueConfig& e, int64_t& square) {
     int64_t v = floor_shift((int64_t(acc) + bias) * m, s) + e.off;
     if (e.t_en)
         v += t * e.mt;
     int64_t y = clip(round_half_even(v, e.f_shift), -32768, 32767);
     if (e.seg_kind != SegKind::NONE) {
-        const Segment& g = table[index_of(y, e)];
+        const Segment& g = table[index_of(y, e, map)];
         y = clip(floor_shift(y * g.k + g.b, g.sh), -32768, 32767);
     }
+    const int64_t half_step = e.u_shift ? int64_t(1) << (e.u_shift - 1) : 0;
+    square = floor_shift(y * y + half_step, e.u_shift);
     if (e.u_en) {
-        const int64_t half_step = e.u_shift ? int64_t(1) << (e.u_shift - 1) : 0;
         y = floor_shift(y * (u - e.uz) + half_step, e.u_shift);
     }
     return clip(y + e.zp, e.lo, e.hi);
@@ -64,13 +65,19 @@ int64_t lane(int32_t acc, int32_t bias, int32_t m, int s, int64_t t, int64_t u,
 
 EpilogueConfig draw(tb::Random& random) {
     EpilogueConfig e = {};
-    e.t_en = random.next() % 2, e.u_en = random.next() % 2, e.out_wide = random.next() % 2;
-    e.seg_kind = SegKind(random.next() % 3);
-    e.f_shift = uint8_t(random.range(0, 31)), e.u_shift = uint8_t(random.range(0, 31));
+    e.stat = Stat(random.next() % 4);
+    e.t_en = random.next() % 2, e.out_wide = random.next() % 2;
+    e.u_en = e.stat != Stat::MOMENTS && random.next() % 2;
+    e.seg_kind = SegKind(random.next() % 4);
+    if (e.seg_kind == SegKind::MAPPED || (e.seg_kind == SegKind::LOG && random.next() % 2))
+        e.seg_cells = uint16_t(random.range(1, MAP_CELLS));
+    e.f_shift = uint8_t(random.range(0, 31)),
+    e.u_shift = uint8_t(random.next() % 8 ? random.range(0, 31) : 0);
     e.seg_shift = uint8_t(random.range(0, 15));
     e.off = int32_t(random.range(-(1ll << 31), (1ll << 31) - 1));
     e.mt = int32_t(random.range(-(1 << 23), (1 << 23) - 1)),
-    e.uz = int16_t(random.range(-32768, 32767));
+    e.uz = int16_t(random.next() % 2 ? random.range(-32768, 32767) : 0);
+    e.uz = random.next() % 8 ? e.uz : int16_t(32767);
     e.zp = int16_t(random.range(-32768, 32767)), e.x0 = int16_t(random.range(-32768, 32767));
     e.seg_count = uint16_t(random.range(1, SEG_ENTRIES));
     e.lo = int16_t(random.range(-32640, 0)), e.hi = int16_t(random.range(0, 32639));
@@ -78,17 +85,24 @@ EpilogueConfig draw(tb::Random& random) {
 }
 
 void row(tb::Check& check, tb::Random& random) {
-    static uint64_t segments[SEG_ENTRIES][COLS];
+    static Table lanes;
+    uint8_t map[MAP_CELLS];
     const EpilogueConfig e = draw(random);
     Segment table[SEG_ENTRIES];
     for (int i = 0; i < SEG_ENTRIES; ++i) {
         table[i] = {int32_t(random.range(-(1ll << 31), (1ll << 31) - 1)),
                     int16_t(random.range(-32768, 32767)), int(random.range(0, 31))};
-        for (int c = 0; c < COLS; ++c)
-            segments[i][c] = uint64_t(uint32_t(table[i].b)) | uint64_t(uint16_t(table[i].k)) << 32 |
-                             uint64_t(table[i].sh) << 48;
+        for (int c = 0; c < COPIES; ++c)
+            lanes.segments[i][c] = uint64_t(uint32_t(table[i].b)) |
+                                   uint64_t(uint16_t(table[i].k)) << 32 |
+                                   uint64_t(table[i].sh) << 48;
     }
-    int32_t acc[COLS];
+    for (int i = 0; i < MAP_CELLS; ++i) {
+        map[i] = uint8_t(random.range(0, e.seg_count < 64 ? e.seg_count - 1 : 63));
+        for (int c = 0; c < COPIES; ++c)
+            lanes.map[i / 8][i % 8][c] = map[i];
+    }
+    int32_t acc[COLS], squares[COLS];
     Channels ch;
     int16_t t[COLS], u[COLS], q[COLS];
     for (int c = 0; c < COLS; ++c) {
@@ -97,12 +111,18 @@ void row(tb::Check& check, tb::Random& random) {
         ch.bias[c] = int32_t(random.range(-(1ll << wide), 1ll << wide));
         ch.m[c] = int32_t(random.range(-(1 << 23), (1 << 23) - 1));
         ch.s[c] = uint8_t(random.range(0, 55));
-        t[c] = int16_t(random.range(-32640, 32639)), u[c] = int16_t(random.range(-32640, 32639));
+        t[c] = int16_t(random.range(-32640, 32639));
+        u[c] = int16_t(random.next() % 4 ? random.range(-32640, 32639) : -32768);
     }
-    epilogue_row(acc, ch, t, u, segments, e, q);
-    for (int c = 0; c < COLS; ++c)
-        check.equal(q[c], lane(acc[c], ch.bias[c], ch.m[c], ch.s[c], t[c], u[c], table, e),
+    epilogue_rows<1>(&acc, ch, &t, &u, lanes, e, &q, &squares);
+    for (int c = 0; c < COLS; ++c) {
+        int64_t square = 0;
+        check.equal(q[c],
+                    lane(acc[c], ch.bias[c], ch.m[c], ch.s[c], t[c], u[c], table, map, e, square),
                     "result of a lane");
+        if (e.stat == Stat::MOMENTS)
+            check.equal(squares[c], square, "square of a lane");
+    }
 }
 
 void every_index(tb::Check& check) {
@@ -116,31 +136,40 @@ void every_index(tb::Check& check) {
                     e.x0 = int16_t(x0);
                     const int32_t found =
                         segment_index(x, e.seg_kind == SegKind::LOG, e.x0, shift, SEG_ENTRIES);
-                    check.equal(found, index_of(x, e), "segment index");
+                    check.equal(found, index_of(x, e, nullptr), "segment index");
                 }
 }
 
 void statistics(tb::Check& check, tb::Random& random) {
     EpilogueConfig e = {};
-    e.stat = Stat(random.range(1, 2)), e.out_wide = random.next() % 2;
-    e.stat_m = int16_t(random.range(-32768, 32767));
-    e.stat_shift = uint8_t(random.range(0, 31));
-    int64_t sum = 0, top = -32768;
-    int32_t joined = int32_t(random.next()); // left by an earlier instruction
+    e.stat = Stat(random.range(1, 3)), e.out_wide = random.next() % 2;
+    e.stat_m = int16_t(random.range(-32768, 32767)), e.sq_m = int16_t(random.range(-32768, 32767));
+    e.stat_shift = uint8_t(random.range(0, 31)), e.sq_shift = uint8_t(random.range(0, 31));
+    e.stat_off = int32_t(random.range(-(1ll << 31), (1ll << 31) - 1));
+    const int32_t last_lanes = int32_t(random.range(1, COLS));
+    int64_t sum = 0, top = -32768, total = 0;
+    RowStat joined = {int32_t(random.next()), int32_t(random.next())}; // left by an earlier one
     for (int block = 0; block < 3; ++block) {
+        const int32_t lanes = block == 2 ? last_lanes : COLS;
         int16_t q[COLS];
-        for (int16_t& v : q) {
-            v = int16_t(random.range(-32640, 32639));
-            sum += v;
-            top = v > top ? v : top;
+        int32_t squares[COLS];
+        for (int c = 0; c < COLS; ++c) {
+            q[c] = int16_t(random.range(-32640, 32639));
+            squares[c] = int32_t(random.range(0, (1ll << 31) / (3 * COLS) - 1));
+            sum += c < lanes ? q[c] : 0;
+            total += c < lanes ? squares[c] : 0;
+            top = c < lanes && q[c] > top ? q[c] : top;
         }
-        joined = join_stat(q, block == 0, joined, e.stat);
+        joined = join_stat(q, squares, lanes, block == 0, joined, e.stat);
     }
     const int64_t rounding = e.stat_shift ? int64_t(1) << (e.stat_shift - 1) : 0;
-    const int64_t scaled = floor_shift(sum * e.stat_m + rounding, e.stat_shift);
-    const int64_t low = e.out_wide ? -32640 : -128, high = e.out_wide ? 32639 : 127;
-    check.equal(scale_stat(joined, e), e.stat == Stat::MAX ? top : clip(scaled, low, high),
-                "row statistic");
+    const int64_t scaled = floor_shift((sum + e.stat_off) * e.stat_m + rounding, e.stat_shift);
+    check.equal(scale_stat(joined, false, e),
+                e.stat == Stat::MAX ? top : clip(scaled, -32640, 32639), "row statistic");
+    const int64_t sq_rounding = e.sq_shift ? int64_t(1) << (e.sq_shift - 1) : 0;
+    const int64_t second = floor_shift(total * e.sq_m + sq_rounding, e.sq_shift);
+    if (e.stat == Stat::MOMENTS)
+        check.equal(scale_stat(joined, true, e), clip(second, 0, 32639), "row's squares");
 }
 
 } // namespace

@@ -57,9 +57,16 @@ void load_one(tb::Check& check, tb::Random& random, const uint8_t* dram, Buffers
     set_load_pad_top(i, top), set_load_pad_bottom(i, bottom);
     set_load_pad_left(i, left), set_load_pad_right(i, right);
     check.equal(load_inside(i, DRAM), 1, "a LOAD inside its region");
-    Meter meter = {0, 0};
-    load_insn(i, reinterpret_cast<const LoadBeat*>(dram), 0, PORT, found.ibuf, found.wbuf,
-              found.pbuf, found.t_lo, found.t_hi, found.u_lo, found.u_hi, meter);
+    static Buffers device;
+    device = found;
+    Meter meter = {0, 0}, device_meter = {0, 0};
+    const LoadBeat* const beats = reinterpret_cast<const LoadBeat*>(dram);
+    load_insn<false>(i, beats, 0, PORT, found.ibuf, found.wbuf, found.pbuf, found.t_lo, found.t_hi,
+                     found.u_lo, found.u_hi, meter);
+    load_insn<true>(i, beats, 0, PORT, device.ibuf, device.wbuf, device.pbuf, device.t_lo,
+                    device.t_hi, device.u_lo, device.u_hi, device_meter);
+    check.equal(meter.cycles, device_meter.cycles, "cycles of the two schedules of a LOAD");
+    check.same(&found, &device, sizeof found, "buffers after the two schedules of a LOAD");
     uint32_t at = dst;
     for (uint32_t i2 = 0; i2 < b.n2; ++i2)
         for (uint32_t r = 0; r < top + b.n1 + bottom; ++r)

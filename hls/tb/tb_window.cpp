@@ -12,7 +12,7 @@ constexpr int HEIGHT = 11, WIDTH = 13;
 void image(tb::Check& check, tb::Random& random, int win_h, int win_w, bool max) {
     static int16_t x[HEIGHT][WIDTH][LANES];
     static int8_t taps8[WIN][WIN][COLS];
-    static weight_t w[ROWS][WEIGHT_ROW];
+    static weight_t w[ROWS][COLS];
     static Window window; // stale lines of the image before must not matter
     for (auto& row : x)
         for (auto& word : row)
@@ -22,7 +22,7 @@ void image(tb::Check& check, tb::Random& random, int win_h, int win_w, bool max)
         for (int c = 0; c < COLS; ++c) {
             const int a = k / WIN - (WIN - win_h), b = k % WIN - (WIN - win_w);
             const int8_t v = a >= 0 && b >= 0 ? random.byte() : int8_t(0);
-            set_weight(w[k], c, v);
+            w[k][c] = weight_t(v);
             if (a >= 0 && b >= 0)
                 taps8[a][b][c] = v;
         }

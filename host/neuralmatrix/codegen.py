@@ -112,7 +112,8 @@ def isa_header() -> str:
     lines = _head("The instruction set.", "host/neuralmatrix/isa.py")
     lines += ["#include <stdint.h>", "", "namespace nm {", ""]
     lines += [f"constexpr int ISA_VERSION = {isa.ISA_VERSION};"]
-    lines += [f"constexpr int INSN_WORDS = {isa.WORDS};", ""]
+    lines += [f"constexpr int INSN_WORDS = {isa.WORDS};"]
+    lines += [f"constexpr int MAP_CELLS = {isa.MAP_CELLS};", ""]
     for kind in ENUMS:
         lines += _enum(kind)
     lines += [

@@ -106,12 +106,13 @@ def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
 
 
 def _statistic_rows(c: Columns, epilogue: Columns) -> Array:
-    """Row statistics are written after the results, one per cycle."""
+    """Row statistics are written after the results, one per cycle; MOMENTS are two per row."""
     if not len(epilogue.index):
         return np.zeros(len(c.index), np.int64)
     latest = np.searchsorted(epilogue.index, c.index) - 1
     stat = np.where(latest >= 0, epilogue["stat"][np.maximum(latest, 0)], 0)
-    return np.asarray(np.where((stat != Stat.NONE) & (c["last"] == 1), c["m1"] * c["m0"], 0))
+    written = np.select([stat == Stat.NONE, stat == Stat.MOMENTS], [0, 2], 1)
+    return np.asarray(c["last"] * c["stat_last"] * written * c["m1"] * c["m0"])
 
 
 def _flags(words: Array, shift: int) -> Array:
@@ -136,7 +137,8 @@ def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
     passes[compute.index] = _compute_passes(compute, array)
     cycles[compute.index] = k["COMPUTE_DEPTH"] + array.rows + passes[compute.index]
     cycles[compute.index] += _statistic_rows(compute, epilogue)
-    cycles[epilogue.index] = k["EPILOGUE_SETUP"] + epilogue["seg_count"]
+    table = epilogue["seg_count"] + cdiv(epilogue["seg_cells"], 8)
+    cycles[epilogue.index] = k["EPILOGUE_SETUP"] + table
     dram_cycles = cdiv(dram * 256, timing.ddr_bytes_per_256_cycles)
     unit = unit_table[opcodes(words)]
     waits, signals = _flags(words, 4), _flags(words, 7)

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 WORDS = 16
 INSN_BYTES = 4 * WORDS
+MAP_CELLS = 256
+"""Cells that a MAPPED segment index may have; a parameter entry holds 8 of them."""
 
 
 class Opcode(IntEnum):
@@ -70,12 +72,14 @@ class SegKind(IntEnum):
     NONE = 0
     UNIFORM = 1
     LOG = 2
+    MAPPED = 3
 
 
 class Stat(IntEnum):
     NONE = 0
     SUM = 1
     MAX = 2
+    MOMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -156,12 +160,17 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _s("zp", 16, "zero point added to the result"),
         _s("lo", 16, "lowest result"),
         _s("hi", 16, "highest result"),
-        _s("seg_x0", 16, "UNIFORM: x of the first segment's left end; LOG: subtracted from x"),
+        _s("seg_x0", 16, "UNIFORM, MAPPED: x of the table's left end; LOG: subtracted from x"),
         _u("seg_base", 16, "first parameter row of the segment table"),
         _u("seg_count", 16, "number of segments"),
-        _u("seg_shift", 4, "UNIFORM: log2 of a segment's width; LOG: mantissa bits of the index"),
+        _u("seg_shift", 4, "log2 of a segment's (UNIFORM) or cell's (MAPPED) width; LOG: mantissa"),
         _u("stat_shift", 5, "right shift of the row sum"),
         _s("stat_m", 16, "multiplier of the row sum"),
+        _s("stat_off", 32, "added to the row sum before its multiplier (zero points)"),
+        _u("stat_lanes", 8, "lanes that count in the last column block; 0 means all"),
+        _u("sq_shift", 5, "MOMENTS: right shift of the row's sum of squares"),
+        _s("sq_m", 16, "MOMENTS: multiplier of the row's sum of squares"),
+        _u("seg_cells", 16, "MAPPED, LOG if not 0: cells that the map gives segments, at most 256"),
         _u("t_nb", 16, "t row step per column block"),
         _u("t_m1", 16, "t row step per m1"),
         _u("t_m0", 16, "t row step per m0"),
@@ -178,6 +187,8 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _u("transpose", 1, "weight word i fills column i of the array instead of row i"),
         _u("x_wide", 1, "x is int16: one pass per digit (with MAX: both digits at once)"),
         _u("w_wide", 1, "w is int16: one pass per digit"),
+        _u("stat_first", 1, "start the row statistic afresh"),
+        _u("stat_last", 1, "write the row statistic"),
         _u("win_h", 4, "WINDOW: taps per pass, vertically (at most WIN)"),
         _u("win_w", 4, "WINDOW: taps per pass, horizontally (at most WIN)"),
         _u("m1", 16, "output rows"),

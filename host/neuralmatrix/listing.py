@@ -74,7 +74,9 @@ Copies rows of one digit plane of the output buffer to ARENA:
       src' += 1""",
     Opcode.EPILOGUE: """\
 Sets what later COMPUTE instructions do with finished rows (see numerics.md) and copies seg_count
-segments, from parameter row seg_base on, COLS to a row, into the lanes' tables.""",
+segments, from parameter row seg_base on, COLS to a row, into the lanes' tables. The map of
+seg_cells cells begins at the next whole parameter row: one byte a cell, 8 to a 64-bit
+parameter.""",
     Opcode.COMPUTE: """\
 Runs passes; each streams all rows past one block of ROWS x COLS weights (see numerics.md):
 
@@ -86,6 +88,8 @@ Runs passes; each streams all rows past one block of ROWS x COLS weights (see nu
                      + i1*x_m1 + i0*x_m0]
             acc[acc_base + i1*m0 + i0] += x @ weights of this pass
       if last: rows of obuf from o_base + n*o_nb = epilogue(acc, parameter row p_base + n*p_nb)
+    if last and stat_last: rows of obuf from r_base = row statistic; MOMENTS: from r_base + m1*m0 on
+      the squares
 
 In WBUF the ROWS words of a block lie in the order of the passes, for int16 weights low digit before
 high. MAX takes int16 x whole, in one pass that reads both digits.
@@ -93,7 +97,11 @@ high. MAX takes int16 x whole, in one pass that reads both digits.
 In WINDOW mode i1 and i0 run over the `((m1-1)*stride_h + win_h) x ((m0-1)*stride_w + win_w)` input
 words, and output (o1, o0) sums taps (o1*stride_h + a, o0*stride_w + b), a < win_h, b < win_w, each
 channel on its own; weight word a*win_w + b of the block holds that tap. With nb > 1, first and last
-must both be 1.""",
+must both be 1.
+
+A row statistic goes over all column blocks of a COMPUTE with `last`, and, where stat_first is 0,
+on from the latest such COMPUTE, which must have had as many rows, the same statistic and no
+stat_last.""",
 }
 
 

@@ -19,7 +19,7 @@ from .config import ArrayConfig
 from .costs import cdiv, costs
 from .errors import BadProgram
 from .events import Deadlock, simulate
-from .isa import UNIT_OF, Buffer, Mode, Opcode, Region, SegKind, Stat, Unit
+from .isa import MAP_CELLS, UNIT_OF, Buffer, Mode, Opcode, Region, SegKind, Stat, Unit
 
 if TYPE_CHECKING:
     from .program import Program
@@ -169,8 +169,13 @@ def _epilogue(c: Columns, program: Program) -> Iterator[_Rule]:
     yield _Rule("hi", c["hi"], c["lo"], high)
     segmented = c["seg_kind"] != SegKind.NONE
     yield _Rule("seg_count", c["seg_count"], np.where(segmented, 1, 0), array.seg_entries)
-    last_row = c["seg_base"] + cdiv(c["seg_count"], array.cols) - 1
-    yield _Rule("last segment row", last_row, 0, array.pbuf_rows - 1, c["seg_count"] > 0)
+    map_row = c["seg_base"] + cdiv(c["seg_count"], array.cols)
+    yield _Rule("last segment row", map_row - 1, 0, array.pbuf_rows - 1, c["seg_count"] > 0)
+    yield _Rule("seg_cells", c["seg_cells"], c["seg_kind"] == SegKind.MAPPED, MAP_CELLS)
+    last_map_row = map_row + cdiv(c["seg_cells"], 8 * array.cols) - 1
+    yield _Rule("last map row", last_map_row, 0, array.pbuf_rows - 1, c["seg_cells"] > 0)
+    yield _Rule("u_en (with MOMENTS)", c["u_en"], 0, 0, c["stat"] == Stat.MOMENTS)
+    yield _Rule("stat_lanes", c["stat_lanes"], 0, array.cols)
 
 
 def _state_of(compute: Columns, epilogue: Columns) -> dict[str, Array]:
@@ -220,13 +225,26 @@ def _results(c: Columns, state: dict[str, Array], array: ArrayConfig) -> Iterato
     yield _Rule("last parameter row", p, 0, array.pbuf_rows - 1)
     o = c["o_base"] + (c["nb"] - 1) * c["o_nb"] + m - 1
     yield _Rule("last output row", o, 0, array.obuf_rows - 1, last)
-    stat = last & (state["stat"] != Stat.NONE)
-    yield _Rule("last statistic row", c["r_base"] + m - 1, 0, array.obuf_rows - 1, stat)
+    yield from _statistic(c, state["stat"], array)
     for name, rows in (("t", array.tbuf_rows), ("u", array.ubuf_rows)):
         end = c[f"{name}_base"] + (c["nb"] - 1) * state[f"{name}_nb"]
         end = end + (c["m1"] - 1) * state[f"{name}_m1"] + (c["m0"] - 1) * state[f"{name}_m0"]
         enabled = last & (state[f"{name}_en"] == 1)
         yield _Rule(f"last row of {name}", end, 0, rows - 1, enabled)
+
+
+def _statistic(c: Columns, kind: Array, array: ArrayConfig) -> Iterator[_Rule]:
+    """Where it is written; without stat_first it goes on with the one left open before."""
+    rows, used = c["m1"] * c["m0"], (c["last"] == 1) & (kind != Stat.NONE)
+    end = c["r_base"] + rows * np.where(kind == Stat.MOMENTS, 2, 1) - 1
+    yield _Rule("last statistic row", end, 0, array.obuf_rows - 1, used & (c["stat_last"] == 1))
+    order = np.cumsum(used) - used  # how many statistics came before
+    before = np.flatnonzero(used)[np.maximum(order - 1, 0)] if used.any() else order
+    begun = (order > 0) & (c["stat_last"][before] == 0)
+    goes_on = used & (c["stat_first"] == 0)
+    allowed = np.where(begun, rows[before], 0)
+    yield _Rule("rows (with stat_first 0)", rows, allowed, allowed, goes_on)
+    yield _Rule("stat (with stat_first 0)", kind, kind[before], kind[before], goes_on)
 
 
 def _compute(c: Columns, program: Program) -> Iterator[_Rule]:

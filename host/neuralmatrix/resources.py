@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .config import Board
+from .isa import MAP_CELLS
 
 KINDS = ("lut", "ff", "dsp", "bram36", "uram")
 
@@ -26,6 +27,7 @@ _URAM_WIDTH, _URAM_DEPTH = 72, 4096
 _LUT_MULTIPLIER = 64  # 8 x 8 bit product in carry chains
 _PRODUCT_BITS = 18  # average width inside an adder tree over 16-bit products
 _ACC_BITS = 32
+_SEGMENT_BITS = 53  # b 32, k 16, sh 5; the rest of an entry is never read
 _LANE_LUTS = (
     ("bias", 32),
     ("shift by s, 48 bits", 144),
@@ -35,7 +37,9 @@ _LANE_LUTS = (
     ("shift by sh and sat16", 123),
     ("shift after the Hadamard product", 99),
     ("zero point and clamp", 64),
-    ("row statistic", 44),
+    ("row statistic: sum and maximum", 44),
+    ("lanes left out of it", 16),
+    ("squares: choice of factor 8, tree of adders 23", 31),
 )
 
 
@@ -98,7 +102,7 @@ def _memories(board: Board) -> Iterator[tuple[str, int, int, int]]:
     yield "wbuf", 1, word, a.wbuf_words
     yield "pbuf", 1, word, 8 * a.pbuf_rows
     yield "acc", 1, a.cols * _ACC_BITS, a.acc_rows
-    yield "row statistics", 1, _ACC_BITS, a.acc_rows
+    yield "row statistics", 2, _ACC_BITS, a.acc_rows
     yield "obuf", 2, word, a.obuf_rows
     yield "tbuf", 2, word, a.tbuf_rows
     yield "ubuf", 2, word, a.ubuf_rows
@@ -152,9 +156,14 @@ def _lanes(board: Board) -> Piece:
 
 
 def _tables(board: Board) -> Piece:
-    luts = _cdiv(64, 3) * 4 * _cdiv(board.array.seg_entries, 64)
-    basis = f"64-bit segments in LUT RAM (4 LUTs hold 64 x 3 bits): {luts} LUTs per lane"
-    return Piece("segment tables", basis, board.array.cols * luts)
+    segments = _cdiv(_SEGMENT_BITS, 3) * 4 * _cdiv(board.array.seg_entries, 64)
+    banks = 8 * 4 * _cdiv(MAP_CELLS // 8, 32) + 12
+    basis = (
+        f"{_SEGMENT_BITS} bits a segment in LUT RAM (4 LUTs hold 64 x 3 bits): {segments} LUTs per "
+        f"lane; map of {MAP_CELLS} cells in 8 banks (4 LUTs hold 32 x 6 bits) and their choice: "
+        f"{banks}"
+    )
+    return Piece("segment tables", basis, board.array.cols * (segments + banks))
 
 
 def _queues(board: Board) -> Piece:

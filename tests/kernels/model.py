@@ -83,7 +83,8 @@ class Model:
         self.acc = np.zeros((array.acc_rows, lanes), np.int64)
         self.e = Instruction(Opcode.EPILOGUE, {})
         self.segments = np.zeros((0, 8), np.uint8)
-        self.stat = np.zeros(array.acc_rows, np.int64)
+        self.map = np.zeros(0, np.int64)
+        self.stat = np.zeros((2, array.acc_rows), np.int64)
 
     def run(self, program: list[Instruction]) -> np.ndarray:
         steps = {
@@ -138,6 +139,9 @@ class Model:
     def epilogue(self, i: Instruction) -> None:
         self.e = i
         self.segments = self._entries(i["seg_base"], i["seg_count"]).copy()
+        row = i["seg_base"] + -(-i["seg_count"] // self.lanes)
+        entries = self._entries(row, -(-i["seg_cells"] // 8))
+        self.map = entries.reshape(-1)[: i["seg_cells"]].astype(np.int64) % 64
 
     # -------------------------------------------------------------------------- array
 
@@ -219,13 +223,15 @@ class Model:
 
     def _index(self, x: np.ndarray) -> np.ndarray:
         e = self.e
-        if e["seg_kind"] == SegKind.UNIFORM:
-            i = (x - e["seg_x0"]) >> e["seg_shift"]
-        else:
+        if e["seg_kind"] == SegKind.LOG:
             d = np.maximum(x - e["seg_x0"], 1)
             exponent = np.floor(np.log2(d)).astype(np.int64)
             f = e["seg_shift"]
             i = (exponent << f) + ((d << f) >> exponent) - (1 << f)
+        else:
+            i = (x - e["seg_x0"]) >> e["seg_shift"]
+        if e["seg_cells"]:
+            i = self.map[sat(i, 0, e["seg_cells"] - 1)]
         return sat(i, 0, e["seg_count"] - 1)
 
     def _finish(self, i: Instruction, nb: int, acc: np.ndarray) -> None:
@@ -242,33 +248,46 @@ class Model:
             b = self._signed(entry, 0, 32).reshape(shape)
             k = self._signed(entry, 32, 16).reshape(shape)
             x = sat16((x * k + b) >> self._unsigned(entry, 48, 5).reshape(shape))
+        squares = (x * x + half(e["u_shift"])) >> e["u_shift"]
         if e["u_en"]:
             u = self._rows(i, "u", nb) - e["uz"]
             x = (x * u + half(e["u_shift"])) >> e["u_shift"]
         q = sat(x + e["zp"], e["lo"], e["hi"])
         self._write(i["o_base"] + nb * i["o_nb"], q)
         if e["stat"] != Stat.NONE:
-            self._statistic(i, nb, q)
+            self._statistic(i, nb, q, squares)
 
-    def _write(self, row: int, q: np.ndarray) -> None:
+    def _write(self, row: int, q: np.ndarray, wide: bool = False) -> None:
         low = ((q + 128) & 255) - 128
         self.out[0, row : row + len(q)] = low
-        if self.e["out_wide"]:
+        if self.e["out_wide"] or wide:
             self.out[1, row : row + len(q)] = (((q - low) >> 8) + 128 & 255) - 128
 
-    def _statistic(self, i: Instruction, nb: int, q: np.ndarray) -> None:
+    def _statistic(self, i: Instruction, nb: int, q: np.ndarray, squares: np.ndarray) -> None:
         e, m = self.e, len(q)
-        if e["stat"] == Stat.SUM:
-            self.stat[:m] = q.sum(1) + (self.stat[:m] if nb else 0)
+        ends = i["stat_last"] and nb == i["nb"] - 1
+        lanes = e["stat_lanes"] if ends and e["stat_lanes"] else self.lanes
+        fresh = i["stat_first"] and nb == 0
+        before = np.zeros((2, m), np.int64) if fresh else self.stat[:, :m]
+        if e["stat"] == Stat.MAX:
+            first = np.maximum(q[:, :lanes].max(1), -(2**15) if fresh else before[0])
         else:
-            self.stat[:m] = np.maximum(q.max(1), self.stat[:m] if nb else -(2**15))
-        if nb < i["nb"] - 1:
-            return
-        value = self.stat[:m]
-        if e["stat"] == Stat.SUM:
-            value = (value * e["stat_m"] + half(e["stat_shift"])) >> e["stat_shift"]
-            value = sat(value, *((-32640, 32639) if e["out_wide"] else (-128, 127)))
-        self._write(i["r_base"], np.repeat(value[:, None], self.lanes, 1))
+            first = wrap32(before[0] + q[:, :lanes].sum(1))
+        self.stat[:, :m] = first, wrap32(before[1] + squares[:, :lanes].sum(1))
+        if ends:
+            self._write_statistic(i, m)
+
+    def _write_statistic(self, i: Instruction, m: int) -> None:
+        e, (value, squares) = self.e, self.stat[:, :m].copy()
+        if e["stat"] != Stat.MAX:
+            value = (value + e["stat_off"]) * e["stat_m"] + half(e["stat_shift"])
+            value = sat(value >> e["stat_shift"], -32640, 32639)
+        wide = e["stat"] != Stat.MAX
+        self._write(i["r_base"], np.repeat(value[:, None], self.lanes, 1), wide)
+        if e["stat"] == Stat.MOMENTS:
+            squares = (squares * e["sq_m"] + half(e["sq_shift"])) >> e["sq_shift"]
+            squares = sat(squares, 0, 32639)
+            self._write(i["r_base"] + m, np.repeat(squares[:, None], self.lanes, 1), wide)
 
 
 _UNIT = {

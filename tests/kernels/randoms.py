@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from neuralmatrix.config import ArrayConfig, load_board
-from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Reduce, Region, SegKind, Stat
+from neuralmatrix.isa import (
+    MAP_CELLS,
+    Buffer,
+    Instruction,
+    Mode,
+    Opcode,
+    Reduce,
+    Region,
+    SegKind,
+    Stat,
+)
 
 LANES = 16
 ARENA_BYTES = 1 << 18
@@ -76,14 +86,15 @@ def random_epilogue(rng: np.random.Generator, **fixed: int) -> Instruction:
     wide = int(rng.integers(2))
     low, high = (-32640, 32639) if wide else (-128, 127)
     lo, hi = sorted(rng.integers(low, high + 1, 2)) if rng.random() < 0.5 else (low, high)
-    kind = int(rng.integers(3))
+    kind, stat = int(rng.choice(list(SegKind))), int(rng.choice(list(Stat)))
+    mapped = kind == SegKind.MAPPED or (kind == SegKind.LOG and rng.random() < 0.5)
     values = dict(
         t_en=rng.integers(2),
         t_wide=rng.integers(2),
-        u_en=rng.integers(2),
+        u_en=0 if stat == Stat.MOMENTS else rng.integers(2),
         u_wide=rng.integers(2),
         seg_kind=kind,
-        stat=rng.integers(3),
+        stat=stat,
         out_wide=wide,
         f_shift=rng.integers(12),
         u_shift=rng.integers(20),
@@ -96,9 +107,14 @@ def random_epilogue(rng: np.random.Generator, **fixed: int) -> Instruction:
         seg_x0=rng.integers(-(2**15), 2**15),
         seg_base=8,
         seg_count=rng.integers(1, 65) if kind else 0,
-        seg_shift=rng.integers(16) if kind == SegKind.UNIFORM else rng.integers(6),
+        seg_shift=rng.integers(6) if kind == SegKind.LOG else rng.integers(16),
+        seg_cells=rng.integers(1, MAP_CELLS + 1) if mapped else 0,
         stat_shift=rng.integers(20),
         stat_m=rng.integers(-(2**15), 2**15),
+        stat_off=rng.choice([0, int(rng.integers(-(2**20), 2**20)), -(2**31), 2**31 - 1]),
+        stat_lanes=rng.integers(LANES + 1),
+        sq_shift=rng.integers(32),
+        sq_m=rng.integers(-(2**15), 2**15),
         t_nb=rng.integers(30),
         t_m1=rng.integers(8),
         t_m0=rng.integers(3),
@@ -110,7 +126,7 @@ def random_epilogue(rng: np.random.Generator, **fixed: int) -> Instruction:
 
 
 def operand_loads(rng: np.random.Generator) -> list[Instruction]:
-    """IBUF, WBUF, T and U from anywhere in CONST; parameter rows 0..7, segments from row 8."""
+    """IBUF, WBUF, T and U from anywhere in CONST; parameter rows 0..7, segments and map from 8."""
 
     def anywhere(dest: Buffer, words: int) -> Instruction:
         first = 16 * LANES * 8
@@ -157,7 +173,9 @@ def gemm(rng: np.random.Generator, **fixed: int) -> Instruction:
         o_nb=rng.integers(100),
         t_base=rng.integers(100),
         u_base=rng.integers(100),
-        r_base=600 + rng.integers(100),
+        r_base=500 + rng.integers(80),
+        stat_first=1,
+        stat_last=int(rng.random() < 0.9),
     )
     return insn(Opcode.COMPUTE, **{**values, **fixed})
 
@@ -179,15 +197,15 @@ def window(rng: np.random.Generator, **fixed: int) -> Instruction:
 
 
 def stores() -> list[Instruction]:
-    """The first 800 rows of both planes."""
+    """The first 1000 rows of both planes."""
     return [
         insn(
             Opcode.STORE,
             plane=plane,
-            addr=plane * 800 * LANES,
+            addr=plane * 1000 * LANES,
             n2=1,
             n1=1,
-            n0=800,
+            n0=1000,
             s0=LANES,
         )
         for plane in (0, 1)
@@ -201,7 +219,3 @@ def compute_case(rng: np.random.Generator, body: list[Instruction]) -> Case:
     const[8 * LANES * 8 : 16 * LANES * 8] = segments(rng, 8 * LANES)
     program = [*operand_loads(rng), *body, *stores()]
     return Case(load_board("pynq-z2").array, program, const, extreme_bytes(rng, ARENA_BYTES))
-
-
-def random_stat(rng: np.random.Generator) -> int:
-    return int(rng.choice([Stat.NONE, Stat.SUM, Stat.MAX]))

@@ -57,7 +57,11 @@ WRONG = [
     (changed(STORE, addr=8), "no multiple of 16 bytes, allowed are whole words"),
     (changed(STORE, n1=2, s1=100), "no multiple of 16 bytes, allowed are whole words"),
     (changed(EPILOGUE, seg_kind=1), "(EPILOGUE): seg_count: found 0, allowed is 1..64"),
-    (changed(EPILOGUE, seg_kind=3), "(EPILOGUE): seg_kind: found 3, allowed is 0..2"),
+    (changed(EPILOGUE, seg_kind=3, seg_count=1), "seg_cells: found 0, allowed is 1..256"),
+    (changed(EPILOGUE, seg_cells=257), "(EPILOGUE): seg_cells: found 257, allowed is 0..256"),
+    (changed(EPILOGUE, seg_count=17, seg_cells=129, seg_base=509), "last map row: found 512"),
+    (changed(EPILOGUE, stat_lanes=17), "(EPILOGUE): stat_lanes: found 17, allowed is 0..16"),
+    (changed(EPILOGUE, stat=3, u_en=1), "u_en (with MOMENTS): found 1, allowed is 0..0"),
     (changed(EPILOGUE, seg_count=64, seg_base=510), "last segment row: found 513"),
     (changed(COMPUTE, m0=0), "(COMPUTE): m0: found 0, allowed is 1..65535"),
     (changed(COMPUTE, x_base=8191, m1=2, x_m1=1), "last word of x: found 8192"),
@@ -91,12 +95,35 @@ def test_addresses_are_refused_by_name(bad: Instruction, text: str) -> None:
         ("t", {"t_en": 1, "t_m0": 600}),
         ("u", {"u_en": 1, "u_m0": 600}),
         ("statistic", {"stat": 1}),
+        ("statistic", {"stat": 3}),
     ],
 )
 def test_rows_that_an_epilogue_asks_for(field: str, values: dict[str, int]) -> None:
-    compute = changed(COMPUTE, m0=3, r_base=1023)
+    base = 1024 - (5 if values.get("stat") == 3 else 2)
+    compute = changed(COMPUTE, m0=3, r_base=base, stat_first=1, stat_last=1)
     with pytest.raises(BadProgram, match=f"last (row of {field}|{field} row): found"):
         run([changed(EPILOGUE, **values), compute, END])
+
+
+SUM, MAX = changed(EPILOGUE, stat=1), changed(EPILOGUE, stat=2)
+BEGIN = changed(COMPUTE, m0=3, stat_first=1)
+GO_ON = changed(COMPUTE, m0=3, stat_last=1)
+
+
+@pytest.mark.parametrize(
+    ("program", "text"),
+    [
+        ([SUM, GO_ON], "1 (COMPUTE): rows (with stat_first 0): found 3, allowed is 0..0"),
+        ([SUM, BEGIN, changed(GO_ON, m0=2)], "found 2, allowed is 3..3"),
+        ([SUM, BEGIN, MAX, GO_ON], "stat (with stat_first 0): found 2, allowed is 1..1"),
+        ([SUM, BEGIN, GO_ON, GO_ON], "3 (COMPUTE): rows (with stat_first 0): found 3"),
+    ],
+)
+def test_a_statistic_goes_on_from_its_beginning(program: list[Instruction], text: str) -> None:
+    run([SUM, BEGIN, EPILOGUE, COMPUTE, SUM, GO_ON, END])
+    with pytest.raises(BadProgram) as error:
+        run([*program, END])
+    assert text in str(error.value)
 
 
 def test_nothing_before_the_first_epilogue() -> None:

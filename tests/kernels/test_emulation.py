@@ -11,6 +11,7 @@ import pytest
 from kernels.model import Model, in_order
 from kernels.randoms import (
     ARENA_BYTES,
+    CONST_BYTES,
     LANES,
     Case,
     compute_case,
@@ -26,7 +27,7 @@ from neuralmatrix.config import load_board
 from neuralmatrix.costs import costs
 from neuralmatrix.device.emulation import Emulator, RunStats
 from neuralmatrix.events import simulate
-from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Reduce, Region
+from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Reduce, Region, SegKind, Stat
 
 pytestmark = pytest.mark.gxx
 TIMING = load_board("pynq-z2").timing
@@ -103,6 +104,69 @@ def test_many_rows_and_several_epilogues(seed: int) -> None:
         body.append(random_epilogue(rng, **steps))
         body.append(gemm(rng, **{k: shape[k] for k in ("m1", "m0", "nb")}))
     check(compute_case(rng, body))
+
+
+@pytest.mark.parametrize("stat", [Stat.SUM, Stat.MAX, Stat.MOMENTS])
+@pytest.mark.parametrize("seed", range(6))
+def test_statistics_run_across_computes(stat: Stat, seed: int) -> None:
+    """Column blocks made by several COMPUTEs, unfinished rows in between, lanes set anew."""
+    rng = np.random.default_rng(seed)
+    shape = dict(m1=int(rng.integers(1, 8)), m0=int(rng.integers(1, 12)))
+    count = int(rng.integers(2, 5))
+    fixed = dict(stat=stat, u_en=0, stat_lanes=int(rng.integers(1, LANES + 1)))
+    body = []
+    for k in range(count):
+        ends = dict(stat_first=int(k == 0), stat_last=int(k == count - 1))
+        part = gemm(rng, **shape, **ends)
+        left_out = gemm(rng, **shape, nb=1, last=0, stat_first=1, stat_last=1)
+        body += [random_epilogue(rng, **fixed), part, *([left_out] if seed % 2 else [])]
+    check(compute_case(rng, body))
+
+
+@pytest.mark.parametrize("stat", [Stat.SUM, Stat.MAX, Stat.MOMENTS])
+def test_a_statistic_of_many_rows(stat: Stat) -> None:
+    rng = np.random.default_rng(int(stat))
+    shape = dict(m1=15, m0=20, o_nb=10, r_base=390)
+    steps = dict(t_m1=1, t_m0=1, t_nb=0, u_en=0)
+    check(compute_case(rng, [random_epilogue(rng, stat=stat, **steps), gemm(rng, **shape)]))
+
+
+@pytest.mark.parametrize("cells", [1, 8, 129, 256])
+@pytest.mark.parametrize("count", [1, 16, 17, 64])
+def test_mapped_segments(cells: int, count: int) -> None:
+    """The map's row follows the segments'; what it holds beyond the table is capped."""
+    rng = np.random.default_rng(cells + count)
+    kind = dict(seg_kind=SegKind.MAPPED, seg_count=count, seg_cells=cells)
+    spread = dict(f_shift=0, seg_x0=-(2**15), seg_shift=int(rng.integers(7, 12)))
+    check(compute_case(rng, [random_epilogue(rng, **kind, **spread), gemm(rng, m1=8, m0=11)]))
+
+
+@pytest.mark.parametrize("stat", [Stat.NONE, Stat.MOMENTS])
+def test_difference_of_two_tensors(stat: Stat) -> None:
+    """x - minus of int16: a K loop of two taps, -1 on the words of minus, +1 on those of x."""
+    rng = np.random.default_rng(5)
+    one = dict(win_h=1, win_w=1, stride_h=1, stride_w=1, kh=2, kw=1, nb=1, cb=1)
+    place = dict(m1=4, m0=9, x_m1=9, x_m0=1, x_half=36, x_wide=1, w_wide=0, w_base=0)
+    body = [random_epilogue(rng, stat=stat, u_en=0)]
+    for block in range(3):
+        ends = dict(stat_first=int(block == 0), stat_last=int(block == 2))
+        rows = dict(x_base=0, x_kh=72 * (1 + block), o_base=40 * block, r_base=500)
+        body.append(window(rng, **one, **place, **rows, **ends))
+    case = compute_case(rng, body)
+    weights = np.zeros((2 * LANES, LANES), np.int8)
+    weights[0], weights[LANES] = -1, 1
+    case.const[CONST_BYTES - weights.size :] = weights.reshape(-1).view(np.uint8)
+    load = fill(Buffer.WBUF, 2 * LANES, CONST_BYTES - weights.size)
+    at = next(k for k, i in enumerate(case.program) if i.opcode == Opcode.EPILOGUE)
+    check(Case(case.array, [*case.program[:at], load, *case.program[at:]], case.const, case.arena))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_two_run_time_tensors(seed: int) -> None:
+    """Weights of int16 as they lie in a tensor: transposed, digits apart, x of int16 too."""
+    rng = np.random.default_rng(seed)
+    wide = dict(transpose=1, w_wide=1, x_wide=seed % 2)
+    check(compute_case(rng, [random_epilogue(rng), gemm(rng, **wide, m1=8, m0=9)]))
 
 
 def test_a_single_row_needs_a_whole_block_of_steps() -> None:
@@ -185,7 +249,8 @@ def test_every_operand_buffer(seed: int) -> None:
     rng = np.random.default_rng(100 + seed)
     dest = (Buffer.T_LO, Buffer.T_HI, Buffer.U_LO, Buffer.U_HI, Buffer.PBUF, Buffer.WBUF)
     more = [random_load(rng, dest=d, pad_top=1, s0=LANES, n0=3, n1=2, n2=2) for d in dest]
-    case = compute_case(rng, [random_epilogue(rng, t_en=1, u_en=1), gemm(rng, m1=3, m0=4)])
+    lanes = random_epilogue(rng, t_en=1, u_en=1, stat=Stat.MAX)
+    case = compute_case(rng, [lanes, gemm(rng, m1=3, m0=4)])
     check(Case(case.array, [*case.program[:7], *more, *case.program[7:]], case.const, case.arena))
 
 

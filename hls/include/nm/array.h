@@ -1,83 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The array between its buffers: filling weights, reading x, accumulating.
+// The array between its buffers: reading x, accumulating, what moves while a COMPUTE runs.
 // In: words of IBUF, WBUF and PBUF.  Out: sums, one row per output position.
 #pragma once
 
+#include "nm/fill.h"
 #include "nm/hls.h"
 #include "nm/kernels.h"
 #include "nm/mac.h"
 #include "nm/walk.h"
 
 namespace nm {
-
-constexpr int PER_WORD = ROWS / 8; // 64-bit parameters in a word
-
-inline uint64_t parameter(const int8_t word[ROWS], int entry) {
-    NM_INLINE
-    uint64_t value = 0;
-PARAMETER_BYTE:
-    for (int k = 0; k < 8; ++k) {
-        NM_UNROLL
-        value |= uint64_t(uint8_t(word[entry * 8 + k])) << (8 * k);
-    }
-    return value;
-}
-
-// Word j of the block of weights at `w_row`, into row (or column) j of the array.
-inline void fill_weights(uint32_t j, uint32_t w_row, bool transpose,
-                         const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][WEIGHT_ROW]) {
-    NM_INLINE
-    int8_t word[ROWS];
-    NM_PARTITION(word, 0)
-    copy_word(wbuf[w_row + j], word);
-    if (transpose) {
-    FILL_COLUMN:
-        for (int r = 0; r < ROWS; ++r) {
-            NM_UNROLL
-            set_weight(w[r], int(j), word[r]);
-        }
-    } else {
-    FILL_ROW:
-        for (int c = 0; c < COLS; ++c) {
-            NM_UNROLL
-            set_weight(w[j], c, word[c]);
-        }
-    }
-}
-
-// Row j of the array in WINDOW mode.  A window smaller than WIN x WIN sits in the newest rows and
-// columns; the other taps weigh 0.
-inline void fill_taps(uint32_t j, uint32_t w_row, const Insn& insn,
-                      const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][WEIGHT_ROW]) {
-    NM_INLINE
-    const int a = int(j) / WIN - (WIN - int(compute_win_h(insn)));
-    const int b = int(j) % WIN - (WIN - int(compute_win_w(insn)));
-    const bool tap = a >= 0 && b >= 0 && j < uint32_t(WIN * WIN);
-    const uint32_t row = tap ? uint32_t(a) * compute_win_w(insn) + uint32_t(b) : 0;
-    int8_t word[ROWS];
-    NM_PARTITION(word, 0)
-    copy_word(wbuf[w_row + row], word);
-FILL_TAP:
-    for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
-        set_weight(w[j], c, tap ? word[c] : int8_t(0));
-    }
-}
-
-// Word j of a parameter row, into the lanes' registers.
-inline void fill_channels(uint32_t j, uint32_t p_row, const int8_t pbuf[PBUF_WORDS][ROWS],
-                          Channels& ch) {
-    NM_INLINE
-CHANNELS:
-    for (int e = 0; e < PER_WORD; ++e) {
-        NM_UNROLL
-        const uint64_t value = parameter(pbuf[p_row * 8 + j], e);
-        const uint32_t c = j * PER_WORD + uint32_t(e);
-        ch.bias[c] = int32_t(uint32_t(value));
-        ch.m[c] = int32_t(uint32_t(value >> 24) & 0xFFFFFF00u) >> 8;
-        ch.s[c] = uint8_t((value >> 56) & 63);
-    }
-}
 
 // Sums of a pass join those of the passes before it.
 inline void accumulate(uint32_t n, uint32_t row, bool max, int shift, bool fresh,
@@ -139,6 +71,28 @@ inline void begin_pass(const Insn& insn, const EpilogueConfig& e, Progress& p) {
     p.high_next = false;
 }
 
+// Words of x to factors of a GEMM, as a CPU likes them: whole lines.
+inline void read_factors(uint32_t n, const Shape& g, const Insn& insn,
+                         const int8_t ibuf[IBUF_WORDS][ROWS], Progress& p, exact_t x[][ROWS]) {
+    const uint32_t step1 = compute_x_m1(insn), step0 = compute_x_m0(insn);
+    Raster raster = p.x;
+FACTOR_RUN:
+    for (uint32_t i = 0; i < n;) {
+        const uint32_t line = g.width - raster.i0, run = line < n - i ? line : n - i;
+    FACTOR:
+        for (uint32_t k = 0; k < run; ++k) {
+            int8_t word[ROWS];
+            copy_word(ibuf[raster.at + k * step0], word);
+        FACTOR_LANE:
+            for (int r = 0; r < ROWS; ++r)
+                x[i + k][r] = exact_t(word[r]);
+        }
+        raster.skip(run, g.width, step1, step0);
+        i += run;
+    }
+    p.x = raster;
+}
+
 // Words of x to 16-bit operands: one digit each.
 inline void read_x(uint32_t n, const Shape& g, const Insn& insn,
                    const int8_t ibuf[IBUF_WORDS][ROWS], Progress& p, int16_t x[][ROWS]) {
@@ -195,7 +149,7 @@ inline bool enter_window(const Shape& g, const Insn& insn, const int16_t x[LANES
 
 // One step of the device's array, in any mode; returns the number of rows made, 0 or 1.
 inline uint32_t array_step(const Shape& g, const Insn& insn, const int16_t x[ROWS],
-                           const weight_t w[ROWS][WEIGHT_ROW], Window& window, Progress& p,
+                           const weight_t w[ROWS][COLS], Window& window, Progress& p,
                            int32_t out[COLS]) {
     NM_INLINE
     const bool made = g.window ? enter_window(g, insn, x, window, p) : true;
@@ -212,7 +166,7 @@ TAPS:
 
 // Words through the window; returns how many of them completed one.
 inline uint32_t window_rows(uint32_t n, const Shape& g, const Insn& insn, const int16_t x[][ROWS],
-                            const weight_t w[ROWS][WEIGHT_ROW], Window& window, Progress& p,
+                            const weight_t w[ROWS][COLS], Window& window, Progress& p,
                             int32_t sums[][COLS]) {
     NM_INLINE
     uint32_t made = 0;
@@ -232,16 +186,20 @@ WINDOW_STEP:
 }
 
 // Weights (and parameters) of pass p.next, rows `from` to `to`, into the idle bank.
+template <bool HW>
 inline void fill(uint32_t from, uint32_t to, const Shape& g, const Insn& insn,
                  const int8_t wbuf[WBUF_WORDS][ROWS], const int8_t pbuf[PBUF_WORDS][ROWS],
                  ComputeState& state, const Progress& p, uint32_t bank) {
     NM_INLINE
     const uint32_t p_row = compute_p_base(insn) + p.next.nb * compute_p_nb(insn);
+    const bool whole = !HW && !g.window && to - from == uint32_t(ROWS);
+    if (whole)
+        fill_block(p.next.w_row, g.transpose, wbuf, state.weights[bank]);
 FILL:
     for (uint32_t j = from; j < to; ++j) {
         if (g.window)
             fill_taps(j, p.next.w_row, insn, wbuf, state.weights[bank]);
-        else
+        else if (!whole)
             fill_weights(j, p.next.w_row, g.transpose, wbuf, state.weights[bank]);
         if (j < 8 && g.last)
             fill_channels(j, p_row, pbuf, state.channels[bank]);

@@ -14,11 +14,21 @@ struct EpilogueConfig {
     bool t_en, t_wide, u_en, u_wide, out_wide;
     SegKind seg_kind;
     Stat stat;
-    uint8_t f_shift, u_shift, seg_shift, stat_shift;
-    int32_t off, mt;
-    int16_t uz, zp, lo, hi, x0, stat_m;
-    uint16_t seg_count;
+    uint8_t f_shift, u_shift, seg_shift, stat_shift, sq_shift, stat_lanes;
+    int32_t off, mt, stat_off;
+    int16_t uz, zp, lo, hi, x0, stat_m, sq_m;
+    uint16_t seg_count, seg_cells;
     uint16_t t_nb, t_m1, t_m0, u_nb, u_m1, u_m0;
+};
+
+// Every lane of the device has a copy of the table, which it reads at its own index; a CPU has one.
+constexpr int COPIES = HARDWARE ? COLS : 1;
+
+// The table of one function.
+struct Table {
+    uint64_t segments[SEG_ENTRIES][COPIES];
+    // The segment of each cell.  Banks, so that an entry's 8 cells arrive in one cycle.
+    uint8_t map[MAP_CELLS / 8][8][COPIES];
 };
 
 // The per-channel registers of one block of COLS channels.
@@ -42,69 +52,119 @@ inline EpilogueConfig decode_epilogue(const Insn& i) {
     e.zp = int16_t(epilogue_zp(i));
     e.lo = int16_t(epilogue_lo(i)), e.hi = int16_t(epilogue_hi(i));
     e.x0 = int16_t(epilogue_seg_x0(i)), e.seg_count = uint16_t(epilogue_seg_count(i));
-    e.stat_m = int16_t(epilogue_stat_m(i));
+    e.seg_cells = uint16_t(epilogue_seg_cells(i));
+    e.stat_m = int16_t(epilogue_stat_m(i)), e.stat_off = epilogue_stat_off(i);
+    e.sq_m = int16_t(epilogue_sq_m(i)), e.sq_shift = uint8_t(epilogue_sq_shift(i));
+    e.stat_lanes = uint8_t(epilogue_stat_lanes(i));
     e.t_nb = uint16_t(epilogue_t_nb(i)), e.u_nb = uint16_t(epilogue_u_nb(i));
     e.t_m1 = uint16_t(epilogue_t_m1(i)), e.u_m1 = uint16_t(epilogue_u_m1(i));
     e.t_m0 = uint16_t(epilogue_t_m0(i)), e.u_m0 = uint16_t(epilogue_u_m0(i));
     return e;
 }
 
-// Segment of x, clamped to the table: the cap.
+// Segment of x, or cell where a map follows, clamped to the table: the cap.
 inline int32_t segment_index(int32_t x, bool logarithmic, int32_t x0, int32_t shift,
                              int32_t count) {
     NM_INLINE
     int32_t i = (x - x0) >> shift;
     if (logarithmic) {
         const uint32_t d = x - x0 < 1 ? 1u : uint32_t(x - x0);
-        int32_t e = 0;
+        uint32_t e = 0, rest = d;
     LEADING_ONE:
-        for (int bit = 1; bit < 16; ++bit) {
+        for (uint32_t step = 8; step > 0; step /= 2) {
             NM_UNROLL
-            e += (d >> bit) != 0 ? 1 : 0;
+            const uint32_t most = (rest >> step) != 0 ? step : 0;
+            e += most;
+            rest >>= most;
         }
         // d < 2^16 and shift <= 15, so that d << shift fits 32 bits.
-        i = int32_t(uint32_t(e) << shift) + int32_t((d << shift) >> e) - (1 << shift);
+        i = int32_t(e << shift) + int32_t((d << shift) >> e) - (1 << shift);
     }
     i = i < 0 ? 0 : i;
     return i >= count ? count - 1 : i;
 }
 
+// Segment of a cell.  A map can hold what the table does not: it is data.
+inline uint32_t mapped_segment(const Table& table, uint32_t cell, int c, uint32_t count) {
+    NM_INLINE
+    const uint32_t i = table.map[cell / 8][cell % 8][c % COPIES] & 63u;
+    return i >= count ? count - 1 : i;
+}
+
+// Rows that the lanes take at once: the device one, a CPU several, so that each step below is done
+// for all of them before the next one waits for it.
+constexpr int LANE_ROWS = HARDWARE ? 1 : 8;
+
 // x = sat16(round(((a*m >> s) + t*mt + off) / 2^F)) with a = acc + bias; ties go to even.
 inline void requantise(const int32_t acc[COLS], const Channels& ch, const int16_t t[COLS],
                        const EpilogueConfig& e, int16_t x[COLS]) {
     NM_INLINE
-    const int64_t mt = e.t_en ? e.mt : 0;
     const int64_t below = e.f_shift ? half(e.f_shift) - 1 : 0;
     const int64_t odd = e.f_shift ? 1 : 0;
+    const int32_t mt = e.mt;
+    const int64_t off = e.off;
+    const int f_shift = e.f_shift;
+    int64_t v[COLS];
+    NM_PARTITION(v, 0)
 REQUANTISE:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
         const int32_t a = int32_t(uint32_t(acc[c]) + uint32_t(ch.bias[c]));
-        const int64_t v = (int64_t(a) * ch.m[c] >> ch.s[c]) + t[c] * mt + e.off;
-        x[c] = sat16((v + below + ((v >> e.f_shift) & odd)) >> e.f_shift);
+        v[c] = (int64_t(a) * ch.m[c] >> ch.s[c]) + off;
+    }
+    if (e.t_en) {
+    RESIDUAL:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            v[c] += int64_t(t[c]) * mt;
+        }
+    }
+ROUND:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        x[c] = sat16((v[c] + below + ((v[c] >> f_shift) & odd)) >> f_shift);
     }
 }
 
-// y = sat16((x*k + b) >> sh) with the parameters of x's segment.
-inline void apply_segments(const uint64_t segments[SEG_ENTRIES][COLS], const EpilogueConfig& e,
-                           int16_t x[COLS]) {
+// The segments of a row of x.
+inline void find_segments(const Table& table, const EpilogueConfig& e, const int16_t x[COLS],
+                          uint64_t entry[COLS]) {
     NM_INLINE
-    const bool logarithmic = e.seg_kind == SegKind::LOG;
-    // Three loops rather than one, because a CPU vectorises all but the middle one.
+    // A map follows the index of MAPPED, and that of LOG where the table has cells.
+    const bool logarithmic = e.seg_kind == SegKind::LOG, mapped = e.seg_cells != 0;
+    const int32_t count = mapped ? e.seg_cells : e.seg_count;
+    const int32_t x0 = e.x0, shift = e.seg_shift;
+    // Loops of their own, because a CPU vectorises some of them.
     uint32_t index[COLS];
-    uint64_t entry[COLS];
     NM_PARTITION(index, 0)
-    NM_PARTITION(entry, 0)
-INDEX:
-    for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
-        index[c] = uint32_t(segment_index(x[c], logarithmic, e.x0, e.seg_shift, e.seg_count));
+    if (HARDWARE || logarithmic) {
+    INDEX:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            index[c] = uint32_t(segment_index(x[c], logarithmic, x0, shift, count));
+        }
+    } else {
+    INDEX_UNIFORM:
+        for (int c = 0; c < COLS; ++c)
+            index[c] = uint32_t(segment_index(x[c], false, x0, shift, count));
+    }
+    if (mapped) {
+    MAPPED:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            index[c] = mapped_segment(table, index[c], c, e.seg_count);
+        }
     }
 FETCH:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        entry[c] = segments[index[c]][c];
+        entry[c] = table.segments[index[c]][c % COPIES];
     }
+}
+
+// y = sat16((x*k + b) >> sh) with the parameters of x's segment.
+inline void apply_segments(const uint64_t entry[COLS], int16_t x[COLS]) {
+    NM_INLINE
 SEGMENTS:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
@@ -115,58 +175,79 @@ SEGMENTS:
     }
 }
 
-// q = clip(z + zp) with z = (y * (u - uz) + half) >> u_shift, or y itself without u.
-inline void finish(const int16_t y[COLS], const int16_t u[COLS], const EpilogueConfig& e,
-                   int16_t q[COLS]) {
+// (y * factor + half) >> u_shift with factor = u - uz.  T holds it all.
+template <class T>
+inline void multiply(const int16_t y[COLS], const int16_t u[COLS], int32_t uz, int u_shift,
+                     int32_t product[COLS]) {
     NM_INLINE
-    const int64_t round = half(e.u_shift);
+    const T round = T(half(u_shift)), most = T(1) << 30;
+MULTIPLY:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        const int32_t factor = u[c] - uz; // the DSP's own adder
+        const T z = (T(y[c]) * factor + round) >> u_shift;
+        // No result and no square is larger; a product of 33 bits may be.
+        product[c] = int32_t(z < -most ? -most : z > most ? most : z);
+    }
+}
+
+// q = clip(z + zp) with z = (y * (u - uz) + half) >> u_shift, or y itself without u.
+// MOMENTS has no u: its multiplier makes squares, (y * y + half) >> u_shift.
+inline void finish(const int16_t y[COLS], const int16_t u[COLS], const EpilogueConfig& e,
+                   int16_t q[COLS], int32_t squares[COLS]) {
+    NM_INLINE
+    const bool moments = e.stat == Stat::MOMENTS, used = e.u_en && !moments;
+    const int32_t uz = moments ? 0 : e.uz;
+    const int32_t zp = e.zp, lo = e.lo, hi = e.hi;
+    if (HARDWARE || moments || used) {
+        // 2^30 + 2^29 at most fit 32 bits, of which a CPU's registers hold twice as many.
+        if (!HARDWARE && uz == 0 && e.u_shift < 31)
+            multiply<int32_t>(y, moments ? y : u, uz, e.u_shift, squares);
+        else
+            multiply<int64_t>(y, moments ? y : u, uz, e.u_shift, squares);
+    }
 FINISH:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        int64_t z = y[c];
-        if (e.u_en)
-            z = (z * (int32_t(u[c]) - e.uz) + round) >> e.u_shift;
-        z += e.zp;
-        z = z < e.lo ? int64_t(e.lo) : z;
-        q[c] = int16_t(z > e.hi ? int64_t(e.hi) : z);
+        int32_t z = used ? squares[c] : int32_t(y[c]);
+        z = z + zp;
+        z = z < lo ? lo : z;
+        q[c] = int16_t(z > hi ? hi : z);
     }
 }
 
-// All of it, for one row.
-inline void epilogue_row(const int32_t acc[COLS], const Channels& ch, const int16_t t[COLS],
-                         const int16_t u[COLS], const uint64_t segments[SEG_ENTRIES][COLS],
-                         const EpilogueConfig& e, int16_t q[COLS]) {
+// All of it, for N rows.
+template <int N>
+inline void epilogue_rows(const int32_t acc[N][COLS], const Channels& ch, const int16_t t[N][COLS],
+                          const int16_t u[N][COLS], const Table& table, const EpilogueConfig& e,
+                          int16_t q[N][COLS], int32_t squares[N][COLS]) {
     NM_INLINE
-    int16_t x[COLS];
+    int16_t x[N][COLS];
     NM_PARTITION(x, 0)
-    requantise(acc, ch, t, e, x);
-    if (e.seg_kind != SegKind::NONE)
-        apply_segments(segments, e, x);
-    finish(x, u, e, q);
-}
-
-// The row's sum or maximum, joined with that of the column blocks before it.
-inline int32_t join_stat(const int16_t q[COLS], bool fresh, int32_t before, Stat kind) {
-    NM_INLINE
-    int32_t sum = fresh ? 0 : before;
-    int32_t top = fresh ? -32768 : before;
-STAT_LANE:
-    for (int c = 0; c < COLS; ++c) {
+ROWS_REQUANTISE:
+    for (int m = 0; m < N; ++m) {
         NM_UNROLL
-        sum += q[c];
-        top = q[c] > top ? int32_t(q[c]) : top;
+        requantise(acc[m], ch, t[m], e, x[m]);
     }
-    return kind == Stat::SUM ? sum : top;
-}
-
-inline int16_t scale_stat(int32_t stat, const EpilogueConfig& e) {
-    NM_INLINE
-    if (e.stat == Stat::MAX)
-        return int16_t(stat);
-    const int64_t v = (int64_t(stat) * e.stat_m + half(e.stat_shift)) >> e.stat_shift;
-    const int64_t low = e.out_wide ? -32640 : -128;
-    const int64_t high = e.out_wide ? 32639 : 127;
-    return int16_t(v < low ? low : (v > high ? high : v));
+    if (e.seg_kind != SegKind::NONE) {
+        uint64_t entry[N][COLS];
+        NM_PARTITION(entry, 0)
+    ROWS_FIND:
+        for (int m = 0; m < N; ++m) {
+            NM_UNROLL
+            find_segments(table, e, x[m], entry[m]);
+        }
+    ROWS_SEGMENT:
+        for (int m = 0; m < N; ++m) {
+            NM_UNROLL
+            apply_segments(entry[m], x[m]);
+        }
+    }
+ROWS_FINISH:
+    for (int m = 0; m < N; ++m) {
+        NM_UNROLL
+        finish(x[m], u[m], e, q[m], squares[m]);
+    }
 }
 
 } // namespace nm

@@ -8,8 +8,9 @@
 
 namespace nm {
 
-constexpr int ISA_VERSION = 1;
+constexpr int ISA_VERSION = 2;
 constexpr int INSN_WORDS = 16;
+constexpr int MAP_CELLS = 256;
 
 enum class Opcode : uint32_t { END = 0, LOAD = 1, STORE = 2, EPILOGUE = 3, COMPUTE = 4 };
 enum class Unit : uint32_t { LOAD = 0, COMPUTE = 1, STORE = 2 };
@@ -17,8 +18,8 @@ enum class Buffer : uint32_t { IBUF = 0, WBUF = 1, PBUF = 2, T_LO = 3, T_HI = 4,
 enum class Region : uint32_t { CONST = 0, ARENA = 1 };
 enum class Mode : uint32_t { GEMM = 0, WINDOW = 1 };
 enum class Reduce : uint32_t { ADD = 0, MAX = 1 };
-enum class SegKind : uint32_t { NONE = 0, UNIFORM = 1, LOG = 2 };
-enum class Stat : uint32_t { NONE = 0, SUM = 1, MAX = 2 };
+enum class SegKind : uint32_t { NONE = 0, UNIFORM = 1, LOG = 2, MAPPED = 3 };
+enum class Stat : uint32_t { NONE = 0, SUM = 1, MAX = 2, MOMENTS = 3 };
 
 struct Insn {
     uint32_t w[INSN_WORDS];
@@ -118,18 +119,23 @@ inline int32_t epilogue_uz(const Insn& i) { return signed_bits(i.w[3], 0, 16); }
 inline int32_t epilogue_zp(const Insn& i) { return signed_bits(i.w[3], 16, 16); } // zero point added to the result
 inline int32_t epilogue_lo(const Insn& i) { return signed_bits(i.w[4], 0, 16); } // lowest result
 inline int32_t epilogue_hi(const Insn& i) { return signed_bits(i.w[4], 16, 16); } // highest result
-inline int32_t epilogue_seg_x0(const Insn& i) { return signed_bits(i.w[5], 0, 16); } // UNIFORM: x of the first segment's left end; LOG: subtracted from x
+inline int32_t epilogue_seg_x0(const Insn& i) { return signed_bits(i.w[5], 0, 16); } // UNIFORM, MAPPED: x of the table's left end; LOG: subtracted from x
 inline uint32_t epilogue_seg_base(const Insn& i) { return bits(i.w[5], 16, 16); } // first parameter row of the segment table
 inline uint32_t epilogue_seg_count(const Insn& i) { return bits(i.w[6], 0, 16); } // number of segments
-inline uint32_t epilogue_seg_shift(const Insn& i) { return bits(i.w[6], 16, 4); } // UNIFORM: log2 of a segment's width; LOG: mantissa bits of the index
+inline uint32_t epilogue_seg_shift(const Insn& i) { return bits(i.w[6], 16, 4); } // log2 of a segment's (UNIFORM) or cell's (MAPPED) width; LOG: mantissa
 inline uint32_t epilogue_stat_shift(const Insn& i) { return bits(i.w[6], 20, 5); } // right shift of the row sum
 inline int32_t epilogue_stat_m(const Insn& i) { return signed_bits(i.w[7], 0, 16); } // multiplier of the row sum
-inline uint32_t epilogue_t_nb(const Insn& i) { return bits(i.w[7], 16, 16); } // t row step per column block
-inline uint32_t epilogue_t_m1(const Insn& i) { return bits(i.w[8], 0, 16); } // t row step per m1
-inline uint32_t epilogue_t_m0(const Insn& i) { return bits(i.w[8], 16, 16); } // t row step per m0
-inline uint32_t epilogue_u_nb(const Insn& i) { return bits(i.w[9], 0, 16); } // u row step per column block
-inline uint32_t epilogue_u_m1(const Insn& i) { return bits(i.w[9], 16, 16); } // u row step per m1
-inline uint32_t epilogue_u_m0(const Insn& i) { return bits(i.w[10], 0, 16); } // u row step per m0
+inline int32_t epilogue_stat_off(const Insn& i) { return signed_bits(i.w[8], 0, 32); } // added to the row sum before its multiplier (zero points)
+inline uint32_t epilogue_stat_lanes(const Insn& i) { return bits(i.w[9], 0, 8); } // lanes that count in the last column block; 0 means all
+inline uint32_t epilogue_sq_shift(const Insn& i) { return bits(i.w[9], 8, 5); } // MOMENTS: right shift of the row's sum of squares
+inline int32_t epilogue_sq_m(const Insn& i) { return signed_bits(i.w[9], 13, 16); } // MOMENTS: multiplier of the row's sum of squares
+inline uint32_t epilogue_seg_cells(const Insn& i) { return bits(i.w[10], 0, 16); } // MAPPED, LOG if not 0: cells that the map gives segments, at most 256
+inline uint32_t epilogue_t_nb(const Insn& i) { return bits(i.w[10], 16, 16); } // t row step per column block
+inline uint32_t epilogue_t_m1(const Insn& i) { return bits(i.w[11], 0, 16); } // t row step per m1
+inline uint32_t epilogue_t_m0(const Insn& i) { return bits(i.w[11], 16, 16); } // t row step per m0
+inline uint32_t epilogue_u_nb(const Insn& i) { return bits(i.w[12], 0, 16); } // u row step per column block
+inline uint32_t epilogue_u_m1(const Insn& i) { return bits(i.w[12], 16, 16); } // u row step per m1
+inline uint32_t epilogue_u_m0(const Insn& i) { return bits(i.w[13], 0, 16); } // u row step per m0
 inline void set_epilogue_t_en(Insn& i, uint32_t v) { set_bits(i.w[0], 10, 1, uint32_t(v)); }
 inline void set_epilogue_t_wide(Insn& i, uint32_t v) { set_bits(i.w[0], 11, 1, uint32_t(v)); }
 inline void set_epilogue_u_en(Insn& i, uint32_t v) { set_bits(i.w[0], 12, 1, uint32_t(v)); }
@@ -151,12 +157,17 @@ inline void set_epilogue_seg_count(Insn& i, uint32_t v) { set_bits(i.w[6], 0, 16
 inline void set_epilogue_seg_shift(Insn& i, uint32_t v) { set_bits(i.w[6], 16, 4, uint32_t(v)); }
 inline void set_epilogue_stat_shift(Insn& i, uint32_t v) { set_bits(i.w[6], 20, 5, uint32_t(v)); }
 inline void set_epilogue_stat_m(Insn& i, int32_t v) { set_bits(i.w[7], 0, 16, uint32_t(v)); }
-inline void set_epilogue_t_nb(Insn& i, uint32_t v) { set_bits(i.w[7], 16, 16, uint32_t(v)); }
-inline void set_epilogue_t_m1(Insn& i, uint32_t v) { set_bits(i.w[8], 0, 16, uint32_t(v)); }
-inline void set_epilogue_t_m0(Insn& i, uint32_t v) { set_bits(i.w[8], 16, 16, uint32_t(v)); }
-inline void set_epilogue_u_nb(Insn& i, uint32_t v) { set_bits(i.w[9], 0, 16, uint32_t(v)); }
-inline void set_epilogue_u_m1(Insn& i, uint32_t v) { set_bits(i.w[9], 16, 16, uint32_t(v)); }
-inline void set_epilogue_u_m0(Insn& i, uint32_t v) { set_bits(i.w[10], 0, 16, uint32_t(v)); }
+inline void set_epilogue_stat_off(Insn& i, int32_t v) { set_bits(i.w[8], 0, 32, uint32_t(v)); }
+inline void set_epilogue_stat_lanes(Insn& i, uint32_t v) { set_bits(i.w[9], 0, 8, uint32_t(v)); }
+inline void set_epilogue_sq_shift(Insn& i, uint32_t v) { set_bits(i.w[9], 8, 5, uint32_t(v)); }
+inline void set_epilogue_sq_m(Insn& i, int32_t v) { set_bits(i.w[9], 13, 16, uint32_t(v)); }
+inline void set_epilogue_seg_cells(Insn& i, uint32_t v) { set_bits(i.w[10], 0, 16, uint32_t(v)); }
+inline void set_epilogue_t_nb(Insn& i, uint32_t v) { set_bits(i.w[10], 16, 16, uint32_t(v)); }
+inline void set_epilogue_t_m1(Insn& i, uint32_t v) { set_bits(i.w[11], 0, 16, uint32_t(v)); }
+inline void set_epilogue_t_m0(Insn& i, uint32_t v) { set_bits(i.w[11], 16, 16, uint32_t(v)); }
+inline void set_epilogue_u_nb(Insn& i, uint32_t v) { set_bits(i.w[12], 0, 16, uint32_t(v)); }
+inline void set_epilogue_u_m1(Insn& i, uint32_t v) { set_bits(i.w[12], 16, 16, uint32_t(v)); }
+inline void set_epilogue_u_m0(Insn& i, uint32_t v) { set_bits(i.w[13], 0, 16, uint32_t(v)); }
 
 inline uint32_t compute_mode(const Insn& i) { return bits(i.w[0], 10, 1); } // GEMM or WINDOW (Mode)
 inline uint32_t compute_reduce(const Insn& i) { return bits(i.w[0], 11, 1); } // add products, or take the maximum of x where the weight is not 0
@@ -165,8 +176,10 @@ inline uint32_t compute_last(const Insn& i) { return bits(i.w[0], 13, 1); } // r
 inline uint32_t compute_transpose(const Insn& i) { return bits(i.w[0], 14, 1); } // weight word i fills column i of the array instead of row i
 inline uint32_t compute_x_wide(const Insn& i) { return bits(i.w[0], 15, 1); } // x is int16: one pass per digit (with MAX: both digits at once)
 inline uint32_t compute_w_wide(const Insn& i) { return bits(i.w[0], 16, 1); } // w is int16: one pass per digit
-inline uint32_t compute_win_h(const Insn& i) { return bits(i.w[0], 17, 4); } // WINDOW: taps per pass, vertically (at most WIN)
-inline uint32_t compute_win_w(const Insn& i) { return bits(i.w[0], 21, 4); } // WINDOW: taps per pass, horizontally (at most WIN)
+inline uint32_t compute_stat_first(const Insn& i) { return bits(i.w[0], 17, 1); } // start the row statistic afresh
+inline uint32_t compute_stat_last(const Insn& i) { return bits(i.w[0], 18, 1); } // write the row statistic
+inline uint32_t compute_win_h(const Insn& i) { return bits(i.w[0], 19, 4); } // WINDOW: taps per pass, vertically (at most WIN)
+inline uint32_t compute_win_w(const Insn& i) { return bits(i.w[0], 23, 4); } // WINDOW: taps per pass, horizontally (at most WIN)
 inline uint32_t compute_m1(const Insn& i) { return bits(i.w[1], 0, 16); } // output rows
 inline uint32_t compute_m0(const Insn& i) { return bits(i.w[1], 16, 16); } // output columns
 inline uint32_t compute_nb(const Insn& i) { return bits(i.w[2], 0, 16); } // blocks of COLS output channels
@@ -200,8 +213,10 @@ inline void set_compute_last(Insn& i, uint32_t v) { set_bits(i.w[0], 13, 1, uint
 inline void set_compute_transpose(Insn& i, uint32_t v) { set_bits(i.w[0], 14, 1, uint32_t(v)); }
 inline void set_compute_x_wide(Insn& i, uint32_t v) { set_bits(i.w[0], 15, 1, uint32_t(v)); }
 inline void set_compute_w_wide(Insn& i, uint32_t v) { set_bits(i.w[0], 16, 1, uint32_t(v)); }
-inline void set_compute_win_h(Insn& i, uint32_t v) { set_bits(i.w[0], 17, 4, uint32_t(v)); }
-inline void set_compute_win_w(Insn& i, uint32_t v) { set_bits(i.w[0], 21, 4, uint32_t(v)); }
+inline void set_compute_stat_first(Insn& i, uint32_t v) { set_bits(i.w[0], 17, 1, uint32_t(v)); }
+inline void set_compute_stat_last(Insn& i, uint32_t v) { set_bits(i.w[0], 18, 1, uint32_t(v)); }
+inline void set_compute_win_h(Insn& i, uint32_t v) { set_bits(i.w[0], 19, 4, uint32_t(v)); }
+inline void set_compute_win_w(Insn& i, uint32_t v) { set_bits(i.w[0], 23, 4, uint32_t(v)); }
 inline void set_compute_m1(Insn& i, uint32_t v) { set_bits(i.w[1], 0, 16, uint32_t(v)); }
 inline void set_compute_m0(Insn& i, uint32_t v) { set_bits(i.w[1], 16, 16, uint32_t(v)); }
 inline void set_compute_nb(Insn& i, uint32_t v) { set_bits(i.w[2], 0, 16, uint32_t(v)); }

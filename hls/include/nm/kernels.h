@@ -6,6 +6,7 @@
 #include "nm/cost.h"
 #include "nm/epilogue.h"
 #include "nm/isa.h"
+#include "nm/stats.h"
 #include "nm/stream.h"
 #include "nm/types.h"
 #include "nm/window.h"
@@ -35,6 +36,8 @@ bool load_inside(const Insn& insn, uint64_t limit);
 uint64_t load_words(const Insn& insn);
 
 // Runs one LOAD; the region begins `base` bytes after `dram`, at a multiple of a beat.
+// HW: beat by beat, as the device; otherwise whole bursts.  Results and cycles are the same.
+template <bool HW>
 void load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port& port,
                int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
                int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
@@ -46,16 +49,16 @@ void load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port
 // What a compute unit keeps between instructions.
 struct ComputeState {
     int32_t acc[ACC_ROWS][COLS];
-    weight_t weights[2][ROWS][WEIGHT_ROW]; // one bank computes while the other fills
-    uint64_t segments[SEG_ENTRIES][COLS];  // every lane has its own copy, read at its own index
+    weight_t weights[2][ROWS][COLS]; // one bank computes while the other fills
+    Table table;
     Window window;
     Channels channels[2]; // switched with the weights
-    int32_t stat[ACC_ROWS];
+    Statistics stat;      // of a row's number in the COMPUTE
     int16_t x_low[LANES]; // low digits of a wide MAX operand, one step before the high ones
     EpilogueConfig epilogue;
 };
 
-// Sets the lanes' registers and copies the segment table from PBUF into the lanes.
+// Sets the lanes' registers and copies segments and map from PBUF into the lanes.
 void epilogue_insn(const Insn& insn, const int8_t pbuf[PBUF_WORDS][ROWS], ComputeState& state,
                    Meter& meter);
 

@@ -42,6 +42,22 @@ RESULT:
         copy_word(high, o_hi[row]);
 }
 
+// The next row of t and of u.
+inline void read_operands(const Shape& g, const EpilogueConfig& e,
+                          const int8_t t_lo[TBUF_ROWS][ROWS], const int8_t t_hi[TBUF_ROWS][ROWS],
+                          const int8_t u_lo[UBUF_ROWS][ROWS], const int8_t u_hi[UBUF_ROWS][ROWS],
+                          Progress& p, int16_t t[COLS], int16_t u[COLS]) {
+    NM_INLINE
+    if (e.t_en) {
+        read_operand(p.t.at, e.t_wide, t_lo, t_hi, t);
+        p.t.next(g.m0, e.t_m1, e.t_m0);
+    }
+    if (e.u_en) {
+        read_operand(p.u.at, e.u_wide, u_lo, u_hi, u);
+        p.u.next(g.m0, e.u_m1, e.u_m0);
+    }
+}
+
 // Finished rows through the lanes.
 inline void finish_rows(uint32_t n, const Shape& g, const Insn& insn, const int32_t sums[][COLS],
                         const int8_t t_lo[TBUF_ROWS][ROWS], const int8_t t_hi[TBUF_ROWS][ROWS],
@@ -56,35 +72,55 @@ inline void finish_rows(uint32_t n, const Shape& g, const Insn& insn, const int3
     NM_PARTITION(channels.m, 0)
     NM_PARTITION(channels.s, 0)
     const uint32_t o_row = compute_o_base(insn) + p.now.nb * compute_o_nb(insn) + p.row;
+    const bool fresh = compute_stat_first(insn) && p.now.nb == 0;
+    const bool ends = compute_stat_last(insn) && p.now.nb + 1 == compute_nb(insn);
+    const int32_t lanes = ends && e.stat_lanes != 0 ? e.stat_lanes : COLS;
 FINISH_M:
-    for (uint32_t m = 0; m < n; ++m) {
-        int16_t t[COLS] = {}, u[COLS] = {}, q[COLS];
+    for (uint32_t m = 0; m < n; m += LANE_ROWS) {
+        const uint32_t rows = n - m < uint32_t(LANE_ROWS) ? n - m : uint32_t(LANE_ROWS);
+        int32_t acc[LANE_ROWS][COLS], squares[LANE_ROWS][COLS] = {};
+        int16_t t[LANE_ROWS][COLS] = {}, u[LANE_ROWS][COLS] = {}, q[LANE_ROWS][COLS];
+        NM_PARTITION(acc, 0)
+        NM_PARTITION(squares, 0)
         NM_PARTITION(t, 0)
         NM_PARTITION(u, 0)
         NM_PARTITION(q, 0)
-        if (e.t_en) {
-            read_operand(p.t.at, e.t_wide, t_lo, t_hi, t);
-            p.t.next(g.m0, e.t_m1, e.t_m0);
+    FINISH_READ:
+        for (uint32_t k = 0; k < uint32_t(LANE_ROWS); ++k) {
+            NM_UNROLL
+            copy_sums(sums[k < rows ? m + k : m], acc[k]);
+            if (k < rows)
+                read_operands(g, e, t_lo, t_hi, u_lo, u_hi, p, t[k], u[k]);
         }
-        if (e.u_en) {
-            read_operand(p.u.at, e.u_wide, u_lo, u_hi, u);
-            p.u.next(g.m0, e.u_m1, e.u_m0);
+        epilogue_rows<LANE_ROWS>(acc, channels, t, u, state.table, e, q, squares);
+    FINISH_WRITE:
+        for (uint32_t k = 0; k < rows; ++k) {
+            NM_UNROLL
+            write_result(o_row + m + k, e.out_wide, q[k], o_lo, o_hi);
+            if (e.stat != Stat::NONE) {
+                const uint32_t row = p.row + m + k;
+                const RowStat before = {state.stat.value[row], state.stat.squares[row]};
+                const RowStat after = join_stat(q[k], squares[k], lanes, fresh, before, e.stat);
+                state.stat.value[row] = after.value;
+                state.stat.squares[row] = after.squares;
+            }
         }
-        epilogue_row(sums[m], channels, t, u, state.segments, e, q);
-        write_result(o_row + m, e.out_wide, q, o_lo, o_hi);
-        if (e.stat != Stat::NONE)
-            state.stat[p.row + m] = join_stat(q, p.now.nb == 0, state.stat[p.row + m], e.stat);
     }
 }
 
 // The output buffer has one write port, which the results keep busy: statistics follow them.
-inline void write_stats(const Shape& g, const Insn& insn, const ComputeState& state,
+inline void write_stats(uint32_t rows, const Insn& insn, const ComputeState& state,
                         int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS]) {
     NM_INLINE
+    const EpilogueConfig e = state.epilogue;
+    const bool wide = e.out_wide || e.stat != Stat::MAX; // sums and moments are int16
 STATS:
-    for (uint32_t m = 0; m < g.rows; ++m) {
+    for (uint32_t i = 0; i < stat_rows(rows, e.stat); ++i) {
         NM_PIPELINE(1)
-        const int16_t value = scale_stat(state.stat[m], state.epilogue);
+        const bool second = i >= rows;
+        const uint32_t m = second ? i - rows : i;
+        const RowStat row = {state.stat.value[m], state.stat.squares[m]};
+        const int16_t value = scale_stat(row, second, e);
         int16_t all[COLS];
         NM_PARTITION(all, 0)
     REPLICATE:
@@ -92,7 +128,7 @@ STATS:
             NM_UNROLL
             all[c] = value;
         }
-        write_result(compute_r_base(insn) + m, state.epilogue.out_wide, all, o_lo, o_hi);
+        write_result(compute_r_base(insn) + i, wide, all, o_lo, o_hi);
     }
 }
 

@@ -24,7 +24,7 @@ inline void mac2(int8_t x, int8_t w0, int8_t w1, int32_t& sum0, int32_t& sum1) {
 // One row as the device makes it: each PE picks its operand (GEMM: x[r]; WINDOW: its own tap), and
 // then one set of multipliers and one of comparators serve all modes.  `taps` has WIN*WIN rows.
 inline void array_row(bool window, bool max, const int16_t x[ROWS],
-                      const int16_t taps[WIN * WIN][COLS], const weight_t w[ROWS][WEIGHT_ROW],
+                      const int16_t taps[WIN * WIN][COLS], const weight_t w[ROWS][COLS],
                       int32_t out[COLS]) {
     NM_INLINE
     int32_t sum[COLS] = {};
@@ -46,13 +46,13 @@ ROW_R:
             NM_UNROLL
             const int16_t tap = r < WIN * WIN ? taps[r < WIN * WIN ? r : 0][c] : int16_t(0);
             v[c] = window ? tap : x[r];
-            const int32_t candidate = get_weight(w[r], c) != 0 ? int32_t(v[c]) : MAX_START;
+            const int32_t candidate = w[r][c] != 0 ? int32_t(v[c]) : MAX_START;
             top[c] = candidate > top[c] ? candidate : top[c];
         }
     ROW_C:
         for (int c = 0; c < COLS; c += 2) {
             NM_UNROLL
-            const int8_t w0 = get_weight(w[r], c), w1 = get_weight(w[r], c + 1);
+            const int8_t w0 = int8_t(w[r][c]), w1 = int8_t(w[r][c + 1]);
             // Two columns share a DSP where they share x; else the odd one's product is logic.
             int32_t even = 0, odd = 0;
             mac2(int8_t(v[c]), w0, window ? int8_t(0) : w1, even, odd);
@@ -69,45 +69,98 @@ ROW_OUT:
     }
 }
 
-// Two rows, as a CPU likes them: 16 products of int8 and 0..15 or -8..7 fit a sum of 16 bits.
-// Two, because the weights' registers are then read once for both.
-inline void mac_rows_plain(const int16_t x[2][ROWS], const weight_t w[ROWS][WEIGHT_ROW],
-                           int32_t out[2][COLS]) {
-    int32_t total[2][COLS] = {};
-PLAIN_BLOCK:
-    for (int block = 0; block < ROWS; block += 16) {
-        int16_t a[WEIGHT_ROW] = {}, b[WEIGHT_ROW] = {};
-    PLAIN_R:
-        for (int r = block; r < block + 16 && r < ROWS; ++r) {
-        PLAIN_C:
-            for (int c = 0; c < WEIGHT_ROW; ++c) {
-                a[c] = int16_t(a[c] + x[0][r] * w[r][c]);
-                b[c] = int16_t(b[c] + x[1][r] * w[r][c]);
-            }
-        }
-    PLAIN_JOIN:
-        for (int c = 0; c < COLS; ++c) {
-            total[0][c] += a[c] + a[WEIGHT_ROW - COLS + c] * 16;
-            total[1][c] += b[c] + b[WEIGHT_ROW - COLS + c] * 16;
-        }
-    }
-PLAIN_OUT:
+inline void copy_sums(const int32_t from[COLS], int32_t to[COLS]) {
+    NM_INLINE
+COPY_SUMS:
     for (int c = 0; c < COLS; ++c) {
-        out[0][c] = total[0][c];
-        out[1][c] = total[1][c];
+        NM_UNROLL
+        to[c] = from[c];
     }
 }
 
-// out[m][c] = sum over r of x[m][r] * w[r][c], for n rows; an odd n computes a row nobody reads.
-inline void mac_rows(uint32_t n, const int16_t x[][ROWS], const weight_t w[ROWS][WEIGHT_ROW],
-                     int32_t out[][COLS]) {
+// How the sums of a pass join those of the passes before it.
+struct Join {
+    int32_t keep; // 0: start afresh, -1: add
+    int shift;    // of the digits' place
+};
+
+inline int32_t joined(int32_t before, exact_t sum, Join how) {
+    NM_INLINE
+    return int32_t(uint32_t(before & how.keep) + (uint32_t(int32_t(sum)) << how.shift));
+}
+
+constexpr uint32_t MAC_ROWS = 8; // so many sums of a row as a CPU's registers hold
+
+// MAC_ROWS rows of a GEMM pass, as a CPU likes them: a row of weights, read once, serves them all.
+inline void mac_rows_plain(const exact_t x[MAC_ROWS][ROWS], const weight_t w[ROWS][COLS], Join how,
+                           int32_t acc[MAC_ROWS][COLS]) {
+    exact_t s0[COLS] = {}, s1[COLS] = {}, s2[COLS] = {}, s3[COLS] = {};
+    exact_t s4[COLS] = {}, s5[COLS] = {}, s6[COLS] = {}, s7[COLS] = {};
+PLAIN_R:
+    for (int r = 0; r < ROWS; ++r) {
+    PLAIN_C:
+        for (int c = 0; c < COLS; ++c) {
+            s0[c] += x[0][r] * w[r][c];
+            s1[c] += x[1][r] * w[r][c];
+            s2[c] += x[2][r] * w[r][c];
+            s3[c] += x[3][r] * w[r][c];
+            s4[c] += x[4][r] * w[r][c];
+            s5[c] += x[5][r] * w[r][c];
+            s6[c] += x[6][r] * w[r][c];
+            s7[c] += x[7][r] * w[r][c];
+        }
+    }
+PLAIN_JOIN:
+    for (int c = 0; c < COLS; ++c) {
+        acc[0][c] = joined(acc[0][c], s0[c], how);
+        acc[1][c] = joined(acc[1][c], s1[c], how);
+        acc[2][c] = joined(acc[2][c], s2[c], how);
+        acc[3][c] = joined(acc[3][c], s3[c], how);
+        acc[4][c] = joined(acc[4][c], s4[c], how);
+        acc[5][c] = joined(acc[5][c], s5[c], how);
+        acc[6][c] = joined(acc[6][c], s6[c], how);
+        acc[7][c] = joined(acc[7][c], s7[c], how);
+    }
+}
+
+// acc[m][c] joined with the sum over r of x[m][r] * w[r][c], for n rows.  x has room for a multiple
+// of MAC_ROWS.
+inline void mac_rows(uint32_t n, const exact_t x[][ROWS], const weight_t w[ROWS][COLS], Join how,
+                     int32_t acc[][COLS]) {
+    NM_INLINE
+    uint32_t m = 0;
 MAC_M:
-    for (uint32_t m = 0; m < n; m += 2)
-        mac_rows_plain(x + m, w, out + m);
+    for (; m + MAC_ROWS <= n; m += MAC_ROWS)
+        mac_rows_plain(x + m, w, how, acc + m);
+    if (m == n)
+        return;
+    int32_t rest[MAC_ROWS][COLS] = {};
+REST_IN:
+    for (uint32_t k = m; k < n; ++k)
+        copy_sums(acc[k], rest[k - m]);
+    mac_rows_plain(x + m, w, how, rest);
+REST_OUT:
+    for (uint32_t k = m; k < n; ++k)
+        copy_sums(rest[k - m], acc[k]);
+}
+
+// acc[m][c] joined with x[m][c] * w[c]: a window of one tap, for n rows.
+inline void scale_rows(uint32_t n, const exact_t x[][ROWS], const weight_t w[COLS], Join how,
+                       int32_t acc[][COLS]) {
+    exact_t factor[COLS];
+SCALE_WEIGHT:
+    for (int c = 0; c < COLS; ++c)
+        factor[c] = w[c];
+SCALE_M:
+    for (uint32_t m = 0; m < n; ++m) {
+    SCALE_LANE:
+        for (int c = 0; c < COLS; ++c)
+            acc[m][c] = joined(acc[m][c], x[m][c] * factor[c], how);
+    }
 }
 
 // out[m][c] = the largest x[m][r] over the r whose weight is not 0.
-inline void max_rows(uint32_t n, const int16_t x[][ROWS], const weight_t w[ROWS][WEIGHT_ROW],
+inline void max_rows(uint32_t n, const int16_t x[][ROWS], const weight_t w[ROWS][COLS],
                      int32_t out[][COLS]) {
     NM_INLINE
 MAX_M:
@@ -125,7 +178,7 @@ MAX_M:
         MAX_C:
             for (int c = 0; c < COLS; ++c) {
                 NM_UNROLL
-                const int32_t v = get_weight(w[r], c) != 0 ? int32_t(x[m][r]) : MAX_START;
+                const int32_t v = w[r][c] != 0 ? int32_t(x[m][r]) : MAX_START;
                 best[c] = v > best[c] ? v : best[c];
             }
         }

@@ -24,29 +24,17 @@ using product_t = int64_t;
 using token_t = uint8_t;
 #endif
 
-// Weights as they sit in the array.  A CPU sums products of int8 x with one half of w (w & 15 and
-// w >> 4) in 16-bit lanes, of which a register holds twice as many as of 32 bits; the device needs
-// no such thing.
+// Weights as they sit in the array, and a type that holds all sums of a pass exactly: at most ROWS
+// products of two int8.  A CPU has more and wider fused multiply-adds of floats than of integers.
 #if defined(__SYNTHESIS__)
 using weight_t = int8_t;
-constexpr int WEIGHT_HALVES = 1;
+using exact_t = int32_t;
 #else
-using weight_t = int16_t;
-constexpr int WEIGHT_HALVES = 2;
+using weight_t = float;
+using exact_t = float;
 #endif
 
-// A row of weights: the low halves of all columns, then the high ones.
-constexpr int WEIGHT_ROW = WEIGHT_HALVES * COLS;
-
-inline void set_weight(weight_t row[WEIGHT_ROW], int c, int8_t w) {
-    row[c] = WEIGHT_HALVES == 2 ? weight_t(w & 15) : weight_t(w);
-    if (WEIGHT_HALVES == 2)
-        row[WEIGHT_ROW - COLS + c] = weight_t(w >> 4);
-}
-
-inline int8_t get_weight(const weight_t row[WEIGHT_ROW], int c) {
-    return int8_t(WEIGHT_HALVES == 2 ? row[c] + row[WEIGHT_ROW - COLS + c] * 16 : row[c]);
-}
+static_assert(ROWS * 128 * 128 < (1 << 24), "a float must hold every sum of a pass");
 
 constexpr int LANES = ROWS; // ROWS == COLS: a row of results is the next layer's word
 

@@ -12,6 +12,7 @@ namespace nm {
 // Sizes of one COMPUTE, decoded once.
 struct Shape {
     bool window, max, last, transpose;
+    bool pointwise;              // WINDOW of one tap and no stride, which sums
     uint32_t m0, rows;           // output columns; output rows in all (m1 * m0)
     uint32_t width, reads;       // columns of x; IBUF words per position (2: both digits at once)
     uint32_t positions;          // steps that read x, per pass
@@ -25,6 +26,8 @@ inline Shape shape_of(const Insn& i) {
     Shape g;
     g.window = Mode(compute_mode(i)) == Mode::WINDOW;
     g.max = Reduce(compute_reduce(i)) == Reduce::MAX;
+    g.pointwise = g.window && !g.max && compute_win_h(i) * compute_win_w(i) == 1 &&
+                  compute_stride_h(i) * compute_stride_w(i) == 1;
     g.last = compute_last(i);
     g.transpose = compute_transpose(i) && !g.window; // a window has no other side
     g.m0 = compute_m0(i), g.rows = compute_m1(i) * g.m0;
@@ -116,6 +119,17 @@ struct Raster {
     void next(uint32_t width, uint32_t step1, uint32_t step0) {
         at += step0;
         if (++i0 == width) {
+            i0 = 0;
+            line += step1;
+            at = line;
+        }
+    }
+
+    // So many positions at once, no further than the end of the line.
+    void skip(uint32_t count, uint32_t width, uint32_t step1, uint32_t step0) {
+        at += count * step0;
+        i0 += count;
+        if (i0 == width) {
             i0 = 0;
             line += step1;
             at = line;

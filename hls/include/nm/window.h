@@ -65,7 +65,7 @@ struct TapWeights {
     int32_t none[COLS];            // what replaces the maximum of a lane without a tap; else 0
 };
 
-inline void read_taps(const weight_t w[ROWS][WEIGHT_ROW], bool max, TapWeights& taps) {
+inline void read_taps(const weight_t w[ROWS][COLS], bool max, TapWeights& taps) {
     NM_INLINE
     int16_t any[COLS] = {};
     NM_PARTITION(any, 0)
@@ -75,7 +75,7 @@ TAP_ROW:
     TAP_LANE:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            const int16_t weight = get_weight(w[k], c);
+            const int16_t weight = int16_t(w[k][c]);
             taps.w[k][c] = weight;
             taps.keep[k][c] = max && weight != 0 ? -1 : 0;
             any[c] = int16_t(any[c] | taps.keep[k][c]);

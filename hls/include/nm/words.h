@@ -33,6 +33,38 @@ inline void put(Buffer dest, uint32_t at, const int8_t word[ROWS], int8_t ibuf[I
     }
 }
 
+// Words that follow one another in DRAM and in a buffer, as a CPU likes them.
+inline void copy_bytes(const uint8_t* from, uint64_t count, int8_t* to) {
+COPY_BYTES:
+    for (uint64_t i = 0; i < count; ++i)
+        to[i] = int8_t(from[i]);
+}
+
+inline void copy_run(const LoadBeat* dram, uint64_t addr, uint32_t run, Buffer dest, uint32_t at,
+                     int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
+                     int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
+                     int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
+                     int8_t u_hi[UBUF_ROWS][ROWS]) {
+    const uint8_t* const from = &dram[0].byte[0] + addr;
+    const uint64_t count = uint64_t(run) * ROWS;
+    switch (dest) {
+    case Buffer::IBUF:
+        return copy_bytes(from, count, ibuf[at]);
+    case Buffer::WBUF:
+        return copy_bytes(from, count, wbuf[at]);
+    case Buffer::PBUF:
+        return copy_bytes(from, count, pbuf[at]);
+    case Buffer::T_LO:
+        return copy_bytes(from, count, t_lo[at]);
+    case Buffer::T_HI:
+        return copy_bytes(from, count, t_hi[at]);
+    case Buffer::U_LO:
+        return copy_bytes(from, count, u_lo[at]);
+    case Buffer::U_HI:
+        return copy_bytes(from, count, u_hi[at]);
+    }
+}
+
 // One word whose lanes lie apart: one access per byte.
 inline void gather_word(const LoadBeat* dram, uint64_t addr, int32_t lane_stride,
                         int8_t word[ROWS]) {

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Into the array's registers: weights in their three orders, and the channels' parameters.
+// In: words of WBUF and PBUF.  Out: one bank of weights, one of channels.
+#pragma once
+
+#include "nm/hls.h"
+#include "nm/kernels.h"
+
+namespace nm {
+
+constexpr int PER_WORD = ROWS / 8; // 64-bit parameters in a word
+
+inline uint64_t parameter(const int8_t word[ROWS], int entry) {
+    NM_INLINE
+    uint64_t value = 0;
+PARAMETER_BYTE:
+    for (int k = 0; k < 8; ++k) {
+        NM_UNROLL
+        value |= uint64_t(uint8_t(word[entry * 8 + k])) << (8 * k);
+    }
+    return value;
+}
+
+// Word j of the block of weights at `w_row`, into row (or column) j of the array.
+inline void fill_weights(uint32_t j, uint32_t w_row, bool transpose,
+                         const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][COLS]) {
+    NM_INLINE
+    int8_t word[ROWS];
+    NM_PARTITION(word, 0)
+    copy_word(wbuf[w_row + j], word);
+    if (transpose) {
+    FILL_COLUMN:
+        for (int r = 0; r < ROWS; ++r) {
+            NM_UNROLL
+            w[r][j] = weight_t(word[r]);
+        }
+    } else {
+    FILL_ROW:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            w[j][c] = weight_t(word[c]);
+        }
+    }
+}
+
+// A whole block, as a CPU likes it.  Transposed, byte r of word c goes to row r, column c: each
+// round deals the bytes out like cards, the upper half between the lower, and so turns their index
+// by a bit.
+inline void fill_block(uint32_t w_row, bool transpose, const int8_t wbuf[WBUF_WORDS][ROWS],
+                       weight_t w[ROWS][COLS]) {
+    int8_t from[ROWS * COLS], to[ROWS * COLS];
+BLOCK_IN:
+    for (int j = 0; j < ROWS; ++j)
+        copy_word(wbuf[w_row + uint32_t(j)], from + j * COLS);
+TURN_ROUND:
+    for (int bit = 1; transpose && bit < ROWS; bit *= 2) {
+    DEAL:
+        for (int i = 0; i < ROWS * COLS / 2; ++i) {
+            to[2 * i] = from[i];
+            to[2 * i + 1] = from[i + ROWS * COLS / 2];
+        }
+    TURN_BACK:
+        for (int i = 0; i < ROWS * COLS; ++i)
+            from[i] = to[i];
+    }
+BLOCK_ROW:
+    for (int r = 0; r < ROWS; ++r) {
+    BLOCK_LANE:
+        for (int c = 0; c < COLS; ++c)
+            w[r][c] = weight_t(from[r * COLS + c]);
+    }
+}
+
+// Row j of the array in WINDOW mode.  A window smaller than WIN x WIN sits in the newest rows and
+// columns; the other taps weigh 0.
+inline void fill_taps(uint32_t j, uint32_t w_row, const Insn& insn,
+                      const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][COLS]) {
+    NM_INLINE
+    const int a = int(j) / WIN - (WIN - int(compute_win_h(insn)));
+    const int b = int(j) % WIN - (WIN - int(compute_win_w(insn)));
+    const bool tap = a >= 0 && b >= 0 && j < uint32_t(WIN * WIN);
+    const uint32_t row = tap ? uint32_t(a) * compute_win_w(insn) + uint32_t(b) : 0;
+    int8_t word[ROWS];
+    NM_PARTITION(word, 0)
+    copy_word(wbuf[w_row + row], word);
+FILL_TAP:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        w[j][c] = weight_t(tap ? word[c] : int8_t(0));
+    }
+}
+
+// Word j of a parameter row, into the lanes' registers.
+inline void fill_channels(uint32_t j, uint32_t p_row, const int8_t pbuf[PBUF_WORDS][ROWS],
+                          Channels& ch) {
+    NM_INLINE
+CHANNELS:
+    for (int e = 0; e < PER_WORD; ++e) {
+        NM_UNROLL
+        const uint64_t value = parameter(pbuf[p_row * 8 + j], e);
+        const uint32_t c = j * PER_WORD + uint32_t(e);
+        ch.bias[c] = int32_t(uint32_t(value));
+        ch.m[c] = int32_t(uint32_t(value >> 24) & 0xFFFFFF00u) >> 8;
+        ch.s[c] = uint8_t((value >> 56) & 63);
+    }
+}
+
+} // namespace nm
