@@ -65,6 +65,10 @@ def _celu(x: Array, alpha: float) -> Array:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0) / alpha))
 
 
+def _shrink(x: Array, lambd: float, bias: float) -> Array:
+    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
+
+
 FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "identity": lambda x: x,
     "relu": lambda x: np.maximum(x, 0.0),
@@ -92,7 +96,48 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
     "square": np.square,
+    "sin": np.sin,
+    "cos": np.cos,
+    "triangle": lambda x: np.arcsin(np.sin(x)),  # -pi/2..pi/2, with the same sine as x
+    "power": lambda x, exponent: np.power(x, exponent),
+    "quick_gelu": lambda x, alpha: x * _sigmoid(alpha * x),
+    "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0.0),
+    "shrink": _shrink,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": lambda x: np.sinh(np.clip(x, -_LARGEST_EXP, _LARGEST_EXP)),
+    "cosh": lambda x: np.cosh(np.clip(x, -_LARGEST_EXP, _LARGEST_EXP)),
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    # of whole numbers: 1 where not 0
+    "truth": lambda x: np.minimum(np.abs(x), 1.0),
+    "sign": lambda x: np.where(x < 0.0, -1.0, 1.0),  # of 0 it is 1
 }
+
+
+KINKS: Mapping[str, Callable[..., tuple[float, ...]]] = {
+    "clip": lambda lo, hi: (lo, hi),
+    "hard_sigmoid": lambda alpha, beta: (-beta / alpha, (1.0 - beta) / alpha),
+    "hard_swish": lambda: (-3.0, 3.0),
+    # the smallest pair; the others are its odd multiples
+    "triangle": lambda: (-math.pi / 2.0, math.pi / 2.0),
+    "truth": lambda: (-1.0, 1.0),
+    "thresholded_relu": lambda alpha: (alpha,),
+    "shrink": lambda lambd, bias: (-lambd, lambd),
+}
+
+
+def kinks(function: Function) -> tuple[float, ...]:
+    """Where the slope jumps, apart from 0, or () where it does not.
+
+    >>> kinks(Function("hard_swish"))
+    (-3.0, 3.0)
+    """
+    corners = KINKS[function.name](*function.params) if function.name in KINKS else ()
+    return tuple(corner for corner in corners if math.isfinite(corner))
 
 
 def evaluate(function: Function, x: npt.ArrayLike) -> Array:

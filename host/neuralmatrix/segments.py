@@ -2,40 +2,39 @@
 """Capped piecewise-linear tables, as the epilogue evaluates them.
 
 In: a scalar function, the codes and scales of its argument and of its result.
-Out: ``Segments`` (slopes, intercepts, shifts) with the error measured over every code of the range.
+Out: ``Segments`` (slopes, intercepts, shifts, map) with the error measured over every code.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import BadInput
-from .isa import SegKind
+from .isa import MAP_CELLS, SegKind
+from .table_index import (
+    INT16_HI,
+    INT16_LO,
+    MAX_SEG_SHIFT,
+    Array,
+    Index,
+    apply_lines,
+    segment_index,
+)
+from .table_knots import free_knots
+from .table_lines import Lines, Problem, chord_error, fit_lines, starts_of
 
-Array = npt.NDArray[Any]
-Kind = Literal["uniform", "log", "auto"]
+KINDS = ("uniform", "log", "mapped", "auto")
 
-INT16_LO, INT16_HI = -32768, 32767
-MAX_SEG_SHIFT = 15
-MAX_SH = 31
 # A table this close (in output steps, before rounding) is not worth improving further.
 GOOD_ENOUGH = 1 / 64
+# Rounding alone takes half a step; a plain table this close needs no map.
+NO_MAP = 0.5 + 1 / 16
+EQUAL = 1 / 32  # errors that differ by less are equal, and the smaller table is better
 FINALISTS = 3
-
-
-@dataclass(frozen=True)
-class Index:
-    """How x selects its segment; the fields of an EPILOGUE instruction."""
-
-    kind: SegKind
-    x0: int
-    shift: int
-    count: int
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ class Segments:
     """A fitted table: y = sat16((x*k[i] + b[i]) >> sh[i]), i = index(x).
 
     ``in_scale`` and ``out_scale`` are real units per code of x and y.  The errors are in output
-    steps over ``x_range``, after the caps ``y_clip`` that the epilogue's lo and hi apply.
+    steps over the codes ``x_range``, after the caps ``y_clip`` that the epilogue's lo and hi apply.
+    ``cells``: the segment of each cell (uint8), where the index goes through a map.
     """
 
     kind: SegKind
@@ -56,6 +56,9 @@ class Segments:
     out_scale: float
     worst_error: float
     mean_error: float
+    cells: Array | None = None  # uint8
+    x_range: tuple[int, int] = (INT16_LO, INT16_HI)
+    y_clip: tuple[int, int] = (INT16_LO, INT16_HI)
 
     @property
     def count(self) -> int:
@@ -65,50 +68,23 @@ class Segments:
     @property
     def index(self) -> Index:
         """The index part of the table."""
-        return Index(self.kind, self.x0, self.shift, self.count)
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """What is fitted: codes x, wanted y in output steps (uncapped), and the caps."""
-
-    x: Array  # int64, consecutive
-    y: Array  # float64, finite
-    clip: tuple[int, int]
-    kinks: tuple[int, ...]  # first code to the right of each kink
+        return Index(self.kind, self.x0, self.shift, self.count, self.cells)
 
     @property
-    def capped(self) -> Array:
-        return np.asarray(np.clip(self.y, *self.clip))
+    def bar(self) -> float:
+        """The worst error allowed: one output step at 8 bits, else 2^-12 of all int16 codes."""
+        return 1.0 if self.y_clip[1] - self.y_clip[0] < 256 else 2.0**16 / 2.0**12
 
     @property
-    def inside(self) -> Array:
-        """Points strictly between the caps; a line that leaves the caps is cut to them."""
-        return np.asarray((self.y > self.clip[0] + 1e-6) & (self.y < self.clip[1] - 1e-6))
-
-
-def segment_index(index: Index, x: Array) -> Array:
-    """Segment number of every x, bit for bit as the lanes compute it."""
-    x = np.asarray(x, np.int64)
-    if index.kind == SegKind.UNIFORM:
-        return np.asarray(np.clip((x - index.x0) >> index.shift, 0, index.count - 1))
-    if index.kind == SegKind.LOG:
-        d = np.maximum(x - index.x0, 1)
-        e = np.frexp(d.astype(np.float64))[1].astype(np.int64) - 1
-        mantissa = ((d << index.shift) >> e) - (1 << index.shift)
-        return np.asarray(np.clip((e << index.shift) + mantissa, 0, index.count - 1))
-    raise BadInput(f"segment kind {index.kind} has no index; use UNIFORM or LOG")
+    def table_bytes(self) -> int:
+        """Size in parameter memory: 8 bytes a segment and 8 bytes for 8 cells."""
+        return 8 * self.index.entries
 
 
 def lookup(seg: Segments, x: Array) -> Array:
     """y (int16) of every x, bit for bit as the lanes compute it."""
     x = np.asarray(x, np.int64)
-    return _evaluate(seg.k, seg.b, seg.sh, segment_index(seg.index, x), x)
-
-
-def _evaluate(k: Array, b: Array, sh: Array, i: Array, x: Array) -> Array:
-    y = (x * k.astype(np.int64)[i] + b.astype(np.int64)[i]) >> sh.astype(np.int64)[i]
-    return np.asarray(np.clip(y, INT16_LO, INT16_HI), np.int16)
+    return apply_lines(seg.k, seg.b, seg.sh, segment_index(seg.index, x), x)
 
 
 # ---------------------------------------------------------------- fitting
@@ -121,7 +97,7 @@ def fit(
     y_scale: float,
     y_clip: tuple[int, int],
     max_segments: int,
-    kind: Kind = "auto",
+    kind: str = "auto",
     kinks: Sequence[float] = (),
 ) -> Segments:
     """The best table of at most ``max_segments`` for ``function`` on codes ``x_range`` (inclusive).
@@ -129,17 +105,48 @@ def fit(
     ``y_clip`` are the codes of y (zero point not included) at which the epilogue caps the result; a
     line may leave them.  With a Hadamard operand the cap comes after the product: give int16's own
     range.  ``kinks`` are real x at which the slope jumps; kinks that are visible in the values are
-    found without being named.
+    found without being named.  ``x_scale`` may be negative: code 1 then stands for a negative x.
 
     >>> relu = fit(lambda x: np.maximum(x, 0), 0.01, (-1000, 1000), 0.05, (-128, 127), 16)
     >>> relu.count, lookup(relu, np.array([-500, 0, 500])).tolist()
     (2, [0, 0, 100])
     """
-    _check(x_scale, x_range, y_scale, y_clip, max_segments)
+    _check(x_scale, x_range, y_scale, y_clip, max_segments, kind)
     problem = _pose(function, x_scale, x_range, y_scale, y_clip, kinks)
-    finalists = _finalists(problem, _candidates(problem, max_segments, kind))
-    tables = [_solve(problem, index, x_scale, y_scale) for index in finalists]
-    return min(tables, key=lambda t: (round(t.worst_error, 3), t.mean_error, t.count))
+    indices = _finalists(problem, _candidates(problem, max_segments, kind))
+    fitted = [(index, fit_lines(problem, index)) for index in indices]
+    if kind == "mapped" or (kind == "auto" and min(f[1].worst_error for f in fitted) > NO_MAP):
+        knots = free_knots(problem, min(max_segments, MAP_CELLS), GOOD_ENOUGH)
+        fitted += [(k.index, fit_lines(problem, k.index, k.slopes)) for k in knots]
+    index, lines = min(fitted, key=_cost)
+    every = _spread(index, segment_index(index, problem.x))
+    return Segments(
+        kind=index.kind,
+        x0=index.x0,
+        shift=index.shift,
+        k=lines.k[every],
+        b=lines.b[every],
+        sh=lines.sh[every],
+        in_scale=x_scale,
+        out_scale=y_scale,
+        worst_error=lines.worst_error,
+        mean_error=float(lines.total.sum() / len(problem.x)),
+        cells=index.cells,
+        x_range=x_range,
+        y_clip=y_clip,
+    )
+
+
+def _cost(fitted: tuple[Index, Lines]) -> tuple[float, int, float]:
+    """Worst error in steps of EQUAL, then size, then mean error."""
+    index, lines = fitted
+    return math.ceil(lines.worst_error / EQUAL - 1e-6), index.entries, float(lines.total.sum())
+
+
+def _spread(index: Index, segment: Array) -> Array:
+    """For every segment of the table the nearest one that has points."""
+    used = segment[starts_of(segment)]
+    return np.clip(np.searchsorted(used, np.arange(index.count)), 0, len(used) - 1)
 
 
 def aligned_scale(largest: float, kinks: Sequence[float] = ()) -> float:
@@ -161,9 +168,10 @@ def _check(
     y_scale: float,
     y_clip: tuple[int, int],
     max_segments: int,
+    kind: str,
 ) -> None:
     for name, scale in (("x_scale", x_scale), ("y_scale", y_scale)):
-        if not (np.isfinite(scale) and scale > 0):
+        if not np.isfinite(scale) or scale == 0 or (scale < 0 and name == "y_scale"):
             raise BadInput(f"{name} is {scale}; give a positive finite scale")
     for name, (lo, hi) in (("x_range", x_range), ("y_clip", y_clip)):
         if not INT16_LO <= lo <= hi <= INT16_HI:
@@ -173,6 +181,8 @@ def _check(
             )
     if max_segments < 2:
         raise BadInput(f"max_segments is {max_segments}; a table needs at least 2 segments")
+    if kind not in KINDS:
+        raise BadInput(f"segment kind {kind!r} is unknown; use one of {', '.join(KINDS)}")
 
 
 def _pose(
@@ -182,7 +192,7 @@ def _pose(
     y_scale: float,
     y_clip: tuple[int, int],
     kinks: Sequence[float],
-) -> _Problem:
+) -> Problem:
     x = np.arange(x_range[0], x_range[1] + 1, dtype=np.int64)
     with np.errstate(all="ignore"):
         y = np.asarray(function(x * x_scale), np.float64) / y_scale
@@ -195,9 +205,9 @@ def _pose(
     # Far beyond the cap only the cap matters; the bound keeps infinities out of the arithmetic.
     y = np.clip(y, 4 * INT16_LO, 4 * INT16_HI)
     named = [int(np.ceil(kink / x_scale)) for kink in kinks]
-    found = _find_kinks(x, y)
+    found = _find_kinks(x, y) + _find_poles(x, y, y_clip)
     inner = sorted({c for c in (*named, *found) if x_range[0] < c <= x_range[1]})
-    return _Problem(x, y, y_clip, tuple(inner))
+    return Problem(x, y, y_clip, tuple(inner))
 
 
 def _find_kinks(x: Array, y: Array, reach: int = 4, limit: int = 8) -> list[int]:
@@ -215,7 +225,13 @@ def _find_kinks(x: Array, y: Array, reach: int = 4, limit: int = 8) -> list[int]
     return [int(x[p]) for p in last] if len(last) <= limit else []
 
 
-def _candidates(problem: _Problem, most: int, kind: Kind) -> list[Index]:
+def _find_poles(x: Array, y: Array, clip: tuple[int, int]) -> list[int]:
+    """First code to the right of every leap from one cap to the other."""
+    side = (y >= clip[1]).astype(np.int64) - (y <= clip[0])
+    return [int(c) for c in x[1:][np.abs(np.diff(side)) == 2]]
+
+
+def _candidates(problem: Problem, most: int, kind: str) -> list[Index]:
     lo, hi = int(problem.x[0]), int(problem.x[-1])
     result: list[Index] = []
     if kind in ("uniform", "auto"):
@@ -224,8 +240,6 @@ def _candidates(problem: _Problem, most: int, kind: Kind) -> list[Index]:
         result += _uniform_indices(lo, hi, most, problem.kinks)
     if kind in ("log", "auto"):
         result += _log_indices(lo, hi, most)
-    if not result:
-        raise BadInput(f"segment kind {kind!r} is unknown; use 'uniform', 'log' or 'auto'")
     return result
 
 
@@ -279,129 +293,12 @@ def _log_indices(lo: int, hi: int, most: int) -> list[Index]:
     return result
 
 
-# ---------------------------------------------------------------- lines
-
-
-def _starts(i: Array) -> Array:
-    """Position of the first x of every segment in use (i never falls)."""
-    return np.concatenate(([0], np.flatnonzero(np.diff(i)) + 1))
-
-
-def _sizes(starts: Array, total: int) -> Array:
-    return np.diff(np.concatenate((starts, [total])))
-
-
-def _usable(problem: _Problem, starts: Array) -> Array:
-    """Points a line should pass: those inside the caps, or all where a segment has none."""
-    some = np.logical_or.reduceat(problem.inside, starts)
-    return np.asarray(problem.inside | np.repeat(~some, _sizes(starts, len(problem.x))))
-
-
-def _chords(x: Array, y: Array, use: Array, starts: Array) -> Array:
-    """Slope between the first and the last usable point of every segment."""
-    where = np.arange(len(x))
-    first = np.minimum.reduceat(np.where(use, where, len(x)), starts)
-    last = np.maximum.reduceat(np.where(use, where, -1), starts)
-    return np.asarray((y[last] - y[first]) / np.maximum(x[last] - x[first], 1))
-
-
-def _least_squares(x: Array, y: Array, use: Array, starts: Array) -> Array:
-    """Slope of the regression line of every segment."""
-    sizes = _sizes(starts, len(x))
-    n = np.maximum(np.add.reduceat(use.astype(np.float64), starts), 1)
-    dx = np.where(use, x - np.repeat(np.add.reduceat(np.where(use, x, 0), starts) / n, sizes), 0.0)
-    sxx = np.add.reduceat(dx * dx, starts)
-    return np.asarray(np.add.reduceat(dx * np.where(use, y, 0.0), starts) / np.maximum(sxx, 1e-30))
-
-
-def _span(x: Array, y: Array, use: Array, starts: Array, slope: Array) -> tuple[Array, Array]:
-    """Lowest and highest y - slope*x of every segment."""
-    rest = np.where(use, y - np.repeat(slope, _sizes(starts, len(x))) * x, np.nan)
-    return np.fmin.reduceat(rest, starts), np.fmax.reduceat(rest, starts)
-
-
-def _finalists(problem: _Problem, candidates: list[Index]) -> list[Index]:
+def _finalists(problem: Problem, candidates: list[Index]) -> list[Index]:
     """The most promising spacings, judged by chords in real arithmetic."""
     scored: list[tuple[float, Index]] = []
-    x, y = problem.x, problem.capped
     for index in candidates:
-        starts = _starts(segment_index(index, x))
-        use = _usable(problem, starts)
-        lowest, highest = _span(x, y, use, starts, _chords(x, y, use, starts))
-        scored.append((float((highest - lowest).max()) / 2, index))
+        scored.append((chord_error(problem, segment_index(index, problem.x)), index))
         if scored[-1][0] <= GOOD_ENOUGH:
             break
     scored.sort(key=lambda pair: (pair[0], pair[1].count))
     return [index for _, index in scored[:FINALISTS]]
-
-
-def _round_lines(slope: Array, level: Array, middle: Array) -> tuple[Array, Array, Array]:
-    """Integer (k, b, sh) of lines that have ``level`` at x = ``middle``, with the finest shift."""
-    reach = np.maximum(np.abs(level - slope * middle), np.abs(level)) + 1
-    by_k = np.floor(np.log2(INT16_HI / np.maximum(np.abs(slope), 1e-12)))
-    by_b = np.floor(np.log2((2.0**31 - 2**17) / reach))
-    sh = np.clip(np.minimum(by_k, by_b), 0, MAX_SH)
-    k = np.clip(np.rint(slope * 2**sh), INT16_LO, INT16_HI)
-    half = np.where(sh > 0, 2.0 ** (sh - 1), 0.0)
-    b = np.clip(np.rint(level * 2**sh - k * middle + half), -(2.0**31), 2.0**31 - 1)
-    return k.astype(np.int16), b.astype(np.int32), sh.astype(np.uint8)
-
-
-def _line_variants(problem: _Problem, starts: Array) -> list[tuple[Array, Array]]:
-    """(slopes, usable points) worth trying; which is best differs from segment to segment."""
-    everything = np.ones(len(problem.x), bool)
-    variants = []
-    for use in (_usable(problem, starts), everything):
-        chord = _chords(problem.x, problem.capped, use, starts)
-        regression = _least_squares(problem.x, problem.capped, use, starts)
-        variants += [(slope, use) for slope in (chord, regression, (chord + regression) / 2)]
-        if use.all():
-            break
-    return variants
-
-
-def _solve(problem: _Problem, index: Index, x_scale: float, y_scale: float) -> Segments:
-    """Fit, round and measure the lines of one spacing over every code."""
-    x, y = problem.x, problem.capped
-    starts = _starts(segment_index(index, x))
-    sizes = _sizes(starts, len(x))
-    part = np.repeat(np.arange(len(starts)), sizes)
-    middle = x[starts] + sizes // 2
-    best: tuple[Array, ...] | None = None
-    for slope, use in _line_variants(problem, starts):
-        lowest, highest = _span(x, y, use, starts, slope)
-        line = _round_lines(slope, (lowest + highest) / 2 + slope * middle, middle)
-        error = np.abs(np.clip(_evaluate(*line, part, x), *problem.clip) - y)
-        worst = np.maximum.reduceat(error, starts)
-        total = np.add.reduceat(error, starts)
-        best = _better(best, (*line, worst, total))
-    assert best is not None
-    k, b, sh, worst, total = best
-    every = _spread(index, segment_index(index, x[starts]))
-    return Segments(
-        index.kind,
-        index.x0,
-        index.shift,
-        k[every],
-        b[every],
-        sh[every],
-        x_scale,
-        y_scale,
-        float(worst.max()),
-        float(total.sum() / len(x)),
-    )
-
-
-def _better(best: tuple[Array, ...] | None, new: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Segment by segment, the line with the smaller worst error (then mean error)."""
-    if best is None:
-        return new
-    worst, total = len(new) - 2, len(new) - 1
-    closer = new[worst] < best[worst] - 1e-9
-    closer |= (new[worst] <= best[worst] + 1e-9) & (new[total] < best[total])
-    return tuple(np.where(closer, n, b) for n, b in zip(new, best, strict=True))
-
-
-def _spread(index: Index, used: Array) -> Array:
-    """For every segment of the table the nearest one that has points."""
-    return np.clip(np.searchsorted(used, np.arange(index.count)), 0, len(used) - 1)

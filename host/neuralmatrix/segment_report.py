@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One segment table for people: fitted to a range and an error, as JSON, text, plot or HTML page.
+
+In: a function, a range, what is wanted of the table.  Out: ``Segments`` and one dict made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import BadInput, ToolMissing
+from .files import write_whole
+from .functions import FUNCTIONS, evaluate, kinks
+from .ir import Function
+from .segments import Segments, aligned_scale, fit, lookup
+from .table_index import INT16_HI, INT16_LO, Array, segment_index
+from .table_lines import starts_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .qgraph import QGraph
+
+MOST = 64  # segments that the lanes of every board hold
+PLOT_ROWS, PLOT_COLUMNS, POINTS = 14, 72, 2000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a table is for.  ``error`` is in real units, rounding of the result included."""
+
+    function: Function
+    x_range: tuple[float, float]
+    bits: int = 16
+    kind: str = "auto"
+    segments: int = MOST
+    error: float | None = None
+
+
+def make_table(wanted: Wanted) -> Segments:
+    """The best table, or the smallest that meets ``wanted.error``.
+
+    BadInput: unknown function, a range outside its domain, an error out of reach.
+    """
+    _check(wanted)
+    lo, hi = wanted.x_range
+    inside = [corner for corner in kinks(wanted.function) if lo < corner < hi]
+    x_scale = aligned_scale(max(-lo, hi), inside) * (-1 if lo < 0 and hi <= 0 else 1)
+    ends = sorted((lo / x_scale, hi / x_scale))
+    codes = (int(np.ceil(ends[0] - 1e-6)), int(np.floor(ends[1] + 1e-6)))
+    y_scale, clip = _output(wanted, np.arange(codes[0], codes[1] + 1) * x_scale)
+
+    function = partial(evaluate, wanted.function)
+    fit_to = partial(fit, function, x_scale, codes, y_scale, clip, kinks=inside)
+    best = fit_to(wanted.segments, kind=wanted.kind)
+    if wanted.error is None:
+        return best
+    if best.worst_error * y_scale > wanted.error:
+        raise BadInput(
+            f"{wanted.function.name} with at most {wanted.segments} segments errs by "
+            f"{best.worst_error * y_scale:.3g} at {wanted.bits} bits (one step is {y_scale:.3g}), "
+            f"wanted is {wanted.error:.3g}; allow a larger error, more bits or segments, or narrow "
+            "the range"
+        )
+    for kind in ("uniform", "log", "mapped") if wanted.kind == "auto" else (wanted.kind,):
+        best = _smallest(partial(fit_to, kind=kind), best, wanted.error / y_scale)
+    return best
+
+
+def _check(wanted: Wanted) -> None:
+    name, params = wanted.function.name, wanted.function.params
+    if name not in FUNCTIONS:
+        raise BadInput(f"no function {name!r}; known are {', '.join(sorted(FUNCTIONS))}")
+    lo, hi = wanted.x_range
+    if not (np.isfinite([lo, hi]).all() and lo < hi):
+        raise BadInput(f"the range is {lo:g} to {hi:g}; give two finite numbers in rising order")
+    if wanted.bits not in (8, 16):
+        raise BadInput(f"{wanted.bits} bits; results are int8 or int16, give 8 or 16")
+    if wanted.error is not None and not wanted.error > 0:
+        raise BadInput(f"the error is {wanted.error:g}; give a positive number")
+    try:
+        evaluate(wanted.function, [lo])
+    except TypeError as error:
+        raise BadInput(f"{name} has {len(params)} parameter(s): {error}; use --param") from None
+
+
+def _output(wanted: Wanted, x: Array) -> tuple[float, tuple[int, int]]:
+    """Scale and caps of the result, as the quantiser chooses them."""
+    y = evaluate(wanted.function, x)
+    if not np.isfinite(y).all():
+        at = x[~np.isfinite(y)][0]
+        raise BadInput(
+            f"{wanted.function.name} is infinite or undefined at x = {at:g}; "
+            "give a range without that point"
+        )
+    lo, hi = min(float(y.min()), 0.0), max(float(y.max()), 0.0)
+    if wanted.bits == 16:
+        return max(-lo, hi, 1e-30) / 32000, (-32640, 32639)
+    y_scale = max(hi - lo, 1e-30) / 255
+    zero_point = -128 - round(lo / y_scale)
+    return y_scale, (-128 - zero_point, 127 - zero_point)
+
+
+def _smallest(of_at_most: Callable[[int], Segments], best: Segments, steps: float) -> Segments:
+    """The smallest table within ``steps`` by bisection over the segments, else ``best``."""
+    low, high = 1, min(best.table_bytes // 8, MOST) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        table = of_at_most(middle)
+        if table.worst_error > steps:
+            low = middle
+            continue
+        high = min(middle, table.count)
+        best = min(best, table, key=lambda t: (t.table_bytes, t.worst_error))
+    return best
+
+
+# ------------------------------------------------------------------------------ JSON
+
+
+def table_report(wanted: Wanted, seg: Segments) -> dict[str, Any]:
+    """Everything about a table: errors, size, segments, and what lies outside its range."""
+    x, error, owner = _errors(wanted.function, seg)
+    starts = starts_of(owner)
+    ends = np.append(starts[1:], len(x)) - 1
+    worst = np.maximum.reduceat(error, starts)
+    rows = [
+        {
+            "segment": int(owner[first]),
+            "from": float(x[first] * seg.in_scale),
+            "to": float(x[last] * seg.in_scale),
+            **_line(seg, int(owner[first])),
+            "worst_steps": float(w),
+        }
+        for first, last, w in zip(starts, ends, worst, strict=True)
+    ]
+    if seg.in_scale < 0:
+        rows = [{**row, "from": row["to"], "to": row["from"]} for row in reversed(rows)]
+    return {
+        "function": wanted.function.name,
+        "params": list(wanted.function.params),
+        "range": list(wanted.x_range),
+        "bits": wanted.bits,
+        "index": seg.kind.name.lower(),
+        "x0": seg.x0,
+        "shift": seg.shift,
+        "segments": seg.count,
+        "cells": 0 if seg.cells is None else len(seg.cells),
+        "table_bytes": seg.table_bytes,
+        "x_per_code": seg.in_scale,
+        "y_per_step": seg.out_scale,
+        "worst_steps": seg.worst_error,
+        "mean_steps": seg.mean_error,
+        "worst_error": seg.worst_error * seg.out_scale,
+        "mean_error": seg.mean_error * seg.out_scale,
+        "bar_steps": seg.bar,
+        "meets_bar": seg.worst_error <= seg.bar,
+        "basis": f"measured over all {len(x)} input codes of the range, rounding included",
+        "outside": _outside(wanted.function, seg),
+        "rows": rows,
+    }
+
+
+def _line(seg: Segments, i: int) -> dict[str, Any]:
+    k, b, sh = int(seg.k[i]), int(seg.b[i]), int(seg.sh[i])
+    slope = k / 2**sh * seg.out_scale / seg.in_scale
+    half = 2.0 ** (sh - 1) if sh else 0.0
+    return {"k": k, "b": b, "sh": sh, "slope": slope,
+            "intercept": (b - half) / 2**sh * seg.out_scale}  # fmt: skip
+
+
+def _errors(function: Function, seg: Segments) -> tuple[Array, Array, Array]:
+    """Codes of the range, error of each in output steps, segment of each."""
+    x = np.arange(seg.x_range[0], seg.x_range[1] + 1)
+    wanted = np.clip(evaluate(function, x * seg.in_scale) / seg.out_scale, *seg.y_clip)
+    got = np.clip(lookup(seg, x), *seg.y_clip)
+    return x, np.abs(got - wanted), segment_index(seg.index, x)
+
+
+def _outside(function: Function, seg: Segments) -> list[dict[str, Any]]:
+    """Left and right of the range: the last line goes on to the last code, where x saturates."""
+    sides = ((seg.x_range[0], INT16_LO), (seg.x_range[1], INT16_HI))
+    found = []
+    for edge, last in sides if seg.in_scale > 0 else sides[::-1]:
+        x = np.arange(min(edge, last), max(edge, last) + 1)
+        want = np.clip(evaluate(function, x * seg.in_scale) / seg.out_scale, *seg.y_clip)
+        error = np.abs(np.clip(lookup(seg, x), *seg.y_clip) - want)
+        y = int(np.clip(lookup(seg, np.array([last]))[0], *seg.y_clip))
+        found.append(
+            {
+                "from": edge * seg.in_scale,
+                "to": last * seg.in_scale,
+                "result_at_the_end_and_beyond": y * seg.out_scale,
+                "worst_steps": float(error.max()) if np.isfinite(error).all() else None,
+            }
+        )
+    return found
+
+
+def table_notes(graph: QGraph) -> tuple[str, ...]:
+    """One line for every table of a network that errs by more than its bar."""
+    found = []
+    for qop in graph.ops:
+        table = qop.epilogue.table if qop.epilogue else None
+        if table is None or table.worst_error <= table.bar:
+            continue
+        ends = sorted(code * table.in_scale for code in table.x_range)
+        found.append(
+            f"{qop.op.source or qop.op.output}: its table of {table.count} segments errs by up to "
+            f"{table.worst_error:.1f} output steps (at most {table.bar:g} is good) over "
+            f"{ends[0]:.4g} to {ends[1]:.4g}; narrow the input's range"
+        )
+    return tuple(found)
+
+
+# ------------------------------------------------------------------------------ text
+
+
+def summary_lines(report: dict[str, Any]) -> list[str]:
+    """Error, size and what lies outside, in words."""
+    cells = f" and a map of {report['cells']} cells" if report["cells"] else ""
+    lines = [
+        f"{report['function']} over {report['range'][0]:g} to {report['range'][1]:g}, "
+        f"int{report['bits']} results: {report['index']}, {report['segments']} segments{cells}, "
+        f"{report['table_bytes']} bytes",
+        f"worst error {report['worst_error']:.3g} ({report['worst_steps']:.2f} steps of "
+        f"{report['y_per_step']:.3g}), mean {report['mean_error']:.3g} "
+        f"({report['mean_steps']:.2f} steps); {report['basis']}",
+    ]
+    for name, side in zip(("below", "above"), report["outside"], strict=True):
+        worst = side["worst_steps"]
+        error = "the function is undefined there" if worst is None else f"error {worst:.2f} steps"
+        lines.append(
+            f"{name} the range the outermost line goes on to x = {side['to']:.4g} ({error}); "
+            f"beyond, the result stays {side['result_at_the_end_and_beyond']:.4g}"
+        )
+    return lines
+
+
+_COLUMNS = ("from", "to", "slope", "intercept", "k", "b", "sh", "worst_steps")
+
+
+def segment_rows(report: dict[str, Any]) -> Table:
+    """One row per segment, in the order of x."""
+    from rich.table import Table
+
+    table = Table(caption="y = (x*k + b) >> sh in codes; slope and intercept in real units")
+    for name in ("segment", *_COLUMNS):
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    for row in report["rows"]:
+        cells = [row[name] for name in _COLUMNS]
+        text = [str(v) if isinstance(v, int) else f"{v:.5g}" for v in cells]
+        table.add_row(str(row["segment"]), *text)
+    return table
+
+
+def plot_lines(wanted: Wanted, seg: Segments) -> list[str]:
+    """The table's curve in characters, its knots below, and the error along x."""
+    x, error, owner = _errors(wanted.function, seg)
+    order = slice(None) if seg.in_scale > 0 else slice(None, None, -1)
+    y = (np.clip(lookup(seg, x), *seg.y_clip) * seg.out_scale)[order]
+    column = np.arange(len(x)) * PLOT_COLUMNS // len(x)
+    first = starts_of(column)
+    knots = np.zeros(len(x), bool)
+    knots[starts_of(owner[order])] = True
+    marks = "".join("|" if any_ else " " for any_ in np.logical_or.reduceat(knots, first))
+    shown = np.maximum.reduceat(error[order], first)
+    blocks = " .:-=+*#%@"
+    level = np.minimum((shown / max(shown.max(), 1e-12) * 9).astype(int), 9)
+    ends = f"{wanted.x_range[0]:g}", f"{wanted.x_range[1]:g}"
+    return [
+        *_curve(y[first]),
+        f"{'knots':>10} {marks}",
+        f"{'error':>10} {''.join(blocks[i] for i in level)}  @ is {shown.max():.3g} steps",
+        f"{'':>10} {ends[0]}{ends[1]:>{max(len(first) - len(ends[0]), 1)}}",
+    ]
+
+
+def _curve(y: Array) -> list[str]:
+    lo, hi = float(y.min()), float(y.max())
+    row = np.rint((hi - y) / max(hi - lo, 1e-30) * (PLOT_ROWS - 1)).astype(int)
+    grid = np.full((PLOT_ROWS, len(y)), " ")
+    grid[row, np.arange(len(y))] = "*"
+    values = np.linspace(hi, lo, PLOT_ROWS)
+    return [f"{value:>10.4g} {''.join(line)}" for value, line in zip(values, grid, strict=True)]
+
+
+# ------------------------------------------------------------------------------ HTML
+
+
+def write_plot(wanted: Wanted, seg: Segments, path: Path) -> None:
+    """A page with the function, the table, its knots and its error.  ToolMissing: no plotly."""
+    try:
+        import plotly.graph_objects as go
+        from plotly.subplots import make_subplots
+    except ImportError:
+        raise ToolMissing(
+            "plotly is not installed, and the HTML plot needs it; pip install plotly"
+        ) from None
+    x, error, owner = _errors(wanted.function, seg)
+    knots = x[starts_of(owner)]
+    show = np.unique(np.concatenate((np.linspace(0, len(x) - 1, POINTS).astype(int),
+                                     knots - x[0])))  # fmt: skip
+    real = x * seg.in_scale
+    titles = ("function and table", "error in output steps")
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, subplot_titles=titles)
+    table = np.clip(lookup(seg, x), *seg.y_clip) * seg.out_scale
+    exact = evaluate(wanted.function, real[show])
+    figure.add_trace(go.Scatter(x=real[show], y=exact, name=wanted.function.name), row=1, col=1)
+    figure.add_trace(go.Scatter(x=real[show], y=table[show], name="table"), row=1, col=1)
+    marks = go.Scatter(x=knots * seg.in_scale, y=table[knots - x[0]], name="knots", mode="markers")
+    figure.add_trace(marks, row=1, col=1)
+    figure.add_trace(go.Scatter(x=real[show], y=error[show], name="error"), row=2, col=1)
+    figure.update_layout(title="<br>".join(summary_lines(table_report(wanted, seg))[:2]))
+    page = figure.to_html(include_plotlyjs=True).encode()
+    write_whole(path, lambda file: file.write(page))
