@@ -13,7 +13,7 @@ import numpy as np
 from neuralmatrix.columns import as_words
 from neuralmatrix.config import ArrayConfig, Board, load_board
 from neuralmatrix.ir import QParams, ViewStep
-from neuralmatrix.isa import Buffer, Instruction, Opcode, Region
+from neuralmatrix.isa import MAP_CELLS, Buffer, Instruction, Opcode, Region, SegKind, Stat
 from neuralmatrix.layout import Blocked
 from neuralmatrix.program import LayerInfo, Program, ProgramPort, TensorSlot, Watchpoint, as_const
 
@@ -151,13 +151,14 @@ def _store(rng: np.random.Generator, array: ArrayConfig) -> dict[str, int]:
 
 
 def _epilogue(rng: np.random.Generator, array: ArrayConfig) -> dict[str, int]:
-    seg_kind = int(rng.integers(0, 3))
+    seg_kind, stat = (int(v) for v in rng.integers(0, 4, 2))
     return dict(
         t_en=int(rng.integers(0, 2)),
         t_wide=int(rng.integers(0, 2)),
-        u_en=int(rng.integers(0, 2)),
+        u_en=int(rng.integers(0, 2)) if stat != Stat.MOMENTS else 0,
         seg_kind=seg_kind,
-        stat=int(rng.integers(0, 3)),
+        seg_cells=int(rng.integers(1, MAP_CELLS + 1)) if seg_kind == SegKind.MAPPED else 0,
+        stat=stat,
         f_shift=int(rng.integers(0, 8)),
         off=int(rng.integers(-1000, 1000)),
         mt=int(rng.integers(-1000, 1000)),
@@ -184,6 +185,8 @@ def _compute(rng: np.random.Generator, array: ArrayConfig) -> dict[str, int]:
         reduce=int(rng.integers(0, 2)),
         first=first,
         last=last,
+        stat_first=1,
+        stat_last=int(rng.integers(0, 2)),
         transpose=int(rng.integers(0, 2)),
         x_wide=int(rng.integers(0, 2)),
         w_wide=int(rng.integers(0, 2)),

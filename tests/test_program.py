@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 from neuralmatrix.columns import as_words
 from neuralmatrix.errors import BadProgram, NeuralMatrixError
+from neuralmatrix.ir import ViewStep
 from neuralmatrix.isa import Instruction, Opcode, decode
 from neuralmatrix.program import Program, load
 from neuralmatrix.proof import verify_program
+from neuralmatrix.wellformed import form_problem
 from oracle import needed_sizes
 from programs import copy_instructions, copy_program, insn, make_program, random_program
 
@@ -49,6 +51,65 @@ def test_members_are_plain_numpy(saved: Path, program: Program) -> None:
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
         const = np.load(io.BytesIO(archive.read("const.npy")), allow_pickle=False)
     assert np.array_equal(const, program.const)
+
+
+def with_table(program: Program, dtype: Any = np.int8, rows: int = 9) -> Program:
+    """The program with row numbers (1, 4, 4) for its input, whose rows have 5 values."""
+    table = np.arange(rows * 5).reshape(rows, 5).astype(dtype)
+    steps = (ViewStep("reshape", (1, 4, 4, 5)),)
+    port = replace(program.inputs[0], shape=(1, 4, 4), dtype="int64", steps=steps, table=table)
+    return replace(program, inputs=(port,))
+
+
+def test_tables_are_members_of_their_own(program: Program, tmp_path: Path) -> None:
+    path = tmp_path / "a.nmx"
+    wanted = with_table(program)
+    wanted.save(path)
+    with zipfile.ZipFile(path) as archive:
+        table = np.load(io.BytesIO(archive.read("table_0.npy")), allow_pickle=False)
+    found = load(path)
+    assert same(found, wanted)
+    assert np.array_equal(found.inputs[0].table, wanted.inputs[0].table)
+    assert table.dtype == np.int8 and np.array_equal(table, wanted.inputs[0].table)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    (
+        (lambda m: m.pop("table_0.npy"), "steps: found shape None, allowed is (1, 4, 4, 5)"),
+        (lambda m: m.update({"table_1.npy": m["table_0.npy"]}), "table_1.npy: found no input 1"),
+        (lambda m: m.update({"table_0.npy": m["const.npy"]}), "table_0.npy: found uint8"),
+        (lambda m: m.update({"table_x.npy": m["table_0.npy"]}), "members: found"),
+        (lambda m: m.update({"table_0.npy": m["table_0.npy"][:-1]}), "table_0.npy: found int8"),
+    ),
+)
+def test_tampered_tables(program: Program, tmp_path: Path, change: Any, text: str) -> None:
+    path = tmp_path / "net.nmx"
+    with_table(program).save(path)
+    rewrite(path, change)
+    with pytest.raises(BadProgram, match=re.escape(text)):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    (
+        (np.zeros((3, 5), np.int16), "table: found int16 (3, 5), allowed is int8 (V, D)"),
+        (np.zeros((3, 4), np.int8), "steps: found shape None"),
+        (np.zeros((0, 5), np.int8), "table: found int8 (0, 5)"),
+        (np.zeros(5, np.int8), "table: found int8 (5,)"),
+    ),
+)
+def test_tables_that_fit_no_input(program: Program, table: Any, text: str) -> None:
+    port = replace(with_table(program).inputs[0], table=table)
+    assert text in form_problem(replace(program, inputs=(port,)))
+
+
+def test_inputs_may_share_a_name_and_then_a_shape(program: Program) -> None:
+    one = with_table(program).inputs[0]
+    assert not form_problem(replace(program, inputs=(one, one)))
+    other = replace(one, shape=(1, 16))
+    assert "each name once" in form_problem(replace(program, inputs=(one, other)))
 
 
 def test_save_leaves_nothing_behind(program: Program, tmp_path: Path) -> None:
@@ -177,7 +238,7 @@ LAYOUT = (*PORT, "slot", "layout")
     ("keys", "value", "text"),
     (
         (("format",), 2, "found format 2, allowed is format 1"),
-        (("isa",), 0, "allowed is format 1 with ISA 1"),
+        (("isa",), 0, "allowed is format 1 with ISA 2"),
         (("fingerprint",), "0" * 16, "fingerprint: found 0000000000000000"),
         (("body", "array", "rows"), 32, "fingerprint: found"),
         (("body", "board"), 3, "manifest.body.board: found 3, allowed is a string"),
@@ -267,11 +328,15 @@ LOAD, WEIGHTS, PARAMS, SETUP, COMPUTE, STORE, END = range(7)
         (LOAD, {"pad_top": 255, "n0": 65535}, "last word written: found"),
         (LOAD, {"signal_load": 1}, "signal_load: found 1, allowed is 0..0"),
         (WEIGHTS, {"addr": 200}, "highest byte read: found 455, allowed is 0..383"),
-        (SETUP, {"seg_kind": 3, "seg_count": 1}, "seg_kind: found 3, allowed is 0..2"),
+        (SETUP, {"seg_kind": 3, "seg_count": 1}, "seg_cells: found 0, allowed is 1..256"),
+        (SETUP, {"seg_cells": 257}, "seg_cells: found 257, allowed is 0..256"),
+        (SETUP, {"seg_count": 16, "seg_base": 510, "seg_cells": 129}, "last map row: found 512"),
         (SETUP, {"seg_kind": 1}, "seg_count: found 0, allowed is 1..64"),
         (SETUP, {"seg_count": 65}, "seg_count: found 65, allowed is 0..64"),
         (SETUP, {"seg_count": 17, "seg_base": 511}, "last segment row: found 512"),
-        (SETUP, {"stat": 3}, "stat: found 3, allowed is 0..2"),
+        (SETUP, {"stat": 3, "u_en": 1}, "u_en (with MOMENTS): found 1, allowed is 0..0"),
+        (SETUP, {"stat": 1}, "rows (with stat_first 0): found 16, allowed is 0..0"),
+        (SETUP, {"stat_lanes": 17}, "stat_lanes: found 17, allowed is 0..16"),
         (SETUP, {"hi": 128}, "hi: found 128, allowed is -128..127"),
         (SETUP, {"lo": 127, "hi": 126}, "hi: found 126, allowed is 127..127"),
         (COMPUTE, {"nb": 0}, "nb: found 0, allowed is 1..65535"),

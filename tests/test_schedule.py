@@ -11,17 +11,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from neuralmatrix.config import load_board
+from neuralmatrix.costs import costs
 from neuralmatrix.errors import DoesNotFit
-from neuralmatrix.ir import Array, Gemm, MatGraph, Move, Port, Tensor
-from neuralmatrix.isa import Opcode, decode
+from neuralmatrix.events import simulate
+from neuralmatrix.ir import Array, Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
+from neuralmatrix.isa import Opcode, SegKind, Unit, decode
+from neuralmatrix.qgraph import QEpilogue
 from neuralmatrix.quantize import quantize
 from neuralmatrix.reference import run_float
 from neuralmatrix.schedule import schedule
-from neuralmatrix.schedule.emitter import RING_TAKES, Emitter, Range, Ring
+from neuralmatrix.schedule.emitter import RING_TAKES, Emitter, Range, Ring, arena_range
+from neuralmatrix.schedule.jobs import Chunk, Job, plan_jobs, runs_of
 from neuralmatrix.schedule.memory import ConstRegion, plan_memory
+from neuralmatrix.schedule.params import pack_table
 from neuralmatrix.schedule.pieces import CONST_FLAG, FILL, IDLE, Piece, take_apart
+from neuralmatrix.schedule.prefetch import Task, prefetched
 from neuralmatrix.schedule.tiling import (
     KERNEL_LIMIT,
+    GemmPlan,
     GemmProblem,
     WindowProblem,
     boxes,
@@ -29,6 +36,7 @@ from neuralmatrix.schedule.tiling import (
     plan_window,
     tile_sizes,
 )
+from neuralmatrix.segments import Segments
 
 ARRAY = load_board("pynq-z2").array
 
@@ -42,7 +50,7 @@ def emitter() -> Emitter:
 
 def flags(program: Emitter) -> list[set[str]]:
     """Names of the token flags of every instruction but END."""
-    words, _ = program.finish()
+    words = program.finish().words
     found = [decode(tuple(int(w) for w in row)) for row in words[:-1]]
     return [{n for n in i.values if n.startswith(("wait", "signal"))} for i in found]
 
@@ -81,6 +89,13 @@ def test_one_token_covers_all_earlier_instructions_of_a_unit() -> None:
     assert flags(e) == [set(), set(), {"signal_compute"}, {"wait_load"}, set()]
 
 
+def test_a_gather_that_begins_before_the_arena_waits_for_the_bytes_it_reads() -> None:
+    e = emitter()
+    e.emit(Opcode.STORE, {}, (), (arena_range(32, 63),))
+    e.emit(Opcode.LOAD, {}, (arena_range(-200, 40),), (Range("ibuf", 0, 8),))
+    assert flags(e) == [{"signal_load"}, {"wait_store"}]
+
+
 def test_a_ring_never_hands_out_overlapping_live_ranges() -> None:
     ring = Ring(100)
     taken = [(ring.take(30), 30) for _ in range(3)]
@@ -92,6 +107,52 @@ def test_a_ring_wraps_before_tokens_pile_up() -> None:
     ring = Ring(10_000)
     starts = [ring.take(1) for _ in range(RING_TAKES + 1)]
     assert starts[-1] == 0 and len(set(starts[:-1])) == RING_TAKES
+
+
+def waiting_program() -> Emitter:
+    """The second LOAD waits for a STORE; the third could begin at once."""
+    e = emitter()
+    load = dict(n2=1, n1=1, n0=8, s0=16, lane_stride=1)
+    e.emit(Opcode.LOAD, dict(load), (), (Range("ibuf", 0, 8),))
+    e.emit(Opcode.EPILOGUE, {})
+    work = dict(first=1, last=1, m1=1, m0=500, nb=1, cb=1, kh=1, kw=1)
+    e.emit(Opcode.COMPUTE, dict(work), (Range("ibuf", 0, 8),), (Range("obuf", 0, 8),))
+    e.emit(Opcode.STORE, dict(n2=1, n1=1, n0=8, s0=16), (Range("obuf", 0, 8),),
+           (arena_range(0, 127),))  # fmt: skip
+    e.emit(Opcode.LOAD, dict(load), (arena_range(0, 127),), (Range("ibuf", 8, 16),))
+    e.emit(Opcode.LOAD, dict(load), (), (Range("wbuf", 0, 8),))
+    e.emit(Opcode.COMPUTE, dict(work), (Range("ibuf", 8, 16), Range("wbuf", 0, 8)),
+           (Range("obuf", 8, 16),))  # fmt: skip
+    return e
+
+
+def test_a_load_passes_one_that_waits() -> None:
+    board = load_board("pynq-z2")
+    plain, moved = waiting_program().finish(), waiting_program().finish(board.timing)
+    assert plain.places.tolist() == list(range(7))
+    assert moved.places[5] < moved.places[4] < moved.places[6]
+    before, after = (
+        simulate(costs(f.words, board.array, board.timing), board.array, board.timing).cycles
+        for f in (plain, moved)
+    )
+    assert after < before
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_prefetching_obeys_every_wait(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tasks: list[Task] = []
+    for i in range(200):
+        after = rng.choice(i, min(i, int(rng.integers(0, 4))), replace=False) if i else ()
+        unit = Unit(int(rng.integers(0, 3)))
+        tasks.append(Task(unit, int(rng.integers(1, 100)), tuple(int(a) for a in after)))
+    order = prefetched(tasks)
+    assert sorted(order) == list(range(200))
+    place = {task: i for i, task in enumerate(order)}
+    assert all(place[a] < place[i] for i, task in enumerate(tasks) for a in task.after)
+    for unit in (Unit.COMPUTE, Unit.STORE):
+        mine = [i for i in order if tasks[i].unit == unit]
+        assert mine == sorted(mine)
 
 
 # ------------------------------------------------------------------ memory
@@ -132,6 +193,109 @@ def test_live_tensors_never_share_bytes() -> None:
     spans = {n: (p.offset, p.offset + p.layout.nbytes) for n, p in plan.places.items()}
     for one, other in (("a", "b"), ("a", "y"), ("b", "y"), ("x", "a"), ("x", "b")):
         assert spans[one][1] <= spans[other][0] or spans[other][1] <= spans[one][0]
+
+
+def product_graph(kinds: tuple[str, ...], read: bool) -> MatGraph:
+    """Two heads of 16 channels, the product of their halves, and statistics of its rows."""
+    shape = (2, 1, 20, 20)
+    tensors = {"x": Tensor("x", (1, 1, 20, 32)), "y": Tensor("y", (2, 1, 20, 16)),
+               "s": Tensor("s", shape)}  # fmt: skip
+    tensors |= {kind: Tensor(kind, (2, 1, 20, 1), True) for kind in kinds}
+    split = np.arange(640).reshape(1, 20, 2, 16).transpose(2, 0, 1, 3)
+    rows = tuple(RowStat(kind, kind) for kind in kinds)  # type: ignore[arg-type]
+    ops = (
+        Move("y", ("x",), np.ascontiguousarray(split)),
+        Gemm("s", "y", None, np.zeros(20), rhs="y", rhs_transposed=True,
+             epilogue=Epilogue(rows=rows)),
+    )  # fmt: skip
+    outputs = [Port(name, tensors[name].shape, name, ()) for name in kinds]
+    outputs += [Port("s", shape, "s", ())] if read else []
+    return MatGraph((Port("x", (1, 1, 20, 32), "x", ()),), tuple(outputs), ops, tensors, {})
+
+
+@pytest.mark.parametrize("kinds, read", [(("max",), False), (("mean", "square"), True)])
+def test_only_what_is_read_is_stored(kinds: tuple[str, ...], read: bool) -> None:
+    mg = product_graph(kinds, read)
+    values = run_float(mg, {"x": np.random.default_rng(1).standard_normal((1, 1, 20, 32))})
+    graph = quantize(mg, {n: (float(v.min()), float(v.max())) for n, v in values.items()})
+    assert ("s" in plan_memory(graph, 16, ConstRegion()).places) == read
+    program = schedule(graph, load_board("pynq-z2"))
+    stored = [point.tensor.name for point in program.watchpoints]
+    assert stored == (["s"] if read else []) + list(kinds)
+    (layer,) = program.layers  # the heads are split by addresses alone
+    assert layer.kind == ("MatMul" if read else "MatMulStatistic")
+    assert layer.macs == (2 * 20 * 20 * 16 if read else 0)
+
+
+# ------------------------------------------------------------------ the K loop
+
+
+@pytest.mark.parametrize(
+    "used, gap, runs",
+    [
+        ("110011", 3, [(0, 6)]),
+        ("110011", 2, [(0, 2), (4, 6)]),
+        ("0010", 1, [(2, 3)]),
+        ("000", 1, [(0, 1)]),
+    ],
+)
+def test_runs_leave_out_zero_blocks(used: str, gap: int, runs: list[tuple[int, int]]) -> None:
+    found = runs_of(np.array([c == "1" for c in used]), gap)
+    assert [(run.start, run.stop) for run in found] == runs
+
+
+class Counted:
+    """Weights that only number their parts."""
+
+    digits = 1
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, nb: range, chunk: Chunk) -> int:
+        self.count += 1
+        return self.count
+
+    def version(self, image: int) -> int:
+        return 0
+
+    def load(self, job: Job, image: int, base: int) -> None:
+        raise AssertionError("not loaded here")
+
+
+@pytest.mark.parametrize("depth, gaps", [(4, False), (10, False), (4, True), (10, True)])
+def test_jobs_complete_every_sum_once(depth: int, gaps: bool) -> None:
+    """Five output blocks of ten input blocks: all products, one first and one last per output."""
+    runs = [[range(b % 3, 4), range(6, 10)] if gaps else [range(10)] for b in range(5)]
+    plan = GemmPlan((1, 8), 2, (1, 1, depth), False, False, depth < 10, 0.0)
+    done: set[tuple[int, int]] = set()
+    for group in plan_jobs(Counted(), plan, (1, 1), runs, 16):
+        sums: dict[int, int] = {}
+        for job in group:
+            for nb in job.nb:
+                assert job.first == (nb not in sums)
+                assert sums.setdefault(nb, job.acc) == job.acc
+                assert set(job.chunk.cb) <= set(job.serves.cb)
+                assert not done & {(nb, cb) for cb in job.chunk.cb}
+                done |= {(nb, cb) for cb in job.chunk.cb}
+            assert job.first and job.last or len(job.nb) == 1
+        assert sum(len(job.nb) for job in group if job.last) == len(sums)
+        if depth < 10:
+            assert len(set(sums.values())) == len(sums)
+    assert done == {(nb, cb) for nb, all_ in enumerate(runs) for run in all_ for cb in run}
+
+
+def test_a_map_follows_its_segments() -> None:
+    """Eight cells to an entry, from the first row after the segments on."""
+    cells = np.arange(130, dtype=np.uint8) % 20
+    table = Segments(SegKind.MAPPED, 0, 4, np.arange(20, dtype=np.int16), np.zeros(20, np.int32),
+                     np.zeros(20, np.uint8), 1.0, 1.0, 0.0, 0.0, cells)  # fmt: skip
+    e = QEpilogue(np.zeros(1), np.zeros(1), np.zeros(1), 0, 0, 0, 0, 0, 0, 0, 0, table)
+    packed = pack_table(e, 16)
+    assert packed.size == 32 + 32
+    assert packed[:20].tolist() == [k << 32 for k in range(20)] and not packed[20:32].any()
+    found = [int(packed[32 + j // 8]) >> (8 * (j % 8)) & 0xFF for j in range(130)]
+    assert found == cells.tolist()
 
 
 # ------------------------------------------------------------------ taking moves apart
@@ -229,3 +393,32 @@ def test_a_window_over_a_large_map_splits_its_sum() -> None:
     p = WindowProblem(1, 1, (4, 4), (28, 28), (1, 1), 4, 1, 1, {}, False)
     plan = plan_window(ARRAY, p)
     assert plan.tap_rows < 28 and plan.nb_step == 1
+
+
+def test_a_long_k_loop_loads_its_input_once_for_many_outputs() -> None:
+    p = gemm_problem(kernel=(1, 1), out_h=1, out_w=128, cb=192, nb=48)
+    plan = plan_gemm(ARRAY, p)
+    positions = plan.tile[0] * plan.tile[1]
+    assert plan.chunked_input and plan.nb_step > 1
+    assert plan.nb_step * positions <= ARRAY.acc_rows
+    # one load of the input per group: less of the port than products take of the array
+    loads = 2 * 192 * 128 * -(-48 // plan.nb_step)
+    assert loads < 192 * 48 * 128
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+def test_statistics_keep_rows_of_the_output_buffer(planes: int) -> None:
+    p = gemm_problem(kernel=(1, 1), out_h=1, out_w=1000, cb=4, nb=12, stat_planes=planes)
+    plan = plan_gemm(ARRAY, p)
+    positions = plan.tile[0] * plan.tile[1]
+    assert (plan.nb_step + planes) * positions <= ARRAY.obuf_rows
+    assert not plan.weights_outer
+
+
+@pytest.mark.parametrize("nb", [3, 48, 600])
+def test_what_is_subtracted_lies_beside_its_blocks(nb: int) -> None:
+    p = WindowProblem(1, 128, (1, 1), (1, 1), (1, 1), nb, 2, 1, {}, False, True, minus=True)
+    plan = plan_window(ARRAY, p)
+    words = plan.tile[0] * plan.tile[1] * 2
+    assert plan.nb_step <= plan.span <= nb
+    assert (1 + plan.span) * words <= ARRAY.ibuf_words

@@ -19,6 +19,7 @@ from neuralmatrix.ports import (
     read_output,
     read_slot,
     write_input,
+    zero_feeds,
 )
 from neuralmatrix.program import Program, ProgramPort, TensorSlot
 from neuralmatrix.session import Session
@@ -86,6 +87,54 @@ def test_argmax_on_the_host(select_last: bool, keepdims: bool, expected: int) ->
     found = read_output(argmax_port(QParams(0.5), select_last, keepdims), arena)
     assert found.tolist() == ([[expected]] if keepdims else [expected])
     assert found.dtype == np.int64
+
+
+# ------------------------------------------------------------------------------ tables
+
+
+def table_port(name: str = "ids", rows: int = 6, wide: bool = False) -> ProgramPort:
+    """Row numbers (1, 4) of a table of ``rows`` rows of 5 values."""
+    slot = TensorSlot(name, 0, Blocked(1, 1, 4, 5, 16, wide), QParams(0.5, 0, wide))
+    codes = np.arange(rows * 5).reshape(rows, 5) - 7
+    steps = (ViewStep("reshape", (1, 1, 4, 5)),)
+    dtype = np.int16 if wide else np.int8
+    return ProgramPort(name, (1, 4), "int64", slot, steps, None, codes.astype(dtype))
+
+
+@pytest.mark.parametrize("wide", (False, True))
+def test_row_numbers_pick_rows(wide: bool) -> None:
+    port = table_port(wide=wide)
+    arrays, images = check_feeds((port,), {"ids": np.array([[3, 0, 5, -1]])})
+    arena = np.zeros(port.slot.layout.nbytes, np.int8)
+    write_input(port, arrays["ids"], arena)
+    assert images == 1
+    assert port.table is not None
+    assert np.array_equal(read_slot(port.slot, arena)[0, 0], port.table[[3, 0, 5, 5]])
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    (
+        ([[0, 1, 6, 2]], "input 'ids': found 6, allowed are whole numbers -6..5, the rows of its"),
+        ([[0, 1, 2, -7]], "found -7, allowed are whole numbers -6..5"),
+        ([[0, 1.5, 2, 3]], "found 1.5, allowed are whole numbers"),
+        ([[0, np.nan, 2, 3]], "found NaN"),
+        ([[0, 1, 2]], "found shape (1, 3), allowed is (1, 4)"),
+    ),
+)
+def test_bad_row_numbers(ids: Any, text: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(text)):
+        check_feeds((table_port(),), {"ids": ids})
+
+
+def test_several_ports_may_read_one_input() -> None:
+    """Two tables for the same numbers, the smaller one sets the limit."""
+    ports = (table_port(), replace(table_port(rows=3), shape=(1, 4)))
+    arrays, _ = check_feeds(ports, {"ids": np.array([[0.0, 1.0, 2.0, 0.0]] * 2)})
+    assert arrays["ids"].dtype == np.int64 and arrays["ids"].shape == (2, 4)
+    assert zero_feeds(ports)["ids"].dtype == np.int64
+    with pytest.raises(BadInput, match="-3..2"):
+        check_feeds(ports, {"ids": np.array([[0, 1, 3, 0]])})
 
 
 # ------------------------------------------------------------------------------ feeds

@@ -140,6 +140,45 @@ class Softmax(Node):
 
 
 @dataclass(frozen=True)
+class Normalize(Node):
+    """(x - mean) / sqrt(mean square + epsilon) over ``axes``, then * scale + bias.
+
+    inputs (x[, scale[, bias]]), broadcastable constants, "" for none.  ``centred`` False leaves the
+    mean in (RMSNorm); ``kind`` "l2" divides by max(sqrt(sum of squares), epsilon) instead.
+    """
+
+    axes: tuple[int, ...] = ()
+    epsilon: float = 1e-5
+    centred: bool = True
+    kind: Literal["variance", "l2"] = "variance"
+
+
+@dataclass(frozen=True)
+class Attention(Node):
+    """softmax(scale * q k^T + bias, masked) v; inputs (q, k, v[, mask[, bias]]), "" for none.
+
+    q (..., L, D), k (..., S, D), v (..., S, E), leading axes broadcast (fewer heads of k and v,
+    each for several of q: they are repeated before).  ``mask`` broadcasts to the scores: 1 keeps,
+    0 leaves out; ``bias`` is added to them.
+    """
+
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Select(Node):
+    """inputs (condition, a, b): a where the condition (0 or 1) holds, else b; broadcasting."""
+
+
+@dataclass(frozen=True)
+class Embedding(Node):
+    """inputs (ids, table): rows of the constant table (V, D) by a network input of row numbers.
+
+    The look-up runs on the host.
+    """
+
+
+@dataclass(frozen=True)
 class AxisMatMul(Node):
     """y = matrix @ x along ``axis``; inputs (x, matrix), matrix (out, in) constant (linear
     resize)."""
@@ -234,17 +273,31 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class RowStat:
+    """One value per position, over the channels of an operation's results.
+
+    "square" is the mean of their squares.  ``tensor`` is a replicated (N, H, W, 1) output.
+    """
+
+    kind: Literal["max", "sum", "mean", "square"]
+    tensor: str
+
+
+@dataclass(frozen=True)
 class Epilogue:
     """out = act(lin + residual_gain * residual) * hadamard
 
     Each of N, H, W of residual/hadamard equals the output's or is 1; C equals the output's, or the
-    operand is replicated.  Operands may be constants of the MatGraph.
+    operand is replicated.  Operands may be constants of the MatGraph.  ``rows``: statistics of the
+    finished rows, further outputs of the operation: one "max", or one "sum", or one or both of
+    "mean" and "square"; no "square" beside a hadamard.
     """
 
     residual: str | None = None
     residual_gain: float = 1.0
     activation: Function | None = None
     hadamard: str | None = None
+    rows: tuple[RowStat, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -256,7 +309,8 @@ class Gemm:
     ``weight`` (KH, KW, C/groups, M) floats; a matrix product has KH = KW = 1.  Padding reads real
     0.  ``pads`` top, left, bottom, right.  If the output tensor is replicated, M == 1.
     ``rhs``: instead of ``weight``, the name of a tensor (N', 1, K, M) or, with ``rhs_transposed``,
-    (N', 1, M, K)
+    (N', 1, M, K); N is a multiple of N', and image n meets rhs image n * N' // N.  ``gain`` then
+    multiplies the sum.  An output that nothing reads is not stored (its row statistics are).
     """
 
     output: str
@@ -271,6 +325,7 @@ class Gemm:
     weight_scale: Array | None = None  # (M,), prescribed by a QDQ model
     rhs: str | None = None
     rhs_transposed: bool = False
+    gain: float = 1.0
     source: str = ""
 
 
@@ -281,7 +336,8 @@ class Window:
     ``weight`` (KH, KW, C), or (KH, KW, 1) for the same in all channels.  reduce "max" ignores its
     values: taps whose weight is 0 are left out, and padding reads -infinity.  Element-wise
     operators are 1x1 windows.  Where the input has C == 1 and is replicated, the output may have
-    more channels.
+    more channels.  ``minus``: a replicated (N, H, W, 1) tensor that is subtracted from x before the
+    weight (1x1 windows that add).
     """
 
     output: str
@@ -294,6 +350,7 @@ class Window:
     dilations: tuple[int, int] = (1, 1)
     epilogue: Epilogue = Epilogue()
     weight_scale: Array | None = None
+    minus: str | None = None
     source: str = ""
 
 
@@ -326,9 +383,12 @@ MatOp = Gemm | Window | RowMax | Move
 
 @dataclass(frozen=True)
 class ViewStep:
-    """One step between a source tensor and its (N,H,W,C) form: numpy reshape or transpose."""
+    """One step between a source tensor and its (N,H,W,C) form: numpy reshape, transpose or take.
 
-    kind: Literal["reshape", "transpose"]
+    The arguments of a take are an axis and the order of that axis: a permutation.
+    """
+
+    kind: Literal["reshape", "transpose", "take"]
     arg: tuple[int, ...]
 
 
@@ -338,6 +398,8 @@ class Port:
 
     For an input ``steps`` lead from the source shape to (N,H,W,C); for an output from (N,H,W,C) to
     the source shape.  ``argmax`` (axis, keepdims, select_last) runs on the host after the steps.
+    ``table`` (V, D): the input holds row numbers; the host gathers those rows before the steps,
+    which then lead from shape + (D,).  Several ports may share a name.
     """
 
     name: str
@@ -346,6 +408,7 @@ class Port:
     steps: tuple[ViewStep, ...]
     argmax: tuple[int, bool, bool] | None = None
     dtype: str = "float32"
+    table: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -363,16 +426,26 @@ class MatGraph:
 def apply_steps(x: Array, steps: tuple[ViewStep, ...]) -> Array:
     """Run view steps on an array."""
     for step in steps:
-        x = x.reshape(step.arg) if step.kind == "reshape" else np.transpose(x, step.arg)
+        if step.kind == "take":
+            x = np.take(x, step.arg[1:], step.arg[0])
+        else:
+            x = x.reshape(step.arg) if step.kind == "reshape" else np.transpose(x, step.arg)
     return x
 
 
+def op_outputs(op: MatOp) -> tuple[str, ...]:
+    """Names of all tensors an op writes: its output, then its row statistics."""
+    if isinstance(op, (Move, RowMax)):
+        return (op.output,)
+    return (op.output, *(row.tensor for row in op.epilogue.rows))
+
+
 def op_inputs(op: MatOp) -> tuple[str, ...]:
-    """Names of all tensors an op reads, operand order: main inputs, rhs, residual, hadamard."""
+    """Names of all tensors an op reads: main inputs, rhs or minus, residual, hadamard."""
     if isinstance(op, Move):
         return op.inputs
     if isinstance(op, RowMax):
         return (op.input,)
-    rhs = (op.rhs,) if isinstance(op, Gemm) and op.rhs else ()
-    extra = tuple(t for t in (op.epilogue.residual, op.epilogue.hadamard) if t)
-    return (op.input, *rhs, *extra)
+    second = op.rhs if isinstance(op, Gemm) else op.minus
+    extra = tuple(t for t in (second, op.epilogue.residual, op.epilogue.hadamard) if t)
+    return (op.input, *extra)

@@ -2,6 +2,7 @@
 """The ``.nmx`` file: a zip of uncompressed .npy members and one JSON manifest.
 
 In: a ``Program``, or a file from any source.  Out: the file, or the program (not yet proven safe).
+The rows of embedding tables are members of their own, named by the number of their input.
 Nothing is unpickled, and no size is believed before it is compared with the file's own.
 """
 
@@ -10,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +40,8 @@ _ARRAYS: dict[str, np.dtype[Any]] = {
     "insn_layer": np.dtype("<i4"),
     "const": np.dtype("u1"),
 }
+_TABLE = re.compile(r"table_(\d{1,4})\.npy")
+_TABLE_DTYPES = (np.dtype("i1"), np.dtype("<i2"))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "; compile the network again"
 
@@ -82,6 +86,7 @@ def _npy(array: Array, dtype: np.dtype[Any]) -> bytes:
 
 def _manifest_json(program: Program, sums: tuple[tuple[str, str], ...]) -> bytes:
     body = _Body(**{f.name: getattr(program, f.name) for f in fields(_Body)})
+    body = replace(body, inputs=tuple(replace(port, table=None) for port in body.inputs))
     fingerprint = program.array.fingerprint
     manifest = _Manifest(FORMAT, ISA_VERSION, __version__, fingerprint, sums, body)
     return json.dumps(to_json(manifest), indent=1).encode()
@@ -89,6 +94,10 @@ def _manifest_json(program: Program, sums: tuple[tuple[str, str], ...]) -> bytes
 
 def _members(program: Program) -> dict[str, bytes]:
     arrays = {f"{n}.npy": _npy(getattr(program, n), dtype) for n, dtype in _ARRAYS.items()}
+    for i, port in enumerate(program.inputs):
+        if port.table is not None:
+            dtype = _TABLE_DTYPES[port.slot.qparams.wide]
+            arrays[f"table_{i}.npy"] = _npy(port.table, dtype)
     sums = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in arrays.items())
     return {_MANIFEST: _manifest_json(program, sums), **arrays}
 
@@ -119,8 +128,10 @@ def _read_members(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
             names = [info.filename for info in infos]
-            if sorted(names) != sorted(wanted):
-                raise _bad(path, f"members: found {names[:8]}, allowed are {sorted(wanted)}")
+            others = {name for name in names if not _TABLE.fullmatch(name)}
+            if others != wanted or len(set(names)) < len(names):
+                raise _bad(path, f"members: found {names[:8]}, allowed are {sorted(wanted)} and "
+                                 "table_N.npy")  # fmt: skip
             for info in infos:
                 limit = _MANIFEST_LIMIT if info.filename == _MANIFEST else size
                 if info.compress_type != zipfile.ZIP_STORED or info.file_size > min(limit, size):
@@ -149,33 +160,49 @@ def _parse_manifest(path: Path, text: bytes) -> _Manifest:
         raise _bad(path, f"manifest.json: found no JSON ({error})") from None
 
 
-def _parse_array(path: Path, name: str, data: bytes) -> Array:
+def _parse_array(path: Path, name: str, data: bytes, allowed: tuple[np.dtype[Any], ...]) -> Array:
     """A view of the member's bytes; its header must account for every byte."""
     stream = io.BytesIO(data)
     try:
         np.lib.format.read_magic(stream)
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     except (ValueError, EOFError, SyntaxError, TypeError, RecursionError) as error:
-        raise _bad(path, f"{name}.npy: found no array header ({error})") from None
+        raise _bad(path, f"{name}: found no array header ({error})") from None
     start = stream.tell()
-    expected = prod(shape) * _ARRAYS[name].itemsize
-    if dtype != _ARRAYS[name] or fortran or len(data) - start != expected:
-        raise _bad(path, f"{name}.npy: found {dtype} {shape} in {len(data) - start} bytes, "
-                         f"allowed is C-ordered {_ARRAYS[name]} of that size")  # fmt: skip
+    if dtype not in allowed or fortran or len(data) - start != prod(shape) * dtype.itemsize:
+        kinds = " or ".join(map(str, allowed))
+        raise _bad(path, f"{name}: found {dtype} {shape} in {len(data) - start} bytes, "
+                         f"allowed is C-ordered {kinds} of that size")  # fmt: skip
     flat: Array = np.frombuffer(data, dtype, offset=start)
     return flat.reshape(shape)
 
 
 def _check_sums(path: Path, manifest: _Manifest, members: dict[str, bytes]) -> None:
     stated = dict(manifest.sha256)
-    for name in _ARRAYS:
-        found = hashlib.sha256(members[f"{name}.npy"]).hexdigest()
-        if stated.get(f"{name}.npy") != found:
-            raise _bad(path, f"{name}.npy: found checksum {found[:12]}, allowed is "
-                             f"{str(stated.get(f'{name}.npy'))[:12]}")  # fmt: skip
+    for name in sorted({*stated, *members} - {_MANIFEST}):
+        found = hashlib.sha256(members[name]).hexdigest() if name in members else "no such member"
+        if stated.get(name) != found:
+            raise _bad(path, f"{name}: found checksum {found[:12]}, allowed is "
+                             f"{str(stated.get(name))[:12]}")  # fmt: skip
     if manifest.fingerprint != manifest.body.array.fingerprint:
         raise _bad(path, f"fingerprint: found {manifest.fingerprint}, allowed is "
                          f"{manifest.body.array.fingerprint}")  # fmt: skip
+
+
+def _with_tables(
+    path: Path, ports: tuple[ProgramPort, ...], members: dict[str, bytes]
+) -> tuple[ProgramPort, ...]:
+    found = list(ports)
+    for name in members:
+        match = _TABLE.fullmatch(name)
+        if match is None:
+            continue
+        number = int(match[1])
+        if number >= len(ports):
+            raise _bad(path, f"{name}: found no input {number}, allowed is 0..{len(ports) - 1}")
+        table = _parse_array(path, name, members[name], _TABLE_DTYPES)
+        found[number] = replace(ports[number], table=table)
+    return tuple(found)
 
 
 def read(path: Path) -> Program:
@@ -184,8 +211,9 @@ def read(path: Path) -> Program:
     manifest = _parse_manifest(path, members[_MANIFEST])
     _check_sums(path, manifest, members)
     parts: dict[str, Any] = {f.name: getattr(manifest.body, f.name) for f in fields(_Body)}
-    for name in _ARRAYS:
-        parts[name] = _parse_array(path, name, members[f"{name}.npy"])
+    for name, dtype in _ARRAYS.items():
+        parts[name] = _parse_array(path, f"{name}.npy", members[f"{name}.npy"], (dtype,))
+    parts["inputs"] = _with_tables(path, manifest.body.inputs, members)
     program = Program(**parts)
     problem = form_problem(program)
     if problem:

@@ -2,7 +2,7 @@
 """Floats of the source model to bytes in the arena, and back.
 
 In: a program's ports, feeds by name.  Out: checked feeds, arena bytes, output arrays.
-Quantising, dequantising and arg-max are all the arithmetic the host does.
+Quantising, dequantising, picking rows of a table and arg-max are all the host does.
 """
 
 from __future__ import annotations
@@ -45,10 +45,16 @@ def read_slot(slot: TensorSlot, arena: Array) -> Array:
 
 
 def write_input(port: ProgramPort, x: Array, arena: Array) -> None:
-    """Quantise one feed of the port's shape into the arena."""
-    shaped = apply_steps(quantize_array(x, port.slot.qparams), port.steps)
+    """Quantise one feed of the port's shape, or the rows it picks, into the arena."""
+    shaped = apply_steps(_codes(port, x), port.steps)
     packed = port.slot.layout.pack(shaped, port.slot.fill)
     slot_bytes(port.slot, arena)[:] = packed.view(arena.dtype)
+
+
+def _codes(port: ProgramPort, x: Array) -> Array:
+    if port.table is None:
+        return quantize_array(x, port.slot.qparams)
+    return np.asarray(port.table[np.asarray(x, np.int64)])
 
 
 def _argmax(y: Array, axis: int, keepdims: bool, select_last: bool) -> Array:
@@ -69,7 +75,7 @@ def read_output(port: ProgramPort, arena: Array) -> Array:
 # ------------------------------------------------------------------------------ checking feeds
 
 
-def _as_float(port: ProgramPort, feed: Any) -> Array:
+def _as_array(port: ProgramPort, feed: Any) -> Array:
     try:
         x = np.asarray(feed)
     except (ValueError, TypeError) as error:
@@ -81,14 +87,33 @@ def _as_float(port: ProgramPort, feed: Any) -> Array:
             f"input {port.name!r}: found dtype {x.dtype}, allowed are bool, integer and float; "
             "convert it first"
         )
+    return x
+
+
+def _as_float(port: ProgramPort, feed: Any) -> Array:
     with np.errstate(over="ignore"):  # infinity is refused below
-        x = x.astype(np.float32)
+        x = _as_array(port, feed).astype(np.float32)
     if not np.isfinite(x).all():
         raise BadInput(
             f"input {port.name!r}: found NaN, infinity or a value beyond float32, allowed are "
             "finite values; clean the data first"
         )
     return x
+
+
+def _as_ids(port: ProgramPort, feed: Any) -> Array:
+    """Row numbers of a port's table, negative ones counting from its end."""
+    assert port.table is not None
+    x = _as_array(port, feed)
+    ids = x.astype(np.int64)
+    rows = len(port.table)
+    bad = np.flatnonzero((ids != x) | (ids < -rows) | (ids >= rows))
+    if bad.size:
+        raise BadInput(
+            f"input {port.name!r}: found {x.flat[bad[0]]}, allowed are whole numbers "
+            f"{-rows}..{rows - 1}, the rows of its table; tokenise with the model's own vocabulary"
+        )
+    return ids
 
 
 def _images(port: ProgramPort, x: Array) -> int:
@@ -108,7 +133,10 @@ def _images(port: ProgramPort, x: Array) -> int:
 def check_feeds(
     ports: tuple[ProgramPort, ...], feeds: Mapping[str, Any]
 ) -> tuple[dict[str, Array], int]:
-    """Float32 feeds by name, and the number of runs they hold.  BadInput: a feed does not fit."""
+    """Feeds by name, float32 or int64 row numbers, and the number of runs they hold.
+
+    BadInput: a feed does not fit.
+    """
     if not isinstance(feeds, Mapping):
         raise BadInput(f"feeds: found a {type(feeds).__name__}, allowed is {{input name: array}}")
     names = {port.name for port in ports}
@@ -118,6 +146,9 @@ def check_feeds(
             "use the names of the source model"
         )
     arrays = {port.name: _as_float(port, feeds[port.name]) for port in ports}
+    for port in ports:
+        if port.table is not None:
+            arrays[port.name] = _as_ids(port, feeds[port.name])
     runs = {port.name: _images(port, arrays[port.name]) for port in ports}
     if len(set(runs.values())) > 1:
         raise BadInput(f"feeds: found different numbers of images {runs}, allowed is one for all")
@@ -126,4 +157,6 @@ def check_feeds(
 
 def zero_feeds(ports: tuple[ProgramPort, ...]) -> dict[str, Array]:
     """Feeds of zeros, for timing runs."""
-    return {port.name: np.zeros(port.shape, np.float32) for port in ports}
+    zeros = {port.name: np.zeros(port.shape, np.float32) for port in ports}
+    tables = (port for port in ports if port.table is not None)
+    return zeros | {port.name: np.zeros(port.shape, np.int64) for port in tables}

@@ -7,7 +7,7 @@ Needs numpy and the standard library alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,11 @@ class TensorSlot:
 
 @dataclass(frozen=True)
 class ProgramPort:
-    """A network input or output; ``steps`` and ``argmax`` as in ``ir.Port``."""
+    """A network input or output; ``steps`` and ``argmax`` as in ``ir.Port``.
+
+    ``table`` (V, D): the codes of the rows that an input of row numbers picks, int16 where the slot
+    is wide, else int8.
+    """
 
     name: str
     shape: Shape
@@ -48,6 +52,7 @@ class ProgramPort:
     slot: TensorSlot
     steps: tuple[ViewStep, ...]
     argmax: tuple[int, bool, bool] | None = None
+    table: Array | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

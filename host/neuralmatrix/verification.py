@@ -9,7 +9,7 @@ agree bit for bit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,45 +90,65 @@ class Check:
 
 
 def verify(
-    model: str | Path | bytes | ModelProto, program: Program, feeds: Mapping[str, Array]
+    model: str | Path | bytes | ModelProto,
+    program: Program,
+    feeds: Mapping[str, Array],
+    constants: Mapping[str, Array] | None = None,
 ) -> Check:
-    """Compare float reference, integer reference and emulation on one feed (its first image).
+    """Compare float reference, integer reference and emulation on all images of a feed.
 
-    ``program`` must have been compiled from ``model``; BadInput otherwise.
+    ``program`` must have been compiled from ``model`` and ``constants``; BadInput otherwise.
     """
     shapes = {port.name: port.shape for port in program.inputs}
     try:
-        lowered = front_end(model, shapes, Stages())
+        lowered = front_end(model, shapes, Stages(), constants)
     except BadInput as error:
         raise _other_model(f"inputs: {error}") from None
-    feed = first_images(program, check_feeds(program.inputs, feeds)[0])
+    arrays, images = check_feeds(program.inputs, feeds)
     bounds = {name: (lo, hi) for name, lo, hi in program.ranges}
     try:
         graph = quantize(lowered, bounds, program.precision)
     except KeyError as error:
         raise _other_model(f"tensor {error} does not match") from None
-    check = compare(lowered, graph, program, feed)
+    check = compare(lowered, graph, program, *split_images(arrays, images))
     if not check.ok and not _same_constants(graph, program):
         raise _other_model("the weights differ")
     return check
 
 
-def compare(lowered: MatGraph, graph: QGraph, program: Program, feed: Mapping[str, Array]) -> Check:
-    """``verify`` on graphs already at hand."""
+def compare(
+    lowered: MatGraph, graph: QGraph, program: Program, *feeds: Mapping[str, Array]
+) -> Check:
+    """``verify`` on graphs already at hand; every feed is one run's.  SNR is the first one's."""
     with np.errstate(over="ignore", invalid="ignore"):  # feeds may be far beyond the calibrated
-        real = run_float(lowered, feed)
+        real = run_float(lowered, feeds[0])
+    found = [_compare_run(graph, program, feed, real) for feed in feeds]
+    return Check(tuple(_joined(layers) for layers in zip(*found, strict=True)))
+
+
+def _compare_run(
+    graph: QGraph, program: Program, feed: Mapping[str, Array], real: Mapping[str, Array]
+) -> list[LayerCheck]:
     integer = run_integer(graph, feed)
-    emulated = emulate_layers(program, feed)
-    kinds = {layer.name: (layer.kind, layer.source) for layer in program.layers}
     checks = []
-    for point, codes in zip(program.watchpoints, emulated, strict=True):
-        name = point.tensor.name
+    for point, codes in zip(program.watchpoints, emulate_layers(program, feed), strict=True):
+        name, layer = point.tensor.name, program.layers[point.layer]
         if name not in integer or integer[name].shape != codes.shape:
             raise _other_model(f"tensor {name} does not match")
         values = decode(integer[name], graph.qparams[name])
         snr = signal_to_noise(real[name], values) if name in real else float("nan")
-        checks.append(_check(name, kinds[name], snr, integer[name], codes))
-    return Check(tuple(checks))
+        checks.append(_check(name, (layer.kind, layer.source), snr, integer[name], codes))
+    return checks
+
+
+def _joined(runs: Sequence[LayerCheck]) -> LayerCheck:
+    """One tensor over several runs."""
+    return replace(
+        runs[0],
+        values=sum(run.values for run in runs),
+        mismatches=sum(run.mismatches for run in runs),
+        first=next((run.first for run in runs if run.first is not None), None),
+    )
 
 
 def _same_constants(graph: QGraph, program: Program) -> bool:
@@ -147,10 +167,11 @@ def _other_model(what: str) -> BadInput:
     )
 
 
-def first_images(program: Program, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """One run's worth of every feed."""
-    return {port.name: feeds[port.name][: port.shape[0] or 1] if port.shape else feeds[port.name]
-            for port in program.inputs}  # fmt: skip
+def split_images(feeds: Mapping[str, Array], images: int) -> list[dict[str, Array]]:
+    """One feed per run."""
+    if images == 1:
+        return [dict(feeds)]
+    return [{name: x[i : i + 1] for name, x in feeds.items()} for i in range(images)]
 
 
 def emulate_layers(program: Program, feed: Mapping[str, Array]) -> list[Array]:

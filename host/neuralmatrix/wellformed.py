@@ -61,6 +61,10 @@ def _stepped(shape: tuple[int, ...], steps: tuple[ViewStep, ...]) -> tuple[int, 
             if sorted(step.arg) != list(range(len(shape))):
                 return None
             shape = tuple(shape[axis] for axis in step.arg)
+        elif step.kind == "take":
+            axis, order = step.arg[0] if step.arg else -1, step.arg[1:]
+            if not 0 <= axis < len(shape) or sorted(order) != list(range(shape[axis])):
+                return None
         elif min(step.arg, default=1) < 1 or prod(step.arg) != prod(shape):
             return None
         else:
@@ -83,12 +87,39 @@ def _reduced(shape: tuple[int, ...], argmax: tuple[int, bool, bool]) -> tuple[in
     return (*shape[:axis], *((1,) if keepdims else ()), *shape[axis + 1 :])
 
 
+def _rows_problem(where: str, port: ProgramPort) -> str:
+    """What is wrong with an input's table of rows."""
+    table, q = port.table, port.slot.qparams
+    if table is None:
+        return ""
+    wanted = "int16" if q.wide else "int8"
+    if table.ndim != 2 or not table.size or table.dtype != np.dtype(wanted):
+        return f"{where}.table: found {table.dtype} {table.shape}, allowed is {wanted} (V, D)"
+    return _range(f"{where}.table", int(table.min()), q.qmin, q.qmax) or _range(
+        f"{where}.table", int(table.max()), q.qmin, q.qmax
+    )
+
+
+def _names_problem(kind: str, ports: tuple[ProgramPort, ...]) -> str:
+    """Inputs may share a name, and then a shape."""
+    names = [port.name for port in ports]
+    once = len({(p.name, p.shape) if kind == "inputs" else p.name for p in ports})
+    different = len(set(names)) if kind == "inputs" else len(names)
+    if not ports or once != different:
+        return f"{kind}: found {names}, allowed is at least one, each name once or of one shape"
+    return ""
+
+
 def _port_problem(where: str, port: ProgramPort, program: Program, is_input: bool) -> str:
     problem = slot_problem(where, port.slot, program)
     if problem:
         return problem
     tensor = tensor_shape(port.slot.layout)
-    found = _stepped(port.shape if is_input else tensor, port.steps)
+    problem = _rows_problem(where, port)
+    if problem:
+        return problem
+    source = port.shape if port.table is None else (*port.shape, port.table.shape[1])
+    found = _stepped(source if is_input else tensor, port.steps)
     if found is not None and port.argmax is not None:
         found = _reduced(found, port.argmax)
     wanted = tensor if is_input else port.shape
@@ -128,9 +159,7 @@ def form_problem(program: Program) -> str:
     """What is wrong with a program's tables, ports and slots; an empty string if nothing is."""
     problem = _table_problem(program)
     for kind, ports in (("inputs", program.inputs), ("outputs", program.outputs)):
-        names = [port.name for port in ports]
-        if not problem and (not ports or len(set(names)) < len(names)):
-            problem = f"{kind}: found {names}, allowed is at least one, each name once"
+        problem = problem or _names_problem(kind, ports)
         for port in ports:
             problem = problem or _port_problem(
                 f"{kind} {port.name}", port, program, kind == "inputs"

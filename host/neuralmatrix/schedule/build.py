@@ -14,8 +14,9 @@ import numpy as np
 
 from ..config import Board
 from ..errors import DoesNotFit
-from ..ir import Gemm, MatOp, Move, Port, RowMax, Window
+from ..ir import Gemm, MatOp, Move, Port, RowMax, Window, op_outputs
 from ..isa import Opcode, Region
+from ..ports import quantize_array
 from ..program import LayerInfo, Program, ProgramPort, TensorSlot, Watchpoint
 from ..qgraph import QGraph, QOp
 from .context import Context
@@ -23,11 +24,12 @@ from .emitter import Emitter, make_rings
 from .gemm import schedule_gemm
 from .memory import ConstRegion, MemoryPlan, plan_memory, with_guard
 from .move import schedule_move
+from .sparse import share_of_blocks
 from .window import schedule_window
 
 ADDRESS_LIMIT = 2**32
 
-SCHEDULERS: Mapping[type, Callable[[Context, QOp], int]] = {
+SCHEDULERS: Mapping[type, Callable[[Context, QOp], dict[str, int]]] = {
     Gemm: schedule_gemm,
     Window: schedule_window,
     RowMax: schedule_window,
@@ -52,13 +54,13 @@ def schedule(graph: QGraph, board: Board, shared: bool = True) -> Program:
     memory = plan_memory(graph, board.array.rows, const, shared)
     emitter = Emitter(board.array, memory.arena_bytes)
     ctx = Context(board.array, emitter, make_rings(board.array), const, memory.places,
-                  graph.tensors, graph.qparams)  # fmt: skip
+                  graph.tensors, graph.qparams, _ages(graph))  # fmt: skip
     layers, stores = _schedule_ops(ctx, graph, memory)
     arena = _guards(emitter, Region.ARENA, memory.arena_bytes, board.array.rows)
     consts = _guards(emitter, Region.CONST, const.size, board.array.rows)
     _shift(emitter, {Region.ARENA: arena.before, Region.CONST: consts.before})
     memory = with_guard(memory, arena.before)
-    instructions, insn_layer = emitter.finish()
+    finished = emitter.finish(board.timing)
     data = np.pad(const.bytes(), (consts.before, consts.after))
     arena_bytes = memory.arena_bytes + arena.after
     _check_size(arena_bytes, data.size, board)
@@ -67,15 +69,16 @@ def schedule(graph: QGraph, board: Board, shared: bool = True) -> Program:
         array=board.array,
         timing=board.timing,
         clock_mhz=board.clock_mhz,
-        instructions=instructions,
-        insn_layer=insn_layer,
+        instructions=finished.words,
+        insn_layer=finished.layers,
         const=data,
         arena_bytes=arena_bytes,
         inputs=tuple(_port(p, graph, memory) for p in graph.inputs),
         outputs=tuple(_port(p, graph, memory) for p in graph.outputs),
         layers=layers,
         watchpoints=tuple(
-            Watchpoint(_slot(name, graph, memory), layer, insn) for name, layer, insn in stores
+            Watchpoint(_slot(name, graph, memory), layer, int(finished.places[insn]))
+            for name, layer, insn in stores
         ),
         host_ops=_host_ops(graph),
     )
@@ -92,38 +95,49 @@ def _schedule_ops(
             continue
         ctx.emitter.layer = len(layers)
         try:
-            last = SCHEDULERS[type(qop.op)](ctx, qop)
+            stored = SCHEDULERS[type(qop.op)](ctx, qop)
         except DoesNotFit as error:
             name = qop.op.source or qop.op.output
             raise DoesNotFit(
                 f"{name}: {error}; choose a larger board or a smaller layer"
             ) from error
-        stores.append((qop.op.output, len(layers), last))
-        layers.append(_layer(qop.op, graph))
+        stores += [(name, len(layers), insn) for name, insn in stored.items()]
+        layers.append(_layer(qop.op, graph, memory))
     return tuple(layers), stores
 
 
-def _layer(op: MatOp, graph: QGraph) -> LayerInfo:
+def _ages(graph: QGraph) -> dict[str, int]:
+    return {name: i for i, qop in enumerate(graph.ops) for name in op_outputs(qop.op)}
+
+
+def _layer(op: MatOp, graph: QGraph, memory: MemoryPlan) -> LayerInfo:
     kind = type(op).__name__
     if isinstance(op, Window):
         depthwise = op.reduce == "add" and op.weight.shape[2] > 1 and op.weight.shape[:2] != (1, 1)
         pooling = "MaxPool" if op.reduce == "max" else "AveragePool"
         elementwise = op.weight.shape[:2] == (1, 1)
         kind = "Depthwise" if depthwise else "Elementwise" if elementwise else pooling
-    return LayerInfo(op.output, kind, op.source, _macs(op, graph))
+    elif isinstance(op, Gemm) and op.rhs:
+        kind = "MatMul" if op.output in memory.places else "MatMulStatistic"
+    return LayerInfo(op.output, kind, op.source, _macs(op, graph, memory))
 
 
-def _macs(op: MatOp, graph: QGraph) -> int:
-    """Multiply-adds of the source layer: convolutions and matrix products, padding channels left
-    out."""
-    if isinstance(op, (Move, RowMax)) or op.weight is None:
+def _macs(op: MatOp, graph: QGraph, memory: MemoryPlan) -> int:
+    """Multiply-adds of the source layer: convolutions and matrix products, padding channels and
+    zero blocks of a sparse matrix left out."""
+    if isinstance(op, (Move, RowMax)):
         return 0
     if graph.tensors[op.output].replicated:  # a sum over channels, such as softmax's
         return 0
     outputs = int(np.prod(graph.tensors[op.output].shape))
+    if isinstance(op, Gemm) and op.rhs:
+        # A product of which only statistics are kept is computed again for its values.
+        return outputs * graph.tensors[op.input].shape[3] * (op.output in memory.places)
+    assert op.weight is not None
     kh, kw, c = (int(size) for size in op.weight.shape[:3])
     if isinstance(op, Gemm):
-        return outputs * kh * kw * c
+        lanes = memory.places[op.input].layout.lanes
+        return round(outputs * kh * kw * c * share_of_blocks(op, lanes))
     depthwise = op.reduce == "add" and c > 1 and (kh, kw) != (1, 1)
     return outputs * kh * kw if depthwise else 0
 
@@ -181,9 +195,18 @@ def _slot(name: str, graph: QGraph, memory: MemoryPlan) -> TensorSlot:
 
 def _port(port: Port, graph: QGraph, memory: MemoryPlan) -> ProgramPort:
     slot = _slot(port.tensor, graph, memory)
-    return ProgramPort(port.name, port.shape, port.dtype, slot, port.steps, port.argmax)
+    table = None
+    if port.table is not None:
+        dtype = np.int16 if slot.qparams.wide else np.int8
+        table = quantize_array(port.table, slot.qparams).astype(dtype)
+    return ProgramPort(port.name, port.shape, port.dtype, slot, port.steps, port.argmax, table)
 
 
 def _host_ops(graph: QGraph) -> tuple[str, ...]:
-    ops = ["quantize", "dequantize"]
-    return tuple(ops + (["argmax"] if any(p.argmax for p in graph.outputs) else []))
+    used = {
+        "quantize": any(port.table is None for port in graph.inputs),
+        "gather": any(port.table is not None for port in graph.inputs),
+        "dequantize": True,
+        "argmax": any(port.argmax for port in graph.outputs),
+    }
+    return tuple(name for name, is_used in used.items() if is_used)

@@ -1,34 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all parts of the scheduler share, and the instructions they all emit.
+"""What all parts of the scheduler share, and the transfers they all emit.
 
-In: one operation's tensors and numbers.  Out: LOADs of tiles, parameters and operands, EPILOGUEs
-and STOREs in the emitter.
+In: one operation's tensors.  Out: LOADs of tiles and constants, and STOREs, in the emitter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from ..config import ArrayConfig
 from ..errors import DoesNotFit
-from ..ir import Array, QParams, Tensor
-from ..isa import Buffer, Opcode, Region, SegKind, Stat
+from ..ir import QParams, Tensor
+from ..isa import Buffer, Opcode, Region
 from ..layout import Blocked
-from ..qgraph import QEpilogue
 from .emitter import Emitter, Range, Rings, arena_range
 from .memory import ConstRegion, Place
 
 PAD_LIMIT = 255
-PARAM_BYTES = 8
-IDLE_BIAS = -(2**24)  # makes a lane without a channel lose every maximum
 
 
 @dataclass
 class Context:
-    """The scheduler's tools; ``state`` is what the last EPILOGUE set."""
+    """The scheduler's tools; ``state`` is what the last EPILOGUE set, ``age`` the number of the
+    operation that makes a tensor (-1: an input or a constant)."""
 
     array: ArrayConfig
     emitter: Emitter
@@ -37,11 +32,17 @@ class Context:
     places: Mapping[str, Place]
     tensors: Mapping[str, Tensor]
     qparams: Mapping[str, QParams]
+    age: Mapping[str, int] = field(default_factory=dict)
     state: dict[str, int] = field(default_factory=dict)
 
     @property
     def lanes(self) -> int:
         return self.array.rows
+
+    def older(self, names: tuple[str, ...], than: str) -> bool:
+        """Whether all of some tensors are finished before another: LOAD takes those first."""
+        limit = self.age.get(than, -1)
+        return all(self.age.get(name, -1) <= limit for name in names)
 
 
 @dataclass(frozen=True)
@@ -201,88 +202,6 @@ def load_const(ctx: Context, dest: Buffer, dst: int, offset: int, words: int) ->
         )  # fmt: skip
         emit_load(ctx, values, now)
         words, dst, offset = words - now, dst + now, offset + now * ctx.lanes
-
-
-# ------------------------------------------------------------------ parameters and EPILOGUE
-
-
-@dataclass(frozen=True)
-class Params:
-    """Where an operation's parameters lie: first row of its channels, first row of its segments."""
-
-    base: int
-    seg_base: int
-
-
-def load_params(ctx: Context, e: QEpilogue, idle_bias: int = 0) -> Params:
-    """Put channel parameters and segments into PBUF.  Lanes past the last channel get
-    ``idle_bias``."""
-    rows = pack_params(e, ctx.lanes, idle_bias)
-    table = pack_segments(e, ctx.lanes)
-    count = (rows.size + table.size) // ctx.lanes
-    if count > ctx.array.pbuf_rows:
-        raise DoesNotFit(
-            f"{len(e.m)} channels need {count} parameter rows, the board has {ctx.array.pbuf_rows}"
-        )
-    base = ctx.rings.pbuf.take(count)
-    offset = ctx.const.add(np.concatenate([rows, table]))
-    load_const(ctx, Buffer.PBUF, base * PARAM_WORDS, offset, count * PARAM_WORDS)
-    return Params(base, base + rows.size // ctx.lanes)
-
-
-def replicate(e: QEpilogue, lanes: int) -> QEpilogue:
-    """The parameters of a replicated tensor's one channel, for every lane."""
-    return replace(
-        e, bias=np.repeat(e.bias, lanes), m=np.repeat(e.m, lanes), s=np.repeat(e.s, lanes)
-    )
-
-
-def pack_params(e: QEpilogue, lanes: int, idle_bias: int = 0) -> Array:
-    """64-bit parameters, padded to whole rows."""
-    count = -(-len(e.m) // lanes) * lanes
-    packed = np.full(count, np.uint64(idle_bias & 0xFFFFFFFF), np.uint64)
-    if idle_bias:
-        packed |= np.uint64(0x4000) << np.uint64(32)
-    bias = e.bias.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF)
-    m = e.m.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFF)
-    packed[: len(m)] = bias | m << np.uint64(32) | e.s.astype(np.uint64) << np.uint64(56)
-    return packed
-
-
-def pack_segments(e: QEpilogue, lanes: int) -> Array:
-    """64-bit segments, padded to whole rows; empty without a table."""
-    if e.table is None:
-        return np.zeros(0, np.uint64)
-    seg = e.table
-    packed = np.zeros(-(-len(seg.k) // lanes) * lanes, np.uint64)
-    b = seg.b.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF)
-    k = seg.k.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFF)
-    packed[: len(k)] = b | k << np.uint64(32) | seg.sh.astype(np.uint64) << np.uint64(48)
-    return packed
-
-
-def set_epilogue(
-    ctx: Context, e: QEpilogue, params: Params, out_wide: bool, extra: Mapping[str, int]
-) -> None:
-    """Emit an EPILOGUE unless the unit is already in that state."""
-    values = dict(
-        t_en=int(e.residual is not None), u_en=int(e.hadamard is not None),
-        t_wide=int(e.residual is not None and ctx.qparams[e.residual].wide),
-        u_wide=int(e.hadamard is not None and ctx.qparams[e.hadamard].wide),
-        out_wide=int(out_wide), f_shift=e.f_shift, u_shift=e.u_shift, off=e.off, mt=e.mt, uz=e.uz,
-        zp=e.zp, lo=e.lo, hi=e.hi, stat=int(Stat.NONE), seg_kind=int(SegKind.NONE),
-    )  # fmt: skip
-    values.update(extra)
-    reads: tuple[Range, ...] = ()
-    if e.table is not None:
-        count = len(e.table.k)
-        values.update(seg_kind=int(e.table.kind), seg_x0=e.table.x0, seg_shift=e.table.shift,
-                      seg_base=params.seg_base, seg_count=count)  # fmt: skip
-        reads = (Range("pbuf", params.seg_base, params.seg_base + -(-count // ctx.lanes)),)
-    if values == ctx.state:
-        return
-    ctx.state = dict(values)
-    ctx.emitter.emit(Opcode.EPILOGUE, values, reads)
 
 
 # ------------------------------------------------------------------ STORE

@@ -2,20 +2,25 @@
 """Collects instructions and works out the tokens between the units.
 
 In: instructions in program order, each with the buffer and DRAM ranges it reads and writes.
-Out: the same instructions with wait and signal flags.
+Out: the same instructions with wait and signal flags, LOADs in the better of two orders.
 
-Every buffer has one writing and one reading unit, so an instruction depends on at most one
-instruction of each other unit: the latest one that touched its ranges in the conflicting way.
+Every buffer has one writing and one reading unit.  COMPUTE and STORE keep their order, so that the
+latest of their instructions that touched a range in the conflicting way stands for all; LOADs may
+pass one another, so that all of them count that were the latest in some cell.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..config import ArrayConfig
+from ..config import ArrayConfig, Timing
+from ..costs import costs
+from ..events import Deadlock, simulate
 from ..isa import UNIT_OF, Instruction, Opcode, Unit, encode
+from .prefetch import Task, prefetched
 
 GRAIN = 16  # arena bytes per dependency cell
 RING_TAKES = 16
@@ -34,8 +39,8 @@ class Range:
 
 
 def arena_range(first_byte: int, last_byte: int) -> Range:
-    """Cells that bytes first..last of the arena touch."""
-    return Range("arena", first_byte // GRAIN, last_byte // GRAIN + 1)
+    """Cells that bytes first..last touch; a gather's unused lanes may lie before the arena."""
+    return Range("arena", max(0, first_byte // GRAIN), max(0, last_byte // GRAIN + 1))
 
 
 @dataclass
@@ -43,7 +48,7 @@ class _Item:
     opcode: Opcode
     values: dict[str, int]
     layer: int
-    needs: dict[Unit, int]  # per unit: how many of its instructions must have finished
+    after: set[tuple[Unit, int]]  # instructions that must have finished, numbered per unit from 1
 
 
 @dataclass
@@ -56,6 +61,25 @@ class _Cells:
 
 def _cells(count: int) -> _Cells:
     return _Cells(np.zeros(count, np.int32), np.zeros(count, np.int32))
+
+
+@dataclass
+class _Ready:
+    """An instruction in its place; ``needs``: how many of each unit must have finished."""
+
+    opcode: Opcode
+    values: dict[str, int]
+    needs: dict[Unit, int]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """``words`` (n, 16) uint32; ``layers`` of each, -1 for END; ``places``: where the instruction
+    emitted as number i stands."""
+
+    words: np.ndarray
+    layers: np.ndarray
+    places: np.ndarray
 
 
 @dataclass
@@ -89,44 +113,104 @@ class Emitter:
         unit = UNIT_OF[opcode]
         self._counts[unit] += 1
         mine = self._counts[unit]
-        needs: dict[Unit, int] = {}
+        after: set[tuple[Unit, int]] = set()
         for r in reads:
-            cells = self._spaces[r.space]
-            _need(needs, WRITER.get(r.space, Unit.LOAD), cells.written[r.start : r.stop])
-            cells.read[r.start : r.stop] = mine
+            cells, part = self._spaces[r.space], slice(r.start, r.stop)
+            _add(after, WRITER.get(r.space, Unit.LOAD), cells.written[part])
+            if r.space == "arena":  # a cell's last reader stands for those before it
+                _add(after, Unit.LOAD, cells.read[part])
+            cells.read[part] = mine
         for w in writes:
-            cells = self._spaces[w.space]
-            _need(needs, READER.get(w.space, Unit.COMPUTE), cells.read[w.start : w.stop])
-            cells.written[w.start : w.stop] = mine
-        needs.pop(unit, None)
-        self.items.append(_Item(opcode, values, self.layer, needs))
+            cells, part = self._spaces[w.space], slice(w.start, w.stop)
+            _add(after, READER.get(w.space, Unit.COMPUTE), cells.read[part])
+            if unit == Unit.LOAD:
+                _add(after, Unit.LOAD, cells.written[part])
+            cells.written[part] = mine
+        after = {(u, i) for u, i in after if u != unit or (unit == Unit.LOAD and i != mine)}
+        self.items.append(_Item(opcode, values, self.layer, after))
         return len(self.items) - 1
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Instructions (n, 16) uint32, END last, and the layer of each (-1 for END)."""
-        _place_tokens(self.items)
-        words = [encode(Instruction(i.opcode, i.values)) for i in self.items]
+    def finish(self, timing: Timing | None = None) -> Finished:
+        """All instructions, END last.  ``timing``: LOADs may change places to begin earlier."""
+        plain = self._finish(range(len(self.items)))
+        if timing is None:
+            return plain
+        cost = costs(plain.words, self.array, timing)
+        moved = self._finish(prefetched(self._tasks(cost.cycles)))
+        try:
+            after = simulate(costs(moved.words, self.array, timing), self.array, timing).cycles
+        except Deadlock:  # more tokens under way than the queues hold
+            return plain
+        return moved if after < simulate(cost, self.array, timing).cycles else plain
+
+    def _tasks(self, cycles: np.ndarray) -> list[Task]:
+        numbers = self._numbers(range(len(self.items)))
+        return [
+            Task(UNIT_OF[item.opcode], int(cost), tuple(numbers[key] for key in item.after))
+            for item, cost in zip(self.items, cycles, strict=False)
+        ]
+
+    def _numbers(self, order: Sequence[int]) -> dict[tuple[Unit, int], int]:
+        """(unit, number within it as emitted) -> place in ``order``."""
+        counts = dict.fromkeys(Unit, 0)
+        keys = []
+        for item in self.items:
+            unit = UNIT_OF[item.opcode]
+            counts[unit] += 1
+            keys.append((unit, counts[unit]))
+        return {keys[i]: place for place, i in enumerate(order)}
+
+    def _finish(self, order: Sequence[int]) -> Finished:
+        """The program with its instructions in another order."""
+        numbers = self._numbers(order)
+        items = [self.items[i] for i in order]
+        ranks = _ranks(items)
+        ready = []
+        for item in items:
+            needs: dict[Unit, int] = {}
+            for key in item.after:
+                needs[key[0]] = max(needs.get(key[0], 0), ranks[numbers[key]])
+            needs.pop(UNIT_OF[item.opcode], None)
+            ready.append(_Ready(item.opcode, dict(item.values), needs))
+        _place_tokens(ready)
+        words = [encode(Instruction(i.opcode, i.values)) for i in ready]
         words.append(encode(Instruction(Opcode.END, {})))
-        layers = [i.layer for i in self.items] + [-1]
-        return np.asarray(words, np.uint32), np.asarray(layers, np.int32)
+        layers = [item.layer for item in items] + [-1]
+        places = np.empty(len(items), np.int64)
+        places[np.asarray(order, np.int64)] = np.arange(len(items))
+        return Finished(np.asarray(words, np.uint32), np.asarray(layers, np.int32), places)
 
 
-def _need(needs: dict[Unit, int], unit: Unit, cells: np.ndarray) -> None:
+def _ranks(items: Sequence[_Item]) -> list[int]:
+    """The number of each instruction within its unit, from 1."""
+    counts = dict.fromkeys(Unit, 0)
+    found = []
+    for item in items:
+        unit = UNIT_OF[item.opcode]
+        counts[unit] += 1
+        found.append(counts[unit])
+    return found
+
+
+def _add(after: set[tuple[Unit, int]], unit: Unit, cells: np.ndarray) -> None:
+    """The instructions of a unit that cells name: all of LOAD's, the latest of others."""
     latest = int(cells.max(initial=0))
-    if latest > needs.get(unit, 0):
-        needs[unit] = latest
+    if latest and (unit != Unit.LOAD or int(cells.min()) == latest):
+        after.add((unit, latest))
+    elif latest:
+        after.update((unit, int(i)) for i in np.unique(cells) if i)
 
 
 Clock = dict[Unit, int]  # per unit: instructions known to have finished
 
 
-def _place_tokens(items: list[_Item]) -> None:
+def _place_tokens(items: list[_Ready]) -> None:
     """Turn dependencies into tokens, leaving out all that follow from others.
 
     Units finish in order, so knowing that instruction i of a unit has finished covers all before
     it, and all that those had waited for.
     """
-    by_unit: dict[Unit, list[_Item]] = {unit: [] for unit in Unit}
+    by_unit: dict[Unit, list[_Ready]] = {unit: [] for unit in Unit}
     clocks: dict[Unit, list[Clock]] = {unit: [] for unit in Unit}
     for item in items:
         unit = UNIT_OF[item.opcode]

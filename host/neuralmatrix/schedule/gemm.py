@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions and matrix products.
+"""Convolutions and matrix products, of constants or of two run-time tensors.
 
 In: a QOp whose op is a Gemm.  Out: its instructions: per tile of output positions and group of
 output blocks, loads, computes and stores.
@@ -16,51 +16,41 @@ from ..ir import Array, Gemm
 from ..isa import Buffer, Mode, Opcode, Reduce
 from ..layout import Rows
 from ..qgraph import QEpilogue, QOp
-from .context import (
-    Box,
-    Context,
-    Params,
-    View,
-    blocked_view,
-    load_const,
-    load_grid,
-    load_params,
-    replicate,
-    set_epilogue,
-    store_rows,
-)
+from .context import Box, Context, View, blocked_view, load_grid, store_rows
 from .emitter import Range
-from .operands import can_flatten, load_operands, rows_per_block
+from .jobs import (
+    Chunk,
+    ConstWeights,
+    Job,
+    Runs,
+    TensorWeights,
+    Weights,
+    plan_jobs,
+    runs_of,
+    shortest_gap,
+)
+from .operands import Operands, bases, can_flatten, operand_names, operand_sizes, strides
+from .params import Params, load_params, replicate, set_epilogue
+from .sparse import is_sparse, schedule_sparse
+from .statistics import Finish, RowStatistics, row_statistics, store_statistics
 from .tiling import GemmPlan, GemmProblem, boxes, plan_gemm
 
-
-@dataclass(frozen=True)
-class Chunk:
-    """Part of the K loop: kernel rows, kernel columns, input blocks."""
-
-    kh: range
-    kw: range
-    cb: range
-
-
-@dataclass(frozen=True)
-class Job:
-    """One chunk of the K loop for some output blocks; first and last of their sums or not."""
-
-    nb: range
-    chunk: Chunk
-    first: bool
-    last: bool
-    offset: int  # of its weights in CONST
-    words: int
+DENSE = 0.9  # share of nonzero blocks of weights from which all are computed
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A Gemm in words: the input grid, kernel and weights as the array sees them."""
+    """A Gemm in words: the input grid and the kernel as the array sees them.
+
+    ``runs``: the input blocks that each output block needs.
+    """
 
     view: View
-    weight: Array  # (KH, KW, CB*lanes, NB*lanes) int8
+    weight: Array | None  # (KH, KW, CB*lanes, NB*lanes) int8; None for two run-time tensors
+    weights: Weights
+    kernel: tuple[int, int]
+    cb: int
+    runs: Runs
     strides: tuple[int, int]
     dilations: tuple[int, int]
     out_h: int
@@ -68,44 +58,47 @@ class Setup:
     flat: bool
 
 
-def schedule_gemm(ctx: Context, qop: QOp) -> int:
-    """Emit a Gemm; returns the index of its last STORE."""
+def schedule_gemm(ctx: Context, qop: QOp) -> dict[str, int]:
+    """Emit a Gemm; returns the index of the last STORE of each tensor."""
     op, e = qop.op, qop.epilogue
-    assert isinstance(op, Gemm) and e is not None and qop.weight is not None
+    assert isinstance(op, Gemm) and e is not None
+    stats = row_statistics(ctx, op, e)
     setup = _setup(ctx, op, qop.weight, e)
-    plan = plan_gemm(ctx.array, _problem(ctx, setup, e, op))
-    jobs = _jobs(ctx, setup, plan, op)
+    if is_sparse(ctx, setup, op):
+        return schedule_sparse(ctx, setup, e, op)
+    plan = plan_gemm(ctx.array, _problem(ctx, setup, e, op, stats))
+    groups = plan_jobs(setup.weights, plan, setup.kernel, setup.runs, ctx.lanes)
     if ctx.tensors[op.output].replicated:
         e = replicate(e, ctx.lanes)
-    params = load_params(ctx, e)
-    run = _Run(ctx, setup, plan, e, params, op.output)
-    last = 0
+    run = _Run(ctx, setup, plan, op, e, load_params(ctx, e), stats, Operands(ctx, e, setup.flat))
     for image in range(ctx.tensors[op.output].shape[0]):
-        last = run.image(image, jobs)
-    return last
+        run.image(image, groups)
+    return run.stores
 
 
 # ------------------------------------------------------------------ geometry
 
 
-def _setup(ctx: Context, op: Gemm, weight: Array, e: QEpilogue) -> Setup:
+def _setup(ctx: Context, op: Gemm, weight: Array | None, e: QEpilogue) -> Setup:
     _, h, w, _ = ctx.tensors[op.output].shape
-    replicated = ctx.tensors[op.output].replicated
+    if weight is None:
+        return _product_setup(ctx, op, e)
     source = ctx.places[op.input].layout
     if isinstance(source, Rows):
         return _rows_setup(ctx, op, weight, source, h, w)
-    grid = _pad_channels(weight, op, ctx.lanes, replicated)
+    grid = _pad_channels(weight, op, ctx.lanes, ctx.tensors[op.output].replicated)
     pointwise = weight.shape[:2] == (1, 1) and not any(op.pads)
     if pointwise and op.strides == (1, 1) and can_flatten(ctx, e, h, w):
-        return Setup(blocked_view(ctx, op.input, True), grid, (1, 1), (1, 1), 1, h * w, True)
+        view = blocked_view(ctx, op.input, True)
+        return _const_setup(ctx, view, grid, (1, 1), (1, 1), 1, h * w, True)
     view = blocked_view(ctx, op.input)
     zero = ctx.qparams[op.input].zero_point
     if pointwise:
         view = replace(view, row=view.row * op.strides[0], column=view.column * op.strides[1],
                        height=h, width=w)  # fmt: skip
-        return Setup(view, grid, (1, 1), (1, 1), h, w, False)
+        return _const_setup(ctx, view, grid, (1, 1), (1, 1), h, w, False)
     view = replace(view, top=op.pads[0], left=op.pads[1], fill=(zero, 0))
-    return Setup(view, grid, op.strides, op.dilations, h, w, False)
+    return _const_setup(ctx, view, grid, op.strides, op.dilations, h, w, False)
 
 
 def _rows_setup(ctx: Context, op: Gemm, weight: Array, rows: Rows, h: int, w: int) -> Setup:
@@ -113,10 +106,44 @@ def _rows_setup(ctx: Context, op: Gemm, weight: Array, rows: Rows, h: int, w: in
     kh, kw, c, m = weight.shape
     place = ctx.places[op.input]
     flat = replace(op, groups=1)
-    grid = _pad_channels(weight.reshape(kh, 1, kw * c, m), flat, ctx.lanes, False)
+    replicated = ctx.tensors[op.output].replicated
+    grid = _pad_channels(weight.reshape(kh, 1, kw * c, m), flat, ctx.lanes, replicated)
     view = View(place.region, place.offset, rows.image_bytes, ctx.lanes, 0, rows.row_bytes,
                 op.strides[1] * c, rows.h, w, 1)  # fmt: skip
-    return Setup(view, grid, (op.strides[0], 1), (op.dilations[0], 1), h, w, False)
+    strides, dilations = (op.strides[0], 1), (op.dilations[0], 1)
+    return _const_setup(ctx, view, grid, strides, dilations, h, w, False)
+
+
+def _product_setup(ctx: Context, op: Gemm, e: QEpilogue) -> Setup:
+    """The weights are another tensor."""
+    assert op.rhs is not None
+    n, h, w, m = ctx.tensors[op.output].shape
+    cb, nb = (-(-size // ctx.lanes) for size in (ctx.tensors[op.input].shape[3], m))
+    weights = TensorWeights(ctx, blocked_view(ctx, op.rhs, True), op.rhs_transposed, n,
+                            ctx.tensors[op.rhs].shape[0])  # fmt: skip
+    flat = can_flatten(ctx, e, h, w)
+    out_h, out_w = (1, h * w) if flat else (h, w)
+    return Setup(blocked_view(ctx, op.input, flat), None, weights, (1, 1), cb, [[range(cb)]] * nb,
+                 (1, 1), (1, 1), out_h, out_w, flat)  # fmt: skip
+
+
+def _const_setup(
+    ctx: Context, view: View, grid: Array, strides: tuple[int, int], dilations: tuple[int, int],
+    out_h: int, out_w: int, flat: bool,
+) -> Setup:  # fmt: skip
+    """``grid``: weights (KH, KW, CB*lanes, NB*lanes) int8."""
+    kh, kw, c, m = grid.shape
+    lanes = ctx.lanes
+    blocks = grid.reshape(kh, kw, c // lanes, lanes, m // lanes, lanes)
+    blocks = blocks.transpose(4, 0, 1, 2, 3, 5)  # nb, kh, kw, cb, row, column
+    used = blocks.any(axis=(1, 2, 4, 5))
+    steps = kh * kw * view.digits * max(lanes, min(out_h * out_w, ctx.array.acc_rows))
+    if used.mean() < DENSE:
+        runs = [runs_of(row, shortest_gap(steps)) for row in used]
+    else:
+        runs = [[range(c // lanes)]] * len(used)
+    return Setup(view, grid, ConstWeights(ctx, blocks), (kh, kw), c // lanes, runs, strides,
+                 dilations, out_h, out_w, flat)  # fmt: skip
 
 
 def _pad_channels(weight: Array, op: Gemm, lanes: int, replicated: bool) -> Array:
@@ -133,56 +160,17 @@ def _pad_channels(weight: Array, op: Gemm, lanes: int, replicated: bool) -> Arra
     return out
 
 
-def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm) -> GemmProblem:
-    kh, kw, c, m = s.weight.shape
-    wide = ctx.qparams[op.output].wide
+def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm, stats: RowStatistics) -> GemmProblem:
+    images = ctx.tensors[op.output].shape[0]
+    versions = len({s.weights.version(i) for i in range(images)})
+    sparse = sum(len(run) for runs in s.runs for run in runs) < len(s.runs) * s.cb
     return GemmProblem(
-        out_h=s.out_h, out_w=s.out_w, kernel=(kh, kw), strides=s.strides, dilations=s.dilations,
-        cb=c // ctx.lanes, nb=m // ctx.lanes, digits=s.view.digits, out_digits=2 if wide else 1,
-        operands=rows_per_block(ctx, e, 1), grouped=op.groups > 1,
+        out_h=s.out_h, out_w=s.out_w, kernel=s.kernel, strides=s.strides, dilations=s.dilations,
+        cb=s.cb, nb=len(s.runs), digits=s.view.digits,
+        out_digits=2 if ctx.qparams[op.output].wide else 1, operands=operand_sizes(ctx, e),
+        grouped=sparse, weight_digits=s.weights.digits, stat_planes=stats.planes,
+        stored=op.output in ctx.places, images=images, alike=images // versions,
     )  # fmt: skip
-
-
-# ------------------------------------------------------------------ weights
-
-
-def _jobs(ctx: Context, s: Setup, plan: GemmPlan, op: Gemm) -> list[list[Job]]:
-    """Jobs per group of output blocks; each group's jobs complete its sums."""
-    lanes = ctx.lanes
-    kh, kw, c, m = s.weight.shape
-    blocks = s.weight.reshape(kh, kw, c // lanes, lanes, m // lanes, lanes)
-    blocks = blocks.transpose(4, 0, 1, 2, 3, 5)  # nb, kh, kw, cb, row, column
-    groups = []
-    for nb0 in range(0, m // lanes, plan.nb_step):
-        nb = range(nb0, min(nb0 + plan.nb_step, m // lanes))
-        used = _used_blocks(blocks[nb.start : nb.stop]) if op.groups > 1 else range(c // lanes)
-        chunks = [
-            Chunk(rows, cols, cb)
-            for rows in _parts(range(kh), plan.chunk[0])
-            for cols in _parts(range(kw), plan.chunk[1])
-            for cb in _parts(used, plan.chunk[2])
-        ]
-        groups.append([
-            _job(ctx, blocks, nb, chunk, chunk is chunks[0], chunk is chunks[-1])
-            for chunk in chunks
-        ])  # fmt: skip
-    return groups
-
-
-def _parts(whole: range, step: int) -> list[range]:
-    return [range(i, min(i + step, whole.stop)) for i in range(whole.start, whole.stop, step)]
-
-
-def _used_blocks(blocks: Array) -> range:
-    """Input blocks with any nonzero weight, as one range (at least one block)."""
-    used = np.flatnonzero(blocks.any(axis=(0, 1, 2, 4, 5)))
-    return range(int(used[0]), int(used[-1]) + 1) if used.size else range(1)
-
-
-def _job(ctx: Context, blocks: Array, nb: range, chunk: Chunk, first: bool, last: bool) -> Job:
-    parts = (slice(part.start, part.stop) for part in (nb, chunk.kh, chunk.kw, chunk.cb))
-    data = blocks[tuple(parts)]
-    return Job(nb, chunk, first, last, ctx.const.add(data), data.size // ctx.lanes)
 
 
 # ------------------------------------------------------------------ emission
@@ -192,6 +180,8 @@ def _job(ctx: Context, blocks: Array, nb: range, chunk: Chunk, first: bool, last
 class _Tile:
     """An input tile on chip and the part of the K loop it serves."""
 
+    image: int
+    out: Box
     base: int
     box: Box
     serves: Chunk
@@ -202,85 +192,108 @@ class _Run:
     ctx: Context
     setup: Setup
     plan: GemmPlan
+    op: Gemm
     epilogue: QEpilogue
     params: Params
-    output: str
-    resident: dict[int, int] | None = None  # CONST offset -> WBUF word, of weights that stay
+    stats: RowStatistics
+    operands: Operands
+    stores: dict[str, int] = field(default_factory=dict)
+    resident: dict[int, int] | None = None  # key of weights that stay -> WBUF word
     loaded: set[int] = field(default_factory=set)
+    version: int = -1  # of the weights in WBUF
+    tile: _Tile | None = None
 
-    def image(self, image: int, groups: list[list[Job]]) -> int:
+    def image(self, image: int, groups: list[list[Job]]) -> None:
         """All tiles of one image, in the plan's order."""
-        if self.resident is None and self.plan.resident:
-            self.resident = self._reserve([job for group in groups for job in group])
-        last = 0
-        for box, group in self._order(groups):
-            if self.plan.weights_outer and box == self._first_box:
-                self.resident, self.loaded = self._reserve(group), set()
-            last = self._group(image, box, group)
-        return last
-
-    def _order(self, groups: list[list[Job]]) -> Iterator[tuple[Box, list[Job]]]:
+        if self.setup.weights.version(image) != self.version:
+            self.version, self.resident = self.setup.weights.version(image), None
+            if self.plan.resident:
+                self._reserve([job for group in groups for job in group])
         tiles = boxes(self.setup.out_h, self.setup.out_w, self.plan.tile)
-        self._first_box = tiles[0]
+        for box, group in self._order(tiles, groups):
+            if self.plan.weights_outer and box == tiles[0]:
+                self._reserve(group)
+            self._group(image, box, group, groups)
+
+    def _order(self, tiles: list[Box], groups: list[list[Job]]) -> Iterator[tuple[Box, list[Job]]]:
         if self.plan.weights_outer:
             return ((box, group) for group in groups for box in tiles)
         return ((box, group) for box in tiles for group in groups)
 
-    _first_box: Box | None = None
-    _loaded: tuple[int, Box, Chunk] | None = None
-    _tile: _Tile | None = None
+    def _group(self, image: int, box: Box, group: list[Job], groups: list[list[Job]]) -> None:
+        """Sum all K chunks of a group of output blocks for one tile; store what is finished."""
+        finishing = [job for job in group if job.last]
+        for job in group:
+            weights = self._weights(job, image)
+            if not job.last:
+                self._compute(job, self._input(image, box, job), box, weights, {}, (), ())
+                continue
+            first = group is groups[0] and job is finishing[0]
+            last = group is groups[-1] and job is finishing[-1]
+            self._finish(image, box, job, weights, Finish(first, last))
 
-    def _group(self, image: int, box: Box, group: list[Job]) -> int:
-        """Sum all K chunks of a group of output blocks for one tile, then store it."""
-        ctx, nb = self.ctx, group[0].nb
+    def _finish(self, image: int, box: Box, job: Job, weights: int, finish: Finish) -> None:
+        """The last part of a sum: epilogue and stores."""
+        ctx, stored = self.ctx, self.op.output in self.ctx.places
+        tile: _Tile | None = None
+        if not ctx.older(operand_names(self.epilogue), self.op.input):
+            tile = self._input(image, box, job)
+        operands = self.operands.load(image, box, job.nb)
+        tile = tile or self._input(image, box, job)
+        rows = box.words * (len(job.nb) if stored else 1)
+        planes = self.stats.planes if finish.last else 0
+        out = ctx.rings.obuf.take(rows + planes * box.words)
+        set_epilogue(ctx, self.epilogue, self.params, ctx.qparams[self.op.output].wide,
+                     {**strides(operands), **self.stats.fields})  # fmt: skip
+        values = dict(
+            p_nb=1, p_base=self.params.base + job.nb.start, o_base=out,
+            o_nb=box.words if stored else 0, r_base=out + rows, **bases(operands), **finish.fields,
+        )  # fmt: skip
+        reads = tuple(operand.read for operand in operands.values())
+        base = self.params.base
+        reads += (Range("pbuf", base + job.nb.start, base + job.nb.stop),)
+        writes = (Range("obuf", out, out + rows + planes * box.words),)
+        self._compute(job, tile, box, weights, values, reads, writes)
         flat = self.setup.flat
-        weights = [self._weights(job) if i == 0 else -1 for i, job in enumerate(group)]
-        operands, steps = load_operands(ctx, self.epilogue, image, box, nb, flat)
-        out = ctx.rings.obuf.take(len(nb) * box.words)
-        wide = ctx.qparams[self.output].wide
-        set_epilogue(ctx, self.epilogue, self.params, wide, steps)
-        for i, job in enumerate(group):
-            if i:
-                weights[i] = self._weights(job)
-            tile = self._input(image, box, job.chunk)
-            reads = [operand.read for operand in operands.values()] if job.last else []
-            bases = {f"{key}_base": operand.base for key, operand in operands.items()}
-            self._compute(job, tile, box, weights[i], out, bases, reads)
-        return store_rows(ctx, self.output, image, box, nb, out, flat)
+        if stored:
+            name = self.op.output
+            self.stores[name] = store_rows(ctx, name, image, box, job.nb, out, flat)
+        if planes:
+            self.stores.update(store_statistics(ctx, self.stats, image, box, out + rows, flat))
 
-    def _weights(self, job: Job) -> int:
-        if self.resident is not None and job.offset in self.loaded:
-            return self.resident[job.offset]
+    def _weights(self, job: Job, image: int) -> int:
+        if self.resident is not None and job.key in self.loaded:
+            return self.resident[job.key]
         ring = self.ctx.rings.wbuf
-        base = ring.take(job.words) if self.resident is None else self.resident[job.offset]
-        load_const(self.ctx, Buffer.WBUF, base, job.offset, job.words)
-        self.loaded.add(job.offset)
+        base = ring.take(job.words) if self.resident is None else self.resident[job.key]
+        self.setup.weights.load(job, image, base)
+        self.loaded.add(job.key)
         return base
 
-    def _reserve(self, jobs: list[Job]) -> dict[int, int]:
+    def _reserve(self, jobs: list[Job]) -> None:
         """One range for all weights, so that none overwrites another."""
         base = self.ctx.rings.wbuf.take(sum(job.words for job in jobs))
         starts = np.cumsum([0, *(job.words for job in jobs)])
-        return {job.offset: base + int(start) for job, start in zip(jobs, starts, strict=False)}
+        self.resident = {
+            job.key: base + int(start) for job, start in zip(jobs, starts, strict=False)
+        }
+        self.loaded = set()
 
-    def _input(self, image: int, box: Box, chunk: Chunk) -> _Tile:
+    def _input(self, image: int, box: Box, job: Job) -> _Tile:
         """Load the input words of an output tile, unless they are the ones loaded last."""
-        s, ctx = self.setup, self.ctx
-        kh, kw, c = s.weight.shape[:3]
-        serves = chunk if self.plan.chunked_input else Chunk(
-            range(kh), range(kw), range(c // ctx.lanes)
-        )  # fmt: skip
-        if self._tile is not None and self._loaded == (image, box, serves):
-            return self._tile
+        s, ctx, serves = self.setup, self.ctx, job.serves
+        tile = self.tile
+        if tile is not None and (tile.image, tile.out, tile.serves) == (image, box, serves):
+            return tile
         grid = input_box(box, s.strides, s.dilations, serves)
         base = ctx.rings.ibuf.take(len(serves.cb) * s.view.digits * grid.words)
         load_grid(ctx, s.view, image, grid, serves.cb, Buffer.IBUF, base)
-        self._loaded, self._tile = (image, box, serves), _Tile(base, grid, serves)
-        return self._tile
+        self.tile = _Tile(image, box, base, grid, serves)
+        return self.tile
 
     def _compute(
-        self, job: Job, tile: _Tile, box: Box, weights: int, out: int,
-        bases: dict[str, int], reads: list[Range],
+        self, job: Job, tile: _Tile, box: Box, weights: int, more: dict[str, int],
+        reads: tuple[Range, ...], writes: tuple[Range, ...],
     ) -> None:  # fmt: skip
         s, ctx, chunk = self.setup, self.ctx, job.chunk
         digits = s.view.digits
@@ -290,23 +303,16 @@ class _Run:
         x_base += s.dilations[1] * (chunk.kw.start - tile.serves.kw.start)
         values = dict(
             mode=int(Mode.GEMM), reduce=int(Reduce.ADD), first=int(job.first), last=int(job.last),
-            x_wide=digits - 1, m1=box.rows, m0=box.cols, nb=len(job.nb), cb=len(chunk.cb),
-            kh=len(chunk.kh), kw=len(chunk.kw), stride_h=1, stride_w=1, win_h=1, win_w=1,
-            x_base=x_base, x_m1=s.strides[0] * cols, x_m0=s.strides[1],
+            transpose=int(self.op.rhs_transposed), x_wide=digits - 1,
+            w_wide=s.weights.digits - 1, m1=box.rows, m0=box.cols, nb=len(job.nb),
+            cb=len(chunk.cb), kh=len(chunk.kh), kw=len(chunk.kw), stride_h=1, stride_w=1, win_h=1,
+            win_w=1, x_base=x_base, x_m1=s.strides[0] * cols, x_m0=s.strides[1],
             x_kh=s.dilations[0] * cols, x_kw=s.dilations[1], x_cb=digits * plane, x_half=plane,
-            w_base=weights, w_nb=job.words // len(job.nb), p_nb=1,
-            p_base=self.params.base + job.nb.start,
-            o_base=out, o_nb=box.words, **bases,
+            w_base=weights, w_nb=job.words // len(job.nb), acc_base=job.acc * box.words, **more,
         )  # fmt: skip
-        words = len(chunk.cb) * digits * plane
-        ranges = [Range("ibuf", first_plane, first_plane + words)]
-        ranges.append(Range("wbuf", weights, weights + job.words))
-        writes: tuple[Range, ...] = ()
-        if job.last:
-            base = self.params.base
-            ranges.append(Range("pbuf", base + job.nb.start, base + job.nb.stop))
-            writes = (Range("obuf", out, out + len(job.nb) * box.words),)
-        ctx.emitter.emit(Opcode.COMPUTE, values, (*ranges, *reads), writes)
+        x = Range("ibuf", first_plane, first_plane + len(chunk.cb) * digits * plane)
+        w = Range("wbuf", weights, weights + job.words)
+        ctx.emitter.emit(Opcode.COMPUTE, values, (x, w, *reads), writes)
 
 
 def input_box(box: Box, strides: tuple[int, int], dilations: tuple[int, int], chunk: Chunk) -> Box:

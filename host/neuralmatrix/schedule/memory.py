@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..ir import Array, Gemm, Move, Port, op_inputs
+from ..ir import Array, Gemm, Move, Port, RowMax, op_inputs, op_outputs
 from ..isa import Region
 from ..layout import Blocked, Layout, Rows
 from ..qgraph import QGraph
@@ -55,6 +55,17 @@ class MemoryPlan:
     places: Mapping[str, Place]
     arena_bytes: int
     renamed: frozenset[str]  # outputs of Moves that need no instructions
+
+
+def unread_outputs(graph: QGraph) -> frozenset[str]:
+    """Main outputs that nothing reads, of operations whose row statistics are what is wanted."""
+    read = {name for qop in graph.ops for name in op_inputs(qop.op)}
+    read |= {port.tensor for port in graph.outputs}
+    return frozenset(
+        qop.op.output for qop in graph.ops
+        if not isinstance(qop.op, (Move, RowMax)) and qop.op.epilogue.rows
+        and qop.op.output not in read
+    )  # fmt: skip
 
 
 def plan_memory(graph: QGraph, lanes: int, const: ConstRegion, shared: bool = True) -> MemoryPlan:
@@ -196,11 +207,12 @@ def _is_renamed(op: Move, views: Views, layouts: Mapping[str, Layout]) -> bool:
 
 
 def _lives(graph: QGraph, views: Views) -> dict[str, tuple[int, int]]:
-    """First and last operation that touch each root tensor."""
+    """First and last operation that touch each root tensor; nothing for outputs never stored."""
     lives: dict[str, tuple[int, int]] = {}
+    nowhere = unread_outputs(graph) | set(graph.constants)
 
     def touch(name: str, when: int) -> None:
-        if name in graph.constants:
+        if name in nowhere:
             return
         root, _ = _resolve(name, views)
         first, last = lives.get(root, (when, when))
@@ -209,7 +221,7 @@ def _lives(graph: QGraph, views: Views) -> dict[str, tuple[int, int]]:
     for port in graph.inputs:
         touch(port.tensor, -1)
     for i, qop in enumerate(graph.ops):
-        for name in (*op_inputs(qop.op), qop.op.output):
+        for name in (*op_inputs(qop.op), *op_outputs(qop.op)):
             touch(name, i)
     for port in graph.outputs:
         touch(port.tensor, len(graph.ops))

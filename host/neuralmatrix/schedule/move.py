@@ -18,16 +18,14 @@ from ..qgraph import QEpilogue, QOp
 from .context import (
     Box,
     Context,
-    Params,
     arena_reads,
     blocked_view,
     emit_load,
     load_const,
-    load_params,
-    set_epilogue,
 )
 from .emitter import Range
 from .memory import word_addresses
+from .params import Params, load_params, set_epilogue
 from .pieces import CONST_FLAG, FILL, IDLE, Piece, take_apart
 from .tiling import boxes
 
@@ -42,8 +40,8 @@ class _Copier:
     params: tuple[bytes, Params] | None = None
 
 
-def schedule_move(ctx: Context, qop: QOp) -> int:
-    """Emit a Move; returns the index of its last STORE."""
+def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
+    """Emit a Move; returns the index of its output's last STORE."""
     op = qop.op
     assert isinstance(op, Move)
     out = ctx.places[op.output].layout
@@ -60,7 +58,7 @@ def schedule_move(ctx: Context, qop: QOp) -> int:
                 base = view.base + image * view.image + block * view.block + digit * view.digit
                 for piece in take_apart(planes[image, :, :, block]):
                     last = _copy(copier, piece, base, view.row)
-    return last
+    return {op.output: last}
 
 
 def _addresses(ctx: Context, op: Move, digit: int, out: Blocked) -> Array:

@@ -6,12 +6,14 @@ In: a tile of an output.  Out: LOADs of the matching operand tile and its EPILOG
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ..isa import Buffer
 from ..qgraph import QEpilogue
 from .context import Box, Context, blocked_view, load_grid
 from .emitter import Range, Ring
+from .tiling import OperandSize
 
 
 @dataclass(frozen=True)
@@ -26,34 +28,60 @@ class Operand:
 BUFFERS = {"t": (Buffer.T_LO, Buffer.T_HI), "u": (Buffer.U_LO, Buffer.U_HI)}
 
 
-def rows_per_block(ctx: Context, e: QEpilogue, words: int) -> dict[str, int]:
-    """Upper bound of operand rows one output block of ``words`` positions needs, per buffer."""
+def operand_sizes(ctx: Context, e: QEpilogue) -> dict[str, OperandSize]:
+    """What t and u take on chip, by buffer."""
     names = {"t": e.residual, "u": e.hadamard}
-    return {key: words for key, name in names.items() if name}
+    return {
+        key: OperandSize(2 if ctx.qparams[name].wide else 1, not ctx.tensors[name].replicated)
+        for key, name in names.items() if name
+    }  # fmt: skip
+
+
+def operand_names(e: QEpilogue) -> tuple[str, ...]:
+    return tuple(name for name in (e.residual, e.hadamard) if name)
 
 
 def can_flatten(ctx: Context, e: QEpilogue, height: int, width: int) -> bool:
     """Whether all operands are either whole maps or one position, so that rows may be joined."""
-    for name in (e.residual, e.hadamard):
-        if name:
-            _, h, w, _ = ctx.tensors[name].shape
-            if (h, w) not in ((height, width), (1, 1)):
-                return False
-    return True
+    shapes = (ctx.tensors[name].shape for name in operand_names(e))
+    return all((h, w) in ((height, width), (1, 1)) for _, h, w, _ in shapes)
 
 
-def load_operands(
-    ctx: Context, e: QEpilogue, image: int, box: Box, blocks: range, flat: bool
-) -> tuple[dict[str, Operand], dict[str, int]]:
-    """Load t and u for an output tile; returns them and the strides for EPILOGUE."""
-    found: dict[str, Operand] = {}
-    steps: dict[str, int] = {}
-    for key, name in (("t", e.residual), ("u", e.hadamard)):
-        if name:
-            ring = ctx.rings.t if key == "t" else ctx.rings.u
-            found[key] = _load(ctx, name, key, ring, image, box, blocks, flat)
-            steps.update(found[key].steps)
-    return found, steps
+@dataclass
+class Operands:
+    """The operands of one operation; a replicated one is loaded once per tile."""
+
+    ctx: Context
+    epilogue: QEpilogue
+    flat: bool
+    kept: dict[str, tuple[int, Box, Operand]] = field(default_factory=dict)
+
+    def load(self, image: int, box: Box, blocks: range) -> dict[str, Operand]:
+        """Load t and u for an output tile and some output blocks."""
+        names = {"t": self.epilogue.residual, "u": self.epilogue.hadamard}
+        return {
+            key: self._operand(key, name, image, box, blocks)
+            for key, name in names.items() if name
+        }  # fmt: skip
+
+    def _operand(self, key: str, name: str, image: int, box: Box, blocks: range) -> Operand:
+        if key in self.kept and self.kept[key][:2] == (image, box):
+            return self.kept[key][2]
+        ring = self.ctx.rings.t if key == "t" else self.ctx.rings.u
+        operand = _load(self.ctx, name, key, ring, image, box, blocks, self.flat)
+        if self.ctx.tensors[name].replicated:
+            self.kept[key] = (image, box, operand)
+        return operand
+
+
+def strides(operands: Mapping[str, Operand]) -> dict[str, int]:
+    """The fields of EPILOGUE."""
+    return {name: step for o in operands.values() for name, step in o.steps.items()}
+
+
+def bases(operands: Mapping[str, Operand]) -> dict[str, int]:
+    """The fields of COMPUTE."""
+    return {f"{key}_base": o.base for key, o in operands.items()}
 
 
 def _load(

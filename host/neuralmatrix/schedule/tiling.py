@@ -18,9 +18,37 @@ from .context import Box
 
 INSN_OVERHEAD = 60  # cycles an instruction costs besides its work
 DMA_OVERHEAD = 50
-BEATS_PER_WORD = 2  # port cycles per word; the same for all supported boards (ROWS = 2 ports wide)
+# Port cycles per word, gaps between bursts included; all supported boards have ROWS = 2 ports wide.
+BEATS_PER_WORD = 2 + 1 / 8
 KERNEL_LIMIT = 255  # largest count of the kernel loops' fields
-GROUP_CYCLES = 1500  # a group this long hides the next group's transfers
+GROUP_CYCLES = (1500, 5000)  # a group this long hides the next group's transfers
+
+
+@dataclass(frozen=True)
+class OperandSize:
+    """t or u: its digits, and whether each output block has its own rows."""
+
+    digits: int
+    each: bool
+
+
+def operand_room(
+    array: ArrayConfig, operands: Mapping[str, OperandSize], positions: int
+) -> list[int]:
+    """Output blocks whose operands fill half of their buffer."""
+    rows = {"t": array.tbuf_rows, "u": array.ubuf_rows}
+    return [rows[key] // 2 // positions for key, size in operands.items() if size.each]
+
+
+def operand_limit(array: ArrayConfig, operands: Mapping[str, OperandSize]) -> int:
+    """Positions of a tile whose operands fit."""
+    rows = {"t": array.tbuf_rows, "u": array.ubuf_rows}
+    return min((rows[key] for key in operands), default=1 << 30)
+
+
+def operand_words(operands: Mapping[str, OperandSize], nb: int, groups: int) -> int:
+    """Words that are loaded per position."""
+    return sum(size.digits * (nb if size.each else groups) for size in operands.values())
 
 
 @dataclass(frozen=True)
@@ -34,14 +62,20 @@ class GemmProblem:
     nb: int
     digits: int
     out_digits: int
-    operands: Mapping[str, int]  # buffer -> rows per output position
-    grouped: bool
+    operands: Mapping[str, OperandSize]  # by buffer
+    grouped: bool  # most blocks of weights are zero, and each output block has others
+    weight_digits: int = 1
+    stat_planes: int = 0  # rows of row statistics per position
+    stored: bool = True  # results leave the chip
+    images: int = 1
+    alike: int = 1  # images that share their weights
 
 
 @dataclass(frozen=True)
 class GemmPlan:
     """``tile``: output rows x columns; ``nb_step``: output blocks per group; ``chunk``: kernel
-    rows, kernel columns and input blocks per job."""
+    rows, kernel columns and input blocks per job.  Several chunks: the sums of a whole group stay
+    in the accumulators, and a chunk of the input is loaded once for all of them."""
 
     tile: tuple[int, int]
     nb_step: int
@@ -86,9 +120,8 @@ def tile_sizes(
 
 def plan_gemm(array: ArrayConfig, p: GemmProblem) -> GemmPlan:
     """Cheapest plan; raises DoesNotFit when not even one output row of one block fits."""
-    limit = min(array.acc_rows, array.obuf_rows)
-    for key in p.operands:
-        limit = min(limit, array.tbuf_rows if key == "t" else array.ubuf_rows)
+    limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
+    limit = min(limit, operand_limit(array, p.operands))
     best: GemmPlan | None = None
     for tile in tile_sizes(p.out_h, p.out_w, limit):
         for plan in _plans(array, p, tile):
@@ -107,18 +140,18 @@ def _plans(array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]) -> Iterato
     if found is None:
         return
     chunk, chunked_input = found
-    positions = tile[0] * tile[1]
     tiles = len(boxes(p.out_h, p.out_w, tile))
     chunks = _chunks(p, chunk)
-    nb_step = 1 if chunks > 1 else _group_blocks(array, p, positions)
-    words = p.kernel[0] * p.kernel[1] * p.cb * array.rows
-    resident = tiles > 1 and words * p.nb <= array.wbuf_words and not p.grouped
-    may_stay = words * nb_step <= array.wbuf_words // 2 or (
-        chunks == 1 and words * nb_step <= array.wbuf_words
-    )
-    for outer in (False, True) if tiles > 1 and not resident and may_stay else (False,):
-        plan = GemmPlan(tile, nb_step, chunk, resident, outer, chunked_input, 0.0)
-        yield _with_cost(array, p, plan, tiles)
+    words = p.kernel[0] * p.kernel[1] * p.cb * p.weight_digits * array.rows
+    uses = tiles * p.alike
+    resident = uses > 1 and words * p.nb <= array.wbuf_words and not p.grouped
+    for nb_step in _group_sizes(array, p, tile[0] * tile[1], chunks):
+        may_stay = chunks == 1 and words * nb_step <= array.wbuf_words
+        may_stay = may_stay or words * nb_step <= array.wbuf_words // 2
+        outer = tiles > 1 and not resident and may_stay and not p.stat_planes
+        for weights_outer in (False, True) if outer else (False,):
+            plan = GemmPlan(tile, nb_step, chunk, resident, weights_outer, chunked_input, 0.0)
+            yield _with_cost(array, p, plan, tiles)
 
 
 def _chunk(
@@ -128,7 +161,8 @@ def _chunk(
 
     Then a chunk's input takes half of IBUF, too.  None where a single tap's input does not fit.
     """
-    blocks, room = array.wbuf_words // 2 // array.rows, array.ibuf_words // 2
+    blocks = array.wbuf_words // 2 // array.rows // p.weight_digits
+    room = array.ibuf_words // 2
     whole = _input_words(p, tile, p.kernel) * p.digits * p.cb <= array.ibuf_words
     cols = min(p.kernel[1], blocks, KERNEL_LIMIT)
     rows = min(p.kernel[0], blocks // cols, KERNEL_LIMIT) if cols == p.kernel[1] else 1
@@ -158,19 +192,20 @@ def _input_words(p: GemmProblem, tile: tuple[int, int], kernel: tuple[int, int])
     return rows * cols
 
 
-def _group_blocks(array: ArrayConfig, p: GemmProblem, positions: int) -> int:
-    """Output blocks per COMPUTE: bounded by half of every buffer, and no longer than useful."""
+def _group_sizes(array: ArrayConfig, p: GemmProblem, positions: int, chunks: int) -> list[int]:
+    """Output blocks per group: bounded by half of every buffer, and no longer than useful."""
+    if chunks > 1:
+        most = min(p.nb, array.acc_rows // positions)
+        return sorted({1, _cdiv(p.nb, _cdiv(p.nb, max(1, most)))})
     if p.grouped:
-        return 1
+        return [1]
     taps = p.kernel[0] * p.kernel[1]
-    room = [array.obuf_rows // 2 // positions]
-    room += [
-        (array.tbuf_rows if key == "t" else array.ubuf_rows) // 2 // positions for key in p.operands
-    ]
-    room.append(array.wbuf_words // 2 // (taps * p.cb * array.rows))
-    passes = taps * p.cb * p.digits
-    room.append(-(-GROUP_CYCLES // (passes * max(positions, array.rows))))
-    return max(1, min(p.nb, *room))
+    room = [array.wbuf_words // 2 // (taps * p.cb * p.weight_digits * array.rows)]
+    if p.stored:
+        room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)
+    room += operand_room(array, p.operands, positions)
+    one = taps * p.cb * p.digits * p.weight_digits * max(positions, array.rows)
+    return sorted({max(1, min(p.nb, *room, -(-cycles // one))) for cycles in GROUP_CYCLES})
 
 
 def _with_cost(array: ArrayConfig, p: GemmProblem, plan: GemmPlan, tiles: int) -> GemmPlan:
@@ -179,24 +214,37 @@ def _with_cost(array: ArrayConfig, p: GemmProblem, plan: GemmPlan, tiles: int) -
     positions = plan.tile[0] * plan.tile[1]
     groups = -(-p.nb // plan.nb_step)
     chunks = _chunks(p, plan.chunk)
-    weights = taps * p.cb * p.nb * lanes
-    passes = taps * p.cb * p.digits * p.nb
-    compute = tiles * (passes * max(positions, lanes) + groups * chunks * INSN_OVERHEAD)
+    computes = groups if chunks == 1 else p.nb * chunks
+    weights = taps * p.cb * p.nb * p.weight_digits * lanes
+    passes = taps * p.cb * p.digits * p.weight_digits * p.nb
+    compute = tiles * (passes * max(positions, lanes) + computes * INSN_OVERHEAD)
+    compute += tiles * p.stat_planes * positions
     tile_words = _tile_words(p, plan)
     input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else 1)
-    weight_loads = 1 if plan.resident or plan.weights_outer else tiles
+    weight_loads = 1.0 if plan.weights_outer else float(tiles)
+    if plan.resident:
+        weight_loads = 1 / p.alike
     outputs = tiles * positions * p.nb * p.out_digits
     load = BEATS_PER_WORD * (tile_words * input_loads + weights * weight_loads)
-    load += BEATS_PER_WORD * outputs * len(p.operands) + DMA_OVERHEAD * (
-        input_loads + weight_loads * groups * chunks + tiles * groups * len(p.operands)
+    load += BEATS_PER_WORD * tiles * positions * operand_words(p.operands, p.nb, groups)
+    load += DMA_OVERHEAD * (
+        input_loads + weight_loads * computes + tiles * groups * len(p.operands)
     )
-    store = BEATS_PER_WORD * outputs + DMA_OVERHEAD * tiles * groups
-    hidden = 0.2 if tiles >= 3 else 1.0
-    overlap = tile_words * 2 <= array.ibuf_words or tiles == 1
-    edge = hidden * BEATS_PER_WORD * (tile_words + plan.nb_step * positions) + 2 * DMA_OVERHEAD
+    stored = outputs if p.stored else 0
+    stored += tiles * positions * p.stat_planes * 2
+    store = BEATS_PER_WORD * stored + DMA_OVERHEAD * tiles * groups
+    overlap = tile_words * 2 <= array.ibuf_words or tiles * p.images == 1
     serial = compute + BEATS_PER_WORD * tile_words * input_loads
     steady = max(compute, load, store) if overlap else serial
-    return replace(plan, cost=steady + edge)
+    last = plan.nb_step * positions * p.out_digits if p.stored and chunks == 1 else 2 * positions
+    edge = BEATS_PER_WORD * (tile_words + last) + 2 * DMA_OVERHEAD
+    return replace(plan, cost=p.images * steady + edge * _exposed(tiles * p.images))
+
+
+def _exposed(tiles: int) -> float:
+    """Part of the first load and last store that no neighbouring operation hides: tiles let the
+    next operation begin before this one ends."""
+    return {1: 1.0, 2: 0.4}.get(tiles, 0.2)
 
 
 def _tile_words(p: GemmProblem, plan: GemmPlan) -> int:
@@ -221,10 +269,13 @@ class WindowProblem:
     nb: int
     digits: int
     out_digits: int
-    operands: Mapping[str, int]
+    operands: Mapping[str, OperandSize]
     same_input: bool  # a replicated input: one block serves all
     shared_weights: bool = False
-    all_blocks: bool = False  # the row statistic needs all blocks in one COMPUTE
+    stat_planes: int = 0  # rows of row statistics per position
+    stored: bool = True  # results leave the chip
+    minus: bool = False  # a replicated tile is subtracted: one COMPUTE for each block
+    images: int = 1
 
 
 @dataclass(frozen=True)
@@ -232,16 +283,14 @@ class WindowPlan:
     tile: tuple[int, int]
     nb_step: int
     tap_rows: int  # rows of tap tiles per COMPUTE; fewer than all splits the sum
+    span: int  # channel blocks per range of IBUF, where words are subtracted
     cost: float
 
 
 def plan_window(array: ArrayConfig, p: WindowProblem) -> WindowPlan:
     """Cheapest plan; raises DoesNotFit when not even one output fits."""
-    limit = min(array.acc_rows, array.obuf_rows)
-    for key in p.operands:
-        limit = min(limit, array.tbuf_rows if key == "t" else array.ubuf_rows)
-    if p.all_blocks:
-        limit = min(limit, array.obuf_rows // (p.nb + 1), array.ibuf_words // (p.nb * p.digits))
+    limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
+    limit = min(limit, operand_limit(array, p.operands))
     best: WindowPlan | None = None
     widest = (array.line_words - p.taps[1]) // p.strides[1] + 1
     for tile in tile_sizes(p.out_h, p.out_w, limit, max(widest, 1)):
@@ -280,39 +329,47 @@ def _window_plan(
     words = rows * cols * p.digits
     positions = tile[0] * tile[1]
     per_pass = ((tile[0] - 1) * p.strides[0] + p.taps[0]) * raster
-    passes = p.tiles[0] * p.tiles[1] * p.digits
+    passes = p.tiles[0] * p.tiles[1] * p.digits * (1 + p.minus)
     nb_step = _window_blocks(array, p, positions, words, tap_rows, passes * per_pass)
-    if nb_step == 0:
-        return None
+    span = _span(array, p, words)
     tiles = -(-p.out_h // tile[0]) * -(-p.out_w // tile[1])
     instructions = tiles * -(-p.nb // nb_step)
-    compute = tiles * p.nb * passes * max(per_pass, array.rows) + instructions * INSN_OVERHEAD
-    load = BEATS_PER_WORD * tiles * p.nb * (words + positions * len(p.operands))
-    load += instructions * DMA_OVERHEAD
-    store = BEATS_PER_WORD * tiles * p.nb * positions * p.out_digits + instructions * DMA_OVERHEAD
+    computes = tiles * p.nb if p.minus else instructions
+    compute = tiles * p.nb * passes * max(per_pass, array.rows) + computes * INSN_OVERHEAD
+    compute += tiles * p.stat_planes * positions
+    blocks = p.nb + (-(-p.nb // span) if p.minus else 0)
+    groups = -(-p.nb // nb_step)
+    load = BEATS_PER_WORD * tiles * blocks * words
+    load += BEATS_PER_WORD * tiles * positions * operand_words(p.operands, p.nb, groups)
+    load += instructions * DMA_OVERHEAD * (1 + len(p.operands))
+    stored = p.nb * p.out_digits * p.stored + 2 * p.stat_planes
+    store = BEATS_PER_WORD * tiles * positions * stored + instructions * DMA_OVERHEAD
     edge = BEATS_PER_WORD * nb_step * (words + positions) + 2 * DMA_OVERHEAD
-    hidden = 0.3 if instructions >= 3 else 1.0
-    return WindowPlan(tile, nb_step, tap_rows, max(compute, load, store) + hidden * edge)
+    cost = p.images * max(compute, load, store) + edge * _exposed(tiles * p.images)
+    return WindowPlan(tile, nb_step, tap_rows, span, cost)
+
+
+def _span(array: ArrayConfig, p: WindowProblem, words: int) -> int:
+    """Blocks that lie in IBUF together with the words subtracted from them."""
+    return max(1, min(p.nb, array.ibuf_words // 2 // words - 1)) if p.minus else p.nb
 
 
 def _fits(array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], tap_rows: int) -> bool:
     rows, cols = window_grid(p, tile, tap_rows)
     weights = tap_rows * p.tiles[1] * array.rows
     loops = max(tap_rows, p.tiles[1]) <= KERNEL_LIMIT
-    return loops and rows * cols * p.digits <= array.ibuf_words and weights <= array.wbuf_words
+    words = rows * cols * p.digits * (1 + p.minus)
+    return loops and words <= array.ibuf_words and weights <= array.wbuf_words
 
 
 def _window_blocks(
     array: ArrayConfig, p: WindowProblem, positions: int, words: int, tap_rows: int, cycles: int
 ) -> int:
-    """Channel blocks per COMPUTE; 0 when the row statistic of all blocks does not fit."""
-    if p.all_blocks:
-        fits = (p.nb + 1) * positions <= array.obuf_rows and p.nb * words <= array.ibuf_words
-        return p.nb if fits else 0
-    room = [array.obuf_rows // 2 // positions, -(-GROUP_CYCLES // cycles)]
-    room += [
-        (array.tbuf_rows if key == "t" else array.ubuf_rows) // 2 // positions for key in p.operands
-    ]
+    """Channel blocks per group."""
+    room = [-(-GROUP_CYCLES[0] // cycles), _span(array, p, words)]
+    if p.stored:
+        room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)
+    room += operand_room(array, p.operands, positions)
     if not p.same_input:
         room.append(array.ibuf_words // 2 // words)
     if not p.shared_weights:
