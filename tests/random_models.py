@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+import random_steps
 from importers.build_onnx import model, node
 
 
@@ -34,6 +35,14 @@ class Net:
     def ints(self, *values: int) -> str:
         name = f"c{len(self.constants)}"
         self.constants[name] = np.asarray(values, np.int64)
+        return name
+
+    def value(self, number: float) -> str:
+        return self.array(np.asarray(number, np.float32))
+
+    def array(self, values: np.ndarray) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants[name] = values
         return name
 
     def add(self, op: str, inputs: list[str], shape: tuple[int, ...], **attrs: object) -> str:
@@ -129,7 +138,7 @@ def softmax(net: Net, x: str) -> str:
 
 STEPS: tuple[Callable[[Net, str], str], ...] = (
     conv, conv, batch_norm, activation, activation, pool, residual, gate, join, cut, shuffle,
-    upsample, softmax,
+    upsample, softmax, *random_steps.STEPS,
 )  # fmt: skip
 
 
@@ -151,6 +160,6 @@ def random_model(seed: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         x = net.add("Gemm", [flat, weight, net.constant(10)], (n, 10))
     if x == "x":
         x = activation(net, x)
-    proto = model(net.nodes, {"x": shape}, [x], net.constants, opset=18)
+    proto = model(net.nodes, {"x": shape}, [x], net.constants, opset=20)
     feed = np.random.default_rng(seed + 1).standard_normal((4, *shape[1:])).astype(np.float32)
     return proto, {"x": feed}

@@ -23,6 +23,7 @@ from neuralmatrix.ir import (
     Tensor,
     Window,
 )
+from random_blocks import BLOCKS
 
 FUNCTIONS = (
     Function("sigmoid"), Function("tanh"), Function("hard_swish"), Function("leaky_relu", (0.1,)),
@@ -189,7 +190,7 @@ def move(net: Net) -> None:
 
 
 BUILDERS: tuple[Callable[[Net], None], ...] = (
-    conv, conv, window, elementwise, constant_operand, row_statistic, move,
+    conv, conv, window, elementwise, constant_operand, row_statistic, move, *BLOCKS,
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from neuralmatrix.epilogues import INT24, multipliers
-from neuralmatrix.errors import DoesNotFit, UnsupportedModel
+from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.integer import decode, run_integer
 from neuralmatrix.ir import (
     Array,
@@ -25,7 +25,7 @@ from neuralmatrix.ir import (
     Tensor,
     Window,
 )
-from neuralmatrix.quantize import ACC_LIMIT, choose_qparams, encode, quantize, refuse_products
+from neuralmatrix.quantize import ACC_LIMIT, choose_qparams, encode, quantize
 from neuralmatrix.reference import run_float
 
 RNG = np.random.default_rng(3)
@@ -184,12 +184,3 @@ def test_a_copy_between_prescribed_scales_requantises() -> None:
     got = run_integer(q, {"x": x})["y"]
     want = encode(decode(encode(x, given["x"]), given["x"])[:, ::-1], given["y"])
     np.testing.assert_array_equal(got, want)
-
-
-def test_products_of_two_tensors_are_refused_by_name() -> None:
-    op = Gemm("y", "x", None, np.zeros(3), rhs="x", source="attention")
-    mg = MatGraph((), (), (op,), {}, {})
-    with pytest.raises(
-        UnsupportedModel, match="attention: MatMul .*one operand must be a constant"
-    ):
-        refuse_products(mg)

@@ -13,7 +13,8 @@ import numpy as np
 
 from .errors import BadInput
 from .functions import evaluate
-from .ir import Array, Epilogue, Gemm, MatGraph, Move, QParams, RowMax, Window
+from .ir import Array, Epilogue, Gemm, MatGraph, Move, Port, QParams, RowMax, Window
+from .ranges import subtracts_own_maximum
 
 Interval = tuple[float, float]
 Bounds = dict[str, Interval]
@@ -22,20 +23,27 @@ Extent = tuple[int, int, bool]  # rows and columns reduced over, and whether ove
 
 @dataclass
 class _Facts:
-    """What intervals alone do not know about softmax: x - max(x) <= 0, and some exp of it is 1."""
+    """What intervals alone do not know.
+
+    Of softmax: x - max(x) <= 0, and some exp of it is 1.  Of normalisation: the mean square is at
+    least the square of the mean.
+    """
 
     bounds: Bounds
     prescribed: frozenset[str]
     maximum_of: dict[str, tuple[str, Extent]] = field(default_factory=dict)  # of which tensor
     holds_zero: dict[str, Extent] = field(default_factory=dict)  # every extent has an element 0
     holds_one: dict[str, Extent] = field(default_factory=dict)  # every extent has an element 1
+    mean_of: dict[str, str] = field(default_factory=dict)  # of which operation's rows
+    square_of: dict[str, str] = field(default_factory=dict)
+    squared_mean: dict[str, str] = field(default_factory=dict)  # mean * mean
 
 
 def propagate(mg: MatGraph) -> Bounds:
     """Interval of every tensor; prescribed scales cut it to what their codes can express."""
     bounds: Bounds = {n: (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     for port in mg.inputs:
-        bounds[port.tensor] = _expressible(mg.quant[port.tensor])
+        bounds[port.tensor] = _input(port, mg)
     facts = _Facts(bounds, frozenset(mg.quant))
     for op in mg.ops:
         if isinstance(op, Move):
@@ -45,10 +53,18 @@ def propagate(mg: MatGraph) -> Bounds:
             source, extent = facts.maximum_of.get(op.input, (op.input, (1, 1, False)))
             facts.maximum_of[op.output] = (source, (*extent[:2], True))
         else:
-            _compute(op, facts)
+            _compute(op, facts, mg)
         if op.output in mg.quant:
             bounds[op.output] = _meet(bounds[op.output], _expressible(mg.quant[op.output]))
+        if isinstance(op, Gemm | Window):
+            _statistics(op, facts, mg.tensors[op.output].shape[3])
     return bounds
+
+
+def _input(port: Port, mg: MatGraph) -> Interval:
+    if port.tensor not in mg.quant and port.table is not None:
+        return float(port.table.min()), float(port.table.max())
+    return _expressible(mg.quant[port.tensor])
 
 
 def _expressible(qp: QParams) -> Interval:
@@ -63,12 +79,35 @@ def _meet(a: Interval, b: Interval) -> Interval:
     return max(a[0], b[0]), min(a[1], b[1])
 
 
-def _compute(op: Gemm | Window, facts: _Facts) -> None:
+def _statistics(op: Gemm | Window, facts: _Facts, channels: int) -> None:
+    """Intervals of what is taken of the rows, and whose rows they are."""
+    lo, hi = facts.bounds[op.output]
+    least = 1.0 if op.output in facts.holds_one and lo >= 0 else channels * lo
+    intervals = {
+        "max": (lo, hi),
+        "sum": (least, channels * hi),
+        "mean": (lo, hi),
+        "square": (0.0, max(lo * lo, hi * hi)),
+    }
+    for row in op.epilogue.rows:
+        facts.bounds[row.tensor] = intervals[row.kind]
+        if row.kind == "max":
+            facts.maximum_of[row.tensor] = (op.output, (1, 1, True))
+        elif row.kind == "mean":
+            facts.mean_of[row.tensor] = op.output
+        elif row.kind == "square":
+            facts.square_of[row.tensor] = op.output
+
+
+def _compute(op: Gemm | Window, facts: _Facts, mg: MatGraph) -> None:
     e, bounds = op.epilogue, facts.bounds
-    pre = _linear(op, bounds[op.input])
+    pre = _products(op, facts, mg) if isinstance(op, Gemm) and op.rhs else _linear(op, bounds)
     if e.residual:
         pre = _add(pre, _times(bounds[e.residual], (e.residual_gain, e.residual_gain)))
-    if _subtracts_maximum(op, facts):
+    if subtracts_own_maximum(op, mg):
+        pre = (min(pre[0], 0.0), 0.0)
+        facts.holds_zero[op.output] = (1, 1, True)
+    elif _subtracts_maximum(op, facts):
         pre = (pre[0], 0.0)
         facts.holds_zero[op.output] = facts.maximum_of[e.residual or ""][1]
     elif op.input in facts.holds_zero and _is_identity(op) and not e.residual:
@@ -78,6 +117,10 @@ def _compute(op: Gemm | Window, facts: _Facts) -> None:
     if facts.holds_one.get(op.input) == _extent(op) and op.weight is not None:
         if np.all(op.weight >= 0):
             pre = (max(pre[0], float(op.weight.min() + op.bias.min())), pre[1])
+    if _is_variance(op, facts):
+        pre = (max(pre[0], float(op.bias.min())), max(pre[1], float(op.bias.max())))
+    if op.input in facts.mean_of and e.hadamard == op.input and _is_identity(op):
+        facts.squared_mean[op.output] = facts.mean_of[op.input]
     if isinstance(op, Window) and op.reduce == "max":
         facts.maximum_of[op.output] = (op.input, _extent(op) or (0, 0, False))
     bounds[op.output + ":pre"] = pre
@@ -96,6 +139,18 @@ def _subtracts_maximum(op: Gemm | Window, facts: _Facts) -> bool:
     )
 
 
+def _is_variance(op: Gemm | Window, facts: _Facts) -> bool:
+    """Mean square minus square of the mean, plus a constant."""
+    source = facts.square_of.get(op.input)
+    return (
+        source is not None
+        and isinstance(op, Window)
+        and bool(np.all(op.weight == 1.0))
+        and op.epilogue.residual_gain == -1.0
+        and facts.squared_mean.get(op.epilogue.residual or "") == source
+    )
+
+
 def _is_identity(op: Gemm | Window) -> bool:
     return isinstance(op, Window) and bool(np.all(op.weight == 1.0)) and not np.any(op.bias)
 
@@ -107,12 +162,26 @@ def _extent(op: Gemm | Window) -> Extent | None:
     return (*op.weight.shape[:2], isinstance(op, Gemm))
 
 
-def _linear(op: Gemm | Window, x: Interval) -> Interval:
+def _products(op: Gemm, facts: _Facts, mg: MatGraph) -> Interval:
+    """A sum of products of two intervals."""
+    assert op.rhs is not None
+    k = mg.tensors[op.input].shape[3]
+    one = _times(facts.bounds[op.input], facts.bounds[op.rhs])
+    scaled = _times(one, (op.gain * k, op.gain * k))
+    return _add(scaled, (float(op.bias.min()), float(op.bias.max())))
+
+
+def _linear(op: Gemm | Window, bounds: Bounds) -> Interval:
+    x = bounds[op.input]
+    if isinstance(op, Window) and op.minus is not None:
+        low, high = bounds[op.minus]
+        x = _add(x, (-high, -low))
     if isinstance(op, Window) and op.reduce == "max":
         return _add(x, (float(op.bias.min()), float(op.bias.max())))
     assert op.weight is not None
     weight: Array = np.asarray(op.weight, np.float64).reshape(-1, op.weight.shape[-1])
-    x = (min(x[0], 0.0), max(x[1], 0.0))  # padding reads 0
+    if any(op.pads):  # padding reads 0
+        x = (min(x[0], 0.0), max(x[1], 0.0))
     up = np.maximum(weight, 0).sum(0)
     down = np.minimum(weight, 0).sum(0)
     low = up * x[0] + down * x[1] + op.bias

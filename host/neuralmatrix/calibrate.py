@@ -18,6 +18,9 @@ import numpy.typing as npt
 
 from . import ir, reference
 from .errors import BadInput
+from .ranges import MASK_ROOM, MASKED
+from .ties import tie
+from .widths import score_tensors, wide_tensors
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
@@ -106,16 +109,22 @@ def calibrate(
 
     ``feeds`` yields {input name: array}; an array is one run's input, or several stacked along the
     first axis.  ``minmax`` keeps every value, ``percentile`` that part of either side, and ``mse``
-    clips where rounding and clipping together lose least at 8 bits.  Network outputs, and values in
-    front of activations and products, are never clipped: the lanes hold those in 16 bits.
+    clips where rounding and clipping together lose least at 8 bits.  Tensors that are int16 in any
+    case, and values in front of activations and products, are never clipped.  What a mask pushed
+    far below all attention scores does not count.
     """
     if method not in get_args(Method):
         raise BadInput(f"calibration method {method!r}; allowed are {', '.join(get_args(Method))}")
-    histograms: dict[str, _Histogram] = {}
+    histograms = _tables(mg)
+    scores = score_tensors(mg)
     images = 0
     for chunk in _chunks(_runs(mg, feeds, max_images), _chunk_images(mg)):
         for name, values in _evaluate(mg, chunk).items():
-            histograms.setdefault(name, _Histogram()).add(values.reshape(-1))
+            seen = values.reshape(-1)
+            if name.removesuffix(":pre") in scores:
+                seen = _unmasked(seen)
+            if seen.size:
+                histograms.setdefault(name, _Histogram()).add(seen)
         images += len(chunk)
     if not images:
         raise BadInput(
@@ -123,13 +132,38 @@ def calibrate(
             "16 to 256 typical inputs are best"
         )
     extremes = {name: _extremes(name, h) for name, h in histograms.items()}
-    kept = {port.tensor for port in mg.outputs} if method != "minmax" else set(histograms)
+    kept = _unclipped(mg) if method != "minmax" else set(histograms)
     clipped = {
         name: _CLIP[method](h, extremes[name], percentile)
         for name, h in histograms.items()
         if name in mg.tensors and name not in kept and h.limit
     }
     return Calibration({**extremes, **clipped}, extremes, images)
+
+
+def _tables(mg: ir.MatGraph) -> dict[str, _Histogram]:
+    """All rows of look-up tables count: the inputs to come may name any."""
+    found: dict[str, _Histogram] = {}
+    for port in mg.inputs:
+        if port.table is not None:
+            found.setdefault(port.tensor, _Histogram()).add(np.ravel(port.table))
+    return found
+
+
+def _unmasked(scores: Array) -> Array:
+    """Values above MASKED; where there are lower ones, also one that a mask can saturate at."""
+    inside = scores[scores > MASKED]
+    if inside.size in (0, scores.size):
+        return inside
+    return np.append(inside, inside.min() - np.float32(MASK_ROOM))
+
+
+def _unclipped(mg: ir.MatGraph) -> set[str]:
+    """Outputs, and what has 16 bits at any precision."""
+    tied, groups = tie(mg)
+    wide = wide_tensors(tied, groups, "int8")
+    shown = {port.tensor for port in mg.outputs}
+    return shown | {name for name in mg.tensors if groups.root(name) in wide}
 
 
 def _evaluate(mg: ir.MatGraph, chunk: list[dict[str, Array]]) -> dict[str, Array]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
-from .functions import evaluate
+from .functions import evaluate, kinks
 from .ir import Array, Epilogue, Function, QParams
 from .qgraph import QEpilogue
+from .rowstats import RowNumbers
 from .segments import Segments, aligned_scale, fit
 
 FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers leave room
@@ -23,7 +24,9 @@ MAX_SHIFT = 55
 INT16 = 2**15 - 1
 INT24 = 2**23 - 1
 MAX_SEGMENTS = 64
-KINKS: Mapping[str, tuple[float, ...]] = {"hard_swish": (-3.0, 3.0)}
+
+
+NO_ROWS = RowNumbers()
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def build_epilogue(
     out: QParams,
     bounds: Mapping[str, tuple[float, float]] | None = None,
     qparams: Mapping[str, QParams] | None = None,
+    rows: RowNumbers = NO_ROWS,
 ) -> QEpilogue:
     """All integers of an epilogue.  ``bounds`` must hold name:pre / name:act where those exist."""
     bounds, qparams = bounds or {}, qparams or {}
@@ -74,13 +78,19 @@ def build_epilogue(
         off=-mt * (t.zero_point if t else 0),
         mt=mt,
         uz=u.zero_point if u else 0,
-        u_shift=plan.u_shift,
+        u_shift=rows.u_shift or plan.u_shift,
         zp=out.zero_point,
         lo=lo,
         hi=hi,
         table=plan.table,
         residual=e.residual,
         hadamard=e.hadamard,
+        stat=rows.stat,
+        stat_m=rows.stat_m,
+        stat_shift=rows.stat_shift,
+        stat_off=rows.stat_off,
+        sq_m=rows.sq_m,
+        sq_shift=rows.sq_shift,
     )
 
 
@@ -114,16 +124,31 @@ def _plan(
     if u is not None:
         act = bounds[stage.name + ":act"]
         y_scale, u_shift = _hadamard_scale(out, u, max(-act[0], act[1], 1e-30))
-    if activation is None or (u is None and activation.name in CLAMPS):
+    if activation is None or (activation.name in CLAMPS and _ends_in_clamp(stage)):
         return Plan(y_scale, y_scale, u_shift)
     lo, hi = bounds[stage.name + ":pre"]
     least = t.scale if t else 0.0  # one step of x may not be far finer than one of t
-    x_scale = aligned_scale(max(-lo, hi, least) or 1.0, KINKS.get(activation.name, ()))
+    x_scale = _x_scale(activation, (lo, hi), least)
     clip = (out.qmin - out.zero_point, out.qmax - out.zero_point) if u is None else (-INT16, INT16)
     table = _table(activation, x_scale, (lo, hi), y_scale, clip)
     return Plan(x_scale, y_scale, u_shift, table)
 
 
+def _ends_in_clamp(stage: Stage) -> bool:
+    """Neither a product nor a square takes the value before the clamp."""
+    e = stage.epilogue
+    return e.hadamard is None and all(row.kind != "square" for row in e.rows)
+
+
+def _x_scale(activation: Function, x_range: tuple[float, float], least: float) -> float:
+    """Real value of a code of x; negative where x is, since octaves count from the left."""
+    lo, hi = x_range
+    corners = [corner for corner in kinks(activation) if lo < corner < hi]
+    scale = aligned_scale(max(-lo, hi, least) or 1.0, corners)
+    return -scale if lo < 0 and hi <= 0 else scale
+
+
+@lru_cache(maxsize=256)  # the layers of a network, and the trials of mixed precision, are alike
 def _table(
     activation: Function,
     x_scale: float,
@@ -131,9 +156,10 @@ def _table(
     y_scale: float,
     y_clip: tuple[int, int],
 ) -> Segments:
-    codes = (int(np.floor(x_range[0] / x_scale)), int(np.ceil(x_range[1] / x_scale)))
-    function = partial(evaluate, activation)
-    return fit(function, x_scale, codes, y_scale, y_clip, MAX_SEGMENTS)
+    lo, hi = sorted(end / x_scale for end in x_range)
+    codes = (int(np.floor(lo)), int(np.ceil(hi)))
+    function, corners = partial(evaluate, activation), kinks(activation)
+    return fit(function, x_scale, codes, y_scale, y_clip, MAX_SEGMENTS, kinks=corners)
 
 
 def _hadamard_scale(out: QParams, u: QParams, peak: float) -> tuple[float, int]:

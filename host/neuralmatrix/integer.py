@@ -12,12 +12,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .ir import Array, Gemm, Move, QParams, RowMax, Window, apply_steps
+from .ir import Array, Gemm, Move, Port, QParams, RowMax, Window, apply_steps
+from .isa import Stat
 from .ports import quantize_array
 from .qgraph import QEpilogue, QGraph, QOp
+from .reference import gathered
 from .segments import lookup
 
 Values = dict[str, Array]
+
+SUM_LO, SUM_HI = -32640, 32639  # a sum or mean is int16
 
 
 def run_integer(graph: QGraph, feeds: Mapping[str, Array]) -> Values:
@@ -25,24 +29,31 @@ def run_integer(graph: QGraph, feeds: Mapping[str, Array]) -> Values:
     shape."""
     values: Values = {name: np.asarray(q, np.int32) for name, q in graph.constants.items()}
     for port in graph.inputs:
-        codes = quantize_array(feeds[port.name], graph.qparams[port.tensor]).astype(np.int32)
-        values[port.tensor] = apply_steps(codes, port.steps)
+        values[port.tensor] = apply_steps(_port_codes(port, feeds, graph), port.steps)
     for qop in graph.ops:
-        values[qop.op.output] = _evaluate(qop, values, graph)
+        values.update(evaluate(qop, values, graph))
     return values
 
 
-def _evaluate(qop: QOp, values: Values, graph: QGraph) -> Array:
-    op = qop.op
+def _port_codes(port: Port, feeds: Mapping[str, Array], graph: QGraph) -> Array:
+    real = gathered(port, np.asarray(feeds[port.name]))
+    return quantize_array(real, graph.qparams[port.tensor]).astype(np.int32)
+
+
+def evaluate(qop: QOp, values: Values, graph: QGraph) -> Values:
+    """Codes of the tensors that one operation makes, from those it reads."""
+    op, e = qop.op, qop.epilogue
     if isinstance(op, Move):
         flat = np.concatenate([values[name].reshape(-1) for name in op.inputs])
-        return np.asarray(np.where(op.index < 0, qop.fill, flat[op.index]), np.int32)
-    assert qop.epilogue is not None
-    source = graph.qparams[op.input]
-    acc = _accumulate(qop, values, source)
+        copied = np.where(op.index < 0, qop.fill, flat[op.index])
+        return {op.output: np.asarray(copied, np.int32)}
+    assert e is not None
+    y = _before_clamp(_accumulate(qop, values, graph.qparams[op.input]), e, values)
+    q = np.asarray(np.clip(y + e.zp, e.lo, e.hi), np.int32)
     if isinstance(op, RowMax):
-        return np.asarray(apply_epilogue(acc, qop.epilogue, values).max(-1, keepdims=True))
-    return apply_epilogue(acc, qop.epilogue, values)
+        return {op.output: np.asarray(q.max(-1, keepdims=True))}
+    found = row_statistics(q, y, e) if op.epilogue.rows else {}
+    return {op.output: q, **{row.tensor: found[row.kind] for row in op.epilogue.rows}}
 
 
 def _accumulate(qop: QOp, values: Values, source: QParams) -> Array:
@@ -51,7 +62,11 @@ def _accumulate(qop: QOp, values: Values, source: QParams) -> Array:
     x = values[op.input]
     if isinstance(op, RowMax):
         return x.astype(np.int64)
+    if isinstance(op, Gemm) and op.rhs is not None:
+        return _product(op, x, values[op.rhs])
     assert qop.weight is not None
+    if isinstance(op, Window) and op.minus is not None:
+        x = x - values[op.minus]  # both of them meet the weight, one negated
     if isinstance(op, Gemm):
         return _gemm(op, qop.weight, _padded(x, op, source.zero_point))
     fill = source.qmin if op.reduce == "max" else source.zero_point
@@ -88,6 +103,14 @@ def _gemm(op: Gemm, weight: Array, x: Array) -> Array:
     return np.asarray(np.rint(np.concatenate(parts, -1)), np.int64)
 
 
+def _product(op: Gemm, x: Array, rhs: Array) -> Array:
+    """Image n of x meets image n*N'//N of the right operand."""
+    w = rhs[:, 0].swapaxes(1, 2) if op.rhs_transposed else rhs[:, 0]
+    rows = x.reshape(len(w), -1, x.shape[3]).astype(np.float64)
+    out = np.matmul(rows, w.astype(np.float64))
+    return np.asarray(np.rint(out), np.int64).reshape(*x.shape[:3], w.shape[2])
+
+
 def _window(op: Window, weight: Array, x: Array) -> Array:
     views = _taps(x.astype(np.int64), op, weight.shape[:2])
     if op.reduce == "max":
@@ -103,6 +126,11 @@ def _window(op: Window, weight: Array, x: Array) -> Array:
 
 def apply_epilogue(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Array:
     """docs/numerics.md, "Epilogue", on int64."""
+    return np.asarray(np.clip(_before_clamp(acc, e, values) + e.zp, e.lo, e.hi), np.int32)
+
+
+def _before_clamp(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Array:
+    """What the zero point is added to."""
     a = acc.astype(np.int64) + e.bias
     v = ((a * e.m.astype(np.int64)) >> e.s.astype(np.int64)) + e.off
     if e.residual:
@@ -111,9 +139,29 @@ def apply_epilogue(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Arr
     if e.table is not None:
         y = lookup(e.table, y).astype(np.int64)
     if e.hadamard:
-        half = (1 << e.u_shift) >> 1
-        y = (y * (values[e.hadamard].astype(np.int64) - e.uz) + half) >> e.u_shift
-    return np.asarray(np.clip(y + e.zp, e.lo, e.hi), np.int32)
+        y = _shifted(y * (values[e.hadamard].astype(np.int64) - e.uz), e.u_shift)
+    return np.asarray(y)
+
+
+def _shifted(v: Array, n: int) -> Array:
+    """v / 2^n, halves up."""
+    return np.asarray((v + ((1 << n) >> 1)) >> n)
+
+
+def row_statistics(q: Array, y: Array, e: QEpilogue) -> Values:
+    """docs/numerics.md, "Row statistic": by kind, of results q and of y before zero point and
+    clamp."""
+    if e.stat == Stat.MAX:
+        return {"max": np.asarray(q.max(-1, keepdims=True))}
+    total = q.astype(np.int64).sum(-1, keepdims=True) + e.stat_off
+    row = _shifted(total * e.stat_m, e.stat_shift)
+    row = np.asarray(np.clip(row, SUM_LO, SUM_HI), np.int32)
+    found = {"sum": row, "mean": row}
+    if e.stat == Stat.MOMENTS:
+        squares = _shifted(y * y, e.u_shift).sum(-1, keepdims=True)
+        square = np.clip(_shifted(squares * e.sq_m, e.sq_shift), 0, SUM_HI)
+        found["square"] = np.asarray(square, np.int32)
+    return found
 
 
 def _round_half_even(v: Array, n: int) -> Array:
@@ -136,4 +184,4 @@ def outputs_of(graph: QGraph, values: Mapping[str, Array]) -> dict[str, Array]:
     }
 
 
-__all__ = ["apply_epilogue", "decode", "outputs_of", "run_integer"]
+__all__ = ["apply_epilogue", "decode", "evaluate", "outputs_of", "row_statistics", "run_integer"]

@@ -11,12 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .ir import Array, MatOp, Port, QParams, Tensor
+from .isa import Stat
 from .segments import Segments
 
 
 @dataclass(frozen=True)
 class QEpilogue:
-    """The numbers of one EPILOGUE instruction and its per-channel parameters (docs/numerics.md)."""
+    """The numbers of one EPILOGUE instruction and its per-channel parameters (docs/numerics.md).
+
+    ``stat`` MOMENTS: ``u_shift`` is the shift of the squares.  Which tensors the statistics are is
+    in the MatOp's ``epilogue.rows``: SUM makes "sum" or "mean", MOMENTS "mean" and "square".
+    """
 
     bias: Array  # int32 (C,)
     m: Array  # int32 (C,), 24 bits
@@ -32,6 +37,12 @@ class QEpilogue:
     table: Segments | None = None
     residual: str | None = None
     hadamard: str | None = None
+    stat: Stat = Stat.NONE  # row statistic, with its numbers
+    stat_m: int = 0
+    stat_shift: int = 0
+    stat_off: int = 0
+    sq_m: int = 0
+    sq_shift: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,8 @@ class QOp:
     """One operation of the array.
 
     ``weight`` holds integers in the layout of the MatOp's own weight (Window: (KH, KW, C or 1));
-    None for RowMax and Move.  A Move carries no epilogue: it copies codes, ``fill`` included.
+    None for RowMax, Move and a Gemm with rhs.  A Move carries no epilogue: it copies codes,
+    ``fill`` included.
     """
 
     op: MatOp

@@ -30,6 +30,7 @@ from .ir import (
     ViewStep,
     Window,
     op_inputs,
+    op_outputs,
 )
 from .lower.verify import matgraph_text, verify_matgraph
 
@@ -38,6 +39,7 @@ __all__ = ["matgraph_text", "port_outputs", "run_float", "verify_matgraph"]
 Values = dict[str, Array]
 
 COLUMN_FLOATS = 1 << 20  # convolution columns made at a time: they stay in the cache
+FLOAT32_MAX = np.finfo(np.float32).max
 EXACT_IN_FLOAT32 = frozenset({"relu", "clip", "abs", "neg", "identity"})
 
 
@@ -53,26 +55,42 @@ def run_float(
     its only ReLU.
     """
     batches = _batches(mg, feeds)
-    values: Values = dict(mg.constants)
-    for port in mg.inputs:
-        array = np.asarray(feeds[port.name], np.float32)
-        values[port.tensor] = _port_input(port, array, batches)
+    values: Values = {**mg.constants, **_inputs(mg, feeds, batches)}
     quant = mg.quant if prescribed else {}
     for name in quant.keys() & values.keys():
-        values[name] = _rounded(values[name], quant[name])
+        values[name] = rounded(values[name], quant[name])
     last = {name: i for i, op in enumerate(mg.ops) for name in op_inputs(op)}
     shown = {port.tensor for port in mg.outputs}
     for i, op in enumerate(mg.ops):
-        values.update(_EVALUATE[type(op)](op, values, mg, keep))
-        if op.output in quant:
-            values[op.output] = _rounded(values[op.output], quant[op.output])
+        values.update(evaluate(op, values, mg, quant, keep))
         if not keep:
-            for name in {n for n in op_inputs(op) if last[n] == i} - shown:
+            done = {n for n in op_inputs(op) if last[n] == i}
+            done |= {n for n in op_outputs(op) if n not in last}
+            for name in done - shown:
                 values.pop(name, None)
     return values
 
 
-def _rounded(x: Array, q: QParams) -> Array:
+def _inputs(mg: MatGraph, feeds: Mapping[str, Array], batches: int) -> Values:
+    arrays = ((port, np.asarray(feeds[port.name])) for port in mg.inputs)
+    return {port.tensor: _port_input(port, array, batches) for port, array in arrays}
+
+
+def evaluate(
+    op: MatOp,
+    values: Mapping[str, Array],
+    mg: MatGraph,
+    quant: Mapping[str, QParams],
+    keep: bool = False,
+) -> Values:
+    """What one operation makes; its result rounded to the codes that ``quant`` gives it."""
+    found: Values = _EVALUATE[type(op)](op, values, mg, keep)
+    if op.output in quant:
+        found[op.output] = rounded(found[op.output], quant[op.output])
+    return {**found, **_row_statistics(op, found[op.output])}
+
+
+def rounded(x: Array, q: QParams) -> Array:
     """The nearest values that the codes of ``q`` stand for."""
     scale = np.float32(q.scale)
     codes = np.clip(np.rint(x / scale) + q.zero_point, q.qmin, q.qmax)
@@ -106,8 +124,8 @@ def _argmax(y: Array, axis: int, keepdims: bool, select_last: bool) -> Array:
 
 def _batches(mg: MatGraph, feeds: Mapping[str, Array]) -> int:
     """How many model batches the feeds hold."""
-    wanted = [port.name for port in mg.inputs]
-    if sorted(wanted) != sorted(feeds):
+    wanted = {port.name for port in mg.inputs}
+    if wanted != set(feeds):
         raise BadInput(f"feeds are named {sorted(feeds)}; the inputs are {sorted(wanted)}")
     return max((_feed_batches(p, np.shape(feeds[p.name])) for p in mg.inputs), default=1)
 
@@ -127,9 +145,28 @@ def _port_input(port: Port, array: Array, batches: int) -> Array:
     own = _feed_batches(port, array.shape)
     if own not in (1, batches):
         raise BadInput(f"feed {port.name!r} has {own} batches, others {batches}; give equally many")
-    y = _stepped(array.reshape(own, *port.shape), port.steps)
+    array = gathered(port, array).reshape(own, *port.shape, *row_shape(port))
+    y = _stepped(array, port.steps)
     y = np.broadcast_to(y, (batches, *y.shape[1:]))
     return np.ascontiguousarray(y).reshape(-1, *y.shape[2:])
+
+
+def row_shape(port: Port) -> Shape:
+    """What the look-up in a port's table adds to the source shape."""
+    return () if port.table is None else port.table.shape[1:]
+
+
+def gathered(port: Port, array: Array) -> Array:
+    """The feed in float32, row numbers replaced by the rows of the port's table."""
+    if port.table is None:
+        return np.asarray(array, np.float32)
+    ids, rows = array.astype(np.int64), len(port.table)
+    if ids.size and not -rows <= ids.min() <= ids.max() < rows:
+        raise BadInput(
+            f"feed {port.name!r} holds row numbers {ids.min()}..{ids.max()}; "
+            f"allowed are {-rows}..{rows - 1}, the rows of its table"
+        )
+    return np.asarray(port.table[ids], np.float32)
 
 
 def _stepped(x: Array, steps: tuple[ViewStep, ...]) -> Array:
@@ -137,6 +174,8 @@ def _stepped(x: Array, steps: tuple[ViewStep, ...]) -> Array:
     for step in steps:
         if step.kind == "reshape":
             x = x.reshape(x.shape[0], *step.arg)
+        elif step.kind == "take":
+            x = np.take(x, step.arg[1:], step.arg[0] + 1)
         else:
             x = x.transpose(0, *(axis + 1 for axis in step.arg))
     return x
@@ -173,10 +212,10 @@ def _windows(op: Gemm | Window, x: Array, kernel: Shape) -> Array:
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 
-def _gemm(op: Gemm, values: Values, mg: MatGraph, keep: bool) -> Values:
+def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
     x = values[op.input]
     if op.rhs is not None:
-        lin = _dynamic(op, x, values[op.rhs])
+        lin = _dynamic(op, x, values[op.rhs], mg)
     else:
         assert op.weight is not None
         lin = _convolution(op, x, op.weight)
@@ -184,11 +223,16 @@ def _gemm(op: Gemm, values: Values, mg: MatGraph, keep: bool) -> Values:
     return _finished(op, lin, values, mg, keep)
 
 
-def _dynamic(op: Gemm, x: Array, rhs: Array) -> Array:
+def _dynamic(op: Gemm, x: Array, rhs: Array, mg: MatGraph) -> Array:
     """A right operand with fewer images serves consecutive groups of images of x."""
+    assert op.rhs is not None
+    own = (len(x) // mg.tensors[op.input].shape[0], len(rhs) // mg.tensors[op.rhs].shape[0])
+    batches = max(own)  # a constant operand is the same for every model batch
+    x = np.tile(x, (batches // own[0], 1, 1, 1)) if own[0] < batches else x
+    rhs = np.tile(rhs, (batches // own[1], 1, 1, 1)) if own[1] < batches else rhs
     w = rhs[:, 0].swapaxes(1, 2) if op.rhs_transposed else rhs[:, 0]
-    rows = x.reshape(len(w), -1, x.shape[3])
-    return np.asarray(np.matmul(rows, w).reshape(*x.shape[:3], w.shape[2]))
+    rows = np.matmul(x.reshape(len(w), -1, x.shape[3]), w) * np.float32(op.gain)
+    return np.asarray(rows.reshape(*x.shape[:3], w.shape[2]))
 
 
 def _convolution(op: Gemm, x: Array, weight: Array) -> Array:
@@ -221,9 +265,11 @@ def _products(op: Gemm, windows: Array, weight: Array) -> Array:
     return np.asarray(parts.swapaxes(0, 1).reshape(*windows.shape[:3], m))
 
 
-def _window(op: Window, values: Values, mg: MatGraph, keep: bool) -> Values:
+def _window(op: Window, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
     is_max = op.reduce == "max"
     x = values[op.input]
+    if op.minus is not None:
+        x = x - values[op.minus]
     kernel = op.weight.shape[:2]
     if kernel == (1, 1) and op.strides == (1, 1) and not any(op.pads) and not is_max:
         lin = x * op.weight[0, 0] if np.any(op.weight != 1) else x.copy()
@@ -257,11 +303,11 @@ def _largest(windows: Array, weight: Array) -> Array:
     return out
 
 
-def _rowmax(op: RowMax, values: Values, mg: MatGraph, keep: bool) -> Values:
+def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
     return {op.output: values[op.input].max(-1, keepdims=True)}
 
 
-def _move(op: Move, values: Values, mg: MatGraph, keep: bool) -> Values:
+def _move(op: Move, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
     """The index counts within one model batch."""
     sizes = [prod(mg.tensors[name].shape) for name in op.inputs]
     batches = max(values[n].size // s for n, s in zip(op.inputs, sizes, strict=True))
@@ -285,7 +331,9 @@ _EVALUATE: Mapping[type[MatOp], Callable[..., Values]] = {
 # ---------------------------------------------------------------- epilogue
 
 
-def _finished(op: Gemm | Window, lin: Array, values: Values, mg: MatGraph, keep: bool) -> Values:
+def _finished(
+    op: Gemm | Window, lin: Array, values: Mapping[str, Array], mg: MatGraph, keep: bool
+) -> Values:
     """act(lin + gain * residual) * hadamard, and the values in between."""
     e: Epilogue = op.epilogue
     found: Values = {}
@@ -295,12 +343,29 @@ def _finished(op: Gemm | Window, lin: Array, values: Values, mg: MatGraph, keep:
         found[f"{op.output}:pre"] = lin
         lin = _activated(e.activation, lin)
     if e.hadamard:
+        # a factor of 0 takes out what a power overflowed to: masked attention scores
+        lin = np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX)
         found[f"{op.output}:act"] = lin
         lin = lin * _operand(e.hadamard, lin, values, mg)
     return {**(found if keep else {}), op.output: lin}
 
 
-def _operand(name: str, out: Array, values: Values, mg: MatGraph) -> Array:
+def _row_statistics(op: MatOp, out: Array) -> Values:
+    """Statistics over the channels of an op's result."""
+    if not isinstance(op, Gemm | Window):
+        return {}
+    return {row.tensor: _STATISTIC[row.kind](out) for row in op.epilogue.rows}
+
+
+_STATISTIC: Mapping[str, Callable[[Array], Array]] = {
+    "max": lambda x: np.asarray(x.max(-1, keepdims=True)),
+    "sum": lambda x: np.asarray(x.sum(-1, keepdims=True)),
+    "mean": lambda x: np.asarray(x.mean(-1, keepdims=True)),
+    "square": lambda x: np.asarray(np.square(x).mean(-1, keepdims=True)),
+}
+
+
+def _operand(name: str, out: Array, values: Mapping[str, Array], mg: MatGraph) -> Array:
     """A second operand shaped to broadcast: its images repeat per model batch."""
     operand = values[name]
     if operand.shape[0] in (1, out.shape[0]):
@@ -313,6 +378,7 @@ def _operand(name: str, out: Array, values: Values, mg: MatGraph) -> Array:
 
 def _activated(function: Function, x: Array) -> Array:
     if function.name not in EXACT_IN_FLOAT32:
-        return functions.evaluate(function, x).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return functions.evaluate(function, x).astype(np.float32)
     exact: Any = functions.FUNCTIONS[function.name]
     return np.asarray(exact(x, *function.params), np.float32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors that must share one scale because an operation copies codes between them.
+"""Tensors that must share one scale because an operation copies or compares their codes.
 
 In: a MatGraph.  Out: the same graph with a requantising Window wherever a QDQ model prescribes two
 scales for one copy, and the groups of tensors that share a scale.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .ir import MatGraph, MatOp, Move, QParams, RowMax, Tensor, Window
+from .ir import Gemm, MatGraph, MatOp, Move, QParams, RowMax, Tensor, Window
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Groups:
 
 
 def tie(mg: MatGraph) -> tuple[MatGraph, Groups]:
-    """Group the tensors of every Move, RowMax and plain max pooling; requantise where that is
-    impossible."""
+    """Group the tensors of every Move, maximum and subtracted mean; requantise where a Move cannot
+    share."""
     groups = Groups({})
     prescribed = dict(mg.quant)
     tensors = dict(mg.tensors)
@@ -46,6 +46,8 @@ def tie(mg: MatGraph) -> tuple[MatGraph, Groups]:
             if not _join(groups, prescribed, name, op.output):
                 name = _requantise(name, op, groups, prescribed, tensors, ops)
             inputs.append(name)
+        for a, b in _tied_statistics(op):
+            _join(groups, prescribed, a, b)
         ops.append(replace(op, inputs=tuple(inputs)) if isinstance(op, Move) else op)
     return replace(mg, ops=tuple(ops), tensors=tensors, quant=_by_name(mg, prescribed)), groups
 
@@ -60,6 +62,16 @@ def _tied_inputs(op: MatOp) -> tuple[str, ...]:
         and not np.any(op.bias)
     )
     return (op.input,) if plain_max or isinstance(op, RowMax) else ()
+
+
+def _tied_statistics(op: MatOp) -> list[tuple[str, str]]:
+    """A maximum and a mean are codes of their row; a mean is subtracted from codes."""
+    if not isinstance(op, Gemm | Window):
+        return []
+    pairs = [(row.tensor, op.output) for row in op.epilogue.rows if row.kind in ("max", "mean")]
+    if isinstance(op, Window) and op.minus is not None:
+        pairs.append((op.minus, op.input))
+    return pairs
 
 
 def _join(groups: Groups, prescribed: dict[str, QParams], a: str, b: str) -> bool:
