@@ -18,21 +18,25 @@ from .errors import BadInput, BadModel
 from .ir import (
     ArgMax,
     Array,
+    Attention,
     AxisMatMul,
     Binary,
     Concat,
     Conv,
     ConvTranspose,
+    Embedding,
     Expand,
     Graph,
     MatMul,
     Node,
+    Normalize,
     Pad,
     Pool,
     PRelu,
     QParams,
     Reduce,
     Reshape,
+    Select,
     Shape,
     Slice,
     Softmax,
@@ -40,6 +44,7 @@ from .ir import (
     Transpose,
     Unary,
 )
+from .ops_attention import attention, attention_shape, normalize, normalize_shape
 from .ops_window import (
     ShapeError,
     conv,
@@ -148,6 +153,19 @@ def _argmax(node: ArgMax, x: Array) -> Array:
     return np.asarray(x.shape[node.axis] - 1 - last)
 
 
+def _select(node: Select, condition: Array, a: Array, b: Array) -> Array:
+    return np.where(condition != 0, a, b)
+
+
+def _embedding_shape(node: Embedding, ids: Shape, table: Shape) -> Shape:
+    need(len(table) == 2 and prod(table) > 0, f"the table {table} is no matrix")
+    return (*ids, table[1])
+
+
+def _embedding(node: Embedding, ids: Array, table: Array) -> Array:
+    return np.asarray(np.take(table, ids.astype(np.int64), axis=0))
+
+
 # ---------------------------------------------------------------- layout
 
 
@@ -207,6 +225,10 @@ RULES: Mapping[type[Node], Rule] = {
     PRelu: Rule(_prelu_shape, lambda node, x, slope: np.where(x >= 0, x, slope * x)),
     Reduce: Rule(lambda node, x: _reduced(node, node.axes, x), _reduce),
     Softmax: Rule(_softmax_shape, _softmax),
+    Normalize: Rule(normalize_shape, normalize),
+    Attention: Rule(attention_shape, attention),
+    Select: Rule(lambda node, *shapes: _broadcast(*shapes), _select),
+    Embedding: Rule(_embedding_shape, _embedding),
     AxisMatMul: Rule(_axis_matmul_shape, _axis_matmul),
     Reshape: Rule(_reshape_shape, lambda node, x: x.reshape(node.shape)),
     Transpose: Rule(_transpose_shape, lambda node, x: np.transpose(x, node.perm)),
@@ -221,11 +243,14 @@ RULES: Mapping[type[Node], Rule] = {
 
 def infer_shape(node: Node, shapes: Mapping[str, Shape]) -> Shape:
     """The shape of ``node``'s output.  ShapeError: the operands do not fit."""
-    return RULES[type(node)].shape(node, *(shapes[name] for name in node.inputs))
+    return RULES[type(node)].shape(node, *(shapes[n] if n else None for n in node.inputs))
 
 
-def evaluate(node: Node, *arrays: Array) -> Array:
-    """The numpy reference of one node; results have the arrays' float type (ArgMax: int64)."""
+def evaluate(node: Node, *arrays: Array | None) -> Array:
+    """The numpy reference of one node; results have the arrays' float type (ArgMax: int64).
+
+    None stands for an optional input that is left out.
+    """
     return np.asarray(RULES[type(node)].value(node, *arrays))
 
 
@@ -253,7 +278,7 @@ def run_graph(
     for name in quant.keys() & values.keys():
         values[name] = _rounded(values[name], quant[name])
     for node in graph.nodes:
-        y = evaluate(node, *(values[name] for name in node.inputs))
+        y = evaluate(node, *(values[n] if n else None for n in node.inputs))
         values[node.output] = _rounded(y, quant[node.output]) if node.output in quant else y
     return values if keep_all else {name: values[name] for name in graph.outputs}
 
@@ -265,7 +290,7 @@ def _check(condition: bool, message: str) -> None:
 
 def _verify_node(node: Node, graph: Graph, defined: set[str]) -> None:
     where = f"{type(node).__name__} {node.output!r} (source {node.source!r})"
-    for name in node.inputs:
+    for name in filter(None, node.inputs):
         _check(name in defined, f"{where} reads {name!r} before anything defines it")
     _check(node.output not in defined, f"{where} defines a name that exists already")
     try:

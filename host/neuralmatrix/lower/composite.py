@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pooling, reductions and softmax: windows, products with ones, row maxima.
+"""Pooling and reductions: windows, products with ones, row maxima.
 
-In: Pool, Reduce and Softmax nodes.  Out: the value of each, exact in real arithmetic.
+In: Pool and Reduce nodes.  Out: the value of each, exact in real arithmetic.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from math import prod
 
 import numpy as np
 
-from ..ir import Array, Epilogue, Function, Gemm, Pool, Reduce, RowMax, Softmax, Window
+from ..ir import Array, Epilogue, Function, Gemm, Pool, Reduce, RowMax, Window
 from .builder import Builder, Direct, Refused, Value, reshaped
 from .linear import four_pads, padded_input, pair, spatial_groups, zeros
-from .pointwise import binary, unary
+from .pointwise import unary
 from .view import View, axis_atoms, channel_groups, replace_axes, view_of
 
-NEG, EXP, LOG, RECIPROCAL = map(Function, ("neg", "exp", "log", "reciprocal"))
+NEG = Function("neg")
 
 
 def lower_pool(b: Builder, node: Pool) -> Value:
@@ -142,19 +142,3 @@ def _extreme(
     if not use_c:
         return x
     return b.emit(RowMax(name, x.tensor, source=source), result, replicated=True)
-
-
-def lower_softmax(b: Builder, node: Softmax) -> Value:
-    """exp(x - max) / sum(exp(x - max)), or its logarithm, without overflow."""
-    x = b.direct(b.value(node.inputs[0]))
-    axes = (node.axis % len(x.shape),)
-    x = _with_whole_dims(b, x, axes)
-    name, source = node.output, node.source
-    largest = reduce(b, x, axes, "max", f"{name}:max", source)
-    shifted = binary(b, "sub", x, largest, f"{name}:shifted", source)
-    power = unary(b, shifted, EXP, f"{name}:exp", source)
-    total = reduce(b, power, axes, "sum", f"{name}:sum", source)
-    if node.log:
-        return binary(b, "sub", shifted, unary(b, total, LOG, f"{name}:log", source), name, source)
-    inverse = unary(b, total, RECIPROCAL, f"{name}:reciprocal", source)
-    return binary(b, "mul", power, inverse, name, source)

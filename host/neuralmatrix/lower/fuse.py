@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from .. import functions
-from ..ir import Array, Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs
+from ..ir import Array, Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs, op_outputs
 
 Linear = Gemm | Window
 
@@ -46,9 +46,9 @@ def _pruned(mg: MatGraph) -> MatGraph:
     needed = {port.tensor for port in mg.outputs}
     kept: list[MatOp] = []
     for op in reversed(mg.ops):
-        if op.output in needed:
+        if needed.intersection(op_outputs(op)):
             kept.append(op)
-            needed.update(op_inputs(op))
+            needed.update((*op_inputs(op), *op_outputs(op)))
     needed |= {port.tensor for port in mg.inputs}
     return MatGraph(
         mg.inputs,
@@ -61,9 +61,10 @@ def _pruned(mg: MatGraph) -> MatGraph:
 
 
 def is_pointwise(op: MatOp) -> bool:
-    """A 1x1 window that adds."""
+    """A 1x1 window that adds and subtracts nothing."""
     return (
         isinstance(op, Window)
+        and op.minus is None
         and op.weight.shape[:2] == (1, 1)
         and (op.reduce, op.strides, op.pads) == ("add", (1, 1), (0, 0, 0, 0))
     )
@@ -83,6 +84,8 @@ def _merged_once(
     for name in sorted((str(t) for t in operands), key=places.__getitem__, reverse=True):
         producer = done[name]
         if not isinstance(producer, (Gemm, Window)) or not _may_vanish(name, op, uses, mg):
+            continue
+        if producer.epilogue.rows:  # statistics of what would be gone
             continue
         merged = _merge(producer, op)
         if merged is not None:
@@ -118,12 +121,11 @@ def _merge_main(producer: Linear, op: Window) -> Linear | None:
     """op's input is the producer's result."""
     old, new = producer.epilogue, op.epilogue
     if old.hadamard:
-        return None
+        return _merge_factor(producer, op)
     if old.activation:
-        only_hadamard = _is_identity(op) and not new.residual and not new.activation
-        return (
-            _finished(producer, op, replace(old, hadamard=new.hadamard)) if only_hadamard else None
-        )
+        plain = _is_identity(op) and not new.residual and not new.activation
+        kept = replace(old, hadamard=new.hadamard, rows=new.rows)
+        return _finished(producer, op, kept) if plain else None
     if not old.residual:
         scaled = _scaled(producer, *_scale_bias(op))
         return scaled and _finished(scaled, op, new)
@@ -133,6 +135,16 @@ def _merge_main(producer: Linear, op: Window) -> Linear | None:
     scaled = _scaled(producer, *_scale_bias(op))
     kept = replace(new, residual=old.residual, residual_gain=old.residual_gain * float(weight[0]))
     return scaled and _finished(scaled, op, kept)
+
+
+def _merge_factor(producer: Linear, op: Window) -> Linear | None:
+    """A factor behind a product without a function: (x * w) * h is (x * h) * w."""
+    weight, bias = _scale_bias(op)
+    old, plain = producer.epilogue, replace(op.epilogue, rows=()) == Epilogue()
+    if old.activation or old.residual or not plain or bias.any():
+        return None
+    scaled = _scaled(producer, weight, bias)
+    return scaled and _finished(scaled, op, replace(old, rows=op.epilogue.rows))
 
 
 def _merge_residual(producer: Linear, op: Window) -> Linear | None:
@@ -150,10 +162,13 @@ def _merge_hadamard(producer: Linear, op: Window) -> Linear | None:
     plain = _is_identity(op) and not op.epilogue.residual and not op.epilogue.activation
     if not plain or producer.epilogue.hadamard:
         return None
-    return _finished(producer, op, replace(producer.epilogue, hadamard=op.input))
+    kept = replace(producer.epilogue, hadamard=op.input, rows=op.epilogue.rows)
+    return _finished(producer, op, kept)
 
 
-def _finished(producer: Linear, op: Window, epilogue: Epilogue) -> Linear:
+def _finished(producer: Linear, op: Window, epilogue: Epilogue) -> Linear | None:
+    if epilogue.hadamard and any(row.kind == "square" for row in epilogue.rows):
+        return None
     return replace(
         producer, output=op.output, epilogue=epilogue, source=producer.source or op.source
     )
@@ -163,6 +178,9 @@ def _scaled(producer: Linear, weight: Array, bias: Array) -> Linear | None:
     """weight * producer + bias on the producer's own weights; None where they cannot take it."""
     if np.all(weight == 1):
         return replace(producer, bias=_float32(producer.bias + bias))
+    if producer.weight is None and len(set(weight)) == 1 and weight[0]:
+        gain = producer.gain * float(weight[0])
+        return replace(producer, gain=gain, bias=_float32(producer.bias * weight + bias))
     if producer.weight is None or (isinstance(producer, Window) and producer.reduce == "max"):
         return None
     scale = producer.weight_scale
@@ -205,6 +223,7 @@ def _hoisted(mg: MatGraph) -> MatGraph:
 def _is_uniform_function(op: Window) -> bool:
     """The same scalar function for every element."""
     plain = is_pointwise(op) and not op.epilogue.residual and not op.epilogue.hadamard
+    plain = plain and not op.epilogue.rows
     return plain and op.weight.size == 1 and not np.ptp(op.bias) and op.weight_scale is None
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Element-wise operators are 1x1 Windows; a second tensor enters through the epilogue.
 
-In: Unary, Binary and PRelu nodes.  Out: the value of each; ``fuse`` moves most of them into the
-operation that makes their input.
+In: Unary, Binary, PRelu and Select nodes.  Out: the value of each; ``fuse`` moves most of them
+into the operation that makes their input.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..ir import Array, Binary, Epilogue, Function, Node, PRelu, Shape, Unary
+from ..ir import Array, Binary, Epilogue, Function, Node, PRelu, Select, Shape, Unary
 from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped
+from .curves import CURVES
 from .view import View, axis_atoms, canonical_operand
 
 RELU = Function("relu")
@@ -30,6 +31,8 @@ def unary(b: Builder, value: Value, function: Function, name: str, source: str) 
     x = b.direct(value)
     if function.name in LINEAR:
         return b.window(x, name, source, weight=LINEAR[function.name])
+    if function.name in CURVES:
+        return CURVES[function.name](b, x, name, source)
     return b.window(x, name, source, epilogue=Epilogue(activation=function))
 
 
@@ -185,7 +188,7 @@ def aligned(
     main, other = (second, first) if swapped else (first, second)
     main = broadcast(b, main, shape, f"{name}:whole")
     x = b.direct(main)
-    return x, _operand(b, other, x.view, name, source), swapped
+    return x, operand(b, other, x.view, name, source), swapped
 
 
 def _rank(value: Value, shape: Shape) -> tuple[bool, bool]:
@@ -194,7 +197,7 @@ def _rank(value: Value, shape: Shape) -> tuple[bool, bool]:
     return whole, isinstance(value, Direct)
 
 
-def _operand(b: Builder, value: Value, view: View, name: str, source: str) -> str:
+def operand(b: Builder, value: Value, view: View, name: str, source: str) -> str:
     """``value`` as (N,H,W,C), each of them as in ``view`` or 1; one channel is replicated."""
     lead = (1,) * (len(view.shape) - len(value.shape))
     shape = (*lead, *value.shape)
@@ -204,7 +207,75 @@ def _operand(b: Builder, value: Value, view: View, name: str, source: str) -> st
     value = reshaped(b, value, by_atom, kept)
     needed = {a for dim in view.dims if present & set(dim) for a in dim}
     whole = tuple(n if a in needed else 1 for a, n in enumerate(view.atoms))
-    operand = b.form(broadcast(b, value, whole, f"{name}:operand"), view.dims)
-    if operand.view.canonical[3] == 1 < view.canonical[3]:
-        return b.replicate(operand.tensor, source)
-    return operand.tensor
+    found = b.form(broadcast(b, value, whole, f"{name}:operand"), view.dims)
+    if found.view.canonical[3] == 1 < view.canonical[3]:
+        return b.replicate(found.tensor, source)
+    return found.tensor
+
+
+# ---------------------------------------------------------------- selection
+
+HUGE = 1e30  # a branch constant beyond this means "never": -3.4e38, or -infinity before
+NEVER = 1e4  # what it becomes: beyond what it competes with, within what 16 bits resolve
+
+
+def lower_select(b: Builder, node: Select) -> Value:
+    """condition * (first - second) + second, constant branches kept apart from computed ones."""
+    constants = b.graph.constants
+    known = [_moderate(constants[n]) if n in constants else None for n in node.inputs]
+    condition, first, second = known
+    shape = b.graph.shapes[node.output]
+    if condition is not None:
+        done = _chosen_by_constant(b, node, condition != 0, first, second)
+    elif first is None and second is None:
+        done = _chosen_by_input(b, node)
+    else:
+        done = _chosen_constant(b, node, first, second)
+    return broadcast(b, done, shape, node.output)
+
+
+def _moderate(array: Array) -> Array:
+    """A constant whose huge values overflow no sum."""
+    array = np.asarray(array, np.float32)
+    return np.asarray(np.where(np.abs(array) < HUGE, array, np.sign(array) * NEVER), np.float32)
+
+
+def _chosen_by_input(b: Builder, node: Select) -> Direct:
+    keep, first, second = (b.value(name) for name in node.inputs)
+    name, source = node.output, node.source
+    difference = binary(b, "sub", first, second, f"{name}:difference", source)
+    part = binary(b, "mul", difference, keep, f"{name}:part", source)
+    return binary(b, "add", part, second, name, source)
+
+
+def _chosen_constant(b: Builder, node: Select, first: Array | None, second: Array | None) -> Direct:
+    """One or both of the branches are constants: each branch times where it holds."""
+    keep, name, source = b.value(node.inputs[0]), node.output, node.source
+    if first is not None and second is not None:
+        rise = with_constant(b, "mul", keep, first - second, f"{name}:rise", source)
+        return with_constant(b, "add", rise, second, name, source)
+    other = with_constant(b, "from", keep, np.ones((), np.float32), f"{name}:else", source)
+    if first is None:
+        keep, other = other, b.direct(keep)
+    fixed, computed = (first, node.inputs[2]) if second is None else (second, node.inputs[1])
+    assert fixed is not None
+    term = with_constant(b, "mul", keep, fixed, f"{name}:constant", source)
+    part = binary(b, "mul", b.value(computed), other, f"{name}:part", source)
+    return binary(b, "add", part, term, name, source)
+
+
+def _chosen_by_constant(
+    b: Builder, node: Select, keep: Array, first: Array | None, second: Array | None
+) -> Direct:
+    """Each branch is multiplied by where it holds; a constant one becomes an addend."""
+    name, source = node.output, node.source
+    computed, constant = [], np.zeros((), np.float32)
+    for i, (branch, holds) in enumerate(((first, keep), (second, ~keep))):
+        if branch is not None:
+            constant = constant + np.where(holds, branch, 0).astype(np.float32)
+            continue
+        x, part = b.value(node.inputs[1 + i]), f"{name}:part"
+        computed.append(with_constant(b, "mul", x, holds.astype(np.float32), part, source))
+    if len(computed) == 2:
+        return binary(b, "add", computed[0], computed[1], name, source)
+    return with_constant(b, "add", computed[0], constant, name, source)

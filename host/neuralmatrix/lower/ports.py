@@ -10,8 +10,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from ..ir import ArgMax, Gemm, MatGraph, MatOp, Move, Port, RowMax, Shape, Tensor, op_inputs
-from .builder import Builder, Direct, Relabel
+import numpy as np
+
+from ..ir import (
+    ArgMax,
+    Embedding,
+    Gemm,
+    MatGraph,
+    MatOp,
+    Move,
+    Port,
+    RowMax,
+    Shape,
+    Tensor,
+    op_inputs,
+)
+from .builder import Builder, Direct, Refused, Relabel, Value
 from .view import View, default_groups, from_canonical, to_canonical, view_of
 
 
@@ -22,6 +36,22 @@ def declare_input(b: Builder, name: str) -> Port:
     tensor = b.declare(name, view.canonical)
     b.values[name] = Direct(tensor, view)
     return Port(name, shape, tensor, to_canonical(view))
+
+
+def lower_embedding(b: Builder, node: Embedding) -> Value:
+    """The host looks rows of the table up: an input port of its own."""
+    ids, table = node.inputs
+    if ids not in b.graph.inputs or table not in b.graph.constants:
+        raise Refused(
+            f"it looks up {ids!r} in {table!r}; allowed is a network input in a constant table"
+        )
+    shape = b.graph.shapes[node.output]
+    view = view_of(shape, default_groups(len(shape)))
+    tensor = b.declare(node.output, view.canonical)
+    rows = np.asarray(b.graph.constants[table], np.float32)
+    port = Port(ids, shape[:-1], tensor, to_canonical(view), dtype="int64", table=rows)
+    b.ports.append(port)
+    return Direct(tensor, view)
 
 
 def output_port(b: Builder, name: str) -> Port:
@@ -74,7 +104,8 @@ def _port_renamed(
 
 def permuted_input(port: Port, relabel: Relabel) -> View:
     """The view of a network input after its Move: source shape, atoms as the Move sees them."""
-    root = view_of(port.shape, default_groups(len(port.shape)))
+    shape = port.shape if port.table is None else (*port.shape, port.table.shape[1])
+    root = view_of(shape, default_groups(len(shape)))
     pieces: dict[int, list[int]] = {}
     fine = iter(relabel.view.order)
     for atom in root.order:
@@ -86,7 +117,7 @@ def permuted_input(port: Port, relabel: Relabel) -> View:
     order = [piece for atom in sorted(pieces) for piece in pieces[atom]]
     place = {piece: i for i, piece in enumerate(order)}
     dims = tuple(tuple(place[a] for a in dim) for dim in relabel.dims)
-    return View(port.shape, tuple(relabel.view.atoms[a] for a in order), dims)
+    return View(shape, tuple(relabel.view.atoms[a] for a in order), dims)
 
 
 def renamed(op: MatOp, old: str, new: str) -> MatOp:
@@ -104,4 +135,4 @@ def renamed(op: MatOp, old: str, new: str) -> MatOp:
     )
     if isinstance(op, Gemm):
         return replace(op, input=x, epilogue=epilogue, rhs=new if op.rhs == old else op.rhs)
-    return replace(op, input=x, epilogue=epilogue)
+    return replace(op, input=x, epilogue=epilogue, minus=new if op.minus == old else op.minus)

@@ -6,15 +6,17 @@ In: MatMul and AxisMatMul nodes.  Out: the value of each.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
 from ..ir import Array, AxisMatMul, Gemm, MatMul, Node, Shape
-from .builder import Builder, Direct, Refused, Value, broadcast, reshaped
+from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped, transposed
 from .linear import constant_of, prescribed, zeros
 from .view import Groups, View, axis_atoms, channel_groups, replace_axes, view_of
 
+LEAST_GROUP = 16  # channels
 LEAST_CHANNELS = 4  # below this, a kernel over a whole map wastes more lanes than a Move costs
 
 
@@ -39,10 +41,45 @@ def _with_kernel(b: Builder, value: Value, axis: int) -> tuple[Direct, tuple[boo
     return b.form(value, channel_groups(len(value.shape), (axis,))), (False, False)
 
 
+def _groups_in_channels(value: Value, axis: int) -> int:
+    """How often ``axis`` repeats in the channels, as the innermost of them; 0 if it does not.
+
+    Narrow groups waste lanes.
+    """
+    if not isinstance(value, Direct):
+        return 0
+    inner, channels = axis_atoms(value.view)[axis], value.view.dims[3]
+    own = len(inner) > 0 and len(inner) < len(channels) and channels[-len(inner) :] == inner
+    if not own or value.shape[axis] < LEAST_GROUP:
+        return 0
+    return value.view.canonical[3] // value.shape[axis]
+
+
+def _grouped(
+    b: Builder,
+    x: Direct,
+    axis: int,
+    weight: Array,
+    node: Node,
+    scale: Array | None,
+    groups: int,
+) -> Direct:
+    """The same matrix for every group of channels, as for every head."""
+    m = weight.shape[1]
+    packed = np.tile(weight, groups)[None, None]
+    scales = None if scale is None else np.tile(scale, groups)
+    gemm = Gemm(node.output, x.tensor, packed, zeros(groups * m), groups=groups,
+                weight_scale=scales, source=node.source)  # fmt: skip
+    return b.emit(gemm, replace_axes(x.view, {axis: m}))
+
+
 def channel_gemm(
     b: Builder, value: Value, axis: int, weight: Array, node: Node, scale: Array | None = None
 ) -> Value:
     """weight (K, M) along one axis: y[.., m, ..] = sum over k of x[.., k, ..] * weight[k, m]."""
+    groups = _groups_in_channels(value, axis)
+    if isinstance(value, Direct) and groups > 1:
+        return _grouped(b, value, axis, weight, node, scale, groups)
     x, (use_h, use_w) = _with_kernel(b, value, axis)
     view, inner = x.view, axis_atoms(x.view)[axis]
     dims = ((), () if not use_h else view.dims[1], () if not use_w else view.dims[2], view.dims[3])
@@ -117,20 +154,63 @@ def _batched_product(b: Builder, node: MatMul, x: Value, axis: int, weight: Arra
 def _dynamic_product(b: Builder, node: MatMul, full: tuple[Shape, Shape]) -> Value:
     """Two computed operands: the right one takes the place of the weights."""
     rank = len(full[0])
-    batch = tuple(range(rank - 2))
     lead = np.broadcast_shapes(full[0][:-2], full[1][:-2])
     left = reshaped(b, b.value(node.inputs[0]), full[0], f"{node.output}:lhs")
-    left = broadcast(b, left, (*lead, *full[0][-2:]), f"{node.output}:lhs")
+    x = row_form(b, broadcast(b, left, (*lead, *full[0][-2:]), f"{node.output}:lhs"))
     right = reshaped(b, b.value(node.inputs[1]), full[1], f"{node.output}:rhs")
-    if prod(full[1][:-2]) > 1:
-        right = broadcast(b, right, (*lead, *full[1][-2:]), f"{node.output}:rhs")
-    rows: Groups = (batch, (), (rank - 2,), (rank - 1,))
-    x = b.form(left, rows)
-    by_column = isinstance(right, Direct) and set(right.view.dims[3]) == set(
-        axis_atoms(right.view)[rank - 2]
-    )
-    rhs = b.form(right, (batch, (), (rank - 1,), (rank - 2,)) if by_column else rows)
+    by_column = _lies_in_channels(right, rank - 2) and not _lies_in_channels(right, rank - 1)
+    if by_column:
+        swap = (*range(rank - 2), rank - 1, rank - 2)
+        right = transposed(right, swap, f"{node.output}:rhs")
+    rhs = right_operand(b, right, lead, f"{node.output}:rhs")
     m = full[1][-1]
     gemm = Gemm(node.output, x.tensor, None, zeros(m), rhs=rhs.tensor, rhs_transposed=by_column,
                 source=node.source)  # fmt: skip
-    return b.emit(gemm, view_of((*lead, full[0][-2], m), rows))
+    return b.emit(gemm, view_of((*lead, full[0][-2], m), _row_groups(rank)))
+
+
+def _row_groups(rank: int) -> Groups:
+    """Batches in N, rows in W, columns in C."""
+    return (tuple(range(rank - 2)), (), (rank - 2,), (rank - 1,))
+
+
+def row_form(b: Builder, value: Value) -> Direct:
+    """A left operand (..., rows, columns) in the form that a product of two tensors takes."""
+    return b.form(value, _row_groups(len(value.shape)))
+
+
+def _lies_in_channels(value: Value, axis: int) -> bool:
+    """Is the axis part of C, in the form that a value has or suggests?"""
+    if isinstance(value, Gathered):
+        return value.groups is not None and axis in value.groups[3] and value.shape[axis] > 1
+    atoms = axis_atoms(value.view)[axis]
+    return bool(atoms) and set(atoms) <= set(value.view.dims[3])
+
+
+def right_operand(b: Builder, value: Value, lead: Shape, name: str) -> Direct:
+    """(..., rows, columns) as (N', 1, rows, columns), with no image twice.
+
+    Image n of N meets image n * N' // N: leading axes that repeat an image several times in a row,
+    as the heads of grouped queries do, cost nothing.
+    """
+    own = (1,) * (len(lead) - len(value.shape) + 2) + value.shape[:-2]
+    matrix = value.shape[-2:]
+    kept = next(i for i in range(len(lead) + 1) if prod(own[i:]) == 1)
+    if own[:kept] != lead[:kept]:
+        value = broadcast(b, value, (*lead, *matrix), name)
+    value = reshaped(b, value, (prod(value.shape[:-2]), *matrix), name)
+    return b.form(_without_repeats(value), ((0,), (), (1,), (2,)))
+
+
+def _without_repeats(value: Value) -> Value:
+    """Only every r-th image where r in a row are the same."""
+    if isinstance(value, Direct):
+        return value
+    images = value.index.reshape(len(value.index), -1)
+    for repeats in range(len(images), 1, -1):
+        if len(images) % repeats:
+            continue
+        parts = images.reshape(-1, repeats, images.shape[1])
+        if (parts == parts[:, :1]).all():
+            return replace(value, index=value.index[::repeats], groups=None)
+    return value
