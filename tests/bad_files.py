@@ -56,7 +56,7 @@ def cycle() -> Any:
 
 
 def unknown_ops() -> Any:
-    nodes = [node("Sin", ["x"], ["a"]), node("NonZero", ["a"], ["b"]), node("Neg", ["a"], ["y"])]
+    nodes = [node("Floor", ["x"], ["a"]), node("NonZero", ["a"], ["b"]), node("Neg", ["a"], ["y"])]
     return model(nodes, {"x": SHAPE}, ["y", "b"])
 
 

@@ -54,6 +54,9 @@ def _epilogue(i: Instruction, lanes: int) -> Iterator[Touch]:
     for segment in range(i["seg_count"]):
         yield "pbuf_rows", i["seg_base"] + segment // lanes
         yield "seg_entries", segment
+    map_row = i["seg_base"] + -(-i["seg_count"] // lanes)
+    for cell in range(i["seg_cells"]):
+        yield "pbuf_rows", map_row + cell // 8 // lanes
 
 
 def _passes(i: Instruction) -> Iterator[tuple[int, int]]:
@@ -100,8 +103,9 @@ def _result(
     i: Instruction, state: Instruction, nb: int, i1: int, i0: int, m: int
 ) -> Iterator[Touch]:
     yield "obuf_rows", i["o_base"] + nb * i["o_nb"] + m
-    if state["stat"] != Stat.NONE:
-        yield "obuf_rows", i["r_base"] + m
+    if state["stat"] != Stat.NONE and i["stat_last"]:
+        second = i["m1"] * i["m0"] if state["stat"] == Stat.MOMENTS else 0
+        yield "obuf_rows", i["r_base"] + second + m
     for name in "tu":
         if state[f"{name}_en"]:
             step = nb * state[f"{name}_nb"] + i1 * state[f"{name}_m1"] + i0 * state[f"{name}_m0"]

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..errors import BadModel, UnsupportedModel, UnsupportedNode
 from ..ir import ArgMax, Conv, ConvTranspose, Function, Graph, MatMul, Node, Unary
 from ..ops import verify_graph
 from .onnx_checks import calls_of, check_finite, input_shapes, opset_of, schema_of
-from .onnx_context import Call, Codes, Context, Handler, Refused
+from .onnx_context import Call, Codes, Context, Handler, Refused, RowNumbers
+from .onnx_control import CONTROL
 from .onnx_fold import fold, output_shapes
+from .onnx_gather import REARRANGES, pass_rows, row_number_inputs
 from .onnx_load import read, tensor_array
+from .onnx_logic import check_whole, pass_whole
 from .onnx_ops import handler_of
 from .onnx_quant import KEEPS_CODES, integer_values
 
@@ -27,11 +33,14 @@ if TYPE_CHECKING:
 
 _FLOAT_INPUTS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 _INTEGER_INPUTS = {2: "uint8", 3: "int8"}
+_WHOLE_INPUTS = {
+    4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64",
+}  # fmt: skip
 # What a handler meets where an attribute or a constant has another size or value than ONNX allows.
 _MALFORMED = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 _FOLDS_ITSELF = frozenset({"QuantizeLinear", "DequantizeLinear"})
 # Behind a refused node these may well be constants once that node is gone.
-_SHAPE_ARITHMETIC = frozenset("ConstantOfShape Range Equal Where Floor Ceil Mod".split())
+_UNCERTAIN = frozenset(("ConstantOfShape", "Range", "Floor", "Ceil", "Mod", *CONTROL))
 
 
 def import_onnx(
@@ -48,11 +57,11 @@ def import_onnx(
     opset = opset_of(proto)
     calls = calls_of(proto, opset)
     known = {t.name: tensor_array(t, folder) for t in proto.graph.initializer}
-    check_finite(known)
-    inputs = [i for i in proto.graph.input if i.name not in known]
     ctx = _context(proto, calls, opset)
+    check_finite({name: array for name, array in known.items() if not ctx.may_mask(name)})
+    inputs = [i for i in proto.graph.input if i.name not in known]
     ctx.known.update(known)
-    lost = _add_inputs(ctx, inputs, input_shapes(inputs, shapes or {}))
+    lost = _add_inputs(ctx, inputs, input_shapes(inputs, shapes or {}), calls)
     lost.update({s.values.name: "a sparse initialiser" for s in proto.graph.sparse_initializer})
     refused = [
         UnsupportedNode(name, "Input", opset, reason)
@@ -68,12 +77,12 @@ def import_onnx(
 
 
 def _context(proto: ModelProto, calls: Sequence[Call], opset: int) -> Context:
-    names = {name for call in calls for name in (*call.inputs, *call.outputs)}
+    names = {name for call in calls for name in (*call.reads, *call.outputs)}
     names |= {i.name for i in proto.graph.input} | {o.name for o in proto.graph.output}
     users: dict[str, list[Call]] = {name: [] for name in names}
     users |= {s.values.name: [] for s in proto.graph.sparse_initializer}
     for call in calls:
-        for name in set(call.inputs):
+        for name in set(call.reads):
             users[name].append(call)
     return Context(
         opset,
@@ -85,20 +94,31 @@ def _context(proto: ModelProto, calls: Sequence[Call], opset: int) -> Context:
 
 
 def _add_inputs(
-    ctx: Context, inputs: Sequence[ValueInfoProto], shapes: Mapping[str, tuple[int, ...]]
+    ctx: Context,
+    inputs: Sequence[ValueInfoProto],
+    shapes: Mapping[str, tuple[int, ...]],
+    calls: Sequence[Call],
 ) -> dict[str, str]:
     """Enter the run-time inputs; returns those of an unsupported type with the reason."""
     lost = {}
-    for value in inputs:
-        name, kind = value.name, value.type.tensor_type.elem_type
-        ctx.values[name] = name
+    kinds = {value.name: value.type.tensor_type.elem_type for value in inputs}
+    selecting = row_number_inputs(calls, [n for n, kind in kinds.items() if kind in _WHOLE_INPUTS])
+    for name, kind in kinds.items():
         ctx.shapes[name] = shapes[name]
+        if name in selecting:
+            index = np.arange(prod(shapes[name]), dtype=np.int64).reshape(shapes[name])
+            ctx.rows[name] = RowNumbers(name, index)
+            continue
+        ctx.values[name] = name
         if kind in _INTEGER_INPUTS:
             ctx.codes[name] = Codes(1.0, 0, _INTEGER_INPUTS[kind])
             ctx.quant[name] = ctx.codes[name].params
+        elif kind in _WHOLE_INPUTS:
+            ctx.whole[name] = _WHOLE_INPUTS[kind] == "bool"
+            ctx.integers.add(name)
         elif kind not in _FLOAT_INPUTS:
-            allowed = ", ".join([*_FLOAT_INPUTS.values(), *_INTEGER_INPUTS.values()])
-            lost[name] = f"element type {kind}; inputs of {allowed} are supported"
+            allowed = [*_FLOAT_INPUTS.values(), *_INTEGER_INPUTS.values(), *_WHOLE_INPUTS.values()]
+            lost[name] = f"element type {kind}; inputs of {', '.join(allowed)} are supported"
     return lost
 
 
@@ -107,14 +127,12 @@ def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[Unsupport
     refused: list[UnsupportedNode] = []
     for call in calls:
         try:
-            if lost.intersection(call.inputs):
+            if lost.intersection(call.reads):
                 lost.update(filter(None, call.outputs))
-                if call.op not in _SHAPE_ARITHMETIC:
+                if call.op not in _UNCERTAIN:
                     handler_of(call, schema_of(call) is not None)
-            elif all(name in ctx.known for name in call.inputs if name):
-                _fold(ctx, call)
             else:
-                _step(ctx, call, handler_of(call, schema_of(call) is not None))
+                _run(ctx, call)
         except Refused as reason:
             refused.append(UnsupportedNode(call.name, call.op, call.opset, str(reason)))
             _guess_outputs(ctx, call, lost)
@@ -124,6 +142,16 @@ def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[Unsupport
                 raise _bad_model(call, error) from None
             lost.update(filter(None, call.outputs))
     return refused
+
+
+def _run(ctx: Context, call: Call) -> None:
+    """Handle one node whose inputs are all there."""
+    if call.op in CONTROL and not call.domain:
+        CONTROL[call.op](ctx, call, _run)
+    elif all(name in ctx.known for name in call.inputs if name):
+        _fold(ctx, call)
+    else:
+        _step(ctx, call, handler_of(call, schema_of(call) is not None))
 
 
 def _bad_model(call: Call, error: Exception) -> BadModel:
@@ -144,11 +172,16 @@ def _fold(ctx: Context, call: Call) -> None:
 
 
 def _step(ctx: Context, call: Call, handler: Handler) -> None:
+    if call.input(0) in ctx.rows and call.op in REARRANGES:
+        pass_rows(ctx, call)
+        return
+    check_whole(call, ctx)
     codes = {ctx.codes.get(name) for name in call.inputs if name in ctx.values}
     _check_codes(ctx, call, codes)
     handler(ctx, call)
-    if codes != {None} and call.op not in ("DequantizeLinear", "Cast", "Shape", "Size"):
+    if not codes <= {None} and call.op not in ("DequantizeLinear", "Cast", "Shape", "Size"):
         _pass_codes(ctx, call, codes)
+    pass_whole(ctx, call)
 
 
 def _check_codes(ctx: Context, call: Call, codes: set[Codes | None]) -> None:
@@ -189,6 +222,9 @@ def _add_outputs(ctx: Context, outputs: Sequence[str]) -> list[UnsupportedNode]:
         end = Call(name, "Output", "", ctx.opset, (name,), (name,), {}, None)
         if name in ctx.known:
             reason = "does not depend on any input; outputs must be computed"
+            refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
+        elif name in ctx.rows or name in ctx.integers:
+            reason = "an output of whole numbers; Cast it to float in the model"
             refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
         elif name in ctx.codes and ctx.codes[name] != Codes(1.0, 0, ctx.codes[name].dtype):
             _free_name(ctx, name)

@@ -97,7 +97,7 @@ def _sorted(graph: GraphProto, calls: Sequence[Call]) -> list[Call]:
     defined |= {s.values.name for s in graph.sparse_initializer} | {""}
     produced = {name for call in calls for name in call.outputs}
     for call in calls:
-        missing = set(call.inputs) - defined - produced
+        missing = set(call.reads) - defined - produced
         if missing:
             raise BadModel(
                 f"node {call.name!r} ({call.op}) reads {sorted(missing)[0]!r}, which is no input, "
@@ -113,7 +113,7 @@ def _sorted(graph: GraphProto, calls: Sequence[Call]) -> list[Call]:
         ready: list[Call] = []
         rest: list[Call] = []
         for call in waiting:
-            is_ready = defined.issuperset(call.inputs)
+            is_ready = defined.issuperset(call.reads)
             (ready if is_ready else rest).append(call)
             defined.update(call.outputs if is_ready else ())
         if not ready:
@@ -128,7 +128,7 @@ def _refuse_cycle(calls: Sequence[Call]) -> None:
     producer = {name: call for call in calls for name in call.outputs}
     path = [calls[0]]
     while path[-1] not in path[:-1]:
-        path.append(next(producer[name] for name in path[-1].inputs if name in producer))
+        path.append(next(producer[name] for name in path[-1].reads if name in producer))
     cycle = path[path.index(path[-1]) :]
     raise BadModel(
         f"the graph has a cycle: {' <- '.join(repr(call.name) for call in cycle)}; a model must be "
@@ -141,7 +141,7 @@ def _needed(calls: Sequence[Call], outputs: Iterable[str]) -> tuple[Call, ...]:
     for call in reversed(calls):
         if wanted.intersection(filter(None, call.outputs)):
             kept.append(call)
-            wanted.update(call.inputs)
+            wanted.update(call.reads)
     return tuple(kept[::-1])
 
 

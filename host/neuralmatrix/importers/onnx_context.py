@@ -24,7 +24,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """One ONNX node.  ``proto`` is the NodeProto itself, for folding and messages."""
+    """One ONNX node.  ``proto`` is the NodeProto itself, for folding and messages.
+
+    ``captures``: what its subgraphs read without being given it.
+    """
 
     name: str
     op: str
@@ -34,6 +37,12 @@ class Call:
     outputs: tuple[str, ...]
     attrs: Mapping[str, Any]
     proto: Any
+    captures: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every value that the node depends on."""
+        return (*self.inputs, *self.captures)
 
     @property
     def output(self) -> str:
@@ -48,6 +57,8 @@ class Call:
 
 
 _MAX_LENGTH = 1 << 24
+_LOWEST = np.finfo(np.float32).min
+_MASKED = frozenset({"Add", "Attention", "MultiHeadAttention", "Where"})
 _SHIFT = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}
 
 
@@ -73,17 +84,35 @@ class Codes:
         return QParams(self.scale, zero, wide)
 
 
+@dataclass(frozen=True)
+class RowNumbers:
+    """Elements of a network input that only select rows of constant tables, on the host.
+
+    ``index`` has the shape of the value and says which element of the flattened input each is.
+    """
+
+    input: str
+    index: Array
+
+    @property
+    def shape(self) -> Shape:
+        return self.index.shape
+
+
 @dataclass
 class Context:
     """The import in progress.  Keys are ONNX value names unless said otherwise."""
 
     opset: int
-    users: Mapping[str, tuple[Call, ...]]
+    users: dict[str, tuple[Call, ...]]
     outputs: frozenset[str]
     known: dict[str, Array]  # constants, in their ONNX type
     names: set[str]  # every name in use, so that new ones do not clash
     values: dict[str, str] = field(default_factory=dict)  # run-time value -> Graph tensor
     codes: dict[str, Codes] = field(default_factory=dict)  # values that are integers of a tensor
+    rows: dict[str, RowNumbers] = field(default_factory=dict)  # values that select rows
+    whole: dict[str, bool] = field(default_factory=dict)  # whole numbers; True: only 0 and 1
+    integers: set[str] = field(default_factory=set)  # those of an integer or bool type
     scales: dict[str, Array] = field(default_factory=dict)  # of dequantised constants
     constant_quant: dict[str, QParams] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)  # why a constant cannot be a weight
@@ -105,13 +134,26 @@ class Context:
         """The Graph tensor of an ONNX value; a constant becomes a float32 constant of the Graph."""
         if name in self.values:
             return self.values[name]
+        if name in self.rows:
+            raise Refused(
+                f"computes with the row numbers {self.rows[name].input!r}; numbers of table rows "
+                "are only supported as indices of a Gather from a constant table"
+            )
         if name not in self.constants:
-            self.constants[name] = as_float(self.known[name])
-            self.shapes[name] = self.constants[name].shape
+            array = as_float(self.known[name])
+            self.constants[name] = np.maximum(array, _LOWEST) if self.may_mask(name) else array
+            self.shapes[name] = array.shape
         return name
+
+    def may_mask(self, name: str) -> bool:
+        """Is a constant only added or selected?  Minus infinity then takes scores out."""
+        readers = self.users.get(name, ())
+        return bool(readers) and all(call.op in _MASKED for call in readers)
 
     def shape(self, name: str) -> Shape:
         """Shape of a run-time value or constant."""
+        if name in self.rows:
+            return self.rows[name].shape
         return self.known[name].shape if name in self.known else self.shapes[self.values[name]]
 
     def weight(self, name: str) -> str:
@@ -158,6 +200,8 @@ class Context:
         self.values[new] = self.values[old]
         if old in self.codes:
             self.codes[new] = self.codes[old]
+        if old in self.whole:
+            self.whole[new] = self.whole[old]
 
 
 Handler = Callable[[Context, Call], None]

@@ -99,13 +99,14 @@ def fold(ctx: Context, call: Call) -> None:
         raise Refused("random values differ from run to run; constants are supported")
     _check_size(ctx, call)
     feeds = {name: ctx.known[name] for name in call.inputs if name}
-    for name, value in zip(call.outputs, _evaluate(call, feeds), strict=True):
+    for name, value in zip(call.outputs, evaluate_node(call, feeds), strict=True):
         if name:
             ctx.known[name] = value
     _carry_scale(ctx, call)
 
 
-def _evaluate(call: Call, feeds: Mapping[str, Array]) -> list[Array]:
+def evaluate_node(call: Call, feeds: Mapping[str, Array]) -> list[Array]:
+    """All outputs of one node by ONNX's own reference."""
     from onnx.reference import ReferenceEvaluator
 
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX operators that only move values: shapes, slices, pads, concatenation, gathers, identities.
+"""ONNX operators that only move values: shapes, slices, pads, concatenation, identities.
 
 In: one ``Call``.  Out: Graph nodes in the ``Context``.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import Array, Concat, Expand, Pad, Reshape, Shape, Slice, Take, Transpose
+from ..ir import Concat, Expand, Pad, Reshape, Shape, Slice, Transpose
 from .onnx_context import (
     Call,
     Context,
@@ -26,6 +26,7 @@ from .onnx_context import (
     ints,
     only_first_output,
 )
+from .onnx_gather import take
 
 
 def _alias(ctx: Context, call: Call) -> None:
@@ -121,10 +122,6 @@ def _split(ctx: Context, call: Call) -> None:
             ctx.emit(Slice((x,), output, call.name, slices=tuple(parts)))
 
 
-def _take(ctx: Context, call: Call, x: str, axis: int, indices: Array | range, out: str) -> str:
-    return ctx.emit(Take((x,), out, call.name, axis=axis, indices=tuple(int(i) for i in indices)))
-
-
 def _sliced(ctx: Context, call: Call, ranges: Mapping[int, range]) -> None:
     """One Slice for the axes with positive steps, then one Take for each other axis."""
     shape = ctx.shape(call.input(0))
@@ -138,7 +135,7 @@ def _sliced(ctx: Context, call: Call, ranges: Mapping[int, range]) -> None:
     x = ctx.emit(Slice((x,), out, call.name, slices=parts))
     for i, (axis, positions) in enumerate(backward.items(), 1):
         out = call.output if i == len(backward) else ctx.fresh(f"{call.output}.{axis}")
-        x = _take(ctx, call, x, axis, positions, out)
+        x = take(ctx, call, x, axis, positions, out)
 
 
 def _slice(ctx: Context, call: Call) -> None:
@@ -198,16 +195,16 @@ def _pad(ctx: Context, call: Call) -> None:
         value = 0.0 if given is None else float(np.asarray(given).reshape(-1)[0])
         ctx.emit(Pad((x,), call.output, call.name, pads=tuple(pairs), value=value))
         return
-    _pad_by_take(ctx, call, x, pairs, mode)
+    _pad_bytake(ctx, call, x, pairs, mode)
 
 
-def _pad_by_take(ctx: Context, call: Call, x: str, pairs: list[tuple[int, int]], mode: Any) -> None:
+def _pad_bytake(ctx: Context, call: Call, x: str, pairs: list[tuple[int, int]], mode: Any) -> None:
     padded = [axis for axis, pair in enumerate(pairs) if any(pair)]
     for axis in padded:
         out = call.output if axis == padded[-1] else ctx.fresh(f"{call.output}.{axis}")
         size = ctx.shapes[x][axis]
         check_length(call, size + sum(pairs[axis]))
-        x = _take(ctx, call, x, axis, np.pad(np.arange(size), pairs[axis], mode=mode), out)
+        x = take(ctx, call, x, axis, np.pad(np.arange(size), pairs[axis], mode=mode), out)
     if not padded:
         _reshape_to(ctx, call, ctx.shapes[x], x)
 
@@ -235,29 +232,9 @@ def _tile(ctx: Context, call: Call) -> None:
     for axis in tiled:
         out = call.output if axis == tiled[-1] else ctx.fresh(f"{call.output}.{axis}")
         check_length(call, shape[axis] * repeats[axis])
-        x = _take(ctx, call, x, axis, np.tile(np.arange(shape[axis]), repeats[axis]), out)
+        x = take(ctx, call, x, axis, np.tile(np.arange(shape[axis]), repeats[axis]), out)
     if not tiled:
         _alias(ctx, call)
-
-
-def _gather(ctx: Context, call: Call) -> None:
-    if call.input(0) in ctx.known:
-        raise Refused("indices are computed at run time; constant indices are supported")
-    shape = ctx.shape(call.input(0))
-    axis = axis_of(call, int(call.attrs.get("axis", 0)), len(shape))
-    indices = np.asarray(ctx.fixed(call, 1, "indices"), np.int64)
-    if indices.size and not -shape[axis] <= indices.min() <= indices.max() < shape[axis]:
-        raise BadModel(
-            f"node {call.name!r} (Gather): indices {indices.min()}..{indices.max()} of an axis of "
-            f"{shape[axis]}; correct the model"
-        )
-    flat = indices.reshape(-1) % shape[axis]
-    x = ctx.tensor(call.input(0))
-    if indices.ndim == 1:
-        _take(ctx, call, x, axis, flat, call.output)
-        return
-    taken = _take(ctx, call, x, axis, flat, ctx.fresh(f"{call.output}.taken"))
-    _reshape_to(ctx, call, (*shape[:axis], *indices.shape, *shape[axis + 1 :]), taken)
 
 
 def _block_move(ctx: Context, call: Call, split: Shape, perm: Shape, shape: Shape) -> None:
@@ -306,7 +283,6 @@ HANDLERS: Mapping[str, Versions] = {
     "Pad": {2: _pad},
     "Expand": {8: _expand},
     "Tile": {6: _tile},
-    "Gather": {1: _gather},
     "DepthToSpace": {1: _depth_to_space},
     "SpaceToDepth": {1: _space_to_depth},
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX operators with weights or windows: convolutions, matrix products, normalisation, pooling.
+"""ONNX operators with weights: convolutions, matrix products, batch norms.
 
 In: one ``Call``.  Out: Graph nodes in the ``Context``.
 """
@@ -7,35 +7,25 @@ In: one ``Call``.  Out: Graph nodes in the ``Context``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import (
-    Array,
-    Binary,
-    Conv,
-    ConvTranspose,
-    MatMul,
-    Node,
-    Pad,
-    Pool,
-    Reduce,
-    Shape,
-    Transpose,
-)
+from ..ir import Array, Binary, Conv, ConvTranspose, Function, MatMul, Shape, Transpose, Unary
 from ..ops_window import reach
-from .onnx_context import Call, Context, Refused, Versions, as_float, ints, only_first_output
+from .onnx_context import Call, Context, Handler, Refused, Versions, as_float, ints
 
 
-def _spatial(call: Call, shape: Shape) -> Shape:
+def spatial(call: Call, shape: Shape) -> Shape:
     """The spatial sizes of (N, C, *spatial)."""
     if len(shape) not in (3, 4):
         raise Refused(f"input of rank {len(shape)}; one or two spatial axes are supported")
     return shape[2:]
 
 
-def _attribute(call: Call, name: str, default: int, rank: int) -> Shape:
+def attribute(call: Call, name: str, default: int, rank: int) -> Shape:
+    """A list attribute with one entry per spatial axis, pads with two."""
     expected = 2 * rank if name == "pads" else rank
     values = ints(call.attrs.get(name, (default,) * expected))
     if len(values) != expected:
@@ -51,11 +41,11 @@ def _split_pads(total: Shape, lower: bool) -> Shape:
     return (*large, *small) if lower else (*small, *large)
 
 
-def _pads(call: Call, size: Shape, span: Shape, strides: Shape) -> Shape:
+def pads_of(call: Call, size: Shape, span: Shape, strides: Shape) -> Shape:
     """Explicit pads of a convolution or a pool, from ``pads`` or ``auto_pad``."""
     mode = call.attrs.get("auto_pad", "NOTSET")
     if mode == "NOTSET":
-        return _attribute(call, "pads", 0, len(size))
+        return attribute(call, "pads", 0, len(size))
     if mode == "VALID":
         return (0,) * 2 * len(size)
     needed = (
@@ -84,12 +74,12 @@ def _kernel(ctx: Context, call: Call, rank: int) -> Shape:
 
 
 def _conv(ctx: Context, call: Call) -> None:
-    size = _spatial(call, ctx.shape(call.input(0)))
+    size = spatial(call, ctx.shape(call.input(0)))
     rank = len(size)
-    strides = _attribute(call, "strides", 1, rank)
-    dilations = _attribute(call, "dilations", 1, rank)
+    strides = attribute(call, "strides", 1, rank)
+    dilations = attribute(call, "dilations", 1, rank)
     span = reach(_kernel(ctx, call, rank), dilations)
-    pads = _pads(call, size, span, strides)
+    pads = pads_of(call, size, span, strides)
     ctx.emit(
         Conv(
             _operands(ctx, call),
@@ -108,7 +98,7 @@ def _transposed_pads(call: Call, full: Shape, size: Shape, strides: Shape) -> Sh
     mode = call.attrs.get("auto_pad", "NOTSET")
     wanted = call.attrs.get("output_shape")
     if wanted is None and mode in ("NOTSET", "VALID"):
-        return _attribute(call, "pads", 0, len(size))
+        return attribute(call, "pads", 0, len(size))
     same = tuple(n * s for n, s in zip(size, strides, strict=True))
     target = same if wanted is None else ints(wanted)[-len(size) :]
     total = tuple(f - t for f, t in zip(full, target, strict=True))
@@ -118,11 +108,11 @@ def _transposed_pads(call: Call, full: Shape, size: Shape, strides: Shape) -> Sh
 
 
 def _conv_transpose(ctx: Context, call: Call) -> None:
-    size = _spatial(call, ctx.shape(call.input(0)))
+    size = spatial(call, ctx.shape(call.input(0)))
     rank = len(size)
-    strides = _attribute(call, "strides", 1, rank)
-    dilations = _attribute(call, "dilations", 1, rank)
-    extra = _attribute(call, "output_padding", 0, rank)
+    strides = attribute(call, "strides", 1, rank)
+    dilations = attribute(call, "dilations", 1, rank)
+    extra = attribute(call, "output_padding", 0, rank)
     span = reach(_kernel(ctx, call, rank), dilations)
     full = tuple((n - 1) * s + k + e for n, s, k, e in zip(size, strides, span, extra, strict=True))
     ctx.emit(
@@ -217,75 +207,84 @@ def _batch_norm(ctx: Context, call: Call) -> None:
     ctx.emit(Binary((scaled, shift), call.output, call.name, kind="add"))
 
 
-def _ceil_extra(size: Shape, span: Shape, strides: Shape, pads: Shape) -> Shape:
-    """End padding that makes floor division give the ceil_mode output.
-
-    A last window that would begin past the input and its begin padding is not made.
-    """
-    rank, extra = len(size), []
-    for i, (n, k, s) in enumerate(zip(size, span, strides, strict=True)):
-        room = n + pads[i] + pads[rank + i] - k
-        steps = -(-room // s)
-        steps -= steps * s >= n + pads[i]
-        extra.append(max(0, steps * s - room))
-    return tuple(extra)
+# ---------------------------------------------------------------- forms of com.microsoft
 
 
-def _pool(ctx: Context, call: Call) -> None:
-    size = _spatial(call, ctx.shape(call.input(0)))
-    rank = len(size)
-    kernel = _attribute(call, "kernel_shape", 1, rank)
-    strides = _attribute(call, "strides", 1, rank)
-    dilations = _attribute(call, "dilations", 1, rank)
-    only_first_output(call, "Indices")
-    span = reach(kernel, dilations)
-    pads = _pads(call, size, span, strides)
-    x = ctx.tensor(call.input(0))
-    average = call.op == "AveragePool"
-    counted = average and bool(call.attrs.get("count_include_pad", 0))
-    ceil = call.attrs.get("ceil_mode", 0) and call.attrs.get("auto_pad", "NOTSET") == "NOTSET"
-    extra = _ceil_extra(size, span, strides, pads) if ceil else (0,) * rank
-    if counted and any(extra):
-        # the divisor counts the model's pads but not ceil_mode's: make the former real zeros
-        x = _zero_padded(ctx, call, x, pads)
-        counted, pads = False, (0,) * 2 * rank
-    ends = (e + more for e, more in zip(pads[rank:], extra, strict=True))
-    ctx.emit(
-        Pool(
-            (x,),
-            call.output,
-            call.name,
-            kind="average" if average else "max",
-            kernel=kernel,
-            strides=strides,
-            pads=(*pads[:rank], *ends),
-            dilations=dilations,
-            count_include_pad=counted,
-        )
-    )
-
-
-def _zero_padded(ctx: Context, call: Call, x: str, pads: Shape) -> str:
-    if not any(pads):
+def _transposed(ctx: Context, call: Call, name: str, swap: bool) -> str:
+    """The last two axes of an operand exchanged if asked."""
+    x = ctx.weight(name)
+    if not swap or len(ctx.shapes[x]) < 2:
         return x
-    rank = len(pads) // 2
-    pairs = ((0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True))
-    return ctx.emit(Pad((x,), ctx.fresh(f"{call.output}.padded"), call.name, pads=pairs))
+    rank = len(ctx.shapes[x])
+    perm = (*range(rank - 2), rank - 1, rank - 2)
+    return ctx.emit(Transpose((x,), ctx.fresh(f"{call.output}.swapped"), call.name, perm=perm))
 
 
-def _global_pool(ctx: Context, call: Call) -> None:
-    rank = len(ctx.shape(call.input(0)))
-    if rank < 3:
-        raise BadModel(f"node {call.name!r} ({call.op}): an input of rank {rank}; 3 or more needed")
-    node: Node = Reduce(
-        (ctx.tensor(call.input(0)),),
-        call.output,
-        call.name,
-        kind="mean" if call.op == "GlobalAveragePool" else "max",
-        axes=tuple(range(2, rank)),
+def _fused_matmul(ctx: Context, call: Call) -> None:
+    if call.attrs.get("transBatchA", 0) or call.attrs.get("transBatchB", 0):
+        raise Refused("transBatchA or transBatchB is 1; transA and transB are supported")
+    operands = tuple(
+        _transposed(ctx, call, call.input(i), bool(call.attrs.get(key, 0)))
+        for i, key in enumerate(("transA", "transB"))
     )
-    ctx.emit(node)
+    alpha = float(call.attrs.get("alpha", 1.0))
+    product = call.output if alpha == 1 else ctx.fresh(f"{call.output}.product")
+    ctx.emit(MatMul(operands, product, call.name))
+    if alpha != 1:
+        _times(ctx, call, product, alpha, call.output)
 
+
+# ONNX activation -> (function, its parameters' defaults)
+ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
+    "Relu": ("relu", ()),
+    "Sigmoid": ("sigmoid", ()),
+    "Tanh": ("tanh", ()),
+    "LeakyRelu": ("leaky_relu", (0.01,)),
+    "HardSigmoid": ("hard_sigmoid", (0.2, 0.5)),
+    "Clip": ("clip", (-3e38, 3e38)),
+    "Elu": ("elu", (1.0,)),
+    "Softplus": ("softplus", ()),
+    "Softsign": ("softsign", ()),
+    "ThresholdedRelu": ("thresholded_relu", (1.0,)),
+    "Gelu": ("gelu", ()),
+    "HardSwish": ("hard_swish", ()),
+}
+
+
+def _with_activation(base: Handler) -> Handler:
+    """``base``, then what the attribute ``activation`` names."""
+
+    def handler(ctx: Context, call: Call) -> None:
+        name = str(call.attrs.get("activation", ""))
+        if name not in ACTIVATIONS:
+            raise Refused(f"activation {name!r}; supported are {', '.join(ACTIVATIONS)}")
+        function, params = ACTIVATIONS[name]
+        keys = ("activation_alpha", "activation_beta")
+        given = [call.attrs[key] for key in keys if key in call.attrs]
+        given = list(call.attrs.get("activation_params", given))
+        params = (*map(float, given[: len(params)]), *params[len(given) :])
+        plain = ctx.fresh(f"{call.output}.plain")
+        base(ctx, replace(call, outputs=(plain,)))
+        ctx.emit(Unary((plain,), call.output, call.name, function=Function(function, params)))
+
+    return handler
+
+
+def _conv_with_sum(ctx: Context, call: Call) -> None:
+    """A convolution plus an optional fourth input."""
+    if not call.input(3):
+        _conv(ctx, call)
+        return
+    product = ctx.fresh(f"{call.output}.product")
+    _conv(ctx, replace(call, inputs=call.inputs[:3], outputs=(product,)))
+    ctx.emit(Binary((product, ctx.tensor(call.input(3))), call.output, call.name, kind="add"))
+
+
+MICROSOFT: Mapping[str, Handler] = {
+    "FusedMatMul": _fused_matmul,
+    "FusedGemm": _with_activation(_gemm),
+    "FusedConv": _with_activation(_conv_with_sum),
+}
 
 HANDLERS: Mapping[str, Versions] = {
     "Conv": {1: _conv},
@@ -293,8 +292,4 @@ HANDLERS: Mapping[str, Versions] = {
     "MatMul": {1: _matmul},
     "Gemm": {1: _gemm},
     "BatchNormalization": {1: _batch_norm},
-    "MaxPool": {1: _pool},
-    "AveragePool": {1: _pool},
-    "GlobalAveragePool": {1: _global_pool},
-    "GlobalMaxPool": {1: _global_pool},
 }

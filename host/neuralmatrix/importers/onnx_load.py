@@ -19,7 +19,7 @@ from ..ir import Array
 from .onnx_context import Call
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TensorProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 _CURE = "export the model again or copy the file again"
 
@@ -137,14 +137,29 @@ def _external_path(name: str, location: str, folder: Path | None) -> Path:
     return path
 
 
+def captured_names(graph: GraphProto) -> set[str]:
+    """What a subgraph reads of the graph around it."""
+    own = {value.name for value in graph.input} | {t.name for t in graph.initializer}
+    own |= {name for node in graph.node for name in node.output}
+    read = {name for node in graph.node for name in (*node.input, *_captures(node))}
+    read |= {value.name for value in graph.output}
+    return read - own - {""}
+
+
+def _captures(node: NodeProto) -> tuple[str, ...]:
+    """What the subgraphs of a node read without being given it."""
+    graphs = [graph for a in node.attribute for graph in (a.g, *a.graphs) if graph.node]
+    return tuple(sorted({name for graph in graphs for name in captured_names(graph)}))
+
+
 def plain_call(node: NodeProto, index: int, opset: int) -> Call:
     """A NodeProto as plain data; an unnamed node is called after its first output."""
     name = node.name or next((o for o in node.output if o), f"{node.op_type}_{index}")
     domain = "" if node.domain == "ai.onnx" else node.domain
     attrs = {a.name: _attribute(a) for a in node.attribute}
-    return Call(
-        name, node.op_type, domain, opset, tuple(node.input), tuple(node.output), attrs, node
-    )
+    inputs, outputs = tuple(node.input), tuple(node.output)
+    captures = _captures(node)
+    return Call(name, node.op_type, domain, opset, inputs, outputs, attrs, node, captures)
 
 
 def _attribute(attribute: Any) -> Any:

@@ -9,68 +9,111 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from . import onnx_fold, onnx_layout, onnx_linear, onnx_pointwise, onnx_quant, onnx_resize
+from . import (
+    onnx_attention,
+    onnx_einsum,
+    onnx_fold,
+    onnx_gather,
+    onnx_layout,
+    onnx_linear,
+    onnx_logic,
+    onnx_norm,
+    onnx_pointwise,
+    onnx_pool,
+    onnx_quant,
+    onnx_recurrent,
+    onnx_reduce,
+    onnx_resize,
+)
 from .onnx_context import Call, Handler, Refused, Versions
 
 HANDLERS: Mapping[str, Versions] = {
     **onnx_linear.HANDLERS,
+    **onnx_pool.HANDLERS,
+    **onnx_einsum.HANDLERS,
     **onnx_pointwise.HANDLERS,
     **onnx_layout.HANDLERS,
+    **onnx_gather.HANDLERS,
+    **onnx_logic.HANDLERS,
+    **onnx_norm.HANDLERS,
+    **onnx_attention.HANDLERS,
+    **onnx_reduce.HANDLERS,
+    **onnx_recurrent.HANDLERS,
     **onnx_resize.HANDLERS,
     **onnx_quant.HANDLERS,
     **onnx_fold.HANDLERS,
 }
 
-# Operators that are the same in com.microsoft as in ai.onnx.
-MICROSOFT = frozenset({"QuantizeLinear", "DequantizeLinear"})
+# Operators of com.microsoft.
+MICROSOFT: Mapping[str, Handler] = {
+    **onnx_linear.MICROSOFT,
+    **onnx_norm.MICROSOFT,
+    **onnx_attention.MICROSOFT,
+    **onnx_pointwise.MICROSOFT,
+    **{op: onnx_quant.HANDLERS[op][1] for op in ("QuantizeLinear", "DequantizeLinear")},
+}
+
+# What onnxruntime writes into the domain ai.onnx without being part of it.
+_WITHOUT_SCHEMA = frozenset({"SimplifiedLayerNormalization"})
 
 _QDQ = "quantise the model in the QDQ format (QuantizeLinear, DequantizeLinear) instead"
-_STATIC = "only a static graph is supported: unroll or trace it when exporting"
-_RECURRENT = "recurrent layers are not supported; Conv, Gemm and MatMul are"
-_NORM = "BatchNormalization is supported"
+_TEXT = "text is no number: do this before the model, and give it row numbers or real values"
+_LIST = "sequences and optionals have no fixed size; tensors of fixed shapes are supported"
+_SHAPE = "the size of its result depends on data"
+_STEPS = "it jumps, so that an int8 input decides nothing near a step; smooth functions and "
+_CUT = "cut the model before this node and do it on the host"
 
 NEAREST: Mapping[str, str] = {
-    "QLinearConv": _QDQ,
-    "QLinearMatMul": _QDQ,
-    "QLinearAdd": _QDQ,
-    "QGemm": _QDQ,
-    "ConvInteger": _QDQ,
-    "MatMulInteger": _QDQ,
+    **dict.fromkeys(
+        "QLinearConv QLinearMatMul QLinearAdd QGemm QAttention ConvInteger MatMulInteger "
+        "MatMulNBits".split(),
+        _QDQ,
+    ),
     "DynamicQuantizeLinear": "scales must be constants; " + _QDQ,
-    "If": _STATIC,
-    "Loop": _STATIC,
-    "Scan": _STATIC,
-    "NonZero": "shapes must not depend on data; constant indices with Gather are supported",
-    "NonMaxSuppression": "shapes must not depend on data; cut the model before this node",
-    "TopK": "ArgMax at an output is supported",
-    "ArgMin": "ArgMax at an output is supported (of the negated tensor)",
-    "LSTM": _RECURRENT,
-    "GRU": _RECURRENT,
-    "RNN": _RECURRENT,
-    "LayerNormalization": _NORM,
-    "InstanceNormalization": _NORM,
-    "GroupNormalization": _NORM,
-    "LRN": _NORM,
-    "LpPool": "AveragePool and MaxPool are supported",
-    "GlobalLpPool": "GlobalAveragePool and GlobalMaxPool are supported",
+    **dict.fromkeys(
+        "StringConcat StringNormalizer StringSplit RegexFullMatch TfIdfVectorizer "
+        "LabelEncoder CategoryMapper".split(),
+        _TEXT,
+    ),
+    **dict.fromkeys(
+        "SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength "
+        "SequenceMap SplitToSequence ConcatFromSequence Optional OptionalGetElement "
+        "OptionalHasElement".split(),
+        _LIST,
+    ),
+    "NonZero": f"{_SHAPE}; of a constant it is supported, and Gather with constant indices",
+    "Unique": f"{_SHAPE}; of a constant it is supported",
+    "NonMaxSuppression": f"{_SHAPE}; {_CUT}",
+    "RoiAlign": f"its windows depend on data; {_CUT}",
+    "MaxRoiPool": f"its windows depend on data; {_CUT}",
+    "GridSample": "its windows depend on data; Resize is supported",
+    "TopK": "ArgMax and ArgMin at an output are supported, and ReduceMax",
+    "Hardmax": "ArgMax at an output is supported, and Softmax",
     "MaxUnpool": "ConvTranspose and Resize are supported",
-    "ThresholdedRelu": "Relu, LeakyRelu and Clip are supported",
-    "Where": "Mul by a constant mask and Add are supported",
-    "Einsum": "MatMul and Transpose are supported",
-    "GatherND": "Gather with constant indices is supported",
-    "GatherElements": "Gather with constant indices is supported",
-    "ScatterND": "Concat, Slice and Pad are supported",
-    "ScatterElements": "Concat, Slice and Pad are supported",
-    "ReduceL2": "Mul, ReduceSum and Sqrt are supported",
-    "ReduceProd": "ReduceSum, ReduceMean, ReduceMax and ReduceMin are supported",
+    **dict.fromkeys(
+        ("Floor", "Ceil", "Round", "Sign", "Mod"), f"{_STEPS}comparisons of integers are supported"
+    ),
+    **dict.fromkeys(
+        "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli "
+        "Multinomial".split(),
+        "random values differ from run to run; constants are supported",
+    ),
+    **dict.fromkeys(("DFT", "STFT"), "a MatMul with the constant matrix of it is supported"),
+    "LayerNormalization": "it needs opset 17; exported for an older one it is recognised too",
+    "Gelu": "it needs opset 20; exported for an older one it is recognised too",
 }
 
 
 def handler_of(call: Call, in_opset: bool) -> Handler:
     """The handler for a node; Refused with the nearest supported thing where there is none."""
-    if call.domain and not (call.domain == "com.microsoft" and call.op in MICROSOFT):
-        raise Refused(f"domain {call.domain!r}; operators of ai.onnx are supported")
-    if not call.domain and not in_opset:
+    if call.domain == "com.microsoft" and call.op in MICROSOFT:
+        return MICROSOFT[call.op]
+    if call.domain:
+        raise Refused(
+            f"domain {call.domain!r}; operators of ai.onnx are supported, and of com.microsoft "
+            f"{', '.join(sorted(MICROSOFT))}"
+        )
+    if not call.domain and not in_opset and call.op not in _WITHOUT_SCHEMA:
         raise Refused(f"ai.onnx opset {call.opset} has no such operator; {_nearest(call.op)}")
     versions = {n: h for n, h in HANDLERS.get(call.op, {}).items() if n <= call.opset}
     if not versions:

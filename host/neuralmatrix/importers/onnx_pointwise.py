@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX operators on elements and along axes: activations, arithmetic, reductions, softmax.
+"""ONNX operators on elements: activations, arithmetic, ArgMax.
 
 In: one ``Call``.  Out: Graph nodes in the ``Context``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 
-from ..ir import ArgMax, Binary, Function, PRelu, Reduce, Reshape, Softmax, Unary
-from .onnx_context import Call, Context, Handler, Refused, Versions, axes_of, axis_of
+from ..ir import ArgMax, Binary, Function, PRelu, Unary
+from .onnx_context import Call, Context, Handler, Refused, Versions, axis_of
 
 BinaryKind = Literal["add", "sub", "mul", "div", "min", "max"]
-ReduceKind = Literal["mean", "sum", "max", "min"]
 
 _FLOAT_MAX = float(np.finfo(np.float32).max)
 
@@ -117,9 +115,14 @@ _POWERS: Mapping[float, str] = {
 
 
 def _pow(ctx: Context, call: Call) -> None:
+    if call.input(0) in ctx.known:
+        _exponential(ctx, call)
+        return
     exponent = ctx.fixed(call, 1, "the exponent")
     values = {float(v) for v in np.asarray(exponent).reshape(-1)}
-    power = values.pop() if len(values) == 1 else math.nan
+    if len(values) != 1:
+        raise Refused(f"{len(values)} different exponents; one constant exponent is supported")
+    power = values.pop()
     if power == 3:
         x = ctx.tensor(call.input(0))
         square = ctx.fresh(f"{call.output}.square")
@@ -128,68 +131,59 @@ def _pow(ctx: Context, call: Call) -> None:
     elif power in _POWERS:
         _apply(ctx, call, _POWERS[power])
     else:
-        allowed = ", ".join(f"{p:g}" for p in sorted([*_POWERS, 3.0]))
-        raise Refused(
-            f"exponent {power} (nan: several); one constant exponent of {allowed} is supported"
-        )
+        _apply(ctx, call, "power", power)
 
 
-def _reduce(kind: ReduceKind, axes_input_since: int) -> Handler:
+def _exponential(ctx: Context, call: Call) -> None:
+    """base ** x = exp(x * log(base)) for a constant base."""
+    base = np.asarray(ctx.known[call.input(0)], np.float64)
+    if not (base > 0).all():
+        raise Refused("a constant base of 0 or less; positive bases are supported")
+    rate = ctx.constant(f"{call.output}.rate", np.log(base))
+    scaled = ctx.fresh(f"{call.output}.scaled")
+    x = ctx.emit(Binary((ctx.tensor(call.input(1)), rate), scaled, call.name, kind="mul"))
+    ctx.emit(Unary((x,), call.output, call.name, function=Function("exp")))
+
+
+def _trilu(ctx: Context, call: Call) -> None:
+    """A product with a triangle of ones."""
+    given = ctx.fixed(call, 1, "the diagonal")
+    k = 0 if given is None else int(np.asarray(given).reshape(()))
+    ones = np.ones(ctx.shape(call.input(0))[-2:], np.float32)
+    triangle = np.triu(ones, k) if call.attrs.get("upper", 1) else np.tril(ones, k)
+    mask = ctx.constant(f"{call.output}.triangle", triangle)
+    operands = (ctx.tensor(call.input(0)), mask)
+    ctx.emit(Binary(operands, call.output, call.name, kind="mul"))
+
+
+def _bias_and(name: str) -> Handler:
+    """A function of x plus an optional bias, as com.microsoft has them."""
+
     def handler(ctx: Context, call: Call) -> None:
-        rank = len(ctx.shape(call.input(0)))
-        axes = axes_of(ctx, call, rank, axes_input_since)
-        if not axes and call.attrs.get("noop_with_empty_axes", 0):
-            ctx.alias(call.output, call.input(0))
-            return
-        ctx.emit(
-            Reduce(
-                (ctx.tensor(call.input(0)),),
-                call.output,
-                call.name,
-                kind=kind,
-                axes=tuple(sorted(axes or range(rank))),
-                keepdims=bool(call.attrs.get("keepdims", 1)),
-            )
-        )
-
-    return handler
-
-
-def _softmax(log: bool) -> Handler:
-    def handler(ctx: Context, call: Call) -> None:
-        rank = len(ctx.shape(call.input(0)))
-        axis = axis_of(call, int(call.attrs.get("axis", -1)), rank)
         x = ctx.tensor(call.input(0))
-        ctx.emit(Softmax((x,), call.output, call.name, axis=axis, log=log))
+        if call.input(1):
+            biased = ctx.fresh(f"{call.output}.biased")
+            x = ctx.emit(Binary((x, ctx.tensor(call.input(1))), biased, call.name, kind="add"))
+        ctx.emit(Unary((x,), call.output, call.name, function=Function(name)))
 
     return handler
 
 
-def _softmax_flat(log: bool) -> Handler:
-    """Before opset 13: over all axes from ``axis`` on, flattened together."""
-
-    def handler(ctx: Context, call: Call) -> None:
-        shape = ctx.shape(call.input(0))
-        axis = axis_of(call, int(call.attrs.get("axis", 1)), len(shape))
-        x = ctx.tensor(call.input(0))
-        if math.prod(shape[axis:]) == shape[-1]:
-            ctx.emit(Softmax((x,), call.output, call.name, axis=len(shape) - 1, log=log))
-            return
-        flat = ctx.fresh(f"{call.output}.flat")
-        rows = ctx.fresh(f"{call.output}.rows")
-        matrix = (math.prod(shape[:axis]), math.prod(shape[axis:]))
-        ctx.emit(Reshape((x,), flat, call.name, shape=matrix))
-        ctx.emit(Softmax((flat,), rows, call.name, axis=1, log=log))
-        ctx.emit(Reshape((rows,), call.output, call.name, shape=shape))
-
-    return handler
+def _argmin(ctx: Context, call: Call) -> None:
+    negative = ctx.fresh(f"{call.output}.negative")
+    x = (ctx.tensor(call.input(0)),)
+    _argmax_of(ctx, call, ctx.emit(Unary(x, negative, call.name, function=Function("neg"))))
 
 
 def _argmax(ctx: Context, call: Call) -> None:
-    rank = len(ctx.shape(call.input(0)))
+    _argmax_of(ctx, call, ctx.tensor(call.input(0)))
+
+
+def _argmax_of(ctx: Context, call: Call, x: str) -> None:
+    rank = len(ctx.shapes[x])
     ctx.emit(
         ArgMax(
-            (ctx.tensor(call.input(0)),),
+            (x,),
             call.output,
             call.name,
             axis=axis_of(call, int(call.attrs.get("axis", 0)), rank),
@@ -198,6 +192,15 @@ def _argmax(ctx: Context, call: Call) -> None:
         )
     )
 
+
+_TRIGONOMETRY = "Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh".split()
+
+MICROSOFT: Mapping[str, Handler] = {
+    "Gelu": _bias_and("gelu"),
+    "BiasGelu": _bias_and("gelu"),
+    "FastGelu": _bias_and("gelu_tanh"),
+    "QuickGelu": _function("quick_gelu", alpha=1.702),
+}
 
 HANDLERS: Mapping[str, Versions] = {
     "Relu": {1: _function("relu")},
@@ -223,6 +226,10 @@ HANDLERS: Mapping[str, Versions] = {
     "Reciprocal": {1: _function("reciprocal")},
     "Erf": {9: _function("erf")},
     "Pow": {1: _pow},
+    "Trilu": {14: _trilu},
+    "ThresholdedRelu": {10: _function("thresholded_relu", alpha=1.0)},
+    "Shrink": {9: _function("shrink", lambd=0.5, bias=0.0)},
+    **{op: {7: _function(op.lower())} for op in _TRIGONOMETRY},
     "Add": {7: _binary("add")},
     "Sub": {7: _binary("sub")},
     "Mul": {7: _binary("mul")},
@@ -231,11 +238,6 @@ HANDLERS: Mapping[str, Versions] = {
     "Max": {1: _variadic("max")},
     "Sum": {1: _variadic("add")},
     "Mean": {1: _mean},
-    "ReduceMean": {1: _reduce("mean", 18)},
-    "ReduceSum": {1: _reduce("sum", 13)},
-    "ReduceMax": {1: _reduce("max", 18)},
-    "ReduceMin": {1: _reduce("min", 18)},
-    "Softmax": {1: _softmax_flat(False), 13: _softmax(False)},
-    "LogSoftmax": {1: _softmax_flat(True), 13: _softmax(True)},
     "ArgMax": {1: _argmax},
+    "ArgMin": {1: _argmin},
 }

@@ -16,10 +16,11 @@ import numpy as np
 from ..errors import BadModel
 from ..ir import ArgMax, Array, Binary, Function, Unary
 from .onnx_context import Call, Codes, Context, Refused, Versions
+from .onnx_logic import cast_whole, is_whole
 
 _INT8 = np.iinfo(np.int8)
 _FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
-_INTEGERS = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"}
+_INTEGERS = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"}
 _WIDER = {"int8": {"int16", "int32", "int64"}, "uint8": {"uint16", "int16", "int32", "int64"}}
 
 # Operators that may read integers: they pass values on unchanged.
@@ -181,11 +182,14 @@ def _cast(ctx: Context, call: Call) -> None:
     if name in ctx.codes:
         _cast_codes(ctx, call, to)
         return
+    if is_whole(ctx, name):
+        cast_whole(ctx, call, to)
+        return
     index = any(isinstance(n, ArgMax) and n.output == ctx.values[name] for n in ctx.nodes)
     if to not in _FLOATS and not (index and to in _INTEGERS):
         raise Refused(
             f"a cast of real values to type {_INTEGERS.get(to, to)}; casts between float types, of "
-            "constants and of ArgMax results are supported"
+            "constants, whole numbers and ArgMax results are supported"
         )
     ctx.alias(call.output, name)
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Row numbers, masks and chosen branches on the emulated array, against onnxruntime.
+
+In: models with integer and bool inputs.  Out: small errors; emulation equal to the integer
+reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import neuralmatrix as nm
+import numpy as np
+import onnx
+import pytest
+from importers.build_onnx import model, node, onnxruntime_outputs, signed
+from onnx import TensorProto
+
+pytestmark = pytest.mark.gxx
+
+IDS = np.asarray([[3, 0, 10], [3, 7, 1]])
+MASK = np.asarray([[1, 1, 0], [1, 0, 0]])
+FEEDS = {"i": IDS, "m": MASK, "x": signed((2, 3, 5), 4)}
+TYPES = {"i": TensorProto.INT64, "m": TensorProto.INT64}
+CONSTANTS = {
+    "t": signed((11, 4)),
+    "w": signed((4, 5), 1),
+    "k": np.float32(-3.0),
+    "low": np.float32(np.finfo(np.float32).min),
+    "one": np.float32(1),
+    "zero": np.asarray(0, np.int64),
+    "last": np.asarray([2], np.int64),
+}
+
+
+def built(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    read = {name for n in nodes for name in n.input}
+    shapes = {name: x.shape for name, x in FEEDS.items() if name in read}
+    constants = {name: c for name, c in CONSTANTS.items() if name in read}
+    types = {name: kind for name, kind in TYPES.items() if name in read}
+    return model(nodes, shapes, ["y"], constants, types=types)
+
+
+def kept() -> list[onnx.NodeProto]:
+    """The mask as a bool of the shape (2, 3, 1)."""
+    return [node("Unsqueeze", ["m", "last"], ["u"]), node("Equal", ["u", "zero"], ["b"])]
+
+
+def truth() -> list[onnx.NodeProto]:
+    return [node("Unsqueeze", ["m", "last"], ["u"]), node("Cast", ["u"], ["b"], to=9)]
+
+
+def embedded() -> list[onnx.NodeProto]:
+    return [node("Gather", ["t", "i"], ["g"]), node("MatMul", ["g", "w"], ["e"])]
+
+
+CASES: dict[str, Callable[[], onnx.ModelProto]] = {
+    "rows": lambda: built(*embedded(), node("Relu", ["e"], ["y"])),
+    "rows where kept": lambda: built(*embedded(), *kept(), node("Where", ["b", "k", "e"], ["y"])),
+    "either of two": lambda: built(*embedded(), *truth(), node("Where", ["b", "e", "x"], ["y"])),
+    "constants": lambda: built(
+        *truth(), node("Where", ["b", "k", "one"], ["s"]), node("Mul", ["s", "x"], ["y"])
+    ),
+    "masked softmax": lambda: built(
+        *truth(),
+        node("Where", ["b", "x", "low"], ["s"]),
+        node("Softmax", ["s"], ["y"], axis=1),
+    ),
+    "comparison": lambda: built(
+        *kept(), node("Cast", ["b"], ["f"], to=1), node("Add", ["f", "x"], ["y"])
+    ),
+}
+
+
+# int8 cannot hold the numbers of a row and one that is far below them all
+ONLY_INT16 = {"masked softmax"}
+
+
+@pytest.mark.parametrize(
+    ("what", "precision"),
+    [(what, "int16") for what in CASES]
+    + [(what, "int8") for what in CASES if what not in ONLY_INT16],
+)
+def test_inputs_that_are_no_reals(what: str, precision: str) -> None:
+    proto = CASES[what]()
+    feeds = {i.name: FEEDS[i.name] for i in proto.graph.input}
+    program = nm.compile(proto, calibration=[feeds], precision=precision)
+    wanted = onnxruntime_outputs(proto, feeds)["y"]
+    found = nm.Session(program, threads=1).run(feeds)["y"]
+    assert found.shape == wanted.shape
+    # int8 weights, table and up to three int8 activations: each half a step of 1/255 of the range
+    assert np.abs(found - wanted).max() < 0.02 * np.ptp(wanted)
+    assert nm.verify(proto, program, feeds).ok
