@@ -44,7 +44,7 @@ def version():
 
 
 ONNX = ["onnx>=1.15"]
-TORCH = ["torch>=2.1", *ONNX]
+TORCH = ["torch>=2.1", "onnxscript>=0.1", *ONNX]
 DEV = [
     *ONNX,
     "onnxruntime>=1.16",

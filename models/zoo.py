@@ -111,15 +111,21 @@ def network(
     builder = Builder(seed, weights)
     builder.channels["input"] = channels
     body(builder)
-    shape = [1, channels, size, size]
-    graph = helper.make_graph(
-        builder.nodes,
-        name,
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])],
-        builder.initializers,
-    )
-    opsets = [helper.make_opsetid("", OPSET)]
+    image = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, channels, size, size])
+    return finish(builder, name, [image], output)
+
+
+def finish(
+    builder: Builder,
+    name: str,
+    inputs: list[onnx.ValueInfoProto],
+    output: tuple[str, list[int]],
+    opset: int = OPSET,
+) -> onnx.ModelProto:
+    """A checked model of what ``builder`` has collected."""
+    answer = helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])
+    graph = helper.make_graph(builder.nodes, name, inputs, [answer], builder.initializers)
+    opsets = [helper.make_opsetid("", opset)]
     model = helper.make_model(
         graph, opset_imports=opsets, ir_version=8, producer_name="neuralmatrix"
     )

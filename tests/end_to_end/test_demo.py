@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded demo from its files to its answers.
+"""The embedded demos from their files to their answers.
 
-In: the packaged network and images.  Out: both accuracies, the tables, and the JSON form.
+In: the packaged networks, images and graph.  Out: both accuracies, the tables, and the JSON form.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def test_packaged_data_are_small_and_complete():
 
 def test_float_accuracy_of_the_packaged_network():
     digits = demo.load_digits()
-    answers = demo._float_logits(digits.x).argmax(1)
+    chosen = demo.TASKS["digits"]
+    answers = demo._float_logits(chosen, chosen.load(None)).argmax(1)
     assert (answers == digits.y).mean() >= 0.98
 
 
@@ -58,6 +59,42 @@ def test_demo_as_json_is_one_object_on_another_board():
     assert found["estimated"]["frames_per_s"] > 0
     assert 0 <= found["emulated"]["array_accuracy"] <= 1
     assert "float_accuracy" in found["measured"]
+
+
+@pytest.mark.gxx
+def test_transformer_demo_runs_whole_on_the_array():
+    text = io.StringIO()
+    console = Console(file=text, width=160)
+    result = demo.run_demo(limit=IMAGES, console=console, name="transformer")
+    assert (result.demo, result.images, result.answers) == ("transformer", IMAGES, IMAGES)
+    assert result.float_accuracy >= 0.95
+    # int8 may move two answers in 60 that float itself holds by a hair
+    assert result.same_answers >= 1 - 2 / IMAGES
+    assert set(result.report["program"]["host_ops"]) <= {"quantize", "dequantize"}
+    for expected in ("vision transformer", "left to the host", "array utilisation", "cycles"):
+        assert expected in text.getvalue()
+
+
+@pytest.mark.gxx
+def test_graph_demo_tells_the_sides_of_the_club():
+    text = io.StringIO()
+    result = demo.run_demo(console=Console(file=text), as_json=True, name="gnn")
+    found = json.loads(text.getvalue())
+    assert (found["demo"], found["images"], found["answers"]) == ("gnn", 1, 32)
+    # One of the 32 sides is told wrongly in float; int8 may move one more.
+    assert result.float_accuracy == 31 / 32
+    assert result.array_accuracy >= 30 / 32
+    assert set(result.report["program"]["host_ops"]) <= {"quantize", "dequantize"}
+
+
+def test_an_unknown_demo_is_refused():
+    with pytest.raises(BadInput, match="demo 'cnn': allowed are digits, transformer, gnn"):
+        demo.run_demo(name="cnn")
+
+
+def test_a_graph_has_no_limit():
+    with pytest.raises(BadInput, match="limit 3: the club is one graph"):
+        demo.run_demo(limit=3, name="gnn")
 
 
 def test_a_limit_without_images_is_refused():
