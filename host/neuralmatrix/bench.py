@@ -21,12 +21,14 @@ from .session import Session
 
 def _feeds(program: Program, images: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    feeds = {}
+    feeds: dict[str, Any] = {}
     for port in program.inputs:
         shape = (images, *port.shape[1:]) if port.shape[:1] == (1,) else port.shape
         q = port.slot.qparams
         low, high = ((limit - q.zero_point) * q.scale for limit in (q.qmin, q.qmax))
-        feeds[port.name] = rng.uniform(low, high, shape).astype(np.float32)
+        feeds.setdefault(port.name, rng.uniform(low, high, shape).astype(np.float32))
+        if port.table is not None:
+            feeds[port.name] = rng.integers(len(port.table), size=shape)
     return feeds
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: arguments in, the package's functions called, tables or JSON out.
 
-In: ``neuralmatrix compile | run | bench | verify | report | boards | doctor | demo | list``.
+In: ``neuralmatrix compile | run | bench | verify | report | boards | segments | doctor | demo
+| list``.
 Out: exit code 0; 1 with one message for an error; 2 for wrong usage.
 """
 
@@ -38,6 +39,10 @@ ProgramPath = Annotated[Path, typer.Argument(help="A program made by 'neuralmatr
 ModelPath = Annotated[Path, typer.Argument(help="An ONNX model.")]
 Threads = Annotated[
     int | None, typer.Option(help="Images that run side by side; one per core if left out.")
+]
+Constants = Annotated[
+    list[str] | None,
+    typer.Option(help="Bind an input to an array: adjacency=a.npy; it is no input any more."),
 ]
 WIDTH = 120  # where output goes to a file
 
@@ -98,6 +103,7 @@ def compile(
         list[str] | None,
         typer.Option(help="Fix dynamic dimensions: input=1x3x224x224; an open batch becomes 1."),
     ] = None,
+    constant: Constants = None,
     keep_stages: Annotated[
         Path | None, typer.Option(help="Folder that gets each stage as readable text.")
     ] = None,
@@ -105,6 +111,7 @@ def compile(
 ) -> None:
     """Compile a model to a program for a board."""
     from . import files
+    from .bind import read_constants
     from .compiler import compile_model
     from .report import port_lines, program_report, summary_lines
 
@@ -117,6 +124,7 @@ def compile(
         calibration=[samples] if samples else None,
         precision=precision,
         shapes=shapes or None,
+        constants=read_constants(constant or []) or None,
         keep_stages=keep_stages,
     )
     program.save(output)
@@ -202,14 +210,17 @@ def verify(
     model: ModelPath,
     program: ProgramPath,
     inputs: Annotated[Path, typer.Argument(help=".npz with one array per input.")],
+    constant: Constants = None,
     as_json: Json = False,
 ) -> None:
     """Compare float model, integer reference and emulation on one input, layer by layer."""
     import neuralmatrix as nm
 
     from . import files
+    from .bind import read_constants
 
-    check = nm.verify(model, nm.load(program), files.read_arrays(inputs))
+    bound = read_constants(constant or []) or None
+    check = nm.verify(model, nm.load(program), files.read_arrays(inputs), bound)
     if as_json:
         _emit(check.to_dict())
     else:
@@ -306,6 +317,45 @@ def boards(as_json: Json = False) -> None:
 
 
 @app.command()
+def segments(
+    function: Annotated[str, typer.Argument(help="A scalar function: gelu, exp, rsqrt, ...")],
+    x_range: Annotated[tuple[float, float], typer.Option("--range", help="Lowest and highest x.")],
+    error: Annotated[
+        float | None, typer.Option(help="Find the smallest table with this worst error of y.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--segments", min=2, max=64, help="At most so many segments.")
+    ] = 64,
+    bits: Annotated[int, typer.Option(help="Of the result: 8 or 16.")] = 16,
+    kind: Annotated[str, typer.Option(help="uniform, log, mapped or auto.")] = "auto",
+    param: Annotated[
+        list[float] | None, typer.Option(help="A parameter, as the slope of leaky_relu.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a plot; needs plotly.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit a table of straight segments to a function, and show its error over every input code."""
+    from . import segment_report as sr
+    from .files import check_target
+    from .ir import Function
+
+    if html:
+        check_target(html)
+    wanted = sr.Wanted(Function(function, tuple(param or ())), x_range, bits, kind, count, error)
+    table = sr.make_table(wanted)
+    data = sr.table_report(wanted, table)
+    if html:
+        sr.write_plot(wanted, table, html)
+    if as_json:
+        _emit(data)
+        return
+    console = _console()
+    console.print(sr.segment_rows(data))
+    for line in (*sr.plot_lines(wanted, table), "", *sr.summary_lines(data)):
+        console.print(line, highlight=False, markup=False)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Show what this machine has, and what is missing for what."""
     from dataclasses import asdict
@@ -330,11 +380,16 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
-def demo(as_json: Json = False) -> None:
-    """Compile the embedded digits network for PYNQ-Z2 and run its test images in emulation."""
+def demo(
+    name: Annotated[
+        str, typer.Argument(help="digits (a CNN), transformer (a ViT) or gnn (karate club).")
+    ] = "digits",
+    as_json: Json = False,
+) -> None:
+    """Compile an embedded network for PYNQ-Z2 and run its test data in emulation."""
     from .demo import run_demo
 
-    run_demo(as_json=as_json)
+    run_demo(as_json=as_json, name=name)
 
 
 def _version(value: bool) -> None:

@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from .bind import bind_constants
 from .bounds import propagate
 from .calibrate import calibrate
 from .config import Board, load_board
 from .errors import BadInput, DoesNotFit
 from .importers.onnx import import_onnx
+from .importers.torch import as_onnx
 from .ir import Array, Gemm, MatGraph, Shape, Window
 from .lower import lower
 from .program import Program
 from .proof import verify_program
-from .quantize import quantize, refuse_products
+from .quantize import quantize
 from .schedule import schedule
+from .segment_report import table_notes
 from .simplify import simplify
 from .stages import write_stage
 
@@ -38,21 +41,26 @@ Precision = Literal["int8", "int16"]
 
 
 def compile_model(
-    model: str | Path | bytes | ModelProto,
+    model: Any,
     board: str | Board = "pynq-z2",
     calibration: Iterable[Feed] | None = None,
     precision: str = "int8",
     shapes: Mapping[str, Shape] | None = None,
+    constants: Mapping[str, Array] | None = None,
     method: Literal["mse", "minmax", "percentile"] = "mse",
     max_images: int = 256,
     keep_stages: str | Path | None = None,
+    example_inputs: Any = None,
 ) -> Program:
     """Compile a network for a board.
 
-    ``model``: ONNX path, bytes or ModelProto.  ``calibration``: typical inputs, {input name:
-    array}, each array one input or N where its leading dimension is 1; not needed for a QDQ model.
+    ``model``: ONNX path, bytes or ModelProto, or a torch.nn.Module with ``example_inputs``: a
+    tensor, a tuple or a dict by argument name, in the shapes to compile for; inputs are then called
+    after the arguments of ``forward``.  ``calibration``: typical inputs, {input name: array}, each
+    array one input or N where its leading dimension is 1; not needed for a QDQ model.
     ``precision``: of activations, int8 or int16; weights are int8.  ``shapes`` fixes dynamic
-    dimensions.  ``keep_stages``: a folder that receives every stage as readable text.
+    dimensions; ``constants`` binds inputs to arrays (an adjacency matrix).  ``keep_stages``: a
+    folder that receives every stage as readable text.
 
     Raises BadModel, UnsupportedModel, BadInput or DoesNotFit.
 
@@ -61,7 +69,8 @@ def compile_model(
     stages = Stages(Path(keep_stages) if keep_stages else None)
     _check_precision(precision)
     target = board if isinstance(board, Board) else load_board(board)
-    lowered = front_end(model, shapes or {}, stages)
+    model = as_onnx(model, example_inputs)
+    lowered = front_end(model, shapes or {}, stages, constants)
     _check_dram(lowered, target)
     bounds = stages.run(
         "calibrate", tensor_bounds, lowered, calibration, precision, method, max_images
@@ -70,17 +79,22 @@ def compile_model(
     program: Program = stages.run("program", schedule, quantised, target)
     verify_program(program)
     ranges = tuple((name, lo, hi) for name, (lo, hi) in bounds.items())
-    return replace(program, precision=precision, ranges=ranges)
+    notes = (*program.notes, *table_notes(quantised))
+    return replace(program, precision=precision, ranges=ranges, notes=notes)
 
 
 def front_end(
-    model: str | Path | bytes | ModelProto, shapes: Mapping[str, Shape], stages: Stages
+    model: str | Path | bytes | ModelProto,
+    shapes: Mapping[str, Shape],
+    stages: Stages,
+    constants: Mapping[str, Array] | None = None,
 ) -> MatGraph:
     """ONNX to the array's operations, in real numbers."""
+    if constants:
+        model = bind_constants(model, constants)
     graph = stages.run("import", import_onnx, model, shapes)
     graph = stages.run("simplify", simplify, graph)
     lowered: MatGraph = stages.run("lower", lower, graph)
-    refuse_products(lowered)
     return lowered
 
 
@@ -99,7 +113,7 @@ def tensor_bounds(
         found = calibrate(lowered, calibration, method, max_images)
         chosen = found.extremes if precision == "int16" else found.ranges
         return {name: (r.lo, r.hi) for name, r in chosen.items()}
-    missing = [p.name for p in lowered.inputs if p.tensor not in lowered.quant]
+    missing = [p.name for p in lowered.inputs if p.tensor not in lowered.quant and p.table is None]
     if missing:
         raise BadInput(
             f"no calibration given, and the model prescribes no scale for input(s) "
