@@ -15,7 +15,8 @@ test:
 	$(PYTHON) -m pytest
 
 bench: ## every number of the README, with where it comes from
-	failed=0; for name in utilization accuracy qdq speed nest compile_time hls4ml_compare; do \
+	failed=0; for name in utilization accuracy transformers graphs qdq speed nest segments compile_time \
+	    hls4ml_compare; do \
 	    $(PYTHON) bench/$$name.py || failed=1; done; exit $$failed
 
 emulate: ## the embedded network, whole, in emulation

@@ -145,6 +145,19 @@ def input_name(path: Path) -> str:
     return str(name)
 
 
+def random_feed(model: Any) -> dict[str, Array]:
+    """One input for every port of an ONNX model: random floats; whole numbers are 1."""
+    import onnx
+
+    random, result = np.random.default_rng(0), {}
+    for port in model.graph.input:
+        shape = tuple(d.dim_value for d in port.type.tensor_type.shape.dim)
+        floats = port.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        values = random.normal(size=shape) if floats else np.ones(shape)
+        result[port.name] = values.astype(np.float32 if floats else np.int64)
+    return result
+
+
 def calibration(task: Task) -> list[dict[str, Array]]:
     """Inputs of the first images, without labels (these sets have no training part here)."""
     return [{task.input: task.x[:CALIBRATION_IMAGES]}]

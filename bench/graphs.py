@@ -95,11 +95,12 @@ def nonzero_blocks(weight: Array, lanes: int) -> int:
 
 def quantised(model: Any, feeds: dict[str, Array], constants: dict[str, Array] | None) -> Any:
     """The quantised graph that ``nm.compile`` schedules."""
-    from neuralmatrix.compiler import Stages, front_end, tensor_bounds
+    from neuralmatrix.compiler import Stages, front_end
+    from neuralmatrix.precision import Settings, decide
     from neuralmatrix.quantize import quantize
 
     lowered = front_end(model, {}, Stages(), constants)
-    return quantize(lowered, tensor_bounds(lowered, [feeds], "int8", "mse", 256))
+    return quantize(lowered, decide(lowered, [feeds], Settings()).bounds)
 
 
 # ---------------------------------------------------------------- rows

@@ -2,7 +2,8 @@
 """Speed of the emulation, beside onnxruntime in float on the same cores.
 
 In: networks of models/zoo with random weights.  Out: GMAC/s of one large convolution on one thread,
-images/s of ResNet-20, seconds an image of ResNet-50, and the ratios to onnxruntime.
+images/s of ResNet-20, seconds an image of ResNet-50 and a sentence of BERT-base, and the ratios to
+onnxruntime.
 """
 
 from __future__ import annotations
@@ -12,13 +13,24 @@ from typing import Any
 
 import numpy as np
 import onnx
-from common import Row, compile_for, emulation, median_seconds, ort_session, report
+from common import (
+    BOARD,
+    Row,
+    compile_for,
+    emulation,
+    median_seconds,
+    ort_session,
+    random_feed,
+    report,
+)
 from zoo import ZOO, Builder, network
+from zoo_transformers import TRANSFORMERS
 
 CONV_CHANNELS, CONV_SIZE = 256, 28
 THREADS = min(2, os.cpu_count() or 1)
 RESNET20_IMAGES = 200
 LEAST_GMACS, LEAST_RESNET20, MOST_RESNET50 = 15, 400, 0.7
+MOST_BERT = 2  # seconds, 128 tokens
 
 
 def one_convolution() -> onnx.ModelProto:
@@ -65,8 +77,26 @@ def network_rows(name: str, images: int, bar: dict[str, float]) -> list[Row]:
     ]
 
 
+def transformer_rows(name: str, most: float) -> list[Row]:
+    """One sentence alone."""
+    import neuralmatrix as nm
+
+    model = TRANSFORMERS[name]()
+    feeds = random_feed(model)
+    run = emulation(nm.compile(model, board=BOARD, calibration=[feeds]))
+    ours = median_seconds(lambda: run(feeds), 3)
+    ort = ort_session(model.SerializeToString(), THREADS)
+    theirs = median_seconds(lambda: ort.run(None, feeds), 5)
+    return [
+        Row(f"{name} emulation", ours, "s/sentence", "measured", at_most=most),
+        Row(f"{name} onnxruntime float, {THREADS} threads", theirs, "s/sentence", "measured"),
+        Row(f"{name} emulation / onnxruntime", ours / theirs, "x time", "measured"),
+    ]
+
+
 def main() -> None:
     report("speed", gemm_rows())
+    report("speed", transformer_rows("bert_base", MOST_BERT))
     report("speed", network_rows("resnet20", RESNET20_IMAGES, {"at_least": LEAST_RESNET20}))
     report("speed", network_rows("resnet50", THREADS, {"at_most": MOST_RESNET50}))
 

@@ -118,7 +118,7 @@ def calibrate(
     histograms = _tables(mg)
     scores = score_tensors(mg)
     images = 0
-    for chunk in _chunks(_runs(mg, feeds, max_images), _chunk_images(mg)):
+    for chunk in _chunks(runs_of(mg, feeds, max_images), _chunk_images(mg)):
         for name, values in _evaluate(mg, chunk).items():
             seen = values.reshape(-1)
             if name.removesuffix(":pre") in scores:
@@ -198,7 +198,7 @@ def _chunks(runs: Iterator[dict[str, Array]], size: int) -> Iterator[list[dict[s
         yield chunk
 
 
-def _runs(mg: ir.MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[dict[str, Array]]:
+def runs_of(mg: ir.MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[dict[str, Array]]:
     """Checked single runs in the source shapes, at most ``most`` of them."""
     if feeds is None:
         raise BadInput(

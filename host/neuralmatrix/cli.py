@@ -93,7 +93,7 @@ def compile(
         str, typer.Option(help="Target board; see 'neuralmatrix boards'.")
     ] = "pynq-z2",
     precision: Annotated[
-        str, typer.Option(help="Of activations: int8 or int16; weights are int8.")
+        str, typer.Option(help="Of activations: int8, int16 or mixed; weights are int8.")
     ] = "int8",
     calibration: Annotated[
         Path | None,
@@ -104,6 +104,13 @@ def compile(
         typer.Option(help="Fix dynamic dimensions: input=1x3x224x224; an open batch becomes 1."),
     ] = None,
     constant: Constants = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(help="Mixed: loss allowed on the calibration inputs, 0 to 1; 0.05 if unset."),
+    ] = None,
+    measure: Annotated[
+        str, typer.Option(help="Mixed: 'relative' error of the outputs, or 'top1' disagreement.")
+    ] = "relative",
     keep_stages: Annotated[
         Path | None, typer.Option(help="Folder that gets each stage as readable text.")
     ] = None,
@@ -126,6 +133,8 @@ def compile(
         shapes=shapes or None,
         constants=read_constants(constant or []) or None,
         keep_stages=keep_stages,
+        max_loss=max_loss,
+        measure=measure,
     )
     program.save(output)
     report = program_report(program)

@@ -12,19 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .bind import bind_constants
-from .bounds import propagate
-from .calibrate import calibrate
 from .config import Board, load_board
-from .errors import BadInput, DoesNotFit
+from .errors import DoesNotFit
 from .importers.onnx import import_onnx
 from .importers.torch import as_onnx
 from .ir import Array, Gemm, MatGraph, Shape, Window
 from .lower import lower
+from .precision import Decision, Method, Settings, check_settings, decide
 from .program import Program
 from .proof import verify_program
 from .quantize import quantize
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Feed = Mapping[str, Array]
-Precision = Literal["int8", "int16"]
 
 
 def compile_model(
@@ -47,10 +45,13 @@ def compile_model(
     precision: str = "int8",
     shapes: Mapping[str, Shape] | None = None,
     constants: Mapping[str, Array] | None = None,
-    method: Literal["mse", "minmax", "percentile"] = "mse",
+    method: Method = "mse",
     max_images: int = 256,
     keep_stages: str | Path | None = None,
     example_inputs: Any = None,
+    max_loss: float | None = None,
+    measure: str = "relative",
+    refine: bool | None = None,
 ) -> Program:
     """Compile a network for a board.
 
@@ -58,29 +59,32 @@ def compile_model(
     tensor, a tuple or a dict by argument name, in the shapes to compile for; inputs are then called
     after the arguments of ``forward``.  ``calibration``: typical inputs, {input name: array}, each
     array one input or N where its leading dimension is 1; not needed for a QDQ model.
-    ``precision``: of activations, int8 or int16; weights are int8.  ``shapes`` fixes dynamic
-    dimensions; ``constants`` binds inputs to arrays (an adjacency matrix).  ``keep_stages``: a
-    folder that receives every stage as readable text.
+    ``precision``: of activations, int8, int16 or mixed; weights are int8.  Mixed raises as few
+    tensors to int16 as keep the loss on the calibration inputs within ``max_loss`` (0.05), by
+    ``measure``: "relative" error of the outputs or "top1" disagreement; ``Program.notes`` names
+    them.  ``refine`` migrates scales into weights and corrects biases on the calibration inputs
+    (default: in mixed).  ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays
+    (an adjacency matrix).  ``keep_stages``: a folder that receives every stage as readable text.
 
     Raises BadModel, UnsupportedModel, BadInput or DoesNotFit.
 
     >>> program = compile_model("net.onnx", board="pynq-z2", calibration=feeds)  # doctest: +SKIP
     """
     stages = Stages(Path(keep_stages) if keep_stages else None)
-    _check_precision(precision)
+    settings = Settings(precision, method, max_images, refine, max_loss, measure)
+    check_settings(settings, calibration is not None)
     target = board if isinstance(board, Board) else load_board(board)
     model = as_onnx(model, example_inputs)
     lowered = front_end(model, shapes or {}, stages, constants)
     _check_dram(lowered, target)
-    bounds = stages.run(
-        "calibrate", tensor_bounds, lowered, calibration, precision, method, max_images
-    )
-    quantised = stages.run("quantize", quantize, lowered, bounds, precision)
+    chosen: Decision = stages.run("calibrate", decide, lowered, calibration, settings)
+    graph, bounds, raised = chosen.graph, chosen.bounds, chosen.recipe.raised
+    quantised = stages.run("quantize", quantize, graph, bounds, precision, raised)
     program: Program = stages.run("program", schedule, quantised, target)
     verify_program(program)
     ranges = tuple((name, lo, hi) for name, (lo, hi) in bounds.items())
-    notes = (*program.notes, *table_notes(quantised))
-    return replace(program, precision=precision, ranges=ranges, notes=notes)
+    notes = (*program.notes, *chosen.notes, *table_notes(quantised))
+    return replace(program, precision=precision, ranges=ranges, recipe=chosen.recipe, notes=notes)
 
 
 def front_end(
@@ -96,36 +100,6 @@ def front_end(
     graph = stages.run("simplify", simplify, graph)
     lowered: MatGraph = stages.run("lower", lower, graph)
     return lowered
-
-
-def tensor_bounds(
-    lowered: MatGraph,
-    calibration: Iterable[Feed] | None,
-    precision: str,
-    method: Literal["mse", "minmax", "percentile"],
-    max_images: int,
-) -> dict[str, tuple[float, float]]:
-    """Range of every tensor: calibrated, or propagated from the scales of a QDQ model.
-
-    At 16 bits nothing is gained by clipping, so that the extremes count.
-    """
-    if calibration is not None:
-        found = calibrate(lowered, calibration, method, max_images)
-        chosen = found.extremes if precision == "int16" else found.ranges
-        return {name: (r.lo, r.hi) for name, r in chosen.items()}
-    missing = [p.name for p in lowered.inputs if p.tensor not in lowered.quant and p.table is None]
-    if missing:
-        raise BadInput(
-            f"no calibration given, and the model prescribes no scale for input(s) "
-            f"{', '.join(missing)}; pass calibration= (--calibration) with some typical inputs "
-            "(16 to 256), or a QDQ model"
-        )
-    return propagate(lowered)
-
-
-def _check_precision(precision: str) -> None:
-    if precision not in get_args(Precision):
-        raise BadInput(f"precision {precision!r}; allowed are {', '.join(get_args(Precision))}")
 
 
 def _check_dram(lowered: MatGraph, board: Board) -> None:

@@ -27,7 +27,7 @@ from .errors import BadProgram
 from .files import DAMAGE, write_whole
 from .isa import ISA_VERSION
 from .jsonform import FormError, from_json, to_json
-from .program import LayerInfo, Program, ProgramPort, Watchpoint
+from .program import LayerInfo, Program, ProgramPort, Recipe, Watchpoint
 from .wellformed import form_problem
 
 Array = npt.NDArray[Any]
@@ -63,6 +63,7 @@ class _Body:
     notes: tuple[str, ...]
     precision: str
     ranges: tuple[tuple[str, float, float], ...]
+    recipe: Recipe
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,16 @@ class Watchpoint:
     insn: int
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What calibration chose beside ranges: tensors raised to int16 (precision mixed), the factors
+    their makers' channels are divided by, and shifts of biases; by tensor name, one per channel."""
+
+    raised: tuple[str, ...] = ()
+    factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    shifts: tuple[tuple[str, tuple[float, ...]], ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """A compiled network.  ``instructions`` (n, 16) uint32; ``insn_layer`` (n,) index or -1."""
@@ -95,6 +105,7 @@ class Program:
     precision: str = "int8"
     # calibrated (tensor, lo, hi): lets verify requantise
     ranges: tuple[tuple[str, float, float], ...] = ()
+    recipe: Recipe = Recipe()
 
     def save(self, path: str | Path) -> None:
         """Write the program to ``path`` (``net.nmx``), all of it or nothing."""

@@ -15,6 +15,7 @@ from .ir import Graph, MatGraph
 from .listing import listing
 from .lower import matgraph_text
 from .ops import to_text
+from .precision import Decision
 from .program import Program
 from .qgraph import QGraph
 
@@ -47,14 +48,15 @@ def qgraph_text(graph: QGraph) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _bounds_text(bounds: Mapping[str, tuple[float, float]]) -> str:
-    return "".join(f"{name}: {lo:.6g} .. {hi:.6g}\n" for name, (lo, hi) in bounds.items())
+def _decision_text(decision: Decision) -> str:
+    ranges = (f"{name}: {lo:.6g} .. {hi:.6g}" for name, (lo, hi) in decision.bounds.items())
+    return "\n".join((*decision.notes, *ranges)) + "\n"
 
 
 WRITERS: Mapping[type, Callable[[Any], str]] = {
     Graph: to_text,
     MatGraph: matgraph_text,
-    dict: _bounds_text,
+    Decision: _decision_text,
     QGraph: qgraph_text,
     Program: listing,
 }

@@ -23,6 +23,7 @@ from .errors import BadInput
 from .integer import decode, run_integer
 from .ir import Array, MatGraph
 from .ports import check_feeds, write_input
+from .precision import prepared
 from .program import Program, Watchpoint
 from .qgraph import QGraph
 from .quantize import quantize
@@ -107,8 +108,9 @@ def verify(
     arrays, images = check_feeds(program.inputs, feeds)
     bounds = {name: (lo, hi) for name, lo, hi in program.ranges}
     try:
-        graph = quantize(lowered, bounds, program.precision)
-    except KeyError as error:
+        source = prepared(lowered, program.recipe)
+        graph = quantize(source, bounds, program.precision, program.recipe.raised)
+    except (KeyError, ValueError) as error:
         raise _other_model(f"tensor {error} does not match") from None
     check = compare(lowered, graph, program, *split_images(arrays, images))
     if not check.ok and not _same_constants(graph, program):
