@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import train_text
-import train_vit
-import training
 from common import BOARD, Array, Row, ort_session, report
 from zoo_transformers import text_classifier, vit_fashion
 
@@ -38,6 +35,9 @@ class Net:
 
 def vit() -> Net:
     """ViT on all of Fashion-MNIST's test images."""
+    import train_vit
+    import training
+
     train, (images, labels) = train_vit.load("train")[0], train_vit.load("test")
     model = vit_fashion(training.load_weights(train_vit.NAME))
     return Net("ViT, Fashion-MNIST", model, {"input": train[:CALIBRATION]}, {"input": images},
@@ -46,6 +46,9 @@ def vit() -> Net:
 
 def text() -> Net:
     """Sentence classifier on SST-2's development part."""
+    import train_text
+    import training
+
     weights = training.load_weights(train_text.NAME)
     words = str(weights["words"]).split()
     few = train_text.encode(train_text.read("train")[0][:CALIBRATION], words)
