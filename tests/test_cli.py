@@ -69,10 +69,11 @@ def test_report(saved: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shapes", "batch", "unit"),
-    ((((1, 5), (1, 3)), 1, "image"), (((4, 5), (4, 3)), 4, "run"), (((4, 5), (2, 3)), None, "run"),
+    ((((1, 2, 3, 3), (1, 3)), 1, "image"), (((1, 5), (1, 3)), 1, "run"),
+     (((4, 2, 3, 3), (4, 3)), 4, "run"), (((4, 5), (2, 3)), None, "run"),
      (((), (1, 3)), None, "run")),
 )  # fmt: skip
-def test_only_a_batch_of_one_is_called_an_image(
+def test_only_one_image_is_called_an_image(
     program: Program, shapes: tuple[tuple[int, ...], ...], batch: int | None, unit: str
 ) -> None:
     source, result = (replace(p, shape=s) for p, s in zip(

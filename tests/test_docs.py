@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import neuralmatrix as nm
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -14,7 +15,8 @@ from neuralmatrix.cli import app
 from typer.testing import CliRunner
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-FOLDERS = ("", "host/neuralmatrix", "host/neuralmatrix/*", "hls", "hls/*", "overlay/boards", "docs")
+FOLDERS = ("", "host/neuralmatrix", "host/neuralmatrix/*", "hls", "hls/*", "overlay/boards", "docs",
+           "models")  # fmt: skip
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -72,9 +74,33 @@ def test_readme_example_runs(
     monkeypatch.chdir(tmp_path)
     scope: dict[str, Any] = {"x": digits.x}
     for block in blocks(ROOT / "README.md", "python"):
-        exec(compile(block, "README.md", "exec"), scope)
+        if "import torch" not in block:
+            exec(compile(block, "README.md", "exec"), scope)
     assert "all tensors bit-equal" in capsys.readouterr().out
     assert {name: y.shape for name, y in scope["outputs"].items()} == {"logits": (2, 10)}
+
+
+@pytest.mark.gxx
+def test_readme_torch_example_runs() -> None:
+    for package in ("torch", "onnxscript", "onnx"):
+        pytest.importorskip(package)
+    scope: dict[str, Any] = {"np": np, "nm": nm}
+    for block in blocks(ROOT / "README.md", "python"):
+        if "import torch" in block:
+            exec(compile(block, "README.md", "exec"), scope)
+    assert {name: y.shape for name, y in scope["outputs"].items()} == {"output": (2, 16, 64)}
+
+
+def test_operators_are_those_of_the_importers() -> None:
+    pytest.importorskip("onnx")
+    from neuralmatrix.importers.onnx_control import CONTROL
+    from neuralmatrix.importers.onnx_ops import HANDLERS, MICROSOFT
+
+    text = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^## .*$", text, flags=re.MULTILINE)
+    ours, theirs = (re.findall(r"`(\w+)`", part) for part in parts[:2])
+    assert sorted(ours) == sorted({*HANDLERS, *CONTROL})
+    assert sorted(theirs) == sorted(MICROSOFT)
 
 
 def test_readme_commands_exist() -> None:
@@ -90,5 +116,5 @@ def test_makefile_targets() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in ("check", "test", "bench", "emulate", "hls", "overlay", "clean"):
         assert re.search(rf"^{target}:", text, re.MULTILINE)
-    scripts = re.findall(r"for name in ([\w ]+); do", text)[0].split()
+    scripts = re.findall(r"for name in ([^;]+); do", text)[0].replace("\\\n", " ").split()
     assert scripts and all((ROOT / "bench" / f"{name}.py").exists() for name in scripts)

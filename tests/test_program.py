@@ -80,6 +80,7 @@ def test_tables_are_members_of_their_own(program: Program, tmp_path: Path) -> No
         (lambda m: m.update({"table_1.npy": m["table_0.npy"]}), "table_1.npy: found no input 1"),
         (lambda m: m.update({"table_0.npy": m["const.npy"]}), "table_0.npy: found uint8"),
         (lambda m: m.update({"table_x.npy": m["table_0.npy"]}), "members: found"),
+        (lambda m: m.update({"table_00.npy": m["table_0.npy"]}), "members: found"),
         (lambda m: m.update({"table_0.npy": m["table_0.npy"][:-1]}), "table_0.npy: found int8"),
     ),
 )
@@ -237,8 +238,10 @@ LAYOUT = (*PORT, "slot", "layout")
 @pytest.mark.parametrize(
     ("keys", "value", "text"),
     (
-        (("format",), 2, "found format 2, allowed is format 1"),
-        (("isa",), 0, "allowed is format 1 with ISA 2"),
+        (("format",), 2, "found format 2 with ISA 2, allowed is format 1"),
+        (("isa",), 1, "found format 1 with ISA 1, allowed is format 1 with ISA 2; compile the"),
+        (("body", "recipe", "raised"), [3], "recipe.raised[0]: found 3, allowed is a string"),
+        (("body", "recipe", "shifts"), [["y", [1e300]]], "found 1e+300, allowed is a finite"),
         (("fingerprint",), "0" * 16, "fingerprint: found 0000000000000000"),
         (("body", "array", "rows"), 32, "fingerprint: found"),
         (("body", "board"), 3, "manifest.body.board: found 3, allowed is a string"),

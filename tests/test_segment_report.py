@@ -83,7 +83,7 @@ def test_json(function, x_range):
 def test_text_shows_segments_error_and_both_ends():
     text = call("tanh", "--range", "-3", "5", "--segments", "9", "--bits", "8")
     assert "tanh over -3 to 5, int8 results" in text and "9 segments" in text
-    assert "worst error" in text and "below the range" in text and "above the range" in text
+    assert "worst error" in text and "\nbelow " in text and "\nabove " in text
     assert text.count("*") >= 72 and "knots" in text
 
 
@@ -126,6 +126,7 @@ def test_without_plotly_the_page_is_refused(monkeypatch, tmp_path):
         ({"function": Function("leaky_relu")}, "leaky_relu has 0 parameter(s)"),
         ({"x_range": (3.0, -3.0)}, "the range is 3 to -3; give two finite numbers in rising order"),
         ({"x_range": (0.0, float("inf"))}, "the range is 0 to inf"),
+        ({"x_range": (0.0, 1e38)}, "to 1e+38; its larger end must be 1e-30 to 1e+30"),
         ({"bits": 4}, "4 bits; results are int8 or int16"),
         ({"error": -1.0}, "the error is -1; give a positive number"),
         ({"bits": 8}, "one step is 0.032"),

@@ -37,7 +37,7 @@ def bench_program(
 ) -> dict[str, Any]:
     """One warm-up, then ``repeats`` timed runs of ``images`` images.
 
-    A program whose batch is not 1 runs once per repeat; ``unit`` is then "run", not "image".
+    A program whose batch is not 1 runs once per repeat.
     """
     batch = batch_of(program)
     images = images if batch == 1 else 1
@@ -52,7 +52,7 @@ def bench_program(
     estimate, stats = program.estimate(), session.stats
     return {
         "versions": {"neuralmatrix": __version__, "python": platform.python_version()},
-        "unit": unit_of(batch),
+        "unit": unit_of(batch, [port.shape for port in program.inputs]),
         "host": {
             "basis": "measured: emulation on this machine, host quantising included",
             "machine": platform.machine(),

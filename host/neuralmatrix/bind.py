@@ -42,14 +42,25 @@ def bind_constants(
     if folder is not None:
         onnx.external_data_helper.load_external_data_for_model(bound, str(folder))
     inputs = _run_time_inputs(bound)
+    if not isinstance(constants, Mapping):
+        raise BadInput(
+            f"constants: found a {type(constants).__name__}, allowed is {{input name: array}}"
+        )
     _check_names(constants, inputs)
     sizes: dict[str, int] = {}
     for name, array in constants.items():
-        value = _fitted(inputs[name], np.asarray(array), sizes)
+        value = _fitted(inputs[name], _array(name, array), sizes)
         bound.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
         bound.graph.input.remove(inputs.pop(name))
     _fix_sizes(inputs.values(), sizes)
     return bound
+
+
+def _array(name: str, value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"constants: {name!r} is no array ({error}); pass a numpy array") from None
 
 
 def _run_time_inputs(proto: ModelProto) -> dict[str, ValueInfoProto]:

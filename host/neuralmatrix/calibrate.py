@@ -177,9 +177,13 @@ def _evaluate(mg: ir.MatGraph, chunk: list[dict[str, Array]]) -> dict[str, Array
         if not (np.isfinite(array.min()) and np.isfinite(array.max())):
             raise BadInput(
                 f"tensor {name!r} becomes NaN or infinite on the calibration inputs; allowed are "
-                "values within float32; check the inputs' scale and the model"
+                f"values within float32; check the inputs' scale{_masks(mg)} and the model"
             )
     return values
+
+
+def _masks(mg: ir.MatGraph) -> str:
+    return ", attention masks (0 and 1, some of each row 1)" if score_tensors(mg) else ""
 
 
 # ---------------------------------------------------------------- feeds
@@ -228,7 +232,8 @@ def _split(mg: ir.MatGraph, feed: Feed, where: str) -> Iterator[dict[str, Array]
     if set(feed) != wanted:
         raise BadInput(
             f"{where} has inputs {sorted(map(str, feed))}; "
-            f"the model's inputs are {sorted(wanted)}, give exactly these"
+            f"the model's inputs are {sorted(wanted)}, give exactly these, or bind what never "
+            "changes with constants= (--constant)"
         )
     arrays = {port.name: _checked(port, feed[port.name], where) for port in mg.inputs}
     lengths = {len(array) for array in arrays.values()}
@@ -252,6 +257,11 @@ def _checked(port: ir.Port, value: Array, where: str) -> Array:
         raise BadInput(
             f"{what} holds NaN, infinity or a value beyond float32; allowed are finite numbers, "
             "clean the data"
+        )
+    if port.table is not None and array.dtype.kind == "f" and (array % 1).any():
+        raise BadInput(
+            f"{what} holds fractions; allowed are whole numbers, the rows of its table; tokenise "
+            "with the model's own vocabulary"
         )
     return _stacked(port, array, what)
 

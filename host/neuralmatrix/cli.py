@@ -38,11 +38,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 ProgramPath = Annotated[Path, typer.Argument(help="A program made by 'neuralmatrix compile'.")]
 ModelPath = Annotated[Path, typer.Argument(help="An ONNX model.")]
 Threads = Annotated[
-    int | None, typer.Option(help="Images that run side by side; one per core if left out.")
+    int | None, typer.Option(help="Inputs that run side by side; one per core if left out.")
 ]
 Constants = Annotated[
     list[str] | None,
-    typer.Option(help="Bind an input to an array: adjacency=a.npy; it is no input any more."),
+    typer.Option(
+        help="Make an input a constant: adjacency=a.npy, e.g. the graph of a graph network."
+    ),
 ]
 WIDTH = 120  # where output goes to a file
 
@@ -66,10 +68,10 @@ RUN_BASIS = (
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar that appears with the first image, so that refused feeds give one message alone."""
+    """A bar that appears with the first input, so that refused feeds give one message alone."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), disable=quiet)
-    task = bar.add_task("images", total=None)
+    task = bar.add_task("inputs", total=None)
 
     def step(done: int, total: int) -> None:
         bar.start()
@@ -93,7 +95,11 @@ def compile(
         str, typer.Option(help="Target board; see 'neuralmatrix boards'.")
     ] = "pynq-z2",
     precision: Annotated[
-        str, typer.Option(help="Of activations: int8, int16 or mixed; weights are int8.")
+        str,
+        typer.Option(
+            help="Of activations: int8, int16, or mixed: int8 with as few tensors at int16 as "
+            "--max-loss asks for. Weights are int8."
+        ),
     ] = "int8",
     calibration: Annotated[
         Path | None,
@@ -106,10 +112,13 @@ def compile(
     constant: Constants = None,
     max_loss: Annotated[
         float | None,
-        typer.Option(help="Mixed: loss allowed on the calibration inputs, 0 to 1; 0.05 if unset."),
+        typer.Option(
+            help="Only mixed: loss allowed on the calibration inputs, 0 to 1; 0.05 if unset."
+        ),
     ] = None,
     measure: Annotated[
-        str, typer.Option(help="Mixed: 'relative' error of the outputs, or 'top1' disagreement.")
+        str,
+        typer.Option(help="Only mixed: 'relative' error of the outputs, or 'top1' disagreement."),
     ] = "relative",
     keep_stages: Annotated[
         Path | None, typer.Option(help="Folder that gets each stage as readable text.")
@@ -185,7 +194,7 @@ def run(
 @app.command()
 def bench(
     program: ProgramPath,
-    images: Annotated[int, typer.Option(min=1, help="Images per repeat.")] = 32,
+    images: Annotated[int, typer.Option(min=1, help="Inputs per repeat.")] = 32,
     repeats: Annotated[int, typer.Option(min=1, help="Timed repeats after one warm-up.")] = 5,
     threads: Threads = None,
     as_json: Json = False,
@@ -330,7 +339,10 @@ def segments(
     function: Annotated[str, typer.Argument(help="A scalar function: gelu, exp, rsqrt, ...")],
     x_range: Annotated[tuple[float, float], typer.Option("--range", help="Lowest and highest x.")],
     error: Annotated[
-        float | None, typer.Option(help="Find the smallest table with this worst error of y.")
+        float | None,
+        typer.Option(
+            help="Find the smallest table whose worst error, in units of y, is at most this."
+        ),
     ] = None,
     count: Annotated[
         int, typer.Option("--segments", min=2, max=64, help="At most so many segments.")
@@ -338,7 +350,8 @@ def segments(
     bits: Annotated[int, typer.Option(help="Of the result: 8 or 16.")] = 16,
     kind: Annotated[str, typer.Option(help="uniform, log, mapped or auto.")] = "auto",
     param: Annotated[
-        list[float] | None, typer.Option(help="A parameter, as the slope of leaky_relu.")
+        list[float] | None,
+        typer.Option(help="A parameter of the function, as the slope of leaky_relu."),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a plot; needs plotly.")] = None,
     as_json: Json = False,
@@ -391,7 +404,10 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def demo(
     name: Annotated[
-        str, typer.Argument(help="digits (a CNN), transformer (a ViT) or gnn (karate club).")
+        str,
+        typer.Argument(
+            help="digits (a CNN), transformer (a ViT on the same digits) or gnn (karate club)."
+        ),
     ] = "digits",
     as_json: Json = False,
 ) -> None:

@@ -195,5 +195,5 @@ def _accuracy_table(chosen: Task, result: DemoResult) -> Table:
     table.add_row("rate on the board", f"{network['frames_per_s']:,.0f} runs/s", "estimated")
     table.add_row("cycles", f"{network['cycles']:,}", "estimated")
     table.add_row("array utilisation", f"{100 * network['utilization']:.1f} %", "estimated")
-    table.add_row("left to the host", host, "of the program")
+    table.add_row("left to the host", host, "listed in the program")
     return table

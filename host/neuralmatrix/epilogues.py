@@ -148,7 +148,7 @@ def _x_scale(activation: Function, x_range: tuple[float, float], least: float) -
     return -scale if lo < 0 and hi <= 0 else scale
 
 
-@lru_cache(maxsize=256)  # the layers of a network, and the trials of mixed precision, are alike
+@lru_cache(maxsize=1024)  # the layers of a network, and the trials of mixed precision, are alike
 def _table(
     activation: Function,
     x_scale: float,

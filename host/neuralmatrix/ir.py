@@ -247,7 +247,7 @@ class Graph:
     ``quant`` holds the quantisation that a QDQ model prescribes for a tensor.  For a weight
     constant the value in ``constants`` is the dequantised float and ``weight_scales`` its scale
     (scalar or per axis 0 of the constant's own layout, broadcastable against it), so that
-    round(w/scale) is exact.
+    round(w/scale) is exact.  ``whole``: inputs of an integer type.
     """
 
     inputs: tuple[str, ...]
@@ -258,6 +258,7 @@ class Graph:
     quant: Mapping[str, QParams] = field(default_factory=dict)
     weight_scales: Mapping[str, Array] = field(default_factory=dict)
     opset: int = 0
+    whole: frozenset[str] = frozenset()
 
 
 # ---------------------------------------------------------------- MatGraph: what the array does

@@ -91,13 +91,14 @@ class Mixed:
         lines = [
             f"{len(self.raised)} of {len(self.raised) + self.kept} int8 tensors raised to int16: "
             f"{MEASURES[self.measure]} {self.before:.4g} -> {self.after:.4g} on {self.images} "
-            f"images, {self.max_loss:.4g} allowed ({verdict})"
+            f"calibration inputs, {self.max_loss:.4g} allowed ({verdict})"
         ]
         for group in self.raised:
             name = group.tensors[0]
             lines.append(
-                f"  {name}{f' ({group.source})' if group.source else ''}: alone "
-                f"{100 * group.error**0.5:.3g} % of the outputs, about {group.cycles} cycles more"
+                f"  {name}{f' ({group.source})' if group.source else ''}: alone at int8 it moves "
+                f"the outputs by {100 * group.error**0.5:.3g} %; int16 costs about "
+                f"{group.cycles:,} cycles"
             )
         return "\n".join(lines)
 

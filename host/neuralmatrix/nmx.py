@@ -40,7 +40,7 @@ _ARRAYS: dict[str, np.dtype[Any]] = {
     "insn_layer": np.dtype("<i4"),
     "const": np.dtype("u1"),
 }
-_TABLE = re.compile(r"table_(\d{1,4})\.npy")
+_TABLE = re.compile(r"table_(0|[1-9]\d{0,3})\.npy")
 _TABLE_DTYPES = (np.dtype("i1"), np.dtype("<i2"))
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "; compile the network again"
@@ -152,7 +152,8 @@ def _parse_manifest(path: Path, text: bytes) -> _Manifest:
         data = json.loads(text)
         version = data.get("format") if isinstance(data, dict) else None
         if version != FORMAT or data.get("isa") != ISA_VERSION:
-            found = f"format {version!r}"
+            isa = data.get("isa") if isinstance(data, dict) else None
+            found = f"format {version!r} with ISA {isa!r}"
             raise _bad(path, f"found {found}, allowed is format {FORMAT} with ISA {ISA_VERSION}")
         return from_json(_Manifest, data, "manifest")
     except FormError as error:

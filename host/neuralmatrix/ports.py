@@ -105,7 +105,8 @@ def _as_ids(port: ProgramPort, feed: Any) -> Array:
     """Row numbers of a port's table, negative ones counting from its end."""
     assert port.table is not None
     x = _as_array(port, feed)
-    ids = x.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # what leaves int64 is refused below
+        ids = x.astype(np.int64)
     rows = len(port.table)
     bad = np.flatnonzero((ids != x) | (ids < -rows) | (ids >= rows))
     if bad.size:

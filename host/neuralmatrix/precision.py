@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -64,8 +65,16 @@ def check_settings(settings: Settings, calibrated: bool) -> None:
     for what, (found, names) in allowed.items():
         if found not in names:
             raise BadInput(f"{what} {found!r}; allowed are {', '.join(names)}")
-    if settings.max_loss is not None and not 0 <= settings.max_loss <= 1:
-        raise BadInput(f"max_loss {settings.max_loss}; allowed is 0 to 1")
+    loss, images = settings.max_loss, settings.max_images
+    if loss is not None and not (isinstance(loss, Real) and 0 <= loss <= 1):
+        raise BadInput(f"max_loss {loss!r}; allowed is 0 to 1")
+    if loss is not None and settings.precision != "mixed":
+        raise BadInput(
+            f"max_loss {loss!r} with precision {settings.precision}; it decides what 'mixed' "
+            "raises: choose precision mixed, or leave max_loss out"
+        )
+    if not isinstance(images, Integral) or images < 1:
+        raise BadInput(f"max_images {images!r}; allowed are whole numbers from 1")
     if not calibrated and (settings.precision == "mixed" or settings.refines):
         raise BadInput(
             "precision mixed and refinements are chosen on calibration inputs, and none are given; "

@@ -23,12 +23,14 @@ from .rowstats import RowNumbers, row_numbers
 from .scales import (
     ACC_LIMIT,
     BIAS_LIMIT,
+    INT8_PEAK,
     Forms,
     all_qparams,
     choose_qparams,
     encode,
     peak_code,
     terms,
+    whole_inputs,
 )
 from .ties import Groups, tie
 from .widths import symmetric_tensors, wide_tensors
@@ -70,7 +72,9 @@ def _qparams(
     precision: str,
     raised: Iterable[str],
 ) -> dict[str, QParams]:
-    forms = Forms(wide_tensors(mg, groups, precision, raised), symmetric_tensors(mg, groups))
+    large = (n for n in whole_inputs(mg) if max(map(abs, bounds[n])) >= INT8_PEAK)
+    wide = wide_tensors(mg, groups, precision, (*raised, *large))
+    forms = Forms(wide, symmetric_tensors(mg, groups))
     return all_qparams(mg, bounds, groups, forms, weights)
 
 

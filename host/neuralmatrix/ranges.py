@@ -23,6 +23,7 @@ Bounds = Mapping[str, Interval]
 MASKED = -5000.0  # no score of a trained network reaches it; masks lie at -10000 and below
 NEGLIGIBLE_EXP = 16.0  # exp(-16) of the largest is far below an int16 step
 MASK_ROOM = 20.0  # a mask puts scores that far below the lowest unmasked one
+FEWEST_STEPS = 3  # of a recurrence; two operations alike may be two statistics of one node
 HEADROOM = 1.25  # of int16 statistics and of what they are taken of, beyond the calibrated range
 POLES = frozenset({"reciprocal", "rsqrt", "log", "sqrt"})
 
@@ -42,8 +43,49 @@ def spanned(mg: MatGraph, bounds: Bounds, groups: Groups) -> dict[str, Interval]
         if isinstance(op, Gemm | Window):
             found.update(_powers(op, mg, found))
             found.update(_around_poles(op, found))
+            found.update(_truths(op, found))
             found.update(_with_headroom(op, found))
-    return found
+    return {**found, **_shared_by_steps(mg, found)}
+
+
+def _shared_by_steps(mg: MatGraph, found: Bounds) -> dict[str, Interval]:
+    """The steps of an unrolled recurrence span one range each, so that they share their tables."""
+    shared: dict[str, Interval] = {}
+    for steps in _unrolled(mg):
+        for part in ("", ":pre", ":act"):
+            names = [op.output + part for op in steps if op.output + part in found]
+            ends = [found[name] for name in names]
+            whole = (min(lo for lo, _ in ends), max(hi for _, hi in ends)) if ends else (0.0, 0.0)
+            shared.update(dict.fromkeys(names, whole))
+    return shared
+
+
+def _unrolled(mg: MatGraph) -> list[list[Gemm | Window]]:
+    """Operations that repeat each other, of source nodes that repeat an activation."""
+    alike: dict[object, list[list[Gemm | Window]]] = {}
+    for op in mg.ops:
+        if isinstance(op, Gemm | Window) and op.source and op.weight is not None:
+            several = alike.setdefault(_make_up(op, mg), [])
+            same = next((ops for ops in several if _same_numbers(ops[0], op)), None)
+            if same is None:
+                several.append(same := [])
+            same.append(op)
+    found = [ops for several in alike.values() for ops in several if len(ops) >= FEWEST_STEPS]
+    sources = {ops[0].source for ops in found if ops[0].epilogue.activation}
+    return [ops for ops in found if ops[0].source in sources]
+
+
+def _make_up(op: Gemm | Window, mg: MatGraph) -> object:
+    """What repetitions of an operation have in common, apart from their weights."""
+    e, shape = op.epilogue, mg.tensors[op.output].shape
+    operands = (e.residual is None, e.residual_gain, e.hadamard is None, len(e.rows))
+    return op.source, type(op), shape, np.asarray(op.weight).shape, e.activation, operands
+
+
+def _same_numbers(a: Gemm | Window, b: Gemm | Window) -> bool:
+    return bool(np.array_equal(np.asarray(a.weight), np.asarray(b.weight))) and bool(
+        np.array_equal(a.bias, b.bias)
+    )
 
 
 def _complete(mg: MatGraph, bounds: Bounds) -> dict[str, Interval]:
@@ -156,6 +198,16 @@ def _around_poles(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
     names = (op.output, f"{op.output}:act")
     wider = {n: (found[n][0] * HEADROOM, found[n][1] * HEADROOM) for n in names if n in found}
     return {pre: (lo / HEADROOM, hi * HEADROOM), **wider}
+
+
+def _truths(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
+    """Both truths and both signs have codes, whichever the calibration inputs held."""
+    if op.epilogue.activation is None or op.epilogue.activation.name != "truth":
+        return {}
+    signs, truths = (op.input, f"{op.output}:pre"), [f"{op.output}:act"]
+    truths += [] if op.epilogue.hadamard else [op.output]
+    wider = {n: (min(found[n][0], -1.0), max(found[n][1], 1.0)) for n in signs}
+    return {**wider, **{n: (0.0, 1.0) for n in truths if n in found}}
 
 
 def _with_headroom(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:

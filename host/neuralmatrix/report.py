@@ -7,7 +7,7 @@ In: a ``Program``.  Out: one dict that says where each number comes from; tables
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +38,9 @@ def batch_of(program: Program) -> int | None:
     return common[0] if common else None
 
 
-def unit_of(batch: int | None) -> str:
-    """What one run is called: "image" where it is certainly one, else "run"."""
-    return "image" if batch == 1 else "run"
+def unit_of(batch: int | None, shapes: Iterable[Sequence[int]]) -> str:
+    """What one run is called: "image" where an input (1, C, H, W) says so, else "run"."""
+    return "image" if batch == 1 and any(len(shape) == 4 for shape in shapes) else "run"
 
 
 def _network(estimate: Estimate) -> dict[str, Any]:
@@ -100,16 +100,17 @@ _COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
 
 
 CAPTION = (
-    "kMAC: of the model's own products. cycles: what the layer adds to the total. busy: cycles of "
-    "the COMPUTE unit. util.: MACs / (cycles x PEs). bound: what was busy longest, the array or "
-    "the epilogue (both in COMPUTE), the LOAD or STORE unit, or the DRAM."
+    "layer: as in the model; name:part is a step of it. kMAC: of the model's own products. cycles: "
+    "what the layer adds to the total. busy: cycles of the COMPUTE unit. util.: MACs / (cycles x "
+    "PEs). bound: what was busy longest, the array or the epilogue (both in COMPUTE), the LOAD or "
+    "STORE unit, or the DRAM."
 )
 
 
 def _title(report: dict[str, Any]) -> str:
-    batch = report["batch"]
     shapes = report["program"]["inputs"]
-    size = "one run" if batch is None else f"batch {batch}"
+    # a leading dimension that all share may as well be the nodes of a graph
+    size = "batch 1" if report["batch"] == 1 else "one run"
     inputs = ", ".join(f"{name} {_dims(shape)}" for name, shape in shapes.items())
     return f"{report['board']}, {report['array']} array, {size}: {inputs} (estimated)"
 
@@ -150,7 +151,8 @@ def layer_table(report: dict[str, Any]) -> Table:
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """Latency, rate and basis in words."""
-    network, unit = report["network"], unit_of(report["batch"])
+    network = report["network"]
+    unit = unit_of(report["batch"], report["program"]["inputs"].values())
     return [
         f"estimated: {network['latency_s'] * 1e3:.3f} ms per {unit}, "
         f"{network['frames_per_s']:,.1f} {unit}s/s, {network['cycles']:,} cycles at "

@@ -39,7 +39,7 @@ def all_qparams(
     mg: MatGraph, bounds: Bounds, groups: Groups, forms: Forms, weights: Mapping[str, IntWeight]
 ) -> dict[str, QParams]:
     """QParams of every tensor."""
-    limits = _code_limits(mg, groups, weights, forms.wide)
+    limits, whole = _code_limits(mg, groups, weights, forms.wide), whole_inputs(mg)
     found: dict[str, QParams] = {}
     for root, members in groups.members(mg.tensors).items():
         limit = limits.get(root, FULL)
@@ -50,8 +50,23 @@ def all_qparams(
             lo = min(0.0, *(bounds[m][0] for m in members))
             hi = max(0.0, *(bounds[m][1] for m in members))
             qp = choose_qparams(lo, hi, root in forms.wide, limit, root in forms.symmetric)
+            qp = _on_whole_numbers(qp, lo, hi) if not whole.isdisjoint(members) else qp
         found.update({m: qp for m in members})
     return {**found, **_coarser_statistics(mg, groups, found)}
+
+
+def whole_inputs(mg: MatGraph) -> frozenset[str]:
+    """Network inputs of an integer type that are computed with, lengths and positions say."""
+    ports = (port for port in mg.inputs if port.table is None)
+    return frozenset(port.tensor for port in ports if np.dtype(port.dtype).kind in "iub")
+
+
+def _on_whole_numbers(qp: QParams, lo: float, hi: float) -> QParams:
+    """One code per whole number, so that comparisons are exact; 0 and 1 are in any case."""
+    top = max(-lo, hi)
+    if hi - lo <= 1 or top > (min(FULL, qp.qmax) if qp.wide else INT8_PEAK - 1):
+        return qp
+    return QParams(1.0, 0, qp.wide, qp.limit)
 
 
 def choose_qparams(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .qgraph import QGraph
 
 MOST = 64  # segments that the lanes of every board hold
+TINY, HUGE = 1e-30, 1e30  # float32 holds the scales of what lies between
 PLOT_ROWS, PLOT_COLUMNS, POINTS = 14, 72, 2000
 
 
@@ -80,6 +81,10 @@ def _check(wanted: Wanted) -> None:
     lo, hi = wanted.x_range
     if not (np.isfinite([lo, hi]).all() and lo < hi):
         raise BadInput(f"the range is {lo:g} to {hi:g}; give two finite numbers in rising order")
+    if not TINY <= max(-lo, hi) <= HUGE:
+        raise BadInput(
+            f"the range is {lo:g} to {hi:g}; its larger end must be {TINY:g} to {HUGE:g} in size"
+        )
     if wanted.bits not in (8, 16):
         raise BadInput(f"{wanted.bits} bits; results are int8 or int16, give 8 or 16")
     if wanted.error is not None and not wanted.error > 0:
@@ -189,7 +194,9 @@ def _outside(function: Function, seg: Segments) -> list[dict[str, Any]]:
     found = []
     for edge, last in sides if seg.in_scale > 0 else sides[::-1]:
         x = np.arange(min(edge, last), max(edge, last) + 1)
-        want = np.clip(evaluate(function, x * seg.in_scale) / seg.out_scale, *seg.y_clip)
+        with np.errstate(over="ignore"):
+            want = evaluate(function, x * seg.in_scale) / seg.out_scale
+        want = np.clip(want, *seg.y_clip)
         error = np.abs(np.clip(lookup(seg, x), *seg.y_clip) - want)
         y = int(np.clip(lookup(seg, np.array([last]))[0], *seg.y_clip))
         found.append(
@@ -236,9 +243,11 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
     for name, side in zip(("below", "above"), report["outside"], strict=True):
         worst = side["worst_steps"]
         error = "the function is undefined there" if worst is None else f"error {worst:.2f} steps"
+        start, end = f"{side['from']:.4g}", f"{side['to']:.4g}"
+        goes_on = f"the outermost line goes on to x = {end} ({error}); beyond, "
         lines.append(
-            f"{name} the range the outermost line goes on to x = {side['to']:.4g} ({error}); "
-            f"beyond, the result stays {side['result_at_the_end_and_beyond']:.4g}"
+            f"{name} {start}, {goes_on if start != end else ''}x saturates, and the result stays "
+            f"{side['result_at_the_end_and_beyond']:.4g}"
         )
     return lines
 

@@ -6,7 +6,7 @@ In: a MatGraph and its groups of tensors that share a scale.  Out: sets of tenso
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def wide_tensors(
     for op in mg.ops:
         chosen |= {n for n in _wide_by_use(op, mg) if groups.root(n) not in powers}
         chosen |= set(_wide_by_statistics(op))
-    chosen |= _streams(mg, groups)
+    chosen |= _streams(mg, groups) | _position_scores(mg)
     prescribed = {groups.root(n): q.wide for n, q in mg.quant.items()}
     roots = {groups.root(name) for name in chosen}
     return frozenset(r for r in roots if prescribed.get(r, True)) | frozenset(
@@ -62,7 +62,48 @@ def score_tensors(mg: MatGraph) -> frozenset[str]:
         elif not isinstance(op, Move):
             maxima = {row.tensor for row in op.epilogue.rows if row.kind == "max"}
             found |= maxima | ({op.output} if maxima else set())
+    found |= _position_scores(mg)
+    for op in mg.ops:  # the end of a LogSoftmax
+        if isinstance(op, Window) and op.input in found and _is_difference(op):
+            found.add(op.output)
     return frozenset(found)
+
+
+def _is_difference(op: Window) -> bool:
+    """x minus something, and nothing more."""
+    e = op.epilogue
+    plain = e.activation is None and e.hadamard is None and op.minus is None and op.reduce == "add"
+    return (
+        plain
+        and e.residual_gain == -1.0
+        and op.weight.size == 1
+        and float(op.weight.flat[0]) == 1.0
+    )
+
+
+def _position_scores(mg: MatGraph) -> set[str]:
+    """The same where the maximum is a window's, over positions; and the difference of both."""
+    makers: dict[str, MatOp] = {op.output: op for op in mg.ops}
+    found: set[str] = set()
+    for op in mg.ops:
+        if isinstance(op, Window) and op.epilogue.residual and op.epilogue.residual_gain == -1.0:
+            way = _way_of_maximum(op.epilogue.residual, makers)
+            if way[-1] == op.input:
+                found |= {*way, *([] if op.epilogue.activation else [op.output])}
+    return found
+
+
+def _way_of_maximum(name: str, makers: Mapping[str, MatOp]) -> list[str]:
+    """``name``, through the Moves and maximum windows that made it, and what those are of."""
+    way = [name]
+    while (op := makers.get(way[-1])) is not None:
+        if isinstance(op, Move) and len(op.inputs) == 1:
+            way.append(op.inputs[0])
+        elif isinstance(op, Window) and op.reduce == "max":
+            way.append(op.input)
+        else:
+            break
+    return way
 
 
 def _product_inputs(mg: MatGraph, groups: Groups) -> set[str]:

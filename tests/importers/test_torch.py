@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -196,14 +197,59 @@ def test_modules_that_cannot_be_exported_are_refused(torch):
         importer.module_to_onnx(Listed(), torch.ones(3, 3))
 
 
-@pytest.mark.skipif(find_spec("onnxscript") is None, reason="tracing only warns of it")
 def test_a_branch_that_depends_on_values_is_refused(torch):
     class Chooses(torch.nn.Module):
         def forward(self, x):
             return -x if x.sum() > 0 else x
 
-    with pytest.raises(BadModel, match=r"Chooses cannot be exported to ONNX \(torch.export: "):
+    with pytest.raises(BadModel, match=r"Chooses cannot be exported to ONNX \(.*data.dependent"):
         importer.module_to_onnx(Chooses(), torch.ones(1, 4))
+
+
+def test_tracing_freezes_no_value(torch, monkeypatch, capsys):
+    class Scales(torch.nn.Module):
+        def forward(self, x):
+            return x * x.max().item()
+
+    monkeypatch.setattr(importer, "_exporters", lambda: {"tracing": importer._trace})
+    with pytest.raises(
+        BadModel, match=r"\(tracing: ValueError: data-dependent: Converting a tensor"
+    ):
+        importer.module_to_onnx(Scales(), torch.ones(1, 4))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_sizes_may_be_used_in_python(torch):
+    class Halves(torch.nn.Module):
+        def forward(self, x):
+            return x[:, : x.size(1) // 2] if x.size(1) > 1 else x
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        assert importer.module_to_onnx(Halves(), torch.ones(1, 4)).graph.node
+
+
+def test_values_of_constants_may_be_used_in_python(torch):
+    class Masked(torch.nn.Module):
+        def forward(self, x):
+            mask = torch.ones(4, 4).triu(1)
+            return -x if mask.sum() > 5 else x
+
+    x = torch.ones(1, 4)
+    proto = importer.module_to_onnx(Masked(), x)
+    assert (answers(proto, {"x": x.numpy()})[0] == -1).all()
+
+
+def test_a_layer_with_a_fused_kernel_and_defaults_is_taken_apart(torch):
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    x = torch.randn(1, 5, 16)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    proto = importer.module_to_onnx(layer, x)
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert [value.name for value in proto.graph.input] == ["src"]
+    # float32 sums in another order
+    found = answers(proto, {"src": x.numpy()})[0]
+    np.testing.assert_allclose(found, layer(x).detach().numpy(), atol=1e-5)
 
 
 def test_a_failing_export_restores_the_training_mode(torch):

@@ -72,15 +72,8 @@ CASES: dict[str, Callable[[], onnx.ModelProto]] = {
 }
 
 
-# int8 cannot hold the numbers of a row and one that is far below them all
-ONLY_INT16 = {"masked softmax"}
-
-
-@pytest.mark.parametrize(
-    ("what", "precision"),
-    [(what, "int16") for what in CASES]
-    + [(what, "int8") for what in CASES if what not in ONLY_INT16],
-)
+@pytest.mark.parametrize("precision", ["int8", "int16"])
+@pytest.mark.parametrize("what", CASES)
 def test_inputs_that_are_no_reals(what: str, precision: str) -> None:
     proto = CASES[what]()
     feeds = {i.name: FEEDS[i.name] for i in proto.graph.input}
@@ -91,3 +84,25 @@ def test_inputs_that_are_no_reals(what: str, precision: str) -> None:
     # int8 weights, table and up to three int8 activations: each half a step of 1/255 of the range
     assert np.abs(found - wanted).max() < 0.02 * np.ptp(wanted)
     assert nm.verify(proto, program, feeds).ok
+
+
+COMPARED = {"Less": np.less, "GreaterOrEqual": np.greater_equal, "Equal": np.equal}
+
+
+@pytest.mark.parametrize("limit", [77, 500, 30_000])
+@pytest.mark.parametrize("op", COMPARED)
+def test_whole_numbers_compare_exactly(op: str, limit: int) -> None:
+    """Also those beside the one compared with, which calibration did not see."""
+    nodes = [node(op, ["n", "z"], ["b"]), node("Cast", ["b"], ["f"], to=1),
+             node("Mul", ["f", "x"], ["y"])]  # fmt: skip
+    pivot = limit - 10
+    proto = model(nodes, {"n": (1, 20), "x": (1, 20)}, ["y"], {"z": np.asarray(pivot)},
+                  types={"n": TensorProto.INT64})  # fmt: skip
+    ones = np.ones((1, 20), np.float32)
+    spread = np.append(np.linspace(0, limit, 19), pivot).astype(np.int64)[None]
+    seen = [{"n": spread, "x": ones * sign} for sign in (1, -1)]
+    program = nm.compile(proto, calibration=seen)
+    numbers = pivot - 10 + np.arange(20)[None]
+    found = nm.Session(program, threads=1).run({"n": numbers, "x": ones})["y"]
+    # one int8 step of the product; a wrong truth would be 1 away
+    assert np.abs(found - COMPARED[op](numbers, pivot)).max() < 2 / 255

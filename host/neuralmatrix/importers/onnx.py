@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import BadModel, UnsupportedModel, UnsupportedNode
 from ..ir import ArgMax, Conv, ConvTranspose, Function, Graph, MatMul, Node, Unary
 from ..ops import verify_graph
-from .onnx_checks import calls_of, check_finite, input_shapes, opset_of, schema_of
+from .onnx_checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
 from .onnx_context import Call, Codes, Context, Handler, Refused, RowNumbers
 from .onnx_control import CONTROL
 from .onnx_fold import fold, output_shapes
@@ -40,6 +40,7 @@ _WHOLE_INPUTS = {
 _MALFORMED = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 _FOLDS_ITSELF = frozenset({"QuantizeLinear", "DequantizeLinear"})
 # Behind a refused node these may well be constants once that node is gone.
+_SPARSE = "a sparse initialiser; dense ones are supported: store its values with the zeros"
 _UNCERTAIN = frozenset(("ConstantOfShape", "Range", "Floor", "Ceil", "Mod", *CONTROL))
 
 
@@ -61,8 +62,10 @@ def import_onnx(
     check_finite({name: array for name, array in known.items() if not ctx.may_mask(name)})
     inputs = [i for i in proto.graph.input if i.name not in known]
     ctx.known.update(known)
-    lost = _add_inputs(ctx, inputs, input_shapes(inputs, shapes or {}), calls)
-    lost.update({s.values.name: "a sparse initialiser" for s in proto.graph.sparse_initializer})
+    fixed = input_shapes(inputs, shapes or {})
+    check_steps(inputs, shapes or {}, calls)
+    lost = _add_inputs(ctx, inputs, fixed, calls)
+    lost.update({s.values.name: _SPARSE for s in proto.graph.sparse_initializer})
     refused = [
         UnsupportedNode(name, "Input", opset, reason)
         for name, reason in lost.items()
@@ -288,5 +291,6 @@ def _graph(ctx: Context, inputs: Sequence[str], outputs: Sequence[str]) -> Graph
             quant,
             scales,
             ctx.opset,
+            frozenset(ctx.integers.intersection(inputs)),
         )
     )

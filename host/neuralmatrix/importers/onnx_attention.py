@@ -225,7 +225,7 @@ def _packed_attention(make: _Maker, tensors: list[str], mask: str, bias: str) ->
     ctx, call = make.ctx, make.call
     count = int(call.attrs.get("num_heads", 0))
     heads = _Heads(*(make.split_heads(x, count) for x in tensors))
-    masks = [_key_mask(make, mask)] if mask else []
+    masks = [_key_mask(make, mask, heads)] if mask else []
     if call.attrs.get("unidirectional", 0):
         masks.append(_causal(make, heads.q, heads.k))
     biases = [ctx.tensor(bias)] if bias else []
@@ -233,14 +233,27 @@ def _packed_attention(make: _Maker, tensors: list[str], mask: str, bias: str) ->
     make.merge_heads(_attend(make, heads, scale, masks, biases), call.output)
 
 
-def _key_mask(make: _Maker, name: str) -> str:
-    """(B, keys), (B, queries, keys) or (B, heads, queries, keys) of 0 and 1, for all heads."""
+def _key_mask(make: _Maker, name: str, heads: _Heads) -> str:
+    """(B, keys), (B, queries, keys) or (B, heads, queries, keys) of 0 and 1, for all heads; or (B,)
+    numbers of keys that count."""
     x = make.ctx.tensor(name)
-    shape = make.shape(x)
+    shape, (batch, _, keys, _) = make.shape(x), make.shape(heads.k)
+    if shape == (batch,):
+        return _first_keys(make, make.reshape(x, (batch, 1, 1, 1)), keys)
     if len(shape) not in (2, 3, 4):
-        raise Refused("key lengths as a mask; a mask of 0 and 1 per key is supported")
+        raise Refused(
+            f"a mask of shape {shape}; 0 and 1 per key, or one number of keys per image, are "
+            "supported"
+        )
     wanted = {2: (shape[0], 1, 1, shape[-1]), 3: (shape[0], 1, *shape[1:]), 4: shape}[len(shape)]
     return make.reshape(x, wanted)
+
+
+def _first_keys(make: _Maker, lengths: str, keys: int) -> str:
+    """1 where a key's position is less than a length."""
+    after = make.binary("sub", lengths, make.constant("positions", np.arange(keys)))
+    node = Unary((after,), make.name("kept"), make.call.name, function=Function("clip", (0.0, 1.0)))
+    return make.ctx.emit(node)
 
 
 # ---------------------------------------------------------------- rotary embeddings

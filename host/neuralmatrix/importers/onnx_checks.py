@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto
 
 OPSETS = range(7, 24)
+_RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def opset_of(proto: ModelProto) -> int:
@@ -207,15 +208,43 @@ def input_shapes(
         found = sorted(map(str, unknown))[0]
         raise BadInput(f"a shape is given for {found!r}; the inputs are {names}; use these names")
     dims = {i.name: _dims(i) for i in inputs}
-    symbols: dict[str, int] = {}
     for name, shape in shapes.items():
         _check_given(name, dims[name], shape)
-        pairs = zip(dims[name] or (), shape, strict=False)
-        symbols.update({d: n for d, n in pairs if isinstance(d, str) and d})
+    symbols = _symbols(dims, shapes)
     return {
         name: tuple(shapes[name]) if name in shapes else _fixed(name, dims[name], symbols)
         for name in names
     }
+
+
+def _symbols(
+    dims: Mapping[str, tuple[int | str, ...] | None], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, int]:
+    """Sizes of the named dimensions that the given shapes fix."""
+    return {
+        dim: size
+        for name, shape in shapes.items()
+        for dim, size in zip(dims[name] or (), shape, strict=False)
+        if isinstance(dim, str) and dim
+    }
+
+
+def check_steps(
+    inputs: Sequence[ValueInfoProto], shapes: Mapping[str, tuple[int, ...]], calls: Sequence[Call]
+) -> None:
+    """BadModel where the steps of a recurrent layer are a first dimension left open."""
+    dims = {i.name: _dims(i) for i in inputs}
+    fixed = _symbols(dims, shapes)
+    for call in calls:
+        name = call.inputs[0] if call.inputs and call.op in _RECURRENT else ""
+        steps = (dims.get(name) or (1,))[0]
+        batch_first = call.attrs.get("layout", 0)
+        if isinstance(steps, str) and not batch_first and name not in shapes and steps not in fixed:
+            raise BadModel(
+                f"input {name!r}: dimension 0 ({steps or 'unnamed'}) is dynamic and holds the "
+                f"steps of {call.name!r} ({call.op}), which are unrolled; fix it with "
+                f"--shape {name}=16x1x80"
+            )
 
 
 def _dims(value: ValueInfoProto) -> tuple[int | str, ...] | None:

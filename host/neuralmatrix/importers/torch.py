@@ -13,10 +13,9 @@ from __future__ import annotations
 import inspect
 import io
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18  # the lowest that torch.export writes, and the first with a scattered maximum
-_DEPENDS = re.compile("data.dependent", re.IGNORECASE)
 _PLAIN = (bool, int, float, str, type(None))  # arguments that are folded into the graph
 
 
@@ -221,6 +219,21 @@ def _inference(torch: ModuleType, module: Any) -> Iterator[None]:
             part.training = training
 
 
+@contextmanager
+def _by_parts(torch: ModuleType) -> Iterator[None]:
+    """Attention layers run step by step: their fused kernels have no ONNX form."""
+    mha = getattr(torch.backends, "mha", None)
+    if mha is None:
+        yield
+        return
+    fast = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(fast)
+
+
 def _export(
     torch: ModuleType,
     onnx: ModuleType,
@@ -233,12 +246,10 @@ def _export(
     reasons = []
     for name, export in _exporters().items():
         try:
-            with _quiet():
+            with _quiet(), _by_parts(torch):
                 return export(torch, onnx, module, args, kwargs, settings)
         except Exception as error:  # the exporters let through whatever the module's code raises
             reasons.append(f"{name}: {_first_line(error)}")
-            if _DEPENDS.search(reasons[-1]):
-                break  # tracing would keep the branch that the examples take, for every input
     raise BadModel(
         f"{type(module).__name__} cannot be exported to ONNX ({'; '.join(reasons)}); allowed are "
         "modules whose shapes and branches do not depend on the values of tensors; take the step "
@@ -280,27 +291,96 @@ def _trace(
     newer = {"dynamo": False} if "dynamo" in known else {}
     fixed, tensors = _numbers_inside(torch, module, args, kwargs)
     file = io.BytesIO()
-    # Folded constants lose their names, so that folding is left to the importer.
-    torch.onnx.export(fixed, tensors, file, do_constant_folding=False, **newer, **settings)
+    with _no_frozen_values(torch, module, args, kwargs):
+        # Folded constants lose their names, so that folding is left to the importer.
+        torch.onnx.export(fixed, tensors, file, do_constant_folding=False, **newer, **settings)
     proto = onnx.load_from_string(file.getvalue())
     if fixed is not module:
         strip_scope(proto, _INSIDE)
     return proto
 
 
+@contextmanager
+def _no_frozen_values(
+    torch: ModuleType, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterator[None]:
+    """ValueError where values of the inputs became constants of the trace.
+
+    The tracer warns of sizes and of constants too, which are fixed anyhow: only values that change
+    with the inputs count.
+    """
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", torch.jit.TracerWarning)
+        yield
+    suspect = [w for w in seen if issubclass(w.category, torch.jit.TracerWarning)]
+    if suspect and _uses_values(torch, module, args, kwargs):
+        raise ValueError(f"data-dependent: {str(suspect[0].message).split('!')[0]}")
+    for warning in seen:
+        if warning not in suspect:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+
+
+def _uses_values(
+    torch: ModuleType, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Do the numbers that Python reads out of tensors change with the values of the inputs?"""
+    wanted = _read_numbers(torch, module, args, kwargs)
+    for change in (torch.zeros_like, torch.ones_like, _opposite):
+        other = [change(x) if isinstance(x, torch.Tensor) else x for x in args]
+        named = {k: change(x) if isinstance(x, torch.Tensor) else x for k, x in kwargs.items()}
+        try:
+            if _read_numbers(torch, module, tuple(other), named) != wanted:
+                return True
+        except Exception:  # values outside of what the module takes prove nothing
+            continue
+    return False
+
+
+def _opposite(x: Any) -> Any:
+    return -x if x.is_floating_point() else x.flip(-1) if x.ndim else x
+
+
+def _read_numbers(
+    torch: ModuleType, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[str]:
+    """What item(), bool() and the like answered while the module ran."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    found: list[str] = []
+
+    class Reader(TorchDispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, given: Any = (), named: Any = None
+        ) -> Any:
+            answer = func(*given, **(named or {}))
+            if func is torch.ops.aten._local_scalar_dense.default:
+                found.append(repr(answer))
+            return answer
+
+    with Reader():
+        module(*args, **kwargs)
+    return found
+
+
 _INSIDE = "inside"
+_BY_NAME = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
 def _numbers_inside(
     torch: ModuleType, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, tuple[Any, ...]]:
-    """A module that holds the numbers among the arguments, and the others.
+    """A module that holds the numbers among the arguments, defaults too, and the others.
 
     Tracing would make inputs of numbers.
     """
-    bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-    numbers = {name: value for name, value in bound.items() if isinstance(value, int | float)}
-    if not numbers:
+    whole = inspect.signature(module.forward).bind(*args, **kwargs)
+    bound = dict(whole.arguments)
+    whole.apply_defaults()
+    numbers = {n: value for n, value in whole.arguments.items() if isinstance(value, int | float)}
+    kinds = {whole.signature.parameters[name].kind for name in (*bound, *numbers)}
+    if not numbers or not kinds <= _BY_NAME:
         # a last dictionary is taken for the named arguments
         return module, (*args, kwargs)
     names = [name for name in bound if name not in numbers]
@@ -318,17 +398,16 @@ def _numbers_inside(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters' notes about themselves left out; what they say of the module stays."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """The exporters' notes about themselves left out; what they warn of the module stays."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             for kind in (DeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", kind)
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
 
 
 def _first_line(error: BaseException) -> str:
