@@ -3,11 +3,11 @@
 PYTHON ?= python3
 CXX ?= g++
 
-.PHONY: check test bench emulate hls overlay generated format clean
+.PHONY: check test bench emulate hls lint-hls overlay generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
-	ruff format --check host tests models bench setup.py
+	ruff format --check host tests models bench hls/lint setup.py
 	mypy
 	$(PYTHON) -m pytest
 
@@ -29,6 +29,9 @@ hls: ## the kernels' own benches, with a plain compiler
 	    $(CXX) -std=c++14 -O2 -Wall -Wno-unused-label -Ihls/include $$bench hls/src/*.cpp -o $$out && $$out || exit 1; \
 	done
 
+lint-hls: ## can the kernels be synthesized? needs clang++
+	$(PYTHON) hls/lint
+
 overlay:
 	@echo "Building overlays is not part of this version; the board files are in overlay/boards." >&2
 	@exit 1
@@ -39,7 +42,7 @@ generated: ## files made from isa.py and the board files
 
 format:
 	ruff check --fix .
-	ruff format host tests models bench setup.py
+	ruff format host tests models bench hls/lint setup.py
 	clang-format -i hls/include/nm/*.h hls/src/*.cpp hls/tb/*.cpp hls/emulation/*.cpp
 
 clean:

@@ -17,6 +17,7 @@ void epilogue_insn(const Insn& insn, const int8_t pbuf[PBUF_WORDS][ROWS], Comput
 SEGMENTS:
     for (uint32_t i = 0; i < count; ++i) {
         NM_PIPELINE(1)
+        NM_TRIPS(0, SEG_ENTRIES)
         const uint64_t entry = parameter(pbuf[base + i / PER_WORD], int(i % PER_WORD));
     SEGMENT_LANE:
         for (int c = 0; c < COPIES; ++c) {
@@ -28,6 +29,7 @@ SEGMENTS:
 CELLS:
     for (uint32_t i = 0; i < entries; ++i) {
         NM_PIPELINE(1)
+        NM_TRIPS(0, CELLS_AT_MOST)
         const uint64_t entry = parameter(pbuf[map_base + i / PER_WORD], int(i % PER_WORD));
     CELL:
         for (int k = 0; k < 8; ++k) {
@@ -74,6 +76,7 @@ FIRST_BLOCK:
 STEPS:
     while (left != 0) {
         NM_PIPELINE(1)
+        NM_TRIPS(ROWS, STEPS_AT_MOST)
         // A row of acc or of a statistic is read again a pass later: after at least ROWS steps.
         NM_HAZARD_AFTER(state.acc, ROWS)
         NM_HAZARD_AFTER(state.stat.value, ROWS)
@@ -105,22 +108,24 @@ STEPS:
                 else
                     mac_rows(n, factors, w, how, state.acc + row);
                 if (closes)
-                    finish_rows(n, g, insn, state.acc + row, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi,
-                                state, p);
+                    finish_rows<HW>(n, g, insn, state.acc + row, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi,
+                                    state, p);
             } else {
                 if (g.reads == 1)
-                    read_x(n, g, insn, ibuf, p, x);
+                    read_x<HW>(n, g, insn, ibuf, p, x);
                 else
                     made = read_wide_x(g, insn, ibuf, state.x_low, p, x[0]) ? 1 : 0;
-                if (made != 0 && HW)
-                    made = array_step(g, insn, x[0], w, state.window, p, sums[0]);
+                if (HW)
+                    made = made != 0 ? array_step(g, insn, x[0], w, state.window, p, sums[0]) : 0;
                 else if (made != 0 && g.window)
                     made = window_rows(n, g, insn, x, w, state.window, p, sums);
                 else if (made != 0)
                     max_rows(n, x, w, sums);
-                accumulate(made, row, g.max, shift, fresh, sums, state.acc);
-                if (closes)
-                    finish_rows(made, g, insn, sums, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi, state, p);
+                if (made != 0)
+                    accumulate<HW>(made, row, g.max, shift, fresh, sums, state.acc);
+                if (made != 0 && closes)
+                    finish_rows<HW>(made, g, insn, sums, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi, state,
+                                    p);
             }
             p.row += made;
         }
@@ -208,6 +213,7 @@ compute(uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& f
     bool running = true;
 INSNS:
     while (running) {
+        NM_TRIPS(1, PROGRAM_AT_MOST)
         const Insn insn = queue.read();
         const Opcode opcode = Opcode(insn_opcode(insn));
         running = opcode != Opcode::END;

@@ -65,6 +65,7 @@ extern "C" void fetch(const nm::FetchBeat* program, uint32_t count, uint32_t* fa
     // `count` bounds the reads even when END is missing.
 INSNS:
     for (uint32_t i = 0; i < count; ++i) {
+        NM_TRIPS(1, PROGRAM_AT_MOST)
         const Insn insn = read_insn(program, i);
         const Opcode opcode = Opcode(insn_opcode(insn));
         if (opcode == Opcode::END)

@@ -70,19 +70,23 @@ PAD_LANE:
     meter.tick(LOAD_SETUP);
 BLOCKS:
     for (uint32_t b = 0; b < load_n2(insn); ++b, block += load_s2(insn)) {
+        NM_TRIPS(1, COUNT_AT_MOST)
         int64_t line = block;
     LINES:
         for (uint32_t i = 0; i < rows; ++i, line += load_s1(insn)) {
+            NM_TRIPS(1, COUNT_AT_MOST)
             const uint32_t before = left + (i == 0 ? top : 0);
             const uint32_t after = right + (i + 1 == rows ? bottom : 0);
         PAD_BEFORE:
             for (uint32_t k = 0; k < before; ++k, ++at) {
                 NM_PIPELINE(1)
+                NM_TRIPS(0, COUNT_AT_MOST)
                 put(dest, at, pad, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
             }
             uint64_t addr = uint64_t(line);
         RUNS:
             for (uint32_t k = 0; k < columns; k += run, addr += uint64_t(step), at += run) {
+                NM_TRIPS(1, COUNT_AT_MOST)
                 if (gather) {
                     gather_word(dram, addr, lane_stride, word);
                     put(dest, at, word, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
@@ -95,6 +99,7 @@ BLOCKS:
         PAD_AFTER:
             for (uint32_t k = 0; k < after; ++k, ++at) {
                 NM_PIPELINE(1)
+                NM_TRIPS(0, COUNT_AT_MOST)
                 put(dest, at, pad, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
             }
             meter.tick(before + after);
@@ -164,6 +169,7 @@ extern "C" void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t con
     bool running = true;
 INSNS:
     while (running) {
+        NM_TRIPS(1, PROGRAM_AT_MOST)
         const Insn insn = queue.read();
         running = Opcode(insn_opcode(insn)) != Opcode::END;
         if (!running)

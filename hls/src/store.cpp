@@ -28,6 +28,7 @@ void write_words(StoreBeat* dram, uint64_t addr, uint32_t run, uint32_t row, boo
 WORDS:
     for (uint32_t w = 0; w < run; ++w) {
         NM_PIPELINE(BEATS)
+        NM_TRIPS(1, OBUF_ROWS)
     WORD_BEATS:
         for (int j = 0; j < BEATS; ++j) {
             NM_UNROLL
@@ -80,13 +81,17 @@ void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& po
     meter.tick(STORE_SETUP);
 BLOCKS:
     for (uint32_t b = 0; b < store_n2(insn); ++b, block += store_s2(insn)) {
+        NM_TRIPS(1, COUNT_AT_MOST)
         int64_t line = block;
     LINES:
         for (uint32_t i = 0; i < rows; ++i, line += store_s1(insn)) {
+            NM_TRIPS(1, COUNT_AT_MOST)
             uint64_t addr = uint64_t(line);
         RUNS:
-            for (uint32_t k = 0; k < columns; k += run, addr += uint64_t(step), row += run)
+            for (uint32_t k = 0; k < columns; k += run, addr += uint64_t(step), row += run) {
+                NM_TRIPS(1, COUNT_AT_MOST)
                 write_words(dram, addr, run, row, high_plane, o_lo, o_hi);
+            }
             if (dense)
                 meter.burst(port, int64_t(columns) * COLS);
             else
@@ -126,6 +131,7 @@ extern "C" void store(nm::StoreBeat* dram, uint64_t arena_base, uint32_t arena_b
     bool running = true;
 INSNS:
     while (running) {
+        NM_TRIPS(1, PROGRAM_AT_MOST)
         const Insn insn = queue.read();
         running = Opcode(insn_opcode(insn)) != Opcode::END;
         if (!running)

@@ -11,14 +11,19 @@
 
 namespace nm {
 
+// `HW` below: the device takes one row a step.  Its loops say so with a constant, because Vitis
+// unrolls no loop of unknown length within a pipeline.
+
 // Sums of a pass join those of the passes before it.
+template <bool HW>
 inline void accumulate(uint32_t n, uint32_t row, bool max, int shift, bool fresh,
                        int32_t sums[][COLS], int32_t acc[ACC_ROWS][COLS]) {
     NM_INLINE
+    const uint32_t turns = HW ? 1 : n;
     const int32_t keep = fresh ? 0 : -1;
     const int32_t start = fresh && max ? MAX_START : 0;
 ACC_M:
-    for (uint32_t m = 0; m < n; ++m) {
+    for (uint32_t m = 0; m < turns; ++m) {
         // Whole rows in registers: nothing of a row may alias another.
         int32_t before[COLS], joined[COLS];
         NM_PARTITION(before, 0)
@@ -94,13 +99,15 @@ FACTOR_RUN:
 }
 
 // Words of x to 16-bit operands: one digit each.
+template <bool HW>
 inline void read_x(uint32_t n, const Shape& g, const Insn& insn,
                    const int8_t ibuf[IBUF_WORDS][ROWS], Progress& p, int16_t x[][ROWS]) {
     NM_INLINE
+    const uint32_t turns = HW ? 1 : n;
     const uint32_t step1 = compute_x_m1(insn), step0 = compute_x_m0(insn);
     Raster raster = p.x;
 READ_X:
-    for (uint32_t i = 0; i < n; ++i) {
+    for (uint32_t i = 0; i < turns; ++i) {
         int8_t word[ROWS];
         NM_PARTITION(word, 0)
         copy_word(ibuf[raster.at], word);
@@ -195,8 +202,10 @@ inline void fill(uint32_t from, uint32_t to, const Shape& g, const Insn& insn,
     const bool whole = !HW && !g.window && to - from == uint32_t(ROWS);
     if (whole)
         fill_block(p.next.w_row, g.transpose, wbuf, state.weights[bank]);
+    const uint32_t turns = HW ? 1 : to - from;
 FILL:
-    for (uint32_t j = from; j < to; ++j) {
+    for (uint32_t k = 0; k < turns; ++k) {
+        const uint32_t j = from + k;
         if (g.window)
             fill_taps(j, p.next.w_row, insn, wbuf, state.weights[bank]);
         else if (!whole)

@@ -9,6 +9,7 @@
 #define NM_UNROLL_PRE
 #define NM_UNROLL NM_PRAGMA(HLS UNROLL)
 #define NM_PIPELINE(ii) NM_PRAGMA(HLS PIPELINE II = ii)
+#define NM_TRIPS(least, most) NM_PRAGMA(HLS LOOP_TRIPCOUNT min = least max = most)
 #define NM_INLINE NM_PRAGMA(HLS INLINE)
 #define NM_PARTITION(name, axis) NM_PRAGMA(HLS ARRAY_PARTITION variable = name complete dim = axis)
 #define NM_RESHAPE(name, axis) NM_PRAGMA(HLS ARRAY_RESHAPE variable = name complete dim = axis)
@@ -17,16 +18,17 @@
 #define NM_NO_HAZARD(name) NM_PRAGMA(HLS DEPENDENCE variable = name type = inter dependent = false)
 #define NM_HAZARD_AFTER(name, steps)                                                               \
     NM_PRAGMA(HLS DEPENDENCE variable = name type = inter distance = steps dependent = true)
-#define NM_MAXI(port, channel)                                                                     \
-    NM_PRAGMA(HLS INTERFACE mode = m_axi port = port offset = slave bundle = channel)
-#define NM_REGISTER(port) NM_PRAGMA(HLS INTERFACE mode = s_axilite port = port bundle = control)
-#define NM_STREAM(port) NM_PRAGMA(HLS INTERFACE mode = axis port = port)
-#define NM_BRAM(port) NM_PRAGMA(HLS INTERFACE mode = bram port = port)
+#define NM_MAXI(name, channel)                                                                     \
+    NM_PRAGMA(HLS INTERFACE mode = m_axi port = name offset = slave bundle = channel)
+#define NM_REGISTER(name) NM_PRAGMA(HLS INTERFACE mode = s_axilite port = name bundle = control)
+#define NM_STREAM(name) NM_PRAGMA(HLS INTERFACE mode = axis port = name)
+#define NM_BRAM(name) NM_PRAGMA(HLS INTERFACE mode = bram port = name)
 #define NM_AGGREGATE(name) NM_PRAGMA(HLS AGGREGATE variable = name compact = bit)
 #elif defined(__BAMBU__)
 #define NM_UNROLL_PRE NM_PRAGMA(HLS unroll)
 #define NM_UNROLL
 #define NM_PIPELINE(ii)
+#define NM_TRIPS(least, most)
 #define NM_INLINE
 #define NM_PARTITION(name, axis)
 #define NM_RESHAPE(name, axis)
@@ -34,15 +36,16 @@
 #define NM_FABRIC(name)
 #define NM_NO_HAZARD(name)
 #define NM_HAZARD_AFTER(name, steps)
-#define NM_MAXI(port, channel) NM_PRAGMA(HLS interface port = port mode = m_axi offset = direct)
-#define NM_REGISTER(port)
-#define NM_STREAM(port)
-#define NM_BRAM(port)
+#define NM_MAXI(name, channel) NM_PRAGMA(HLS interface port = name mode = m_axi offset = direct)
+#define NM_REGISTER(name)
+#define NM_STREAM(name)
+#define NM_BRAM(name)
 #define NM_AGGREGATE(name)
 #else
 #define NM_UNROLL_PRE
 #define NM_UNROLL
 #define NM_PIPELINE(ii)
+#define NM_TRIPS(least, most)
 #define NM_INLINE
 #define NM_PARTITION(name, axis)
 #define NM_RESHAPE(name, axis)
@@ -50,10 +53,10 @@
 #define NM_FABRIC(name)
 #define NM_NO_HAZARD(name)
 #define NM_HAZARD_AFTER(name, steps)
-#define NM_MAXI(port, channel)
-#define NM_REGISTER(port)
-#define NM_STREAM(port)
-#define NM_BRAM(port)
+#define NM_MAXI(name, channel)
+#define NM_REGISTER(name)
+#define NM_STREAM(name)
+#define NM_BRAM(name)
 #define NM_AGGREGATE(name)
 #endif
 

@@ -13,6 +13,13 @@
 
 namespace nm {
 
+// Trip counts shape the tool's reports, not the hardware: a long program, a long dimension, and a
+// COMPUTE of all accumulators over a K of as many blocks.
+constexpr int PROGRAM_AT_MOST = 4096;
+constexpr int COUNT_AT_MOST = 64;
+constexpr int STEPS_AT_MOST = ACC_ROWS * COUNT_AT_MOST;
+constexpr int CELLS_AT_MOST = MAP_CELLS / 8;
+
 constexpr int PBUF_WORDS = PBUF_ROWS * 8; // 8 words make one row of COLS 64-bit parameters
 
 using InsnQueue = Stream<Insn, QUEUE_DEPTH>;

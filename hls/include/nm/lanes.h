@@ -59,12 +59,14 @@ inline void read_operands(const Shape& g, const EpilogueConfig& e,
 }
 
 // Finished rows through the lanes.
+template <bool HW>
 inline void finish_rows(uint32_t n, const Shape& g, const Insn& insn, const int32_t sums[][COLS],
                         const int8_t t_lo[TBUF_ROWS][ROWS], const int8_t t_hi[TBUF_ROWS][ROWS],
                         const int8_t u_lo[UBUF_ROWS][ROWS], const int8_t u_hi[UBUF_ROWS][ROWS],
                         int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS],
                         ComputeState& state, Progress& p) {
     NM_INLINE
+    const uint32_t turns = HW ? 1 : n;
     // Copies: a compiler cannot know that the output buffer's bytes lie elsewhere.
     const EpilogueConfig e = state.epilogue;
     const Channels channels = state.channels[p.bank];
@@ -76,8 +78,8 @@ inline void finish_rows(uint32_t n, const Shape& g, const Insn& insn, const int3
     const bool ends = compute_stat_last(insn) && p.now.nb + 1 == compute_nb(insn);
     const int32_t lanes = ends && e.stat_lanes != 0 ? e.stat_lanes : COLS;
 FINISH_M:
-    for (uint32_t m = 0; m < n; m += LANE_ROWS) {
-        const uint32_t rows = n - m < uint32_t(LANE_ROWS) ? n - m : uint32_t(LANE_ROWS);
+    for (uint32_t m = 0; m < turns; m += LANE_ROWS) {
+        const uint32_t rows = turns - m < uint32_t(LANE_ROWS) ? turns - m : uint32_t(LANE_ROWS);
         int32_t acc[LANE_ROWS][COLS], squares[LANE_ROWS][COLS] = {};
         int16_t t[LANE_ROWS][COLS] = {}, u[LANE_ROWS][COLS] = {}, q[LANE_ROWS][COLS];
         NM_PARTITION(acc, 0)
@@ -117,6 +119,7 @@ inline void write_stats(uint32_t rows, const Insn& insn, const ComputeState& sta
 STATS:
     for (uint32_t i = 0; i < stat_rows(rows, e.stat); ++i) {
         NM_PIPELINE(1)
+        NM_TRIPS(1, ACC_ROWS)
         const bool second = i >= rows;
         const uint32_t m = second ? i - rows : i;
         const RowStat row = {state.stat.value[m], state.stat.squares[m]};

@@ -122,6 +122,7 @@ WORDS:
     for (uint32_t w = 0; w < run; ++w) {
         // A port narrower than a word needs a cycle per beat.
         NM_PIPELINE(WORD_BEATS)
+        NM_TRIPS(1, IBUF_WORDS)
         int8_t word[ROWS];
         NM_PARTITION(word, 0)
     BEATS:

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an HLS compiler refuses, or cannot report on, found in the syntax tree.
+
+In: a unit.  Out: findings with their place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loops import LOOPS, is_bounded
+from tree import FUNCTIONS, Node, Place, Pragma, Unit, children, descend, lines, place
+from values import fold
+
+FLOATING = re.compile(r"\b(float|double|half|_Float16|__fp16|__bf16|__float128)\b")
+HEAP = {"malloc", "calloc", "realloc", "free", "alloca", "aligned_alloc"}
+STATEMENTS = {
+    "CXXNewExpr": ("memory", "new"),
+    "CXXDeleteExpr": ("memory", "delete"),
+    "GCCAsmStmt": ("system-call", "inline assembly"),
+    "CXXThrowExpr": ("exception", "throw"),
+    "CXXTryStmt": ("exception", "try"),
+    "CXXTypeidExpr": ("indirect-call", "typeid"),
+    "CXXDynamicCastExpr": ("indirect-call", "dynamic_cast"),
+    "GotoStmt": ("label", "goto"),
+}
+CALLS = {"CallExpr", "CXXMemberCallExpr", "CXXOperatorCallExpr"}
+# A mode, and what the argument's type must then contain.
+MODES = {"m_axi": "*", "bram": "*", "axis": "&", "s_axilite": ""}
+OPTIONS = {"mode", "port", "bundle", "offset", "depth", "latency", "name"}
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    file: str
+    line: int
+    rule: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.rule}: {self.text}"
+
+
+def findings(unit: Unit) -> list[Finding]:
+    """Everything wrong in what synthesis sees of a source, each finding once."""
+    found = set()
+    if not unit.tops:
+        text = 'no extern "C" function: every source defines its kernel'
+        found.add(Finding(str(unit.source), 1, "interface", text))
+    reached = reach(unit)
+    for body in [*reached.values(), *unit.loose]:
+        found.update(check_nodes(unit, body))
+    for body in reached.values():
+        found.update(check_loops(unit, body, []))
+    found.update(check_recursion(unit, reached))
+    for top in unit.tops:
+        found.update(check_interface(unit, top))
+    return sorted(found)
+
+
+def finding(where: Node | Place, rule: str, text: str) -> Finding:
+    spot = where if isinstance(where, Place) else place(where)
+    return Finding(spot.file, spot.line, rule, text)
+
+
+# ------------------------------------------------------------- what synthesis sees
+
+
+def live(unit: Unit, node: Node) -> Iterator[Node]:
+    """The node and what is below it, without the branches that a constant condition closes."""
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        yield top
+        stack.extend(reversed(live_children(unit, top)))
+
+
+def live_children(unit: Unit, node: Node) -> list[Node]:
+    parts = children(node)
+    if node["kind"] != "IfStmt" or node.get("hasInit") or node.get("hasVar"):
+        return parts
+    taken = fold(unit, parts[0])
+    if taken is None:
+        return parts
+    return parts[:2] if taken else [parts[0], *parts[2:]]
+
+
+def callees(unit: Unit, body: Node) -> Iterator[tuple[Node, str, str]]:
+    """The functions that a body names: where, the id, the name."""
+    for node in live(unit, body):
+        if node["kind"] == "DeclRefExpr" and node["referencedDecl"]["kind"] in FUNCTIONS:
+            target = node["referencedDecl"]
+            yield node, unit.canonical(target["id"]), target.get("name", "")
+        elif node["kind"] == "MemberExpr":
+            ident = unit.canonical(node["referencedMemberDecl"])
+            if unit.declared.get(ident, {}).get("kind") in FUNCTIONS:
+                yield node, ident, node["name"]
+
+
+def reach(unit: Unit) -> dict[str, Node]:
+    """The functions that the kernels come to; constructors all, as no call names them."""
+    waiting = [unit.canonical(top["id"]) for top in unit.tops]
+    for ident, body in unit.bodies.items():
+        special = body["kind"] in ("CXXConstructorDecl", "CXXDestructorDecl")
+        if special and unit.ours(body) and not body.get("isImplicit"):
+            waiting.append(ident)
+    return follow(unit, waiting)
+
+
+def reach_from(unit: Unit, node: Node) -> dict[str, Node]:
+    """The functions that a statement comes to."""
+    return follow(unit, [ident for _, ident, _ in callees(unit, node)])
+
+
+def follow(unit: Unit, waiting: list[str]) -> dict[str, Node]:
+    reached: dict[str, Node] = {}
+    while waiting:
+        ident = waiting.pop()
+        if ident in reached or ident not in unit.bodies:
+            continue
+        reached[ident] = unit.bodies[ident]
+        if unit.ours(reached[ident]):
+            waiting.extend(target for _, target, _ in callees(unit, reached[ident]))
+    return {ident: body for ident, body in reached.items() if unit.ours(body)}
+
+
+# ------------------------------------------------------------- expressions and statements
+
+
+def check_nodes(unit: Unit, body: Node) -> Iterator[Finding]:
+    for node in live(unit, body):
+        if node["kind"] in STATEMENTS:
+            rule, what = STATEMENTS[node["kind"]]
+            yield finding(node, rule, f"{what} cannot be synthesized")
+        yield from check_type(node)
+        if node["kind"] in CALLS and target_of(unit, node) is None:
+            yield finding(node, "indirect-call", "a call through a pointer cannot be synthesized")
+    for node, ident, name in callees(unit, body):
+        yield from check_callee(unit, node, ident, name)
+
+
+def check_type(node: Node) -> Iterator[Finding]:
+    if node["kind"] in FUNCTIONS:  # its parameters and its result come below
+        return
+    kind = node.get("type", {})
+    text = kind.get("desugaredQualType", kind.get("qualType", ""))
+    used = FLOATING.search(text)
+    if used:
+        yield finding(node, "floating-point", f"{used[0]} in what synthesis sees")
+
+
+def target_of(unit: Unit, call: Node) -> str | None:
+    """The function that a call names."""
+    callee = children(call)[0]
+    while callee["kind"] in ("ImplicitCastExpr", "ParenExpr"):
+        callee = children(callee)[0]
+    return next((ident for _, ident, _ in callees(unit, callee)), None)
+
+
+def check_callee(unit: Unit, node: Node, ident: str, name: str) -> Iterator[Finding]:
+    if name in HEAP or name.startswith(("operator new", "operator delete")):
+        yield finding(node, "memory", f"{name} cannot be synthesized")
+        return
+    declared = unit.declared.get(ident)
+    if declared is None or not unit.ours(declared):
+        yield finding(node, "system-call", f"{name} is a function of the system")
+    elif ident not in unit.bodies and "lint/vendor" not in place(declared).file:
+        if not declared.get("isImplicit"):
+            yield finding(node, "system-call", f"{name} has no definition in this source")
+
+
+def check_recursion(unit: Unit, reached: dict[str, Node]) -> Iterator[Finding]:
+    graph = {ident: {to for _, to, _ in callees(unit, body)} for ident, body in reached.items()}
+    for ident, body in reached.items():
+        seen: set[str] = set()
+        waiting = list(graph[ident])
+        while waiting:
+            at = waiting.pop()
+            if at not in seen:
+                seen.add(at)
+                waiting.extend(graph.get(at, ()))
+        if ident in seen:
+            yield finding(body, "recursion", f"{body['name']} comes back to itself")
+
+
+# ------------------------------------------------------------- loops
+
+
+def check_loops(unit: Unit, node: Node, around: list[Node]) -> Iterator[Finding]:
+    """`around`: the bounded loops that the node is in."""
+    labelled = node["kind"] == "LabelStmt"
+    for child in live_children(unit, node):
+        inside = around
+        if child["kind"] in LOOPS:
+            if not labelled:
+                yield finding(child, "label", "a loop without a label is nameless in reports")
+            if is_bounded(unit, child, around):
+                inside = [*around, child]
+            elif not marks(unit, child, "LOOP_TRIPCOUNT", {"min", "max"}):
+                text = "the number of turns is no constant: name it with NM_TRIPS(least, most)"
+                yield finding(child, "trip-count", text)
+            if marks(unit, child, "PIPELINE", set()):
+                yield from check_pipeline(unit, child, inside)
+        yield from check_loops(unit, child, inside)
+
+
+def check_pipeline(unit: Unit, loop: Node, around: list[Node]) -> Iterator[Finding]:
+    """Vitis unrolls what is inside a pipeline, and so needs to know how long it is."""
+    text = f"no constant number of turns within the pipeline of line {place(loop).line}"
+    for inner in unbounded(unit, loop, around):
+        yield finding(inner, "pipeline", text)
+    for body in reach_from(unit, loop).values():
+        for inner in unbounded(unit, body, []):
+            yield finding(inner, "pipeline", text)
+
+
+def unbounded(unit: Unit, node: Node, around: list[Node]) -> Iterator[Node]:
+    for child in live_children(unit, node):
+        inside = around
+        if child["kind"] in LOOPS:
+            if is_bounded(unit, child, around):
+                inside = [*around, child]
+            else:
+                yield child
+        yield from unbounded(unit, child, inside)
+
+
+def marks(unit: Unit, loop: Node, directive: str, options: set[str]) -> bool:
+    """True when the pragma stands in the loop and in none of the loops within it."""
+    within = [node for node in descend(loop) if node["kind"] in LOOPS]
+    for pragma in unit.pragmas:
+        if pragma.directive != directive or not options <= set(pragma.options):
+            continue
+        holders = [node for node in within if holds(node, pragma.place)]
+        if holders and holders[-1] is loop:
+            return True
+    return False
+
+
+def holds(node: Node, spot: Place) -> bool:
+    begin, end = lines(node)
+    return begin.file == spot.file and begin.line <= spot.line <= end
+
+
+# ------------------------------------------------------------- ports
+
+
+def check_interface(unit: Unit, top: Node) -> Iterator[Finding]:
+    name = top["name"]
+    ports = {
+        child["name"]: child["type"].get("desugaredQualType", child["type"]["qualType"])
+        for child in children(top)
+        if child["kind"] == "ParmVarDecl"
+    }
+    modes: dict[str, list[str]] = {port: [] for port in [*ports, "return"]}
+    for pragma in unit.pragmas:
+        if pragma.directive == "INTERFACE" and holds(top, pragma.place):
+            yield from check_pragma(pragma, name, ports)
+            modes.setdefault(pragma.options.get("port", ""), []).append(
+                pragma.options.get("mode", "")
+            )
+    for port in [*ports, "return"]:
+        if not modes[port]:
+            yield finding(top, "interface", f"{name} has no interface pragma for {port}")
+        if "m_axi" in modes[port] and "s_axilite" not in modes[port]:
+            yield finding(top, "interface", f"{name} has no register for the base of {port}")
+        if len(modes[port]) != len(set(modes[port])):
+            yield finding(top, "interface", f"{name} has two interface pragmas for {port}")
+
+
+def check_pragma(pragma: Pragma, top: str, ports: dict[str, str]) -> Iterator[Finding]:
+    mode, port = pragma.options.get("mode", ""), pragma.options.get("port", "")
+    for option in sorted(set(pragma.options) - OPTIONS):
+        yield finding(pragma.place, "interface", f"an interface has no option {option}")
+    if mode not in MODES:
+        text = f"mode {mode or 'missing'}; allowed: {', '.join(sorted(MODES))}"
+        yield finding(pragma.place, "interface", text)
+    if port not in [*ports, "return"]:
+        yield finding(pragma.place, "interface", f"{top} has no argument {port or 'of no name'}")
+    elif port != "return" and MODES.get(mode, "") not in ports[port]:
+        yield finding(pragma.place, "interface", f"{port} cannot be a port of mode {mode}")
