@@ -44,6 +44,7 @@ def spanned(mg: MatGraph, bounds: Bounds, groups: Groups) -> dict[str, Interval]
             found.update(_powers(op, mg, found))
             found.update(_around_poles(op, found))
             found.update(_truths(op, found))
+            found.update(_clips(op, found))
             found.update(_with_headroom(op, found))
     return {**found, **_shared_by_steps(mg, found)}
 
@@ -201,13 +202,23 @@ def _around_poles(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
 
 
 def _truths(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
-    """Both truths and both signs have codes, whichever the calibration inputs held."""
+    """Both truths and both signs have exact codes, whichever the calibration inputs held."""
     if op.epilogue.activation is None or op.epilogue.activation.name != "truth":
         return {}
     signs, truths = (op.input, f"{op.output}:pre"), [f"{op.output}:act"]
     truths += [] if op.epilogue.hadamard else [op.output]
-    wider = {n: (min(found[n][0], -1.0), max(found[n][1], 1.0)) for n in signs}
+    wider = {n: (min(found[n][0], -128 / 127), max(found[n][1], 1.0)) for n in signs}
     return {**wider, **{n: (0.0, 1.0) for n in truths if n in found}}
+
+
+def _clips(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
+    """Arguments of a clip: far outside its ends they may saturate."""
+    activation, pre = op.epilogue.activation, f"{op.output}:pre"
+    if activation is None or activation.name != "clip" or not np.isfinite(activation.params).all():
+        return {}
+    lo, hi = activation.params
+    low, high = np.clip(found[pre], 2 * lo - hi, 2 * hi - lo)
+    return {pre: (float(low), float(high))} if low < high else {}
 
 
 def _with_headroom(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:

@@ -147,6 +147,7 @@ def test_microsoft_embeddings(segments: str) -> None:
 MASKS: dict[str, np.ndarray] = {
     "none": np.zeros(0),
     "keys": np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32),
+    "lengths": np.array([3, 5], np.int32),
 }
 
 
@@ -156,7 +157,11 @@ def test_microsoft_attention(mask: str, causal: int) -> None:
     inputs, types, feeds = {"x": ROWS}, {}, {"x": signed(ROWS)}
     names = ["x", "w", "b"]
     if mask != "none":
-        names, inputs, types = [*names, "m"], {**inputs, "m": (2, 5)}, {"m": TensorProto.INT32}
+        names, inputs, types = (
+            [*names, "m"],
+            {**inputs, "m": MASKS[mask].shape},
+            {"m": TensorProto.INT32},
+        )
         feeds["m"] = MASKS[mask]
     made = one("Attention", names, domain=MICROSOFT, num_heads=3, unidirectional=causal)
     constants = {"w": signed((24, 72), 3) / 5, "b": signed((72,), 4)}

@@ -104,5 +104,23 @@ def test_whole_numbers_compare_exactly(op: str, limit: int) -> None:
     program = nm.compile(proto, calibration=seen)
     numbers = pivot - 10 + np.arange(20)[None]
     found = nm.Session(program, threads=1).run({"n": numbers, "x": ones})["y"]
-    # one int8 step of the product; a wrong truth would be 1 away
+    # one int8 step of x; a wrong truth would be 1 away
     assert np.abs(found - COMPARED[op](numbers, pivot)).max() < 2 / 255
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_masks_cost_no_resolution(op: str, axis: int) -> None:
+    """Whatever a mask adds, the elements that it keeps are as close as without it."""
+    rng = np.random.default_rng(1)
+    keep = rng.random((12, 20)) < 0.6
+    keep[0], keep[:, 0] = True, True
+    mask = np.where(keep, 0, np.finfo(np.float32).min).astype(np.float32)
+    nodes = [node("Add", ["x", "b"], ["t"]), node(op, ["t"], ["y"], axis=axis)]
+    proto = model(nodes, {"x": (1, 12, 20), "b": (12, 20)}, ["y"])
+    feeds = [{"x": rng.normal(0, 2, (1, 12, 20)).astype(np.float32), "b": mask} for _ in range(3)]
+    program = nm.compile(proto, calibration=feeds)
+    wanted = onnxruntime_outputs(proto, feeds[0])["y"]
+    apart = np.abs(nm.Session(program, threads=1).run(feeds[0])["y"] - wanted)[0]
+    # half an int8 step of x, up to 7 either way, and as much of the largest one
+    assert apart[keep].max() < 14 / 255
