@@ -83,9 +83,9 @@ def _uses(mg: MatGraph) -> _Uses:
 
 def _closure(uses: _Uses, start: str) -> _Stream | None:
     """All that has to be centred together with ``start``; None where something prevents it."""
-    stream, todo = _Stream(), [start]
-    while todo:
-        name = todo.pop()
+    stream, waiting = _Stream(), [start]
+    while waiting:
+        name = waiting.pop()
         if name in stream.tensors or name in stream.constants:
             continue
         if name in uses.mg.constants:
@@ -98,7 +98,7 @@ def _closure(uses: _Uses, start: str) -> _Stream | None:
         above, below = _above(uses, name), _below(uses, name)
         if above is None or below is None:
             return None
-        todo += above + below
+        waiting += above + below
     return stream
 
 
