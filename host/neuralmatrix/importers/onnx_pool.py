@@ -7,6 +7,7 @@ In: one ``Call``.  Out: Pool, Reduce and element-wise nodes in the ``Context``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -32,35 +33,57 @@ def _ceil_extra(size: Shape, span: Shape, strides: Shape, pads: Shape) -> Shape:
     return tuple(extra)
 
 
-def _pool(ctx: Context, call: Call) -> None:
+@dataclass(frozen=True)
+class _Geometry:
+    """Attributes of a pooling window; ``extra`` end padding is ceil_mode's."""
+
+    kernel: Shape
+    strides: Shape
+    dilations: Shape
+    pads: Shape
+    extra: Shape
+
+
+def _geometry(ctx: Context, call: Call) -> _Geometry:
     size = spatial(call, ctx.shape(call.input(0)))
     rank = len(size)
     kernel = attribute(call, "kernel_shape", 1, rank)
     strides = attribute(call, "strides", 1, rank)
     dilations = attribute(call, "dilations", 1, rank)
-    only_first_output(call, "Indices")
     span = reach(kernel, dilations)
     pads = pads_of(call, size, span, strides)
+    ceil = call.attrs.get("ceil_mode", 0) and call.attrs.get("auto_pad", "NOTSET") == "NOTSET"
+    extra = _ceil_extra(size, span, strides, pads) if ceil else (0,) * rank
+    return _Geometry(kernel, strides, dilations, pads, extra)
+
+
+def _with_extra(pads: Shape, extra: Shape) -> Shape:
+    """Begins, then ends with what ceil_mode adds."""
+    rank = len(extra)
+    return (*pads[:rank], *(e + more for e, more in zip(pads[rank:], extra, strict=True)))
+
+
+def _pool(ctx: Context, call: Call) -> None:
+    only_first_output(call, "Indices")
+    g = _geometry(ctx, call)
+    pads = g.pads
     x = ctx.tensor(call.input(0))
     average = call.op == "AveragePool"
     counted = average and bool(call.attrs.get("count_include_pad", 0))
-    ceil = call.attrs.get("ceil_mode", 0) and call.attrs.get("auto_pad", "NOTSET") == "NOTSET"
-    extra = _ceil_extra(size, span, strides, pads) if ceil else (0,) * rank
-    if counted and any(extra):
+    if counted and any(g.extra):
         # the divisor counts the model's pads but not ceil_mode's: make the former real zeros
         x = _zero_padded(ctx, call, x, pads)
-        counted, pads = False, (0,) * 2 * rank
-    ends = (e + more for e, more in zip(pads[rank:], extra, strict=True))
+        counted, pads = False, (0,) * len(pads)
     ctx.emit(
         Pool(
             (x,),
             call.output,
             call.name,
             kind="average" if average else "max",
-            kernel=kernel,
-            strides=strides,
-            pads=(*pads[:rank], *ends),
-            dilations=dilations,
+            kernel=g.kernel,
+            strides=g.strides,
+            pads=_with_extra(pads, g.extra),
+            dilations=g.dilations,
             count_include_pad=counted,
         )
     )
@@ -114,20 +137,11 @@ def _lp_terms(ctx: Context, call: Call) -> tuple[str, Function]:
 
 def _lp_pool(ctx: Context, call: Call) -> None:
     """The p-th root of a window's sum of |x|**p: the average times the window's size."""
-    size = spatial(call, ctx.shape(call.input(0)))
-    rank = len(size)
-    kernel = attribute(call, "kernel_shape", 1, rank)
-    strides = attribute(call, "strides", 1, rank)
-    dilations = attribute(call, "dilations", 1, rank)
-    span = reach(kernel, dilations)
-    pads = pads_of(call, size, span, strides)
-    ceil = call.attrs.get("ceil_mode", 0) and call.attrs.get("auto_pad", "NOTSET") == "NOTSET"
-    extra = _ceil_extra(size, span, strides, pads) if ceil else (0,) * rank
-    pads = (*pads[:rank], *(e + more for e, more in zip(pads[rank:], extra, strict=True)))
+    g = _geometry(ctx, call)
     x, root = _lp_terms(ctx, call)
-    mean = Pool((x,), ctx.fresh(f"{call.output}.mean"), call.name, "average", kernel, strides,
-                pads, dilations, count_include_pad=True)  # fmt: skip
-    count = ctx.constant(f"{call.output}.count", np.asarray(float(prod(kernel))))
+    pads, name = _with_extra(g.pads, g.extra), ctx.fresh(f"{call.output}.mean")
+    mean = Pool((x,), name, call.name, "average", g.kernel, g.strides, pads, g.dilations, True)
+    count = ctx.constant(f"{call.output}.count", np.asarray(float(prod(g.kernel))))
     total = Binary((ctx.emit(mean), count), ctx.fresh(f"{call.output}.sum"), call.name, kind="mul")
     _each(ctx, call, ctx.emit(total), root, call.output)
 

@@ -16,6 +16,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,7 @@ def module_to_onnx(
     with _inference(torch, module):
         outputs = _output_names(torch, _run(module, args, kwargs), names)
         settings = {"input_names": names, "output_names": outputs, "opset_version": OPSET}
-        proto = _export(torch, onnx, module, args, kwargs, settings)
+        proto = _export(_Call(torch, onnx, module, args, kwargs, settings))
     name_nodes(proto)
     name_parameters(onnx, proto, module)
     return proto
@@ -234,30 +235,35 @@ def _by_parts(torch: ModuleType) -> Iterator[None]:
         mha.set_fastpath_enabled(fast)
 
 
-def _export(
-    torch: ModuleType,
-    onnx: ModuleType,
-    module: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    settings: dict[str, Any],
-) -> ModelProto:
+@dataclass(frozen=True)
+class _Call:
+    """A module, its arguments, what the export shall be called, and the packages that do it."""
+
+    torch: ModuleType
+    onnx: ModuleType
+    module: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def _export(call: _Call) -> ModelProto:
     """The first exporter's model; BadModel with every exporter's reason if all fail."""
     reasons = []
     for name, export in _exporters().items():
         try:
-            with _quiet(), _by_parts(torch):
-                return export(torch, onnx, module, args, kwargs, settings)
+            with _quiet(), _by_parts(call.torch):
+                return export(call)
         except Exception as error:  # the exporters let through whatever the module's code raises
             reasons.append(f"{name}: {_first_line(error)}")
     raise BadModel(
-        f"{type(module).__name__} cannot be exported to ONNX ({'; '.join(reasons)}); allowed are "
-        "modules whose shapes and branches do not depend on the values of tensors; take the step "
-        "named here out of forward, or give an ONNX model"
+        f"{type(call.module).__name__} cannot be exported to ONNX ({'; '.join(reasons)}); allowed "
+        "are modules whose shapes and branches do not depend on the values of tensors; take the "
+        "step named here out of forward, or give an ONNX model"
     )
 
 
-Exporter = Callable[..., Any]
+Exporter = Callable[[_Call], Any]
 
 
 def _exporters() -> dict[str, Exporter]:
@@ -267,34 +273,22 @@ def _exporters() -> dict[str, Exporter]:
     return {"torch.export": _torch_export, "tracing": _trace}
 
 
-def _torch_export(
-    torch: ModuleType,
-    onnx: ModuleType,
-    module: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    settings: dict[str, Any],
-) -> Any:
-    made = torch.onnx.export(module, args, kwargs=kwargs, dynamo=True, verbose=False, **settings)
+def _torch_export(call: _Call) -> Any:
+    made = call.torch.onnx.export(call.module, call.args, kwargs=call.kwargs, dynamo=True,
+                                  verbose=False, **call.settings)  # fmt: skip
     return made.model_proto
 
 
-def _trace(
-    torch: ModuleType,
-    onnx: ModuleType,
-    module: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    settings: dict[str, Any],
-) -> Any:
+def _trace(call: _Call) -> Any:
+    torch, module = call.torch, call.module
     known = inspect.signature(torch.onnx.export).parameters
     newer = {"dynamo": False} if "dynamo" in known else {}
-    fixed, tensors = _numbers_inside(torch, module, args, kwargs)
+    fixed, tensors = _numbers_inside(torch, module, call.args, call.kwargs)
     file = io.BytesIO()
-    with _no_frozen_values(torch, module, args, kwargs):
+    with _no_frozen_values(torch, module, call.args, call.kwargs):
         # Folded constants lose their names, so that folding is left to the importer.
-        torch.onnx.export(fixed, tensors, file, do_constant_folding=False, **newer, **settings)
-    proto = onnx.load_from_string(file.getvalue())
+        torch.onnx.export(fixed, tensors, file, do_constant_folding=False, **newer, **call.settings)
+    proto = call.onnx.load_from_string(file.getvalue())
     if fixed is not module:
         strip_scope(proto, _INSIDE)
     return proto
