@@ -8,23 +8,26 @@ Out: exit code 0; 1 with one message for an error; 2 for wrong usage.
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from . import cli_board, cli_measure
 from ._version import __version__
+from .cli_common import (
+    Constants,
+    Json,
+    ModelPath,
+    ProgramPath,
+    Threads,
+    console,
+    emit,
+    progress,
+)
 from .errors import NeuralMatrixError
 
 app = typer.Typer(
@@ -34,54 +37,10 @@ app = typer.Typer(
     help="Whole neural networks as matrix products on one array of a PYNQ board, or emulated.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-ProgramPath = Annotated[Path, typer.Argument(help="A program made by 'neuralmatrix compile'.")]
-ModelPath = Annotated[Path, typer.Argument(help="An ONNX model.")]
-Threads = Annotated[
-    int | None, typer.Option(help="Inputs that run side by side; one per core if left out.")
-]
-Constants = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Make an input a constant: adjacency=a.npy, e.g. the graph of a graph network."
-    ),
-]
-WIDTH = 120  # where output goes to a file
-
-
-def _console() -> Console:
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    # names like "a:b:c" must not turn into emoji
-    return Console(width=None if known else WIDTH, emoji=False)
-
-
-def _emit(data: Any) -> None:
-    """One JSON object on standard output."""
-    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
-
-
 RUN_BASIS = (
     "host_seconds: measured on this machine; cycles, busy and dram_bytes: counted in emulation, "
     "for one run of the program"
 )
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar that appears with the first input, so that refused feeds give one message alone."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), disable=quiet)
-    task = bar.add_task("inputs", total=None)
-
-    def step(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield step
-    finally:
-        if bar.live.is_started:
-            bar.stop()
 
 
 # ------------------------------------------------------------------------------ compile, run
@@ -148,12 +107,12 @@ def compile(
     program.save(output)
     report = program_report(program)
     if as_json:
-        _emit({"output": str(output), **report})
+        emit({"output": str(output), **report})
         return
-    console = _console()
+    screen = console()
     text = f"{output}: {len(program.instructions)} instructions, {board}, {precision}"
     for line in (text, *port_lines(report), *summary_lines(report)):
-        console.print(line, highlight=False, markup=False)
+        screen.print(line, highlight=False, markup=False)
 
 
 @app.command()
@@ -176,51 +135,22 @@ def run(
     loaded, feeds = load(program), files.read_arrays(inputs)
     check_feeds(loaded.inputs, feeds)
     session = Session(loaded, device, threads)
-    with _progress(quiet=as_json) as step:
+    with progress(quiet=as_json) as step:
         outputs = session.run(feeds, step)
     files.write_arrays(output, outputs)
     shapes = {name: list(array.shape) for name, array in outputs.items()}
     if as_json:
         stats = {"basis": RUN_BASIS, **to_json(session.stats)}
-        _emit({"output": str(output), "shapes": shapes, "stats": stats})
+        emit({"output": str(output), "shapes": shapes, "stats": stats})
         return
     text = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    _console().print(f"{output}: {text} (emulated)", highlight=False, markup=False)
+    console().print(f"{output}: {text} (emulated)", highlight=False, markup=False)
 
 
 # ------------------------------------------------------------------------------ numbers
 
 
-@app.command()
-def bench(
-    program: ProgramPath,
-    images: Annotated[int, typer.Option(min=1, help="Inputs per repeat.")] = 32,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed repeats after one warm-up.")] = 5,
-    threads: Threads = None,
-    as_json: Json = False,
-) -> None:
-    """Time the emulation on this machine, beside the device's estimate."""
-    from .bench import bench_program
-    from .program import load
-
-    result = bench_program(load(program), images, repeats, threads)
-    if as_json:
-        _emit(result)
-        return
-    console = _console()
-    host, device, unit = result["host"], result["device"], result["unit"]
-    threads_used = f"{host['threads']} thread{'s' if host['threads'] > 1 else ''}"
-    console.print(
-        f"emulation, measured on this machine: {host['images_per_s']['median']:.1f} {unit}s/s "
-        f"(median of {repeats}, {host['images_per_s']['lowest']:.1f} to "
-        f"{host['images_per_s']['highest']:.1f}), {host['gmac_per_s']:.2f} GMAC/s, {threads_used}",
-        highlight=False,
-    )
-    console.print(
-        f"{device['board']}, {device['basis']}: {device['frames_per_s']:.1f} {unit}s/s, "
-        f"{device['cycles']:,} cycles at {device['clock_mhz']:g} MHz",
-        highlight=False,
-    )
+app.command()(cli_measure.bench)
 
 
 @app.command()
@@ -240,9 +170,9 @@ def verify(
     bound = read_constants(constant or []) or None
     check = nm.verify(model, nm.load(program), files.read_arrays(inputs), bound)
     if as_json:
-        _emit(check.to_dict())
+        emit(check.to_dict())
     else:
-        _console().print(check.to_text(), highlight=False, markup=False)
+        console().print(check.to_text(), highlight=False, markup=False)
     if not check.ok:
         raise typer.Exit(1)
 
@@ -267,12 +197,12 @@ def report(
     if html:
         write_html(loaded, html)
     if as_json:
-        _emit(data)
+        emit(data)
         return
-    console = _console()
-    console.print(layer_table(data))
+    screen = console()
+    screen.print(layer_table(data))
     for line in summary_lines(data):
-        console.print(line, highlight=False, markup=False)
+        screen.print(line, highlight=False, markup=False)
 
 
 @app.command("list")
@@ -283,7 +213,7 @@ def list_(program: ProgramPath, as_json: Json = False) -> None:
 
     text = listing(load(program))
     if as_json:
-        _emit({"lines": text.splitlines()})
+        emit({"lines": text.splitlines()})
     else:
         sys.stdout.write(text)
 
@@ -291,47 +221,8 @@ def list_(program: ProgramPath, as_json: Json = False) -> None:
 # ------------------------------------------------------------------------------ about
 
 
-WIDE_BOARDS = 96  # columns that the table takes with the names of the parts
-BOARDS_CAPTION = (
-    "LUT to URAM: the array's share of the part, estimated, not synthesised. DRAM: assumed. "
-    "peak: two operations per PE and cycle. --json gives the basis of each number."
-)
-
-
-@app.command()
-def boards(as_json: Json = False) -> None:
-    """Show the boards, their arrays and what these take of the part (estimated)."""
-    from .boards import board_table
-    from .resources import KINDS
-
-    rows = board_table()
-    if as_json:
-        _emit(rows)
-        return
-    console = _console()
-    facts = ("array", "MHz", "peak\nGop/s", "DRAM\nGB/s", *(f"{kind.upper()}\n%" for kind in KINDS))
-    table = Table(caption=BOARDS_CAPTION, caption_justify="left", box=box.SIMPLE_HEAD)
-    table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
-    table.add_column("board", no_wrap=True)
-    for name in facts:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("fits", no_wrap=True)
-    wide = console.width >= WIDE_BOARDS
-    if wide:
-        table.add_column("part", no_wrap=True)
-    for row in rows:
-        shares = (f"{100 * row['resources'][kind]['share']:.0f}" for kind in KINDS)
-        table.add_row(
-            row["name"],
-            row["array"],
-            f"{row['clock_mhz']:g}",
-            f"{row['peak_gops']:.0f}",
-            f"{row['dram_bytes_per_s'] / 1e9:.2f}",
-            *shares,
-            "yes" if row["fits"] else "no",
-            *([row["part"]] if wide else []),
-        )
-    console.print(table)
+app.command()(cli_board.boards)
+app.command()(cli_board.doctor)
 
 
 @app.command()
@@ -369,36 +260,12 @@ def segments(
     if html:
         sr.write_plot(wanted, table, html)
     if as_json:
-        _emit(data)
+        emit(data)
         return
-    console = _console()
-    console.print(sr.segment_rows(data))
+    screen = console()
+    screen.print(sr.segment_rows(data))
     for line in (*sr.plot_lines(wanted, table), "", *sr.summary_lines(data)):
-        console.print(line, highlight=False, markup=False)
-
-
-@app.command()
-def doctor(as_json: Json = False) -> None:
-    """Show what this machine has, and what is missing for what."""
-    from dataclasses import asdict
-
-    from .doctor import diagnose
-
-    checks = diagnose()
-    bad = [check for check in checks if check.required and not check.ok]
-    if as_json:
-        _emit({"ok": not bad, "checks": [{**asdict(check), "ok": check.ok} for check in checks]})
-    else:
-        table = Table()
-        for name in ("what", "found", "needed for", "if missing"):
-            table.add_column(name, overflow="fold")
-        for check in checks:
-            remedy = "" if check.ok else check.remedy
-            cells = (check.name, check.found or "missing", check.needed_for, remedy)
-            table.add_row(*map(escape, cells))
-        _console().print(table)
-    if bad:
-        raise typer.Exit(1)
+        screen.print(line, highlight=False, markup=False)
 
 
 @app.command()
@@ -452,6 +319,6 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    console = Console(stderr=True, soft_wrap=True, emoji=False)
-    console.print(f"error: {message}", highlight=False, markup=False)
+    screen = Console(stderr=True, soft_wrap=True, emoji=False)
+    screen.print(f"error: {message}", highlight=False, markup=False)
     sys.exit(1)

@@ -13,12 +13,15 @@ __all__ = [
     "BadInput",
     "BadModel",
     "BadProgram",
+    "DeviceFault",
     "DeviceTimeout",
     "DoesNotFit",
     "NeuralMatrixError",
+    "OverlayMissing",
     "ToolMissing",
     "UnsupportedModel",
     "UnsupportedNode",
+    "WrongClock",
     "WrongOverlay",
 ]
 
@@ -41,11 +44,23 @@ class BadProgram(NeuralMatrixError):
 
 
 class DoesNotFit(NeuralMatrixError):
-    """A network cannot be placed on the chosen board."""
+    """A network cannot be placed on the chosen board, or its buffers in the board's memory."""
+
+
+class OverlayMissing(NeuralMatrixError):
+    """No overlay for the board was found, or its files are damaged."""
 
 
 class WrongOverlay(NeuralMatrixError):
     """The loaded overlay was built for another array than the program."""
+
+
+class WrongClock(NeuralMatrixError):
+    """The board's clock runs faster than the overlay's timing was closed for."""
+
+
+class DeviceFault(NeuralMatrixError):
+    """The device refused an access, stopped early, or failed its self-test."""
 
 
 class DeviceTimeout(NeuralMatrixError):

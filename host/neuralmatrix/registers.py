@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernels' control registers: which there are, and where Vitis HLS puts them.
+
+In: nothing.  Out: each kernel's s_axilite arguments in the order of its C signature, and an
+address map in the tool's layout for the emulated board.  A driver takes offsets from the .hwh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+VENDOR, LIBRARY, VERSION = "neuralmatrix", "hls", "1.0"
+
+# The block-level protocol ap_ctrl_hs: offsets and bits.
+CTRL, GIE, IER, ISR = 0x00, 0x04, 0x08, 0x0C
+AP_START, AP_DONE, AP_IDLE, AP_READY = 1, 2, 4, 8
+FIRST_ARGUMENT = 0x10
+ADDRESS_RANGE = 0x10000  # of one kernel's control interface
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One s_axilite argument; an output is written by the kernel and read by the host."""
+
+    name: str
+    bits: Literal[32, 64]
+    output: bool = False
+
+
+def _counters() -> tuple[Argument, ...]:
+    return (
+        Argument("busy", 64, output=True),  # cycles spent on instructions
+        Argument("ended", 64, output=True),  # the cycle counter at END
+        Argument("retired", 32, output=True),  # instructions run, END not among them
+        Argument("fault", 32, output=True),  # FAULT_... bits of nm/kernels.h
+    )
+
+
+KERNELS: dict[str, tuple[Argument, ...]] = {
+    "fetch": (
+        Argument("program", 64),
+        Argument("count", 32),
+        Argument("fingerprint", 64, output=True),
+        Argument("began", 64, output=True),  # the cycle counter before the first instruction
+        Argument("fault", 32, output=True),
+    ),
+    "load": (
+        Argument("dram", 64),
+        Argument("const_base", 64),
+        Argument("const_bytes", 32),
+        Argument("arena_base", 64),
+        Argument("arena_bytes", 32),
+        *_counters(),
+    ),
+    "compute": _counters(),
+    "store": (
+        Argument("dram", 64),
+        Argument("arena_base", 64),
+        Argument("arena_bytes", 32),
+        *_counters(),
+    ),
+}
+
+
+def vlnv(kernel: str) -> str:
+    """Vendor, library, name and version of a kernel's IP."""
+    return f"{VENDOR}:{LIBRARY}:{kernel}:{VERSION}"
+
+
+@dataclass(frozen=True)
+class Register:
+    """One 32-bit word of a kernel's address map."""
+
+    name: str
+    offset: int
+    writable: bool
+
+
+def _words(argument: Argument, offset: int) -> Iterator[Register]:
+    """A 64-bit argument is two words NAME_1 and NAME_2; an output ends in its valid bit."""
+    halves = ("",) if argument.bits == 32 else ("_1", "_2")
+    for i, half in enumerate(halves):
+        yield Register(argument.name + half, offset + 4 * i, not argument.output)
+    if argument.output:
+        yield Register(f"{argument.name}_ctrl", offset + 4 * len(halves), False)
+
+
+def registers(kernel: str) -> tuple[Register, ...]:
+    """The argument registers of a kernel: each begins a word after the one before it ends."""
+    found: list[Register] = []
+    offset = FIRST_ARGUMENT
+    for argument in KERNELS[kernel]:
+        found += _words(argument, offset)
+        offset = found[-1].offset + 8
+    return tuple(found)
