@@ -1,32 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python hls/lint [FILES]``: can the kernels be synthesized?
+"""``python hls/lint [--ports] [FILES]``: can the kernels be synthesized?
 
 In: C++ sources, by default those of hls/src.  Out: one line a finding; 1 when there is any, 2 when
-a file cannot be looked at.
+a file cannot be looked at.  With --ports: the kernels' arguments and interface pragmas as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+from ports import listing
 from rules import findings
-from tree import HLS, LintError, parse
+from tree import HLS, LintError, Unit, parse
+
+PORTS = "--ports"
 
 
 def main(arguments: list[str]) -> int:
-    sources = [Path(name) for name in arguments] or sorted((HLS / "src").glob("*.cpp"))
-    # A header's finding shows once, however many sources include it.
-    found = set()
+    names = [name for name in arguments if name != PORTS]
+    sources = [Path(name) for name in names] or sorted((HLS / "src").glob("*.cpp"))
     try:
-        for source in sources:
-            found.update(findings(parse(source)))
+        units = [parse(source) for source in sources]
     except LintError as error:
         print(error, file=sys.stderr)
         return 2
+    return show_ports(units) if PORTS in arguments else show_findings(units)
+
+
+def show_ports(units: list[Unit]) -> int:
+    print(json.dumps({name: ports for unit in units for name, ports in listing(unit).items()}))
+    return 0
+
+
+def show_findings(units: list[Unit]) -> int:
+    # A header's finding shows once, however many sources include it.
+    found = {each for unit in units for each in findings(unit)}
     for each in sorted(found):
         print(each)
-    print(f"{len(sources)} sources, {len(found)} findings")
+    print(f"{len(units)} sources, {len(found)} findings")
     return 1 if found else 0
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from finding import Finding, finding, holds
 from loops import LOOPS, is_bounded
-from tree import FUNCTIONS, Node, Place, Pragma, Unit, children, descend, lines, place
+from ports import check_interface
+from tree import FUNCTIONS, Node, Unit, children, descend, place
 from values import fold
 
 FLOATING = re.compile(r"\b(float|double|half|_Float16|__fp16|__bf16|__float128)\b")
@@ -27,20 +28,6 @@ STATEMENTS = {
     "GotoStmt": ("label", "goto"),
 }
 CALLS = {"CallExpr", "CXXMemberCallExpr", "CXXOperatorCallExpr"}
-# A mode, and what the argument's type must then contain.
-MODES = {"m_axi": "*", "bram": "*", "axis": "&", "s_axilite": ""}
-OPTIONS = {"mode", "port", "bundle", "offset", "depth", "latency", "name"}
-
-
-@dataclass(frozen=True, order=True)
-class Finding:
-    file: str
-    line: int
-    rule: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.rule}: {self.text}"
 
 
 def findings(unit: Unit) -> list[Finding]:
@@ -54,15 +41,11 @@ def findings(unit: Unit) -> list[Finding]:
         found.update(check_nodes(unit, body))
     for body in reached.values():
         found.update(check_loops(unit, body, []))
+        found.update(check_clock(unit, body))
     found.update(check_recursion(unit, reached))
     for top in unit.tops:
         found.update(check_interface(unit, top))
     return sorted(found)
-
-
-def finding(where: Node | Place, rule: str, text: str) -> Finding:
-    spot = where if isinstance(where, Place) else place(where)
-    return Finding(spot.file, spot.line, rule, text)
 
 
 # ------------------------------------------------------------- what synthesis sees
@@ -239,45 +222,24 @@ def marks(unit: Unit, loop: Node, directive: str, options: set[str]) -> bool:
     return False
 
 
-def holds(node: Node, spot: Place) -> bool:
-    begin, end = lines(node)
-    return begin.file == spot.file and begin.line <= spot.line <= end
+# ------------------------------------------------------------- time
 
 
-# ------------------------------------------------------------- ports
+def check_clock(unit: Unit, node: Node, alone: bool = False) -> Iterator[Finding]:
+    """A wire's read that shares its loop with work: scheduled wherever no data ties it down.
+
+    `alone`: the innermost loop around the node calls nothing.
+    """
+    for child in live_children(unit, node):
+        inside = alone
+        if child["kind"] in LOOPS:
+            inside = not any(part["kind"] in CALLS for part in descend(child))
+        if child.get("castKind") == "LValueToRValue" and is_volatile(children(child)[0]):
+            if not alone:
+                text = "a wire read outside a loop of its own has no place in time"
+                yield finding(child, "clock", text)
+        yield from check_clock(unit, child, inside)
 
 
-def check_interface(unit: Unit, top: Node) -> Iterator[Finding]:
-    name = top["name"]
-    ports = {
-        child["name"]: child["type"].get("desugaredQualType", child["type"]["qualType"])
-        for child in children(top)
-        if child["kind"] == "ParmVarDecl"
-    }
-    modes: dict[str, list[str]] = {port: [] for port in [*ports, "return"]}
-    for pragma in unit.pragmas:
-        if pragma.directive == "INTERFACE" and holds(top, pragma.place):
-            yield from check_pragma(pragma, name, ports)
-            modes.setdefault(pragma.options.get("port", ""), []).append(
-                pragma.options.get("mode", "")
-            )
-    for port in [*ports, "return"]:
-        if not modes[port]:
-            yield finding(top, "interface", f"{name} has no interface pragma for {port}")
-        if "m_axi" in modes[port] and "s_axilite" not in modes[port]:
-            yield finding(top, "interface", f"{name} has no register for the base of {port}")
-        if len(modes[port]) != len(set(modes[port])):
-            yield finding(top, "interface", f"{name} has two interface pragmas for {port}")
-
-
-def check_pragma(pragma: Pragma, top: str, ports: dict[str, str]) -> Iterator[Finding]:
-    mode, port = pragma.options.get("mode", ""), pragma.options.get("port", "")
-    for option in sorted(set(pragma.options) - OPTIONS):
-        yield finding(pragma.place, "interface", f"an interface has no option {option}")
-    if mode not in MODES:
-        text = f"mode {mode or 'missing'}; allowed: {', '.join(sorted(MODES))}"
-        yield finding(pragma.place, "interface", text)
-    if port not in [*ports, "return"]:
-        yield finding(pragma.place, "interface", f"{top} has no argument {port or 'of no name'}")
-    elif port != "return" and MODES.get(mode, "") not in ports[port]:
-        yield finding(pragma.place, "interface", f"{port} cannot be a port of mode {mode}")
+def is_volatile(node: Node) -> bool:
+    return "volatile" in str(node["type"]["qualType"]).split("*")[-1].split()

@@ -160,14 +160,19 @@ template void compute_insn<false>(const Insn&, const int8_t[][ROWS], const int8_
 } // namespace nm
 
 extern "C" void
-compute(uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_load,
+compute(const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t* retired,
+        uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_load,
         nm::TokenQueue& from_store, nm::TokenQueue& to_load, nm::TokenQueue& to_store,
         const int8_t ibuf[nm::IBUF_WORDS][nm::ROWS], const int8_t wbuf[nm::WBUF_WORDS][nm::ROWS],
         const int8_t pbuf[nm::PBUF_WORDS][nm::ROWS], const int8_t t_lo[nm::TBUF_ROWS][nm::ROWS],
         const int8_t t_hi[nm::TBUF_ROWS][nm::ROWS], const int8_t u_lo[nm::UBUF_ROWS][nm::ROWS],
         const int8_t u_hi[nm::UBUF_ROWS][nm::ROWS], int8_t o_lo[nm::OBUF_ROWS][nm::COLS],
         int8_t o_hi[nm::OBUF_ROWS][nm::COLS]) {
+    using namespace nm;
+    NM_WIRE(now)
     NM_REGISTER(busy)
+    NM_REGISTER(ended)
+    NM_REGISTER(retired)
     NM_REGISTER(fault)
     NM_REGISTER(return )
     NM_STREAM(queue)
@@ -194,9 +199,8 @@ compute(uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& f
     NM_RESHAPE(o_lo, 2)
     NM_BRAM(o_hi)
     NM_RESHAPE(o_hi, 2)
-    using namespace nm;
-    // Kept between instructions, and out of the stack.
-    static ComputeState state;
+    // Kept between instructions.
+    NM_LARGE ComputeState state;
     // Registers of the PEs and of the lanes; accumulators and line buffers as wide as a row.
     NM_PARTITION(state.weights, 0)
     NM_PARTITION(state.channels, 1)
@@ -204,12 +208,13 @@ compute(uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& f
     NM_PARTITION(state.table.map, 2)
     NM_PARTITION(state.table.map, 3)
     NM_RESHAPE(state.acc, 2)
+    NM_RAM(state.acc, ram_s2p, NM_ACC_MEMORY)
     NM_PARTITION(state.x_low, 0)
     NM_PARTITION(state.window.taps, 0)
     NM_PARTITION(state.window.lines, 1)
     NM_RESHAPE(state.window.lines, 3)
-    Meter meter = {0, 0};
-    uint32_t seen = 0;
+    Meter meter = Meter();
+    Counters counters = {0, 0, 0};
     bool running = true;
 INSNS:
     while (running) {
@@ -223,18 +228,23 @@ INSNS:
             from_load.read();
         if (insn_wait_store(insn))
             from_store.read();
+        const uint64_t start = read_clock(now);
+        uint32_t refused = 0;
         if (opcode == Opcode::COMPUTE)
             compute_insn<HARDWARE>(insn, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi,
                                    state, meter);
         else if (opcode == Opcode::EPILOGUE)
             epilogue_insn(insn, pbuf, state, meter);
         else
-            seen |= FAULT_OPCODE;
+            refused = FAULT_OPCODE;
+        count(counters, start, read_clock(now), refused);
         if (insn_signal_load(insn))
             to_load.write(token_t(1));
         if (insn_signal_store(insn))
             to_store.write(token_t(1));
     }
-    *busy = uint64_t(meter.cycles);
-    *fault = seen;
+    *busy = counters.busy;
+    *ended = read_clock(now);
+    *retired = counters.retired;
+    *fault = counters.fault;
 }

@@ -22,14 +22,14 @@ namespace {
 
 constexpr int BEATS = INSN_WORDS * 4 / FETCH_PORT_BYTES;
 
-Insn read_insn(const FetchBeat* program, uint32_t index) {
+Insn read_insn(const FetchBeat* code, uint32_t index) {
     NM_INLINE
     uint8_t raw[INSN_WORDS * 4];
     NM_PARTITION(raw, 0)
 READ_BEATS:
     for (int j = 0; j < BEATS; ++j) {
         NM_PIPELINE(1)
-        const FetchBeat beat = program[uint64_t(index) * BEATS + uint64_t(j)];
+        const FetchBeat beat = code[uint64_t(index) * BEATS + uint64_t(j)];
     READ_BYTES:
         for (int k = 0; k < FETCH_PORT_BYTES; ++k) {
             NM_UNROLL
@@ -49,24 +49,31 @@ WORDS:
 } // namespace
 } // namespace nm
 
-extern "C" void fetch(const nm::FetchBeat* program, uint32_t count, uint32_t* fault,
+extern "C" void fetch(const nm::FetchBeat* code, uint32_t count, const volatile uint64_t* now,
+                      uint64_t* fingerprint, uint64_t* began, uint32_t* fault,
                       nm::InsnQueue& to_load, nm::InsnQueue& to_compute, nm::InsnQueue& to_store) {
-    NM_MAXI(program, fetch_port)
-    NM_REGISTER(program)
+    using namespace nm;
+    // Not `program`: SystemVerilog has that word, and the tool would rename the register.
+    NM_MAXI(code, fetch_port, FETCH_COSIM)
+    NM_REGISTER(code)
     NM_REGISTER(count)
+    NM_WIRE(now)
+    NM_REGISTER(fingerprint)
+    NM_REGISTER(began)
     NM_REGISTER(fault)
     NM_REGISTER(return )
     NM_STREAM(to_load)
     NM_STREAM(to_compute)
     NM_STREAM(to_store)
-    using namespace nm;
     const Insn end = {};
     uint32_t seen = 0;
-    // `count` bounds the reads even when END is missing.
+    const uint64_t start = read_clock(now);
+    // `count` bounds the reads even when END is missing; none are made for a count of 0, with
+    // which a driver asks for the fingerprint before it trusts this array with memory.
 INSNS:
     for (uint32_t i = 0; i < count; ++i) {
         NM_TRIPS(1, PROGRAM_AT_MOST)
-        const Insn insn = read_insn(program, i);
+        const Insn insn = read_insn(code, i);
         const Opcode opcode = Opcode(insn_opcode(insn));
         if (opcode == Opcode::END)
             break;
@@ -85,5 +92,7 @@ INSNS:
     to_load.write(end);
     to_compute.write(end);
     to_store.write(end);
+    *fingerprint = FINGERPRINT_BITS;
+    *began = start;
     *fault = seen;
 }

@@ -126,20 +126,25 @@ template void load_insn<false>(const Insn&, const LoadBeat*, uint64_t, const Por
 } // namespace nm
 
 extern "C" void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t const_bytes,
-                     uint64_t arena_base, uint32_t arena_bytes, uint64_t* busy, uint32_t* fault,
+                     uint64_t arena_base, uint32_t arena_bytes, const volatile uint64_t* now,
+                     uint64_t* busy, uint64_t* ended, uint32_t* retired, uint32_t* fault,
                      nm::InsnQueue& queue, nm::TokenQueue& from_compute, nm::TokenQueue& from_store,
                      nm::TokenQueue& to_compute, nm::TokenQueue& to_store,
                      int8_t ibuf[nm::IBUF_WORDS][nm::ROWS], int8_t wbuf[nm::WBUF_WORDS][nm::ROWS],
                      int8_t pbuf[nm::PBUF_WORDS][nm::ROWS], int8_t t_lo[nm::TBUF_ROWS][nm::ROWS],
                      int8_t t_hi[nm::TBUF_ROWS][nm::ROWS], int8_t u_lo[nm::UBUF_ROWS][nm::ROWS],
                      int8_t u_hi[nm::UBUF_ROWS][nm::ROWS]) {
-    NM_MAXI(dram, load_port)
+    using namespace nm;
+    NM_MAXI(dram, load_port, LOAD_COSIM)
     NM_REGISTER(dram)
     NM_REGISTER(const_base)
     NM_REGISTER(const_bytes)
     NM_REGISTER(arena_base)
     NM_REGISTER(arena_bytes)
+    NM_WIRE(now)
     NM_REGISTER(busy)
+    NM_REGISTER(ended)
+    NM_REGISTER(retired)
     NM_REGISTER(fault)
     NM_REGISTER(return )
     NM_STREAM(queue)
@@ -162,10 +167,9 @@ extern "C" void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t con
     NM_RESHAPE(u_lo, 2)
     NM_BRAM(u_hi)
     NM_RESHAPE(u_hi, 2)
-    using namespace nm;
     const Port port = {LOAD_PORT_BYTES, HARDWARE_BURST};
-    Meter meter = {0, 0};
-    uint32_t seen = 0;
+    Meter meter = Meter();
+    Counters counters = {0, 0, 0};
     bool running = true;
 INSNS:
     while (running) {
@@ -179,17 +183,20 @@ INSNS:
         if (insn_wait_store(insn))
             from_store.read();
         const bool arena = Region(load_region(insn)) == Region::ARENA;
-        if (load_inside(insn, arena ? arena_bytes : const_bytes))
+        const bool inside = load_inside(insn, arena ? arena_bytes : const_bytes);
+        const uint64_t start = read_clock(now);
+        if (inside)
             load_insn<HARDWARE>(insn, dram, arena ? arena_base : const_base, port, ibuf, wbuf, pbuf,
                                 t_lo, t_hi, u_lo, u_hi, meter);
-        else
-            seen |= FAULT_ADDRESS;
+        count(counters, start, read_clock(now), inside ? 0 : FAULT_ADDRESS);
         // The token goes out even after a refused access: the other units must come to their END.
         if (insn_signal_compute(insn))
             to_compute.write(token_t(1));
         if (insn_signal_store(insn))
             to_store.write(token_t(1));
     }
-    *busy = uint64_t(meter.cycles);
-    *fault = seen;
+    *busy = counters.busy;
+    *ended = read_clock(now);
+    *retired = counters.retired;
+    *fault = counters.fault;
 }

@@ -103,16 +103,21 @@ BLOCKS:
 } // namespace nm
 
 extern "C" void store(nm::StoreBeat* dram, uint64_t arena_base, uint32_t arena_bytes,
-                      uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue,
+                      const volatile uint64_t* now, uint64_t* busy, uint64_t* ended,
+                      uint32_t* retired, uint32_t* fault, nm::InsnQueue& queue,
                       nm::TokenQueue& from_load, nm::TokenQueue& from_compute,
                       nm::TokenQueue& to_load, nm::TokenQueue& to_compute,
                       const int8_t o_lo[nm::OBUF_ROWS][nm::COLS],
                       const int8_t o_hi[nm::OBUF_ROWS][nm::COLS]) {
-    NM_MAXI(dram, store_port)
+    using namespace nm;
+    NM_MAXI(dram, store_port, STORE_COSIM)
     NM_REGISTER(dram)
     NM_REGISTER(arena_base)
     NM_REGISTER(arena_bytes)
+    NM_WIRE(now)
     NM_REGISTER(busy)
+    NM_REGISTER(ended)
+    NM_REGISTER(retired)
     NM_REGISTER(fault)
     NM_REGISTER(return )
     NM_STREAM(queue)
@@ -124,10 +129,9 @@ extern "C" void store(nm::StoreBeat* dram, uint64_t arena_base, uint32_t arena_b
     NM_RESHAPE(o_lo, 2)
     NM_BRAM(o_hi)
     NM_RESHAPE(o_hi, 2)
-    using namespace nm;
     const Port port = {STORE_PORT_BYTES, HARDWARE_BURST};
-    Meter meter = {0, 0};
-    uint32_t seen = 0;
+    Meter meter = Meter();
+    Counters counters = {0, 0, 0};
     bool running = true;
 INSNS:
     while (running) {
@@ -141,15 +145,18 @@ INSNS:
         if (insn_wait_compute(insn))
             from_compute.read();
         // A word is whole beats, so that no beat is written in part.
-        if (store_inside(insn, arena_bytes) && store_aligned(insn))
+        const bool inside = store_inside(insn, arena_bytes) && store_aligned(insn);
+        const uint64_t start = read_clock(now);
+        if (inside)
             store_insn(insn, dram, arena_base, port, o_lo, o_hi, meter);
-        else
-            seen |= FAULT_ADDRESS;
+        count(counters, start, read_clock(now), inside ? 0 : FAULT_ADDRESS);
         if (insn_signal_load(insn))
             to_load.write(token_t(1));
         if (insn_signal_compute(insn))
             to_compute.write(token_t(1));
     }
-    *busy = uint64_t(meter.cycles);
-    *fault = seen;
+    *busy = counters.busy;
+    *ended = read_clock(now);
+    *retired = counters.retired;
+    *fault = counters.fault;
 }

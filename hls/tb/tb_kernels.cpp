@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The four kernels behind their ports: a program that copies words through the array, and one that
-// leaves its regions.
+// The four kernels behind their ports: a program that copies words through the array, none at all,
+// and two that are wrong.
 #include "nm/kernels.h"
 #include "tb.h"
 
@@ -11,6 +11,9 @@ using namespace nm;
 constexpr int WORDS = 20, PARAMETERS = ROWS * ROWS; // offset in CONST
 constexpr uint32_t CONST_BYTES = PARAMETERS + 8 * ROWS, ARENA_BYTES = 4096;
 constexpr uint32_t CONST_BASE = 1024, ARENA_BASE = 4096, OUT = 2048;
+constexpr int ROOM = COSIM_BYTES / int(sizeof(Insn));
+
+static_assert(ARENA_BASE + ARENA_BYTES <= COSIM_BYTES, "co-simulation must see all of it");
 
 Insn load_words_of(Buffer dest, Region region, uint32_t addr, uint32_t words) {
     Insn i = {};
@@ -22,7 +25,7 @@ Insn load_words_of(Buffer dest, Region region, uint32_t addr, uint32_t words) {
 }
 
 // Identity weights and multipliers of 1: what comes in goes out.
-int write_program(Insn* program, uint32_t out) {
+uint32_t write_program(Insn* program, uint32_t out) {
     Insn epilogue = {}, compute = {}, store = {};
     set_insn_opcode(epilogue, uint32_t(Opcode::EPILOGUE));
     set_epilogue_lo(epilogue, -128), set_epilogue_hi(epilogue, 127);
@@ -45,44 +48,77 @@ int write_program(Insn* program, uint32_t out) {
     return 7;
 }
 
-struct Faults {
-    uint32_t fetch, load, compute, store;
+// What a driver reads of a unit.
+struct Registers {
+    uint64_t busy, ended;
+    uint32_t retired, fault;
 };
 
-Faults run(tb::Check& check, uint8_t* dram, uint32_t out) {
+struct Run {
+    uint64_t fingerprint, began;
+    uint32_t fault; // of FETCH
+    Registers load, compute, store;
+};
+
+// One kernel after the other, each in an instant of its own: only the order of reads of the clock
+// shows here, and that what a unit waited for is not its own time.
+Run run(tb::Check& check, uint8_t* dram, const Insn* program, uint32_t count, uint32_t tokens) {
     static int8_t ibuf[IBUF_WORDS][ROWS], wbuf[WBUF_WORDS][ROWS], pbuf[PBUF_WORDS][ROWS];
     static int8_t t_lo[TBUF_ROWS][ROWS], t_hi[TBUF_ROWS][ROWS];
     static int8_t u_lo[UBUF_ROWS][ROWS], u_hi[UBUF_ROWS][ROWS];
     static int8_t o_lo[OBUF_ROWS][COLS], o_hi[OBUF_ROWS][COLS];
-    Insn program[8];
-    const int count = write_program(program, out);
     InsnQueue to_load("to_load"), to_compute("to_compute"), to_store("to_store");
     TokenQueue load_compute("load_compute"), load_store("load_store");
     TokenQueue compute_load("compute_load"), compute_store("compute_store");
     TokenQueue store_load("store_load"), store_compute("store_compute");
-    Faults faults = {};
-    uint64_t busy[3] = {};
-    fetch(reinterpret_cast<const FetchBeat*>(program), uint32_t(count), &faults.fetch, to_load,
-          to_compute, to_store);
+    Run r;
+    std::memset(&r, 0x55, sizeof r); // a register that is not written shows
+    volatile uint64_t now = 1000;
+    fetch(reinterpret_cast<const FetchBeat*>(program), count, &now, &r.fingerprint, &r.began,
+          &r.fault, to_load, to_compute, to_store);
+    now = 2000;
     load(reinterpret_cast<const LoadBeat*>(dram), CONST_BASE, CONST_BYTES, ARENA_BASE, ARENA_BYTES,
-         &busy[0], &faults.load, to_load, compute_load, store_load, load_compute, load_store, ibuf,
-         wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
-    compute(&busy[1], &faults.compute, to_compute, load_compute, store_compute, compute_load,
-            compute_store, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi);
-    store(reinterpret_cast<StoreBeat*>(dram), ARENA_BASE, ARENA_BYTES, &busy[2], &faults.store,
-          to_store, load_store, compute_store, store_load, store_compute, o_lo, o_hi);
+         &now, &r.load.busy, &r.load.ended, &r.load.retired, &r.load.fault, to_load, compute_load,
+         store_load, load_compute, load_store, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
+    now = uint64_t(1) << 40; // more than 32 bits
+    compute(&now, &r.compute.busy, &r.compute.ended, &r.compute.retired, &r.compute.fault,
+            to_compute, load_compute, store_compute, compute_load, compute_store, ibuf, wbuf, pbuf,
+            t_lo, t_hi, u_lo, u_hi, o_lo, o_hi);
+    now = (uint64_t(1) << 40) + 500;
+    store(reinterpret_cast<StoreBeat*>(dram), ARENA_BASE, ARENA_BYTES, &now, &r.store.busy,
+          &r.store.ended, &r.store.retired, &r.store.fault, to_store, load_store, compute_store,
+          store_load, store_compute, o_lo, o_hi);
     check.equal(to_load.empty() && to_compute.empty() && to_store.empty(), 1, "queues drained");
-    check.equal(compute_load.empty(), 0, "the token that LOAD was sent");
-    compute_load.read();
-    check.equal(busy[1], EPILOGUE_SETUP + COMPUTE_DEPTH + ROWS + at_least(WORDS, ROWS),
-                "busy cycles of COMPUTE");
-    return faults;
+    for (uint32_t i = 0; i < tokens; ++i)
+        compute_load.read();
+    check.equal(compute_load.empty(), 1, "tokens that LOAD was sent");
+    check.equal(int64_t(r.fingerprint), int64_t(FINGERPRINT_BITS), "fingerprint");
+    check.equal(int64_t(r.began), 1000, "time at which FETCH began");
+    check.equal(int64_t(r.load.ended), 2000, "time at which LOAD ended");
+    check.equal(int64_t(r.compute.ended), int64_t(1) << 40, "time at which COMPUTE ended");
+    check.equal(int64_t(r.store.ended), (int64_t(1) << 40) + 500, "time at which STORE ended");
+    check.equal(int64_t(r.load.busy | r.compute.busy | r.store.busy), 0, "busy within an instant");
+    return r;
+}
+
+void retired(tb::Check& check, const Run& r, uint32_t load, uint32_t compute, uint32_t store) {
+    check.equal(r.load.retired, load, "instructions that LOAD ran");
+    check.equal(r.compute.retired, compute, "instructions that COMPUTE ran");
+    check.equal(r.store.retired, store, "instructions that STORE ran");
+}
+
+void faults(tb::Check& check, const Run& r, uint32_t fetch, uint32_t load, uint32_t store) {
+    check.equal(r.fault, fetch, "fault of FETCH");
+    check.equal(r.load.fault, load, "fault of LOAD");
+    check.equal(r.compute.fault, 0, "fault of COMPUTE");
+    check.equal(r.store.fault, store, "fault of STORE");
 }
 
 } // namespace
 
 int main() {
-    static uint8_t dram[8192];
+    static uint8_t dram[COSIM_BYTES], before[COSIM_BYTES];
+    static Insn program[ROOM];
     tb::Check check;
     tb::Random random(6);
     random.fill(dram, sizeof dram);
@@ -91,13 +127,31 @@ int main() {
         dram[CONST_BASE + uint32_t(r * ROWS + r)] = 1;
         dram[CONST_BASE + uint32_t(PARAMETERS + r * 8 + 4)] = 1; // m = 1
     }
-    const Faults none = run(check, dram, OUT);
-    check.equal(none.fetch | none.load | none.compute | none.store, 0, "faults of a good program");
-    check.same(dram + ARENA_BASE + OUT, dram + ARENA_BASE + 3, WORDS * ROWS, "words copied");
-    static uint8_t before[sizeof dram];
     std::memcpy(before, dram, sizeof dram);
-    const Faults bad = run(check, dram, ARENA_BYTES - COLS);
-    check.equal(bad.store, FAULT_ADDRESS, "fault of a STORE that leaves ARENA");
+    uint32_t count = write_program(program, OUT);
+
+    const Run nothing = run(check, dram, program, 0, 0);
+    retired(check, nothing, 0, 0, 0);
+    faults(check, nothing, 0, 0, 0);
+    check.same(before, dram, sizeof dram, "DRAM after a program of no instructions");
+
+    const Run good = run(check, dram, program, count, 1);
+    retired(check, good, 3, 2, 1);
+    faults(check, good, 0, 0, 0);
+    check.same(dram + ARENA_BASE + OUT, dram + ARENA_BASE + 3, WORDS * ROWS, "words copied");
+
+    std::memcpy(before, dram, sizeof dram);
+    count = write_program(program, ARENA_BYTES - COLS);
+    set_load_addr(program[1], CONST_BYTES - 1);
+    const Run bad = run(check, dram, program, count, 1);
+    retired(check, bad, 2, 2, 0);
+    faults(check, bad, 0, FAULT_ADDRESS, FAULT_ADDRESS);
     check.same(before, dram, sizeof dram, "DRAM after a refused STORE");
+
+    count = write_program(program, OUT);
+    set_insn_opcode(program[1], 9);
+    const Run strange = run(check, dram, program, count, 1);
+    retired(check, strange, 2, 2, 1);
+    faults(check, strange, FAULT_OPCODE, 0, 0);
     return check.result("kernels");
 }

@@ -27,9 +27,14 @@ void device_rows(tb::Check& check, const int16_t x[][ROWS], const weight_t w[ROW
     for (int k = 0; k < WIN * WIN; ++k)
         for (int c = 0; c < COLS; ++c)
             taps[k][c] = x[c % 7][(k + c) % ROWS];
+    // Rows beyond the taps of a window weigh 0, as the address generator fills them.
+    static weight_t tap_weights[ROWS][COLS];
+    for (int r = 0; r < WIN * WIN; ++r)
+        for (int c = 0; c < COLS; ++c)
+            tap_weights[r][c] = w[r][c];
     for (int mode = 0; mode < 4; ++mode) {
         const bool window = mode & 1, max = mode & 2;
-        array_row(window, max, x[0], taps, w, found);
+        array_row(window, max, x[0], taps, window ? tap_weights : w, found);
         for (int c = 0; c < COLS; ++c) {
             int32_t sum = 0, best = MAX_START;
             for (int r = 0; r < (window ? WIN * WIN : ROWS); ++r) {

@@ -8,7 +8,7 @@ In: isa.py and an ArrayConfig.  Out: the texts of ``nm/isa.h`` and ``nm/config.h
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import IntEnum
 from pathlib import Path
 
@@ -63,6 +63,10 @@ RULES = (
 )
 
 DEFAULT_PORT_BYTES = 8
+
+# Buffers inside a kernel, and the macro that names the memory Vitis HLS binds them to; the other
+# buffers lie between the kernels, in the block design.
+INNER_BUFFERS = {"acc": "NM_ACC_MEMORY"}
 
 
 def _head(job: str, source: str) -> list[str]:
@@ -137,18 +141,27 @@ def isa_header() -> str:
     return "\n".join([*lines, *_accessors(), "} // namespace nm", ""])
 
 
-def config_header(array: ArrayConfig, timing: Timing | None = None) -> str:
-    """The text of ``nm/config.h`` for an array; the ports' widths come from ``timing`` (else 8)."""
+def config_header(
+    array: ArrayConfig, timing: Timing | None = None, uram_buffers: Collection[str] = ()
+) -> str:
+    """The text of ``nm/config.h`` for an array; the ports' widths come from ``timing`` (else 8).
+
+    ``uram_buffers``: those of ``Board``; a name that is no buffer of a kernel changes nothing.
+    """
     width = DEFAULT_PORT_BYTES
     ports = (width,) * 3
     if timing is not None:
         ports = (timing.load_port_bytes, timing.store_port_bytes, timing.fetch_port_bytes)
     lines = _head("The sizes of one array.", "an ArrayConfig")
-    lines += ['#include "nm/isa.h"', "", "namespace nm {", ""]
+    lines += ['#include "nm/isa.h"', ""]
+    for buffer, macro in INNER_BUFFERS.items():
+        lines += [f"#define {macro} {'uram' if buffer in uram_buffers else 'bram'}"]
+    lines += ["", "namespace nm {", ""]
     lines += [f"constexpr int {name} = {getattr(array, key)}; // {doc}" for name, key, doc in SIZES]
     for unit, value in zip(("LOAD", "STORE", "FETCH"), ports, strict=True):
         lines += [f"constexpr int {unit}_PORT_BYTES = {value}; // width of the {unit} port"]
-    lines += [f'constexpr char FINGERPRINT[] = "{array.fingerprint}";', ""]
+    lines += [f'constexpr char FINGERPRINT[] = "{array.fingerprint}";']
+    lines += [f"constexpr uint64_t FINGERPRINT_BITS = 0x{array.fingerprint}ull;", ""]
     lines += [f'static_assert({rule}, "{why}");' for rule, why in RULES]
     return "\n".join([*lines, "", "} // namespace nm", ""])
 

@@ -40,7 +40,7 @@ def _counters() -> tuple[Argument, ...]:
 
 KERNELS: dict[str, tuple[Argument, ...]] = {
     "fetch": (
-        Argument("program", 64),
+        Argument("code", 64),
         Argument("count", 32),
         Argument("fingerprint", 64, output=True),
         Argument("began", 64, output=True),  # the cycle counter before the first instruction

@@ -13,16 +13,25 @@ from dataclasses import dataclass
 
 from .config import Board
 from .isa import MAP_CELLS
+from .registers import KERNELS
 
 KINDS = ("lut", "ff", "dsp", "bram36", "uram")
 
-# DSPs stand in columns with their own routing and may be filled; LUTs, flip-flops and memories
-# need room for placement and routing.
-LIMITS = {"lut": 0.85, "ff": 0.85, "dsp": 0.97, "bram36": 0.85, "uram": 0.85}
+# DSPs and memories stand in columns with their own routing and may be filled, memories not quite:
+# deep ones should lie together.  LUTs and flip-flops need room for placement and routing.
+LIMITS = {"lut": 0.85, "ff": 0.85, "dsp": 0.97, "bram36": 0.9, "uram": 0.9}
 
 # Width and depth of the shapes of half a BRAM36 (RAMB18E1/E2, UG473 and UG573), and of an URAM288.
 _RAMB18_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+# With two ports that each may write single bytes: no parity bits, half the width.
+_SHARED_SHAPES = ((16, 1024), (8, 2048))
 _URAM_WIDTH, _URAM_DEPTH = 72, 4096
+
+# Pieces that lie within the kernels, whose synthesis can be held against them.
+IN_KERNELS = (
+    "array", "column trees", "epilogue lanes", "segment tables", "m_axi ports", "control",
+    "acc", "row statistics", "line",
+)  # fmt: skip
 
 _LUT_MULTIPLIER = 64  # 8 x 8 bit product in carry chains
 _PRODUCT_BITS = 18  # average width inside an adder tree over 16-bit products
@@ -83,9 +92,13 @@ def _cdiv(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def bram36(width_bits: int, depth: int) -> float:
-    """Block RAMs of 36 Kb for one memory, in halves, in the best shape."""
-    halves = min(_cdiv(width_bits, w) * _cdiv(depth, d) for w, d in _RAMB18_SHAPES)
+def bram36(width_bits: int, depth: int, shared: bool = False) -> float:
+    """Block RAMs of 36 Kb for one memory, in halves, in the best shape.
+
+    ``shared``: two kernels each own a port with byte writes.
+    """
+    shapes = _SHARED_SHAPES if shared else _RAMB18_SHAPES
+    halves = min(_cdiv(width_bits, w) * _cdiv(depth, d) for w, d in shapes)
     return halves / 2
 
 
@@ -115,8 +128,10 @@ def _memory_pieces(board: Board) -> Iterator[Piece]:
             basis = f"{copies * width} x {depth} bits in URAM of 72 x 4096"
             yield Piece(name, basis, uram=uram(copies * width, depth))
         else:
-            basis = f"{copies} memories of {width} x {depth} bits, best RAMB18 shape"
-            yield Piece(name, basis, bram36=copies * bram36(width, depth))
+            shared = name not in IN_KERNELS
+            shape = "RAMB18 with two ports and byte writes" if shared else "best RAMB18 shape"
+            basis = f"{copies} memories of {width} x {depth} bits, {shape}"
+            yield Piece(name, basis, bram36=copies * bram36(width, depth, shared))
 
 
 def _array(board: Board) -> Piece:
@@ -174,25 +189,38 @@ def _queues(board: Board) -> Piece:
 
 def _ports(board: Board) -> Piece:
     widths = [p.bytes_per_cycle for p in (board.ports.load, board.ports.store, board.ports.fetch)]
-    lut = sum(450 + 50 * width for width in widths)
+    lut = sum(300 + 20 * width for width in widths)
     fifos = sum(bram36(8 * width, 256) for width in widths)
     basis = (
-        "per m_axi adapter 450 LUTs and 50 per byte of width, twice as many flip-flops, and a "
-        "FIFO of 16 bursts of 16 beats"
+        "per m_axi adapter, which only reads or only writes, 300 LUTs and 20 per byte of width "
+        "(Vitis HLS counts 580 for 4 bytes both ways), twice as many flip-flops, and a FIFO of 16 "
+        "bursts of 16 beats"
     )
     return Piece("m_axi ports", basis, lut, 2 * lut, bram36=fifos)
 
 
 def _control(board: Board) -> Piece:
+    bits = sum(argument.bits for arguments in KERNELS.values() for argument in arguments)
+    registers = bits // 2 + 60 * len(KERNELS)
+    lut = 600 + 3 * 450 + registers + 3 * 128
     basis = (
-        "fetch and decode 600, three address generators of 450, s_axilite 350, interconnect to "
-        "the PS 1,500, resets 100 LUTs; twice as many flip-flops; 4 DSPs for start addresses"
+        f"fetch and decode 600, three address generators of 450, {bits} bits of s_axilite "
+        f"registers {registers}, three sums of cycles of 128 LUTs; twice as many flip-flops; "
+        "4 DSPs for start addresses"
     )
-    return Piece("control", basis, 3900, 7800, 4)
+    return Piece("control", basis, lut, 2 * lut, 4)
+
+
+def _surroundings(board: Board) -> Piece:
+    basis = (
+        "interconnect to the PS 1,500, interrupt controller 150, resets 100, six token queues of "
+        "40, cycle counter 64 LUTs; twice as many flip-flops"
+    )
+    return Piece("block design", basis, 2054, 4108)
 
 
 _PIECES: tuple[Callable[[Board], Piece], ...] = (
-    _array, _columns, _lanes, _tables, _queues, _ports, _control,
+    _array, _columns, _lanes, _tables, _queues, _ports, _control, _surroundings,
 )  # fmt: skip
 
 

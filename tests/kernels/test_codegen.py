@@ -33,6 +33,18 @@ def test_main_writes_both(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"isa.h", "config.h"}
 
 
+def test_fingerprint_is_a_number_too() -> None:
+    array = load_board("kv260").array
+    assert f"FINGERPRINT_BITS = 0x{array.fingerprint}ull;" in config_header(array)
+
+
+def test_memory_of_the_accumulators_comes_from_the_board() -> None:
+    board = load_board("kv260")
+    assert "#define NM_ACC_MEMORY uram\n" in config_header(board.array, None, ("ibuf", "acc"))
+    assert "#define NM_ACC_MEMORY bram\n" in config_header(board.array, None, ("ibuf",))
+    assert "#define NM_ACC_MEMORY bram\n" in config_header(board.array)
+
+
 def test_ports_come_from_the_timing() -> None:
     board = load_board("kv260")
     assert "LOAD_PORT_BYTES = 16;" in config_header(board.array, board.timing)
@@ -52,7 +64,7 @@ def _compiles(folder: Path, text: str) -> str:
 @pytest.mark.parametrize("name", board_names())
 def test_every_board_passes_the_static_assertions(name: str, tmp_path: Path) -> None:
     board = load_board(name)
-    assert _compiles(tmp_path, config_header(board.array, board.timing)) == ""
+    assert _compiles(tmp_path, config_header(board.array, board.timing, board.uram_buffers)) == ""
 
 
 @pytest.mark.gxx

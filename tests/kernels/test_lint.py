@@ -6,6 +6,7 @@ In: hls/src.  Out: nothing.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,7 @@ MISTAKES = {
     "counter set within": (
         "trip-count",
         BLOCK,
-        f"{BLOCK}\nAGAIN:\n    for (int k = 0; k < 4; ++k) {{ k = int(meter.cycles); }}",
+        f"{BLOCK}\nAGAIN:\n    for (int k = 0; k < 4; ++k) {{ k = int(base); }}",
     ),
     "pipeline": (
         "pipeline",
@@ -80,6 +81,33 @@ MISTAKES = {
         '#include "nm/hls.h"\n',
         f"{STREAM}NM_PRAGMA(HLS INTERFACE mode = axis port = port)\n",
     ),
+    "two registers' interfaces": (
+        "interface",
+        "    NM_REGISTER(dram)\n",
+        "    NM_PRAGMA(HLS INTERFACE mode = s_axilite port = dram)\n",
+    ),
+    "both ports of a memory": (
+        "interface",
+        "NM_BRAM(o_hi)",
+        "NM_PRAGMA(HLS INTERFACE mode = bram port = o_hi)",
+    ),
+    "a base of its own wires": (
+        "interface",
+        "NM_MAXI(dram, store_port, STORE_COSIM)",
+        "NM_PRAGMA(HLS INTERFACE mode = m_axi port = dram offset = direct depth = 8)",
+    ),
+    "no depth for co-simulation": (
+        "interface",
+        "NM_MAXI(dram, store_port, STORE_COSIM)",
+        "NM_PRAGMA(HLS INTERFACE mode = m_axi port = dram offset = slave)",
+    ),
+    "a wire read once for all": ("interface", "NM_REGISTER(retired)", "NM_WIRE(retired)"),
+    "a wire that is no wire": ("interface", "NM_WIRE(now)", "NM_STREAM(now)"),
+    "a time between no two things": (
+        "clock",
+        "const uint64_t start = read_clock(now);",
+        "const uint64_t start = *now;",
+    ),
     "no kernel": ("interface", 'extern "C" void store(', "void store_kernel("),
 }
 
@@ -108,6 +136,19 @@ def test_a_mistake_is_found(name: str, tmp_path: Path) -> None:
     found = {line.split(": ")[1] for line in done.stdout.splitlines()[:-1]}
     assert found == {rule}, done.stdout
     assert "store.cpp:" in done.stdout
+
+
+def test_ports_are_listed() -> None:
+    """What a design is held against: arguments in order, each with its pragmas."""
+    done = subprocess.run(
+        [sys.executable, str(LINT), "--ports"], capture_output=True, text=True, timeout=60
+    )
+    ports = json.loads(done.stdout)
+    assert sorted(ports) == ["compute", "fetch", "load", "store"]
+    first, *_, last = ports["fetch"]
+    assert first["name"] == "code" and first["type"] == "const nm::FetchBeat *"
+    assert [pragma["mode"] for pragma in first["pragmas"]] == ["m_axi", "s_axilite"]
+    assert last["name"] == "return" and last["pragmas"][0]["bundle"] == "control"
 
 
 def test_templates_are_checked_as_they_are_used(tmp_path: Path) -> None:

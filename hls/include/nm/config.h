@@ -6,6 +6,8 @@
 
 #include "nm/isa.h"
 
+#define NM_ACC_MEMORY bram
+
 namespace nm {
 
 constexpr int ROWS = 16; // PEs along K; bytes per word
@@ -26,6 +28,7 @@ constexpr int LOAD_PORT_BYTES = 8; // width of the LOAD port
 constexpr int STORE_PORT_BYTES = 8; // width of the STORE port
 constexpr int FETCH_PORT_BYTES = 8; // width of the FETCH port
 constexpr char FINGERPRINT[] = "7c18fa7fa4a308b7";
+constexpr uint64_t FINGERPRINT_BITS = 0x7c18fa7fa4a308b7ull;
 
 static_assert(ROWS == COLS, "a row of results must be the next layer's word");
 static_assert(WIN * WIN <= ROWS, "every tap of a window needs a row of the array");

@@ -16,7 +16,7 @@ constexpr int GATHER_CYCLES = 4;      // one byte fetched alone
 constexpr int COMPUTE_DEPTH = 40;     // stages from the x word's read to the result's write
 constexpr int EPILOGUE_SETUP = 8;     // decode and set the lanes' registers
 constexpr int QUEUE_HOP = 1;          // from a queue's write to its read
-constexpr int HARDWARE_BURST = 16;    // beats: AXI3's longest, what the busy counters assume
+constexpr int HARDWARE_BURST = 16;    // beats: AXI3's longest, what a kernel's own meter assumes
 
 // The DRAM ports a kernel is timed with; in the emulation those of the board, in hardware its own.
 struct Port {
@@ -27,6 +27,18 @@ struct Port {
 inline int64_t cdiv(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
+
+#if defined(__SYNTHESIS__)
+
+// Hardware reads its cycles from a counter (nm/clock.h): there this counts and costs nothing.
+struct Meter {
+    void tick(int64_t) {}
+    void burst(const Port&, int64_t) {}
+    void strided(const Port&, int64_t, int) {}
+    void gather(const Port&, int64_t, int) {}
+};
+
+#else
 
 // Counts the cycles of one instruction beside the loops that take them.
 struct Meter {
@@ -54,5 +66,7 @@ struct Meter {
         bytes += words * lanes * port.bytes;
     }
 };
+
+#endif
 
 } // namespace nm

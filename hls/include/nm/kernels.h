@@ -3,6 +3,7 @@
 // In: types, streams and the instruction set.  Out: declarations only.
 #pragma once
 
+#include "nm/clock.h"
 #include "nm/cost.h"
 #include "nm/epilogue.h"
 #include "nm/isa.h"
@@ -19,6 +20,12 @@ constexpr int PROGRAM_AT_MOST = 4096;
 constexpr int COUNT_AT_MOST = 64;
 constexpr int STEPS_AT_MOST = ACC_ROWS * COUNT_AT_MOST;
 constexpr int CELLS_AT_MOST = MAP_CELLS / 8;
+
+// What a co-simulation copies of the memory behind a port, in beats; hardware knows no end.
+constexpr int COSIM_BYTES = 8192;
+constexpr int LOAD_COSIM = COSIM_BYTES / LOAD_PORT_BYTES;
+constexpr int STORE_COSIM = COSIM_BYTES / STORE_PORT_BYTES;
+constexpr int FETCH_COSIM = COSIM_BYTES / FETCH_PORT_BYTES;
 
 constexpr int PBUF_WORDS = PBUF_ROWS * 8; // 8 words make one row of COLS 64-bit parameters
 
@@ -96,20 +103,25 @@ void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& po
 
 // ---------------------------------------------------------------- kernels (C names, as the IP's)
 
+// host/neuralmatrix/registers.py lists their registers.  `now`: the design's cycle counter.
+
 extern "C" {
 
-void fetch(const nm::FetchBeat* program, uint32_t count, uint32_t* fault, nm::InsnQueue& to_load,
+void fetch(const nm::FetchBeat* code, uint32_t count, const volatile uint64_t* now,
+           uint64_t* fingerprint, uint64_t* began, uint32_t* fault, nm::InsnQueue& to_load,
            nm::InsnQueue& to_compute, nm::InsnQueue& to_store);
 
 void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t const_bytes, uint64_t arena_base,
-          uint32_t arena_bytes, uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue,
-          nm::TokenQueue& from_compute, nm::TokenQueue& from_store, nm::TokenQueue& to_compute,
-          nm::TokenQueue& to_store, int8_t ibuf[nm::IBUF_WORDS][nm::ROWS],
-          int8_t wbuf[nm::WBUF_WORDS][nm::ROWS], int8_t pbuf[nm::PBUF_WORDS][nm::ROWS],
-          int8_t t_lo[nm::TBUF_ROWS][nm::ROWS], int8_t t_hi[nm::TBUF_ROWS][nm::ROWS],
-          int8_t u_lo[nm::UBUF_ROWS][nm::ROWS], int8_t u_hi[nm::UBUF_ROWS][nm::ROWS]);
+          uint32_t arena_bytes, const volatile uint64_t* now, uint64_t* busy, uint64_t* ended,
+          uint32_t* retired, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_compute,
+          nm::TokenQueue& from_store, nm::TokenQueue& to_compute, nm::TokenQueue& to_store,
+          int8_t ibuf[nm::IBUF_WORDS][nm::ROWS], int8_t wbuf[nm::WBUF_WORDS][nm::ROWS],
+          int8_t pbuf[nm::PBUF_WORDS][nm::ROWS], int8_t t_lo[nm::TBUF_ROWS][nm::ROWS],
+          int8_t t_hi[nm::TBUF_ROWS][nm::ROWS], int8_t u_lo[nm::UBUF_ROWS][nm::ROWS],
+          int8_t u_hi[nm::UBUF_ROWS][nm::ROWS]);
 
-void compute(uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_load,
+void compute(const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t* retired,
+             uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_load,
              nm::TokenQueue& from_store, nm::TokenQueue& to_load, nm::TokenQueue& to_store,
              const int8_t ibuf[nm::IBUF_WORDS][nm::ROWS],
              const int8_t wbuf[nm::WBUF_WORDS][nm::ROWS],
@@ -118,7 +130,8 @@ void compute(uint64_t* busy, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQue
              const int8_t u_lo[nm::UBUF_ROWS][nm::ROWS], const int8_t u_hi[nm::UBUF_ROWS][nm::ROWS],
              int8_t o_lo[nm::OBUF_ROWS][nm::COLS], int8_t o_hi[nm::OBUF_ROWS][nm::COLS]);
 
-void store(nm::StoreBeat* dram, uint64_t arena_base, uint32_t arena_bytes, uint64_t* busy,
+void store(nm::StoreBeat* dram, uint64_t arena_base, uint32_t arena_bytes,
+           const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t* retired,
            uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_load,
            nm::TokenQueue& from_compute, nm::TokenQueue& to_load, nm::TokenQueue& to_compute,
            const int8_t o_lo[nm::OBUF_ROWS][nm::COLS], const int8_t o_hi[nm::OBUF_ROWS][nm::COLS]);
