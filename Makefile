@@ -3,11 +3,17 @@
 PYTHON ?= python3
 CXX ?= g++
 
-.PHONY: check test bench emulate hls lint-hls overlay generated format clean
+# Of `make hls` and `make overlay`, for example `make overlay BOARD=pynq-z2 JOBS=8 FLAGS=--cosim`.
+BOARD ?= pynq-z2
+JOBS ?= 4
+FLAGS ?=
+BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
+
+.PHONY: check test bench emulate csim hls lint-hls overlay generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
-	ruff format --check host tests models bench hls/lint setup.py
+	ruff format --check host overlay tests models bench hls/lint setup.py
 	mypy
 	$(PYTHON) -m pytest
 
@@ -16,13 +22,13 @@ test:
 
 bench: ## every number of the README, with where it comes from
 	failed=0; for name in utilization accuracy transformers graphs qdq speed nest segments compile_time \
-	    hls4ml_compare; do \
+	    hls4ml_compare overhead; do \
 	    $(PYTHON) bench/$$name.py || failed=1; done; exit $$failed
 
 emulate: ## the embedded network, whole, in emulation
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix demo
 
-hls: ## the kernels' own benches, with a plain compiler
+csim: ## the kernels' own benches, with a plain compiler
 	mkdir -p build/tb
 	for bench in hls/tb/*.cpp; do \
 	    out=build/tb/$$(basename $$bench .cpp); \
@@ -32,17 +38,21 @@ hls: ## the kernels' own benches, with a plain compiler
 lint-hls: ## can the kernels be synthesized? needs clang++
 	$(PYTHON) hls/lint
 
-overlay:
-	@echo "Building overlays is not part of this version; the board files are in overlay/boards." >&2
-	@exit 1
+hls: ## the kernels to RTL and IPs, their reports beside our estimates; needs Vitis HLS
+	$(BUILD) hls $(BOARD) $(FLAGS)
 
-generated: ## files made from isa.py and the board files
+overlay: ## a bitstream and what lies beside it; needs Vitis HLS and Vivado
+	$(BUILD) overlay $(BOARD) --jobs $(JOBS) $(FLAGS)
+
+generated: ## files made from isa.py, the board files and the demos' networks
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.codegen
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.listing > docs/isa.md
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.board_docs > docs/boards.md
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.demo_programs
 
 format:
 	ruff check --fix .
-	ruff format host tests models bench hls/lint setup.py
+	ruff format host overlay tests models bench hls/lint setup.py
 	clang-format -i hls/include/nm/*.h hls/src/*.cpp hls/tb/*.cpp hls/emulation/*.cpp
 
 clean:

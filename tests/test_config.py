@@ -75,6 +75,10 @@ def test_block_ram_shapes(width: int, depth: int, expected: float) -> None:
     assert bram36(width, depth) == expected
 
 
+def test_byte_writes_take_the_parity_bits_and_half_the_width() -> None:
+    assert bram36(128, 512, shared=True) == 4 and bram36(128, 8192, shared=True) == 32
+
+
 def test_ultra_ram_shape() -> None:
     assert uram(256, 16384) == 16 and uram(72, 4096) == 1 and uram(73, 4097) == 4
 

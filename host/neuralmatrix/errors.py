@@ -13,11 +13,14 @@ __all__ = [
     "BadInput",
     "BadModel",
     "BadProgram",
+    "BuildFailed",
     "DeviceFault",
     "DeviceTimeout",
     "DoesNotFit",
+    "HostUnreachable",
     "NeuralMatrixError",
     "OverlayMissing",
+    "RemoteFailure",
     "ToolMissing",
     "UnsupportedModel",
     "UnsupportedNode",
@@ -43,6 +46,10 @@ class BadProgram(NeuralMatrixError):
     """A ``.nmx`` program is corrupted or would access memory outside its own buffers."""
 
 
+class BuildFailed(NeuralMatrixError):
+    """A tool that builds overlays stopped, or what it made misses its timing."""
+
+
 class DoesNotFit(NeuralMatrixError):
     """A network cannot be placed on the chosen board, or its buffers in the board's memory."""
 
@@ -65,6 +72,14 @@ class DeviceFault(NeuralMatrixError):
 
 class DeviceTimeout(NeuralMatrixError):
     """The device did not finish in time, or the program dead-locked."""
+
+
+class HostUnreachable(NeuralMatrixError):
+    """No SSH connection to a board: its address, port or key, or the connection broke."""
+
+
+class RemoteFailure(NeuralMatrixError):
+    """A board reached over SSH lacks something that a program needs, or stopped without a word."""
 
 
 class ToolMissing(NeuralMatrixError):

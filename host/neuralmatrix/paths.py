@@ -32,3 +32,8 @@ def hls_dir() -> Path:
 def boards_dir() -> Path:
     """The folder with one JSON file per board, and ``arrays``."""
     return _folder("_boards", "overlay/boards")
+
+
+def overlay_dirs() -> tuple[Path, ...]:
+    """Where built overlays may lie, one folder per board; neither need exist."""
+    return (_PACKAGE / "_overlays", _REPOSITORY / "overlay" / "build")

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds overlays: ``python -m overlay.build overlay BOARD``, as ``make overlay BOARD=...`` does.
+
+In: a board's name; Vitis HLS and Vivado in the PATH.  Out: ``overlay/build/NAME``, whole or not at
+all; work and logs stay under ``build/overlay/NAME``.  ``hls`` stops after synthesis to RTL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from neuralmatrix import selftest
+from neuralmatrix.config import Board, board_names, load_board
+from neuralmatrix.design import design_of
+from neuralmatrix.errors import BuildFailed, NeuralMatrixError
+from neuralmatrix.overlays import (
+    BIT,
+    FORMAT,
+    HWH,
+    INFO,
+    OverlayInfo,
+    Tool,
+    Utilization,
+    hash_files,
+    write_info,
+)
+from neuralmatrix.registers import KERNELS
+
+from . import csynth
+from .hls_data import DATA_VARIABLE, ip_folder, write_hls_data
+from .reports import check_hwh, read_results, read_utilization, worst_slack
+from .tcl_data import tcl_data
+from .tools import UNKNOWN, Program, find_hls, find_vivado, run, tool_version
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+DEFAULT_JOBS = 4
+TIMING, UTILIZATION, RESULTS = "timing.rpt", "utilization.rpt", "results.txt"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a build works and where its result goes."""
+
+    board: Board  # the one whose bitstream is built
+    work: Path
+    target: Path
+    jobs: int = DEFAULT_JOBS
+    csim: bool = True
+    cosim: bool = False
+
+    @property
+    def hls(self) -> Path:
+        return self.work / "hls"
+
+    @property
+    def vivado(self) -> Path:
+        return self.work / "vivado"
+
+
+def plan_of(name: str, root: Path = REPOSITORY) -> Plan:
+    """The plan for a board; boards that share a bitstream share its build."""
+    named = load_board(name)
+    board = named if named.overlay == named.name else load_board(named.overlay)
+    work = root / "build" / "overlay" / board.name
+    return Plan(board, work, root / "overlay" / "build" / board.name)
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder: nothing of an earlier build is taken for this one's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+# ------------------------------------------------------------------------------ steps
+
+
+def synthesize(plan: Plan, hls: Program) -> str:
+    """Simulate, synthesize and export the kernels; the report beside our own estimates.
+
+    BuildFailed: a step failed, or a kernel misses its initiation interval or its period.
+    """
+    work = _fresh(plan.hls)
+    data = write_hls_data(plan.board, work, csim=plan.csim, cosim=plan.cosim)
+    log = plan.work / "hls.log"
+    run(hls, HERE / "hls.tcl", environment={DATA_VARIABLE: str(data)}, folder=work, log=log)
+    return csynth.report(plan.board, work)
+
+
+def _ip_repository(plan: Plan) -> Path:
+    """The kernels' exported IPs in one folder."""
+    folder = _fresh(plan.work / "ips")
+    for kernel in KERNELS:
+        source = ip_folder(plan.hls, kernel)
+        if not (source / "component.xml").is_file():
+            raise BuildFailed(f"{source} holds no component.xml: Vitis HLS exported no IP {kernel}")
+        shutil.copytree(source, folder / kernel)
+    return folder
+
+
+def implement(plan: Plan, vivado: Program) -> None:
+    """Block design, synthesis, placement, routing and bitstream, into the plan's Vivado folder."""
+    work = _fresh(plan.vivado)
+    data = work / "design.tcl"
+    data.write_text(tcl_data(design_of(plan.board), plan.board), encoding="utf-8")
+    words = ("-tclargs", data, _ip_repository(plan), work, plan.jobs)
+    arguments = tuple(map(str, words))
+    log = plan.work / "vivado.log"
+    run(vivado, HERE / "vivado.tcl", arguments=arguments, folder=work, log=log)
+
+
+def commit(root: Path = REPOSITORY) -> str:
+    """The sources' git commit, "+" behind it where files differ from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        head = git("rev-parse", "HEAD")
+        return f"{head}{'+' if git('status', '--porcelain') else ''}" if head else UNKNOWN
+    except OSError:
+        return UNKNOWN
+
+
+def describe(plan: Plan, folder: Path, tools: Sequence[Tool]) -> OverlayInfo:
+    """What ``overlay.json`` says of the finished files in ``folder``."""
+    board = plan.board
+    users = tuple(n for n in board_names() if load_board(n).overlay == board.name)
+    return OverlayInfo(
+        format=FORMAT,
+        name=board.name,
+        boards=users,
+        origin="vivado",
+        fingerprint=board.array.fingerprint,
+        part=board.part.name,
+        clock_mhz=board.clock_mhz,
+        worst_slack_ns=worst_slack(plan.vivado / RESULTS),
+        commit=commit(),
+        tools=tuple(tools),
+        utilization=read_utilization(plan.vivado / UTILIZATION),
+        files=hash_files(folder),
+    )
+
+
+def _copy(source: Path, folder: Path) -> None:
+    if not source.is_file() or not source.stat().st_size:
+        raise BuildFailed(f"Vivado ended well and left no {source}; see vivado.log beside it")
+    shutil.copyfile(source, folder / source.name)
+
+
+def collect(plan: Plan, tools: Sequence[Tool]) -> OverlayInfo:
+    """Gather the overlay beside its place, then move it there by renames."""
+    folder = _fresh(plan.work / "result")
+    for name in (BIT, HWH):
+        _copy(plan.vivado / name, folder)
+    check_hwh(folder / HWH, design_of(plan.board))
+    selftest.write(plan.board, folder)
+    info = describe(plan, folder, tools)
+    write_info(folder, info)
+    _replace(plan.target, folder)
+    return info
+
+
+def _replace(target: Path, folder: Path) -> None:
+    """Put ``folder`` in the place of ``target``, which is whole before and after."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = folder.with_name("old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(folder, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------ commands
+
+
+def build_hls(plan: Plan) -> str:
+    """``make hls``: the report of synthesis to RTL."""
+    program = find_hls()
+    plan.work.mkdir(parents=True, exist_ok=True)
+    return synthesize(plan, program)
+
+
+def build_overlay(plan: Plan) -> OverlayInfo:
+    """``make overlay``: everything.  Tools are looked for before hours of work."""
+    hls, vivado = find_hls(), find_vivado()
+    plan.work.mkdir(parents=True, exist_ok=True)
+    print(synthesize(plan, hls))
+    implement(plan, vivado)
+    version = read_results(plan.vivado / RESULTS).get("vivado", UNKNOWN)
+    return collect(plan, (tool_version(hls), Tool(vivado.name, version)))
+
+
+def _used(pieces: Sequence[Utilization]) -> str:
+    return ", ".join(f"{p.kind} {p.used:g} of {p.available}" for p in pieces)
+
+
+def summary(plan: Plan, info: OverlayInfo) -> str:
+    """What was built, for a person."""
+    return (
+        f"built {plan.target}: {info.part}, {info.clock_mhz:g} MHz, worst slack "
+        f"{info.worst_slack_ns} ns, for {', '.join(info.boards)}\n"
+        f"used after routing: {_used(info.utilization)}\n"
+        f"copy the folder to the board; reports are in {plan.vivado}, {INFO} names what was built"
+    )
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m overlay.build", description=__doc__)
+    parser.add_argument("step", choices=("overlay", "hls"))
+    parser.add_argument("board", metavar="BOARD", choices=board_names(), help=str(board_names()))
+    parser.add_argument("--jobs", type=int, default=DEFAULT_JOBS, help="processes of Vivado")
+    parser.add_argument("--no-csim", action="store_true", help="skip the kernels' benches")
+    parser.add_argument("--cosim", action="store_true", help="run a bench on the RTL too (hours)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
+    """The command; 1 where it failed, with the reason on standard error."""
+    chosen = _arguments(argv)
+    try:
+        plan = replace(
+            plan_of(chosen.board, root),
+            jobs=chosen.jobs,
+            csim=not chosen.no_csim,
+            cosim=chosen.cosim,
+        )
+        print(build_hls(plan) if chosen.step == "hls" else summary(plan, build_overlay(plan)))
+    except (NeuralMatrixError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

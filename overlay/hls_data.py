@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What overlay/hls.tcl works on: a data file and the array's own config.h.
+
+In: a ``Board`` and a folder to work in.  Out: the data file's path and text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from neuralmatrix.codegen import config_header
+from neuralmatrix.config import Board
+from neuralmatrix.paths import hls_dir
+from neuralmatrix.registers import KERNELS, LIBRARY, VENDOR, VERSION
+
+from .tcl_data import word, words
+
+DATA_VARIABLE = "NEURALMATRIX_HLS_DATA"
+DATA = "hls_data.tcl"
+COSIM_BENCH = "tb_kernels.cpp"  # the one that calls the kernels by their ports
+
+
+def sources() -> tuple[Path, ...]:
+    """The kernels' sources, one each."""
+    return tuple(sorted((hls_dir() / "src").glob("*.cpp")))
+
+
+def benches() -> tuple[Path, ...]:
+    """All benches of hls/tb; the same that a plain compiler runs."""
+    return tuple(sorted((hls_dir() / "tb").glob("tb_*.cpp")))
+
+
+def hls_data(
+    board: Board,
+    work: Path,
+    *,
+    kernels: Sequence[str] = tuple(KERNELS),
+    csim: bool = True,
+    cosim: bool = False,
+) -> str:
+    """The text of the data file."""
+    facts = {
+        "part": word(board.part.name),
+        "period_ns": f"{1000 / board.clock_mhz:.3f}",
+        "burst_beats": str(board.burst_beats),
+        "includes": words((work / "include", hls_dir() / "include")),
+        "sources": words(sources()),
+        "kernels": words(kernels),
+        "benches": words(benches() if csim else ()),
+        "cosim": word(hls_dir() / "tb" / COSIM_BENCH if cosim else ""),
+        "output": word(work),
+        "vendor": VENDOR,
+        "library": LIBRARY,
+        "version": VERSION,
+    }
+    lines = [f"    {key} {value}" for key, value in facts.items()]
+    return "\n".join(["set HLS {", *lines, "}", ""])
+
+
+def write_hls_data(
+    board: Board,
+    work: Path,
+    *,
+    kernels: Sequence[str] = tuple(KERNELS),
+    csim: bool = True,
+    cosim: bool = False,
+) -> Path:
+    """Write ``include/nm/config.h`` and the data file into ``work``; the data file's path."""
+    work = work.resolve()
+    header = work / "include" / "nm" / "config.h"
+    header.parent.mkdir(parents=True, exist_ok=True)
+    text = config_header(board.array, board.timing, board.uram_buffers)
+    header.write_text(text, encoding="utf-8")
+    path = work / DATA
+    data = hls_data(board, work, kernels=kernels, csim=csim, cosim=cosim)
+    path.write_text(data, encoding="utf-8")
+    return path
+
+
+def report_folder(work: Path, kernel: str) -> Path:
+    """Where hls.tcl has Vitis HLS write a kernel's reports."""
+    return work / kernel / "solution" / "syn" / "report"
+
+
+def ip_folder(work: Path, kernel: str) -> Path:
+    """Where the exported IP lies, unpacked."""
+    return work / kernel / "solution" / "impl" / "ip"

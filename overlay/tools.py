@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vitis HLS and Vivado: found, asked for their version, and run.
+
+In: the PATH, a script.  Out: commands; BuildFailed with the tool's own last words.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuralmatrix.errors import BuildFailed, ToolMissing
+from neuralmatrix.overlays import Tool
+
+TIMEOUT_S = 24 * 3600  # a large array takes hours; a tool that waits for a licence, for ever
+VERSION_TIMEOUT_S = 120
+LAST_LINES = 12
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A tool as it is called: ``command`` before the script, ``version`` to ask what it is."""
+
+    name: str
+    command: tuple[str, ...]
+    version: tuple[str, ...]
+
+
+# The newer name first: from 2024.2 on vitis_hls is a wrapper, later it is gone.
+HLS = (
+    Program("vitis-run", ("vitis-run", "--mode", "hls", "--tcl"), ("vitis-run", "--version")),
+    Program("vitis_hls", ("vitis_hls", "-f"), ("vitis_hls", "-version")),
+)
+VIVADO = Program(
+    "vivado",
+    ("vivado", "-mode", "batch", "-notrace", "-nojournal", "-nolog", "-source"),
+    ("vivado", "-version"),
+)
+
+
+def _missing(what: str, tried: str) -> ToolMissing:
+    return ToolMissing(
+        f"{what} was not found (tried {tried}); install AMD's Vitis, which brings Vitis HLS and "
+        "Vivado, with the devices of your board, and source its settings64.sh in this shell"
+    )
+
+
+def find_hls() -> Program:
+    """The tool that runs an HLS script.  ToolMissing: there is none."""
+    for program in HLS:
+        if shutil.which(program.name):
+            return program
+    raise _missing("Vitis HLS", ", ".join(program.name for program in HLS))
+
+
+def find_vivado() -> Program:
+    """Vivado.  ToolMissing: there is none."""
+    if shutil.which(VIVADO.name):
+        return VIVADO
+    raise _missing("Vivado", VIVADO.name)
+
+
+def tool_version(program: Program) -> Tool:
+    """The name and version for ``overlay.json``; "unknown" where the tool does not say."""
+    try:
+        done = subprocess.run(
+            program.version, capture_output=True, text=True, timeout=VERSION_TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return Tool(program.name, UNKNOWN)
+    found = re.search(r"\bv?(20\d\d\.\d+(?:\.\d+)?)", done.stdout + done.stderr)
+    return Tool(program.name, found.group(1) if found else UNKNOWN)
+
+
+def last_words(log: Path) -> str:
+    """The errors in a log, else its last lines."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith(("ERROR", "CRITICAL WARNING"))]
+    shown = (errors or [line for line in lines if line.strip()])[-LAST_LINES:]
+    return "\n".join(f"  {line}" for line in shown) or "  (it said nothing)"
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    """The exit status, or None when time is up.  The tool's own children end with it."""
+    try:
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def run(
+    program: Program,
+    script: Path,
+    *,
+    arguments: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    folder: Path,
+    log: Path,
+    timeout_s: float = TIMEOUT_S,
+) -> None:
+    """Run a script in ``folder``, all output into ``log``.  BuildFailed: it did not end well."""
+    command = [*program.command, str(script), *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        status = _wait(process, timeout_s)
+    if status == 0:
+        return
+    how = f"stopped with status {status}" if status is not None else f"ran past {timeout_s:g} s"
+    raise BuildFailed(f"{program.name} {how} in {script.name}; from {log}:\n{last_words(log)}")

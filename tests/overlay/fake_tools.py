@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executables that stand for Vitis HLS and Vivado: they write the files that ours read.
+
+In: what goes wrong, as FAKE_ environment variables.  Out: a folder for the PATH.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+UTILIZATION = """
+1. Slice Logic
+--------------
+
++-------------------------+-------+-------+------------+-----------+-------+
+|        Site Type        |  Used | Fixed | Prohibited | Available | Util% |
++-------------------------+-------+-------+------------+-----------+-------+
+| {lut}              | 44100 |     0 |          0 |     53200 | 82.89 |
+|   LUT as Logic          | 40000 |     0 |          0 |     53200 | 75.19 |
+| {ff}         | 50111 |     0 |          0 |    106400 | 47.10 |
++-------------------------+-------+-------+------------+-----------+-------+
+
+2. Memory
+---------
+
++-------------------+-------+-------+------------+-----------+-------+
+|     Site Type     |  Used | Fixed | Prohibited | Available | Util% |
++-------------------+-------+-------+------------+-----------+-------+
+| Block RAM Tile    | 118.5 |     0 |          0 |       140 | 84.64 |
+|   RAMB36/FIFO*    |   110 |     0 |          0 |       140 | 78.57 |
++-------------------+-------+-------+------------+-----------+-------+
+
+3. DSP
+------
+
++----------------+------+-------+------------+-----------+-------+
+|    Site Type   | Used | Fixed | Prohibited | Available | Util% |
++----------------+------+-------+------------+-----------+-------+
+| DSPs           |  212 |     0 |          0 |       220 | 96.36 |
++----------------+------+-------+------------+-----------+-------+
+"""
+
+# As much of a synthesis report as is read.
+CSYNTH = """<profile>
+<ReportVersion><Version>2024.2</Version></ReportVersion>
+<UserAssignments><TopModelName>{kernel}</TopModelName><Part>{part}</Part>
+<TargetClockPeriod>{period}</TargetClockPeriod><ClockUncertainty>1.0</ClockUncertainty>
+</UserAssignments>
+<PerformanceEstimates><SummaryOfTimingAnalysis><EstimatedClockPeriod>{estimated}
+</EstimatedClockPeriod></SummaryOfTimingAnalysis></PerformanceEstimates>
+<AreaEstimates><Resources><LUT>100</LUT><FF>100</FF><DSP>10</DSP><BRAM_18K>2</BRAM_18K></Resources>
+<AvailableResources><LUT>53200</LUT><FF>106400</FF><DSP>220</DSP><BRAM_18K>280</BRAM_18K>
+</AvailableResources></AreaEstimates>
+</profile>
+"""
+
+_START = f"""#!{sys.executable}
+import os, sys
+from pathlib import Path
+wrong = os.environ.get("FAKE_WRONG", "")
+"""
+
+_VERSION = """
+if sys.argv[1:] in (["-version"], ["--version"]):
+    print("{name} v2024.2 (64-bit)")
+    sys.exit(0)
+"""
+
+_HLS = """
+folder = Path(os.environ["NEURALMATRIX_HLS_DATA"]).parent
+assert (folder / "include" / "nm" / "config.h").is_file()
+print("INFO: csim")
+if wrong == "hls":
+    print("ERROR: [HLS 200-70] Compilation errors found")
+    sys.exit(1)
+for kernel in ("fetch", "load", "compute", "store"):
+    report = folder / kernel / "solution" / "syn" / "report"
+    report.mkdir(parents=True)
+    slow = wrong == "period" and kernel == "compute"
+    text = CSYNTH.format(kernel=kernel, part="part", period="5.0", estimated=6.5 if slow else 4.0)
+    (report / "csynth.xml").write_text(text)
+    ip = folder / kernel / "solution" / "impl" / "ip"
+    ip.mkdir(parents=True)
+    if wrong != f"no ip {kernel}":
+        (ip / "component.xml").write_text("<component/>")
+"""
+
+_VIVADO = """
+data, ips, out, jobs = sys.argv[-4:]
+assert sys.argv[-5] == "-tclargs" and int(jobs) > 0
+assert all((Path(ips) / k / "component.xml").is_file() for k in ("fetch", "load", "compute"))
+assert Path(data).read_text().startswith("set DESIGN {")
+if wrong == "silent":
+    sys.exit(3)
+if wrong == "timing":
+    print("some words")
+    print("ERROR: timing is not met at 100 MHz: worst slack is -0.4 ns for setup")
+    sys.exit(1)
+if wrong == "hangs":
+    import time
+    time.sleep(600)
+out = Path(out)
+slack = {"slack": "-0.1", "no slack": "?"}.get(wrong, "0.021")
+(out / "results.txt").write_text(f"worst_slack_ns {slack}\\nvivado 2024.2\\n")
+(out / "utilization.rpt").write_text("" if wrong == "no report" else UTILIZATION)
+(out / "timing.rpt").write_text("All user specified timing constraints are met.")
+(out / "neuralmatrix.bit").write_text("" if wrong == "empty bit" else "bits")
+if wrong != "no hwh":
+    (out / "neuralmatrix.hwh").write_text("<" if wrong == "broken hwh" else HWH)
+"""
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def write_tools(
+    folder: Path,
+    hwh: str,
+    *,
+    slices: bool = True,
+    hls: str = "vitis_hls",
+) -> None:
+    """Write a ``vivado`` and, called ``hls``, a Vitis HLS into ``folder``.
+
+    ``hwh`` is what Vivado hands off, ``slices`` whether cells are called as in 7 series or as in
+    UltraScale+.
+    """
+    folder.mkdir()
+    kind = "Slice" if slices else "CLB"
+    utilization = UTILIZATION.format(lut=f"{kind} LUTs*", ff=f"{kind} Registers")
+    head = f"{_START}CSYNTH = {CSYNTH!r}\nHWH = {hwh!r}\nUTILIZATION = {utilization!r}\n"
+    _write(folder / hls, head + _VERSION.format(name="Vitis HLS") + _HLS)
+    _write(folder / "vivado", head + _VERSION.format(name="Vivado") + _VIVADO)
