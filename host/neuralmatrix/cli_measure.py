@@ -1,44 +1,207 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands that measure.
 
-In: arguments.  Out: tables or JSON on standard output.
+In: arguments.  Out: tables or JSON on standard output, a page of charts.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_common import Json, ProgramPath, Threads, console, emit
+from .cli_common import Constants, Json, ModelPath, ProgramPath, Threads, console, emit
+from .errors import BadInput
+
+if TYPE_CHECKING:
+    from .measure.power_run import PowerOptions
+    from .measure.windows import Plan
+
+Device = Annotated[str, typer.Option(help="'emulation', or 'pynq' on a board.")]
+Overlay = Annotated[Path | None, typer.Option(help="Folder of a built overlay, for 'pynq'.")]
+Batches = Annotated[str, typer.Option(help="Inputs per call whose throughput is taken: 1,8,32.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Timed repeats, after a warm-up.")]
+Seconds = Annotated[
+    float, typer.Option(min=0.1, help="Length of each idle and each loaded window of power.")
+]
+Pairs = Annotated[int, typer.Option(min=3, help="Pairs of idle and loaded windows.")]
+Seed = Annotated[int, typer.Option(help="Of the windows' order.")]
+Html = Annotated[Path | None, typer.Option(help="Also write a page of charts; needs plotly.")]
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise BadInput(f"--batches: found {text!r}, allowed are numbers from 1 on: 1,8,32")
+    return tuple(int(part) for part in parts)
+
+
+def _plan(seconds: float, pairs: int, seed: int) -> Plan:
+    from .measure.windows import Plan
+
+    return Plan(seconds, pairs, seed)
+
+
+def _show(
+    result: dict[str, Any], title: str, lines: list[str], html: Path | None, as_json: bool
+) -> None:
+    if html:
+        from .measure.charts import bench_figures, compare_figures, write_page
+
+        figures = compare_figures(result) if "rows" in result else bench_figures(result)
+        write_page(html, title, lines, figures)
+    if as_json:
+        emit(result)
+        return
+    for line in lines:
+        console().print(line, highlight=False, markup=False)
+
+
+# ------------------------------------------------------------------------------ bench
 
 
 def bench(
     program: ProgramPath,
-    images: Annotated[int, typer.Option(min=1, help="Inputs per repeat.")] = 32,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed repeats after one warm-up.")] = 5,
+    device: Device = "emulation",
+    overlay: Overlay = None,
+    power: Annotated[
+        bool, typer.Option("--power", help="Read the board's power sensors in loaded windows.")
+    ] = False,
+    meter: Annotated[
+        Path | None, typer.Option(help="CSV log of an external power meter, with the windows.")
+    ] = None,
+    meter_start: Annotated[
+        str | None, typer.Option(help="When a log with times from 0 began: 2026-01-31T12:00:00.")
+    ] = None,
+    saved: Annotated[
+        Path | None,
+        typer.Option("--from", help="Run nothing: a saved JSON of bench, with --meter."),
+    ] = None,
+    sysfs: Annotated[
+        Path | None, typer.Option(help="Read sensors here instead of /sys, called simulated.")
+    ] = None,
+    batches: Batches = "1,8,32",
+    repeats: Repeats = 10,
+    seconds: Seconds = 10.0,
+    pairs: Pairs = 6,
+    seed: Seed = 0,
     threads: Threads = None,
+    html: Html = None,
     as_json: Json = False,
 ) -> None:
-    """Time the emulation on this machine, beside the device's estimate."""
-    from .bench import bench_program
+    """Time a program on a device, its cycles beside the estimate, and its power."""
+    from .measure.power_run import PowerOptions
+
+    plan = _plan(seconds, pairs, seed)
+    wanted = power or meter is not None or sysfs is not None
+    options = PowerOptions(plan, power or sysfs is not None, meter, meter_start, sysfs)
+    _check_targets(html)
+    if saved is not None:
+        result = _joined(saved, meter, meter_start)
+    else:
+        counts = _batches(batches)
+        result = _benched(
+            program, device, overlay, counts, repeats, threads, options if wanted else None
+        )
+    from .measure.tables import bench_lines
+
+    _show(result, f"Bench of {program.name}", list(bench_lines(result)), html, as_json)
+
+
+def _check_targets(html: Path | None) -> None:
+    """Errors now rather than after the work."""
+    if html:
+        from .files import check_target
+
+        check_target(html)
+
+
+def _joined(saved: Path, meter: Path | None, start: str | None) -> dict[str, Any]:
+    from .measure.bench import FORMAT
+    from .measure.power_run import read_result, with_meter
+
+    if meter is None:
+        raise BadInput("--from: found no --meter; name the meter's log to lay beside the windows")
+    return with_meter(read_result(saved, FORMAT), meter, start)
+
+
+def _benched(
+    path: Path,
+    device: str,
+    overlay: Path | None,
+    batches: tuple[int, ...],
+    repeats: int,
+    threads: int | None,
+    power: PowerOptions | None,
+) -> dict[str, Any]:
+    from .measure.bench import Options, bench_program
     from .program import load
 
-    result = bench_program(load(program), images, repeats, threads)
-    if as_json:
-        emit(result)
-        return
-    screen = console()
-    host, device, unit = result["host"], result["device"], result["unit"]
-    threads_used = f"{host['threads']} thread{'s' if host['threads'] > 1 else ''}"
-    screen.print(
-        f"emulation, measured on this machine: {host['images_per_s']['median']:.1f} {unit}s/s "
-        f"(median of {repeats}, {host['images_per_s']['lowest']:.1f} to "
-        f"{host['images_per_s']['highest']:.1f}), {host['gmac_per_s']:.2f} GMAC/s, {threads_used}",
-        highlight=False,
+    options = Options(batches, repeats, power)
+    return bench_program(load(path), device, options, threads=threads, overlay=overlay)
+
+
+# ------------------------------------------------------------------------------ compare
+
+
+def compare(
+    model: ModelPath,
+    program: ProgramPath,
+    inputs: Annotated[
+        Path | None, typer.Argument(help=".npz with one array per input; random if left out.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="'emulation' or 'pynq'; the estimate if left out.")
+    ] = "",
+    overlay: Overlay = None,
+    board_result: Annotated[
+        Path | None, typer.Option(help="Saved JSON of 'bench' on a board.")
+    ] = None,
+    rail: Annotated[
+        str, typer.Option(help="Which measured rail stands for the board; the widest if left out.")
+    ] = "",
+    constant: Constants = None,
+    batches: Batches = "1,8,32",
+    repeats: Repeats = 10,
+    no_power: Annotated[bool, typer.Option("--no-power", help="Times alone.")] = False,
+    seconds: Seconds = 10.0,
+    pairs: Pairs = 6,
+    seed: Seed = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Of onnxruntime; 0 leaves the number to it.")
+    ] = 0,
+    html: Html = None,
+    as_json: Json = False,
+) -> None:
+    """Throughput per watt of one network: the board beside onnxruntime on this machine."""
+    from .measure.compare_host import HostOptions
+
+    _check_targets(html)
+    plan = _plan(seconds, pairs, seed)
+    host = HostOptions(
+        _batches(batches), repeats, threads, not no_power, plan, constants=_constants(constant)
     )
-    screen.print(
-        f"{device['board']}, {device['basis']}: {device['frames_per_s']:.1f} {unit}s/s, "
-        f"{device['cycles']:,} cycles at {device['clock_mhz']:g} MHz",
-        highlight=False,
-    )
+    from .measure.compare import CompareOptions
+    from .measure.tables import compare_lines
+
+    options = CompareOptions(device, overlay, board_result, rail, host)
+    result = _compared(model, program, inputs, options)
+    _show(result, f"{model.name} compared", list(compare_lines(result)), html, as_json)
+
+
+def _constants(constant: list[str] | None) -> dict[str, Any]:
+    if not constant:
+        return {}
+    from .bind import read_constants
+
+    return read_constants(constant)
+
+
+def _compared(model: Path, path: Path, inputs: Path | None, options: Any) -> dict[str, Any]:
+    from .files import read_arrays
+    from .measure.compare import compare as compare_devices
+    from .program import load
+
+    program = load(path)
+    return compare_devices(model, program, read_arrays(inputs) if inputs else None, options)

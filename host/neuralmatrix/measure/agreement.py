@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How near two sets of outputs are.
+
+In: outputs by name, the float model's first.  Out: per output, the error and the share of equal
+answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def _snr_db(wanted: Array, found: Array) -> float | None:
+    """None where either the signal or the error is zero."""
+    error = float(np.square(found - wanted).sum())
+    signal = float(np.square(wanted).sum())
+    return 10 * float(np.log10(signal / error)) if error > 0 and signal > 0 else None
+
+
+def _equal_answers(wanted: Array, found: Array) -> float | None:
+    """Share of equal arg-max along the last dimension; whole numbers are answers themselves."""
+    if wanted.dtype.kind in "iub":
+        return float((wanted == found).mean())
+    if wanted.ndim < 2 or wanted.shape[-1] < 2:
+        return None
+    return float((wanted.argmax(-1) == found.argmax(-1)).mean())
+
+
+def _one(wanted: Array, found: Array) -> dict[str, Any]:
+    if wanted.shape != found.shape:
+        return {"equal_shapes": False, "shapes": [list(wanted.shape), list(found.shape)]}
+    left, right = wanted.astype(np.float64), found.astype(np.float64)
+    return {
+        "equal_shapes": True,
+        "values": int(left.size),
+        "largest_difference": float(np.abs(left - right).max(initial=0)),
+        "largest_value": float(np.abs(left).max(initial=0)),
+        "snr_db": _snr_db(left, right),
+        "equal_answers": _equal_answers(wanted, found),
+    }
+
+
+def agreement(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Any]:
+    """Per output: largest difference, signal to noise in dB, share of equal answers."""
+    return {name: _one(np.asarray(wanted[name]), np.asarray(found[name])) for name in wanted}

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times a program on a device: latency and its parts, throughput, cycles, power.
+
+In: a ``Program`` and a device name.  Out: one dictionary; every number stands beside its basis,
+cycles beside their estimate.
+What an emulated device says is never called measured on a board.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+import numpy as np
+
+from .._version import __version__
+from ..estimate import Estimate
+from ..jsonform import to_json
+from ..program import Program
+from ..report import batch_of, unit_of
+from .clock import SYSTEM, Clock
+from .origins import CYCLES, LATENCY_PARTS, WALL, Origin
+from .power_run import NOT_ASKED, PowerOptions, measure_power
+from .spread import spread
+
+FORMAT = "neuralmatrix bench 1"
+UNITS = ("load", "compute", "store")
+PARTS = ("host", "transfer", "array")
+WARM_UP = 2  # runs: the first one builds, loads and allocates
+
+
+class Runner(Protocol):
+    """What benching asks of a ``Session``."""
+
+    program: Program
+    stats: Any
+
+    @property
+    def device_info(self) -> Mapping[str, Any]: ...
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """``batches``: images per call whose throughput is taken, each ``repeats`` times."""
+
+    batches: tuple[int, ...] = (1, 8, 32)
+    repeats: int = 10
+    power: PowerOptions | None = None
+    clock: Clock = field(default=SYSTEM, compare=False)
+
+
+def random_feeds(program: Program, images: int) -> dict[str, Any]:
+    """Seeded inputs over the whole range of each port; ``images`` of them where the batch is 1."""
+    rng = np.random.default_rng(0)
+    feeds: dict[str, Any] = {}
+    for port in program.inputs:
+        shape = (images, *port.shape[1:]) if port.shape[:1] == (1,) else port.shape
+        q = port.slot.qparams
+        low, high = ((limit - q.zero_point) * q.scale for limit in (q.qmin, q.qmax))
+        feeds[port.name] = (
+            rng.uniform(low, high, shape).astype(np.float32)
+            if port.table is None
+            else rng.integers(len(port.table), size=shape)
+        )
+    return feeds
+
+
+# ------------------------------------------------------------------------------ time
+
+
+@dataclass(frozen=True)
+class _Run:
+    seconds: float
+    stats: Any
+
+
+def _timed(runner: Runner, feeds: Mapping[str, Any], repeats: int, clock: Clock) -> list[_Run]:
+    runs = []
+    for _ in range(repeats):
+        began = clock.now()
+        runner.run(feeds)
+        runs.append(_Run(clock.now() - began, runner.stats))
+    return runs
+
+
+def split(run: _Run) -> dict[str, float]:
+    """Seconds of one run of one image; the host has all that is neither of the other two."""
+    transfer, array = run.stats.seconds["transfer"], run.stats.seconds["array"]
+    return {"host": run.seconds - transfer - array, "transfer": transfer, "array": array}
+
+
+def _latency(runs: Sequence[_Run], origin: Origin) -> dict[str, Any]:
+    """One image per run."""
+    splits = [split(run) for run in runs]
+    parts = {f"{part}_s": to_json(spread(one[part] for one in splits)) for part in PARTS}
+    total = to_json(spread(run.seconds for run in runs))
+    return {
+        "basis": WALL[origin],
+        "parts_basis": LATENCY_PARTS[origin],
+        "images": 1,
+        "repeats": len(runs),
+        "total_s": total,
+        **parts,
+    }
+
+
+def _throughput(
+    runner: Runner, batch: int, options: Options, origin: Origin, runs: Sequence[_Run] | None
+) -> dict[str, Any]:
+    if runs is None:
+        feeds = random_feeds(runner.program, batch)
+        runner.run(feeds)
+        runs = _timed(runner, feeds, options.repeats, options.clock)
+    rates = to_json(spread(batch / run.seconds for run in runs))
+    return {"batch": batch, "basis": WALL[origin], "repeats": len(runs), "images_per_s": rates}
+
+
+# ------------------------------------------------------------------------------ cycles
+
+
+def _beside(counted: float, estimated: int) -> dict[str, Any]:
+    difference = 100.0 * (counted - estimated) / estimated if estimated else None
+    return {"counted": counted, "estimated": estimated, "difference_percent": difference}
+
+
+def _cycles(runs: Sequence[_Run], estimate: Estimate, origin: Origin) -> dict[str, Any]:
+    """Counters of one run each, their median beside the cycle model."""
+    busy = {unit: median(int(run.stats.busy[unit]) for run in runs) for unit in UNITS}
+    total = median(int(run.stats.cycles) for run in runs)
+    return {
+        "basis": CYCLES[origin],
+        "estimate_basis": "estimated by the cycle model",
+        "total": _beside(total, estimate.cycles),
+        "busy": {unit: _beside(busy[unit], estimate.busy[unit]) for unit in UNITS},
+    }
+
+
+def _array(
+    cycles: Mapping[str, Any], program: Program, estimate: Estimate, clock_mhz: float
+) -> dict[str, Any]:
+    """The array alone, from counted cycles at the device's clock, and from the estimate."""
+    counted, peak = cycles["total"]["counted"], program.array.rows * program.array.cols
+    seconds = counted / (clock_mhz * 1e6)
+    return {
+        "basis": cycles["basis"] + ", at the clock; the host's work left out",
+        "clock_mhz": clock_mhz,
+        "seconds": seconds,
+        "runs_per_s": 1 / seconds,
+        "utilization": estimate.macs / (counted * peak),
+        "estimated": {
+            "basis": "estimated by the cycle model, without the host's work",
+            "clock_mhz": estimate.clock_mhz,
+            "seconds": estimate.latency_s,
+            "runs_per_s": estimate.frames_per_s,
+            "utilization": estimate.utilization,
+        },
+    }
+
+
+# ------------------------------------------------------------------------------ all of it
+
+
+def bench_session(runner: Runner, options: Options = Options()) -> dict[str, Any]:
+    """Bench an open session."""
+    program, single = runner.program, random_feeds(runner.program, 1)
+    for _ in range(WARM_UP):
+        runner.run(single)
+    runs = _timed(runner, single, options.repeats, options.clock)
+    origin: Origin = runner.stats.origin
+    estimate, batch = program.estimate(), batch_of(program)
+    batches = sorted(set(options.batches)) if batch == 1 else [1]
+    cycles = _cycles(runs, estimate, origin)
+    return {
+        "format": FORMAT,
+        "versions": {"neuralmatrix": __version__, "python": platform.python_version()},
+        "machine": platform.machine(),
+        "board": program.board,
+        "fingerprint": program.array.fingerprint,
+        "precision": program.precision,
+        "macs": estimate.macs,
+        "batch": batch,
+        "unit": unit_of(batch, [port.shape for port in program.inputs]),
+        "origin": origin,
+        "device": to_json(dict(runner.device_info)),
+        "threads": runner.stats.threads,
+        "latency": _latency(runs, origin),
+        "throughput": [
+            _throughput(runner, n, options, origin, runs if n == 1 else None) for n in batches
+        ],
+        "cycles": cycles,
+        "array": _array(cycles, program, estimate, runner.stats.clock_mhz),
+        "power": _power(runner, batches[-1], options, origin),
+    }
+
+
+def _power(runner: Runner, batch: int, options: Options, origin: Origin) -> dict[str, Any]:
+    """Windows with the largest batch: that is how the device is kept busy."""
+    if options.power is None:
+        return NOT_ASKED
+    feeds = random_feeds(runner.program, batch)
+
+    def work() -> int:
+        runner.run(feeds)
+        return batch
+
+    return measure_power(runner.program.board, work, origin, options.power, options.clock)
+
+
+def bench_program(
+    program: Program,
+    device: str = "emulation",
+    options: Options = Options(),
+    *,
+    threads: int | None = None,
+    overlay: str | Path | None = None,
+) -> dict[str, Any]:
+    """Open a session, bench it, close it."""
+    from ..session import Session
+
+    with Session(program, device, threads, overlay=overlay) as session:
+        return bench_session(session, options)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images per second and per joule of one network: a board, this processor, this graphics card.
+
+In: an ONNX model, the program compiled from it, inputs; a board, or a saved bench, or neither.
+Out: one dictionary with a row per device; every number stands beside its basis, and where there is
+no number, the reason.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from .._version import __version__
+from ..errors import BadInput
+from ..ports import check_feeds
+from ..program import Program
+from ..report import batch_of, unit_of
+from . import runtime as ort
+from .agreement import agreement
+from .bench import FORMAT as BENCH_FORMAT
+from .bench import Options, bench_program, random_feeds
+from .compare_host import HostOptions, host_row
+from .origins import SHORT
+from .power_run import PowerOptions, read_result
+from .rows import Row, board_row, estimated_row, row_json
+
+Array = npt.NDArray[Any]
+
+FORMAT = "neuralmatrix compare 1"
+MOST_IMAGES = 32  # of the inputs, for the agreement of the outputs
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """``device``: "" leaves the board to the estimate, or to ``board_result``."""
+
+    device: str = ""
+    overlay: Path | None = None
+    board_result: Path | None = None
+    rail: str = ""  # which one stands for the board; "" for the one that feeds all others
+    host: HostOptions = HostOptions()
+
+
+# ------------------------------------------------------------------------------ the board
+
+
+def _saved(program: Program, path: Path) -> dict[str, Any]:
+    result = read_result(path, BENCH_FORMAT)
+    if (result.get("fingerprint"), result.get("macs")) != (
+        program.array.fingerprint,
+        program.estimate().macs,
+    ):
+        raise BadInput(
+            f"{path}: found a bench of another program (board {result.get('board')!r}, "
+            f"{result.get('macs')} multiply-adds); bench this one"
+        )
+    return result
+
+
+def _board(program: Program, options: CompareOptions) -> tuple[Row, dict[str, Any] | None]:
+    if options.board_result is not None:
+        result = _saved(program, options.board_result)
+        return board_row(result, options.rail), result
+    if not options.device:
+        return estimated_row(program), None
+    host = options.host
+    power = PowerOptions(host.plan) if host.power else None
+    bench = Options(host.batches, host.repeats, power, host.clock)
+    result = bench_program(program, options.device, bench, overlay=options.overlay)
+    return board_row(result, options.rail), result
+
+
+# ------------------------------------------------------------------------------ all of it
+
+
+def _runs(program: Program, feeds: Mapping[str, Array] | None) -> tuple[dict[str, Array], int]:
+    """At most ``MOST_IMAGES`` images of the inputs given, or as many random ones."""
+    many = batch_of(program) == 1
+    random = random_feeds(program, MOST_IMAGES if many else 1)
+    chosen = random if feeds is None else dict(feeds)
+    arrays, images = check_feeds(program.inputs, chosen)
+    if many and images > MOST_IMAGES:
+        arrays = {name: x[:MOST_IMAGES] for name, x in arrays.items()}
+    return arrays, min(images, MOST_IMAGES)
+
+
+def _our_outputs(
+    program: Program, feeds: Mapping[str, Array], options: CompareOptions
+) -> tuple[dict[str, Array], str]:
+    from ..session import Session
+
+    device = options.device or "emulation"
+    with Session(program, device, overlay=options.overlay) as session:
+        outputs = session.run(feeds)
+        assert session.stats is not None
+        return outputs, f"{SHORT[session.stats.origin]} outputs beside onnxruntime's"
+
+
+def _runtimes(model: Path, program: Program, options: HostOptions) -> list[ort.Runtime]:
+    """One per provider; N images at once only where a run of the program is one image."""
+    names = [port.name for port in program.outputs]
+    opened = [
+        ort.open_runtime(model, provider, options.threads, names, options.constants)
+        for provider in ort.providers()
+    ]
+    single = batch_of(program) == 1
+    return [replace(runtime, many=runtime.many and single) for runtime in opened]
+
+
+def compare(
+    model: Path,
+    program: Program,
+    feeds: Mapping[str, Array] | None = None,
+    options: CompareOptions = CompareOptions(),
+) -> dict[str, Any]:
+    """One row per device, and how near the outputs are.
+
+    BadInput: the program was not compiled from the model.
+    """
+    arrays, images = _runs(program, feeds)
+    hosts = _runtimes(model, program, options.host)
+    constants = options.host.constants
+    typed = ort.typed_feeds(hosts[0], arrays, constants)
+    each = ort.slices(typed, images, constants) if images > 1 else [typed]
+    outputs, basis = _our_outputs(program, arrays, options)
+    near = agreement(ort.outputs_of(hosts[0], each), outputs)
+    row, result = _board(program, options)
+    rows = [row, *(host_row(host, each[0], options.host) for host in hosts)]
+    return {
+        "format": FORMAT,
+        "versions": {"neuralmatrix": __version__, "python": platform.python_version()},
+        "board": program.board,
+        "unit": unit_of(batch_of(program), [port.shape for port in program.inputs]),
+        "rows": [row_json(one) for one in rows],
+        "agreement": {
+            "basis": basis,
+            "images": images,
+            "inputs": "given" if feeds is not None else "random, seeded",
+            "outputs": near,
+        },
+        "bench": result,
+        "notes": _notes(rows),
+    }
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    scopes = {row.scope for row in rows if row.watts is not None}
+    different = "watts are of different scopes: compare them with care"
+    return [different] if len(scopes) > 1 else []
