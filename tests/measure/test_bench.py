@@ -187,7 +187,7 @@ def test_a_log_that_is_copied_later(program: Program, origin: str, tmp_path: Pat
         program, origin, None, sensors=False, meter=tmp_path / "not there yet.csv"
     )
     (missing,) = result["power"]["absent"]
-    assert missing["name"] == "meter" and "bench --from RESULT.json" in missing["reason"]
+    assert missing["name"] == "meter" and "bench NET.nmx --from RESULT.json" in missing["reason"]
     saved = tmp_path / "bench.json"
     saved.write_text(json.dumps(result))
     joined = with_meter(read_result(saved, FORMAT), meter_log(saved, runner), None)

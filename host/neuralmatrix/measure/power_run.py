@@ -97,7 +97,7 @@ def _metered(
         log = read_log(meter, None if start is None else start_time(start))
         trace = lay_beside(log, recording)
     except BadInput as error:
-        again = "once it fits: neuralmatrix bench --from RESULT.json --meter LOG.csv"
+        again = "once it fits: neuralmatrix bench NET.nmx --from RESULT.json --meter LOG.csv"
         return None, Absent("meter", SCOPE, f"{error}; {again}")
     return trace, analyse(recording, trace, _METER_BASIS[origin])
 

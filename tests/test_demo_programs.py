@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs for notebooks: the shipped ones compute what a fresh compilation does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from neuralmatrix import demo_programs
+from neuralmatrix.config import load_board
+from neuralmatrix.demo_tasks import load_digits
+from neuralmatrix.errors import ToolMissing
+from neuralmatrix.program import load
+from neuralmatrix.session import Session
+
+
+@pytest.fixture
+def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_programs, "find_spec", lambda name: None)
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("name", demo_programs.SHIPPED)
+def test_shipped_program_is_the_compiled_one(name: str) -> None:
+    pytest.importorskip("onnx")
+    board = load_board(demo_programs.SHIPPED_FOR)
+    shipped = load(demo_programs.shipped_path(name, board))
+    fresh = demo_programs.compile_demo(name, board)
+    feeds = {"input": load_digits(32).x}
+    ours, theirs = (Session(p).run(feeds)["logits"] for p in (shipped, fresh))
+    assert shipped.array == board.array
+    # numpy's versions add up the calibration's floats in their own order, which moves the scales
+    assert np.abs(ours - theirs).max() < 0.02 * np.abs(theirs).max(), "stale: run 'make generated'"
+    assert np.array_equal(ours.argmax(1), theirs.argmax(1))
+
+
+@pytest.mark.parametrize("board", ("pynq-z1", "pynq-z2"))
+def test_32_bit_boards_need_no_onnx(board: str, no_onnx: None) -> None:
+    program = demo_programs.demo_program("digits", load_board(board))
+    assert program.array.fingerprint == load_board(board).array.fingerprint
+
+
+def test_other_boards_are_told_to_install_onnx(no_onnx: None) -> None:
+    with pytest.raises(ToolMissing, match="pip install onnx, or compile on a PC"):
+        demo_programs.demo_program("digits", load_board("kv260"))
+
+
+def test_board_here_is_the_emulated_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(demo_programs.EMULATED, "zcu104")
+    assert demo_programs.board_here().name == "zcu104"
+
+
+def test_board_here_without_pynq(monkeypatch: pytest.MonkeyPatch, no_onnx: None) -> None:
+    monkeypatch.delenv(demo_programs.EMULATED, raising=False)
+    with pytest.raises(ToolMissing, match="set NEURALMATRIX_EMULATED_BOARD=pynq-z2"):
+        demo_programs.board_here()
