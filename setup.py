@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The package definition, readable by the setuptools 59 of PYNQ 3.1 images.
 
-In: host/neuralmatrix, hls, overlay/boards.  Out: a wheel that holds all three.
-A checkout installed with ``pip install -e`` finds hls and overlay/boards in the repository.
+In: host/neuralmatrix, hls, overlay/boards, and overlay/build where overlays have been built.
+Out: a wheel that holds them all.
+A checkout installed with ``pip install -e`` finds hls and overlay in the repository.
 """
 
 import re
@@ -15,12 +16,13 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 CARRIED = {
     "_hls": ("hls", ("include/**/*.h", "src/*.cpp", "src/*.h", "emulation/*")),
-    "_boards": ("overlay/boards", ("*.json", "arrays/*.json")),
+    "_boards": ("overlay/boards", ("*.json", "arrays/*.json", "families/*.json")),
+    "_overlays": ("overlay/build", ("*/neuralmatrix.*", "*/overlay.json", "*/selftest.*")),
 }
 
 
 class BuildPy(build_py):
-    """Copies the kernels' sources and the board files into the wheel."""
+    """Copies the kernels' sources, the board files and built overlays into the wheel."""
 
     def run(self):
         super().run()
@@ -68,17 +70,23 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "host"},
     packages=find_packages("host"),
-    package_data={"neuralmatrix": ["py.typed", "demo_data/*"]},
+    package_data={"neuralmatrix": ["py.typed", "demo_data/*", "notebooks/*.ipynb"]},
     install_requires=["numpy>=1.21,<3", "typer>=0.12.5", "rich>=12.6"],
     extras_require={
         "onnx": ONNX,
         "torch": TORCH,
         "hls4ml": ["hls4ml>=1.0", *ONNX],
-        "pynq": ["pynq>=3.0.1"],
+        # pynq 4.0.0 pins grpcio-tools to protobuf 5; told late, pip tries all older pynqs instead
+        "pynq": ["pynq>=3.0.1", "protobuf<6"],
         "report": ["plotly>=5"],
         "dev": DEV,
     },
-    entry_points={"console_scripts": ["neuralmatrix = neuralmatrix.cli:main"]},
+    entry_points={
+        "console_scripts": ["neuralmatrix = neuralmatrix.__main__:main"],
+        "pynq.lib": ["neuralmatrix = neuralmatrix.device.ip"],
+        "pynq.notebooks": ["neuralmatrix = neuralmatrix.notebooks"],
+        "pynq.overlays": ["neuralmatrix = neuralmatrix.pynq_overlays"],
+    },
     cmdclass={"build_py": BuildPy},
     zip_safe=False,
     classifiers=[

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,26 @@ def data_dir() -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def pynq() -> str | None:
+    """The version of pynq.  Not by looking for a module: the folder tests/pynq would be one."""
+    try:
+        return version("pynq")
+    except PackageNotFoundError:
+        return None
+
+
+def sshd() -> str | None:
+    """OpenSSH's server, which lies outside most users' PATH; None without it or its client."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    return shutil.which("ssh") and shutil.which("sshd", path=path)
+
+
 _AVAILABLE: dict[str, tuple[Callable[[], object], str]] = {
     "gxx": (lambda: shutil.which("g++") or shutil.which("clang++"), "no C++ compiler"),
     "data": (data_dir, "no data: set NEURALMATRIX_DATA"),
     "board": (lambda: os.environ.get("BOARD"), "not on a board"),
+    "pynq": (pynq, "no pynq: pip install pynq"),
+    "ssh": (sshd, "no OpenSSH server: apt install openssh-server openssh-client"),
     "vitis": (lambda: shutil.which("vitis-run") or shutil.which("vitis_hls"), "no Vitis HLS"),
 }
 

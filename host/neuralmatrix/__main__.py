@@ -1,10 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m neuralmatrix`` is the command line.
+"""``python -m neuralmatrix`` and ``neuralmatrix`` are the command line.
 
 In: arguments.  Out: what cli.py prints.
 """
 
-from .cli import main
+from __future__ import annotations
+
+import sys
+
+COMMAND_LINE = ("rich", "typer")  # what it needs beside numpy; a program that runs does not
+
+
+def main() -> None:
+    """Run the command line, or say what it lacks after an installation without dependencies."""
+    try:
+        from .cli import main as command_line
+    except ModuleNotFoundError as error:
+        if error.name not in COMMAND_LINE:
+            raise
+        sys.exit(
+            f"error: the command line needs {' and '.join(COMMAND_LINE)}; "
+            f"pip install {' '.join(COMMAND_LINE)} (Session and load run without them)"
+        )
+    command_line()
+
 
 if __name__ == "__main__":
     main()

@@ -1,22 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands about boards: their table, and what this machine has.
+"""The commands about boards: their table, what this machine has, running on one over SSH.
 
 In: arguments.  Out: tables or JSON on standard output.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .cli_common import Json, console, emit
+from .cli_common import Json, ProgramPath, console, emit, progress
+
+if TYPE_CHECKING:
+    from .doctor_check import Check
 
 WIDE_BOARDS = 96  # columns that the table takes with the names of the parts
 BOARDS_CAPTION = (
     "LUT to URAM: the array's share of the part, estimated, not synthesised. DRAM: assumed. "
     "peak: two operations per PE and cycle. --json gives the basis of each number."
+)
+
+
+REMOTE_DIR = "~/.neuralmatrix"
+NOT_ON_A_BOARD = (
+    "This is not a board. 'neuralmatrix deploy user@board net.nmx' runs a program on one; "
+    "'neuralmatrix doctor' there says what the board has."
 )
 
 
@@ -56,23 +70,101 @@ def boards(as_json: Json = False) -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Show what this machine has, and what is missing for what."""
+    """Show what this machine or board has, and what is missing for what."""
     from dataclasses import asdict
 
     from .doctor import diagnose
 
     checks = diagnose()
     bad = [check for check in checks if check.required and not check.ok]
+    on_board = any(check.board for check in checks)
     if as_json:
-        emit({"ok": not bad, "checks": [{**asdict(check), "ok": check.ok} for check in checks]})
+        rows = [{**asdict(check), "ok": check.ok} for check in checks]
+        emit({"ok": not bad, "on_board": on_board, "checks": rows})
     else:
-        table = Table()
-        for name in ("what", "found", "needed for", "if missing"):
-            table.add_column(name, overflow="fold")
-        for check in checks:
-            remedy = "" if check.ok else check.remedy
-            cells = (check.name, check.found or "missing", check.needed_for, remedy)
-            table.add_row(*map(escape, cells))
-        console().print(table)
+        _print_checks(checks)
+        if not on_board:
+            console().print(NOT_ON_A_BOARD, highlight=False, markup=False)
     if bad:
         raise typer.Exit(1)
+
+
+def _print_checks(checks: tuple[Check, ...]) -> None:
+    table = Table()
+    for name in ("what", "found", "needed for", "what to do"):
+        table.add_column(name, overflow="fold")
+    for check in checks:
+        found = ": ".join(filter(None, (check.found or "missing", check.problem)))
+        remedy = "" if check.ok else check.remedy
+        table.add_row(*map(escape, (check.name, found, check.needed_for, remedy)))
+    console().print(table)
+
+
+def deploy(
+    host: Annotated[str, typer.Argument(metavar="USER@BOARD", help="Or a name ssh knows.")],
+    program: ProgramPath,
+    run: Annotated[
+        Path | None, typer.Option(help="Run it on this .npz with one array per input.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help=".npz for the outputs of --run.")
+    ] = None,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Time it there, beside the estimate.")
+    ] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="And read the board's power sensors meanwhile.")
+    ] = False,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(help="Folder made by 'make overlay'; else the one found here, or there."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
+    identity: Annotated[Path | None, typer.Option(help="Private key for ssh.")] = None,
+    ssh_config: Annotated[Path | None, typer.Option(help="Instead of ~/.ssh/config.")] = None,
+    python: Annotated[
+        str | None, typer.Option(help="There; else that of the PYNQ image, else python3.")
+    ] = None,
+    remote_dir: Annotated[str, typer.Option(help="Where files are kept there.")] = REMOTE_DIR,
+    device: Annotated[
+        str, typer.Option(help="There: 'pynq', or 'emulation' on its processor.")
+    ] = "pynq",
+    as_json: Json = False,
+) -> None:
+    """Copy a program to a board over SSH, run it there, and bring the results back.
+
+    Package, overlay and program are copied where the board lacks them. ssh must log in with a key
+    (ssh-copy-id USER@BOARD puts one there).
+    """
+    from .deploy import Progress, Request
+    from .deploy import deploy as deploy_program
+    from .ssh import Target
+
+    target = Target(host, port, identity, ssh_config)
+    request = Request(
+        program, run, output, bench or power, power, overlay, python, remote_dir, device
+    )
+    notes = Console(stderr=True, quiet=as_json, soft_wrap=True, emoji=False)
+    with progress(quiet=as_json) as step:
+        told = Progress(lambda text: notes.print(text, highlight=False, markup=False), step)
+        result = deploy_program(target, request, told)
+    if as_json:
+        emit(result)
+    else:
+        _print_deployed(result)
+
+
+def _print_deployed(result: dict[str, Any]) -> None:
+    lines = []
+    if "run" in result:
+        shapes = result["run"]["shapes"].items()
+        text = ", ".join(f"{name} {shape}" for name, shape in shapes)
+        lines.append(f"{result['outputs']}: {text} ({result['run']['stats']['origin']})")
+    if "bench" in result:
+        from .measure.tables import bench_lines
+
+        lines += bench_lines(result["bench"])
+    if not lines:
+        lines.append(f"copied to {result['remote_dir']}; --run and --bench run it there")
+    for line in lines:
+        console().print(line, highlight=False, markup=False)

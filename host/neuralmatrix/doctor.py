@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this machine can do with NeuralMatrix, and what is missing for the rest.
 
-In: nothing.  Out: a list of checks, each with what was found and what it is for.
+In: a machine, this one if none is given.  Out: a list of checks, each with what was found and what
+it is for.
 """
 
 from __future__ import annotations
@@ -11,31 +12,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from .config import board_names, load_board
 from .device.build import compiler
+from .doctor_board import board_checks, is_board
+from .doctor_check import Check, Machine
 from .errors import NeuralMatrixError, ToolMissing
 from .paths import hls_dir
 
-
-@dataclass(frozen=True)
-class Check:
-    """``found`` is empty where there is nothing; ``remedy`` says what to do then."""
-
-    name: str
-    found: str
-    needed_for: str
-    remedy: str
-    required: bool = False
-
-    @property
-    def ok(self) -> bool:
-        return bool(self.found)
+__all__ = ["Check", "Machine", "diagnose", "is_board"]
 
 
-def _python() -> Check:
+def _python(machine: Machine) -> Check:
     allowed = (3, 10) <= sys.version_info[:2] <= (3, 12)
     found = platform.python_version() if allowed else ""
     return Check("python", found, "everything", "use Python 3.10 to 3.12")
@@ -43,15 +31,8 @@ def _python() -> Check:
 
 def _package(
     name: str, needed_for: str, remedy: str, required: bool = False
-) -> Callable[[], Check]:
-    def check() -> Check:
-        try:
-            found = version(name)
-        except PackageNotFoundError:
-            found = ""
-        return Check(name, found, needed_for, remedy, required)
-
-    return check
+) -> Callable[[Machine], Check]:
+    return lambda machine: Check(name, machine.installed(name), needed_for, remedy, required)
 
 
 def _first_line(command: list[str]) -> str:
@@ -62,20 +43,25 @@ def _first_line(command: list[str]) -> str:
     return (done.stdout or done.stderr).strip().partition("\n")[0]
 
 
-def _compiler() -> Check:
+def _compiler(machine: Machine) -> Check:
+    """A board runs programs without it."""
     remedy = "install g++ or clang++ (Debian: apt install g++)"
     try:
         found = _first_line([*compiler(), "--version"])
     except ToolMissing as error:
         found, remedy = "", str(error)
-    return Check("C++ compiler", found, "the emulation", remedy, required=True)
+    return Check("C++ compiler", found, "the emulation", remedy, required=not is_board(machine))
 
 
-def _tool(name: str, needed_for: str, remedy: str) -> Callable[[], Check]:
-    return lambda: Check(name, shutil.which(name) or "", needed_for, remedy)
+def _tool(name: str, needed_for: str, remedy: str) -> Callable[[Machine], Check]:
+    def check(machine: Machine) -> Check:
+        found = shutil.which(name, path=machine.environ.get("PATH", "")) or ""
+        return Check(name, found, needed_for, remedy)
+
+    return check
 
 
-def _kernels() -> Check:
+def _kernels(machine: Machine) -> Check:
     try:
         found = str(hls_dir())
     except NeuralMatrixError:
@@ -83,7 +69,7 @@ def _kernels() -> Check:
     return Check("kernel sources", found, "the emulation", "reinstall neuralmatrix", required=True)
 
 
-def _boards() -> Check:
+def _boards(machine: Machine) -> Check:
     try:
         found = f"{len([load_board(name) for name in board_names()])} boards"
     except NeuralMatrixError as error:
@@ -91,25 +77,28 @@ def _boards() -> Check:
     return Check("board files", found, "compiling", "reinstall neuralmatrix", required=True)
 
 
-_LATER = "not in this version"
-
-_CHECKS: tuple[Callable[[], Check], ...] = (
+_ANYWHERE: tuple[Callable[[Machine], Check], ...] = (
     _python,
     _package("numpy", "everything", "pip install numpy", required=True),
     _compiler,
     _kernels,
     _boards,
     _package("onnx", "compiling ONNX models", "pip install onnx"),
-    _package("onnxruntime", "tests against onnxruntime", "pip install onnxruntime"),
-    _package("torch", "the comparison with hls4ml in bench/", "pip install torch"),
-    _package("plotly", "report --html", "pip install plotly"),
-    _package("pynq", f"running on a board; {_LATER}", "use a PYNQ image"),
-    _tool("vitis-run", f"the overlay, with Vitis 2025 or newer; {_LATER}", "install Vitis"),
-    _tool("vitis_hls", f"the overlay, with Vitis 2022.2 to 2024; {_LATER}", "install Vitis HLS"),
-    _tool("vivado", f"the overlay; {_LATER}", "install Vivado"),
+    _package("plotly", "plots: --html", "pip install plotly"),
+)
+_COMPUTER: tuple[Callable[[Machine], Check], ...] = (
+    _package("onnxruntime", "comparing with this CPU", "pip install onnxruntime"),
+    _package("torch", "compiling torch modules", "pip install torch onnxscript"),
+    _package("pynq", "tests of the driver; boards bring it", "pip install pynq"),
+    _tool("ssh", "deploy to a board", "install OpenSSH (Debian: apt install openssh-client)"),
+    _tool("vitis-run", "building overlays, with Vitis 2025 or newer", "install Vitis"),
+    _tool("vitis_hls", "building overlays, with Vitis 2022.2 to 2024", "install Vitis HLS"),
+    _tool("vivado", "building overlays", "install Vivado"),
 )
 
 
-def diagnose() -> tuple[Check, ...]:
-    """All checks, in the order in which they matter."""
-    return tuple(check() for check in _CHECKS)
+def diagnose(machine: Machine | None = None) -> tuple[Check, ...]:
+    """All checks, in the order in which they matter; those of a board only on a board."""
+    machine = machine or Machine()
+    board = board_checks(machine)
+    return (*board, *(check(machine) for check in _ANYWHERE + (() if board else _COMPUTER)))

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An overlay's folder whose files are no bitstream: enough where nothing is loaded.
+
+In: a folder's name, a board.  Out: the folder, with an ``overlay.json`` that fits its files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from neuralmatrix import overlays
+from neuralmatrix.config import load_board
+
+
+def overlay_folder(folder: Path, board: str = "pynq-z2") -> Path:
+    """Four small files under the names of an overlay's, and their overlay.json."""
+    folder.mkdir(parents=True)
+    for name in (overlays.BIT, overlays.HWH, overlays.SELFTEST, overlays.EXPECTED):
+        (folder / name).write_text(name)
+    info = overlays.OverlayInfo(
+        format=overlays.FORMAT,
+        name=board,
+        boards=(board,),
+        origin="vivado",
+        fingerprint=load_board(board).array.fingerprint,
+        part=load_board(board).part.name,
+        clock_mhz=100.0,
+        worst_slack_ns=0.1,
+        commit="1a2b3c4",
+        tools=(),
+        utilization=(),
+        files=overlays.hash_files(folder),
+    )
+    overlays.write_info(folder, info)
+    return folder
