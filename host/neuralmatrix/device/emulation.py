@@ -148,6 +148,8 @@ def _address(data: Array) -> int:
 class Emulator:
     """One device with its own buffers and arena; use one per thread.
 
+    ``arena``: memory to run on in place, ``arena_bytes`` rounded up to whole beats of 64 bytes.
+
     >>> emulator = Emulator(array, timing, const, instructions, arena_bytes)
     >>> emulator.arena[:n] = inputs
     >>> stats = emulator.run()
@@ -160,13 +162,14 @@ class Emulator:
         const: Array,
         instructions: Array,
         arena_bytes: int,
+        arena: Array | None = None,
     ) -> None:
         self._lib = library(array)
         self._timing = _Timing(*(getattr(timing, str(field[0])) for field in _Timing._fields_))
         self._const_bytes = int(const.nbytes)
         self._const = _whole_beats(const)
         self._program = np.ascontiguousarray(instructions, np.uint32).reshape(-1, WORDS)
-        self._memory = np.zeros(arena_bytes + _ALIGN, np.uint8)
+        self._memory = np.zeros(arena_bytes + _ALIGN, np.uint8) if arena is None else arena
         self.arena = self._memory[:arena_bytes]
         self._device = self._lib.nm_create()
         if not self._device:
@@ -176,12 +179,22 @@ class Emulator:
         if getattr(self, "_device", None):
             self._lib.nm_destroy(self._device)
 
-    def run(self, watches: Sequence[Watch] = (), timeline: bool = False) -> RunStats:
+    def records(self) -> Array:
+        """Room for a run's timeline; the unit of what has not run is -2."""
+        records = np.zeros(len(self._program), TIMELINE)
+        records["unit"] = -2
+        return records
+
+    def run(
+        self, watches: Sequence[Watch] = (), timeline: bool = False, records: Array | None = None
+    ) -> RunStats:
         """Run the program once on the arena as it is.
 
+        ``records`` receive the timeline, also of a run that fails.
         BadProgram: an address leaves its buffer.  DeviceTimeout: the units wait for each other.
         """
-        records = np.zeros(len(self._program), TIMELINE) if timeline else None
+        if timeline and records is None:
+            records = self.records()
         order, table, watched = self._watch_table(watches)
         job = _Job(
             timing=self._timing,

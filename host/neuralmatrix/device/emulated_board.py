@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A board to run drivers on where there is none: below the unmodified pynq package.
+
+In: a board's name, and faults it shall have.  Out: ``EmulatedBoard``, which is pynq's active device
+and whose ``overlay`` is a folder to load; ``from_environment``.
+What is read from it is emulated, never measured: its cycles come from the cycle model, its bytes
+from the kernels' own C++.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal
+
+from .. import overlays
+from .._version import __version__
+from ..config import Board, board_names, family_of, load_board
+from ..design import design_of
+from ..errors import ToolMissing
+from ..files import write_whole
+from ..selftest import write as write_selftest
+from .board_faults import Faults, Injector
+from .board_memory import BoardMemory
+from .board_registers import PsRegisters
+from .emulated_array import EmulatedArray, Tally
+from .emulated_bit import Circuit, bitstream
+from .hwh import hwh, without_interrupts
+
+__all__ = ["EmulatedBoard", "Faults", "VARIABLE", "from_environment", "write_overlay"]
+
+VARIABLE = "NEURALMATRIX_EMULATED_BOARD"
+MEGABYTE = 1 << 20
+CMA_WHERE_UNKNOWN = 256 * MEGABYTE
+HIGH_DRAM = 0x8_0000_0000
+"""Where MPSoCs keep DRAM beyond their first 2 GB: addresses of more than 32 bits."""
+Interrupts = Literal["bound"] | bool
+
+
+# ------------------------------------------------------------------------------ the overlay folder
+
+
+@lru_cache(maxsize=4)
+def _selftest(board: Board) -> tuple[tuple[str, bytes], ...]:
+    """The self-test's files; made once per process, as it takes a compilation."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_selftest(board, Path(folder))
+        names = (overlays.SELFTEST, overlays.EXPECTED)
+        return tuple((name, (Path(folder) / name).read_bytes()) for name in names)
+
+
+def _info(board: Board, folder: Path) -> overlays.OverlayInfo:
+    twins = (name for name in board_names() if load_board(name).overlay == board.overlay)
+    return overlays.OverlayInfo(
+        format=overlays.FORMAT,
+        name=board.overlay,
+        boards=tuple(twins),
+        origin="emulated",
+        fingerprint=board.array.fingerprint,
+        part=board.part.name,
+        clock_mhz=board.clock_mhz,
+        worst_slack_ns=None,
+        commit="",
+        tools=(overlays.Tool("neuralmatrix", __version__),),
+        utilization=(),
+        files=overlays.hash_files(folder),
+    )
+
+
+def _fill(data: bytes, file: IO[bytes]) -> None:
+    file.write(data)
+
+
+def write_overlay(board: Board, folder: Path, interrupts: bool = True) -> None:
+    """Write an overlay folder that emulated boards load, and no other board does."""
+    design = design_of(board)
+    text = hwh(design if interrupts else without_interrupts(design))
+    files = {overlays.BIT: bitstream(board), overlays.HWH: text.encode(), **dict(_selftest(board))}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        write_whole(folder / name, partial(_fill, data))
+    overlays.write_info(folder, _info(board, folder))
+
+
+# ------------------------------------------------------------------------------ the board
+
+
+def _memory(board: Board, cma_bytes: int | None, whole_sync: bool) -> BoardMemory:
+    """Contiguous memory at the end of the board's DRAM, as a boot image reserves it."""
+    nbytes = cma_bytes
+    if nbytes is None:
+        known = board.cma.mbytes
+        nbytes = known * MEGABYTE if known else CMA_WHERE_UNKNOWN
+    low, total = family_of(board).dram_low_mbytes * MEGABYTE, board.dram.mbytes * MEGABYTE
+    base = HIGH_DRAM if total > low else total - nbytes
+    return BoardMemory(base, nbytes, whole_sync, least=8192 if whole_sync else 0)
+
+
+class EmulatedBoard:
+    """A board with an overlay folder beside it.  Use it with ``with``, or close it.
+
+    ``folder``: where the overlay is written, else a temporary one.  ``interrupts``: False wires
+    none, "bound" ties them to the event loop that pynq opened them in, as a board's kernel does.
+    ``clock_mhz``: what the overlay is built for.  ``spacing_s`` lies between two kernels' ends,
+    ``run_s`` is the least a run takes.
+
+    >>> with EmulatedBoard("pynq-z2") as board:
+    ...     overlay = pynq.Overlay(str(board.overlay / "neuralmatrix.bit"))
+    """
+
+    def __init__(
+        self,
+        board: str | Board = "pynq-z2",
+        *,
+        folder: str | Path | None = None,
+        faults: Faults | None = None,
+        cma_bytes: int | None = None,
+        interrupts: Interrupts = True,
+        clock_mhz: float | None = None,
+        spacing_s: float = 0.0,
+        run_s: float = 0.0,
+    ) -> None:
+        device_class, version = _pynq()
+        found = load_board(board) if isinstance(board, str) else board
+        self.board = replace(found, clock_mhz=clock_mhz) if clock_mhz else found
+        self._spacing_s, self._run_s = spacing_s, run_s
+        self._injector = Injector(faults or Faults())
+        self.memory = _memory(self.board, cma_bytes, version >= (3, 1))
+        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="neuralmatrix-")
+        self.overlay = Path(folder or self._temporary.name)  # type: ignore[union-attr]
+        write_overlay(self.board, self.overlay, bool(interrupts))
+        family = family_of(self.board)
+        ps = PsRegisters(family, self.board.pll_mhz, lambda: self.faults.clock_mhz)
+        self.device = device_class(
+            self.board, self.memory, ps, self._load, self._refuse, interrupts == "bound"
+        )
+        self._tally = Tally()
+        self.closed = False
+        self.activate()
+
+    def __enter__(self) -> EmulatedBoard:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def activate(self) -> None:
+        """Make this pynq's active device."""
+        self.device.activate()
+
+    def close(self) -> None:
+        """Stop the array and remove the overlay's temporary folder."""
+        if self.closed:
+            return
+        self.closed = True
+        self.device.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    # -------------------------------------------------------------------- what tests look at
+
+    @property
+    def faults(self) -> Faults:
+        """The faults in force; setting them starts the count of events anew."""
+        return self._injector.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._injector = Injector(faults)
+
+    @property
+    def allocated(self) -> int:
+        """Bytes that buffers hold; 0 when everything is freed."""
+        return self.memory.allocated
+
+    @property
+    def downloads(self) -> int:
+        """Bitstreams loaded."""
+        return int(self.device.downloads)
+
+    @property
+    def runs(self) -> int:
+        """Runs begun, those without instructions not counted."""
+        return self._tally.runs
+
+    @property
+    def stray(self) -> int:
+        """Regions that the array could touch while no buffer held them: 0 for a sound driver."""
+        return self._tally.stray
+
+    # -------------------------------------------------------------------- called by the device
+
+    def _refuse(self) -> bool:
+        return self._injector.strike("allocation").allocation_failure
+
+    def _load(self, circuit: Circuit, irq: Callable[[bool], None]) -> EmulatedArray:
+        return EmulatedArray(
+            circuit.array,
+            circuit.timing,
+            self.memory,
+            lambda: self._injector,
+            irq,
+            self._tally,
+            self._spacing_s,
+            self._run_s,
+        )
+
+
+def _pynq() -> tuple[Any, tuple[int, int]]:
+    """The device class and pynq's version.  ToolMissing: pynq is not installed."""
+    try:
+        from .emulated_ps import pynq_version
+        from .emulated_pynq import EmulatedDevice
+    except ImportError as error:
+        raise ToolMissing(
+            f"the emulated board needs pynq, which cannot be imported ({error}); install it: "
+            "pip install 'neuralmatrix[pynq]'"
+        ) from None
+    return EmulatedDevice, pynq_version()
+
+
+# ------------------------------------------------------------------------------ the environment
+
+
+@lru_cache(maxsize=1)
+def _of_process(name: str) -> EmulatedBoard:
+    return EmulatedBoard(name)
+
+
+def from_environment() -> EmulatedBoard | None:
+    """The process's emulated board where NEURALMATRIX_EMULATED_BOARD names one, else None."""
+    name = os.environ.get(VARIABLE)
+    if not name:
+        return None
+    if _of_process(name).closed:
+        _of_process.cache_clear()
+    board = _of_process(name)
+    board.activate()
+    return board

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The overlay that is on the board: loaded, checked, shared by all sessions of the process.
+
+In: an ``Overlay`` folder.  Out: ``Loaded``, whose kernels answered as they should.
+All of it runs on the board's thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pynq
+
+from .. import overlays, selftest
+from ..errors import (
+    DeviceTimeout,
+    NeuralMatrixError,
+    OverlayMissing,
+    ToolMissing,
+    WrongClock,
+    WrongOverlay,
+)
+from .base import Origin
+from .buffers import Buffers
+from .kernels import EMPTY, Job, Kernels, job_of
+from .waiting import How
+
+CLOCK_TOLERANCE = 1.001  # dividers and crystals
+EMULATED = "emulated"
+
+
+@dataclass(eq=False)
+class Loaded:
+    """An overlay on the board that passed its checks; ``pointed`` is whose memory it works on."""
+
+    source: overlays.Overlay
+    overlay: Any  # pynq.Overlay
+    kernels: Kernels
+    clock_mhz: float
+    origin: Origin
+    pointed: object = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing else was loaded since, by this package or another."""
+        device = self.overlay.device
+        return device is pynq.Device.active_device and bool(self.overlay.is_loaded())
+
+
+@dataclass
+class _Fabric:
+    """What is on the board now, as far as this process knows."""
+
+    loaded: Loaded | None = None
+    # Memory that a kernel may still write into, because the fabric could not be loaded again.
+    lost: list[Buffers] = field(default_factory=list)
+
+
+_FABRIC = _Fabric()  # one board, one fabric: sessions of a process share it
+
+
+def has_device() -> bool:
+    """Whether pynq sees a board."""
+    try:
+        return pynq.Device.active_device is not None
+    except RuntimeError:
+        return False
+
+
+def active_device() -> Any:
+    """pynq's device.  ToolMissing: this machine is no board."""
+    try:
+        return pynq.Device.active_device
+    except RuntimeError as error:
+        raise ToolMissing(
+            f"device='pynq' needs a board: pynq found none on this machine ({error}); run on a "
+            "board with a PYNQ image, use device='emulation', or set "
+            "NEURALMATRIX_EMULATED_BOARD=pynq-z2 for a board that is emulated below pynq"
+        ) from None
+
+
+def origin_of(source: overlays.Overlay) -> Origin:
+    """ "board" only where neither the overlay nor pynq's device is an emulated one."""
+    emulated = getattr(active_device(), EMULATED, False) or source.info.origin == EMULATED
+    return "emulated board" if emulated else "board"
+
+
+def acquire(source: overlays.Overlay, timeout_s: float | None) -> Loaded:
+    """The overlay, loaded unless it is on the board already."""
+    loaded = _FABRIC.loaded
+    if loaded is not None and loaded.is_current and loaded.source == source:
+        return loaded
+    _FABRIC.loaded = None
+    _FABRIC.loaded = _load(source, timeout_s)
+    return _FABRIC.loaded
+
+
+def is_loaded(loaded: Loaded) -> bool:
+    """Whether ``loaded`` may be used as it is."""
+    return _FABRIC.loaded is loaded and loaded.is_current
+
+
+@contextmanager
+def reloaded_on_error(loaded: Loaded, buffers: Buffers | None) -> Iterator[None]:
+    """On an error the fabric is loaded again, and only then is the memory freed: a kernel that
+    hangs could still write into it."""
+    try:
+        yield
+    except BaseException:
+        _FABRIC.loaded = None
+        try:
+            loaded.overlay.download()
+        except Exception as error:
+            if buffers is not None:
+                _FABRIC.lost.append(buffers)
+            raise NeuralMatrixError(
+                f"after a failed run the overlay could not be loaded again ({error}); the run's "
+                "memory is kept, because the array may still write into it: restart the board"
+            ) from error
+        if buffers is not None:
+            buffers.free()
+        raise
+
+
+# ------------------------------------------------------------------------------ loading
+
+
+def _load(source: overlays.Overlay, timeout_s: float | None) -> Loaded:
+    """Download and check.  WrongClock, WrongOverlay, DeviceFault, DeviceTimeout, OverlayMissing."""
+    overlays.check_files(source)
+    test = selftest.read(source.folder)
+    overlay = _download(source)
+    while _FABRIC.lost:  # nothing of the array that could write into it is left
+        _FABRIC.lost.pop().free()
+    clock_mhz = _checked_clock(source)
+    loaded = Loaded(source, overlay, Kernels(overlay), clock_mhz, origin_of(source))
+    _check_fingerprint(loaded, timeout_s)
+    _run_selftest(loaded, test, timeout_s)
+    return loaded
+
+
+def _download(source: overlays.Overlay) -> Any:
+    from . import ip  # noqa: F401  # binds the kernels' drivers
+
+    try:
+        return pynq.Overlay(str(source.bit))
+    except ImportError as error:
+        raise ToolMissing(
+            f"pynq {pynq.__version__} is not complete: {error}; install what it names"
+        ) from error
+    except PermissionError as error:
+        raise NeuralMatrixError(
+            f"{source.bit}: the system refused to load it ({error}); pynq works as root: use "
+            "sudo -E, or a notebook of the board's own Jupyter server"
+        ) from error
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise OverlayMissing(
+            f"{source.bit}: pynq {pynq.__version__} could not load it ({error}); copy the overlay "
+            f"again, or build it: {overlays.build_command(source.info.name)}"
+        ) from error
+
+
+def _checked_clock(source: overlays.Overlay) -> float:
+    """The fabric's clock as the board's registers say."""
+    found, closed = float(pynq.Clocks.fclk0_mhz), source.info.clock_mhz
+    if found > closed * CLOCK_TOLERANCE:
+        raise WrongClock(
+            f"the fabric's clock is {found:.3f} MHz, the overlay's timing is closed up to "
+            f"{closed:.3f} MHz; this image's PLL cannot be divided to that.  Build the overlay for "
+            "a clock that it can, in the board file's clock_mhz, or use the image it was built for"
+        )
+    return found
+
+
+def _check_fingerprint(loaded: Loaded, timeout_s: float | None) -> None:
+    """A run of no instructions touches no memory and makes FETCH say what it was built for."""
+    wanted = loaded.source.info.fingerprint
+    with reloaded_on_error(loaded, None):
+        loaded.kernels.point_at(None, None)
+        run(loaded, EMPTY, "poll", timeout_s)
+        loaded.kernels.counters(EMPTY)
+        found = loaded.kernels.fingerprint
+        if found != wanted:
+            raise WrongOverlay(
+                f"{loaded.source.bit}: the array on the board says {found}, {overlays.INFO} says "
+                f"{wanted}; the files do not belong together: copy the overlay's folder again"
+            )
+
+
+def _run_selftest(loaded: Loaded, test: selftest.SelfTest, timeout_s: float | None) -> None:
+    program, job = test.program, job_of(test.program)
+    overlays.check_array(loaded.source, program.board, program.array.fingerprint)
+    buffers = Buffers(program, program.arena_bytes)
+    with reloaded_on_error(loaded, buffers):
+        loaded.kernels.point_at(program, buffers)
+        buffers.write([(0, test.before)])
+        try:
+            run(loaded, job, "poll", timeout_s)
+        except DeviceTimeout as error:
+            raise DeviceTimeout(f"during the self-test {error}") from None
+        loaded.kernels.counters(job)
+        (arena,) = buffers.read([(0, program.arena_bytes)])
+        selftest.check(test, np.asarray(arena))
+    buffers.free()
+
+
+# ------------------------------------------------------------------------------ running
+
+
+def run(loaded: Loaded, job: Job, how: How, timeout_s: float | None) -> float:
+    """Start the kernels on the memory they point at and wait; seconds between."""
+    began = time.perf_counter()
+    kernels, clock = loaded.kernels, loaded.clock_mhz
+    kernels.start()
+    kernels.wait(how, job.seconds(clock), timeout_s or job.timeout(clock))
+    return time.perf_counter() - began
