@@ -147,13 +147,17 @@ def test_run(saved: Path, inputs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.gxx
 def test_bench(saved: Path) -> None:
-    data = json.loads(call("bench", saved, "--images", 4, "--repeats", 2, "--json"))
-    assert data["host"]["basis"].startswith("measured")
-    assert data["device"]["basis"].startswith("estimated")
-    assert data["device"]["cycles"] == data["device"]["emulated_cycles"]
-    rates = data["host"]["images_per_s"]
-    assert 0 < rates["lowest"] <= rates["median"] <= rates["highest"]
-    assert "measured on this machine" in call("bench", saved, "--images", 2, "--repeats", 1)
+    quick = ("bench", saved, "--batches", "1,4", "--repeats", 2)
+    data = json.loads(call(*quick, "--json"))
+    assert data["origin"] == "emulation" and data["cycles"]["basis"].startswith("emulated")
+    assert data["cycles"]["total"]["difference_percent"] == 0
+    assert data["array"]["estimated"]["basis"].startswith("estimated")
+    assert [row["batch"] for row in data["throughput"]] == [1, 4]
+    for row in data["throughput"]:
+        rates = row["images_per_s"]
+        assert 0 < rates["lowest"] <= rates["median"] <= rates["highest"]
+    text = call(*quick)
+    assert "measured on this machine" in text and "no power of all" in text
 
 
 @pytest.mark.gxx
@@ -182,7 +186,7 @@ def test_errors_are_one_message(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert "no such file; compile a network to it first" in text
 
 
-@pytest.mark.parametrize("arguments", (("report",), ("fly",), ("bench", "a", "--images", "0")))
+@pytest.mark.parametrize("arguments", (("report",), ("fly",), ("bench", "a", "--repeats", "0")))
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: Any) -> None:
     code, text = fail(capsys, *arguments)
     assert code == 2 and "Traceback" not in text

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.errors import BadInput, NeuralMatrixError
+from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.ir import QParams, ViewStep
+from neuralmatrix.jsonform import to_json
 from neuralmatrix.layout import Blocked, Rows
 from neuralmatrix.ports import (
     check_feeds,
@@ -181,16 +183,26 @@ def test_feeds_must_agree_on_the_number_of_images(program: Program) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "text"),
+    ("arguments", "text"),
     (
-        ({"device": "pynq"}, NeuralMatrixError, "not part of this version.*use device='emulation'"),
-        ({"device": "gpu"}, BadInput, "device: found 'gpu', allowed is 'emulation'"),
-        ({"threads": 0}, BadInput, "threads: found 0, allowed is at least 1"),
+        ({"device": "gpu"}, "device: found 'gpu', allowed are 'emulation', 'pynq'"),
+        ({"threads": 0}, "threads: found 0, allowed is at least 1"),
+        ({"timeout_s": 0}, "timeout_s: found 0, allowed is a number of seconds above 0"),
+        ({"timeout_s": float("nan")}, "timeout_s: found nan, allowed is a number"),
+        ({"wait": "sleep"}, "wait: found 'sleep', allowed are 'auto', 'interrupt', 'poll'"),
+        ({"overlay": "folder"}, "overlay: found one for device 'emulation'"),
     ),
 )
-def test_bad_sessions(program: Program, arguments: Any, error: type, text: str) -> None:
-    with pytest.raises(error, match=text):
+def test_bad_sessions(program: Program, arguments: Any, text: str) -> None:
+    with pytest.raises(BadInput, match=text):
         Session(program, **arguments)
+
+
+def test_without_pynq(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynq", None)
+    monkeypatch.delitem(sys.modules, "neuralmatrix.device.pynq", raising=False)
+    with pytest.raises(ToolMissing, match=r"needs the package pynq, .*neuralmatrix\[pynq\]"):
+        Session(program, "pynq")
 
 
 # ------------------------------------------------------------------------------ runs
@@ -218,6 +230,30 @@ def test_a_session_runs_again_and_again() -> None:
     for _ in range(3):
         x = rng.integers(-60, 60, X.shape).astype(np.float32)
         assert np.array_equal(session.run({"x": x})["y"], x)
+
+
+@pytest.mark.gxx
+def test_a_session_closes_and_opens_again() -> None:
+    with Session(copy_program(), threads=1) as session:
+        assert np.array_equal(session.run({"x": X + 1})["y"], X + 1)
+    session.close()
+    assert np.array_equal(session.run({"x": X + 2})["y"], X + 2)
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("images", (1, 5))
+def test_where_numbers_come_from(images: int) -> None:
+    program = copy_program()
+    session = Session(program, threads=1)
+    session.run({"x": np.tile(X, (images, 1, 1, 1))})
+    stats = session.stats
+    assert stats is not None and stats.origin == session.device_info["origin"] == "emulation"
+    assert session.device_info["fingerprint"] == program.array.fingerprint
+    assert set(stats.seconds) == {"host", "transfer", "array"}
+    assert stats.seconds["transfer"] == 0 and min(stats.seconds.values()) >= 0
+    # One thread: what is timed follows one another.
+    assert sum(stats.seconds.values()) <= stats.host_seconds
+    assert to_json(stats)["seconds"] == stats.seconds
 
 
 @pytest.mark.gxx

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: arguments in, the package's functions called, tables or JSON out.
 
-In: ``neuralmatrix compile | run | bench | verify | report | boards | segments | doctor | demo
-| list``.
+In: ``neuralmatrix compile | run | bench | compare | verify | report | boards | segments | doctor
+| deploy | demo | list``.
 Out: exit code 0; 1 with one message for an error; 2 for wrong usage.
 """
 
@@ -37,10 +37,22 @@ app = typer.Typer(
     help="Whole neural networks as matrix products on one array of a PYNQ board, or emulated.",
 )
 
-RUN_BASIS = (
-    "host_seconds: measured on this machine; cycles, busy and dram_bytes: counted in emulation, "
-    "for one run of the program"
-)
+_HOST_BASIS = "host_seconds and seconds: measured on this machine"
+_DRAM_BASIS = "dram_bytes: of the program's instructions"
+RUN_BASIS = {
+    "emulation": f"{_HOST_BASIS}; cycles, busy and dram_bytes: counted in emulation, for one run "
+    "of the program",
+    "emulated board": f"{_HOST_BASIS}, whose CPU plays the board: they say nothing of one; cycles "
+    "and busy: counted in emulation, for one run of the program, as the board's counters would "
+    f"report them; {_DRAM_BASIS}",
+    "board": f"{_HOST_BASIS}; cycles and busy: measured by the hardware's counters, in the median "
+    f"run of the program; {_DRAM_BASIS}",
+}
+RUN_ORIGIN = {
+    "emulation": "emulated",
+    "emulated board": "emulated board",
+    "board": "measured on {board}",
+}
 
 
 # ------------------------------------------------------------------------------ compile, run
@@ -120,8 +132,14 @@ def run(
     program: ProgramPath,
     inputs: Annotated[Path, typer.Argument(help=".npz with one array per input.")],
     output: Annotated[Path, typer.Option("-o", "--output", help=".npz for the outputs.")],
-    device: Annotated[str, typer.Option(help="Only 'emulation' in this version.")] = "emulation",
+    device: Annotated[str, typer.Option(help="'emulation', or 'pynq' on a board.")] = "emulation",
     threads: Threads = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Only pynq: the folder of the overlay to load.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Only pynq: seconds that one run may take.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a program on one input, or on N where its batch is 1."""
@@ -134,23 +152,27 @@ def run(
     files.check_target(output)
     loaded, feeds = load(program), files.read_arrays(inputs)
     check_feeds(loaded.inputs, feeds)
-    session = Session(loaded, device, threads)
-    with progress(quiet=as_json) as step:
-        outputs = session.run(feeds, step)
+    with Session(loaded, device, threads, overlay=overlay, timeout_s=timeout) as session:
+        with progress(quiet=as_json) as step:
+            outputs = session.run(feeds, step)
+        stats, info = session.stats, session.device_info
+    assert stats is not None
     files.write_arrays(output, outputs)
     shapes = {name: list(array.shape) for name, array in outputs.items()}
     if as_json:
-        stats = {"basis": RUN_BASIS, **to_json(session.stats)}
-        emit({"output": str(output), "shapes": shapes, "stats": stats})
+        found = {"basis": RUN_BASIS[stats.origin], **to_json(stats)}
+        emit({"output": str(output), "shapes": shapes, "stats": found, "device": info})
         return
     text = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    console().print(f"{output}: {text} (emulated)", highlight=False, markup=False)
+    origin = RUN_ORIGIN[stats.origin].format(board=info["board"])
+    console().print(f"{output}: {text} ({origin})", highlight=False, markup=False)
 
 
 # ------------------------------------------------------------------------------ numbers
 
 
 app.command()(cli_measure.bench)
+app.command()(cli_measure.compare)
 
 
 @app.command()
@@ -223,6 +245,7 @@ def list_(program: ProgramPath, as_json: Json = False) -> None:
 
 app.command()(cli_board.boards)
 app.command()(cli_board.doctor)
+app.command()(cli_board.deploy)
 
 
 @app.command()

@@ -2,7 +2,8 @@
 """Runs a program on a device.
 
 In: a ``Program`` and feeds named as in the source model.  Out: its outputs, named likewise.
-Several images run side by side, one emulated device per thread.
+The emulation runs several images side by side, one emulated array per thread; a board runs them
+one after the other while the host works on their neighbours.
 """
 
 from __future__ import annotations
@@ -10,28 +11,36 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import BadInput, NeuralMatrixError
-from .ports import check_feeds, read_output, write_input
-from .program import Program, ProgramPort
+from .errors import BadInput, ToolMissing
+from .ports import check_feeds
+from .program import Program
 
 if TYPE_CHECKING:
-    from .device.emulation import Emulator
+    from .device.base import Batch, Device, Progress
 
 Array = npt.NDArray[Any]
-Progress = Callable[[int, int], None]
+WAITS = ("auto", "interrupt", "poll")
 
 
 @dataclass(frozen=True)
 class Stats:
-    """The last ``Session.run``.  Cycles are the device's, per run; seconds are the host's."""
+    """The last ``Session.run``.
+
+    Cycles are the device's, of its median run: counted by the hardware on a board (``busy`` of
+    LOAD, COMPUTE and STORE), by the emulation else (and of DRAM).  ``dram_bytes`` are the
+    program's.  ``seconds`` are the host's clock, summed over the images: "host", "transfer" (copies
+    and cache maintenance) and "array"; in emulation, whose images run side by side, they may exceed
+    ``host_seconds``, the whole run.
+    """
 
     images: int
     threads: int
@@ -40,71 +49,118 @@ class Stats:
     busy: Mapping[str, int]
     dram_bytes: int
     clock_mhz: float
+    origin: Literal["emulation", "emulated board", "board"] = "emulation"
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def images_per_host_second(self) -> float:
-        """Speed of the emulation, not of the device."""
+        """Speed as the caller sees it: of the emulation, or of the board with its host's work."""
         return self.images / self.host_seconds
 
 
-def _emulator(program: Program) -> Emulator:
-    from .device.emulation import Emulator
+def _emulation(program: Program, threads: int | None, **board: Any) -> Device:
+    """``board``: options of a board, which the emulation does not take."""
+    from .device.pool import EmulatorPool
 
-    return Emulator(
-        program.array, program.timing, program.const, program.instructions, program.arena_bytes
-    )
+    if board["overlay"] is not None:
+        raise BadInput("overlay: found one for device 'emulation', allowed is one for 'pynq'")
+    return EmulatorPool(program, threads or os.cpu_count() or 1)
 
 
-def _check_device(device: str) -> None:
-    if device == "pynq":
-        raise NeuralMatrixError(
-            "device 'pynq' is not part of this version: it has been run on no board yet; "
-            "use device='emulation', which runs the same kernels bit for bit"
-        )
-    if device != "emulation":
-        raise BadInput(f"device: found {device!r}, allowed is 'emulation'")
+def _pynq(program: Program, threads: int | None, **board: Any) -> Device:
+    """A board has one array, so ``threads`` changes nothing."""
+    try:
+        from .device.pynq import PynqDevice
+    except ImportError as error:  # also a folder called pynq that is no package
+        if (error.name or "").split(".")[0] != "pynq":
+            raise
+        raise ToolMissing(
+            "device='pynq' needs the package pynq, which a board's PYNQ image brings along; "
+            "elsewhere: pip install 'neuralmatrix[pynq]'"
+        ) from None
+    return PynqDevice(program, **board)
+
+
+_DEVICES: Mapping[str, Callable[..., Device]] = {"emulation": _emulation, "pynq": _pynq}
+
+
+def _check_options(device: str, threads: int | None, timeout_s: float | None, wait: str) -> None:
+    if device not in _DEVICES:
+        raise BadInput(f"device: found {device!r}, allowed are {', '.join(map(repr, _DEVICES))}")
+    if threads is not None and threads < 1:
+        raise BadInput(f"threads: found {threads}, allowed is at least 1")
+    if timeout_s is not None and not (isfinite(timeout_s) and timeout_s > 0):
+        raise BadInput(f"timeout_s: found {timeout_s}, allowed is a number of seconds above 0")
+    if wait not in WAITS:
+        raise BadInput(f"wait: found {wait!r}, allowed are {', '.join(map(repr, WAITS))}")
 
 
 class Session:
     """A program on a device, ready to run.
 
+    ``device`` "emulation", or "pynq" on a board.  ``threads``: images that the emulation runs side
+    by side.  For a board: ``overlay`` is the folder of its bitstream (else
+    $NEURALMATRIX_OVERLAY_DIR, else the package's own), ``timeout_s`` how long a run may take, and
+    ``wait`` how its end is noticed.
+
     >>> outputs = Session(program).run({"input": x})  # x: (1, ...) or (N, ...) for N images
     """
 
     def __init__(
-        self, program: Program, device: str = "emulation", threads: int | None = None
+        self,
+        program: Program,
+        device: str = "emulation",
+        threads: int | None = None,
+        *,
+        overlay: str | Path | None = None,
+        timeout_s: float | None = None,
+        wait: str = "auto",
     ) -> None:
-        _check_device(device)
-        if threads is not None and threads < 1:
-            raise BadInput(f"threads: found {threads}, allowed is at least 1")
+        _check_options(device, threads, timeout_s, wait)
         self.program = program
-        self.threads = threads or os.cpu_count() or 1
         self.stats: Stats | None = None
-        self._idle: SimpleQueue[Emulator] = SimpleQueue()
-        self._idle.put(_emulator(program))
-        self._made = 1
+        board = {"overlay": overlay, "timeout_s": timeout_s, "wait": wait}
+        self._device = _DEVICES[device](program, threads, **board)
+
+    @property
+    def device_info(self) -> dict[str, Any]:
+        """Origin, board, fingerprint and clock; of a board also overlay and pynq's version."""
+        return dict(self._device.info)
+
+    def close(self) -> None:
+        """Give back the device's memory.  A closed session opens again with its next run."""
+        self._device.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def run(self, feeds: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Array]:
         """Outputs of one run, or of N where each feed's leading 1 is replaced by N.
 
         ``progress(done, total)`` is called after each image.
         """
+        began = time.perf_counter()
         arrays, images = check_feeds(self.program.inputs, feeds)
         self._check_outputs(images)
-        threads = min(self.threads, images)
-        while self._made < threads:
-            self._idle.put(_emulator(self.program))
-            self._made += 1
-        began = time.perf_counter()
-        results = self._run_all(arrays, images, threads, progress)
+
+        def image(i: int) -> dict[str, Array]:
+            return {n: x if images == 1 else x[i : i + 1] for n, x in arrays.items()}
+
+        before = time.perf_counter()
+        batch = self._device.run(image, images, progress)
+        after = time.perf_counter()
+        outputs = {port.name: _joined(port.name, batch) for port in self.program.outputs}
         seconds = time.perf_counter() - began
-        self.stats = self._stats(results[0][1], images, threads, seconds)
-        return {
-            port.name: np.concatenate([outputs[port.name] for outputs, _ in results])
-            if images > 1
-            else results[0][0][port.name]
-            for port in self.program.outputs
-        }
+        self.stats = self._stats(batch, seconds, seconds - (after - before))
+        return outputs
 
     def _check_outputs(self, images: int) -> None:
         for port in self.program.outputs:
@@ -114,32 +170,22 @@ class Session:
                     "does not begin with a batch of 1; run one image at a time"
                 )
 
-    def _run_all(
-        self, arrays: dict[str, Array], images: int, threads: int, progress: Progress | None
-    ) -> list[tuple[dict[str, Array], Any]]:
-        def one(i: int) -> tuple[dict[str, Array], Any]:
-            feeds = {n: x if images == 1 else x[i : i + 1] for n, x in arrays.items()}
-            return self._run_one(feeds)
+    def _stats(self, batch: Batch, seconds: float, outside: float) -> Stats:
+        """``outside``: seconds of work that is not the device's, such as checking the feeds."""
+        run, device = batch.typical, self._device
+        return Stats(
+            len(batch.outputs),
+            batch.threads,
+            seconds,
+            run.cycles,
+            run.busy,
+            run.dram_bytes,
+            device.clock_mhz,
+            device.origin,
+            {**batch.seconds, "host": batch.seconds["host"] + outside},
+        )
 
-        results = []
-        with ThreadPoolExecutor(threads) as pool:
-            for result in pool.map(one, range(images)):
-                results.append(result)
-                if progress is not None:
-                    progress(len(results), images)
-        return results
 
-    def _run_one(self, feeds: dict[str, Array]) -> tuple[dict[str, Array], Any]:
-        emulator = self._idle.get()
-        try:
-            for port in self.program.inputs:
-                write_input(port, feeds[port.name], emulator.arena)
-            stats = emulator.run()
-            outputs: tuple[ProgramPort, ...] = self.program.outputs
-            return {port.name: read_output(port, emulator.arena) for port in outputs}, stats
-        finally:
-            self._idle.put(emulator)
-
-    def _stats(self, run: Any, images: int, threads: int, seconds: float) -> Stats:
-        clock = self.program.clock_mhz
-        return Stats(images, threads, seconds, run.cycles, run.busy, run.dram_bytes, clock)
+def _joined(name: str, batch: Batch) -> Array:
+    parts = [outputs[name] for outputs in batch.outputs]
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
