@@ -27,7 +27,7 @@ def data_dir() -> Path | None:
 
 
 def pynq() -> str | None:
-    """The version of pynq.  Not by looking for a module: the folder tests/pynq would be one."""
+    """The version of pynq, if it is installed."""
     try:
         return version("pynq")
     except PackageNotFoundError:

@@ -69,27 +69,27 @@ VERIFIED = (
         "hand-off file (.hwh)",
         "made from the same description, parsed by pynq 4.0.0 and 3.1.2",
         "all",
-        "tests/pynq/test_hwh.py",
+        "tests/driver/test_hwh.py",
     ),
     Verification(
         "emulated board",
         "registers, interrupts, caches, clocks and contiguous memory, driven register by register "
         "through pynq 4.0.0 and 3.1.2",
         "PYNQ-Z2, ZCU104, KV260",
-        "tests/pynq/test_emulated_board.py",
+        "tests/driver/test_emulated_board.py",
     ),
     Verification(
         "driver",
         "through pynq 4.0.0 and 3.1.2 on the emulated board: a CNN, a transformer, a graph "
         "network; every output byte equal to emulation",
         "PYNQ-Z2",
-        "tests/pynq/test_driver.py",
+        "tests/driver/test_driver.py",
     ),
     Verification(
         "driver: failures",
         "faults injected into the emulated board, each with its error, and the run after it",
         "PYNQ-Z2",
-        "tests/pynq/test_faults.py",
+        "tests/driver/test_faults.py",
     ),
     Verification(
         "power sensors",
