@@ -28,6 +28,7 @@ from neuralmatrix.overlays import (
     OverlayInfo,
     Tool,
     Utilization,
+    boards_of,
     hash_files,
     write_info,
 )
@@ -134,11 +135,10 @@ def commit(root: Path = REPOSITORY) -> str:
 def describe(plan: Plan, folder: Path, tools: Sequence[Tool]) -> OverlayInfo:
     """What ``overlay.json`` says of the finished files in ``folder``."""
     board = plan.board
-    users = tuple(n for n in board_names() if load_board(n).overlay == board.name)
     return OverlayInfo(
         format=FORMAT,
         name=board.name,
-        boards=users,
+        boards=boards_of(board.name),
         origin="vivado",
         fingerprint=board.array.fingerprint,
         part=board.part.name,

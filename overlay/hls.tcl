@@ -79,6 +79,8 @@ proc synthesize {hls kernel} {
         config_interface -m_axi_addr64 -m_axi_max_read_burst_length $burst_beats \
             -m_axi_max_write_burst_length $burst_beats
     }
+    # What these multiply, they multiply once an instruction: DSPs are for the array.
+    if {$kernel ne "compute"} { config_op -impl fabric mul }
     csynth_design
     if {$in_rtl} { cosim_design -rtl verilog }
     dict with hls {

@@ -6,7 +6,6 @@ In: a ``Board`` and a folder to work in.  Out: the data file's path and text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from neuralmatrix.codegen import config_header
@@ -35,7 +34,6 @@ def hls_data(
     board: Board,
     work: Path,
     *,
-    kernels: Sequence[str] = tuple(KERNELS),
     csim: bool = True,
     cosim: bool = False,
 ) -> str:
@@ -46,7 +44,7 @@ def hls_data(
         "burst_beats": str(board.burst_beats),
         "includes": words((work / "include", hls_dir() / "include")),
         "sources": words(sources()),
-        "kernels": words(kernels),
+        "kernels": words(KERNELS),
         "benches": words(benches() if csim else ()),
         "cosim": word(hls_dir() / "tb" / COSIM_BENCH if cosim else ""),
         "output": word(work),
@@ -62,7 +60,6 @@ def write_hls_data(
     board: Board,
     work: Path,
     *,
-    kernels: Sequence[str] = tuple(KERNELS),
     csim: bool = True,
     cosim: bool = False,
 ) -> Path:
@@ -70,10 +67,10 @@ def write_hls_data(
     work = work.resolve()
     header = work / "include" / "nm" / "config.h"
     header.parent.mkdir(parents=True, exist_ok=True)
-    text = config_header(board.array, board.timing, board.uram_buffers)
+    text = config_header(board.array, board.timing, board.uram_buffers, board.macs_per_dsp)
     header.write_text(text, encoding="utf-8")
     path = work / DATA
-    data = hls_data(board, work, kernels=kernels, csim=csim, cosim=cosim)
+    data = hls_data(board, work, csim=csim, cosim=cosim)
     path.write_text(data, encoding="utf-8")
     return path
 

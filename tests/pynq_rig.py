@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 from neuralmatrix.device.emulation import Emulator
-from neuralmatrix.isa import Opcode
+from neuralmatrix.isa import UNITS, Opcode
 from neuralmatrix.program import Program
-from neuralmatrix.registers import AP_DONE, AP_START, CTRL
+from neuralmatrix.registers import AP_DONE, AP_START, CTRL, KERNELS, kernel_cell
 
-UNITS = ("load", "compute", "store")
 RigMaker = Callable[..., Any]
 
 
@@ -28,7 +27,7 @@ class Rig:
 
         self.board = board
         self.overlay = pynq.Overlay(str(board.overlay / "neuralmatrix.bit"))
-        self.ips = {name: getattr(self.overlay, f"{name}_0") for name in ("fetch", *UNITS)}
+        self.ips = {name: getattr(self.overlay, kernel_cell(name)) for name in KERNELS}
         self.arena: Any = None
 
     def offset(self, kernel: str, register: str) -> int:

@@ -157,7 +157,7 @@ def test_bench(saved: Path) -> None:
         rates = row["images_per_s"]
         assert 0 < rates["lowest"] <= rates["median"] <= rates["highest"]
     text = call(*quick)
-    assert "measured on this machine" in text and "no power of all" in text
+    assert "measured on this machine" in text and "no power of any rail: not asked for" in text
 
 
 @pytest.mark.gxx
@@ -175,6 +175,25 @@ def test_a_model_from_file_to_verdict(tmp_path: Path) -> None:
     check = json.loads(call("verify", MODEL, net, tmp_path / "in.npz", "--json"))
     assert check["ok"] and len(check["layers"]) == len(data["layers"])
     assert "all tensors bit-equal" in call("verify", MODEL, net, tmp_path / "in.npz")
+
+
+@pytest.mark.gxx
+def test_a_kept_demo_feeds_the_other_commands(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    kept = tmp_path / "made" / "here"
+    json.loads(call("demo", "gnn", "--keep", kept, "--json"))
+    net, model, inputs = kept / "net.nmx", kept / "net.onnx", kept / "inputs.npz"
+    again, out = tmp_path / "again.nmx", tmp_path / "out.npz"
+    call("compile", model, "-o", again, "--calibration", kept / "samples.npz")
+    assert again.read_bytes() == net.read_bytes()
+    assert "all tensors bit-equal" in call("verify", model, net, inputs)
+    assert "logits [34, 2]" in call("run", net, inputs, "-o", out)
+
+
+def test_a_demo_is_kept_in_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, text = fail(capsys, "demo", "--keep", tmp_path / "file")
+    assert code == 1 and "choose a writable place" in text
 
 
 # ------------------------------------------------------------------------------ errors

@@ -9,6 +9,7 @@ from neuralmatrix import demo_programs
 from neuralmatrix.config import load_board
 from neuralmatrix.demo_tasks import load_digits
 from neuralmatrix.errors import ToolMissing
+from neuralmatrix.overlays import EMULATED_VARIABLE
 from neuralmatrix.program import load
 from neuralmatrix.session import Session
 
@@ -45,11 +46,11 @@ def test_other_boards_are_told_to_install_onnx(no_onnx: None) -> None:
 
 
 def test_board_here_is_the_emulated_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(demo_programs.EMULATED, "zcu104")
+    monkeypatch.setenv(EMULATED_VARIABLE, "zcu104")
     assert demo_programs.board_here().name == "zcu104"
 
 
 def test_board_here_without_pynq(monkeypatch: pytest.MonkeyPatch, no_onnx: None) -> None:
-    monkeypatch.delenv(demo_programs.EMULATED, raising=False)
+    monkeypatch.delenv(EMULATED_VARIABLE, raising=False)
     with pytest.raises(ToolMissing, match="set NEURALMATRIX_EMULATED_BOARD=pynq-z2"):
         demo_programs.board_here()

@@ -21,7 +21,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 FOLDERS = ("", "host/neuralmatrix", "host/neuralmatrix/*", "hls", "hls/*", "overlay",
            "overlay/boards", "docs", "models")  # fmt: skip
 MADE = {"overlay.json", "overlay/build", "overlay/build/BOARD", "build/overlay/BOARD"}
-MADE |= {"global_pl_state_.json"}  # pynq's
+MADE |= {"global_pl_state_.json", "net.onnx"}  # pynq's, the demo's
 
 
 def blocks(page: Path, language: str) -> list[str]:

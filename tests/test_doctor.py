@@ -95,9 +95,10 @@ def test_sensors_by_name(tmp_path: Path) -> None:
     ("board", "version", "modules", "problem", "remedy"),
     [
         (PYNQ_Z2, "4.0.0", True, "4.0 dropped Zynq-7000", "3.0.1 to 3.1.2"),
-        (PYNQ_Z2, "2.7.0", True, "older than 3.0.1", "newer image"),
+        (PYNQ_Z2, "3.0.0", True, "older than 3.0.1", "newer image"),
+        (PYNQ_Z2, "3.0.1", True, "", "PYNQ 3.1 SD card image"),
         (PYNQ_Z2, "3.1.2", False, "pycparser", "pip install 'pycparser<3'"),
-        (ZCU104, "4.0.0", False, "pkg_resources", "pip install 'setuptools<81'"),
+        (ZCU104, "4.0.0", False, "pkg_resources", "pip install 'setuptools<=80'"),
         (ZCU104, "4.0.0", True, "", "PYNQ 3.1 SD card image"),
     ],
 )

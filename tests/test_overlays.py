@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from board.overlay_folder import overlay_folder
 from neuralmatrix import overlays
 from neuralmatrix.config import board_names, load_board
 from neuralmatrix.errors import NeuralMatrixError, OverlayMissing, WrongOverlay
@@ -21,14 +22,11 @@ from neuralmatrix.overlays import (
     HWH,
     INFO,
     SELFTEST,
-    OverlayInfo,
-    Tool,
-    Utilization,
     board_of_device,
+    boards_of,
     check_array,
     check_board,
     check_files,
-    hash_files,
     open_overlay,
     read_info,
     resolve,
@@ -38,27 +36,9 @@ from neuralmatrix.overlays import (
 Z1, Z2, ULTRA = (load_board(name) for name in ("pynq-z1", "pynq-z2", "ultra96-v2"))
 
 
-def make(folder: Path, **more: Any) -> Path:
-    """An overlay folder whose files hold their own names."""
-    folder.mkdir(parents=True)
-    for name in (BIT, HWH, SELFTEST, EXPECTED):
-        (folder / name).write_text(name)
-    values: dict[str, Any] = dict(
-        format=1,
-        name="pynq-z2",
-        boards=("pynq-z1", "pynq-z2"),
-        origin="vivado",
-        fingerprint=Z2.array.fingerprint,
-        part="xc7z020clg400-1",
-        clock_mhz=100.0,
-        worst_slack_ns=0.125,
-        commit="0" * 40,
-        tools=(Tool("vivado", "2024.1"),),
-        utilization=(Utilization("bram36", 101.5, 140),),
-        files=hash_files(folder),
-    )
-    write_info(folder, OverlayInfo(**(values | more)))
-    return folder
+def make(folder: Path) -> Path:
+    """The overlay that PYNQ-Z1 and Z2 share."""
+    return overlay_folder(folder, boards=("pynq-z1", "pynq-z2"))
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +99,12 @@ def test_boards_by_their_device_name(name: str) -> None:
     assert board_of_device(f"{board.device_name} of another kind") is None
 
 
+def test_boards_that_share_a_bitstream() -> None:
+    shared = [name for overlay in board_names() for name in boards_of(overlay)]
+    assert sorted(shared) == sorted(board_names())
+    assert boards_of("pynq-z2") == ("pynq-z1", "pynq-z2") and not boards_of("pynq-z1")
+
+
 # ------------------------------------------------------------------------------ refusing
 
 
@@ -141,6 +127,7 @@ def test_bad_paths(tmp_path: Path, path: str, text: str) -> None:
     ("change", "text"),
     (
         ({"format": 2}, "found format 2, allowed is 1"),
+        ({"format": 0}, "found format 0, allowed is 1"),
         ({"clock_mhz": "fast"}, "clock_mhz: found 'fast', allowed is a finite number"),
         ({"origin": "guessed"}, "origin: found 'guessed', allowed is one of"),
         ({"more": 1}, "more: found 'more'"),
@@ -174,11 +161,12 @@ def test_files(tmp_path: Path, name: str) -> None:
         check_files(found)
 
 
-def test_a_file_without_a_hash(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", (BIT, HWH, SELFTEST, EXPECTED))
+def test_a_file_without_a_hash(tmp_path: Path, name: str) -> None:
     folder = make(tmp_path / "mine")
     info = read_info(folder)
-    write_info(folder, replace(info, files=tuple(f for f in info.files if f.name != HWH)))
-    with pytest.raises(OverlayMissing, match=f"found no hash of {HWH}"):
+    write_info(folder, replace(info, files=tuple(f for f in info.files if f.name != name)))
+    with pytest.raises(OverlayMissing, match=f"found no hash of {name}"):
         check_files(open_overlay(folder))
 
 

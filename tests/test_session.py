@@ -6,10 +6,13 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from neuralmatrix.device.base import Batch, Counted
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.ir import QParams, ViewStep
 from neuralmatrix.jsonform import to_json
@@ -254,6 +257,22 @@ def test_where_numbers_come_from(images: int) -> None:
     # One thread: what is timed follows one another.
     assert sum(stats.seconds.values()) <= stats.host_seconds
     assert to_json(stats)["seconds"] == stats.seconds
+
+
+@pytest.mark.gxx
+def test_checking_and_joining_are_the_hosts_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that a session looks at four times, each look a second after the one before."""
+    ticks = SimpleNamespace(perf_counter=count().__next__)
+    session = Session(copy_program(), threads=1)
+    monkeypatch.setattr("neuralmatrix.session.time", ticks)
+    session.run({"x": X})
+    assert session.stats is not None and session.stats.host_seconds == 3
+    assert session.stats.seconds["host"] >= 2
+
+
+def test_the_run_with_the_median_number_of_cycles() -> None:
+    runs = [Counted(cycles, {}, 0) for cycles in (50, 10, 30)]
+    assert Batch([{}] * 3, runs, 1, {}).typical.cycles == 30
 
 
 @pytest.mark.gxx

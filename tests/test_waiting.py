@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,8 +62,12 @@ def kernels(*looks: int | None) -> list[FakeKernel]:
     return [FakeKernel(n) for n in looks]
 
 
-def wait_by_interrupt(made: list[FakeKernel], seconds: float) -> bool:
+def by_interrupt_on_its_thread(made: list[FakeKernel], seconds: float) -> tuple[bool, bool]:
     return board_thread.run(by_interrupt, made, time.monotonic() + seconds)
+
+
+def wait_by_interrupt(made: list[FakeKernel], seconds: float) -> bool:
+    return by_interrupt_on_its_thread(made, seconds)[0]
 
 
 WAYS: tuple[Callable[[Any, float], bool], ...] = (
@@ -88,6 +93,29 @@ def test_one_never_done(way: Any, hanging: int) -> None:
     assert time.monotonic() - began >= SHORT
 
 
+def test_how_late_a_run_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause is at most a share of what was waited so far, or what a sleep takes at the least."""
+    now, pauses = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds <= max(0.05 * now[0], 50e-6) and seconds <= 5e-3)
+        now[0] += seconds
+
+    def monotonic() -> float:
+        now[0] += 1e-6
+        return now[0]
+
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=monotonic, sleep=sleep))
+    assert not poll(kernels(None), 0.5)
+    assert len(pauses) > 100 and all(pauses) and now[0] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_last_look_after_the_deadline() -> None:
+    """A process that was stopped for long finds the array done."""
+    assert poll(kernels(1, 2, 1, 2), time.monotonic() - LONG)
+    assert not poll(kernels(1, 2, 1, 3), time.monotonic() - LONG)
+
+
 def test_done_kernels_are_not_asked_again() -> None:
     """A look at CTRL clears its done bit."""
     made = kernels(1, 500, 1, 1)
@@ -98,10 +126,27 @@ def test_done_kernels_are_not_asked_again() -> None:
 def test_an_interrupt_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The done bit is looked at all the same."""
     monkeypatch.setattr(waiting, "INTERRUPT_SLICE", 0.001)
+    monkeypatch.setattr(waiting, "INTERRUPT_GRACE", 0.001)
     made = kernels(1, 1, 1, 4)
     made[-1].interrupt.seconds = None
-    assert wait_by_interrupt(made, LONG)
-    assert made[-1].interrupt.waits == 3
+    assert by_interrupt_on_its_thread(made, LONG) == (True, False)
+    assert made[-1].interrupt.waits == 4 and not made[-1].cleared
+
+
+def test_an_interrupt_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Done when the time for it was over, but it comes."""
+    monkeypatch.setattr(waiting, "INTERRUPT_SLICE", 0.001)
+    monkeypatch.setattr(waiting, "INTERRUPT_GRACE", LONG)
+    made = kernels(1, 1, 1, 2)
+    made[-1].interrupt.seconds = 0.01
+    assert by_interrupt_on_its_thread(made, LONG) == (True, True)
+    assert made[-1].cleared == 1
+
+
+def test_a_run_that_hangs_says_nothing_of_interrupts() -> None:
+    made = kernels(1, 1, 1, None)
+    made[-1].interrupt.seconds = None
+    assert by_interrupt_on_its_thread(made, SHORT) == (False, True)
 
 
 def test_an_interrupt_of_an_earlier_run() -> None:

@@ -61,41 +61,39 @@ void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
 FIRST_BLOCK:
     for (uint32_t j = 0; j < uint32_t(ROWS); j += BLOCK_WORDS) {
         NM_PIPELINE(1)
-        fill<HW>(j, j + BLOCK_WORDS, g, insn, wbuf, pbuf, state, p, 0);
+        fill<HW>(j, j + BLOCK_WORDS, g, insn, wbuf, pbuf, state, p, 1);
     }
     meter.tick(COMPUTE_DEPTH + ROWS);
-    p.now = p.next;
-    next_pass(p.next, g, insn);
-    begin_pass(insn, state.epilogue, p);
+    advance(p, g, insn, state.epilogue);
     int16_t x[RUN][ROWS] = {};
     int32_t sums[RUN][COLS];
     exact_t factors[RUN][ROWS] = {};
     NM_PARTITION(x, 0)
     NM_PARTITION(sums, 0)
-    uint64_t left = g.passes;
+    bool running = g.any, more = is_pass(p.next, insn);
 STEPS:
-    while (left != 0) {
+    while (running) {
         NM_PIPELINE(1)
         NM_TRIPS(ROWS, STEPS_AT_MOST)
         // A row of acc or of a statistic is read again a pass later: after at least ROWS steps.
         NM_HAZARD_AFTER(state.acc, ROWS)
         NM_HAZARD_AFTER(state.stat.value, ROWS)
         NM_HAZARD_AFTER(state.stat.squares, ROWS)
-        NM_NO_HAZARD(state.weights)
-        NM_NO_HAZARD(state.channels)
+        NM_HAZARD_AFTER(state.window.lines, LINE_REACH)
+        // No such word on weights: a step may use the row that came in one step before.
         NM_NO_HAZARD(o_lo)
         NM_NO_HAZARD(o_hi)
         const bool reads_x = p.step < g.positions;
         const uint32_t until = (reads_x ? g.positions : g.steps) - p.step;
         // Both digits of a wide maximum take turns, one step each.
         const uint32_t n = RUN == 1 || g.reads == 2 ? 1 : (until < RUN ? until : RUN);
-        if (p.step < uint32_t(ROWS) && left > 1) {
+        if (p.step < uint32_t(ROWS) && more) {
             const uint32_t to = p.step + n < uint32_t(ROWS) ? p.step + n : uint32_t(ROWS);
             fill<HW>(p.step, to, g, insn, wbuf, pbuf, state, p, p.bank ^ 1);
         }
         if (reads_x) {
             const weight_t(&w)[ROWS][COLS] = state.weights[p.bank];
-            const int shift = int(8 * (p.now.x_digit + p.now.w_digit));
+            const int shift = 8 * (p.now.x_digit + p.now.w_digit);
             const bool fresh = compute_first(insn) && opens_block(p.now);
             const bool closes = g.last && closes_block(p.now, g, insn);
             const uint32_t row = compute_acc_base(insn) + p.row;
@@ -132,11 +130,8 @@ STEPS:
         p.step += n;
         if (p.step == g.steps) {
             meter.tick(g.steps);
-            p.now = p.next;
-            p.bank ^= 1;
-            next_pass(p.next, g, insn);
-            begin_pass(insn, state.epilogue, p);
-            --left;
+            advance(p, g, insn, state.epilogue);
+            running = more, more = is_pass(p.next, insn);
         }
     }
     if (g.last && compute_stat_last(insn)) {
@@ -201,9 +196,11 @@ compute(const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t*
     NM_RESHAPE(o_hi, 2)
     // Kept between instructions.
     NM_LARGE ComputeState state;
-    // Registers of the PEs and of the lanes; accumulators and line buffers as wide as a row.
+    // Registers of PEs and lanes; accumulators and line buffers as wide as a row.
     NM_PARTITION(state.weights, 0)
-    NM_PARTITION(state.channels, 1)
+    NM_PARTITION(state.channels.bias, 0)
+    NM_PARTITION(state.channels.m, 0)
+    NM_PARTITION(state.channels.s, 0)
     NM_PARTITION(state.table.segments, 2)
     NM_PARTITION(state.table.map, 2)
     NM_PARTITION(state.table.map, 3)
@@ -220,6 +217,7 @@ INSNS:
     while (running) {
         NM_TRIPS(1, PROGRAM_AT_MOST)
         const Insn insn = queue.read();
+        NM_PARTITION(insn.w, 0)
         const Opcode opcode = Opcode(insn_opcode(insn));
         running = opcode != Opcode::END;
         if (!running)

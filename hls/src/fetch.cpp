@@ -37,6 +37,7 @@ READ_BEATS:
         }
     }
     Insn insn;
+    NM_PARTITION(insn.w, 0)
 WORDS:
     for (int j = 0; j < INSN_WORDS; ++j) {
         NM_UNROLL

@@ -7,26 +7,26 @@ namespace nm {
 
 namespace {
 
-// Lowest and highest reach of a counter with a signed step.
-int64_t below(uint32_t count, int32_t step) {
+// How far a counter with a signed step goes.
+int64_t reach(uint32_t count, int32_t step) {
     NM_INLINE
-    return step < 0 && count > 0 ? int64_t(count - 1) * step : 0;
-}
-
-int64_t above(uint32_t count, int32_t step) {
-    NM_INLINE
-    return step > 0 && count > 0 ? int64_t(count - 1) * step : 0;
+    return count > 0 ? int64_t(count - 1) * step : 0;
 }
 
 } // namespace
 
 bool load_inside(const Insn& i, uint64_t limit) {
     NM_INLINE
-    const int64_t addr = load_addr(i);
-    const int64_t low = addr + below(load_n2(i), load_s2(i)) + below(load_n1(i), load_s1(i)) +
-                        below(load_n0(i), load_s0(i)) + below(ROWS, load_lane_stride(i));
-    const int64_t high = addr + above(load_n2(i), load_s2(i)) + above(load_n1(i), load_s1(i)) +
-                         above(load_n0(i), load_s0(i)) + above(ROWS, load_lane_stride(i));
+    const uint32_t count[4] = {load_n2(i), load_n1(i), load_n0(i), ROWS};
+    const int32_t step[4] = {load_s2(i), load_s1(i), load_s0(i), load_lane_stride(i)};
+    int64_t low = load_addr(i), high = low;
+    // One after the other: one multiplier does for all.
+REACH:
+    for (int k = 0; k < 4; ++k) {
+        const int64_t far = reach(count[k], step[k]);
+        low += far < 0 ? far : 0;
+        high += far > 0 ? far : 0;
+    }
     return low >= 0 && uint64_t(high) < limit;
 }
 
@@ -175,6 +175,7 @@ INSNS:
     while (running) {
         NM_TRIPS(1, PROGRAM_AT_MOST)
         const Insn insn = queue.read();
+        NM_PARTITION(insn.w, 0)
         running = Opcode(insn_opcode(insn)) != Opcode::END;
         if (!running)
             break;

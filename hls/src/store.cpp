@@ -48,12 +48,17 @@ WORDS:
 
 bool store_inside(const Insn& i, uint64_t limit) {
     NM_INLINE
-    const int64_t r2 = reach(store_n2(i), store_s2(i));
-    const int64_t r1 = reach(store_n1(i), store_s1(i));
-    const int64_t r0 = reach(store_n0(i), store_s0(i));
+    const uint32_t count[3] = {store_n2(i), store_n1(i), store_n0(i)};
+    const int32_t step[3] = {store_s2(i), store_s1(i), store_s0(i)};
     const int64_t addr = store_addr(i);
-    const int64_t low = addr + (r2 < 0 ? r2 : 0) + (r1 < 0 ? r1 : 0) + (r0 < 0 ? r0 : 0);
-    const int64_t high = addr + (r2 > 0 ? r2 : 0) + (r1 > 0 ? r1 : 0) + (r0 > 0 ? r0 : 0);
+    int64_t low = addr, high = addr;
+    // One after the other: one multiplier does for all.
+REACH:
+    for (int k = 0; k < 3; ++k) {
+        const int64_t far = reach(count[k], step[k]);
+        low += far < 0 ? far : 0;
+        high += far > 0 ? far : 0;
+    }
     return low >= 0 && uint64_t(high) + COLS <= limit;
 }
 
@@ -137,6 +142,7 @@ INSNS:
     while (running) {
         NM_TRIPS(1, PROGRAM_AT_MOST)
         const Insn insn = queue.read();
+        NM_PARTITION(insn.w, 0)
         running = Opcode(insn_opcode(insn)) != Opcode::END;
         if (!running)
             break;

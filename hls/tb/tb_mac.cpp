@@ -20,6 +20,7 @@ void every_triple(tb::Check& check) {
 }
 
 // One row in all four modes of the device's array, against the sums it stands for.
+template <bool PACKED>
 void device_rows(tb::Check& check, const int16_t x[][ROWS], const weight_t w[ROWS][COLS],
                  const int8_t w8[ROWS][COLS]) {
     static int16_t taps[WIN * WIN][COLS];
@@ -34,7 +35,7 @@ void device_rows(tb::Check& check, const int16_t x[][ROWS], const weight_t w[ROW
             tap_weights[r][c] = w[r][c];
     for (int mode = 0; mode < 4; ++mode) {
         const bool window = mode & 1, max = mode & 2;
-        array_row(window, max, x[0], taps, window ? tap_weights : w, found);
+        array_row<PACKED>(window, max, x[0], taps, window ? tap_weights : w, found);
         for (int c = 0; c < COLS; ++c) {
             int32_t sum = 0, best = MAX_START;
             for (int r = 0; r < (window ? WIN * WIN : ROWS); ++r) {
@@ -69,7 +70,8 @@ void rows(tb::Check& check, tb::Random& random, bool extreme) {
     mac_rows(M, factors, w, {0, 0}, plain);
     mac_rows(M, factors, w, {-1, 8}, plain);
     max_rows(M, x, w, top);
-    device_rows(check, x, w, w8);
+    device_rows<true>(check, x, w, w8);
+    device_rows<false>(check, x, w, w8);
     for (int m = 0; m < M; ++m)
         for (int c = 0; c < COLS; ++c) {
             int32_t sum = 0, best = MAX_START;

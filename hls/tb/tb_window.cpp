@@ -7,13 +7,13 @@ namespace {
 
 using namespace nm;
 
-constexpr int HEIGHT = 11, WIDTH = 13;
+constexpr int HEIGHT = 11, WIDEST = 13, WIDTHS[] = {WIDEST, LINE_REACH, WIN, 3, 2, 1};
 
-void image(tb::Check& check, tb::Random& random, int win_h, int win_w, bool max) {
-    static int16_t x[HEIGHT][WIDTH][LANES];
+void image(tb::Check& check, tb::Random& random, int width, int win_h, int win_w, bool max) {
+    static int16_t x[HEIGHT][WIDEST][LANES];
     static int8_t taps8[WIN][WIN][COLS];
     static weight_t w[ROWS][COLS];
-    static Window window; // stale lines of the image before must not matter
+    static Window window, device; // stale lines of the image before must not matter
     for (auto& row : x)
         for (auto& word : row)
             for (int16_t& v : word)
@@ -29,15 +29,22 @@ void image(tb::Check& check, tb::Random& random, int win_h, int win_w, bool max)
     TapWeights taps;
     read_taps(w, max, taps);
     for (int i = 0; i < HEIGHT; ++i)
-        for (int j = 0; j < WIDTH; ++j) {
-            shift_in(x[i][j], uint32_t(j), window.taps, window.lines);
+        for (int j = 0; j < width; ++j) {
+            shift_in<false>(x[i][j], uint32_t(j), uint32_t(width), window.taps, window.lines);
+            // A word of LINE_REACH - 1 steps ago or less is not in the device's memories yet.
+            if (width < LINE_REACH)
+                for (auto& line : device.lines)
+                    for (int16_t& v : line[j])
+                        v = random.byte();
+            shift_in<true>(x[i][j], uint32_t(j), uint32_t(width), device.taps, device.lines);
             if (i < win_h - 1 || j < win_w - 1)
                 continue;
-            int32_t found[COLS];
+            int32_t found[COLS], again[COLS];
             if (max)
-                window_max(window.taps, taps, found);
+                window_max(window.taps, taps, found), window_max(device.taps, taps, again);
             else
-                window_sum(window.taps, taps, found);
+                window_sum(window.taps, taps, found), window_sum(device.taps, taps, again);
+            check.same(found, again, sizeof found, "window of the device");
             for (int c = 0; c < COLS; ++c) {
                 int32_t sum = 0, best = MAX_START;
                 for (int a = 0; a < win_h; ++a)
@@ -59,6 +66,8 @@ int main() {
     for (int h = 1; h <= WIN; ++h)
         for (int w = 1; w <= WIN; ++w)
             for (int max = 0; max < 2; ++max)
-                image(check, random, h, w, max != 0);
+                for (int width : WIDTHS)
+                    if (width >= w)
+                        image(check, random, width, h, w, max != 0);
     return check.result("window");
 }

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from .board_evidence import NOT_VERIFIED, VERIFIED
 from .config import Board, Image, PowerRail, board_names, family_of, load_board
 from .design import design_of
+from .overlays import CLOCK_TOLERANCE, boards_of
 from .resources import KINDS, LIMITS, resources
 
 _INTRO = """\
@@ -27,7 +28,6 @@ assumed; what pynq, image and sensors are like is from their sources and documen
 
 
 PLLS_SEEN = {"zynq7000": (1000.0,), "zynqmp": (1000.0, 1500.0)}  # MHz, of boot images
-CLOCK_SLACK = 1.001  # above the closed clock by more, the driver refuses it
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
@@ -91,7 +91,7 @@ def _anchor(board: Board) -> str:
 def _shared(board: Board) -> str:
     if board.overlay != board.name:
         return f"that of {load_board(board.overlay).title}: `make overlay BOARD={board.overlay}`"
-    others = [b.title for b in map(load_board, board_names()) if b.overlay == board.name]
+    others = [load_board(name).title for name in boards_of(board.name)]
     also = f", for {' and '.join(others)}" if len(others) > 1 else ""
     return f"`make overlay BOARD={board.name}`{also}"
 
@@ -121,7 +121,7 @@ def nearest_by_pynq_4(pll_mhz: float, clock_mhz: float, largest_divisor: int) ->
 
 def _verdict(mhz: float, board: Board) -> str:
     return f"{mhz:.4g} MHz, " + (
-        "refused" if mhz > board.clock_mhz * CLOCK_SLACK else "runs, slower"
+        "refused" if mhz > board.clock_mhz * CLOCK_TOLERANCE else "runs, slower"
     )
 
 
@@ -166,7 +166,7 @@ def _facts(board: Board) -> Iterator[tuple[str, str]]:
 
 def _resources(board: Board) -> Iterator[str]:
     used = resources(board)
-    yield "Resources, estimated (the limit is what we allow for placement and routing):"
+    yield "Resources, estimated (above the limit, placement and timing are in doubt):"
     yield ""
     yield from _table(("kind", "used", "of", "share", "limit"), (
         (

@@ -20,8 +20,10 @@ from . import cli_board, cli_measure
 from ._version import __version__
 from .cli_common import (
     Constants,
+    Device,
     Json,
     ModelPath,
+    Overlay,
     ProgramPath,
     Threads,
     console,
@@ -36,23 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Whole neural networks as matrix products on one array of a PYNQ board, or emulated.",
 )
-
-_HOST_BASIS = "host_seconds and seconds: measured on this machine"
-_DRAM_BASIS = "dram_bytes: of the program's instructions"
-RUN_BASIS = {
-    "emulation": f"{_HOST_BASIS}; cycles, busy and dram_bytes: counted in emulation, for one run "
-    "of the program",
-    "emulated board": f"{_HOST_BASIS}, whose CPU plays the board: they say nothing of one; cycles "
-    "and busy: counted in emulation, for one run of the program, as the board's counters would "
-    f"report them; {_DRAM_BASIS}",
-    "board": f"{_HOST_BASIS}; cycles and busy: measured by the hardware's counters, in the median "
-    f"run of the program; {_DRAM_BASIS}",
-}
-RUN_ORIGIN = {
-    "emulation": "emulated",
-    "emulated board": "emulated board",
-    "board": "measured on {board}",
-}
 
 
 # ------------------------------------------------------------------------------ compile, run
@@ -132,11 +117,9 @@ def run(
     program: ProgramPath,
     inputs: Annotated[Path, typer.Argument(help=".npz with one array per input.")],
     output: Annotated[Path, typer.Option("-o", "--output", help=".npz for the outputs.")],
-    device: Annotated[str, typer.Option(help="'emulation', or 'pynq' on a board.")] = "emulation",
+    device: Device = "emulation",
     threads: Threads = None,
-    overlay: Annotated[
-        Path | None, typer.Option(help="Only pynq: the folder of the overlay to load.")
-    ] = None,
+    overlay: Overlay = None,
     timeout: Annotated[
         float | None, typer.Option(help="Only pynq: seconds that one run may take.")
     ] = None,
@@ -145,6 +128,7 @@ def run(
     """Run a program on one input, or on N where its batch is 1."""
     from . import files
     from .jsonform import to_json
+    from .measure.origins import RUN, told
     from .ports import check_feeds
     from .program import load
     from .session import Session
@@ -160,12 +144,12 @@ def run(
     files.write_arrays(output, outputs)
     shapes = {name: list(array.shape) for name, array in outputs.items()}
     if as_json:
-        found = {"basis": RUN_BASIS[stats.origin], **to_json(stats)}
+        found = {"basis": RUN[stats.origin], **to_json(stats)}
         emit({"output": str(output), "shapes": shapes, "stats": found, "device": info})
         return
     text = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    origin = RUN_ORIGIN[stats.origin].format(board=info["board"])
-    console().print(f"{output}: {text} ({origin})", highlight=False, markup=False)
+    where = told(stats.origin, info["board"])
+    console().print(f"{output}: {text} ({where})", highlight=False, markup=False)
 
 
 # ------------------------------------------------------------------------------ numbers
@@ -299,12 +283,16 @@ def demo(
             help="digits (a CNN), transformer (a ViT on the same digits) or gnn (karate club)."
         ),
     ] = "digits",
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder that gets net.onnx, net.nmx, samples.npz and inputs.npz."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile an embedded network for PYNQ-Z2 and run its test data in emulation."""
     from .demo import run_demo
 
-    run_demo(as_json=as_json, name=name)
+    run_demo(as_json=as_json, name=name, keep=keep)
 
 
 def _version(value: bool) -> None:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .cli_common import Json, ProgramPath, console, emit, progress
+from .paths import REMOTE_DIR
 
 if TYPE_CHECKING:
     from .doctor_check import Check
@@ -23,11 +24,9 @@ if TYPE_CHECKING:
 WIDE_BOARDS = 96  # columns that the table takes with the names of the parts
 BOARDS_CAPTION = (
     "LUT to URAM: the array's share of the part, estimated, not synthesised. DRAM: assumed. "
-    "peak: two operations per PE and cycle. --json gives the basis of each number."
+    "peak: two operations per PE and cycle. tight: whether it can be placed and meets its timing is "
+    "in doubt until Vivado has run. --json gives the basis of each number."
 )
-
-
-REMOTE_DIR = "~/.neuralmatrix"
 NOT_ON_A_BOARD = (
     "This is not a board. 'neuralmatrix deploy user@board net.nmx' runs a program on one; "
     "'neuralmatrix doctor' there says what the board has."
@@ -63,7 +62,7 @@ def boards(as_json: Json = False) -> None:
             f"{row['peak_gops']:.0f}",
             f"{row['dram_bytes_per_s'] / 1e9:.2f}",
             *shares,
-            "yes" if row["fits"] else "no",
+            row["fits"],
             *([row["part"]] if wide else []),
         )
     screen.print(table)
@@ -101,7 +100,9 @@ def _print_checks(checks: tuple[Check, ...]) -> None:
 
 
 def deploy(
-    host: Annotated[str, typer.Argument(metavar="USER@BOARD", help="Or a name ssh knows.")],
+    host: Annotated[
+        str, typer.Argument(metavar="USER@BOARD", help="Where to; also a host of ~/.ssh/config.")
+    ],
     program: ProgramPath,
     run: Annotated[
         Path | None, typer.Option(help="Run it on this .npz with one array per input.")
@@ -113,21 +114,26 @@ def deploy(
         bool, typer.Option("--bench", help="Time it there, beside the estimate.")
     ] = False,
     power: Annotated[
-        bool, typer.Option("--power", help="And read the board's power sensors meanwhile.")
+        bool, typer.Option("--power", help="As --bench, and read the board's power sensors.")
     ] = False,
     overlay: Annotated[
         Path | None,
         typer.Option(help="Folder made by 'make overlay'; else the one found here, or there."),
     ] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of ssh; 22 if nothing else is configured.")
+    ] = None,
     identity: Annotated[Path | None, typer.Option(help="Private key for ssh.")] = None,
     ssh_config: Annotated[Path | None, typer.Option(help="Instead of ~/.ssh/config.")] = None,
     python: Annotated[
-        str | None, typer.Option(help="There; else that of the PYNQ image, else python3.")
+        str | None,
+        typer.Option(help="Python on the board; else that of the PYNQ image, else python3."),
     ] = None,
-    remote_dir: Annotated[str, typer.Option(help="Where files are kept there.")] = REMOTE_DIR,
+    remote_dir: Annotated[
+        str, typer.Option(help="Folder on the board for the files.")
+    ] = REMOTE_DIR,
     device: Annotated[
-        str, typer.Option(help="There: 'pynq', or 'emulation' on its processor.")
+        str, typer.Option(help="On the board: 'pynq', or 'emulation' on its processor.")
     ] = "pynq",
     as_json: Json = False,
 ) -> None:
@@ -136,9 +142,9 @@ def deploy(
     Package, overlay and program are copied where the board lacks them. ssh must log in with a key
     (ssh-copy-id USER@BOARD puts one there).
     """
-    from .deploy import Progress, Request
-    from .deploy import deploy as deploy_program
-    from .ssh import Target
+    from .deploy.run import Progress, Request
+    from .deploy.run import deploy as deploy_program
+    from .deploy.ssh import Target
 
     target = Target(host, port, identity, ssh_config)
     request = Request(
@@ -155,11 +161,14 @@ def deploy(
 
 
 def _print_deployed(result: dict[str, Any]) -> None:
+    from .measure.origins import told
+
     lines = []
     if "run" in result:
         shapes = result["run"]["shapes"].items()
         text = ", ".join(f"{name} {shape}" for name, shape in shapes)
-        lines.append(f"{result['outputs']}: {text} ({result['run']['stats']['origin']})")
+        where = told(result["run"]["stats"]["origin"], result["run"]["device"]["board"])
+        lines.append(f"{result['outputs']}: {text} ({where})")
     if "bench" in result:
         from .measure.tables import bench_lines
 

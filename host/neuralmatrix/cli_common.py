@@ -24,6 +24,8 @@ ModelPath = Annotated[Path, typer.Argument(help="An ONNX model.")]
 Threads = Annotated[
     int | None, typer.Option(help="Inputs that run side by side; one per core if left out.")
 ]
+Device = Annotated[str, typer.Option(help="'emulation', or 'pynq' on a board.")]
+Overlay = Annotated[Path | None, typer.Option(help="Only pynq: the folder of the overlay to load.")]
 Constants = Annotated[
     list[str] | None,
     typer.Option(

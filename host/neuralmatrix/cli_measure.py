@@ -11,22 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_common import Constants, Json, ModelPath, ProgramPath, Threads, console, emit
+from .cli_common import (
+    Constants,
+    Device,
+    Json,
+    ModelPath,
+    Overlay,
+    ProgramPath,
+    Threads,
+    console,
+    emit,
+)
 from .errors import BadInput
 
 if TYPE_CHECKING:
     from .measure.power_run import PowerOptions
     from .measure.windows import Plan
 
-Device = Annotated[str, typer.Option(help="'emulation', or 'pynq' on a board.")]
-Overlay = Annotated[Path | None, typer.Option(help="Folder of a built overlay, for 'pynq'.")]
-Batches = Annotated[str, typer.Option(help="Inputs per call whose throughput is taken: 1,8,32.")]
+Batches = Annotated[str, typer.Option(help="Inputs per call to take the throughput at.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Timed repeats, after a warm-up.")]
 Seconds = Annotated[
     float, typer.Option(min=0.1, help="Length of each idle and each loaded window of power.")
 ]
 Pairs = Annotated[int, typer.Option(min=3, help="Pairs of idle and loaded windows.")]
-Seed = Annotated[int, typer.Option(help="Of the windows' order.")]
+Seed = Annotated[int, typer.Option(help="Decides the shuffled order of the windows.")]
 Html = Annotated[Path | None, typer.Option(help="Also write a page of charts; needs plotly.")]
 
 
@@ -66,20 +74,23 @@ def bench(
     device: Device = "emulation",
     overlay: Overlay = None,
     power: Annotated[
-        bool, typer.Option("--power", help="Read the board's power sensors in loaded windows.")
+        bool, typer.Option("--power", help="Read the board's power sensors, idle and loaded.")
     ] = False,
     meter: Annotated[
-        Path | None, typer.Option(help="CSV log of an external power meter, with the windows.")
+        Path | None, typer.Option(help="CSV log of an external power meter that ran meanwhile.")
     ] = None,
     meter_start: Annotated[
         str | None, typer.Option(help="When a log with times from 0 began: 2026-01-31T12:00:00.")
     ] = None,
     saved: Annotated[
         Path | None,
-        typer.Option("--from", help="Run nothing: a saved JSON of bench, with --meter."),
+        typer.Option("--from", help="Run nothing: lay --meter beside this saved JSON of bench."),
     ] = None,
     sysfs: Annotated[
-        Path | None, typer.Option(help="Read sensors here instead of /sys, called simulated.")
+        Path | None,
+        typer.Option(
+            help="Read sensors here instead of in /sys; the numbers are called simulated."
+        ),
     ] = None,
     batches: Batches = "1,8,32",
     repeats: Repeats = 10,
@@ -152,7 +163,7 @@ def compare(
         Path | None, typer.Argument(help=".npz with one array per input; random if left out.")
     ] = None,
     device: Annotated[
-        str, typer.Option(help="'emulation' or 'pynq'; the estimate if left out.")
+        str, typer.Option(help="'emulation', or 'pynq' on a board; the estimate if left out.")
     ] = "",
     overlay: Overlay = None,
     board_result: Annotated[

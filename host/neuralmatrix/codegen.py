@@ -142,11 +142,15 @@ def isa_header() -> str:
 
 
 def config_header(
-    array: ArrayConfig, timing: Timing | None = None, uram_buffers: Collection[str] = ()
+    array: ArrayConfig,
+    timing: Timing | None = None,
+    uram_buffers: Collection[str] = (),
+    macs_per_dsp: int = 2,
 ) -> str:
     """The text of ``nm/config.h`` for an array; the ports' widths come from ``timing`` (else 8).
 
     ``uram_buffers``: those of ``Board``; a name that is no buffer of a kernel changes nothing.
+    ``macs_per_dsp``: that of ``Board``; results and cycles are the same.
     """
     width = DEFAULT_PORT_BYTES
     ports = (width,) * 3
@@ -160,6 +164,7 @@ def config_header(
     lines += [f"constexpr int {name} = {getattr(array, key)}; // {doc}" for name, key, doc in SIZES]
     for unit, value in zip(("LOAD", "STORE", "FETCH"), ports, strict=True):
         lines += [f"constexpr int {unit}_PORT_BYTES = {value}; // width of the {unit} port"]
+    lines += [f"constexpr int MACS_PER_DSP = {macs_per_dsp}; // 2: two columns share one in a GEMM"]
     lines += [f'constexpr char FINGERPRINT[] = "{array.fingerprint}";']
     lines += [f"constexpr uint64_t FINGERPRINT_BITS = 0x{array.fingerprint}ull;", ""]
     lines += [f'static_assert({rule}, "{why}");' for rule, why in RULES]

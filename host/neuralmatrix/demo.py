@@ -11,6 +11,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from .compiler import Stages, compile_model, front_end
 from .demo_tasks import DATA, MODEL, TASKS, Digits, Samples, Task, load_digits, task
+from .files import make_folder, write_arrays, write_whole
 from .program import Program
 from .reference import port_outputs, run_float
 from .report import layer_table, program_report, summary_lines
@@ -31,6 +33,7 @@ __all__ = ["DATA", "MODEL", "TASKS", "DemoResult", "Digits", "load_digits", "run
 Array = npt.NDArray[Any]
 
 LOG_WIDTH = 120  # where output goes to a file
+KEPT = ("net.onnx", "net.nmx", "samples.npz", "inputs.npz")
 
 
 @dataclass(frozen=True)
@@ -76,21 +79,26 @@ def run_demo(
     console: Console | None = None,
     as_json: bool = False,
     name: str = "digits",
+    keep: Path | None = None,
 ) -> DemoResult:
     """Compile an embedded network, run its test data on the emulated array, show what came out.
 
-    ``name``: a key of TASKS.
+    ``name``: a key of TASKS.  ``keep``: a folder for the files that other commands take.
 
     >>> run_demo(limit=10).images  # doctest: +SKIP
     10
     """
     console, chosen = console or _console(), task(name)
     samples = chosen.load(limit)
+    if keep is not None:
+        make_folder(keep)
     began = time.perf_counter()
     program = compile_model(chosen.model, board=board, calibration=[samples.calibration])
     compile_seconds = time.perf_counter() - began
     if not as_json:
         _show_program(console, chosen, program, compile_seconds)
+    if keep is not None:
+        _keep(keep, chosen, samples, program)
     array, session = _array_logits(program, samples, console, quiet=as_json)
     real = _float_logits(chosen, samples)
     found = _compare(samples, real, array)
@@ -107,7 +115,18 @@ def run_demo(
         console.file.write(json.dumps(result.to_dict(), indent=2) + "\n")
     else:
         _show_result(console, chosen, result)
+        if keep is not None:
+            console.print(f"kept in {keep}: {', '.join(KEPT)}", highlight=False, markup=False)
     return result
+
+
+def _keep(folder: Path, chosen: Task, samples: Samples, program: Program) -> None:
+    """The demo's files, under the names that the documentation uses."""
+    model, net, calibration, inputs = (folder / name for name in KEPT)
+    write_whole(model, lambda file: file.write(chosen.model.read_bytes()))
+    program.save(net)
+    write_arrays(calibration, samples.calibration)
+    write_arrays(inputs, samples.feeds)
 
 
 def _console() -> Console:

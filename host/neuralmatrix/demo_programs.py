@@ -15,17 +15,16 @@ from pathlib import Path
 from .config import Board, load_board
 from .demo_tasks import DATA, task
 from .errors import ToolMissing
-from .overlays import board_of_device
+from .overlays import EMULATED_VARIABLE, board_of_device
 from .program import Program, load
 
-EMULATED = "NEURALMATRIX_EMULATED_BOARD"
 SHIPPED_FOR = "pynq-z2"
 SHIPPED = ("digits", "transformer")
 
 
 def _device_name() -> str:
     """What pynq calls this board.  ToolMissing: there is none."""
-    advice = f"on a PC, pip install 'neuralmatrix[pynq]' and set {EMULATED}={SHIPPED_FOR}"
+    advice = f"on a PC, pip install 'neuralmatrix[pynq]' and set {EMULATED_VARIABLE}={SHIPPED_FOR}"
     if find_spec("pynq") is None:
         raise ToolMissing(f"pynq is not installed, so this is no PYNQ board; {advice}")
     import pynq
@@ -40,8 +39,8 @@ def _device_name() -> str:
 
 def board_here() -> Board:
     """The board that pynq sees, or the one that NEURALMATRIX_EMULATED_BOARD names."""
-    if EMULATED in os.environ:
-        return load_board(os.environ[EMULATED])
+    if EMULATED_VARIABLE in os.environ:
+        return load_board(os.environ[EMULATED_VARIABLE])
     device = _device_name()
     board = board_of_device(device)
     if board is None:

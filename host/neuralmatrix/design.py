@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .config import Board, family_of
 from .errors import BadInput
 from .families import ControlPort, Family, MemoryPort, Parameter
-from .registers import ADDRESS_RANGE, KERNELS, vlnv
+from .registers import ADDRESS_RANGE, KERNELS, kernel_cell, vlnv
 
 NAME = "neuralmatrix"
 
@@ -148,11 +148,6 @@ class Design:
     def cell(self, name: str) -> Cell:
         """The cell called ``name``."""
         return next(cell for cell in self.cells if cell.name == name)
-
-
-def kernel_cell(kernel: str) -> str:
-    """The cell of a kernel."""
-    return f"{kernel}_0"
 
 
 def memories(board: Board) -> tuple[Memory, ...]:

@@ -89,10 +89,10 @@ _ANYWHERE: tuple[Callable[[Machine], Check], ...] = (
 _COMPUTER: tuple[Callable[[Machine], Check], ...] = (
     _package("onnxruntime", "comparing with this CPU", "pip install onnxruntime"),
     _package("torch", "compiling torch modules", "pip install torch onnxscript"),
-    _package("pynq", "tests of the driver; boards bring it", "pip install pynq"),
+    _package("pynq", "an emulated board; real ones bring it", "pip install 'neuralmatrix[pynq]'"),
     _tool("ssh", "deploy to a board", "install OpenSSH (Debian: apt install openssh-client)"),
-    _tool("vitis-run", "building overlays, with Vitis 2025 or newer", "install Vitis"),
-    _tool("vitis_hls", "building overlays, with Vitis 2022.2 to 2024", "install Vitis HLS"),
+    _tool("vitis-run", "building overlays, with Vitis 2024.2 or newer", "install Vitis"),
+    _tool("vitis_hls", "building overlays, with Vitis 2022.2 to 2024.1", "install Vitis"),
     _tool("vivado", "building overlays", "install Vivado"),
 )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .config import Board, board_names, load_board
+from .device.cma import MORE, cma_of
 from .doctor_check import Check, Machine, numbers
 from .errors import NeuralMatrixError
 from .measure.hwmon import open_board
@@ -98,7 +99,7 @@ _TRAPS = (
     _Trap(
         lambda version, board, machine: not machine.importable("pkg_resources"),
         "setuptools without pkg_resources, which pynq imports",
-        "pip install 'setuptools<81'",
+        "pip install 'setuptools<=80'",
     ),
 )
 
@@ -154,23 +155,13 @@ def _overlay(machine: Machine, board: Board | None) -> Check:
     return Check("overlay", found, "running on the board", remedy, True, problem, True)
 
 
-def _bytes(meminfo: str, name: str) -> int | None:
-    """A row of /proc/meminfo, which counts in KiB."""
-    for line in meminfo.splitlines():
-        key, _, value = line.partition(":")
-        if key == name and value.split()[:1] and value.split()[0].isdecimal():
-            return int(value.split()[0]) << 10
-    return None
-
-
 def _cma(machine: Machine, board: Board | None) -> Check:
-    meminfo = machine.text("proc/meminfo")
-    total, free = _bytes(meminfo, "CmaTotal"), _bytes(meminfo, "CmaFree")
+    cma = cma_of(machine.text("proc/meminfo"))
     found = problem = ""
-    remedy = f"add cma=256M to the kernel's boot arguments; {_GUIDE}"
-    if total and free is not None:
-        found = f"{total >> 20} MiB, {free >> 20} MiB of it free"
-        if free < LOW_CMA:
+    remedy = f"add {MORE} to the kernel's boot arguments; {_GUIDE}"
+    if cma is not None:
+        found = f"{cma.total >> 20} MiB, {cma.free >> 20} MiB of it free"
+        if cma.free < LOW_CMA:
             problem = f"less than {LOW_CMA >> 20} MiB free"
             remedy = f"close notebooks and sessions that hold buffers, or {remedy}"
     return Check("CMA memory", found, "buffers of a program", remedy, False, problem, True)

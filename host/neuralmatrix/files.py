@@ -102,6 +102,14 @@ def _no_place(path: Path, why: str) -> NeuralMatrixError:
     return NeuralMatrixError(f"cannot write {path}: {why}; choose a writable place")
 
 
+def make_folder(path: Path) -> None:
+    """A folder that may be there already."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_place(path, error.strerror or str(error)) from None
+
+
 def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     """Write atomically: ``fill`` a temporary file beside ``path``, then rename it."""
     check_target(path)

@@ -39,6 +39,9 @@ class Unit(IntEnum):
     STORE = 2
 
 
+UNITS = tuple(unit.name.lower() for unit in Unit)
+
+
 class Buffer(IntEnum):
     """On-chip destination of a LOAD.  Sizes are counted in words of ROWS bytes."""
 

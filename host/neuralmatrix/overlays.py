@@ -26,6 +26,8 @@ FORMAT = 1
 BIT, HWH, INFO = "neuralmatrix.bit", "neuralmatrix.hwh", "overlay.json"
 SELFTEST, EXPECTED = "selftest.nmx", "selftest.npz"
 DIRECTORY_VARIABLE = "NEURALMATRIX_OVERLAY_DIR"
+EMULATED_VARIABLE = "NEURALMATRIX_EMULATED_BOARD"  # the board to emulate below pynq
+CLOCK_TOLERANCE = 1.001  # of the closed clock: dividers and crystals
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,20 @@ def build_command(name: str) -> str:
     return f"make overlay BOARD={name}"
 
 
+def _check_regular(path: Path) -> None:
+    """OverlayMissing: something else than a file has its name; reading a pipe might never end."""
+    try:
+        odd = path.exists() and not path.is_file()
+    except OSError:
+        return  # reading it says why
+    if odd:
+        raise OverlayMissing(f"{path}: found no regular file; copy the overlay again")
+
+
 def read_info(folder: Path) -> OverlayInfo:
     """``overlay.json`` of a folder.  OverlayMissing: there is none, or it is damaged."""
     path = folder / INFO
+    _check_regular(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         info = from_json(OverlayInfo, data, INFO)
@@ -128,8 +141,8 @@ def read_info(folder: Path) -> OverlayInfo:
             f"{path}: not readable ({found}); an overlay is a folder of {BIT}, {HWH} and {INFO}, "
             "as 'make overlay' leaves it"
         ) from None
-    except (FormError, ValueError) as error:
-        raise OverlayMissing(f"{path}: {error}; build the overlay again") from None
+    except (FormError, ValueError, RecursionError, MemoryError) as error:
+        raise OverlayMissing(f"{path}: damaged: {error}; copy the overlay again, or it again") from None
     if info.format != FORMAT:
         raise OverlayMissing(
             f"{path}: found format {info.format}, allowed is {FORMAT}; build the overlay with this "
@@ -146,10 +159,11 @@ def check_files(overlay: Overlay) -> None:
         raise OverlayMissing(f"{overlay.folder / INFO}: found no hash of {name}; {again}")
     for file in overlay.info.files:
         path = overlay.folder / Path(file.name).name
+        _check_regular(path)
         try:
             found = file_hash(path)
-        except OSError as error:
-            reason = error.strerror or error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise OverlayMissing(f"{path}: not readable ({reason}); {again}") from None
         if found.sha256 != file.sha256:
             raise OverlayMissing(
@@ -160,20 +174,29 @@ def check_files(overlay: Overlay) -> None:
 
 def open_overlay(path: Path) -> Overlay:
     """The overlay that a folder, its bitstream or its ``overlay.json`` names."""
-    folder = path if path.is_dir() else path.parent
-    if not path.exists():
+    if not os.path.exists(path):  # False, not an error, where it cannot be looked at
         raise OverlayMissing(
-            f"overlay {path}: there is no such file or folder; name the folder that 'make overlay' "
+            f"overlay {str(path)!r}: there is no such file or folder; name the folder that 'make overlay' "
             f"made, its {BIT} or its {INFO}"
         )
     if not path.is_dir() and path.name not in (BIT, INFO):
         raise OverlayMissing(
             f"overlay {path}: found {path.name!r}, allowed are a folder, {BIT} and {INFO}"
         )
+    folder = path if path.is_dir() else path.parent
     return Overlay(folder.resolve(), read_info(folder))
 
 
 # ------------------------------------------------------------------------------ finding
+
+
+def boards_of(overlay: str) -> tuple[str, ...]:
+    """The boards that load the bitstream of the board called ``overlay``.
+
+    >>> boards_of("pynq-z2")
+    ('pynq-z1', 'pynq-z2')
+    """
+    return tuple(name for name in board_names() if load_board(name).overlay == overlay)
 
 
 def board_of_device(device_name: str) -> Board | None:
@@ -189,6 +212,16 @@ def _candidates(name: str) -> list[Path]:
     return places + [folder / name for folder in overlay_dirs()]
 
 
+def _check_variable() -> None:
+    """OverlayMissing: the environment names no folder; taking another overlay would hide it."""
+    named = os.environ.get(DIRECTORY_VARIABLE)
+    if named and not os.path.isdir(named):
+        raise OverlayMissing(
+            f"{DIRECTORY_VARIABLE}: found {named!r}, allowed is the folder of an overlay, or one "
+            "that holds a folder per board; correct or unset it"
+        )
+
+
 def resolve(board: Board, explicit: str | Path | None = None) -> Overlay:
     """The overlay for a board: the one named, else from the environment, else the package's.
 
@@ -197,9 +230,10 @@ def resolve(board: Board, explicit: str | Path | None = None) -> Overlay:
     """
     if explicit is not None:
         return open_overlay(Path(explicit))
+    _check_variable()
     places = _candidates(board.overlay)
     for folder in places:
-        if (folder / INFO).is_file():
+        if os.path.exists(folder / INFO):
             return open_overlay(folder)
     looked = "".join(f"\n  {folder}" for folder in places)
     raise OverlayMissing(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the files that are not Python lie.
 
-In: nothing.  Out: the folders of the C++ sources and of the board files.
-A wheel carries them as ``_hls`` and ``_boards``; a checkout has them at the repository's root.
+In: nothing.  Out: the folders of the C++ sources, of the board files and of built overlays.
+A wheel carries them as ``_hls``, ``_boards`` and ``_overlays``; a checkout has them at the
+repository's root.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from .errors import ToolMissing
 
 _PACKAGE = Path(__file__).resolve().parent
 _REPOSITORY = _PACKAGE.parents[1]
+REMOTE_DIR = "~/.neuralmatrix"  # on a board that programs are deployed to
 
 
 def _folder(packaged: str, in_repository: str) -> Path:
@@ -30,7 +32,7 @@ def hls_dir() -> Path:
 
 
 def boards_dir() -> Path:
-    """The folder with one JSON file per board, and ``arrays``."""
+    """The folder with one JSON file per board, ``arrays`` and ``families``."""
     return _folder("_boards", "overlay/boards")
 
 

@@ -18,6 +18,7 @@ CTRL, GIE, IER, ISR = 0x00, 0x04, 0x08, 0x0C
 AP_START, AP_DONE, AP_IDLE, AP_READY = 1, 2, 4, 8
 FIRST_ARGUMENT = 0x10
 ADDRESS_RANGE = 0x10000  # of one kernel's control interface
+FAULT_ADDRESS, FAULT_OPCODE = 1, 2  # bits of the register "fault", named as in nm/kernels.h
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ KERNELS: dict[str, tuple[Argument, ...]] = {
 def vlnv(kernel: str) -> str:
     """Vendor, library, name and version of a kernel's IP."""
     return f"{VENDOR}:{LIBRARY}:{kernel}:{VERSION}"
+
+
+def kernel_cell(kernel: str) -> str:
+    """The cell of a kernel in the block design."""
+    return f"{kernel}_0"
 
 
 @dataclass(frozen=True)

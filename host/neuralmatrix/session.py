@@ -12,14 +12,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from .device.base import How, Origin, lacking
 from .errors import BadInput, ToolMissing
 from .ports import check_feeds
 from .program import Program
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from .device.base import Batch, Device, Progress
 
 Array = npt.NDArray[Any]
-WAITS = ("auto", "interrupt", "poll")
+
+LONGEST_TIMEOUT_S = 1e6  # more than any run takes, and what a system's clock can wait
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Stats:
     busy: Mapping[str, int]
     dram_bytes: int
     clock_mhz: float
-    origin: Literal["emulation", "emulated board", "board"] = "emulation"
+    origin: Origin = "emulation"
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -72,8 +73,11 @@ def _pynq(program: Program, threads: int | None, **board: Any) -> Device:
     try:
         from .device.pynq import PynqDevice
     except ImportError as error:  # also a folder called pynq that is no package
-        if (error.name or "").split(".")[0] != "pynq":
+        missing = (error.name or "").split(".")[0]
+        if missing == "neuralmatrix":
             raise
+        if missing != "pynq":
+            raise ToolMissing(lacking(error)) from None
         raise ToolMissing(
             "device='pynq' needs the package pynq, which a board's PYNQ image brings along; "
             "elsewhere: pip install 'neuralmatrix[pynq]'"
@@ -81,18 +85,44 @@ def _pynq(program: Program, threads: int | None, **board: Any) -> Device:
     return PynqDevice(program, **board)
 
 
-_DEVICES: Mapping[str, Callable[..., Device]] = {"emulation": _emulation, "pynq": _pynq}
+DEVICES: Mapping[str, Callable[..., Device]] = {"emulation": _emulation, "pynq": _pynq}
 
 
-def _check_options(device: str, threads: int | None, timeout_s: float | None, wait: str) -> None:
-    if device not in _DEVICES:
-        raise BadInput(f"device: found {device!r}, allowed are {', '.join(map(repr, _DEVICES))}")
-    if threads is not None and threads < 1:
-        raise BadInput(f"threads: found {threads}, allowed is at least 1")
-    if timeout_s is not None and not (isfinite(timeout_s) and timeout_s > 0):
-        raise BadInput(f"timeout_s: found {timeout_s}, allowed is a number of seconds above 0")
-    if wait not in WAITS:
-        raise BadInput(f"wait: found {wait!r}, allowed are {', '.join(map(repr, WAITS))}")
+def _is_number(value: Any, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is None or (_is_number(threads, int, np.integer) and threads > 0):
+        return
+    raise BadInput(f"threads: found {threads!r}, allowed is a whole number from 1 on")
+
+
+def _check_timeout(timeout_s: float | None) -> None:
+    if timeout_s is None:
+        return
+    if not (_is_number(timeout_s, int, float, np.number) and 0 < timeout_s <= LONGEST_TIMEOUT_S):
+        raise BadInput(
+            f"timeout_s: found {timeout_s!r}, allowed is a number of seconds above 0, at most "
+            f"{LONGEST_TIMEOUT_S:g}"
+        )
+
+
+def _check_overlay(overlay: str | Path | None) -> None:
+    if overlay is not None and not isinstance(overlay, (str, os.PathLike)):
+        raise BadInput(f"overlay: found {overlay!r}, allowed is a folder's name")
+
+
+def _check_options(program: Program, device: str, wait: str) -> None:
+    if not isinstance(program, Program):
+        raise BadInput(
+            f"program: found a {type(program).__name__}, allowed is a Program; load() reads one"
+        )
+    if device not in tuple(DEVICES):
+        raise BadInput(f"device: found {device!r}, allowed are {', '.join(map(repr, DEVICES))}")
+    if wait not in get_args(How):
+        allowed = ", ".join(map(repr, get_args(How)))
+        raise BadInput(f"wait: found {wait!r}, allowed are {allowed}")
 
 
 class Session:
@@ -116,11 +146,14 @@ class Session:
         timeout_s: float | None = None,
         wait: str = "auto",
     ) -> None:
-        _check_options(device, threads, timeout_s, wait)
+        _check_options(program, device, wait)
+        _check_threads(threads)
+        _check_timeout(timeout_s)
+        _check_overlay(overlay)
         self.program = program
         self.stats: Stats | None = None
         board = {"overlay": overlay, "timeout_s": timeout_s, "wait": wait}
-        self._device = _DEVICES[device](program, threads, **board)
+        self._device = DEVICES[device](program, threads, **board)
 
     @property
     def device_info(self) -> dict[str, Any]:

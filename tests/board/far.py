@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuralmatrix.ssh import Target
+from neuralmatrix.deploy.ssh import Target
 
 SEPARATION = Path("/run/sshd")  # root's sshd wants this folder, which the system's service makes
 SECONDS = 20.0

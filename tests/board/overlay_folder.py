@@ -7,17 +7,21 @@ In: a folder's name, a board.  Out: the folder, with an ``overlay.json`` that fi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from neuralmatrix import overlays
 from neuralmatrix.config import load_board
 
 
-def overlay_folder(folder: Path, board: str = "pynq-z2") -> Path:
-    """Four small files under the names of an overlay's, and their overlay.json."""
+def overlay_folder(folder: Path, board: str = "pynq-z2", **more: Any) -> Path:
+    """Four small files under the names of an overlay's, and their overlay.json.
+
+    ``more``: fields of ``OverlayInfo`` that differ.
+    """
     folder.mkdir(parents=True)
     for name in (overlays.BIT, overlays.HWH, overlays.SELFTEST, overlays.EXPECTED):
         (folder / name).write_text(name)
-    info = overlays.OverlayInfo(
+    values: dict[str, Any] = dict(
         format=overlays.FORMAT,
         name=board,
         boards=(board,),
@@ -25,11 +29,11 @@ def overlay_folder(folder: Path, board: str = "pynq-z2") -> Path:
         fingerprint=load_board(board).array.fingerprint,
         part=load_board(board).part.name,
         clock_mhz=100.0,
-        worst_slack_ns=0.1,
+        worst_slack_ns=0.125,
         commit="1a2b3c4",
-        tools=(),
-        utilization=(),
+        tools=(overlays.Tool("vivado", "2024.1"),),
+        utilization=(overlays.Utilization("bram36", 101.5, 140),),
         files=overlays.hash_files(folder),
     )
-    overlays.write_info(folder, info)
+    overlays.write_info(folder, overlays.OverlayInfo(**(values | more)))
     return folder

@@ -20,8 +20,10 @@ from board.overlay_folder import overlay_folder
 from conftest import pynq
 from conftest import sshd as sshd_program
 from neuralmatrix.cli import app
-from neuralmatrix.deploy import Progress, Request, deploy
-from neuralmatrix.deploy_pieces import overlay_piece
+from neuralmatrix.deploy.pieces import overlay_piece
+from neuralmatrix.deploy.remote_board import RemoteBoard
+from neuralmatrix.deploy.run import Progress, Request, deploy
+from neuralmatrix.deploy.ssh import connect
 from neuralmatrix.device.build import cache_dir
 from neuralmatrix.errors import (
     BadInput,
@@ -32,11 +34,9 @@ from neuralmatrix.errors import (
     ToolMissing,
     WrongOverlay,
 )
-from neuralmatrix.overlays import check_files, open_overlay
+from neuralmatrix.overlays import BIT, check_files, open_overlay
 from neuralmatrix.program import Program
-from neuralmatrix.remote_board import RemoteBoard
 from neuralmatrix.session import Session
-from neuralmatrix.ssh import connect
 from typer.testing import CliRunner
 
 pytestmark = [pytest.mark.ssh, pytest.mark.gxx]
@@ -222,11 +222,18 @@ def test_an_overlay_of_another_array(far: Far, request_: Request, tmp_path: Path
         deploy(unreachable(far).target, replace(request_, overlay=folder, device="pynq"))
 
 
+def test_a_damaged_overlay(far: Far, request_: Request, tmp_path: Path) -> None:
+    folder = overlay_folder(tmp_path / "overlay", "pynq-z2")
+    (folder / BIT).write_text("half")
+    with pytest.raises(OverlayMissing, match=f"{BIT}: damaged"):
+        deploy(unreachable(far).target, replace(request_, overlay=folder, device="pynq"))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
         ({"inputs": Path("in.npz")}, BadInput, "--run and --output alone"),
-        ({"device": "fpga"}, BadInput, "allowed are pynq, emulation"),
+        ({"device": "fpga"}, BadInput, "allowed are emulation, pynq"),
         ({"remote_dir": ""}, BadInput, "allowed is a folder's name"),
         ({"overlay": Path("none"), "device": "pynq"}, OverlayMissing, "no such file or folder"),
     ],

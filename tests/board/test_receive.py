@@ -10,17 +10,23 @@ import hashlib
 import io
 import json
 import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from shlex import split
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from neuralmatrix.deploy_pieces import package_piece
-from neuralmatrix.device import receive
-from neuralmatrix.device.remote import Job
-from neuralmatrix.remote_board import Python, RemoteBoard
-from neuralmatrix.ssh import Target, explained
+from neuralmatrix.deploy import receive
+from neuralmatrix.deploy.pieces import package_piece
+from neuralmatrix.deploy.remote import Job
+from neuralmatrix.deploy.remote_board import Python, RemoteBoard
+from neuralmatrix.deploy.ssh import Target, explained
+from neuralmatrix.errors import RemoteFailure
 
 
 def answer(capsys: pytest.CaptureFixture[str], **request: Any) -> dict[str, Any]:
@@ -74,6 +80,49 @@ def test_a_disk_that_is_full(
     assert found["code"] == "ENOSPC" and list(tmp_path.iterdir()) == []
 
 
+def archive(**files: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"{name}.py")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def test_a_folder_that_another_deployment_brought_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same content there is as good; anything else is not."""
+
+    def send(data: bytes) -> dict[str, Any]:
+        return answer(capsys, **put(monkeypatch, data, tmp_path, "package", tree=True))
+
+    data = archive(module=b"x = 1\n")
+    assert send(data) == send(data) == {}
+    assert "error" in send(archive(module=b"x = 2\n"))
+    (tmp_path / "package" / "module.py").write_text("x = 3\n")
+    assert "error" in send(data)
+    assert [path.name for path in tmp_path.iterdir()] == ["package"]
+
+
+def test_modules_lie_there_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    data = archive(module=b"x = 1\n", other=b"x = 1\n")
+    request = put(monkeypatch, data, tmp_path, "package", tree=True)
+    assert answer(capsys, **request) == {}
+    warm = {"action": "warm", "root": str(tmp_path), "name": "package", "modules": "module"}
+    assert answer(capsys, **warm) == {}
+    (compiled,) = (tmp_path / "package").glob("__pycache__/*")
+    assert compiled.name.startswith("module.") and compiled.suffix == ".pyc"
+    files = {"package": request["sha256"]}
+    found = answer(capsys, action="have", root=str(tmp_path), files=files)
+    assert found["have"] == ["package"], "compiled modules do not count as damage"
+
+
 def test_the_home_folder_is_known_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +132,8 @@ def test_the_home_folder_is_known_there(
     assert found["free"] > 0
 
 
-def test_the_package_is_the_same_bytes_each_time() -> None:
+def test_the_package_is_the_same_bytes_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gzip.time", SimpleNamespace(time=count(1, 1000).__next__))
     one, other = package_piece(), package_piece()
     assert one == other and one.name == f"package-{one.sha256[:16]}"
 
@@ -118,7 +168,42 @@ def test_root_where_the_device_is_the_board(
     inner = split(words[-1])
     assert inner[:3] == ["cd", "/home/a b/.neuralmatrix", "&&"]
     assert "PYTHONPATH=/home/a b/.neuralmatrix/package-1" in inner
-    assert inner[-1] == job.to_text() and inner[-2] == "neuralmatrix.device.remote"
+    assert inner[-1] == job.to_text() and inner[-2] == "neuralmatrix.deploy.remote"
+
+
+@pytest.mark.parametrize("sent", (b"data", b"dat", b"dada"))
+def test_a_file_that_arrives_damaged(tmp_path: Path, sent: bytes) -> None:
+    board = board_for("xilinx")
+    stated = {"size": 4, "sha256": hashlib.sha256(b"data").hexdigest()}
+
+    @contextmanager
+    def process(_command: str) -> Iterator[SimpleNamespace]:
+        lines = b"a greeting\n" + f"{receive.MARK}{json.dumps(stated)}\n".encode()
+        yield SimpleNamespace(stdin=io.BytesIO(), stdout=io.BytesIO(lines + sent))
+
+    board.connection = SimpleNamespace(process=process)  # type: ignore[assignment]
+    if sent == b"data":
+        board.fetch("run/outputs.npz", tmp_path / "y.npz")
+        assert (tmp_path / "y.npz").read_bytes() == sent
+    else:
+        with pytest.raises(RemoteFailure, match="run/outputs.npz arrived damaged"):
+            board.fetch("run/outputs.npz", tmp_path / "y.npz")
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    (("python3", "/usr/bin/python3"), ("/venv/bin/python", "/venv/bin/python")),
+)
+def test_which_python_later_commands_call(
+    monkeypatch: pytest.MonkeyPatch, name: str, kept: str
+) -> None:
+    """A wrapper as it was named; a bare name as the login shell found it."""
+    board = board_for("xilinx")
+    found = {**asdict(board.python), "python": "/usr/bin/python3"}
+    monkeypatch.setattr(board, "_lines", lambda command: ([found], None))
+    probed = board._probe(name)
+    assert isinstance(probed, Python) and probed.python == kept
 
 
 @pytest.mark.parametrize(
@@ -147,3 +232,11 @@ def test_what_ssh_says(stderr: str, text: str) -> None:
     message = str(explained(Target("a@b", 2222), stderr))
     assert message.startswith("a@b: ") and text in message
     assert stderr in message
+
+
+def test_ssh_asks_for_nothing_and_offers_one_key() -> None:
+    plain = Target("a@b").options()
+    assert "BatchMode=yes" in plain and not {"-p", "-i", "-F"} & set(plain)
+    chosen = " ".join(Target("a@b", 2222, Path("key"), Path("config")).options())
+    for words in ("BatchMode=yes", "-p 2222", "-F config", "-i key -o IdentitiesOnly=yes"):
+        assert words in chosen

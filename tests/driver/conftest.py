@@ -25,6 +25,12 @@ def make_board() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
+def board(make_board: Callable[..., Any]) -> Any:
+    """A PYNQ-Z2 on which nothing is loaded yet."""
+    return make_board("pynq-z2")
+
+
+@pytest.fixture
 def make_rig(make_board: Callable[..., Any]) -> Callable[..., Rig]:
     """Makes a board and loads its overlay."""
     return lambda *names, **more: Rig(make_board(*names, **more))

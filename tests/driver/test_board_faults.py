@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from neuralmatrix.device.board_faults import Faults
-from neuralmatrix.isa import Opcode
+from neuralmatrix.isa import UNITS, Opcode
 from neuralmatrix.program import Program
 from programs import copy_program, insn, make_program
-from pynq_rig import UNITS, emulate, noise, of_unit
+from pynq_rig import emulate, noise, of_unit
 
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 

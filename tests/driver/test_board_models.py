@@ -76,9 +76,10 @@ def test_sizes_and_reuse() -> None:
     assert m.held(addresses[2] + 12000, 288) and not m.held(addresses[2] + 12000, 289)
 
 
-def test_freed_memory_loses_its_values() -> None:
+@pytest.mark.parametrize("cacheable", (False, True))
+def test_freed_memory_loses_its_values(cacheable: bool) -> None:
     m = memory()
-    buffer = m.take(8192, False)
+    buffer = m.take(8192, cacheable)
     buffer.host[:] = 1
     view = m.view(m.address(buffer), 8192)
     m.give(buffer)

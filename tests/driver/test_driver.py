@@ -8,16 +8,19 @@ cycles as the hardware counts them.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.device.emulated_board import EmulatedBoard, from_environment
-from neuralmatrix.device.staging import is_cacheable
-from neuralmatrix.errors import BadInput, WrongOverlay
+from neuralmatrix.device import waiting
+from neuralmatrix.device.emulated_board import EmulatedBoard, Faults, from_environment
+from neuralmatrix.device.staging import Staging, is_cacheable
+from neuralmatrix.errors import BadInput, DeviceTimeout, WrongOverlay
 from neuralmatrix.overlays import read_info, write_info
 from neuralmatrix.program import Program
 from neuralmatrix.session import Session
@@ -30,12 +33,6 @@ pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 @pytest.fixture(params=(True, False), ids=("interrupts", "no interrupts"))
 def any_board(request: pytest.FixtureRequest) -> Iterator[EmulatedBoard]:
     with EmulatedBoard("pynq-z2", interrupts=request.param) as board:
-        yield board
-
-
-@pytest.fixture
-def board() -> Iterator[EmulatedBoard]:
-    with EmulatedBoard("pynq-z2") as board:
         yield board
 
 
@@ -100,13 +97,13 @@ def test_which_arena_is_cached() -> None:
     assert is_cacheable(8000, 1000) and not is_cacheable(8001, 1000)
 
 
-def test_a_board_with_64_bit_addresses() -> None:
-    made = program("digits", "ultra96-v2")
+@pytest.mark.parametrize(("name", "beyond"), (("ultra96-v2", False), ("kv260", True)))
+def test_other_boards(name: str, beyond: bool) -> None:
+    """KV260's buffers lie beyond what 32 bits of an address reach."""
+    made = program("digits", name)
     given = feeds(made, 3)
-    with (
-        EmulatedBoard("ultra96-v2") as board,
-        Session(made, "pynq", overlay=board.overlay) as session,
-    ):
+    with EmulatedBoard(name) as board, Session(made, "pynq", overlay=board.overlay) as session:
+        assert (board.memory.base >> 32 > 0) == beyond
         assert_same_bytes(session.run(given), emulated(made, given))
 
 
@@ -139,6 +136,68 @@ def test_no_interrupt_to_wait_for() -> None:
         with pytest.raises(BadInput, match="wait='interrupt': found no interrupt"):
             session.run(feeds(made))
         assert board.allocated == 0
+
+
+@pytest.fixture
+def interrupts_came(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each wait by interrupt, whether it came."""
+    from neuralmatrix.device import kernels as device_kernels
+
+    came: list[bool] = []
+
+    def noted(*asked: Any) -> tuple[bool, bool]:
+        done, comes = waiting.by_interrupt(*asked)
+        came.append(comes)
+        return done, comes
+
+    monkeypatch.setattr(waiting, "INTERRUPT_SLICE", 0.05)
+    monkeypatch.setattr(device_kernels, "by_interrupt", noted)
+    return came
+
+
+def assert_runs(session: Session, runs: int = 4) -> None:
+    for seed in range(runs):
+        given = feeds(session.program, 1, seed)
+        assert_same_bytes(session.run(given), emulated(session.program, given))
+
+
+def test_interrupts_come(interrupts_came: list[bool]) -> None:
+    with EmulatedBoard("pynq-z2", interrupts="bound", run_s=0.01) as board:
+        with Session(copy_program(), "pynq", overlay=board.overlay, wait="interrupt") as session:
+            assert_runs(session)
+    assert interrupts_came == [True] * 4
+
+
+def test_interrupts_that_another_loop_has(interrupts_came: list[bool]) -> None:
+    """Whoever loaded an overlay first has the UIO device in its loop; one run waits in vain."""
+    import pynq
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        with EmulatedBoard("pynq-z2", interrupts="bound", run_s=0.01) as board:
+            other = pynq.Overlay(str(board.overlay / "neuralmatrix.bit"))
+            assert other.store_0.wired
+            made = copy_program()
+            with Session(made, "pynq", overlay=board.overlay, wait="interrupt") as session:
+                assert_runs(session)
+    finally:
+        loop.close()
+        asyncio.set_event_loop(None)
+    assert interrupts_came == [False]
+
+
+def test_interrupts_that_pynq_loses(interrupts_came: list[bool]) -> None:
+    """After a run that hung, pynq's controller of the overlay before takes the interrupts."""
+    made = copy_program()
+    with EmulatedBoard("pynq-z2", interrupts="bound", run_s=0.01) as board:
+        options = {"overlay": board.overlay, "wait": "interrupt", "timeout_s": 0.3}
+        with Session(made, "pynq", **options) as session:
+            board.faults = Faults(never_done=True, times=1)
+            with pytest.raises(DeviceTimeout):
+                session.run(feeds(made))
+            assert_runs(session)
+    assert interrupts_came[0] and interrupts_came.count(False) <= 1
 
 
 @pytest.mark.parametrize("wait", ("interrupt", "poll"))
@@ -196,6 +255,41 @@ def test_another_overlay_was_loaded_meanwhile(board: EmulatedBoard) -> None:
     assert board.downloads == 3 and board.allocated == 0
 
 
+def test_another_process_had_the_board(
+    board: EmulatedBoard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its addresses are in the registers: without loading again its results would be ours."""
+    from neuralmatrix.device import pl
+
+    lock, made = tmp_path / "lock", copy_program()
+    monkeypatch.setattr(pl, "lock_file", lambda: lock)
+    with Session(made, "pynq", overlay=board.overlay) as session:
+        assert_runs(session, 2)
+        assert board.downloads == 1
+        lock.write_text("1 another")
+        assert_runs(session, 2)
+        assert board.downloads == 2
+    assert board.allocated == 0
+
+
+def test_another_folder_is_another_overlay(board: EmulatedBoard, tmp_path: Path) -> None:
+    made, copied = copy_program(), Path(shutil.copytree(board.overlay, tmp_path / "copy"))
+    with Session(made, "pynq", overlay=board.overlay) as session:
+        session.run(feeds(made))
+    with Session(made, "pynq", overlay=copied) as session:
+        assert session.device_info["overlay"] == str(copied.resolve())
+        assert_same_bytes(session.run(feeds(made)), emulated(made, feeds(made)))
+    assert board.downloads == 2
+
+
+def test_another_board_took_its_place(board: EmulatedBoard) -> None:
+    """The overlay is still on the first board, but pynq works with the second one."""
+    made = copy_program()
+    with Session(made, "pynq", overlay=board.overlay) as session, EmulatedBoard("pynq-z2") as other:
+        assert_same_bytes(session.run(feeds(made)), emulated(made, feeds(made)))
+        assert (board.downloads, other.downloads) == (1, 1)
+
+
 def test_a_closed_session_opens_again(board: EmulatedBoard) -> None:
     made = copy_program()
     session = Session(made, "pynq", overlay=board.overlay)
@@ -206,6 +300,23 @@ def test_a_closed_session_opens_again(board: EmulatedBoard) -> None:
     assert_same_bytes(session.run(feeds(made)), emulated(made, feeds(made)))
     session.close()
     assert board.allocated == 0
+
+
+def test_the_next_image_is_packed_while_one_is_on_the_array(
+    board: EmulatedBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    pack = Staging.pack
+
+    def noted(self: Staging, given: Any) -> Any:
+        seen.append("packed")
+        return pack(self, given)
+
+    monkeypatch.setattr(Staging, "pack", noted)
+    made = copy_program()
+    with Session(made, "pynq", overlay=board.overlay) as session:
+        session.run(feeds(made, 4), progress=lambda done, total: seen.append("done"))
+    assert seen == ["packed", *["packed", "done"] * 3, "done"]
 
 
 # ------------------------------------------------------------------------------ numbers

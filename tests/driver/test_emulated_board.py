@@ -16,9 +16,10 @@ import pytest
 from neuralmatrix import overlays, selftest
 from neuralmatrix.config import load_board
 from neuralmatrix.device.board_faults import Faults
+from neuralmatrix.isa import UNITS
 from neuralmatrix.registers import AP_DONE, AP_IDLE, AP_START, CTRL, GIE, IER, ISR
 from programs import copy_program, random_program
-from pynq_rig import UNITS, RigMaker, emulate, noise, of_unit
+from pynq_rig import RigMaker, emulate, noise, of_unit
 
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 
@@ -360,11 +361,11 @@ def test_closing_leaves_nothing(make_board: RigMaker) -> None:
 
 def test_the_environment_names_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
     import pynq
-    from neuralmatrix.device.emulated_board import VARIABLE, from_environment
+    from neuralmatrix.device.emulated_board import from_environment
 
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(overlays.EMULATED_VARIABLE, raising=False)
     assert from_environment() is None
-    monkeypatch.setenv(VARIABLE, "pynq-z1")
+    monkeypatch.setenv(overlays.EMULATED_VARIABLE, "pynq-z1")
     board = from_environment()
     assert board is not None and from_environment() is board
     assert pynq.Device.active_device is board.device and board.board.name == "pynq-z1"

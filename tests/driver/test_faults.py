@@ -8,10 +8,11 @@ In: an emulated board with faults.  Out: errors by class and text; bytes as befo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from neuralmatrix.device import board_thread
 from neuralmatrix.device.emulated_board import EmulatedBoard, Faults
 from neuralmatrix.errors import (
     DeviceFault,
@@ -22,7 +23,7 @@ from neuralmatrix.errors import (
     WrongClock,
     WrongOverlay,
 )
-from neuralmatrix.overlays import BIT, SELFTEST
+from neuralmatrix.overlays import BIT, SELFTEST, read_info, write_info
 from neuralmatrix.program import Program
 from neuralmatrix.session import Session
 from programs import copy_program
@@ -33,12 +34,6 @@ pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 TIMEOUT_S = 0.5
 # Beyond the time-out: what loading the overlay and the self-test take on a busy machine.
 PATIENCE_S = 20.0
-
-
-@pytest.fixture
-def board() -> Iterator[EmulatedBoard]:
-    with EmulatedBoard("pynq-z2") as board:
-        yield board
 
 
 def assert_works(session: Session) -> None:
@@ -89,6 +84,18 @@ def test_fault_of_a_run(board: EmulatedBoard, name: str, made: Program | None, w
     assert board.allocated == 0 and board.stray == 0
 
 
+def test_wrong_data_of_a_run_go_unnoticed(board: EmulatedBoard) -> None:
+    """No port tells that it read zeros, and counters are as ever: outputs alone are wrong."""
+    made = program("digits")
+    given, wanted = feeds(made), Session(made, threads=1).run(feeds(made))
+    with Session(made, "pynq", overlay=board.overlay) as session:
+        board.faults = Faults(dma_error="load", times=1)
+        found = session.run(given)
+        assert any(found[name].tobytes() != array.tobytes() for name, array in wanted.items())
+        assert_works(session)
+    assert board.allocated == 0 and board.stray == 0
+
+
 @pytest.mark.parametrize("failing", (0, 1, 3))
 def test_fault_in_a_batch(board: EmulatedBoard, failing: int) -> None:
     """The images behind the one that failed are not run."""
@@ -98,6 +105,7 @@ def test_fault_in_a_batch(board: EmulatedBoard, failing: int) -> None:
         before = board.runs
         with pytest.raises(DeviceTimeout):
             session.run(feeds(made, 6))
+        board_thread.run(lambda: None)  # what was queued behind it has had its turn
         assert board.runs == before + failing + 1
         assert board.allocated == 0 and board.stray == 0
         assert_works(session)
@@ -158,6 +166,17 @@ def test_fault_while_opening(board: EmulatedBoard, name: str) -> None:
     assert board.allocated == 0
 
 
+@pytest.mark.parametrize("closed_mhz", (99.95, 99.85))
+def test_how_much_faster_a_clock_may_be(board: EmulatedBoard, closed_mhz: float) -> None:
+    """The emulated clock is 100 MHz; crystals and dividers account for a thousandth."""
+    write_info(board.overlay, replace(read_info(board.overlay), clock_mhz=closed_mhz))
+    if closed_mhz * 1.001 > 100:
+        Session(copy_program(), "pynq", overlay=board.overlay).close()
+    else:
+        with pytest.raises(WrongClock, match="clock is 100.000 MHz, .* closed up to 99.850"):
+            Session(copy_program(), "pynq", overlay=board.overlay)
+
+
 def test_a_slower_clock_is_no_error(board: EmulatedBoard) -> None:
     board.faults = Faults(clock_mhz=50.0)
     with Session(copy_program(), "pynq", overlay=board.overlay) as session:
@@ -173,9 +192,10 @@ def test_memory_runs_out_half_way(board: EmulatedBoard, allocation: int) -> None
     with Session(first, "pynq", overlay=board.overlay) as session:
         held = board.allocated
         board.faults = Faults(allocation_failure=True, after=allocation, times=1)
-        with pytest.raises(DoesNotFit, match="the program needs [0-9]+ bytes in all"):
+        with pytest.raises(DoesNotFit, match="the program needs [0-9]+ bytes in all") as caught:
             Session(second, "pynq", overlay=board.overlay)
-        assert board.allocated == held
+        # The error keeps what it passed through alive: nothing is left to the garbage collector.
+        assert board.allocated == held and caught.tb
         assert_works(session)
 
 

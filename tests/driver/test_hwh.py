@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 
 import pytest
 from neuralmatrix.config import board_names, load_board
-from neuralmatrix.design import CONCAT, INTERRUPTS, Design, design_of, kernel_cell
+from neuralmatrix.design import CONCAT, INTERRUPTS, Design, design_of
 from neuralmatrix.device.hwh import hwh, ps_parameters, without_interrupts
-from neuralmatrix.registers import KERNELS, registers, vlnv
+from neuralmatrix.registers import KERNELS, kernel_cell, registers, vlnv
 
 
 @pytest.fixture(params=board_names())

@@ -4,21 +4,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from neuralmatrix.device.emulated_board import EmulatedBoard, Faults
 from programs import copy_program
 
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
-
-
-@pytest.fixture
-def board() -> Iterator[EmulatedBoard]:
-    with EmulatedBoard("pynq-z2") as board:
-        yield board
 
 
 @pytest.fixture
@@ -65,3 +62,20 @@ def test_timeout(board: EmulatedBoard, folder: Path) -> None:
     with pytest.raises(DeviceTimeout, match="after 0.3 s"):
         run(folder, "--device", "pynq", "--overlay", str(board.overlay), "--timeout", "0.3")
     assert not (folder / "y.npz").exists() and board.allocated == 0
+
+
+def test_no_board_is_one_message(folder: Path) -> None:
+    """Without pynq's own warning, which speaks of another kind of board."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
+    environment.pop("NEURALMATRIX_EMULATED_BOARD", None)
+    files = [str(folder / name) for name in ("net.nmx", "x.npz")]
+    done = subprocess.run(
+        [sys.executable, "-m", "neuralmatrix", "run", *files, "-o", str(folder / "y.npz"),
+         "--device", "pynq"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and not done.stdout
+    assert (
+        done.stderr.startswith("error: device='pynq' needs a board")
+        and done.stderr.count("\n") == 1
+    )

@@ -124,7 +124,10 @@ CASES: dict[str, tuple[str, str]] = {
         "verify @net.onnx @net.nmx @nan.npz",
         "found NaN, infinity...clean the data",
     ),
-    "device": ("run @net.nmx @cal.npz -o @old.out --device gpu", "'gpu', allowed is 'emulation'"),
+    "device": (
+        "run @net.nmx @cal.npz -o @old.out --device gpu",
+        "'gpu', allowed are 'emulation', 'pynq'",
+    ),
     "threads": ("run @net.nmx @cal.npz -o @old.out --threads 0", "found 0, allowed is at least 1"),
 }
 NEED_COMPILER = {"other weights", "other size"}

@@ -45,6 +45,12 @@ def test_memory_of_the_accumulators_comes_from_the_board() -> None:
     assert "#define NM_ACC_MEMORY bram\n" in config_header(board.array)
 
 
+def test_products_per_dsp_come_from_the_board() -> None:
+    board = load_board("kv260")
+    assert "MACS_PER_DSP = 1;" in config_header(board.array, macs_per_dsp=board.macs_per_dsp)
+    assert "MACS_PER_DSP = 2;" in config_header(load_board(COMMITTED).array)
+
+
 def test_ports_come_from_the_timing() -> None:
     board = load_board("kv260")
     assert "LOAD_PORT_BYTES = 16;" in config_header(board.array, board.timing)

@@ -157,7 +157,7 @@ DEADLOCKS = [
     ),
     (
         [changed(LOAD, wait_compute=1)] * 65 + [changed(EPILOGUE, signal_load=1), END],
-        "FETCH at instruction 64 waits for room in the queue of LOAD",
+        "FETCH at instruction 32 waits for room in the queue of LOAD",
     ),
 ]
 

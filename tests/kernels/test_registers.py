@@ -7,6 +7,7 @@ In: the lint's list of ports.  Out: nothing.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,15 @@ from pathlib import Path
 
 import pytest
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.registers import FIRST_ARGUMENT, KERNELS, Argument, registers, vlnv
+from neuralmatrix.registers import (
+    FAULT_ADDRESS,
+    FAULT_OPCODE,
+    FIRST_ARGUMENT,
+    KERNELS,
+    Argument,
+    registers,
+    vlnv,
+)
 
 HLS = hls_dir()
 LINT = HLS / "lint"
@@ -128,3 +137,9 @@ def test_no_two_registers_share_a_word(kernel: str) -> None:
     assert offsets == sorted(set(offsets))
     assert offsets[0] == FIRST_ARGUMENT and not any(offset % 4 for offset in offsets)
     assert vlnv(kernel) == f"neuralmatrix:hls:{kernel}:1.0"
+
+
+def test_fault_bits_are_those_of_the_kernels() -> None:
+    text = (HLS / "include" / "nm" / "kernels.h").read_text()
+    found = dict(re.findall(r"constexpr uint32_t (FAULT_\w+) = (\d+);", text))
+    assert found == {"FAULT_ADDRESS": str(FAULT_ADDRESS), "FAULT_OPCODE": str(FAULT_OPCODE)}

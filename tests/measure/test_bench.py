@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from measure.world import Board, FakeClock, Sensor, ina2xx, writer
+from neuralmatrix.device.base import Origin
 from neuralmatrix.errors import BadInput
 from neuralmatrix.measure.bench import FORMAT, Options, bench_program, bench_session
 from neuralmatrix.measure.clock import SYSTEM
-from neuralmatrix.measure.origins import CYCLES, LATENCY_PARTS, SHORT, WALL, Origin
+from neuralmatrix.measure.origins import CYCLES, LATENCY_PARTS, RUN, SHORT, WALL, told
 from neuralmatrix.measure.power_run import PowerOptions, read_result, with_meter
 from neuralmatrix.measure.tables import bench_lines
 from neuralmatrix.measure.windows import Plan
@@ -97,12 +98,15 @@ def bases(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_nothing_emulated_is_called_measured_on_a_board(program: Program, origin: str) -> None:
+def test_nothing_emulated_is_called_measured_on_a_board(program: Program, origin: Any) -> None:
     result, _ = bench(program, origin)
     found = [*bases(result), *bench_lines(result)]
     on_board = [text for text in found if "measured on the board" in text or "hardware" in text]
     assert bool(on_board) == (origin == "board")
-    assert set(WALL) == set(CYCLES) == set(LATENCY_PARTS) == set(SHORT) == set(ORIGINS)
+    for words in (WALL, CYCLES, LATENCY_PARTS, SHORT, RUN):
+        assert set(words) == set(ORIGINS)
+    assert ("measured by the hardware" in RUN[origin]) == (origin == "board")
+    assert ("measured" in told(origin, "pynq-z2")) == (origin == "board")
     if origin != "board":
         assert "measured on this machine" in result["latency"]["basis"]
         assert result["cycles"]["basis"].startswith("emulated")
@@ -118,15 +122,41 @@ def test_a_program_whose_run_is_no_image(program: Program) -> None:
 
 
 def powered(
-    program: Program, origin: str, root: Path | None, **options: Any
+    program: Program,
+    origin: str,
+    root: Path | None,
+    kind: type[FakeRunner] = FakeRunner,
+    **options: Any,
 ) -> tuple[dict[str, Any], FakeRunner]:
     """A bench of a ZCU104 whose INA226 lives under ``root``."""
     clock = FakeClock()
-    runner = FakeRunner(replace(program, board="zcu104"), origin, clock)
+    runner = kind(replace(program, board="zcu104"), origin, clock)
     if root is not None:
         Sensor(runner.board, writer(ina2xx(root, 1, "5-0040"))).start()
     wanted = PowerOptions(PLAN, sysfs=root, **options)
-    return bench_session(runner, Options((1, 4), 3, wanted, clock)), runner
+    return bench_session(runner, Options((1, 2, 4), 3, wanted, clock)), runner
+
+
+class SlowWithMany(FakeRunner):
+    """Four images at once take longer than four runs."""
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        found = super().run(feeds)
+        self.board.clock.advance(1.0 if self.batches[-1] == 4 else 0.0)
+        return found
+
+
+def test_power_is_of_the_batch_with_the_most_images_per_second(
+    program: Program, tmp_path: Path
+) -> None:
+    result, runner = powered(program, "board", tmp_path, kind=SlowWithMany)
+    rates = {row["batch"]: row["images_per_s"]["median"] for row in result["throughput"]}
+    assert rates[2] > rates[1] and rates[2] > rates[4]
+    assert set(runner.batches[-5:]) == {2} and result["power"]["batch"] == 2
+    rail = result["power"]["rails"][0]
+    per_joule = rates[2] / rail["loaded_w"]["mean"]
+    # windows end with the run under way
+    assert 1 / rail["joules_per_inference"]["mean"] == pytest.approx(per_joule, rel=0.01)
 
 
 @pytest.mark.parametrize("origin", ORIGINS)

@@ -28,7 +28,7 @@ def test_bench_figures(result: dict[str, Any]) -> None:
     assert list(parts) == ["host", "transfer", "array"] and latency.layout.barmode == "stack"
     assert sum(parts.values()) == pytest.approx(1e3 * result["latency"]["total_s"]["median"])
     assert list(line.x) == sorted(line.x)
-    assert list(throughput.data[0].x) == ["1", "4"]
+    assert list(throughput.data[0].x) == ["1", "2", "4"]
     assert list(throughput.data[0].y) == [
         row["images_per_s"]["median"] for row in result["throughput"]
     ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ import pytest
 from measure.test_bench import powered
 from measure.world import ina2xx
 from neuralmatrix.cli import app, main
+from neuralmatrix.cli_measure import bench, compare
+from neuralmatrix.measure.bench import Options
+from neuralmatrix.measure.compare_host import HostOptions
+from neuralmatrix.measure.power_run import PowerOptions
+from neuralmatrix.measure.windows import Plan
 from neuralmatrix.program import Program
 from typer.testing import CliRunner
 
@@ -33,6 +40,16 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: Any, *arguments: ob
         main()
     assert stop.value.code == 1
     return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", (bench, compare))
+def test_defaults_are_those_of_the_functions(command: Callable[..., None]) -> None:
+    found = {name: option.default for name, option in signature(command).parameters.items()}
+    plan = Plan(found["seconds"], found["pairs"], found["seed"])
+    batches = tuple(map(int, found["batches"].split(",")))
+    assert plan == Plan() == PowerOptions().plan == HostOptions().plan
+    assert batches == Options().batches == HostOptions().batches
+    assert found["repeats"] == Options().repeats == HostOptions().repeats
 
 
 @pytest.mark.gxx

@@ -72,6 +72,8 @@ def test_iio_counts_the_shunt_first(tmp_path: Path) -> None:
     shifted = {"name": "ina226_u79", "in1_input": 3, "in2_input": 12000}
     hwmon(tmp_path, 0, {**ina_files(6.0, 12.0), **shifted})
     assert sources("zcu104", tmp_path)["12V"].watts() == 6.0
+    (tmp_path / "class/hwmon/hwmon0/power1_input").unlink()
+    assert sources("zcu104", tmp_path)["12V"].watts() == pytest.approx(6.0)
 
 
 def test_families_of_chips(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_volts_times_amperes_where_there_is_no_power(tmp_path: Path) -> None:
     assert sources("zcu104", tmp_path)["12V"].watts() == pytest.approx(6.0, abs=12e-3)
 
 
-@pytest.mark.parametrize("factor", (1e-3, 1e3))
+@pytest.mark.parametrize("factor", (1e-3, 0.25, 4, 1e3))
 def test_a_wrong_unit_is_refused(tmp_path: Path, factor: float) -> None:
     ina2xx(tmp_path, 0, "5-0040", 14.0, power1_input=round(14e6 * factor))
     reason = absent("zcu104", tmp_path)["12V"].reason

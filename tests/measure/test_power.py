@@ -114,7 +114,8 @@ def test_windows_too_short_for_the_sensor(tmp_path: Path) -> None:
     (setup.source,) = open_board(load_board("zcu104"), tmp_path)[0]
     reason = setup.reason(Plan(3.0, 4))
     assert "0 complete pairs of windows, at least 3 are needed" in reason
-    assert "readings (each takes 1 s)" in reason
+    assert "one takes 1 s" in reason and "2 s at the window's edges" in reason
+    assert "--seconds" in reason
 
 
 # ------------------------------------------------------------------------------ what goes wrong
@@ -211,6 +212,20 @@ def test_only_a_rail_that_feeds_all_others_stands_for_them(
     board = replace(load_board("zcu104"), power=power)
     found = widest(board, [replace(rail, name=name) for name in measured])
     assert (found.name if found else None) == wanted
+
+
+def test_energy_is_all_joules_over_all_inferences() -> None:
+    """Pairs whose windows held different numbers of images count by their images."""
+    windows, trace = [], Trace("x", "x", "x", Sampling(0.1, "the driver's update_interval"))
+    for i, inferences in enumerate((0, 2, 0, 6, 0, 8)):
+        kind: Kind = "loaded" if i % 2 else "idle"
+        windows.append(Window(kind, i // 2, i, i + 1.0, i, i + 1.0, inferences))
+        trace.times += [i + 0.05 + 0.1 * k for k in range(10)]
+        trace.watts += [5.0 + 3.0 * (i % 2) + 0.5 * (k == 0) for k in range(10)]
+    rail = analyse(Recording(tuple(windows), (trace,)), trace, "simulated")
+    assert isinstance(rail, RailPower)
+    assert rail.joules_per_inference.mean == pytest.approx(3 * 8.0 / (2 + 6 + 8))
+    assert rail.dynamic_joules_per_inference.mean == pytest.approx(3 * 3.0 / (2 + 6 + 8))
 
 
 def test_a_coarse_sensor_counts_where_each_window_brings_a_new_value() -> None:

@@ -62,9 +62,21 @@ namespace eval catalogue {
             PRIM_type_to_Implement {BRAM URAM}
             Operating_Mode_[AB] {WRITE_FIRST READ_FIRST NO_CHANGE}
             use_bram_block {Stand_Alone BRAM_Controller}
+            Enable_A {Always_Enabled Use_ENA_Pin}
+            Enable_B {Always_Enabled Use_ENB_Pin}
+            Byte_Size {8 9}
+            Assume_Synchronous_Clk {true false}
+            Use_RST[AB]_Pin {true false}
         }
-        xilinx.com:ip:processing_system7 {PCW_S_AXI_HP[0-3]_DATA_WIDTH {32 64}}
-        xilinx.com:ip:zynq_ultra_ps_e {PSU__SAXIGP[0-6]__DATA_WIDTH {32 64 128}}
+        xilinx.com:ip:axi_intc {C_IRQ_CONNECTION {0 1}}
+        xilinx.com:ip:processing_system7 {
+            PCW_S_AXI_HP[0-3]_DATA_WIDTH {32 64}
+            PCW_FCLK[0-3]_PERIPHERAL_CLKSRC {{IO PLL} {ARM PLL} {DDR PLL} External}
+        }
+        xilinx.com:ip:zynq_ultra_ps_e {
+            PSU__SAXIGP[0-6]__DATA_WIDTH {32 64 128}
+            PSU__CRL_APB__PL[0-3]_REF_CTRL__SRCSEL {IOPLL RPLL DPLL}
+        }
     }
     variable segments {
         xilinx.com:ip:processing_system7 {DDR_LOWOCM}

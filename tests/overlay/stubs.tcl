@@ -128,7 +128,7 @@ proc stub::option {options name {otherwise ""}} {
 
 proc stub::do_exit {options words} { finish [expr {[llength $words] ? [lindex $words 0] : 0}] }
 
-foreach name {vivado_model.tcl vivado_runs.tcl} { source [file join $::HERE $name] }
+foreach name {vivado_model.tcl vivado_widths.tcl vivado_runs.tcl} { source [file join $::HERE $name] }
 
 # ------------------------------------------------------------------------------ running
 

@@ -262,6 +262,8 @@ def test_every_pipelined_loop_has_a_target() -> None:
     assert targets(BOARD, "compute")["STEPS"] == 1
     assert targets(BOARD, "load")["WORDS"] == targets(BOARD, "store")["WORDS"] == 2
     assert targets(load_board("ultra96-v2"), "load")["WORDS"] == 1
+    wide = replace(BOARD, array=replace(BOARD.array, cols=2 * BOARD.array.cols))
+    assert targets(wide, "load")["WORDS"] == 2 and targets(wide, "store")["WORDS"] == 4
 
 
 # ------------------------------------------------------------------ gates

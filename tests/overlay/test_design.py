@@ -142,6 +142,10 @@ def test_memories_are_the_arrays(design: Design) -> None:
         uram = memory.buffer in board.uram_buffers
         assert cell.value("PRIM_type_to_Implement") == ("URAM" if uram else None)
         assert cell.value("Operating_Mode_A") == ("NO_CHANGE" if uram else None)
+        # A word is there in the cycle after its address, as the kernels' ports expect it.
+        for side in "AB":
+            outputs = cell.value(f"Register_Port{side}_Output_of_Memory_Primitives")
+            assert outputs == "false" and cell.value(f"READ_LATENCY_{side}") in (None, "1")
     assert len(memories(board)) == 9
 
 
@@ -178,6 +182,16 @@ def test_clock_comes_of_dividers(design: Design) -> None:
     clock = design.clock
     assert clock.pll_mhz / (clock.divisors[0] * clock.divisors[1]) == clock.mhz
     assert design.ps.value(design.family.clock.frequency) == f"{clock.mhz:g}"
+
+
+@pytest.mark.parametrize(
+    ("clock_mhz", "divisors"), ((100.0, (5, 2)), (50.0, (5, 4)), (250.0, (2, 2)), (300.0, None))
+)
+def test_dividers_are_shared_evenly_the_larger_one_first(
+    clock_mhz: float, divisors: tuple[int, int] | None
+) -> None:
+    family = load_family(boards_dir(), "zynq7000")
+    assert family.divisors(1000.0, clock_mhz) == divisors
 
 
 def test_pynq_z1_loads_the_bitstream_of_z2() -> None:

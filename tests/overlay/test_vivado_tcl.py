@@ -127,6 +127,7 @@ def test_project_is_the_boards(run: Run) -> None:
     assert properties["board_part"] == design.board_part
     assert properties["ip_repo_paths"] == str(folder / "ips")
     assert properties["top"] == "neuralmatrix_wrapper"
+    assert properties["strategy"] == "Performance_ExplorePostRoutePhysOpt"
 
 
 def test_results_are_written(run: Run) -> None:
@@ -172,6 +173,13 @@ def test_what_stops_the_build(tmp_path: Path, found: dict[str, str], text: str) 
     (
         ("pynq-z2", "PCW_USE_S_AXI_HP0 1", "PCW_USE_S_AXI_HP7 1", "no parameter PCW_USE_S_AXI_HP7"),
         ("pynq-z2", "PCW_USE_S_AXI_HP0 1", "PCW_USE_S_AXI_HP0 0", "has no pin S_AXI_HP0"),
+        ("pynq-z2", "{IO PLL}", "IOPLL", "CLKSRC cannot be \"IOPLL\""),
+        ("pynq-z2", "Write_Width_B 128", "Write_Width_B 64", "ram_ibuf: its widths differ"),
+        ("pynq-z2", "32bit_Address true", "32bit_Address false", "need Enable_32bit_Address true"),
+        ("pynq-z2", "TDATA_NUM_BYTES 64", "TDATA_NUM_BYTES 32", "to_load is 64 bytes wide"),
+        ("pynq-z2", "Output_Width 64", "Output_Width 32", "cycles_0/Q is 32 bits wide"),
+        ("pynq-z2", "peripheral_aresetn", "peripheral_reset", "resets with the other level"),
+        ("kv260", "READ_LATENCY_B 1", "READ_LATENCY_B 2", "take data after one cycle"),
         ("pynq-z2", "DATA_WIDTH 64", "DATA_WIDTH 128", "cannot be \"128\"; allowed are 32 64"),
         ("pynq-z2", "FIFO_DEPTH 64", "FIFO_DEPTH 8", "FIFO_DEPTH cannot be \"8\""),
         ("pynq-z2", "TDATA_NUM_BYTES", "TDATA_WIDTH", "has no parameter TDATA_WIDTH"),

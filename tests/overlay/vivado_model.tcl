@@ -250,6 +250,7 @@ proc stub::do_connect_bd_intf_net {options words} {
     lassign [find_pin intf $two] - kind_two mode_two
     if {$kind_one ne $kind_two} { error "$one is $kind_one, $two is $kind_two" }
     if {$mode_one eq $mode_two} { error "$one and $two are both $mode_one" }
+    check_buses $kind_one $one $two
     take $one
     take $two
 }
@@ -270,6 +271,7 @@ proc stub::do_connect_bd_net {options words} {
     if {![llength $inputs]} { error "nothing listens to $outputs" }
     foreach path $inputs {
         take $path
+        check_wire [lindex $outputs 0] $path
         dict set drivers $path [lindex $outputs 0]
     }
     dict set drivers [lindex $outputs 0] [lindex $outputs 0]

@@ -2,6 +2,8 @@
 # What Vivado's commands do to files and runs, as far as our scripts look at it.
 # In: parsed calls.  Out: the files that a run leaves, with contents that scripts look for.
 
+namespace eval stub { variable awaited {} }
+
 # ------------------------------------------------------------------------------ files and runs
 
 proc stub::generated {} {
@@ -53,12 +55,16 @@ proc stub::run_names {words} {
 }
 
 proc stub::do_launch_runs {options words} { run_names $words }
-proc stub::do_wait_on_run {options words} { run_names $words }
+proc stub::do_wait_on_run {options words} {
+    variable awaited
+    lappend awaited {*}[run_names $words]
+}
 proc stub::do_open_run {options words} { run_names $words }
 
 proc stub::run_property {run name} {
     variable settings
-    set failed [expr {$run eq $settings(FAILING_RUN)}]
+    variable awaited
+    set failed [expr {$run eq $settings(FAILING_RUN) || $run ni $awaited}]
     switch -- $name {
         PROGRESS { return [expr {$failed ? "40%" : "100%"}] }
         STATUS { return [expr {$failed ? "synth_design ERROR" : "route_design Complete!"}] }

@@ -69,11 +69,20 @@ struct Progress {
 inline void begin_pass(const Insn& insn, const EpilogueConfig& e, Progress& p) {
     NM_INLINE
     p.x.start(pass_x(p.now, insn));
-    p.t.start(compute_t_base(insn) + p.now.nb * e.t_nb);
-    p.u.start(compute_u_base(insn) + p.now.nb * e.u_nb);
+    p.t.start(compute_t_base(insn) + uint32_t(p.now.nb) * e.t_nb);
+    p.u.start(compute_u_base(insn) + uint32_t(p.now.nb) * e.u_nb);
     p.phase.start(insn);
     p.column = p.step = p.row = 0;
     p.high_next = false;
+}
+
+// The pass whose weights have filled the other bank computes.
+inline void advance(Progress& p, const Shape& g, const Insn& insn, const EpilogueConfig& e) {
+    NM_INLINE
+    p.now = p.next;
+    p.bank ^= 1;
+    next_pass(p.next, g, insn);
+    begin_pass(insn, e, p);
 }
 
 // Words of x to factors of a GEMM, as a CPU likes them: whole lines.
@@ -143,10 +152,11 @@ READ_WIDE_LANE:
 }
 
 // One word through the window; true when it completes one.
+template <bool HW>
 inline bool enter_window(const Shape& g, const Insn& insn, const int16_t x[LANES], Window& window,
                          Progress& p) {
     NM_INLINE
-    shift_in(x, p.column, window.taps, window.lines);
+    shift_in<HW>(x, p.column, g.width, window.taps, window.lines);
     const bool fires = p.phase.fires();
     const bool line_ends = p.column + 1 == g.width;
     p.phase.next(line_ends, insn);
@@ -159,7 +169,7 @@ inline uint32_t array_step(const Shape& g, const Insn& insn, const int16_t x[ROW
                            const weight_t w[ROWS][COLS], Window& window, Progress& p,
                            int32_t out[COLS]) {
     NM_INLINE
-    const bool made = g.window ? enter_window(g, insn, x, window, p) : true;
+    const bool made = g.window ? enter_window<true>(g, insn, x, window, p) : true;
     int16_t taps[WIN * WIN][COLS];
     NM_PARTITION(taps, 0)
 TAPS:
@@ -167,7 +177,7 @@ TAPS:
         NM_UNROLL
         copy_lanes(window.taps[k / WIN][k % WIN], taps[k]);
     }
-    array_row(g.window, g.max, x, taps, w, out);
+    array_row<MACS_PER_DSP == 2>(g.window, g.max, x, taps, w, out);
     return made ? 1 : 0;
 }
 
@@ -181,7 +191,7 @@ inline uint32_t window_rows(uint32_t n, const Shape& g, const Insn& insn, const 
     read_taps(w, g.max, taps);
 WINDOW_STEP:
     for (uint32_t i = 0; i < n; ++i) {
-        if (enter_window(g, insn, x[i], window, p)) {
+        if (enter_window<false>(g, insn, x[i], window, p)) {
             if (g.max)
                 window_max(window.taps, taps, sums[made]);
             else
@@ -211,7 +221,7 @@ FILL:
         else if (!whole)
             fill_weights(j, p.next.w_row, g.transpose, wbuf, state.weights[bank]);
         if (j < 8 && g.last)
-            fill_channels(j, p_row, pbuf, state.channels[bank]);
+            fill_channels(j, p_row, bank, pbuf, state.channels);
     }
 }
 

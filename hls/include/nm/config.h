@@ -21,14 +21,15 @@ constexpr int TBUF_ROWS = 1024; // residual rows per digit plane
 constexpr int UBUF_ROWS = 512; // Hadamard rows per digit plane
 constexpr int SEG_ENTRIES = 64; // segments the lanes hold
 constexpr int LINE_WORDS = 512; // widest input row in WINDOW mode
-constexpr int QUEUE_DEPTH = 64; // instructions waiting per unit
+constexpr int QUEUE_DEPTH = 32; // instructions waiting per unit
 constexpr int TOKEN_DEPTH = 64; // tokens waiting per unit pair
 constexpr int WIN = 4; // WINDOW mode handles WIN x WIN taps per pass
 constexpr int LOAD_PORT_BYTES = 8; // width of the LOAD port
 constexpr int STORE_PORT_BYTES = 8; // width of the STORE port
 constexpr int FETCH_PORT_BYTES = 8; // width of the FETCH port
-constexpr char FINGERPRINT[] = "7c18fa7fa4a308b7";
-constexpr uint64_t FINGERPRINT_BITS = 0x7c18fa7fa4a308b7ull;
+constexpr int MACS_PER_DSP = 2; // 2: two columns share one in a GEMM
+constexpr char FINGERPRINT[] = "0b9af2c7fa1f5335";
+constexpr uint64_t FINGERPRINT_BITS = 0x0b9af2c7fa1f5335ull;
 
 static_assert(ROWS == COLS, "a row of results must be the next layer's word");
 static_assert(WIN * WIN <= ROWS, "every tap of a window needs a row of the array");

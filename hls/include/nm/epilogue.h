@@ -15,7 +15,8 @@ struct EpilogueConfig {
     SegKind seg_kind;
     Stat stat;
     uint8_t f_shift, u_shift, seg_shift, stat_shift, sq_shift, stat_lanes;
-    int32_t off, mt, stat_off;
+    int32_t off, stat_off;
+    scale_t mt;
     int16_t uz, zp, lo, hi, x0, stat_m, sq_m;
     uint16_t seg_count, seg_cells;
     uint16_t t_nb, t_m1, t_m0, u_nb, u_m1, u_m0;
@@ -34,9 +35,28 @@ struct Table {
 // The per-channel registers of one block of COLS channels.
 struct Channels {
     int32_t bias[COLS];
-    int32_t m[COLS]; // 24 bits: the long port of a DSP48
+    scale_t m[COLS];
     uint8_t s[COLS];
 };
+
+// Those of the block that computes and of the one that fills.  No array of structs: of that, only
+// its own axis can be partitioned, which leaves the members memories of two ports.
+struct ChannelBanks {
+    int32_t bias[2][COLS];
+    scale_t m[2][COLS];
+    uint8_t s[2][COLS];
+};
+
+inline void copy_channels(const ChannelBanks& from, uint32_t bank, Channels& to) {
+    NM_INLINE
+COPY_CHANNELS:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        to.bias[c] = from.bias[bank][c];
+        to.m[c] = from.m[bank][c];
+        to.s[c] = from.s[bank][c];
+    }
+}
 
 inline EpilogueConfig decode_epilogue(const Insn& i) {
     NM_INLINE
@@ -110,7 +130,8 @@ REQUANTISE:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
         const int32_t a = int32_t(uint32_t(acc[c]) + uint32_t(ch.bias[c]));
-        v[c] = (int64_t(a) * ch.m[c] >> ch.s[c]) + off;
+        const int32_t m = ch.m[c];
+        v[c] = (int64_t(a) * m >> ch.s[c]) + off;
     }
     if (e.t_en) {
     RESIDUAL:

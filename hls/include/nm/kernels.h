@@ -66,9 +66,9 @@ struct ComputeState {
     weight_t weights[2][ROWS][COLS]; // one bank computes while the other fills
     Table table;
     Window window;
-    Channels channels[2]; // switched with the weights
-    Statistics stat;      // of a row's number in the COMPUTE
-    int16_t x_low[LANES]; // low digits of a wide MAX operand, one step before the high ones
+    ChannelBanks channels; // switched with the weights
+    Statistics stat;       // of a row's number in the COMPUTE
+    int16_t x_low[LANES];  // low digits of a wide MAX operand, one step before the high ones
     EpilogueConfig epilogue;
 };
 

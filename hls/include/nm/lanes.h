@@ -69,13 +69,14 @@ inline void finish_rows(uint32_t n, const Shape& g, const Insn& insn, const int3
     const uint32_t turns = HW ? 1 : n;
     // Copies: a compiler cannot know that the output buffer's bytes lie elsewhere.
     const EpilogueConfig e = state.epilogue;
-    const Channels channels = state.channels[p.bank];
+    Channels channels;
     NM_PARTITION(channels.bias, 0)
     NM_PARTITION(channels.m, 0)
     NM_PARTITION(channels.s, 0)
+    copy_channels(state.channels, p.bank, channels);
     const uint32_t o_row = compute_o_base(insn) + p.now.nb * compute_o_nb(insn) + p.row;
     const bool fresh = compute_stat_first(insn) && p.now.nb == 0;
-    const bool ends = compute_stat_last(insn) && p.now.nb + 1 == compute_nb(insn);
+    const bool ends = compute_stat_last(insn) && p.now.nb + 1u == compute_nb(insn);
     const int32_t lanes = ends && e.stat_lanes != 0 ? e.stat_lanes : COLS;
 FINISH_M:
     for (uint32_t m = 0; m < turns; m += LANE_ROWS) {

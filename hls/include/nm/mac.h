@@ -21,8 +21,28 @@ inline void mac2(int8_t x, int8_t w0, int8_t w1, int32_t& sum0, int32_t& sum1) {
     sum1 += int32_t((product - low) >> 16);
 }
 
+// The products of two columns.  PACKED: they share a DSP where they share x, in a GEMM; else the
+// odd one's product is logic.  A part with DSPs enough saves that logic.
+template <bool PACKED>
+inline void products(bool window, int8_t x0, int8_t x1, int8_t w0, int8_t w1, int32_t& even,
+                     int32_t& odd) {
+    NM_INLINE
+    if (!PACKED) {
+        even = x0 * w0;
+        odd = x1 * w1;
+        return;
+    }
+    int32_t first = 0, shared = 0;
+    mac2(x0, w0, window ? int8_t(0) : w1, first, shared);
+    const int32_t own = x1 * (window ? w1 : int8_t(0));
+    NM_FABRIC(own)
+    even = first;
+    odd = window ? own : shared;
+}
+
 // One row as the device makes it: each PE picks its operand (GEMM: x[r]; WINDOW: its own tap), and
 // then one set of multipliers and one of comparators serve all modes.  `taps` has WIN*WIN rows.
+template <bool PACKED>
 inline void array_row(bool window, bool max, const int16_t x[ROWS],
                       const int16_t taps[WIN * WIN][COLS], const weight_t w[ROWS][COLS],
                       int32_t out[COLS]) {
@@ -53,13 +73,10 @@ ROW_R:
         for (int c = 0; c < COLS; c += 2) {
             NM_UNROLL
             const int8_t w0 = int8_t(w[r][c]), w1 = int8_t(w[r][c + 1]);
-            // Two columns share a DSP where they share x; else the odd one's product is logic.
             int32_t even = 0, odd = 0;
-            mac2(int8_t(v[c]), w0, window ? int8_t(0) : w1, even, odd);
-            const int16_t own = int16_t(int8_t(v[c + 1]) * (window ? w1 : int8_t(0)));
-            NM_FABRIC(own)
+            products<PACKED>(window, int8_t(v[c]), int8_t(v[c + 1]), w0, w1, even, odd);
             sum[c] += even;
-            sum[c + 1] += window ? int32_t(own) : odd;
+            sum[c + 1] += odd;
         }
     }
 ROW_OUT:

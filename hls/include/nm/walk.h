@@ -13,12 +13,12 @@ namespace nm {
 struct Shape {
     bool window, max, last, transpose;
     bool pointwise;              // WINDOW of one tap and no stride, which sums
+    bool any;                    // the K loop has passes at all
     uint32_t m0, rows;           // output columns; output rows in all (m1 * m0)
     uint32_t width, reads;       // columns of x; IBUF words per position (2: both digits at once)
     uint32_t positions;          // steps that read x, per pass
     uint32_t steps;              // of a pass: the next block of weights streams in meanwhile
     uint32_t x_digits, w_digits; // passes per block of K
-    uint64_t passes;
 };
 
 inline Shape shape_of(const Insn& i) {
@@ -42,14 +42,14 @@ inline Shape shape_of(const Insn& i) {
     g.steps = at_least(g.positions, ROWS);
     g.x_digits = g.max ? 1 : 1 + compute_x_wide(i);
     g.w_digits = g.max ? 1 : 1 + compute_w_wide(i);
-    g.passes = uint64_t(compute_nb(i)) * compute_kh(i) * compute_kw(i) * compute_cb(i) *
-               (g.x_digits * g.w_digits);
+    g.any = compute_nb(i) != 0 && compute_kh(i) != 0 && compute_kw(i) != 0 && compute_cb(i) != 0;
     return g;
 }
 
 // One pass: where it stands in the K loop, and the addresses that follow from it.
 struct Pass {
-    uint32_t nb, kh, kw, cb, w_digit, x_digit;
+    uint16_t nb, kh, kw, cb; // as wide as the counts: their products take one DSP, not two
+    uint8_t w_digit, x_digit;
     uint32_t x_nb, x_kh, x_kw, x_cb; // x_base is in x_nb
     uint32_t w_nb, w_row;
 };
@@ -103,8 +103,14 @@ inline bool opens_block(const Pass& p) {
 
 inline bool closes_block(const Pass& p, const Shape& g, const Insn& i) {
     NM_INLINE
-    return p.kh + 1 == compute_kh(i) && p.kw + 1 == compute_kw(i) && p.cb + 1 == compute_cb(i) &&
-           p.w_digit + 1 == g.w_digits && p.x_digit + 1 == g.x_digits;
+    return p.kh + 1u == compute_kh(i) && p.kw + 1u == compute_kw(i) && p.cb + 1u == compute_cb(i) &&
+           p.w_digit + 1u == g.w_digits && p.x_digit + 1u == g.x_digits;
+}
+
+// next_pass has not gone beyond the last one.
+inline bool is_pass(const Pass& p, const Insn& i) {
+    NM_INLINE
+    return p.nb < compute_nb(i);
 }
 
 // A raster over lines: address = base + i1*step1 + i0*step0.

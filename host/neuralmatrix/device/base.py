@@ -17,6 +17,8 @@ Progress = Callable[[int, int], None]
 Feeds = Mapping[str, Array]
 FeedOf = Callable[[int], Feeds]  # image i's checked feeds
 Origin = Literal["emulation", "emulated board", "board"]
+BEAT_BYTES = 64  # of the widest port; ports read whole beats, which may end behind a region
+How = Literal["auto", "interrupt", "poll"]  # how the end of a run is noticed
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ class Batch:
     def typical(self) -> Counted:
         """The run with the median number of cycles."""
         return sorted(self.counted, key=lambda run: run.cycles)[len(self.counted) // 2]
+
+
+def lacking(error: ImportError) -> str:
+    """What a pynq lacks that is installed and cannot be imported, and what to do."""
+    return (
+        f"pynq is installed, but not complete: {error}; install what is missing (pkg_resources: "
+        "pip install 'setuptools<81', pycparser.plyparser: pip install 'pycparser<3')"
+    )
 
 
 class Device(Protocol):

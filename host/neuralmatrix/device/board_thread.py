@@ -2,19 +2,26 @@
 """The one thread that talks to the board.
 
 In: calls.  Out: their results.
-It has an event loop of its own, on which pynq's interrupts arrive, so that a caller may itself sit
+A process that was forked has a thread of its own.  It has an event loop of its own, on which pynq's interrupts arrive, so that a caller may itself sit
 inside a running loop, as a notebook does; and one call runs at a time, as the board needs it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from math import inf
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+PATIENCE_S = 1.0  # for a run that nobody waits for any more, before the overlay is loaded again
+_HERE = threading.local()
 
 
 def _own_loop() -> None:
@@ -27,9 +34,44 @@ def _executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "neuralmatrix-board", initializer=_own_loop)
 
 
-def submit(call: Callable[..., T], *args: Any) -> Future[T]:
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_executor.cache_clear)  # threads are not inherited
+
+
+class Task(Generic[T]):
+    """A call on the board's thread; ``until``: when a wait within it must end."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self.until = inf
+        self._call = call
+        self._future = _executor().submit(self._run)
+
+    def _run(self) -> T:
+        _HERE.task = self
+        return self._call()
+
+    def result(self) -> T:
+        """Wait for the call.  Who is interrupted meanwhile, as by Ctrl-C, gives it up."""
+        try:
+            return self._future.result()
+        except BaseException:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more: it ends soon, also where the board hangs."""
+        self.until = min(self.until, time.monotonic() + PATIENCE_S)
+
+
+def until() -> float:
+    """When a wait on this thread must end, by ``time.monotonic``."""
+    task = getattr(_HERE, "task", None)
+    return inf if task is None else float(task.until)
+
+
+def submit(call: Callable[..., T], *args: Any) -> Task[T]:
     """Queue a call for the board's thread."""
-    return _executor().submit(call, *args)
+    return Task(partial(call, *args))
 
 
 def run(call: Callable[..., T], *args: Any) -> T:

@@ -6,7 +6,6 @@ In: a Program.  Out: ``Buffers``: physical addresses, copies with their cache ma
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,24 +16,24 @@ import pynq
 
 from ..errors import DoesNotFit
 from ..program import Program
+from .base import BEAT_BYTES
+from .cma import MORE, cma_of
 from .staging import Staged, is_cacheable
 
 Array = npt.NDArray[Any]
 
-BEAT = 64  # a port reads whole beats, which may end behind a region
 _MEMINFO = Path("/proc/meminfo")
 
 
 def cma_text(meminfo: Path = _MEMINFO) -> str:
     """CmaTotal and CmaFree as the kernel reports them."""
     try:
-        text = meminfo.read_text(encoding="utf-8")
+        found = cma_of(meminfo.read_text(encoding="utf-8"))
     except OSError:
-        text = ""
-    found = dict(re.findall(r"^(CmaTotal|CmaFree):\s+(\d+) kB", text, re.MULTILINE))
-    if not found:
+        found = None
+    if found is None:
         return "/proc/meminfo names no CMA"
-    return ", ".join(f"{name} {int(kbytes) / 1024:.1f} MiB" for name, kbytes in found.items())
+    return f"CmaTotal {found.total / 2**20:.1f} MiB, CmaFree {found.free / 2**20:.1f} MiB"
 
 
 def _allocate(shape: int, dtype: str, cacheable: bool, total: int) -> Any:
@@ -45,7 +44,7 @@ def _allocate(shape: int, dtype: str, cacheable: bool, total: int) -> Any:
         raise DoesNotFit(
             f"the board gave no contiguous buffer of {nbytes} bytes ({error}); the program needs "
             f"{total} bytes in all; {cma_text()}.  Close other sessions and notebooks that hold "
-            "buffers, enlarge CMA with cma=256M on the kernel's command line (in the boot "
+            f"buffers, enlarge CMA with {MORE} on the kernel's command line (in the boot "
             "partition's boot.scr or uEnv.txt) and restart, or compile for a smaller input"
         ) from None
 
@@ -60,7 +59,6 @@ class Buffers:
         for buffer, data in ((self.program, words), (self.const, program.const)):
             view = np.asarray(buffer)
             view[: data.size] = data
-            view[data.size :] = 0
             buffer.flush()
         self._view: Array = np.asarray(self.arena)
         self._view[:] = 0
@@ -68,10 +66,10 @@ class Buffers:
 
     def _take(self, program: Program) -> list[Any]:
         wanted = (
-            (program.instructions.size + BEAT, "u4", True),
-            (program.const.nbytes + BEAT, "u1", True),
-            (program.arena_bytes + BEAT, "u1", self.cacheable),
-            (BEAT, "u1", True),
+            (program.instructions.size + BEAT_BYTES, "u4", True),
+            (program.const.nbytes + BEAT_BYTES, "u1", True),
+            (program.arena_bytes + BEAT_BYTES, "u1", self.cacheable),
+            (BEAT_BYTES, "u1", True),
         )
         total = sum(size * np.dtype(dtype).itemsize for size, dtype, _ in wanted)
         taken: list[Any] = []

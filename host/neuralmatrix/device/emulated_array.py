@@ -28,7 +28,8 @@ import numpy.typing as npt
 from ..config import ArrayConfig, Timing
 from ..errors import BadProgram, DeviceTimeout
 from ..isa import INSN_BYTES, UNIT_OF, WORDS, Opcode, Unit
-from ..registers import KERNELS
+from ..registers import FAULT_ADDRESS, FAULT_OPCODE, KERNELS
+from .base import BEAT_BYTES
 from .board_faults import Faults, Injector
 from .board_memory import BoardMemory
 from .board_registers import HlsBlock, InterruptController, outputs
@@ -36,18 +37,16 @@ from .emulation import TIMELINE, Emulator, library
 
 Array = npt.NDArray[Any]
 
-FAULT_ADDRESS, FAULT_OPCODE = 1, 2  # bits of nm/kernels.h
 POWER_UP_CYCLE = 0xFFFF_FC00
 """What the cycle counter starts with: close to where its low word overflows, as it soon will."""
 IDLE_CYCLES = 1000  # between two runs
-_BEAT = 64
 _UNITS = {unit: unit.name.lower() for unit in Unit}
 _NOTHING = np.zeros(0, TIMELINE)
 _WRONG = 0x0123_4567_89AB_CDEF  # flips bits of a fingerprint
 
 
 @dataclass(frozen=True)
-class Job:
+class Arguments:
     """The arguments of one run, as the kernels' registers held them when it began."""
 
     program: int
@@ -87,9 +86,9 @@ class Tally:
     stray: int = 0  # regions that an array could touch while no buffer held them
 
 
-def _latch(blocks: dict[str, HlsBlock]) -> Job:
+def _latch(blocks: dict[str, HlsBlock]) -> Arguments:
     fetch, load, store = (blocks[name].argument for name in ("fetch", "load", "store"))
-    return Job(
+    return Arguments(
         program=fetch("code"),
         count=fetch("count"),
         const=(load("dram") + load("const_base"), load("const_bytes")),
@@ -197,22 +196,22 @@ class EmulatedArray:
         if all(block.running for block in self.blocks.values()) and not self._stopped.is_set():
             self._running = self._thread.submit(self._run, _latch(self.blocks))
 
-    def _run(self, job: Job) -> None:
-        began, faults = self._cycle, self._strike(job)
-        self._regions = job.regions if job.count else ()
+    def _run(self, given: Arguments) -> None:
+        began, faults = self._cycle, self._strike(given)
+        self._regions = given.regions if given.count else ()
         self._check_held()
-        if self._stopped.wait(self._run_s if job.count else 0.0):
+        if self._stopped.wait(self._run_s if given.count else 0.0):
             return
-        outcome = self._compute(job, faults) if job.count else outcome_of(_NOTHING)
+        outcome = self._compute(given, faults) if given.count else outcome_of(_NOTHING)
         self._check_held()
         if not outcome.never:
             self._regions = ()
         self._cycle = began + max(outcome.ended.values()) + IDLE_CYCLES
         self._report(outcome, began, faults)
 
-    def _strike(self, job: Job) -> Faults:
-        self._tally.runs += job.count > 0
-        return self._injector().strike("run" if job.count else "fingerprint")
+    def _strike(self, given: Arguments) -> Faults:
+        self._tally.runs += given.count > 0
+        return self._injector().strike("run" if given.count else "fingerprint")
 
     def _check_held(self) -> None:
         """Count regions without a buffer, each once a run."""
@@ -237,15 +236,15 @@ class EmulatedArray:
 
     # -------------------------------------------------------------------- computing
 
-    def _compute(self, job: Job, faults: Faults) -> Outcome:
-        if job.arena != job.store_arena:
+    def _compute(self, given: Arguments, faults: Faults) -> Outcome:
+        if given.arena != given.store_arena:
             return self._faulty(outcome_of(_NOTHING), "store", FAULT_ADDRESS)
         blind = {"fetch", "load"} if faults.dma_error is True else {faults.dma_error}
-        words = self._read(job.program, job.count * INSN_BYTES, "fetch" in blind)
+        words = self._read(given.program, given.count * INSN_BYTES, "fetch" in blind)
         instructions, skipped = decoded(words.view(np.uint32).reshape(-1, WORDS))
         if faults.never_done or faults.early_done or faults.refused_access:
             instructions = _half(instructions)
-        outcome = self._execute(job, instructions, "load" in blind)
+        outcome = self._execute(given, instructions, "load" in blind)
         if skipped:
             outcome = self._faulty(outcome, "fetch", FAULT_OPCODE)
         if faults.refused_access:
@@ -260,15 +259,15 @@ class EmulatedArray:
         view = None if blind else self._memory.view(address, nbytes)
         return np.zeros(nbytes, np.uint8) if view is None else view.copy()
 
-    def _execute(self, job: Job, instructions: Array, blind: bool) -> Outcome:
+    def _execute(self, given: Arguments, instructions: Array, blind: bool) -> Outcome:
         """Run the kernels in place; ``blind``: LOAD reads zeros where the host wrote."""
-        (address, nbytes), whole = job.arena, -(-job.arena[1] // _BEAT) * _BEAT
+        (address, nbytes), whole = given.arena, -(-given.arena[1] // BEAT_BYTES) * BEAT_BYTES
         arena = self._memory.view(address, whole)
         if arena is None:
             arena = np.zeros(whole, np.uint8)
         if blind:
             arena[:nbytes] = 0
-        const = self._constants(job, blind)
+        const = self._constants(given, blind)
         emulator = Emulator(self._array, self._timing, const, instructions, nbytes, arena)
         records = emulator.records()
         try:
@@ -285,8 +284,8 @@ class EmulatedArray:
         busy = {kernel: stats.busy.get(kernel, 0) for kernel in KERNELS}
         return replace(outcome, ended=ended, busy=busy)
 
-    def _constants(self, job: Job, blind: bool) -> Array:
-        address, nbytes = job.const
+    def _constants(self, given: Arguments, blind: bool) -> Array:
+        address, nbytes = given.const
         view = None if blind else self._memory.view(address, nbytes)
         return np.zeros(nbytes, np.uint8) if view is None else view
 

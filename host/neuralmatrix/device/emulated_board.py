@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A board to run drivers on where there is none: below the unmodified pynq package.
 
-In: a board's name, and faults it shall have.  Out: ``EmulatedBoard``, which is pynq's active device
+In: a board's name; faults, once it is made.  Out: ``EmulatedBoard``, which is pynq's active device
 and whose ``overlay`` is a folder to load; ``from_environment``.
 What is read from it is emulated, never measured: its cycles come from the cycle model, its bytes
 from the kernels' own C++.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,7 @@ from .. import overlays
 from .._version import __version__
 from ..config import Board, board_names, family_of, load_board
 from ..design import design_of
-from ..errors import ToolMissing
+from ..errors import BadInput, ToolMissing
 from ..files import write_whole
 from ..selftest import write as write_selftest
 from .board_faults import Faults, Injector
@@ -32,9 +31,8 @@ from .emulated_array import EmulatedArray, Tally
 from .emulated_bit import Circuit, bitstream
 from .hwh import hwh, without_interrupts
 
-__all__ = ["EmulatedBoard", "Faults", "VARIABLE", "from_environment", "write_overlay"]
+__all__ = ["EmulatedBoard", "Faults", "from_environment", "write_overlay"]
 
-VARIABLE = "NEURALMATRIX_EMULATED_BOARD"
 MEGABYTE = 1 << 20
 CMA_WHERE_UNKNOWN = 256 * MEGABYTE
 HIGH_DRAM = 0x8_0000_0000
@@ -55,11 +53,10 @@ def _selftest(board: Board) -> tuple[tuple[str, bytes], ...]:
 
 
 def _info(board: Board, folder: Path) -> overlays.OverlayInfo:
-    twins = (name for name in board_names() if load_board(name).overlay == board.overlay)
     return overlays.OverlayInfo(
         format=overlays.FORMAT,
         name=board.overlay,
-        boards=tuple(twins),
+        boards=overlays.boards_of(board.overlay),
         origin="emulated",
         fingerprint=board.array.fingerprint,
         part=board.part.name,
@@ -104,10 +101,9 @@ def _memory(board: Board, cma_bytes: int | None, whole_sync: bool) -> BoardMemor
 class EmulatedBoard:
     """A board with an overlay folder beside it.  Use it with ``with``, or close it.
 
-    ``folder``: where the overlay is written, else a temporary one.  ``interrupts``: False wires
-    none, "bound" ties them to the event loop that pynq opened them in, as a board's kernel does.
-    ``clock_mhz``: what the overlay is built for.  ``spacing_s`` lies between two kernels' ends,
-    ``run_s`` is the least a run takes.
+    ``interrupts``: False wires none, "bound" ties them to the event loop that pynq opened them in,
+    as a board's kernel does.  ``cma_bytes``: contiguous memory, else as much as the board's image
+    reserves.  ``spacing_s`` lies between two kernels' ends, ``run_s`` is the least a run takes.
 
     >>> with EmulatedBoard("pynq-z2") as board:
     ...     overlay = pynq.Overlay(str(board.overlay / "neuralmatrix.bit"))
@@ -117,22 +113,18 @@ class EmulatedBoard:
         self,
         board: str | Board = "pynq-z2",
         *,
-        folder: str | Path | None = None,
-        faults: Faults | None = None,
         cma_bytes: int | None = None,
         interrupts: Interrupts = True,
-        clock_mhz: float | None = None,
         spacing_s: float = 0.0,
         run_s: float = 0.0,
     ) -> None:
         device_class, version = _pynq()
-        found = load_board(board) if isinstance(board, str) else board
-        self.board = replace(found, clock_mhz=clock_mhz) if clock_mhz else found
+        self.board = load_board(board) if isinstance(board, str) else board
         self._spacing_s, self._run_s = spacing_s, run_s
-        self._injector = Injector(faults or Faults())
+        self._injector = Injector(Faults())
         self.memory = _memory(self.board, cma_bytes, version >= (3, 1))
-        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="neuralmatrix-")
-        self.overlay = Path(folder or self._temporary.name)  # type: ignore[union-attr]
+        self._folder = tempfile.TemporaryDirectory(prefix="neuralmatrix-")
+        self.overlay = Path(self._folder.name)
         write_overlay(self.board, self.overlay, bool(interrupts))
         family = family_of(self.board)
         ps = PsRegisters(family, self.board.pll_mhz, lambda: self.faults.clock_mhz)
@@ -164,8 +156,7 @@ class EmulatedBoard:
             return
         self.closed = True
         self.device.close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        self._folder.cleanup()
 
     # -------------------------------------------------------------------- what tests look at
 
@@ -239,9 +230,14 @@ def _of_process(name: str) -> EmulatedBoard:
 
 def from_environment() -> EmulatedBoard | None:
     """The process's emulated board where NEURALMATRIX_EMULATED_BOARD names one, else None."""
-    name = os.environ.get(VARIABLE)
+    name = os.environ.get(overlays.EMULATED_VARIABLE)
     if not name:
         return None
+    if name not in board_names():
+        raise BadInput(
+            f"{overlays.EMULATED_VARIABLE}: found {name!r}, allowed are "
+            f"{', '.join(board_names())}; correct or unset it"
+        )
     if _of_process(name).closed:
         _of_process.cache_clear()
     board = _of_process(name)

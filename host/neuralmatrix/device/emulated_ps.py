@@ -77,14 +77,17 @@ class Cma:
 
 
 class Uio:
-    """Stands where pynq keeps its UIO device: wakes what waits while the pin is high.
+    """Stands where pynq keeps its UIO device: wakes what waits while the pin is high.  Like that
+    one it outlives the bitstream, and so does what waits for it.
 
-    A UIO device belongs to the event loop in which pynq opened it.  ``bound``: so does this one,
-    and waiting in another loop waits for ever, as on a board; else it follows the waiting loop.
+    ``level()``: the pin.  A UIO device belongs to the event loop in which pynq opened it.
+    ``bound``: so does this one, and waiting in another loop waits for ever, as on a board; else it
+    follows the waiting loop.
     """
 
-    def __init__(self, level: Callable[[], bool], bound: bool) -> None:
-        self._level, self._bound = level, bound
+    def __init__(self, bound: bool) -> None:
+        self.level: Callable[[], bool] = lambda: False
+        self._bound = bound
         self._events: list[Any] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
@@ -100,7 +103,7 @@ class Uio:
             self._events.append(event)
             if not self._bound:
                 self._loop = asyncio.get_running_loop()
-        self.changed(self._level())
+        self.changed(self.level())
 
     def changed(self, level: bool) -> None:
         """The pin may have changed; called by any thread."""

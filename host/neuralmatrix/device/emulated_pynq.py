@@ -21,8 +21,8 @@ from pynq.pl_server.xclbin_parser import XclBin
 from pynqmetadata.frontends import Metadata
 
 from ..config import Board
-from ..design import INTERRUPTS, kernel_cell
-from ..registers import CTRL
+from ..design import INTERRUPTS
+from ..registers import CTRL, kernel_cell
 from .board_memory import BoardMemory, Buffer
 from .board_registers import HlsBlock, InterruptController, PsRegisters
 from .emulated_array import EmulatedArray
@@ -116,7 +116,6 @@ class EmulatedDevice(pynq.Device):  # type: ignore[misc]
         self.array, self._blocks = None, []
 
     def _connect(self, circuit: Circuit, parser: Any) -> None:
-        self._uio = {}
         array = self.array = self._load(circuit, self._changed)
         known: dict[str, HlsBlock | InterruptController] = {INTERRUPTS: array.controller}
         known.update((kernel_cell(kernel), block) for kernel, block in array.blocks.items())
@@ -124,8 +123,8 @@ class EmulatedDevice(pynq.Device):  # type: ignore[misc]
             if name in known and "phys_addr" in ip:
                 self._blocks.append((ip["phys_addr"], ip["addr_range"], known[name]))
         for controller in parser.interrupt_controllers.values():
-            uio = Uio(lambda: array.controller.level, self._bound)
-            self._uio[controller["raw_irq"]] = uio
+            uio = self._uio.setdefault(controller["raw_irq"], Uio(self._bound))
+            uio.level = lambda: array.controller.level
         _InterruptController._uio_devices.update(self._uio)
 
     def _changed(self, level: bool) -> None:

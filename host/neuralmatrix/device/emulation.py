@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from ..config import ArrayConfig, Timing
 from ..errors import BadInput, BadProgram, DeviceTimeout, NeuralMatrixError, WrongOverlay
-from ..isa import WORDS
+from ..isa import UNITS, WORDS
+from .base import BEAT_BYTES
 from .build import build
 
 Array = npt.NDArray[Any]
@@ -33,9 +34,8 @@ TIMELINE = np.dtype(
         ("dram", "<i8"),  # cycles lost to the other port's traffic
     ]
 )
-_ALIGN = 64  # regions are whole beats of any port
 _ERROR_BYTES = 2000
-_UNITS = ("load", "compute", "store", "dram")
+_BUSY = (*UNITS, "dram")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Job(ctypes.Structure):
 class _Totals(ctypes.Structure):
     _fields_ = [
         ("cycles", ctypes.c_int64),
-        ("busy", ctypes.c_int64 * len(_UNITS)),
+        ("busy", ctypes.c_int64 * len(_BUSY)),
         ("dram_bytes", ctypes.c_int64),
     ]
 
@@ -134,9 +134,9 @@ _ERRORS: dict[int, type[NeuralMatrixError]] = {
 def _whole_beats(data: Array) -> Array:
     """The bytes, followed by enough memory for a port to read its last beat whole."""
     flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-    if flat.nbytes and flat.nbytes % _ALIGN == 0:
+    if flat.nbytes and flat.nbytes % BEAT_BYTES == 0:
         return flat
-    padded = np.zeros(flat.nbytes + _ALIGN, np.uint8)
+    padded = np.zeros(flat.nbytes + BEAT_BYTES, np.uint8)
     padded[: flat.nbytes] = flat
     return padded
 
@@ -148,7 +148,7 @@ def _address(data: Array) -> int:
 class Emulator:
     """One device with its own buffers and arena; use one per thread.
 
-    ``arena``: memory to run on in place, ``arena_bytes`` rounded up to whole beats of 64 bytes.
+    ``arena``: memory to run on in place, ``arena_bytes`` rounded up to whole beats.
 
     >>> emulator = Emulator(array, timing, const, instructions, arena_bytes)
     >>> emulator.arena[:n] = inputs
@@ -169,7 +169,7 @@ class Emulator:
         self._const_bytes = int(const.nbytes)
         self._const = _whole_beats(const)
         self._program = np.ascontiguousarray(instructions, np.uint32).reshape(-1, WORDS)
-        self._memory = np.zeros(arena_bytes + _ALIGN, np.uint8) if arena is None else arena
+        self._memory = np.zeros(arena_bytes + BEAT_BYTES, np.uint8) if arena is None else arena
         self.arena = self._memory[:arena_bytes]
         self._device = self._lib.nm_create()
         if not self._device:
@@ -213,7 +213,7 @@ class Emulator:
         parts = {i: watched[at : at + n] for i, (_, _, n, at) in zip(order, table, strict=True)}
         return RunStats(
             cycles=totals.cycles,
-            busy=dict(zip(_UNITS, totals.busy, strict=True)),
+            busy=dict(zip(_BUSY, totals.busy, strict=True)),
             dram_bytes=totals.dram_bytes,
             timeline=records,
             watched=[parts[i] for i in range(len(watches))],

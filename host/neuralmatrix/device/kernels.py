@@ -16,18 +16,19 @@ import pynq
 
 from ..costs import costs
 from ..errors import BadInput, DeviceFault, DeviceTimeout, WrongOverlay
-from ..isa import Unit
+from ..isa import UNITS, Unit
 from ..program import Program
+from ..registers import FAULT_ADDRESS, FAULT_OPCODE, kernel_cell
+from .base import How
 from .buffers import Buffers
 from .ip import Kernel
-from .waiting import How, by_interrupt, poll, uses_interrupt
+from .waiting import by_interrupt, poll, uses_interrupt
 
-UNITS = ("load", "compute", "store")
 TIMEOUT_BASE_SECONDS = 5.0  # for a system that is busy with other things
 TIMEOUT_FACTOR = 20  # units overlap, so that the sum of their work is far above a run's time
 _FAULTS = {
-    1: "an access outside of its region was refused",
-    2: "an unknown instruction was skipped",
+    FAULT_ADDRESS: "an access outside of its region was refused",
+    FAULT_OPCODE: "an unknown instruction was skipped",
 }
 
 
@@ -72,11 +73,12 @@ class Counters:
     busy: dict[str, int]
 
 
-def _cell(overlay: Any, name: str) -> Kernel:
-    ip = getattr(overlay, f"{name}_0", None) if f"{name}_0" in overlay.ip_dict else None
+def _cell(overlay: Any, kernel: str) -> Kernel:
+    name = kernel_cell(kernel)
+    ip = getattr(overlay, name, None) if name in overlay.ip_dict else None
     if not isinstance(ip, Kernel):
         raise WrongOverlay(
-            f"{overlay.bitfile_name}: found no neuralmatrix kernel {name}_0 among "
+            f"{overlay.bitfile_name}: found no neuralmatrix kernel {name} among "
             f"{', '.join(overlay.ip_dict)}; load an overlay that 'make overlay' built"
         )
     return ip
@@ -93,6 +95,7 @@ class Kernels:
             kernel.forget()
         if self.wired:
             self.all[-1].enable_interrupt()
+        self._comes = True  # the interrupt, until it once did not
 
     @property
     def wired(self) -> bool:
@@ -135,15 +138,16 @@ class Kernels:
                 "'auto'"
             )
         began = time.monotonic()
-        if uses_interrupt(how, self.wired, expected_seconds):
-            done = by_interrupt(self.all, began + timeout_s)
+        if self._comes and uses_interrupt(how, self.wired, expected_seconds):
+            done, self._comes = by_interrupt(self.all, began + timeout_s)
         else:
             done = poll(self.all, began + timeout_s)
         if not done:
             names = ("fetch", *UNITS)
+            waited = min(timeout_s, time.monotonic() - began)
             running = [n for n, kernel in zip(names, self.all, strict=True) if not kernel.done]
             raise DeviceTimeout(
-                f"the array was not done after {timeout_s:g} s: still running: "
+                f"the array was not done after {waited:.3g} s: still running: "
                 f"{', '.join(running)}.  The overlay is loaded again; run again, give a larger "
                 "timeout_s, or compile the program again if it happens every time"
             )

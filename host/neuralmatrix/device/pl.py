@@ -7,10 +7,14 @@ All of it runs on the board's thread.
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,7 @@ import pynq
 
 from .. import overlays, selftest
 from ..errors import (
+    DeviceFault,
     DeviceTimeout,
     NeuralMatrixError,
     OverlayMissing,
@@ -25,25 +30,32 @@ from ..errors import (
     WrongClock,
     WrongOverlay,
 )
-from .base import Origin
+from ..program import Program
+from . import turn
+from .base import How, Origin, lacking
 from .buffers import Buffers
 from .kernels import EMPTY, Job, Kernels, job_of
-from .waiting import How
 
-CLOCK_TOLERANCE = 1.001  # dividers and crystals
 EMULATED = "emulated"
 
 
 @dataclass(eq=False)
 class Loaded:
-    """An overlay on the board that passed its checks; ``pointed`` is whose memory it works on."""
+    """An overlay on the board that passed its checks."""
 
     source: overlays.Overlay
     overlay: Any  # pynq.Overlay
     kernels: Kernels
     clock_mhz: float
     origin: Origin
-    pointed: object = None
+    # Whose memory it works on; a session that was dropped unclosed gives its memory back.
+    _pointed: weakref.ref[Buffers] | None = None
+
+    def point_at(self, program: Program, buffers: Buffers) -> None:
+        """Have the kernels work on a program's memory, unless they do."""
+        if self._pointed is None or self._pointed() is not buffers:
+            self.kernels.point_at(program, buffers)
+            self._pointed = weakref.ref(buffers)
 
     @property
     def is_current(self) -> bool:
@@ -60,14 +72,27 @@ class _Fabric:
     # Memory that a kernel may still write into, because the fabric could not be loaded again.
     lost: list[Buffers] = field(default_factory=list)
 
+    def forget(self) -> None:
+        """Somebody else may have changed what is on the board."""
+        self.loaded = None
+
 
 _FABRIC = _Fabric()  # one board, one fabric: sessions of a process share it
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_FABRIC.forget)
+
+
+def _device() -> Any:
+    """pynq's device; its warning that there is none says no more than the error that follows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No devices found")
+        return pynq.Device.active_device
 
 
 def has_device() -> bool:
     """Whether pynq sees a board."""
     try:
-        return pynq.Device.active_device is not None
+        return _device() is not None
     except RuntimeError:
         return False
 
@@ -75,12 +100,12 @@ def has_device() -> bool:
 def active_device() -> Any:
     """pynq's device.  ToolMissing: this machine is no board."""
     try:
-        return pynq.Device.active_device
+        return _device()
     except RuntimeError as error:
         raise ToolMissing(
             f"device='pynq' needs a board: pynq found none on this machine ({error}); run on a "
             "board with a PYNQ image, use device='emulation', or set "
-            "NEURALMATRIX_EMULATED_BOARD=pynq-z2 for a board that is emulated below pynq"
+            f"{overlays.EMULATED_VARIABLE}=pynq-z2 for a board that is emulated below pynq"
         ) from None
 
 
@@ -105,22 +130,37 @@ def is_loaded(loaded: Loaded) -> bool:
     return _FABRIC.loaded is loaded and loaded.is_current
 
 
+def lock_file() -> Path | None:
+    """What processes share a board by; an emulated one is in this process alone."""
+    return None if getattr(active_device(), EMULATED, False) else turn.LOCK
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keeps other processes away; what is on the board is no longer known after one was there."""
+    with turn.turn(lock_file()) as undisturbed:
+        if not undisturbed:
+            _FABRIC.forget()
+        yield
+
+
 @contextmanager
 def reloaded_on_error(loaded: Loaded, buffers: Buffers | None) -> Iterator[None]:
     """On an error the fabric is loaded again, and only then is the memory freed: a kernel that
     hangs could still write into it."""
     try:
         yield
-    except BaseException:
-        _FABRIC.loaded = None
+    except BaseException as first:
+        _FABRIC.forget()
         try:
             loaded.overlay.download()
         except Exception as error:
             if buffers is not None:
                 _FABRIC.lost.append(buffers)
-            raise NeuralMatrixError(
+            raise DeviceFault(
                 f"after a failed run the overlay could not be loaded again ({error}); the run's "
-                "memory is kept, because the array may still write into it: restart the board"
+                "memory is kept, because the array may still write into it: restart the board.  "
+                f"The run failed with {type(first).__name__}: {first}"
             ) from error
         if buffers is not None:
             buffers.free()
@@ -150,15 +190,13 @@ def _download(source: overlays.Overlay) -> Any:
     try:
         return pynq.Overlay(str(source.bit))
     except ImportError as error:
-        raise ToolMissing(
-            f"pynq {pynq.__version__} is not complete: {error}; install what it names"
-        ) from error
+        raise ToolMissing(lacking(error)) from error
     except PermissionError as error:
         raise NeuralMatrixError(
             f"{source.bit}: the system refused to load it ({error}); pynq works as root: use "
             "sudo -E, or a notebook of the board's own Jupyter server"
         ) from error
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever pynq's parsers meet in damaged files
         raise OverlayMissing(
             f"{source.bit}: pynq {pynq.__version__} could not load it ({error}); copy the overlay "
             f"again, or build it: {overlays.build_command(source.info.name)}"
@@ -168,7 +206,7 @@ def _download(source: overlays.Overlay) -> Any:
 def _checked_clock(source: overlays.Overlay) -> float:
     """The fabric's clock as the board's registers say."""
     found, closed = float(pynq.Clocks.fclk0_mhz), source.info.clock_mhz
-    if found > closed * CLOCK_TOLERANCE:
+    if found > closed * overlays.CLOCK_TOLERANCE:
         raise WrongClock(
             f"the fabric's clock is {found:.3f} MHz, the overlay's timing is closed up to "
             f"{closed:.3f} MHz; this image's PLL cannot be divided to that.  Build the overlay for "
@@ -183,7 +221,6 @@ def _check_fingerprint(loaded: Loaded, timeout_s: float | None) -> None:
     with reloaded_on_error(loaded, None):
         loaded.kernels.point_at(None, None)
         run(loaded, EMPTY, "poll", timeout_s)
-        loaded.kernels.counters(EMPTY)
         found = loaded.kernels.fingerprint
         if found != wanted:
             raise WrongOverlay(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..ports import read_output, write_input
@@ -36,8 +37,7 @@ class EmulatorPool:
         self.program = program
         self.threads = threads
         self._idle: SimpleQueue[Emulator] = SimpleQueue()
-        self._made = 0
-        self._make(1)
+        self._idle.put(self._made())
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -53,15 +53,19 @@ class EmulatorPool:
     def clock_mhz(self) -> float:
         return self.program.clock_mhz
 
-    def _make(self, count: int) -> None:
+    def _made(self) -> Emulator:
         p = self.program
-        while self._made < count:
-            self._idle.put(Emulator(p.array, p.timing, p.const, p.instructions, p.arena_bytes))
-            self._made += 1
+        return Emulator(p.array, p.timing, p.const, p.instructions, p.arena_bytes)
+
+    def _taken(self) -> Emulator:
+        """An idle array, or a new one: waiting for one that ``close`` dropped would never end."""
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            return self._made()
 
     def run(self, feeds: FeedOf, images: int, progress: Progress | None) -> Batch:
         threads = min(self.threads, images)
-        self._make(threads)
         found: list[_Image] = []
         with ThreadPoolExecutor(threads) as pool:
             for image in pool.map(lambda i: self._run_one(feeds(i)), range(images)):
@@ -77,7 +81,7 @@ class EmulatorPool:
         return Batch(outputs, [image.counted for image in found], threads, seconds)
 
     def _run_one(self, feeds: Feeds) -> _Image:
-        emulator = self._idle.get()
+        emulator = self._taken()
         try:
             began = time.perf_counter()
             for port in self.program.inputs:
@@ -94,6 +98,6 @@ class EmulatorPool:
 
     def close(self) -> None:
         """Drop the arrays; the next run makes new ones."""
-        while not self._idle.empty():
-            self._idle.get()
-            self._made -= 1
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait()

@@ -7,10 +7,11 @@ the array, the next is quantised and the one before it becomes numbers again.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -20,13 +21,13 @@ import pynq
 
 from .. import overlays
 from ..config import load_board
+from ..errors import BadInput
 from ..program import Program
 from . import board_thread, pl
-from .base import Array, Batch, Counted, FeedOf, Origin, Progress
+from .base import Array, Batch, Counted, FeedOf, How, Origin, Progress
 from .buffers import Buffers
 from .kernels import job_of
 from .staging import Staged, Staging
-from .waiting import How
 
 AHEAD = 2  # images handed to the board's thread: one on the array, one waiting
 
@@ -52,12 +53,13 @@ class PynqDevice:
         wait: How = "auto",
     ) -> None:
         self.program = program
+        self._process = os.getpid()
         self._timeout_s, self._wait = timeout_s, wait
         self._job, self._staging = job_of(program), Staging(program)
         self._loaded: pl.Loaded | None = None
         self._buffers: Buffers | None = None
         self._board, self._source = board_thread.run(self._find, overlay)
-        self.origin: Origin = board_thread.run(self._open)[0].origin
+        self.origin: Origin = board_thread.run(self._first_open)
 
     # ---- what it is
 
@@ -84,10 +86,14 @@ class PynqDevice:
         emulated = _emulated_overlay() if overlay is None or not pl.has_device() else None
         device = str(pl.active_device().name)
         board = overlays.board_of_device(device) or load_board(self.program.board)
-        found = overlays.resolve(board, overlay or emulated)
+        found = overlays.resolve(board, emulated if overlay is None else overlay)
         overlays.check_board(found, device)
         overlays.check_array(found, self.program.board, self.program.array.fingerprint)
         return board.name, found
+
+    def _first_open(self) -> Origin:
+        with pl.alone():
+            return self._open()[0].origin
 
     def _open(self) -> tuple[pl.Loaded, Buffers]:
         """The overlay on the board and this program's memory, made anew where they are gone."""
@@ -105,16 +111,25 @@ class PynqDevice:
 
     def close(self) -> None:
         """Free the memory on the board; the overlay stays loaded for others."""
-        board_thread.run(self._close)
+        if self._process == os.getpid():  # else the memory is the parent's to free
+            board_thread.run(self._close)
 
     # ---- running
 
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise BadInput(
+                f"session: found one that process {self._process} opened, allowed is one of this "
+                "process; open it after the fork, or have multiprocessing spawn its processes"
+            )
+
     def run(self, feeds: FeedOf, images: int, progress: Progress | None) -> Batch:
         """Images one after the other; the host's work on their neighbours goes on meanwhile."""
+        self._check_process()
         began = time.perf_counter()
         outputs: list[dict[str, Array]] = []
         done: list[_Image] = []
-        ahead: deque[Future[_Image]] = deque()
+        ahead: deque[board_thread.Task[_Image]] = deque()
         stop = Event()
 
         def collect() -> None:
@@ -133,6 +148,8 @@ class PynqDevice:
                 collect()
         finally:
             stop.set()
+            for task in ahead:
+                task.give_up()
         return Batch(outputs, [image.counted for image in done], 1, _seconds(done, began))
 
     def _run_image(self, staged: Staged, stop: Event) -> _Image:
@@ -140,8 +157,8 @@ class PynqDevice:
         if stop.is_set():
             raise CancelledError
         try:
-            loaded, buffers = self._open()
-            return self._run_on(loaded, buffers, staged)
+            with pl.alone():
+                return self._run_on(*self._open(), staged)
         except BaseException:
             stop.set()
             raise
@@ -154,9 +171,7 @@ class PynqDevice:
         transfer = time.perf_counter() - began
         try:
             with pl.reloaded_on_error(loaded, buffers):
-                if loaded.pointed is not buffers:
-                    loaded.kernels.point_at(self.program, buffers)
-                    loaded.pointed = buffers
+                loaded.point_at(self.program, buffers)
                 array = pl.run(loaded, self._job, self._wait, self._timeout_s)
                 counters = loaded.kernels.counters(self._job)
         except BaseException:

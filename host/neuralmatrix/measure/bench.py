@@ -18,17 +18,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._version import __version__
+from ..device.base import Origin
 from ..estimate import Estimate
+from ..isa import UNITS
 from ..jsonform import to_json
 from ..program import Program
 from ..report import batch_of, unit_of
 from .clock import SYSTEM, Clock
-from .origins import CYCLES, LATENCY_PARTS, WALL, Origin
+from .origins import CYCLES, LATENCY_PARTS, WALL
 from .power_run import NOT_ASKED, PowerOptions, measure_power
 from .spread import spread
 
 FORMAT = "neuralmatrix bench 1"
-UNITS = ("load", "compute", "store")
 PARTS = ("host", "transfer", "array")
 WARM_UP = 2  # runs: the first one builds, loads and allocates
 
@@ -121,6 +122,11 @@ def _throughput(
     return {"batch": batch, "basis": WALL[origin], "repeats": len(runs), "images_per_s": rates}
 
 
+def best_of(throughput: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The batch size with the most images per second."""
+    return max(throughput, key=lambda one: one["images_per_s"]["median"])
+
+
 # ------------------------------------------------------------------------------ cycles
 
 
@@ -176,6 +182,9 @@ def bench_session(runner: Runner, options: Options = Options()) -> dict[str, Any
     estimate, batch = program.estimate(), batch_of(program)
     batches = sorted(set(options.batches)) if batch == 1 else [1]
     cycles = _cycles(runs, estimate, origin)
+    throughput = [
+        _throughput(runner, n, options, origin, runs if n == 1 else None) for n in batches
+    ]
     return {
         "format": FORMAT,
         "versions": {"neuralmatrix": __version__, "python": platform.python_version()},
@@ -190,17 +199,15 @@ def bench_session(runner: Runner, options: Options = Options()) -> dict[str, Any
         "device": to_json(dict(runner.device_info)),
         "threads": runner.stats.threads,
         "latency": _latency(runs, origin),
-        "throughput": [
-            _throughput(runner, n, options, origin, runs if n == 1 else None) for n in batches
-        ],
+        "throughput": throughput,
         "cycles": cycles,
         "array": _array(cycles, program, estimate, runner.stats.clock_mhz),
-        "power": _power(runner, batches[-1], options, origin),
+        "power": _power(runner, best_of(throughput)["batch"], options, origin),
     }
 
 
 def _power(runner: Runner, batch: int, options: Options, origin: Origin) -> dict[str, Any]:
-    """Windows with the largest batch: that is how the device is kept busy."""
+    """Windows with one batch size: watts belong to what ran meanwhile."""
     if options.power is None:
         return NOT_ASKED
     feeds = random_feeds(runner.program, batch)
@@ -209,7 +216,8 @@ def _power(runner: Runner, batch: int, options: Options, origin: Origin) -> dict
         runner.run(feeds)
         return batch
 
-    return measure_power(runner.program.board, work, origin, options.power, options.clock)
+    found = measure_power(runner.program.board, work, origin, options.power, options.clock)
+    return {**found, "batch": batch}
 
 
 def bench_program(

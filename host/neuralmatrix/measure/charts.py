@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import ToolMissing
 from ..files import write_whole
-from .bench import PARTS, UNITS
+from ..isa import UNITS
+from .bench import PARTS
 from .tables import rate
 
 Result = Mapping[str, Any]

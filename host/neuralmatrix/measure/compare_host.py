@@ -76,7 +76,7 @@ def _best(runtime: Runtime, one: Mapping[str, Array], options: HostOptions) -> _
 
 def _source(provider: str, options: HostOptions) -> Source | Absent:
     if not options.power:
-        return Absent("all", "all", "not asked for (--no-power)")
+        return Absent("any rail", "", "not asked for (--no-power)")
     if provider == CUDA:
         return open_gpu()
     return open_cpu(options.sysfs, options.clock)

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..config import Board
 from .hwmon import Absent
@@ -68,10 +66,20 @@ def _level(trace: Trace, window: Window) -> _Level | str:
     settled = window.began + SETTLE_INTERVALS * trace.sampling.interval_s + trace.margin_s
     used = watts[slice(*np.searchsorted(times, (settled, window.ended - trace.margin_s)))]
     if len(used) < LEAST_SAMPLES:
-        return f"{len(used)} readings (each takes {trace.sampling.interval_s:.3g} s)"
+        return _too_few(trace, len(used))
     if np.ptp(watts[max(start - 1, 0) : stop]) == 0:
         return "no new value: the sensor stands still or is too coarse"
     return _Level(window, float(used.mean()), len(used))
+
+
+def _too_few(trace: Trace, used: int) -> str:
+    """What was left out of a window is what a user can make good by a longer one."""
+    step = trace.sampling.interval_s
+    edges = SETTLE_INTERVALS * step + 2 * trace.margin_s
+    return (
+        f"{used} readings, {LEAST_SAMPLES} are needed (one takes {step:.3g} s, and {edges:.3g} s "
+        "at the window's edges do not count); choose longer windows by --seconds"
+    )
 
 
 def _pairs(
@@ -159,8 +167,3 @@ def widest(board: Board, rails: Sequence[RailPower]) -> RailPower | None:
         if others <= feeds.get(rail.name, set()):
             return rail
     return None
-
-
-def trace_arrays(trace: Trace) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Times and watts, for plots."""
-    return np.asarray(trace.times), np.asarray(trace.watts)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Board, load_board
+from ..device.base import Origin
 from ..errors import BadInput
 from ..jsonform import FormError, from_json, to_json
 from .clock import Clock
 from .hwmon import SYSFS, Absent, HwmonSource, open_board
 from .meters import SCOPE, lay_beside, read_log, start_time
-from .origins import Origin
 from .power import RailPower, analyse, widest
 from .windows import LEAST_PAIRS, Plan, Recording, Trace, Window, record
 
@@ -58,7 +58,7 @@ def _report(
 
 
 NOT_ASKED = {
-    **_report((), (Absent("all", "all", "not asked for; add --power or --meter log.csv"),), None),
+    **_report((), (Absent("any rail", "", "not asked for; add --power or --meter log.csv"),), None),
     "windows": [],
     "traces": [],
 }

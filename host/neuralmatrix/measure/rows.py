@@ -14,6 +14,7 @@ from ..config import load_board
 from ..errors import BadInput
 from ..jsonform import to_json
 from ..program import Program
+from .bench import best_of
 
 ESTIMATED = "estimated by the cycle model, without the host's work"
 NO_WATTS = "the estimate has no power; measure on a board: bench --power, then --board-result"
@@ -34,6 +35,7 @@ class Row:
     images_per_s: float
     latency_s: float  # of one image alone
     watts: float | None = None
+    joules: float | None = None  # per image, of the windows in which the watts were read
     idle_watts: float | None = None
     scope: str = ""
     watts_basis: str = ""
@@ -42,17 +44,17 @@ class Row:
 
     @property
     def images_per_joule(self) -> float | None:
-        """Images per second and watt."""
-        return None if self.watts is None else self.images_per_s / self.watts
+        """Images per second and watt, both of the same windows."""
+        return None if self.joules is None else 1 / self.joules
 
 
 def row_json(row: Row) -> dict[str, Any]:
     """With images per second and watt, and its basis."""
-    both = f"images/s: {row.basis}; watts: {row.watts_basis}" if row.watts is not None else ""
+    both = f"images and joules of the loaded windows: {row.watts_basis}"
     return {
         **to_json(row),
         "images_per_s_per_w": row.images_per_joule,
-        "images_per_s_per_w_basis": both or row.no_watts,
+        "images_per_s_per_w_basis": row.no_watts if row.joules is None else both,
     }
 
 
@@ -80,6 +82,7 @@ def with_watts(row: Row, rail: Mapping[str, Any] | str) -> Row:
     return replace(
         row,
         watts=rail["loaded_w"]["mean"],
+        joules=rail["joules_per_inference"]["mean"],
         idle_watts=rail["idle_w"]["mean"],
         scope=f"{rail['name']}: {rail['scope']}",
         watts_basis=rail["basis"],
@@ -87,7 +90,7 @@ def with_watts(row: Row, rail: Mapping[str, Any] | str) -> Row:
 
 
 def _measured_board(result: Mapping[str, Any], rail: str) -> Row:
-    best = max(result["throughput"], key=lambda one: one["images_per_s"]["median"])
+    best = best_of(result["throughput"])
     row = Row(
         device=load_board(result["board"]).title,
         precision=result["precision"],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same network on onnxruntime, on this machine's processor or graphics card.
 
-In: an ONNX model, feeds of N images.  Out: outputs, times, and watts where they can be read.
+In: an ONNX model, feeds of N images.  Out: outputs and times.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import floor, log10
 from typing import Any
 
-from .bench import PARTS, UNITS
+from ..isa import UNITS
+from .bench import PARTS
 
 Result = Mapping[str, Any]
 _PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"))
@@ -136,7 +137,8 @@ def power_lines(result: Result) -> Iterator[str]:
     for rail in power["rails"]:
         yield from _rail(rail, result["unit"])
     for one in power["absent"]:
-        yield f"no power of {one['name']} ({one['scope']}): {one['reason']}"
+        scope = f" ({one['scope']})" if one["scope"] else ""
+        yield f"no power of {one['name']}{scope}: {one['reason']}"
 
 
 def bench_lines(result: Result) -> Iterator[str]:

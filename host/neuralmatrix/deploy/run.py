@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import files
-from .config import load_board
-from .deploy_pieces import Piece, overlay_piece, package_piece, program_piece
-from .device.remote import Job
-from .errors import BadInput, NeuralMatrixError, OverlayMissing
-from .overlays import check_array, check_files, resolve
-from .ports import check_feeds
-from .program import Program, load
+from .. import files
+from ..config import load_board
+from ..errors import BadInput, NeuralMatrixError, OverlayMissing
+from ..overlays import check_array, check_files, resolve
+from ..paths import REMOTE_DIR
+from ..ports import check_feeds
+from ..program import Program, load
+from ..session import DEVICES
+from .pieces import Piece, overlay_piece, package_piece, program_piece
+from .remote import Job
 from .remote_board import RemoteBoard
 from .ssh import Target, connect
-
-DEVICES = ("pynq", "emulation")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Request:
     power: bool = False  # of the bench
     overlay: Path | None = None
     python: str | None = None
-    remote_dir: str = "~/.neuralmatrix"
+    remote_dir: str = REMOTE_DIR
     device: str = "pynq"
 
 

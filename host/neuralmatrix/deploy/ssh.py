@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
-from .errors import BadInput, HostUnreachable, ToolMissing
+from ..errors import BadInput, HostUnreachable, ToolMissing
 
 CONNECT_SECONDS = 10
 ALIVE_SECONDS = 15  # between questions to a silent host; four unanswered end the connection

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a program on the machine where it is: ``python -m neuralmatrix.device.remote JOB``.
+"""Runs a program on the machine where it is: ``python -m neuralmatrix.deploy.remote JOB``.
 
 In: a job as JSON.  Out: outputs in a file; progress, results and errors as lines for the near end.
 Needs numpy, and pynq where the device is the board.

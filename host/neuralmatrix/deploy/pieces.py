@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .overlays import BIT, EXPECTED, HWH, INFO, SELFTEST, Overlay
-from .paths import boards_dir, hls_dir
+from ..overlays import BIT, EXPECTED, HWH, INFO, SELFTEST, Overlay
+from ..paths import boards_dir, hls_dir
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _LEFT_OUT = ("__pycache__", "_boards", "_hls", "_overlays", "demo_data", "notebooks")
 _SOURCES = ("include/**/*.h", "src/*.cpp", "src/*.h", "emulation/*.*")
-_RUN = "neuralmatrix.device.remote, neuralmatrix.measure.bench, neuralmatrix.session"
+_RUN = "neuralmatrix.deploy.remote, neuralmatrix.measure.bench, neuralmatrix.session"
 _BOARDS = ("*.json", "*/*.json")
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from shlex import join, quote
 from typing import IO, Any
 
-from . import errors, files
-from .deploy_pieces import Piece
-from .device import receive
-from .device.remote import Job
-from .errors import NeuralMatrixError, RemoteFailure, UnsupportedModel
+from .. import errors, files
+from ..errors import NeuralMatrixError, RemoteFailure, UnsupportedModel
+from . import receive
+from .pieces import Piece
+from .remote import Job
 from .ssh import Connection, Finished
 
 PYTHONS = ("/usr/local/share/pynq-venv/bin/python3", "python3")
@@ -55,7 +55,8 @@ class Python:
         """What a program would miss; empty for nothing."""
         if tuple(self.version[:2]) < OLDEST_PYTHON:
             found = ".".join(map(str, self.version))
-            return f"it is Python {found}, allowed is 3.10 or newer; use a newer image"
+            oldest = ".".join(map(str, OLDEST_PYTHON))
+            return f"it is Python {found}, allowed is {oldest} or newer; use a newer image"
         if not self.numpy:
             return "it has no numpy; install it there: pip install numpy"
         if device == "pynq" and not self.pynq:
@@ -193,7 +194,7 @@ class RemoteBoard:
     def command(self, package: str, job: Job) -> str:
         """What runs a job there, from the folder that has the files."""
         variables = [f"PYTHONPATH={self.root}/{package}", "PYTHONDONTWRITEBYTECODE=1"]
-        runner = [self.python.python, "-u", "-m", "neuralmatrix.device.remote", job.to_text()]
+        runner = [self.python.python, "-u", "-m", "neuralmatrix.deploy.remote", job.to_text()]
         script = f"cd {quote(self.root)} && exec {join(['env', *variables, *runner])}"
         return f"{'sudo -n ' if self.needs_sudo else ''}{_LOGIN} {quote(script)}"
 
