@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,9 +24,11 @@ from neuralmatrix.design import design_of
 from neuralmatrix.errors import BuildFailed, NeuralMatrixError
 from neuralmatrix.overlays import (
     BIT,
+    EXPECTED,
     FORMAT,
     HWH,
     INFO,
+    SELFTEST,
     OverlayInfo,
     Tool,
     Utilization,
@@ -53,6 +57,7 @@ class Plan:
     board: Board  # the one whose bitstream is built
     work: Path
     target: Path
+    users: tuple[str, ...]  # the boards that load it
     jobs: int = DEFAULT_JOBS
     csim: bool = True
     cosim: bool = False
@@ -65,13 +70,17 @@ class Plan:
     def vivado(self) -> Path:
         return self.work / "vivado"
 
+    @property
+    def selftest(self) -> Path:
+        return self.work / "selftest"
+
 
 def plan_of(name: str, root: Path = REPOSITORY) -> Plan:
     """The plan for a board; boards that share a bitstream share its build."""
     named = load_board(name)
     board = named if named.overlay == named.name else load_board(named.overlay)
     work = root / "build" / "overlay" / board.name
-    return Plan(board, work, root / "overlay" / "build" / board.name)
+    return Plan(board, work, root / "overlay" / "build" / board.name, boards_of(board.name))
 
 
 def _fresh(folder: Path) -> Path:
@@ -138,7 +147,7 @@ def describe(plan: Plan, folder: Path, tools: Sequence[Tool]) -> OverlayInfo:
     return OverlayInfo(
         format=FORMAT,
         name=board.name,
-        boards=boards_of(board.name),
+        boards=plan.users,
         origin="vivado",
         fingerprint=board.array.fingerprint,
         part=board.part.name,
@@ -163,7 +172,8 @@ def collect(plan: Plan, tools: Sequence[Tool]) -> OverlayInfo:
     for name in (BIT, HWH):
         _copy(plan.vivado / name, folder)
     check_hwh(folder / HWH, design_of(plan.board))
-    selftest.write(plan.board, folder)
+    for name in (SELFTEST, EXPECTED):
+        shutil.copyfile(plan.selftest / name, folder / name)
     info = describe(plan, folder, tools)
     write_info(folder, info)
     _replace(plan.target, folder)
@@ -197,9 +207,11 @@ def build_hls(plan: Plan) -> str:
 
 
 def build_overlay(plan: Plan) -> OverlayInfo:
-    """``make overlay``: everything.  Tools are looked for before hours of work."""
+    """``make overlay``: everything.  Tools are looked for before hours of work, and so is what the
+    self-test needs, by making it."""
     hls, vivado = find_hls(), find_vivado()
     plan.work.mkdir(parents=True, exist_ok=True)
+    selftest.write(plan.board, _fresh(plan.selftest))
     print(synthesize(plan, hls))
     implement(plan, vivado)
     version = read_results(plan.vivado / RESULTS).get("vivado", UNKNOWN)
@@ -220,11 +232,17 @@ def summary(plan: Plan, info: OverlayInfo) -> str:
     )
 
 
+def _jobs(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]?", text):
+        raise argparse.ArgumentTypeError(f"found {text!r}, allowed are 1 to 99")
+    return int(text)
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m overlay.build", description=__doc__)
     parser.add_argument("step", choices=("overlay", "hls"))
     parser.add_argument("board", metavar="BOARD", choices=board_names(), help=str(board_names()))
-    parser.add_argument("--jobs", type=int, default=DEFAULT_JOBS, help="processes of Vivado")
+    parser.add_argument("--jobs", type=_jobs, default=DEFAULT_JOBS, help="processes of Vivado")
     parser.add_argument("--no-csim", action="store_true", help="skip the kernels' benches")
     parser.add_argument("--cosim", action="store_true", help="run a bench on the RTL too (hours)")
     return parser.parse_args(argv)
@@ -247,5 +265,18 @@ def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
     return 0
 
 
+def _leave(number: int, frame: object) -> None:
+    """Leave through the ``finally`` clauses, which end the vendor's tools."""
+    print(f"error: stopped by {signal.Signals(number).name}", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def leave_when_stopped() -> None:
+    """Have signals end the build in order: the tools are in sessions of their own."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, _leave)
+
+
 if __name__ == "__main__":
+    leave_when_stopped()
     sys.exit(main())

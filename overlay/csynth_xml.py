@@ -12,6 +12,7 @@ import re
 import xml.etree.ElementTree as xml
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from neuralmatrix.errors import BuildFailed
@@ -86,7 +87,13 @@ def read_report(folder: Path, kernel: str) -> Report:
     top = _text(root, "UserAssignments/TopModelName")
     if top != kernel:
         raise BuildFailed(f"{found[0]} is a report of {top}, wanted is {kernel}; run it again")
-    return _report(root, kernel, tuple(_loops(root, folder, kernel)))
+    try:
+        return _report(root, kernel, tuple(_loops(root, folder, kernel)))
+    except (ArithmeticError, LookupError, ValueError) as error:
+        raise BuildFailed(
+            f"{found[0]}: damaged, or of another layout than Vitis HLS 2022.2 to 2025.2 writes: "
+            f"{type(error).__name__}: {error}; delete the work folder and build again"
+        ) from None
 
 
 def _root(path: Path) -> xml.Element:
@@ -107,6 +114,14 @@ def _text(node: xml.Element, path: str, otherwise: str | None = None) -> str:
     return found.strip()
 
 
+def _number(text: str) -> float:
+    """ValueError: no number, or one that passes every gate by comparing with nothing."""
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"found {text!r}, allowed is a finite number")
+    return value
+
+
 def _span(node: xml.Element | None) -> Span:
     """``12``, ``<range><min>1</min><max>64</max></range>``, ``1 ~ 64``, ``undef`` or ``?``."""
     text = "" if node is None else " ".join(node.itertext())
@@ -117,7 +132,7 @@ def _span(node: xml.Element | None) -> Span:
 def _area(node: xml.Element) -> dict[str, float]:
     halves = {"bram36": 2}
     return {
-        kind: float(_text(node, name, "0")) / halves.get(kind, 1)
+        kind: _number(_text(node, name, "0")) / halves.get(kind, 1)
         for kind, name in RESOURCES.items()
     }
 
@@ -134,9 +149,9 @@ def _report(root: xml.Element, kernel: str, loops: tuple[Loop, ...]) -> Report:
         kernel=kernel,
         version=_text(root, "ReportVersion/Version"),
         part=_text(root, "UserAssignments/Part"),
-        target_ns=float(_text(root, "UserAssignments/TargetClockPeriod")),
-        uncertainty_ns=float(_text(root, "UserAssignments/ClockUncertainty", "0")),
-        estimated_ns=float(_text(root, f"{timing}/EstimatedClockPeriod")),
+        target_ns=_number(_text(root, "UserAssignments/TargetClockPeriod")),
+        uncertainty_ns=_number(_text(root, "UserAssignments/ClockUncertainty", "0")),
+        estimated_ns=_number(_text(root, f"{timing}/EstimatedClockPeriod")),
         latency=Span(best.least, worst.most),
         loops=loops,
         used=_area(used),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from math import isfinite, nan
 from pathlib import Path
 
 from neuralmatrix.design import Design
@@ -45,7 +46,9 @@ def worst_slack(path: Path) -> float:
         slack = float(text)
     except ValueError:
         raise BuildFailed(f"{path}: worst_slack_ns: found {text!r}, allowed is a number") from None
-    if not slack >= 0:
+    if not isfinite(slack):
+        raise BuildFailed(f"{path}: worst_slack_ns: found {text!r}, allowed is a number")
+    if slack < 0:
         raise BuildFailed(f"{path}: timing is not met: worst slack is {slack:g} ns")
     return slack
 
@@ -64,9 +67,12 @@ def _tables(lines: list[str]) -> Iterator[dict[str, str]]:
 def _number(path: Path, row: dict[str, str], column: str) -> float:
     text = row.get(column, "")
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise BuildFailed(f"{path}: {column}: found {text!r}, allowed is a number") from None
+        number = nan
+    if not isfinite(number):
+        raise BuildFailed(f"{path}: {column}: found {text!r}, allowed is a number")
+    return number
 
 
 def read_utilization(path: Path) -> tuple[Utilization, ...]:
@@ -85,15 +91,20 @@ def read_utilization(path: Path) -> tuple[Utilization, ...]:
     return tuple(found)
 
 
+def _hex(text: str | None) -> int | None:
+    try:
+        return int(text or "", 16)
+    except ValueError:
+        return None
+
+
 def check_hwh(path: Path, design: Design) -> None:
     """The registers lie in the hand-off where the design put them."""
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise BuildFailed(f"{path}: no hardware hand-off: {error}; build again") from None
-    bases = {
-        node.get("INSTANCE"): int(node.get("BASEVALUE", "0"), 16) for node in root.iter("MEMRANGE")
-    }
+    bases = {node.get("INSTANCE"): _hex(node.get("BASEVALUE")) for node in root.iter("MEMRANGE")}
     for segment in design.segments:
         found = bases.get(segment.cell)
         if found != segment.offset:

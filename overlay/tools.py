@@ -71,7 +71,12 @@ def tool_version(program: Program) -> Tool:
     """The name and version for ``overlay.json``; "unknown" where the tool does not say."""
     try:
         done = subprocess.run(
-            program.version, capture_output=True, text=True, timeout=VERSION_TIMEOUT_S
+            program.version,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=VERSION_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired):
         return Tool(program.name, UNKNOWN)

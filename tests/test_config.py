@@ -118,6 +118,9 @@ def change(path: Path, keys: tuple[str, ...], value: Any) -> None:
     (
         (("clock_mhz",), "100", r"pynq-z2.json.clock_mhz: found '100', allowed is a finite number"),
         (("clock_mhz",), -1, r"impossible values: .*clock_mhz = -1"),
+        (("clock_mhz",), 0, r"impossible values: clock_mhz = 0 \(must be 1 to 1000\)"),
+        (("clock_mhz",), 5e-324, r"impossible values: clock_mhz = 4.94066e-324"),
+        (("overlay",), "x" * 5000, r"overlay: found 'x+', allowed is the name of a board file"),
         (("part", "dsp"), 220.5, r"part.dsp: found 220.5, allowed is an integer"),
         (("part", "dsp"), True, r"part.dsp: found True, allowed is an integer"),
         (("part", "dsp_type"), "DSP58", r"dsp_type: found 'DSP58', allowed is one of 'DSP48E1'"),

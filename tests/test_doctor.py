@@ -113,6 +113,7 @@ def test_traps_of_pynq(
 
 
 def test_what_a_board_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "none").mkdir()
     monkeypatch.setenv(overlays.DIRECTORY_VARIABLE, str(tmp_path / "none"))
     bare = tree(tmp_path, {"etc/xocl.txt": "Pynq-Z1\n"})
     bare = replace(bare, environ={}, installed=lambda name: "", user_id=1000)

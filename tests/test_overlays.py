@@ -83,6 +83,7 @@ def test_package_data(nowhere: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_nowhere(nowhere: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (nowhere / "ultra96-v2").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
     monkeypatch.setenv(overlays.DIRECTORY_VARIABLE, str(tmp_path / "mine"))
     with pytest.raises(OverlayMissing) as caught:
         resolve(ULTRA)
@@ -90,6 +91,16 @@ def test_nowhere(nowhere: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert "no overlay for Ultra96" in text and "make overlay BOARD=ultra96-v2" in text
     looked = [tmp_path / "mine", tmp_path / "mine" / "ultra96-v2", nowhere / "ultra96-v2"]
     assert text.split("Looked at:")[1].split() == [str(folder) for folder in looked]
+
+
+def test_the_environment_names_no_folder(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The package's own overlay is not taken instead."""
+    make(nowhere / "pynq-z2")
+    monkeypatch.setenv(overlays.DIRECTORY_VARIABLE, str(tmp_path / "gone"))
+    with pytest.raises(OverlayMissing, match="NEURALMATRIX_OVERLAY_DIR: found '.*gone', allowed"):
+        resolve(Z2)
 
 
 @pytest.mark.parametrize("name", board_names())
@@ -112,6 +123,7 @@ def test_boards_that_share_a_bitstream() -> None:
     ("path", "text"),
     (
         ("none", "there is no such file or folder; name the folder that 'make overlay' made"),
+        ("x" * 5000, "there is no such file or folder"),
         (f"mine/{HWH}", f"found '{HWH}', allowed are a folder, {BIT} and {INFO}"),
         ("empty", f"{INFO}: not readable .*an overlay is a folder of"),
     ),
@@ -141,7 +153,7 @@ def test_bad_info(tmp_path: Path, change: dict[str, Any], text: str) -> None:
         open_overlay(folder)
 
 
-@pytest.mark.parametrize("content", ("", "[]", "{", "\udcff"))
+@pytest.mark.parametrize("content", ("", "[]", "{", "\udcff", "[" * 100_000, "1" * 10_000))
 def test_info_that_is_none(tmp_path: Path, content: str) -> None:
     folder = make(tmp_path / "mine")
     (folder / INFO).write_bytes(content.encode(errors="surrogateescape"))

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
+import time
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -189,22 +192,43 @@ def test_feeds_must_agree_on_the_number_of_images(program: Program) -> None:
     ("arguments", "text"),
     (
         ({"device": "gpu"}, "device: found 'gpu', allowed are 'emulation', 'pynq'"),
+        ({"device": ["pynq"]}, r"device: found \['pynq'\], allowed are"),
         ({"threads": 0}, "threads: found 0, allowed is at least 1"),
+        ({"threads": "4"}, "threads: found '4', allowed is at least 1, a whole number"),
+        ({"threads": 1.5}, "threads: found 1.5, allowed is at least 1, a whole number"),
         ({"timeout_s": 0}, "timeout_s: found 0, allowed is a number of seconds above 0"),
         ({"timeout_s": float("nan")}, "timeout_s: found nan, allowed is a number"),
+        ({"timeout_s": float("inf")}, "timeout_s: found inf, allowed is a number"),
+        ({"timeout_s": "5"}, "timeout_s: found '5', allowed is a number"),
+        ({"timeout_s": 10**400}, "timeout_s: found 10+, allowed is .* at most 1e\\+06"),
         ({"wait": "sleep"}, "wait: found 'sleep', allowed are 'auto', 'interrupt', 'poll'"),
         ({"overlay": "folder"}, "overlay: found one for device 'emulation'"),
+        ({"overlay": 5}, "overlay: found 5, allowed is a folder's name"),
+        ({"program": "net.nmx"}, "program: found a str, allowed is a Program; load"),
     ),
 )
 def test_bad_sessions(program: Program, arguments: Any, text: str) -> None:
     with pytest.raises(BadInput, match=text):
-        Session(program, **arguments)
+        Session(**{"program": program, **arguments})
 
 
 def test_without_pynq(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynq", None)
     monkeypatch.delitem(sys.modules, "neuralmatrix.device.pynq", raising=False)
     with pytest.raises(ToolMissing, match=r"needs the package pynq, .*neuralmatrix\[pynq\]"):
+        Session(program, "pynq")
+
+
+def test_a_pynq_that_cannot_be_imported(
+    program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Installed without a package that it imports."""
+    (tmp_path / "pynq").mkdir()
+    (tmp_path / "pynq" / "__init__.py").write_text("import pkg_resources_of_old\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("pynq", "neuralmatrix.device.pynq"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(ToolMissing, match="not complete: No module named 'pkg_resources_of_old'"):
         Session(program, "pynq")
 
 
@@ -233,6 +257,21 @@ def test_a_session_runs_again_and_again() -> None:
     for _ in range(3):
         x = rng.integers(-60, 60, X.shape).astype(np.float32)
         assert np.array_equal(session.run({"x": x})["y"], x)
+
+
+@pytest.mark.gxx
+def test_closing_while_another_thread_runs() -> None:
+    """The run goes on with new arrays."""
+    session, x = Session(copy_program(), threads=2), np.ones((8, 5, 4, 4), np.float32)
+    # Daemons: a run that waits for ever must not keep the tests from ending.
+    runners = [threading.Thread(target=session.run, args=({"x": x},), daemon=True) for _ in "12345"]
+    until = time.monotonic() + 60
+    for runner in runners:
+        runner.start()
+    while any(runner.is_alive() for runner in runners) and time.monotonic() < until:
+        session.close()
+        time.sleep(1e-4)
+    assert not any(runner.is_alive() for runner in runners)
 
 
 @pytest.mark.gxx

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 WIDE_BOARDS = 96  # columns that the table takes with the names of the parts
 BOARDS_CAPTION = (
     "LUT to URAM: the array's share of the part, estimated, not synthesised. DRAM: assumed. "
-    "peak: two operations per PE and cycle. tight: whether it can be placed and meets its timing is "
-    "in doubt until Vivado has run. --json gives the basis of each number."
+    "peak: two operations per PE and cycle. tight: placement and timing are in doubt until Vivado "
+    "has run. --json gives the basis of each number."
 )
 NOT_ON_A_BOARD = (
     "This is not a board. 'neuralmatrix deploy user@board net.nmx' runs a program on one; "

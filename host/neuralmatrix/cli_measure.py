@@ -6,6 +6,7 @@ In: arguments.  Out: tables or JSON on standard output, a page of charts.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,18 +32,22 @@ if TYPE_CHECKING:
 Batches = Annotated[str, typer.Option(help="Inputs per call to take the throughput at.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Timed repeats, after a warm-up.")]
 Seconds = Annotated[
-    float, typer.Option(min=0.1, help="Length of each idle and each loaded window of power.")
+    float,
+    typer.Option(min=0.1, max=86400.0, help="Length of each idle and each loaded window of power."),
 ]
 Pairs = Annotated[int, typer.Option(min=3, help="Pairs of idle and loaded windows.")]
 Seed = Annotated[int, typer.Option(help="Decides the shuffled order of the windows.")]
 Html = Annotated[Path | None, typer.Option(help="Also write a page of charts; needs plotly.")]
 
+_BATCHES = re.compile(r"\s*[1-9][0-9]{0,5}\s*(,\s*[1-9][0-9]{0,5}\s*)*")
+
 
 def _batches(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise BadInput(f"--batches: found {text!r}, allowed are numbers from 1 on: 1,8,32")
-    return tuple(int(part) for part in parts)
+    if not _BATCHES.fullmatch(text):
+        raise BadInput(
+            f"--batches: found {text[:60]!r}, allowed are numbers from 1 on, at most 999999: 1,8,32"
+        )
+    return tuple(int(part) for part in text.split(","))
 
 
 def _plan(seconds: float, pairs: int, seed: int) -> Plan:
@@ -108,16 +113,17 @@ def bench(
     wanted = power or meter is not None or sysfs is not None
     options = PowerOptions(plan, power or sysfs is not None, meter, meter_start, sysfs)
     _check_targets(html)
+    title = f"Bench of {program.name}"
     if saved is not None:
-        result = _joined(saved, meter, meter_start)
-    else:
-        counts = _batches(batches)
-        result = _benched(
-            program, device, overlay, counts, repeats, threads, options if wanted else None
-        )
+        _show_joined(saved, meter, meter_start, title, html, as_json)
+        return
     from .measure.tables import bench_lines
 
-    _show(result, f"Bench of {program.name}", list(bench_lines(result)), html, as_json)
+    counts = _batches(batches)
+    result = _benched(
+        program, device, overlay, counts, repeats, threads, options if wanted else None
+    )
+    _show(result, title, list(bench_lines(result)), html, as_json)
 
 
 def _check_targets(html: Path | None) -> None:
@@ -128,13 +134,21 @@ def _check_targets(html: Path | None) -> None:
         check_target(html)
 
 
-def _joined(saved: Path, meter: Path | None, start: str | None) -> dict[str, Any]:
+def _show_joined(
+    saved: Path, meter: Path | None, start: str | None, title: str, html: Path | None, as_json: bool
+) -> None:
+    """A saved bench with a meter's log beside it."""
     from .measure.bench import FORMAT
-    from .measure.power_run import read_result, with_meter
+    from .measure.power_run import MANGLED, mangled, read_result, with_meter
+    from .measure.tables import bench_lines
 
     if meter is None:
         raise BadInput("--from: found no --meter; name the meter's log to lay beside the windows")
-    return with_meter(read_result(saved, FORMAT), meter, start)
+    try:
+        result = with_meter(read_result(saved, FORMAT), meter, start)
+        _show(result, title, list(bench_lines(result)), html, as_json)
+    except MANGLED as error:
+        raise mangled(saved, error) from None
 
 
 def _benched(
@@ -180,7 +194,7 @@ def compare(
     pairs: Pairs = 6,
     seed: Seed = 0,
     threads: Annotated[
-        int, typer.Option(min=0, help="Of onnxruntime; 0 leaves the number to it.")
+        int, typer.Option(min=0, max=1024, help="Of onnxruntime; 0 leaves the number to it.")
     ] = 0,
     html: Html = None,
     as_json: Json = False,

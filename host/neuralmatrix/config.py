@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import isqrt
@@ -23,6 +24,8 @@ from .paths import boards_dir
 
 BUFFERS = ("ibuf", "wbuf", "pbuf", "tbuf", "ubuf", "obuf", "acc")
 """The buffers that a board file may place in UltraRAM."""
+
+CLOCK_MHZ = (1.0, 1000.0)  # what a fabric's clock can be
 
 SAME_OVERLAY = (
     "family",
@@ -202,7 +205,7 @@ def board_names() -> tuple[str, ...]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not readable as JSON: {error}; restore or fix the file") from None
     if not isinstance(data, dict):
         raise BadInput(f"{path}: found a {type(data).__name__}, allowed is one JSON object")
@@ -235,6 +238,12 @@ def family_of(board: Board) -> Family:
 def _check(board: Board, path: Path) -> None:
     """Values whose type alone does not say that they are possible."""
     array = board.array
+    low, high = CLOCK_MHZ
+    if not low <= board.clock_mhz <= high:
+        raise BadInput(
+            f"{path}: impossible values: clock_mhz = {board.clock_mhz:g} (must be {low:g} to "
+            f"{high:g}); see docs/add-a-board.md"
+        )
     positive = {**asdict(array), **asdict(board.timing), "clock_mhz": board.clock_mhz}
     positive |= {"part.lut": board.part.lut, "part.ff": board.part.ff, "part.dsp": board.part.dsp}
     bad = [f"{name} = {value}" for name, value in positive.items() if value <= 0]
@@ -296,7 +305,7 @@ def _check_twin(data: dict[str, Any], path: Path) -> None:
     """A board may load another's bitstream only where the design is the same."""
     name = data["overlay"]
     twin_path = path.parent / f"{name}.json"
-    if Path(name).name != name or not twin_path.is_file():
+    if Path(name).name != name or not os.path.isfile(twin_path):
         raise BadInput(f"{path}: overlay: found {name!r}, allowed is the name of a board file")
     twin = _read(twin_path)
     different = [key for key in SAME_OVERLAY if twin.get(key) != data[key]]

@@ -8,6 +8,7 @@ A board file names its family; names of ports, pins and parameters are those of 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Literal
 
 from .errors import BadInput
 from .jsonform import FormError, from_json
+
+MOST_DIVISOR = 1024
+_HEX = re.compile("0x[0-9A-Fa-f]{1,16}")
 
 
 @dataclass(frozen=True)
@@ -134,12 +138,24 @@ class Family:
         return max(below, default=pll_mhz)
 
 
+def _check(family: Family) -> None:
+    """FormError: values whose type alone does not say that they are possible."""
+    divisor = family.clock.largest_divisor
+    if not 1 <= divisor <= MOST_DIVISOR:
+        raise FormError("clock.largest_divisor", f"1 to {MOST_DIVISOR}", divisor)
+    for name in ("base", "end"):
+        text = getattr(family.control, name)
+        if not _HEX.fullmatch(text):
+            raise FormError(f"control.{name}", "a hexadecimal address", text)
+
+
 def load_family(folder: Path, name: str) -> Family:
     """The family called ``name`` of the board files in ``folder``."""
     path = folder / "families" / f"{name}.json"
     try:
         family = from_json(Family, json.loads(path.read_text(encoding="utf-8")), path.name)
-    except (OSError, ValueError) as error:
+        _check(family)
+    except (OSError, ValueError, RecursionError) as error:
         text = str(error) if isinstance(error, FormError) else f"{path}: not readable: {error}"
         raise BadInput(f"{text}; see docs/add-a-board.md") from None
     if family.name != name:

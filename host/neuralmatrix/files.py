@@ -55,8 +55,15 @@ def parse_shapes(options: list[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def is_endless(path: Path) -> bool:
+    """Whether reading might never end: a pipe or a device."""
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+
+
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays in a ``.npz`` file; nothing is unpickled."""
+    if is_endless(path):
+        raise BadInput(f"{path}: found no regular file to read; name a .npz file (numpy.savez)")
     try:
         with path.open("rb") as file:
             if file.read(6) == b"\x93NUMPY":

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from ._version import __version__
 from .config import ArrayConfig, Timing
 from .errors import BadProgram
-from .files import DAMAGE, write_whole
+from .files import DAMAGE, is_endless, write_whole
 from .isa import ISA_VERSION
 from .jsonform import FormError, from_json, to_json
 from .program import LayerInfo, Program, ProgramPort, Recipe, Watchpoint
@@ -124,6 +124,8 @@ def _bad(path: Path, what: str) -> BadProgram:
 def _read_members(path: Path) -> dict[str, bytes]:
     """All members, each first checked to be stored and no larger than the file."""
     wanted = {_MANIFEST, *(f"{name}.npy" for name in _ARRAYS)}
+    if is_endless(path):
+        raise _bad(path, "found no regular file")
     try:
         size = path.stat().st_size
         with zipfile.ZipFile(path) as archive:

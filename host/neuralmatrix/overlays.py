@@ -142,7 +142,8 @@ def read_info(folder: Path) -> OverlayInfo:
             "as 'make overlay' leaves it"
         ) from None
     except (FormError, ValueError, RecursionError, MemoryError) as error:
-        raise OverlayMissing(f"{path}: damaged: {error}; copy the overlay again, or it again") from None
+        again = "copy the overlay again, or build it again"
+        raise OverlayMissing(f"{path}: damaged: {error}; {again}") from None
     if info.format != FORMAT:
         raise OverlayMissing(
             f"{path}: found format {info.format}, allowed is {FORMAT}; build the overlay with this "
@@ -176,8 +177,8 @@ def open_overlay(path: Path) -> Overlay:
     """The overlay that a folder, its bitstream or its ``overlay.json`` names."""
     if not os.path.exists(path):  # False, not an error, where it cannot be looked at
         raise OverlayMissing(
-            f"overlay {str(path)!r}: there is no such file or folder; name the folder that 'make overlay' "
-            f"made, its {BIT} or its {INFO}"
+            f"overlay {str(path)!r}: there is no such file or folder; name the folder that "
+            f"'make overlay' made, its {BIT} or its {INFO}"
         )
     if not path.is_dir() and path.name not in (BIT, INFO):
         raise OverlayMissing(

@@ -95,7 +95,7 @@ def _is_number(value: Any, *kinds: type) -> bool:
 def _check_threads(threads: int | None) -> None:
     if threads is None or (_is_number(threads, int, np.integer) and threads > 0):
         return
-    raise BadInput(f"threads: found {threads!r}, allowed is a whole number from 1 on")
+    raise BadInput(f"threads: found {threads!r}, allowed is at least 1, a whole number")
 
 
 def _check_timeout(timeout_s: float | None) -> None:

@@ -299,6 +299,24 @@ def test_a_run_that_dies(far: Far, request_: Request, feeds: Path, tmp_path: Pat
         deploy(far.target, replace(with_run(request_, feeds), python=dying))
 
 
+def test_a_far_side_that_talks(far: Far, request_: Request, feeds: Path, tmp_path: Path) -> None:
+    """Greetings without an end of line, lines that look like ours, and much of anything."""
+    noise = "head -c 300000 /dev/urandom"
+    before = f"{noise}; {noise} >&2; printf '\nneuralmatrix: {{garbage\nneuralmatrix: 5\n'"
+    talking = interpreter(tmp_path / "talking", before=f"{before}; printf 'Welcome! '")
+    wanted = replace(with_run(request_, feeds), python=talking)
+    assert deploy(far.target, wanted)["run"]["shapes"] == {"y": [3, 5, 4, 4]}
+    assert wanted.outputs is not None and wanted.outputs.is_file()
+
+
+def test_a_far_side_that_answers_something_else(
+    far: Far, request_: Request, tmp_path: Path
+) -> None:
+    other = interpreter(tmp_path / "other", before="""echo 'neuralmatrix: {"a": 1}'; exit 0""")
+    with pytest.raises(RemoteFailure, match="it cannot be run .*name another with --python"):
+        deploy(far.target, replace(request_, python=other))
+
+
 def test_a_connection_that_breaks(far: Far, request_: Request, feeds: Path, tmp_path: Path) -> None:
     """What serves this connection ends while the program runs there."""
     parents = "read _ _ _ parent _ < /proc/$PPID/stat"

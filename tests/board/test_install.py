@@ -75,7 +75,7 @@ except OSError as error:
 """
 DRIVERS = """
 import json
-from neuralmatrix.device.emulated_board import EmulatedBoard
+from neuralmatrix.device.emulated.board import EmulatedBoard
 import pynq
 with EmulatedBoard("pynq-z1") as board:
     import os

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.device.board_faults import Faults
+from neuralmatrix.device.emulated.faults import Faults
 from neuralmatrix.isa import UNITS, Opcode
 from neuralmatrix.program import Program
 from programs import copy_program, insn, make_program

@@ -12,10 +12,10 @@ import sys
 import numpy as np
 import pytest
 from neuralmatrix.config import board_names, family_of, load_board
-from neuralmatrix.device.board_faults import Faults, Injector
-from neuralmatrix.device.board_memory import UNSET, BoardMemory
-from neuralmatrix.device.board_registers import HlsBlock, InterruptController, PsRegisters
-from neuralmatrix.device.emulated_bit import Circuit, bitstream, circuit_of, part_of_header
+from neuralmatrix.device.emulated.bitfile import Circuit, bitstream, circuit_of, part_of_header
+from neuralmatrix.device.emulated.faults import Faults, Injector
+from neuralmatrix.device.emulated.memory import UNSET, BoardMemory
+from neuralmatrix.device.emulated.registers import HlsBlock, InterruptController, PsRegisters
 from neuralmatrix.errors import ToolMissing
 from neuralmatrix.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, CTRL, GIE, IER, ISR
 from neuralmatrix.registers import registers as registers_of
@@ -273,7 +273,7 @@ def test_when_faults_strike(faults: Faults, wanted: list[bool]) -> None:
 
 
 def test_what_fetch_hands_out() -> None:
-    from neuralmatrix.device.emulated_array import decoded
+    from neuralmatrix.device.emulated.array import decoded
 
     words = np.zeros((6, 16), np.uint32)
     words[:, 0] = [1, 4, 9, 2, 0, 1]
@@ -284,8 +284,8 @@ def test_what_fetch_hands_out() -> None:
 
 
 def test_without_pynq(monkeypatch: pytest.MonkeyPatch) -> None:
-    from neuralmatrix.device.emulated_board import EmulatedBoard
+    from neuralmatrix.device.emulated.board import EmulatedBoard
 
-    monkeypatch.setitem(sys.modules, "neuralmatrix.device.emulated_ps", None)  # cannot be imported
+    monkeypatch.setitem(sys.modules, "neuralmatrix.device.emulated.ps", None)  # cannot be imported
     with pytest.raises(ToolMissing, match=r"needs pynq.*pip install 'neuralmatrix\[pynq\]'"):
         EmulatedBoard("pynq-z2")

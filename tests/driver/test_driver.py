@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from neuralmatrix.device import waiting
-from neuralmatrix.device.emulated_board import EmulatedBoard, Faults, from_environment
+from neuralmatrix.device.emulated.board import EmulatedBoard, Faults, from_environment
 from neuralmatrix.device.staging import Staging, is_cacheable
 from neuralmatrix.errors import BadInput, DeviceTimeout, WrongOverlay
 from neuralmatrix.overlays import read_info, write_info

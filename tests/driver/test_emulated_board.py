@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from neuralmatrix import overlays, selftest
 from neuralmatrix.config import load_board
-from neuralmatrix.device.board_faults import Faults
+from neuralmatrix.device.emulated.faults import Faults
 from neuralmatrix.isa import UNITS
 from neuralmatrix.registers import AP_DONE, AP_IDLE, AP_START, CTRL, GIE, IER, ISR
 from programs import copy_program, random_program
@@ -361,7 +361,7 @@ def test_closing_leaves_nothing(make_board: RigMaker) -> None:
 
 def test_the_environment_names_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
     import pynq
-    from neuralmatrix.device.emulated_board import from_environment
+    from neuralmatrix.device.emulated.board import from_environment
 
     monkeypatch.delenv(overlays.EMULATED_VARIABLE, raising=False)
     assert from_environment() is None

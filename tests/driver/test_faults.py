@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from neuralmatrix.device import board_thread
-from neuralmatrix.device.emulated_board import EmulatedBoard, Faults
+from neuralmatrix.device.emulated.board import EmulatedBoard, Faults
 from neuralmatrix.errors import (
     DeviceFault,
     DeviceTimeout,

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from neuralmatrix.config import board_names, load_board
 from neuralmatrix.design import CONCAT, INTERRUPTS, Design, design_of
-from neuralmatrix.device.hwh import hwh, ps_parameters, without_interrupts
+from neuralmatrix.device.emulated.hwh import hwh, ps_parameters, without_interrupts
 from neuralmatrix.registers import KERNELS, kernel_cell, registers, vlnv
 
 

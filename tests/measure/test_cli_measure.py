@@ -85,6 +85,29 @@ def test_bench_from_a_saved_result(program: Program, saved: Path, tmp_path: Path
     assert "measured: external meter at the board" in joined
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    (
+        ({"format": "other"}, "found format 'other', allowed is"),
+        ({"power": {"windows": []}}, "the saved result has no windows"),
+        ({"power": 5}, "the saved result has no readable windows"),
+        ({"device": None}, "parts are missing or changed"),
+        ({"latency": []}, "parts are missing or changed"),
+        ({"macs": float("nan")}, "found no JSON (NaN is no number)"),
+    ),
+)
+def test_a_saved_result_that_was_changed(
+    program: Program, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: Any, change: dict[str, Any], problem: str,
+) -> None:  # fmt: skip
+    log, path = tmp_path / "log.csv", tmp_path / "bench.json"
+    log.write_text("epoch,watts\n1769860800,3\n")
+    result, _ = powered(program, "board", None, sensors=False, meter=log)
+    path.write_text(json.dumps({**result, **change}))
+    arguments = ("bench", saved, "--from", path, "--meter", log)
+    assert problem in refusal(capsys, monkeypatch, *arguments)
+
+
 @pytest.mark.gxx
 def test_pages(saved: Path, tmp_path: Path) -> None:
     pytest.importorskip("plotly")
@@ -116,6 +139,9 @@ def test_compare(saved: Path, tmp_path: Path) -> None:
     (
         (("--batches", "1,0"), "--batches: found '1,0', allowed are numbers from 1 on"),
         (("--batches", "x"), "--batches: found 'x'"),
+        (("--batches", ""), "--batches: found ''"),
+        (("--batches", "9" * 20), "--batches: found '9999"),
+        (("--batches", "9" * 5000), "--batches: found '9999"),
         (("--from", "none.json"), "--from: found no --meter"),
         (("--from", "none.json", "--meter", "log.csv"), "found no JSON"),
         (("--device", "cuda"), "device: found 'cuda'"),

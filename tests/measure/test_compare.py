@@ -26,15 +26,21 @@ pytest.importorskip("onnxruntime")
 QUICK = HostOptions(batches=(1, 2), repeats=2, power=False)
 
 
-def identity(path: Path, batch: int | str = "N", output: str = "y") -> Path:
+def identity(
+    path: Path,
+    batch: int | str = "N",
+    output: str = "y",
+    shape: tuple[int, ...] = (5, 4, 4),
+    kind: str = "Identity",
+) -> Path:
     """What the copying program computes."""
-    shape = [batch, 5, 4, 4]
+    dims = [batch, *shape]
     ports = (
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
         for name in ("x", output)
     )
     source, result = ports
-    node = onnx.helper.make_node("Identity", ["x"], [output])
+    node = onnx.helper.make_node(kind, ["x"], [output])
     graph = onnx.helper.make_graph([node], "copy", [source], [result])
     opset = [onnx.helper.make_opsetid("", 17)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
@@ -120,6 +126,9 @@ def test_a_result_that_lacks_parts(program: Program) -> None:
     del result["throughput"]
     with pytest.raises(BadInput, match="lacks 'throughput'"):
         board_row(result)
+    for odd in ([], 5, [{}], [{"images_per_s": {"median": None}}]):
+        with pytest.raises(BadInput, match="the bench result lacks"):
+            board_row({**saved(program), "throughput": odd})
 
 
 # ------------------------------------------------------------------------------ agreement
@@ -207,12 +216,21 @@ def test_a_bench_of_another_program(program: Program, tmp_path: Path) -> None:
     (
         (lambda path: identity(path, output="z"), r"found outputs \['z'\], the program's are"),
         (lambda path: path.write_bytes(b"junk") and path, "onnxruntime refuses it"),
+        (lambda path: identity(path, shape=(6, 4, 4)), "onnxruntime stopped: .*compiled from"),
+        (lambda path: identity(path, shape=(5,)), "onnxruntime stopped: .*compiled from"),
     ),
 )
 def test_a_model_that_is_not_the_programs(program: Program, tmp_path: Path, model: Any,
                                           problem: str) -> None:  # fmt: skip
     with pytest.raises(BadInput, match=problem):
         compare(model(tmp_path / "m.onnx"), program, None, CompareOptions(host=QUICK))
+
+
+def test_a_model_of_the_same_shapes(program: Program, tmp_path: Path) -> None:
+    options = CompareOptions(host=QUICK)
+    other = compare(identity(tmp_path / "m.onnx", kind="Neg"), program, None, options)
+    assert "output 'y' differs as another model's does" in other["notes"][0]
+    assert not compare(identity(tmp_path / "m.onnx"), program, None, options)["notes"]
 
 
 def test_an_input_without_a_feed(tmp_path: Path) -> None:

@@ -125,6 +125,21 @@ def test_no_number_in_a_file(tmp_path: Path, text: str) -> None:
     assert "found no whole number" in absent("zcu104", tmp_path)["12V"].reason
 
 
+@pytest.mark.parametrize("text", ("", "0", "fast", "-5", "9" * 5000, "\u0665"))
+def test_an_interval_that_is_none(tmp_path: Path, text: str) -> None:
+    ina2xx(tmp_path, 0, "5-0040", update_interval=text)
+    assert sources("zcu104", tmp_path)["12V"].update_s is None
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    zcu104(tmp_path)
+    odd = tmp_path / "class" / "hwmon" / "hwmon7"
+    odd.mkdir()
+    (odd / "device").symlink_to("device")
+    (tmp_path / "class" / "hwmon" / "hwmon8").symlink_to("hwmon8")
+    assert not absent("zcu104", tmp_path)
+
+
 @pytest.mark.parametrize("name", board_names())
 def test_every_rail_of_every_board_is_absent_with_a_reason(tmp_path: Path, name: str) -> None:
     board = load_board(name)

@@ -76,6 +76,10 @@ def test_times_from_the_logs_start(tmp_path: Path, unit: str, step: float) -> No
         ("time,watts\n12,3\n13,3\n", "no time since 1970"),
         ("time,watts\n1769860801,3\n1769860800,3\n", "times that do not rise"),
         ("time,watts\n31/01/2026 12:00,3\n", "allowed are finite numbers"),
+        ("time,watts\n1e300,3\n2e300,3\n", "since 1970, which no meter logs"),
+        ("time,watts\n9999-99-99T00:00:00,3\n", "use ISO 8601"),
+        (f'time,watts\n1769860800,"{"3" * 200_000}"\n', "found no readable rows"),
+        ("time,watts\n1769860800,-2500\n", "which no board draws; check the unit"),
         ("time,watts\n1769860800,2500\n", "which no board draws; check the unit"),
         ("time,V,A,W\n1769860800,5,500,2.5\n", "one of the headers names a wrong unit"),
         ("time,V,A,W\n1769860800,5,0.5,0.0025\n", "one of the headers names a wrong unit"),
@@ -91,9 +95,11 @@ def test_no_file(tmp_path: Path) -> None:
         read_log(tmp_path / "none.csv")
 
 
-def test_a_start_that_is_no_time() -> None:
-    with pytest.raises(BadInput, match="--meter-start: found 'noon'"):
-        start_time("noon")
+@pytest.mark.parametrize("text", ("noon", "", "nan", "inf", "-5", "1e300", "2026-02-30T00:00:00"))
+def test_a_start_that_is_no_time(text: str) -> None:
+    """Nothing that compares with no other time gets through."""
+    with pytest.raises(BadInput, match=f"--meter-start: found '{text}'"):
+        start_time(text)
 
 
 # ------------------------------------------------------------------------------ beside windows

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import fake_tools
 import pytest
 from neuralmatrix.config import board_names, load_board
 from neuralmatrix.design import design_of
-from neuralmatrix.device.hwh import hwh
+from neuralmatrix.device.emulated.hwh import hwh
 from neuralmatrix.errors import BuildFailed
 from neuralmatrix.overlays import BIT, EXPECTED, HWH, INFO, SELFTEST, check_files, open_overlay
 from neuralmatrix.selftest import SelfTest, check, read
@@ -25,6 +28,14 @@ from neuralmatrix.selftest import SelfTest, check, read
 from overlay import build, reports, tools
 
 FILES = {BIT, HWH, INFO, SELFTEST, EXPECTED}
+STOPPED = """
+import sys
+from pathlib import Path
+from overlay import build
+
+build.leave_when_stopped()
+sys.exit(build.main(["hls", "pynq-z2", "--no-csim"], Path(sys.argv[1])))
+"""
 JUDGED = "our estimate beside synthesis"
 
 
@@ -130,7 +141,7 @@ def test_a_build_replaces_the_one_before(path: Path, tmp_path: Path, quick: None
     assert overlay(tmp_path) == 0 and set(contents(target)) == FILES
     assert overlay(tmp_path) == 0 and set(contents(target)) == FILES
     left = {p.name for p in (tmp_path / "build" / "overlay" / "pynq-z2").iterdir()}
-    assert left == {"hls", "hls.log", "ips", "vivado", "vivado.log"}
+    assert left == {"hls", "hls.log", "ips", "selftest", "vivado", "vivado.log"}
 
 
 # ------------------------------------------------------------------------------ it fails
@@ -271,6 +282,36 @@ def test_a_tool_without_a_version_is_unknown(path: Path, tmp_path: Path) -> None
     assert tools.tool_version(tools.VIVADO).version == "unknown"
 
 
+def test_a_tool_that_says_no_text_or_asks(path: Path) -> None:
+    path.mkdir()
+    (path / "vivado").write_text("#!/bin/sh\nread answer\nprintf '\\377\\376 v2024.2'\n")
+    (path / "vivado").chmod(0o755)
+    assert tools.tool_version(tools.VIVADO).version == "2024.2"
+
+
+def test_a_build_that_is_stopped_ends_its_tool(path: Path, tmp_path: Path) -> None:
+    """The tool is in a session of its own, so that nobody else would end it."""
+    fake_tools.write_tools(path, "")
+    for name in ("vitis-run", "vitis_hls"):
+        (path / name).write_text("#!/bin/sh\nsleep 600 &\necho started $!\nwait\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    work = tmp_path / "build" / "overlay" / "pynq-z2"
+    log = work / "hls.log"
+    until = time.monotonic() + 60
+    while not (log.is_file() and "started" in log.read_text()) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.terminate()
+    assert "stopped by SIGTERM" in process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    child = Path("/proc", log.read_text().split()[1], "stat")
+    assert not child.exists() or child.read_text().split()[2] in "ZX"
+
+
 @pytest.mark.parametrize(
     ("log", "shown"),
     (
@@ -306,9 +347,27 @@ def test_damaged_reports_are_named(tmp_path: Path) -> None:
     path.write_text(table.replace("44100", "n/a  "))
     with pytest.raises(BuildFailed, match="Used: found 'n/a', allowed is a number"):
         reports.read_utilization(path)
+    for odd in ("nan  ", "inf  ", "1e999"):
+        path.write_text(table.replace("44100", odd))
+        with pytest.raises(BuildFailed, match=f"Used: found '{odd.strip()}', allowed is a number"):
+            reports.read_utilization(path)
     path.write_text(table.replace("DSPs", "DSPx"))
     with pytest.raises(BuildFailed, match="no row DSPs"):
         reports.read_utilization(path)
+
+
+@pytest.mark.parametrize("slack", ("nan", "inf", "", "0.1 ns"))
+def test_a_slack_that_is_no_number(tmp_path: Path, slack: str) -> None:
+    (tmp_path / "results.txt").write_text(f"worst_slack_ns {slack}\n")
+    with pytest.raises(BuildFailed, match="worst_slack_ns: found .*allowed is a number"):
+        reports.worst_slack(tmp_path / "results.txt")
+
+
+def test_a_hand_off_with_an_odd_address(tmp_path: Path) -> None:
+    text = re.sub('BASEVALUE="[^"]*"', 'BASEVALUE="here"', hwh(design_of(load_board("pynq-z2"))))
+    (tmp_path / HWH).write_text(text)
+    with pytest.raises(BuildFailed, match="lies nowhere, the design has it at 0x"):
+        reports.check_hwh(tmp_path / HWH, design_of(load_board("pynq-z2")))
 
 
 @pytest.mark.parametrize("name", board_names())

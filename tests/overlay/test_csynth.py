@@ -7,6 +7,7 @@ In: reports made here, in those layouts, with numbers of our own.  Out: nothing.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -240,6 +241,19 @@ def test_a_broken_report_is_named(name: str, tmp_path: Path) -> None:
     text, message = BROKEN[name]
     (tmp_path / "csynth.xml").write_text(text)
     with pytest.raises(BuildFailed, match=message):
+        read_report(tmp_path, "load")
+
+
+@pytest.mark.parametrize("value", ("nan", "inf", "N/A", ""))
+@pytest.mark.parametrize("tag", ("EstimatedClockPeriod", "TargetClockPeriod", "LUT"))
+def test_numbers_that_are_none(tmp_path: Path, tag: str, value: str) -> None:
+    """A period that is no number must not pass the gate."""
+    write_new(Fake("load", (FakeLoop("WORDS"),)), tmp_path)
+    path = tmp_path / "csynth.xml"
+    text, changed = re.subn(f"<{tag}>[^<]*</{tag}>", f"<{tag}>{value}</{tag}>", path.read_text())
+    assert changed
+    path.write_text(text)
+    with pytest.raises(BuildFailed, match=r"csynth\.xml: damaged, or of another layout"):
         read_report(tmp_path, "load")
 
 

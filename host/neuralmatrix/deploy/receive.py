@@ -28,8 +28,8 @@ _BLOCK = 1 << 18
 
 
 def say(**fields: Any) -> None:
-    """One line for the near end."""
-    sys.stdout.write(MARK + json.dumps(fields) + "\n")
+    """One line for the near end; a greeting before it may lack its own line's end."""
+    sys.stdout.write("\n" + MARK + json.dumps(fields) + "\n")
     sys.stdout.flush()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from shlex import join, quote
 from typing import IO, Any
@@ -64,6 +64,9 @@ class Python:
         return ""
 
 
+_PROBED = {field.name for field in fields(Python)}
+
+
 class RemoteBoard:
     """Files under one folder, and one interpreter that can run a program on ``device``."""
 
@@ -95,7 +98,7 @@ class RemoteBoard:
         """The interpreter, or why it does not run."""
         words = [name, "-c", _receiver_text(), json.dumps({"action": "probe"})]
         answers, finished = self._lines(f"{_LOGIN} {quote('exec ' + join(words))}")
-        if answers:
+        if answers and set(answers[-1]) == _PROBED:
             # A bare name is looked up in the login shell's PATH; later commands have another.
             found = Python(**answers[-1])
             return replace(found, python=name) if "/" in name else found
@@ -112,11 +115,11 @@ class RemoteBoard:
         answers: list[dict[str, Any]] = []
 
         def take(line: str) -> bool:
-            before, mark, text = line.partition(receive.MARK)
-            if not mark or before:
+            answer = _answer(line)
+            if answer is None:
                 return False
-            answers.append(json.loads(text))
-            on_answer(answers[-1])
+            answers.append(answer)
+            on_answer(answer)
             return True
 
         return answers, self.connection.run(command, take, data)
@@ -177,11 +180,10 @@ class RemoteBoard:
 
     def _announced(self, lines: IO[bytes]) -> dict[str, Any]:
         for line in lines:
-            before, mark, text = line.decode(errors="replace").partition(receive.MARK)
-            if mark and not before:
-                answer: dict[str, Any] = json.loads(text)
-                if "error" in answer:
-                    raise self._refused(answer)
+            answer = _answer(line.decode(errors="replace")) or {}
+            if "error" in answer:
+                raise self._refused(answer)
+            if "size" in answer:
                 return answer
         raise RemoteFailure(f"{self.host}: no file came back; run it again")
 
@@ -225,6 +227,16 @@ class RemoteBoard:
         return RemoteFailure(
             f"{self.host}: the run stopped with exit code {finished.code}; it said last:\n{said}"
         )
+
+
+def _answer(line: str) -> dict[str, Any] | None:
+    """What a line of the far end says; None: it is not ours, whatever printed it."""
+    before, mark, text = line.partition(receive.MARK)
+    try:
+        answer = json.loads(text) if mark and not before else None
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def _room(piece: Piece) -> int:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ CONNECT_SECONDS = 10
 ALIVE_SECONDS = 15  # between questions to a silent host; four unanswered end the connection
 SSH_FAILED = 255  # ssh's own exit code, as opposed to the command's
 _POLL_SECONDS = 0.05
+_KEPT = 200  # lines of standard error that are searched for a reason
 _TAIL = 12  # lines of what a command printed that an error shows
 _HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9_:\[][\w.:%\[\]-]*")
 
@@ -121,11 +123,16 @@ class Connection:
         self._base = ["ssh", *target.options(), "-S", socket, target.host, "--"]
 
     @contextmanager
-    def process(self, command: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A command with pipes to its three streams; ended when the block is left early."""
-        pipe = subprocess.PIPE
+    def process(
+        self, command: str, stderr: int = subprocess.DEVNULL
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A command with pipes to its input and output; ended when the block is left early.
+
+        ``stderr`` PIPE must be read, or a command that says much there never ends.
+        """
+        pipe, own = subprocess.PIPE, [*self._base, command]
         with subprocess.Popen(
-            [*self._base, command], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            own, stdin=pipe, stdout=pipe, stderr=stderr, start_new_session=True
         ) as running:
             try:
                 yield running
@@ -144,20 +151,17 @@ class Connection:
 
         HostUnreachable: the connection broke.
         """
-        with self.process(command) as running:
+        with self.process(command, subprocess.PIPE) as running:
             assert running.stdin and running.stdout and running.stderr
-            errors: list[str] = []
+            errors: deque[str] = deque(maxlen=_KEPT)
             readers = [
                 Thread(target=_collect, args=(running.stderr, errors)),
                 Thread(target=_send, args=(running.stdin, data)),
             ]
             for reader in readers:
                 reader.start()
-            other = [
-                line
-                for line in (raw.decode(errors="replace").rstrip("\n") for raw in running.stdout)
-                if not on_line(line)
-            ]
+            lines = (raw.decode(errors="replace").rstrip("\n") for raw in running.stdout)
+            other = deque((line for line in lines if not on_line(line)), maxlen=_TAIL)
             code = running.wait()
             for reader in readers:
                 reader.join()
@@ -166,8 +170,8 @@ class Connection:
         return Finished(code, "\n".join([*other, *errors][-_TAIL:]))
 
 
-def _collect(stream: IO[bytes], lines: list[str]) -> None:
-    lines += [line.decode(errors="replace").rstrip("\r\n") for line in stream]
+def _collect(stream: IO[bytes], lines: deque[str]) -> None:
+    lines.extend(line.decode(errors="replace").rstrip("\r\n") for line in stream)
 
 
 def _send(stream: IO[bytes], data: Iterable[bytes]) -> None:

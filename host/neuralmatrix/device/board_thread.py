@@ -2,8 +2,10 @@
 """The one thread that talks to the board.
 
 In: calls.  Out: their results.
-A process that was forked has a thread of its own.  It has an event loop of its own, on which pynq's interrupts arrive, so that a caller may itself sit
-inside a running loop, as a notebook does; and one call runs at a time, as the board needs it.
+A process that was forked has a thread of its own.
+The thread has an event loop of its own, on which pynq's interrupts arrive, so that a caller may
+itself sit inside a running loop, as a notebook does; and one call runs at a time, as the board
+needs it.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ class Task(Generic[T]):
 
     def _run(self) -> T:
         _HERE.task = self
-        return self._call()
+        try:
+            return self._call()
+        finally:
+            _HERE.task = None  # nor what the call holds
 
     def result(self) -> T:
         """Wait for the call.  Who is interrupted meanwhile, as by Ctrl-C, gives it up."""

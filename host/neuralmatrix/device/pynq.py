@@ -194,7 +194,7 @@ def _seconds(done: list[_Image], began: float) -> dict[str, float]:
 
 def _emulated_overlay() -> Path | None:
     """The overlay of the emulated board that the environment asks for, made pynq's device."""
-    from .emulated_board import from_environment
+    from .emulated.board import from_environment
 
     board = from_environment()
     if board is None:

@@ -45,11 +45,12 @@ def poll(kernels: Sequence[Waitable], deadline: float) -> bool:
     """Read the done bits, first without a pause, then at ever longer intervals."""
     left, began = list(kernels), time.monotonic()
     while True:
+        deadline = min(deadline, board_thread.until())
         left = [kernel for kernel in left if not kernel.done]
         now = time.monotonic()
         if not left:
             return True
-        if now > min(deadline, board_thread.until()):  # this process may have been stopped, while the array was not
+        if now > deadline:  # this process may have been stopped, while the array was not
             return all(kernel.done for kernel in left)
         if now - began > SPIN_SECONDS:
             pause = min(max(SHORTEST_SLEEP, SLEEP_SHARE * (now - began)), LONGEST_SLEEP)

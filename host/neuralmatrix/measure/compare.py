@@ -33,6 +33,7 @@ from .rows import Row, board_row, estimated_row, row_json
 Array = npt.NDArray[Any]
 
 FORMAT = "neuralmatrix compare 1"
+LEAST_DB = 3.0  # signal over error; quantising costs far less
 MOST_IMAGES = 32  # of the inputs, for the agreement of the outputs
 
 
@@ -145,8 +146,16 @@ def compare(
             "outputs": near,
         },
         "bench": result,
-        "notes": _notes(rows),
+        "notes": [*_notes(rows), *_strangers(near)],
     }
+
+
+def _strangers(near: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Outputs that say that the program is another model's; shapes alone do not tell."""
+    noisy = [n for n, one in near.items() if (one.get("snr_db") or LEAST_DB) < LEAST_DB]
+    other = [n for n, one in near.items() if not one["equal_shapes"]]
+    text = "differs as another model's does: was the program compiled from this model?"
+    return [f"output {name!r} {text}" for name in (*noisy, *other)]
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

@@ -10,6 +10,7 @@ iout1, pout1; no update_interval).  The numbers of hwmonN change from boot to bo
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ SYSFS = Path("/sys")
 FAMILIES = {"ina2xx": ("ina219", "ina220", "ina226", "ina230", "ina231", "ina260", "ina2xx")}
 # Chips may also be bound to the driver for all PMBus devices; their address then tells which.
 GENERIC = "pmbus"
+_INTERVAL_MS = re.compile("[1-9][0-9]{0,6}")
 _I2C = re.compile(r"\d+-([0-9a-f]{4})")
 _LEAST_CHECKED_W = 0.2  # below this, rounding of volts and amperes decides the ratio
 _MOST_RATIO = 3.0  # power and volts x amperes are read at two moments
@@ -64,7 +66,7 @@ def _text(path: Path) -> str:
 
 
 def _address(folder: Path) -> str:
-    match = _I2C.fullmatch((folder / "device").resolve().name)
+    match = _I2C.fullmatch(Path(os.path.realpath(folder / "device")).name)
     return f"0x{int(match[1], 16):02x}" if match else ""
 
 
@@ -220,7 +222,7 @@ class HwmonSource:
 
 def _update_s(chip: Chip) -> float | None:
     text = _text(chip.folder / "update_interval")
-    return int(text) * 1e-3 if text.isdecimal() and int(text) else None
+    return int(text) * 1e-3 if _INTERVAL_MS.fullmatch(text) else None
 
 
 def open_rail(rail: PowerRail, found: tuple[Chip, ...]) -> HwmonSource:

@@ -34,6 +34,7 @@ Array = npt.NDArray[Any]
 
 SCOPE = "board supply, at the meter"
 _HEADER_WITHIN = 50  # rows of preamble that loggers write
+_LATEST_S = 2.5e11  # the year 9892; calendars end with 9999
 _MOST_W = 1000.0  # no board draws as much
 _MOST_RATIO = 1.5
 _MOST_CLOCK_STEP_S = 0.2
@@ -111,7 +112,10 @@ def _rows(path: Path) -> Iterator[list[str]]:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     counts = {mark: sum(line.count(mark) for line in lines[:_HEADER_WITHIN]) for mark in ";\t,"}
     mark = ";" if counts[";"] else "\t" if counts["\t"] else ","
-    yield from csv.reader(lines, delimiter=mark)
+    try:
+        yield from csv.reader(lines, delimiter=mark)
+    except csv.Error as error:
+        raise BadInput(f"{path}: found no readable rows ({error}); name the meter's CSV") from None
 
 
 def _split(path: Path) -> tuple[list[str], list[list[str]], dict[str, _Column]]:
@@ -181,11 +185,16 @@ def _times(path: Path, rows: list[list[str]], column: _Column, start: float | No
     if _ISO.fullmatch(texts[0]):
         try:
             times = np.array([_iso(_padded(text)) for text in texts])
-        except ValueError as error:
+        except (ValueError, OverflowError, OSError) as error:
             raise BadInput(f"{path}: {column.header}: {error}; use ISO 8601") from None
     else:
         values = np.array([_value(path, text, column.header) for text in texts])
         times = _numeric_times(path, values, column, start)
+    if not (times.min() >= 0 and times.max() <= _LATEST_S):
+        raise BadInput(
+            f"{path}: {column.header}: found {times.min():g} to {times.max():g} s since 1970, "
+            "which no meter logs; check the column and --meter-start"
+        )
     if len(times) > 1 and (np.diff(times) <= 0).any():
         raise BadInput(f"{path}: {column.header}: found times that do not rise; sort the log")
     return times
@@ -224,7 +233,7 @@ def read_log(path: Path, start: float | None = None) -> Log:
         raise BadInput(f"{path}: found a header and no rows; let the meter log during the windows")
     times = _times(path, rows, columns["time"], start)
     watts = _watts(path, rows, columns)
-    if watts.mean() > _MOST_W:
+    if abs(watts.mean()) > _MOST_W:
         raise BadInput(
             f"{path}: found {watts.mean():.3g} W on average, which no board draws; check the unit "
             "in the header"
@@ -235,11 +244,14 @@ def read_log(path: Path, start: float | None = None) -> Log:
 def start_time(text: str) -> float:
     """``--meter-start``: ISO 8601 or seconds since 1970."""
     try:
-        return _iso(_padded(text)) if _ISO.fullmatch(text.strip()) else float(text)
-    except ValueError:
+        start = _iso(_padded(text.strip())) if _ISO.fullmatch(text.strip()) else float(text)
+    except (ValueError, OverflowError, OSError):
+        start = -1.0
+    if not 0 <= start <= _LATEST_S:
         raise BadInput(
             f"--meter-start: found {text!r}, allowed is 2026-01-31T12:00:00 or seconds since 1970"
-        ) from None
+        )
+    return start
 
 
 def lay_beside(log: Log, recording: Recording) -> Trace:

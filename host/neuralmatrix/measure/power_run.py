@@ -143,11 +143,27 @@ def _widest(board: Board, rails: Sequence[RailPower]) -> str | None:
     return rail.name if rail else None
 
 
+# What reading fields meets where a saved result was changed by hand.
+MANGLED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def mangled(path: Path, error: Exception) -> BadInput:
+    """The error for a saved result that is not as it was written."""
+    return BadInput(
+        f"{path}: found a result whose parts are missing or changed ({type(error).__name__}: "
+        f"{error}); save 'bench --json' to it again"
+    )
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
 def read_result(path: Path, format_name: str) -> dict[str, Any]:
     """A saved result of ``bench --json``.  BadInput: another file."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: found no JSON ({error}); save 'bench --json' to it") from None
     found = data.get("format") if isinstance(data, dict) else None
     if found != format_name:

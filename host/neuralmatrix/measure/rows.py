@@ -124,7 +124,7 @@ def board_row(result: Mapping[str, Any], rail: str = "") -> Row:
         if result["origin"] == "board":
             return _measured_board(result, rail)
         return _emulated_board(result)
-    except (KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise BadInput(f"the bench result lacks {error}; measure again with bench --json") from None
 
 

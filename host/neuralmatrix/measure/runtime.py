@@ -61,7 +61,16 @@ class Runtime:
     many: bool
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(zip(self.names, self.session.run(list(self.names), dict(feeds)), strict=True))
+        """BadInput: onnxruntime stops, as with feeds of another model."""
+        try:
+            outputs = self.session.run(list(self.names), dict(feeds))
+        except Exception as error:  # onnxruntime's errors have no base class of their own
+            said = " ".join(str(error).split())
+            raise BadInput(
+                f"onnxruntime stopped: {said}; compare a program with the model it was compiled "
+                "from, with the same shapes and constants"
+            ) from None
+        return dict(zip(self.names, outputs, strict=True))
 
 
 def open_runtime(

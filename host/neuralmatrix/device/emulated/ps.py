@@ -18,8 +18,8 @@ import pynq
 from pynq import ps as pynq_ps
 from pynq.buffer import PynqBuffer
 
-from ..config import Board, family_of
-from .board_memory import BoardMemory, Buffer
+from ...config import Board, family_of
+from .memory import BoardMemory, Buffer
 
 
 def pynq_version() -> tuple[int, int]:

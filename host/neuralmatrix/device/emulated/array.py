@@ -25,15 +25,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..config import ArrayConfig, Timing
-from ..errors import BadProgram, DeviceTimeout
-from ..isa import INSN_BYTES, UNIT_OF, WORDS, Opcode, Unit
-from ..registers import FAULT_ADDRESS, FAULT_OPCODE, KERNELS
-from .base import BEAT_BYTES
-from .board_faults import Faults, Injector
-from .board_memory import BoardMemory
-from .board_registers import HlsBlock, InterruptController, outputs
-from .emulation import TIMELINE, Emulator, library
+from ...config import ArrayConfig, Timing
+from ...errors import BadProgram, DeviceTimeout
+from ...isa import INSN_BYTES, UNIT_OF, WORDS, Opcode, Unit
+from ...registers import FAULT_ADDRESS, FAULT_OPCODE, KERNELS
+from ..base import BEAT_BYTES
+from ..emulation import TIMELINE, Emulator, library
+from .faults import Faults, Injector
+from .memory import BoardMemory
+from .registers import HlsBlock, InterruptController, outputs
 
 Array = npt.NDArray[Any]
 

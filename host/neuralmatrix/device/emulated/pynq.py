@@ -20,14 +20,14 @@ from pynq.pl_server import embedded_device
 from pynq.pl_server.xclbin_parser import XclBin
 from pynqmetadata.frontends import Metadata
 
-from ..config import Board
-from ..design import INTERRUPTS
-from ..registers import CTRL, kernel_cell
-from .board_memory import BoardMemory, Buffer
-from .board_registers import HlsBlock, InterruptController, PsRegisters
-from .emulated_array import EmulatedArray
-from .emulated_bit import Circuit, circuit_of, part_of_header
-from .emulated_ps import Cma, Uio, clocks_of
+from ...config import Board
+from ...design import INTERRUPTS
+from ...registers import CTRL, kernel_cell
+from .array import EmulatedArray
+from .bitfile import Circuit, circuit_of, part_of_header
+from .memory import BoardMemory, Buffer
+from .ps import Cma, Uio, clocks_of
+from .registers import HlsBlock, InterruptController, PsRegisters
 
 ARCHITECTURES = {"zynq7000": "armv7l", "zynqmp": "aarch64"}
 PS_REGISTERS_FROM = 0xF800_0000

@@ -17,19 +17,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
 
-from .. import overlays
-from .._version import __version__
-from ..config import Board, board_names, family_of, load_board
-from ..design import design_of
-from ..errors import BadInput, ToolMissing
-from ..files import write_whole
-from ..selftest import write as write_selftest
-from .board_faults import Faults, Injector
-from .board_memory import BoardMemory
-from .board_registers import PsRegisters
-from .emulated_array import EmulatedArray, Tally
-from .emulated_bit import Circuit, bitstream
+from ... import overlays
+from ..._version import __version__
+from ...config import Board, board_names, family_of, load_board
+from ...design import design_of
+from ...errors import BadInput, ToolMissing
+from ...files import write_whole
+from ...selftest import write as write_selftest
+from .array import EmulatedArray, Tally
+from .bitfile import Circuit, bitstream
+from .faults import Faults, Injector
 from .hwh import hwh, without_interrupts
+from .memory import BoardMemory
+from .registers import PsRegisters
 
 __all__ = ["EmulatedBoard", "Faults", "from_environment", "write_overlay"]
 
@@ -210,8 +210,8 @@ class EmulatedBoard:
 def _pynq() -> tuple[Any, tuple[int, int]]:
     """The device class and pynq's version.  ToolMissing: pynq is not installed."""
     try:
-        from .emulated_ps import pynq_version
-        from .emulated_pynq import EmulatedDevice
+        from .ps import pynq_version
+        from .pynq import EmulatedDevice
     except ImportError as error:
         raise ToolMissing(
             f"the emulated board needs pynq, which cannot be imported ({error}); install it: "
