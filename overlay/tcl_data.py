@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from neuralmatrix.config import Board
 from neuralmatrix.design import Design
+from neuralmatrix.errors import BadInput
 from neuralmatrix.families import Parameter
 
 _SPECIAL = set(' \t\n{}[]"$\\;#')
@@ -23,7 +24,9 @@ def word(text: object) -> str:
     """
     plain = str(text)
     if "{" in plain or "}" in plain or "\\" in plain:
-        raise ValueError(f"{plain!r}: braces and backslashes cannot be quoted by braces")
+        raise BadInput(
+            f"found {plain!r}, allowed are values without braces and backslashes; mend the board file"
+        )
     return f"{{{plain}}}" if not plain or _SPECIAL & set(plain) else plain
 
 

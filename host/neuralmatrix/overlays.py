@@ -216,10 +216,10 @@ def _candidates(name: str) -> list[Path]:
 def _check_variable() -> None:
     """OverlayMissing: the environment names no folder; taking another overlay would hide it."""
     named = os.environ.get(DIRECTORY_VARIABLE)
-    if named and not os.path.isdir(named):
+    if named and not (os.path.isdir(named) and os.access(named, os.R_OK | os.X_OK)):
         raise OverlayMissing(
-            f"{DIRECTORY_VARIABLE}: found {named!r}, allowed is the folder of an overlay, or one "
-            "that holds a folder per board; correct or unset it"
+            f"{DIRECTORY_VARIABLE}: found {named!r}, allowed is a readable folder: an overlay's, "
+            "or one that holds a folder per board; correct or unset it"
         )
 
 

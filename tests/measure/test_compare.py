@@ -144,6 +144,12 @@ def test_agreement() -> None:
     assert found["b"]["equal_answers"] == pytest.approx(2 / 3)
 
 
+def test_a_float_model_that_gives_no_numbers() -> None:
+    good = np.zeros((2, 3))
+    with pytest.raises(BadInput, match="output 'b' of the float model: found NaN or infinity"):
+        agreement({"a": good, "b": good + np.nan}, {"a": good, "b": good})
+
+
 def test_agreement_of_equal_and_of_other_shapes() -> None:
     zeros = np.zeros((2, 3))
     assert agreement({"a": zeros}, {"a": zeros})["a"]["snr_db"] is None

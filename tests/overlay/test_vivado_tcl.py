@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from neuralmatrix.config import board_names, load_board
 from neuralmatrix.design import Design, design_of
+from neuralmatrix.errors import BadInput
 from tcl_runner import ROOT, Recording, needs_tclsh, run_script
 
 from overlay.tcl_data import tcl_data, word
@@ -290,5 +291,5 @@ def test_scripts_keep_to_the_tcl_of_older_tools(script: str) -> None:
 
 def test_words_of_tcl() -> None:
     assert [word(text) for text in ("a", "", "IO PLL", 5)] == ["a", "{}", "{IO PLL}", "5"]
-    with pytest.raises(ValueError, match="cannot be quoted"):
+    with pytest.raises(BadInput, match="allowed are values without braces"):
         word("a}b")

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import BadInput
+
 Array = npt.NDArray[Any]
 
 
@@ -47,5 +49,14 @@ def _one(wanted: Array, found: Array) -> dict[str, Any]:
 
 
 def agreement(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Any]:
-    """Per output: largest difference, signal to noise in dB, share of equal answers."""
+    """Per output: largest difference, signal to noise in dB, share of equal answers.
+
+    BadInput: an output of the float model is not finite.
+    """
+    for name, values in wanted.items():
+        if not np.isfinite(np.asarray(values, np.float64)).all():
+            raise BadInput(
+                f"output {name!r} of the float model: found NaN or infinity, allowed are finite "
+                "values; look at the model, or give inputs that it is meant for"
+            )
     return {name: _one(np.asarray(wanted[name]), np.asarray(found[name])) for name in wanted}
