@@ -25,7 +25,8 @@ def word(text: object) -> str:
     plain = str(text)
     if "{" in plain or "}" in plain or "\\" in plain:
         raise BadInput(
-            f"found {plain!r}, allowed are values without braces and backslashes; mend the board file"
+            f"found {plain!r}, allowed are values without braces and backslashes; mend the "
+            "board file"
         )
     return f"{{{plain}}}" if not plain or _SPECIAL & set(plain) else plain
 
