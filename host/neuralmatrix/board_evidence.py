@@ -67,20 +67,20 @@ VERIFIED = (
     ),
     Verification(
         "hand-off file (.hwh)",
-        "made from the same description, parsed by pynq 4.0.0 and 3.1.2",
+        "made from the same description, parsed by pynq 4.0.0, 3.1.2 and 3.0.1",
         "all",
         "tests/driver/test_hwh.py",
     ),
     Verification(
         "emulated board",
         "registers, interrupts, caches, clocks and contiguous memory, driven register by register "
-        "through pynq 4.0.0 and 3.1.2",
+        "through pynq 4.0.0, 3.1.2 and 3.0.1",
         "PYNQ-Z2, ZCU104, KV260",
         "tests/driver/test_emulated_board.py",
     ),
     Verification(
         "driver",
-        "through pynq 4.0.0 and 3.1.2 on the emulated board: a CNN, a transformer, a graph "
+        "through pynq 4.0.0, 3.1.2 and 3.0.1 on the emulated board: a CNN, a transformer, a graph "
         "network; every output byte equal to emulation",
         "PYNQ-Z2",
         "tests/driver/test_driver.py",
