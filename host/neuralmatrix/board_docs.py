@@ -194,7 +194,9 @@ def _board(board: Board) -> Iterator[str]:
     yield f"## {board.title}"
     yield ""
     yield from _table(("", ""), _facts(board))
-    yield from _table(("image", "pynq", "Python", "meant to run", "basis"), map(_image, board.images))
+    yield from _table(
+        ("image", "pynq", "Python", "meant to run", "basis"), map(_image, board.images)
+    )
     if board.power:
         head = ("power rail", "hwmon sensor", "scope", "supplies also")
         yield from _table(head, map(_rail, board.power))
