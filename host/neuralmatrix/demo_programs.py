@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .config import Board, load_board
 from .demo_tasks import DATA, task
+from .device.base import without_pynq
 from .errors import ToolMissing
 from .overlays import EMULATED_VARIABLE, board_of_device
 from .program import Program, load
@@ -24,17 +25,11 @@ SHIPPED = ("digits", "transformer")
 
 def _device_name() -> str:
     """What pynq calls this board.  ToolMissing: there is none."""
-    advice = f"on a PC, pip install 'neuralmatrix[pynq]' and set {EMULATED_VARIABLE}={SHIPPED_FOR}"
-    if find_spec("pynq") is None:
-        raise ToolMissing(f"pynq is not installed, so this is no PYNQ board; {advice}")
-    import pynq
-
     try:
-        return str(pynq.Device.active_device.name)
-    except RuntimeError as error:
-        raise ToolMissing(
-            f"pynq finds no board here ({error}); as root on a board, {advice}"
-        ) from None
+        from .device.pl import active_device
+    except ImportError as error:
+        raise without_pynq(error) from None
+    return str(active_device().name)
 
 
 def board_here() -> Board:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from .device.base import How, Origin, lacking
-from .errors import BadInput, ToolMissing
+from .device.base import How, Origin, without_pynq
+from .errors import BadInput
 from .ports import check_feeds
 from .program import Program
 
@@ -72,16 +72,8 @@ def _pynq(program: Program, threads: int | None, **board: Any) -> Device:
     """A board has one array, so ``threads`` changes nothing."""
     try:
         from .device.pynq import PynqDevice
-    except ImportError as error:  # also a folder called pynq that is no package
-        missing = (error.name or "").split(".")[0]
-        if missing == "neuralmatrix":
-            raise
-        if missing != "pynq":
-            raise ToolMissing(lacking(error)) from None
-        raise ToolMissing(
-            "device='pynq' needs the package pynq, which a board's PYNQ image brings along; "
-            "elsewhere: pip install 'neuralmatrix[pynq]'"
-        ) from None
+    except ImportError as error:
+        raise without_pynq(error) from None
     return PynqDevice(program, **board)
 
 

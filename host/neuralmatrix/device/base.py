@@ -12,6 +12,9 @@ from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
+from ..errors import ToolMissing
+from ..overlays import EMULATED_VARIABLE
+
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
 Feeds = Mapping[str, Array]
@@ -52,7 +55,20 @@ def lacking(error: ImportError) -> str:
     """What a pynq lacks that is installed and cannot be imported, and what to do."""
     return (
         f"pynq is installed, but not complete: {error}; install what is missing (pkg_resources: "
-        "pip install 'setuptools<81', pycparser.plyparser: pip install 'pycparser<3')"
+        "pip install 'setuptools<=80', pycparser.plyparser: pip install 'pycparser<3')"
+    )
+
+
+def without_pynq(error: ImportError) -> Exception:
+    """What to raise where importing pynq failed; also for a folder called so that is no package."""
+    missing = (error.name or "").split(".")[0]
+    if missing == "neuralmatrix":
+        return error
+    if missing != "pynq":
+        return ToolMissing(lacking(error))
+    return ToolMissing(
+        "device='pynq' needs the package pynq, which a board's PYNQ image brings along; elsewhere: "
+        f"pip install 'neuralmatrix[pynq]', and set {EMULATED_VARIABLE}=pynq-z2"
     )
 
 
