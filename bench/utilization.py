@@ -32,7 +32,9 @@ LEAST_FRAMES = {"resnet20": 300}
 def rows(name: str) -> list[Row]:
     """Compile one network and read its estimate."""
     model = {**ZOO, **TRANSFORMERS}[name]()
-    estimate = nm.compile(model, board=BOARD, calibration=[random_feed(model)]).estimate()
+    program = nm.compile(model, board=BOARD, calibration=[random_feed(model)])
+    estimate = program.estimate()
+    nbytes = program.const.nbytes + program.arena_bytes + program.instructions.nbytes
     bounds, kinds = Counter[str](), Counter[str]()
     for layer in estimate.layers:
         bounds[layer.bound] += layer.cycles
@@ -47,6 +49,7 @@ def rows(name: str) -> list[Row]:
         Row(f"{name} on {BOARD}", 1 / estimate.latency_s, "frames/s", "estimated",
             at_least=LEAST_FRAMES.get(name)),
         Row(f"{name} DRAM", estimate.dram_bytes / 1e6, "MB/image", "estimated"),
+        Row(f"{name} constants, program and activations", nbytes / 1e6, "MB", "measured"),
         *(split(name, kinds) if name in TRANSFORMERS else ()),
         *shares,
     ]  # fmt: skip
