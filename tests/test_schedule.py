@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from neuralmatrix.config import load_board
 from neuralmatrix.costs import costs
 from neuralmatrix.errors import DoesNotFit
@@ -36,6 +38,7 @@ from neuralmatrix.schedule.tiling import (
     plan_window,
     tile_sizes,
 )
+from neuralmatrix.schedule.tokens import Token, thinned
 from neuralmatrix.segments import Segments
 
 ARRAY = load_board("pynq-z2").array
@@ -107,6 +110,83 @@ def test_a_ring_wraps_before_tokens_pile_up() -> None:
     ring = Ring(10_000)
     starts = [ring.take(1) for _ in range(RING_TAKES + 1)]
     assert starts[-1] == 0 and len(set(starts[:-1])) == RING_TAKES
+
+
+def token_run(steps: list[tuple[int, int]]) -> list[Token]:
+    """Tokens whose ends ascend, writers at even places and readers at odd ones.
+
+    ``steps``: how far each writer is from the last one, and its reader from it.
+    """
+    tokens: list[Token] = []
+    for gap, length in steps:
+        signal = 2 * gap + (tokens[-1].signal if tokens else 0)
+        last = tokens[-1].wait if tokens else 1
+        tokens.append(Token(signal, max(last + 2, signal + 2 * length + 1)))
+    return tokens
+
+
+TOKENS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 40)), min_size=1, max_size=30).map(
+    token_run
+)
+
+
+def most_under_way(tokens: list[Token]) -> int:
+    return max(sum(t.signal <= place < t.wait for t in tokens) for place in range(300))
+
+
+@given(TOKENS, st.integers(1, 5))
+def test_merged_tokens_fit_their_queue_and_make_everyone_wait_at_least_as_long(
+    tokens: list[Token], depth: int
+) -> None:
+    merged = thinned(list(tokens), depth)
+    assert most_under_way(merged) <= depth
+    for ends in ([t.signal for t in merged], [t.wait for t in merged]):
+        assert ends == sorted(set(ends))
+    assert all(t.signal < t.wait for t in merged)
+    for token in tokens:
+        assert any(t.signal >= token.signal and t.wait <= token.wait for t in merged)
+    if most_under_way(tokens) <= depth:
+        assert merged == tokens
+
+
+def test_the_least_urgent_tokens_are_merged() -> None:
+    """The second reader comes long after the third writer."""
+    tokens = [Token(0, 5), Token(1, 90), Token(2, 100)]
+    assert thinned(tokens, 2) == [Token(0, 5), Token(2, 90)]
+
+
+RUNS = st.lists(
+    st.tuples(
+        st.sampled_from((Opcode.LOAD, Opcode.COMPUTE, Opcode.STORE)),
+        st.integers(0, 7), st.integers(0, 7), st.integers(1, 8),
+    ),
+    min_size=1, max_size=12,
+)  # fmt: skip
+
+
+@given(RUNS, st.integers(1, 3))
+@settings(deadline=None)
+def test_the_shortest_queues_dead_lock_no_program(
+    runs: list[tuple[Opcode, int, int, int]], depth: int
+) -> None:
+    """Runs of any unit's instructions, each on the next cells; instruction queues that hold one."""
+    spaces = {Opcode.LOAD: ("arena", "ibuf"), Opcode.COMPUTE: ("ibuf", "obuf"),
+              Opcode.STORE: ("obuf", "arena")}  # fmt: skip
+    work = {Opcode.LOAD: dict(n2=1, n1=1, n0=8, s0=16, lane_stride=1),
+            Opcode.COMPUTE: dict(first=1, last=1, m1=1, m0=8, nb=1, cb=1, kh=1, kw=1),
+            Opcode.STORE: dict(n2=1, n1=1, n0=8, s0=16)}  # fmt: skip
+    board = load_board("pynq-z2")
+    array = replace(ARRAY, queue_depth=1, token_depth=depth)
+    e = Emitter(array, 4096)
+    e.emit(Opcode.EPILOGUE, {})
+    for opcode, read, write, count in runs:
+        for i in range(count):
+            cells = ((read + i) % 8, (write + i) % 8)
+            reads, writes = (Range(space, at, at + 1)
+                             for space, at in zip(spaces[opcode], cells, strict=True))  # fmt: skip
+            e.emit(opcode, dict(work[opcode]), (reads,), (writes,))
+    words = e.finish(board.timing).words
+    assert simulate(costs(words, array, board.timing), array, board.timing).cycles > 0
 
 
 def waiting_program() -> Emitter:

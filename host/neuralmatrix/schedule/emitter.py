@@ -18,9 +18,10 @@ import numpy as np
 
 from ..config import ArrayConfig, Timing
 from ..costs import costs
-from ..events import Deadlock, simulate
+from ..events import simulate
 from ..isa import UNIT_OF, Instruction, Opcode, Unit, encode
 from .prefetch import Task, prefetched
+from .tokens import Ready, place_tokens
 
 GRAIN = 16  # arena bytes per dependency cell
 RING_TAKES = 16
@@ -61,15 +62,6 @@ class _Cells:
 
 def _cells(count: int) -> _Cells:
     return _Cells(np.zeros(count, np.int32), np.zeros(count, np.int32))
-
-
-@dataclass
-class _Ready:
-    """An instruction in its place; ``needs``: how many of each unit must have finished."""
-
-    opcode: Opcode
-    values: dict[str, int]
-    needs: dict[Unit, int]
 
 
 @dataclass(frozen=True)
@@ -137,10 +129,7 @@ class Emitter:
             return plain
         cost = costs(plain.words, self.array, timing)
         moved = self._finish(prefetched(self._tasks(cost.cycles)))
-        try:
-            after = simulate(costs(moved.words, self.array, timing), self.array, timing).cycles
-        except Deadlock:  # more tokens under way than the queues hold
-            return plain
+        after = simulate(costs(moved.words, self.array, timing), self.array, timing).cycles
         return moved if after < simulate(cost, self.array, timing).cycles else plain
 
     def _tasks(self, cycles: np.ndarray) -> list[Task]:
@@ -171,8 +160,8 @@ class Emitter:
             for key in item.after:
                 needs[key[0]] = max(needs.get(key[0], 0), ranks[numbers[key]])
             needs.pop(UNIT_OF[item.opcode], None)
-            ready.append(_Ready(item.opcode, dict(item.values), needs))
-        _place_tokens(ready)
+            ready.append(Ready(item.opcode, dict(item.values), needs))
+        place_tokens(ready, self.array.token_depth)
         words = [encode(Instruction(i.opcode, i.values)) for i in ready]
         words.append(encode(Instruction(Opcode.END, {})))
         layers = [item.layer for item in items] + [-1]
@@ -201,51 +190,12 @@ def _add(after: set[tuple[Unit, int]], unit: Unit, cells: np.ndarray) -> None:
         after.update((unit, int(i)) for i in np.unique(cells) if i)
 
 
-Clock = dict[Unit, int]  # per unit: instructions known to have finished
-
-
-def _place_tokens(items: list[_Ready]) -> None:
-    """Turn dependencies into tokens, leaving out all that follow from others.
-
-    Units finish in order, so knowing that instruction i of a unit has finished covers all before
-    it, and all that those had waited for.
-    """
-    by_unit: dict[Unit, list[_Ready]] = {unit: [] for unit in Unit}
-    clocks: dict[Unit, list[Clock]] = {unit: [] for unit in Unit}
-    for item in items:
-        unit = UNIT_OF[item.opcode]
-        known = dict(clocks[unit][-1]) if clocks[unit] else dict.fromkeys(Unit, 0)
-        for producer, count in _essential(item.needs, known, clocks):
-            item.values[f"wait_{producer.name.lower()}"] = 1
-            by_unit[producer][count - 1].values[f"signal_{unit.name.lower()}"] = 1
-            known = _later(known, clocks[producer][count - 1])
-        by_unit[unit].append(item)
-        known[unit] = len(by_unit[unit])
-        clocks[unit].append(known)
-
-
-def _essential(
-    needs: dict[Unit, int], known: Clock, clocks: dict[Unit, list[Clock]]
-) -> list[tuple[Unit, int]]:
-    """Dependencies that neither ``known`` nor another dependency covers."""
-    open_ = [(unit, count) for unit, count in needs.items() if count > known[unit]]
-    return [
-        (unit, count)
-        for unit, count in open_
-        if not any(clocks[u][c - 1][unit] >= count for u, c in open_ if u != unit)
-    ]
-
-
-def _later(a: Clock, b: Clock) -> Clock:
-    return {unit: max(a[unit], b[unit]) for unit in Unit}
-
-
 @dataclass
 class Ring:
     """Hands out buffer ranges one after another, wrapping around; hazards are the emitter's job.
 
-    It wraps after RING_TAKES ranges at the latest: the token that frees a range is then used soon,
-    and the token queues, which are bounded, cannot fill up with tokens for a far future.
+    It wraps after RING_TAKES ranges at the latest: the token that frees a range is then used soon.
+    Tokens for a far future would fill their queue and be merged, and LOADs wait longer than needed.
     """
 
     size: int
