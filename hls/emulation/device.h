@@ -30,8 +30,8 @@ class Device {
         switch (Opcode(insn_opcode(insn))) {
         case Opcode::LOAD:
             check.load(memory.regions);
-            load_insn<HARDWARE>(insn, load_source(insn, memory), 0, load_port, ibuf_, wbuf_, pbuf_,
-                                t_lo_, t_hi_, u_lo_, u_hi_, meter);
+            sum_ += load_insn<HARDWARE>(insn, load_source(insn, memory), 0, load_port, ibuf_, wbuf_,
+                                        pbuf_, t_lo_, t_hi_, u_lo_, u_hi_, meter);
             break;
         case Opcode::STORE:
             check.store(memory.regions);
@@ -51,6 +51,9 @@ class Device {
         }
         return meter;
     }
+
+    // Of the constants read since reset(), as LOAD's register tells it.
+    uint32_t checksum() const { return sum_; }
 
   private:
     void follow_statistic(const Insn& insn) {
@@ -73,6 +76,7 @@ class Device {
     int8_t t_lo_[TBUF_ROWS][ROWS] = {}, t_hi_[TBUF_ROWS][ROWS] = {};
     int8_t u_lo_[UBUF_ROWS][ROWS] = {}, u_hi_[UBUF_ROWS][ROWS] = {};
     int8_t o_lo_[OBUF_ROWS][COLS] = {}, o_hi_[OBUF_ROWS][COLS] = {};
+    uint32_t sum_ = 0;
     bool ready_ = false; // an EPILOGUE has set the lanes
     Begun begun_ = {};
 };

@@ -35,6 +35,7 @@ struct Totals {
     int64_t busy[UNITS]; // own cycles, without those lost to the other port's traffic
     int64_t dram_busy;   // at the DRAM's effective bandwidth
     int64_t dram_bytes;
+    int64_t checksum; // of the constants that LOAD read
 };
 
 struct Deadlock {
@@ -68,6 +69,7 @@ class Scheduler {
         }
         if (!ended_ || !idle())
             throw Deadlock{describe()};
+        totals_.checksum = device.checksum();
         return totals_;
     }
 

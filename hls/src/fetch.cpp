@@ -22,7 +22,8 @@ namespace {
 
 constexpr int BEATS = INSN_WORDS * 4 / FETCH_PORT_BYTES;
 
-Insn read_insn(const FetchBeat* code, uint32_t index) {
+// `sum` grows by the words of the instruction, so that a driver knows that it read the program's.
+Insn read_insn(const FetchBeat* code, uint32_t index, uint32_t& sum) {
     NM_INLINE
     uint8_t raw[INSN_WORDS * 4];
     NM_PARTITION(raw, 0)
@@ -34,6 +35,7 @@ READ_BEATS:
         for (int k = 0; k < FETCH_PORT_BYTES; ++k) {
             NM_UNROLL
             raw[j * FETCH_PORT_BYTES + k] = beat.byte[k];
+            sum += uint32_t(beat.byte[k]) << (8 * (k % 4));
         }
     }
     Insn insn;
@@ -51,7 +53,7 @@ WORDS:
 } // namespace nm
 
 extern "C" void fetch(const nm::FetchBeat* code, uint32_t count, const volatile uint64_t* now,
-                      uint64_t* fingerprint, uint64_t* began, uint32_t* fault,
+                      uint64_t* fingerprint, uint64_t* began, uint32_t* fault, uint32_t* checksum,
                       nm::InsnQueue& to_load, nm::InsnQueue& to_compute, nm::InsnQueue& to_store) {
     using namespace nm;
     // Not `program`: SystemVerilog has that word, and the tool would rename the register.
@@ -62,19 +64,20 @@ extern "C" void fetch(const nm::FetchBeat* code, uint32_t count, const volatile 
     NM_REGISTER(fingerprint)
     NM_REGISTER(began)
     NM_REGISTER(fault)
+    NM_REGISTER(checksum)
     NM_REGISTER(return )
     NM_STREAM(to_load)
     NM_STREAM(to_compute)
     NM_STREAM(to_store)
     const Insn end = {};
-    uint32_t seen = 0;
+    uint32_t seen = 0, sum = 0;
     const uint64_t start = read_clock(now);
     // `count` bounds the reads even when END is missing; none are made for a count of 0, with
     // which a driver asks for the fingerprint before it trusts this array with memory.
 INSNS:
     for (uint32_t i = 0; i < count; ++i) {
         NM_TRIPS(1, PROGRAM_AT_MOST)
-        const Insn insn = read_insn(code, i);
+        const Insn insn = read_insn(code, i, sum);
         const Opcode opcode = Opcode(insn_opcode(insn));
         if (opcode == Opcode::END)
             break;
@@ -96,4 +99,5 @@ INSNS:
     *fingerprint = FINGERPRINT_BITS;
     *began = start;
     *fault = seen;
+    *checksum = sum;
 }

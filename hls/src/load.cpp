@@ -37,11 +37,11 @@ uint64_t load_words(const Insn& i) {
 }
 
 template <bool HW>
-void load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port& port,
-               int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
-               int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
-               int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
-               int8_t u_hi[UBUF_ROWS][ROWS], Meter& meter) {
+uint32_t load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port& port,
+                   int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
+                   int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
+                   int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
+                   int8_t u_hi[UBUF_ROWS][ROWS], Meter& meter) {
     const Buffer dest = Buffer(load_dest(insn));
     const uint32_t n1 = load_n1(insn), n0 = load_n0(insn);
     const uint32_t left = load_pad_left(insn), right = load_pad_right(insn);
@@ -65,6 +65,9 @@ PAD_LANE:
         NM_UNROLL
         pad[r] = int8_t(load_pad_value(insn));
     }
+    // Constants alone: what ARENA holds, a driver does not know.
+    const bool counted = Region(load_region(insn)) == Region::CONST;
+    uint32_t sum = 0;
     uint32_t at = load_dst(insn);
     int64_t block = int64_t(base) + load_addr(insn);
     meter.tick(LOAD_SETUP);
@@ -89,11 +92,15 @@ BLOCKS:
                 NM_TRIPS(1, COUNT_AT_MOST)
                 if (gather) {
                     gather_word(dram, addr, lane_stride, word);
+                    sum += word_sum(word);
                     put(dest, at, word, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
                 } else if (!HW) {
+                    if (counted)
+                        sum += bytes_sum(&dram[0].byte[0] + addr, uint64_t(run) * ROWS);
                     copy_run(dram, addr, run, dest, at, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
                 } else {
-                    burst(dram, addr, run, dest, at, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
+                    sum +=
+                        burst(dram, addr, run, dest, at, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
                 }
             }
         PAD_AFTER:
@@ -111,16 +118,17 @@ BLOCKS:
                 meter.strided(port, columns, ROWS);
         }
     }
+    return counted ? sum : 0;
 }
 
 #if !defined(__SYNTHESIS__)
 // A bench holds the device's schedule against the CPU's.
-template void load_insn<true>(const Insn&, const LoadBeat*, uint64_t, const Port&, int8_t[][ROWS],
-                              int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS],
-                              int8_t[][ROWS], int8_t[][ROWS], Meter&);
-template void load_insn<false>(const Insn&, const LoadBeat*, uint64_t, const Port&, int8_t[][ROWS],
-                               int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS],
-                               int8_t[][ROWS], int8_t[][ROWS], Meter&);
+template uint32_t load_insn<true>(const Insn&, const LoadBeat*, uint64_t, const Port&,
+                                  int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS],
+                                  int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], Meter&);
+template uint32_t load_insn<false>(const Insn&, const LoadBeat*, uint64_t, const Port&,
+                                   int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS],
+                                   int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], Meter&);
 #endif
 
 } // namespace nm
@@ -128,12 +136,12 @@ template void load_insn<false>(const Insn&, const LoadBeat*, uint64_t, const Por
 extern "C" void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t const_bytes,
                      uint64_t arena_base, uint32_t arena_bytes, const volatile uint64_t* now,
                      uint64_t* busy, uint64_t* ended, uint32_t* retired, uint32_t* fault,
-                     nm::InsnQueue& queue, nm::TokenQueue& from_compute, nm::TokenQueue& from_store,
-                     nm::TokenQueue& to_compute, nm::TokenQueue& to_store,
-                     int8_t ibuf[nm::IBUF_WORDS][nm::ROWS], int8_t wbuf[nm::WBUF_WORDS][nm::ROWS],
-                     int8_t pbuf[nm::PBUF_WORDS][nm::ROWS], int8_t t_lo[nm::TBUF_ROWS][nm::ROWS],
-                     int8_t t_hi[nm::TBUF_ROWS][nm::ROWS], int8_t u_lo[nm::UBUF_ROWS][nm::ROWS],
-                     int8_t u_hi[nm::UBUF_ROWS][nm::ROWS]) {
+                     uint32_t* checksum, nm::InsnQueue& queue, nm::TokenQueue& from_compute,
+                     nm::TokenQueue& from_store, nm::TokenQueue& to_compute,
+                     nm::TokenQueue& to_store, int8_t ibuf[nm::IBUF_WORDS][nm::ROWS],
+                     int8_t wbuf[nm::WBUF_WORDS][nm::ROWS], int8_t pbuf[nm::PBUF_WORDS][nm::ROWS],
+                     int8_t t_lo[nm::TBUF_ROWS][nm::ROWS], int8_t t_hi[nm::TBUF_ROWS][nm::ROWS],
+                     int8_t u_lo[nm::UBUF_ROWS][nm::ROWS], int8_t u_hi[nm::UBUF_ROWS][nm::ROWS]) {
     using namespace nm;
     NM_MAXI(dram, load_port, LOAD_COSIM)
     NM_REGISTER(dram)
@@ -146,6 +154,7 @@ extern "C" void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t con
     NM_REGISTER(ended)
     NM_REGISTER(retired)
     NM_REGISTER(fault)
+    NM_REGISTER(checksum)
     NM_REGISTER(return )
     NM_STREAM(queue)
     NM_STREAM(from_compute)
@@ -170,6 +179,7 @@ extern "C" void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t con
     const Port port = {LOAD_PORT_BYTES, HARDWARE_BURST};
     Meter meter = Meter();
     Counters counters = {0, 0, 0};
+    uint32_t sum = 0;
     bool running = true;
 INSNS:
     while (running) {
@@ -187,8 +197,8 @@ INSNS:
         const bool inside = load_inside(insn, arena ? arena_bytes : const_bytes);
         const uint64_t start = read_clock(now);
         if (inside)
-            load_insn<HARDWARE>(insn, dram, arena ? arena_base : const_base, port, ibuf, wbuf, pbuf,
-                                t_lo, t_hi, u_lo, u_hi, meter);
+            sum += load_insn<HARDWARE>(insn, dram, arena ? arena_base : const_base, port, ibuf,
+                                       wbuf, pbuf, t_lo, t_hi, u_lo, u_hi, meter);
         count(counters, start, read_clock(now), inside ? 0 : FAULT_ADDRESS);
         // The token goes out even after a refused access: the other units must come to their END.
         if (insn_signal_compute(insn))
@@ -200,4 +210,5 @@ INSNS:
     *ended = read_clock(now);
     *retired = counters.retired;
     *fault = counters.fault;
+    *checksum = sum;
 }

@@ -56,7 +56,7 @@ struct Registers {
 
 struct Run {
     uint64_t fingerprint, began;
-    uint32_t fault; // of FETCH
+    uint32_t fault, code_sum, const_sum; // of FETCH, FETCH and LOAD
     Registers load, compute, store;
 };
 
@@ -75,11 +75,12 @@ Run run(tb::Check& check, uint8_t* dram, const Insn* program, uint32_t count, ui
     std::memset(&r, 0x55, sizeof r); // a register that is not written shows
     volatile uint64_t now = 1000;
     fetch(reinterpret_cast<const FetchBeat*>(program), count, &now, &r.fingerprint, &r.began,
-          &r.fault, to_load, to_compute, to_store);
+          &r.fault, &r.code_sum, to_load, to_compute, to_store);
     now = 2000;
     load(reinterpret_cast<const LoadBeat*>(dram), CONST_BASE, CONST_BYTES, ARENA_BASE, ARENA_BYTES,
-         &now, &r.load.busy, &r.load.ended, &r.load.retired, &r.load.fault, to_load, compute_load,
-         store_load, load_compute, load_store, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
+         &now, &r.load.busy, &r.load.ended, &r.load.retired, &r.load.fault, &r.const_sum, to_load,
+         compute_load, store_load, load_compute, load_store, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo,
+         u_hi);
     now = uint64_t(1) << 40; // more than 32 bits
     compute(&now, &r.compute.busy, &r.compute.ended, &r.compute.retired, &r.compute.fault,
             to_compute, load_compute, store_compute, compute_load, compute_store, ibuf, wbuf, pbuf,
@@ -114,6 +115,22 @@ void faults(tb::Check& check, const Run& r, uint32_t fetch, uint32_t load, uint3
     check.equal(r.store.fault, store, "fault of STORE");
 }
 
+uint32_t sum_of_parts(const void* from, size_t bytes) {
+    uint32_t sum = 0, part;
+    for (size_t i = 0; i < bytes; i += sizeof part) {
+        std::memcpy(&part, static_cast<const uint8_t*>(from) + i, sizeof part);
+        sum += part;
+    }
+    return sum;
+}
+
+// The instructions up to END, and both LOADs of CONST; that of ARENA does not count.
+void checksums(tb::Check& check, const Run& r, const Insn* program, uint32_t count,
+               uint32_t const_sum) {
+    check.equal(r.code_sum, sum_of_parts(program, count * sizeof(Insn)), "checksum of FETCH");
+    check.equal(r.const_sum, const_sum, "checksum of LOAD");
+}
+
 } // namespace
 
 int main() {
@@ -133,11 +150,13 @@ int main() {
     const Run nothing = run(check, dram, program, 0, 0);
     retired(check, nothing, 0, 0, 0);
     faults(check, nothing, 0, 0, 0);
+    checksums(check, nothing, program, 0, 0);
     check.same(before, dram, sizeof dram, "DRAM after a program of no instructions");
 
     const Run good = run(check, dram, program, count, 1);
     retired(check, good, 3, 2, 1);
     faults(check, good, 0, 0, 0);
+    checksums(check, good, program, count, sum_of_parts(dram + CONST_BASE, PARAMETERS + 8 * ROWS));
     check.same(dram + ARENA_BASE + OUT, dram + ARENA_BASE + 3, WORDS * ROWS, "words copied");
 
     std::memcpy(before, dram, sizeof dram);

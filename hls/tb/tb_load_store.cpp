@@ -59,15 +59,17 @@ void load_one(tb::Check& check, tb::Random& random, const uint8_t* dram, Buffers
     check.equal(load_inside(i, DRAM), 1, "a LOAD inside its region");
     static Buffers device;
     device = found;
+    set_load_region(i, random.next() % 2);
     Meter meter = {0, 0}, device_meter = {0, 0};
     const LoadBeat* const beats = reinterpret_cast<const LoadBeat*>(dram);
-    load_insn<false>(i, beats, 0, PORT, found.ibuf, found.wbuf, found.pbuf, found.t_lo, found.t_hi,
-                     found.u_lo, found.u_hi, meter);
-    load_insn<true>(i, beats, 0, PORT, device.ibuf, device.wbuf, device.pbuf, device.t_lo,
-                    device.t_hi, device.u_lo, device.u_hi, device_meter);
+    const uint32_t sum = load_insn<false>(i, beats, 0, PORT, found.ibuf, found.wbuf, found.pbuf,
+                                          found.t_lo, found.t_hi, found.u_lo, found.u_hi, meter);
+    const uint32_t device_sum =
+        load_insn<true>(i, beats, 0, PORT, device.ibuf, device.wbuf, device.pbuf, device.t_lo,
+                        device.t_hi, device.u_lo, device.u_hi, device_meter);
     check.equal(meter.cycles, device_meter.cycles, "cycles of the two schedules of a LOAD");
     check.same(&found, &device, sizeof found, "buffers after the two schedules of a LOAD");
-    uint32_t at = dst;
+    uint32_t at = dst, wanted_sum = 0;
     for (uint32_t i2 = 0; i2 < b.n2; ++i2)
         for (uint32_t r = 0; r < top + b.n1 + bottom; ++r)
             for (uint32_t c = 0; c < left + b.n0 + right; ++c, ++at)
@@ -76,8 +78,12 @@ void load_one(tb::Check& check, tb::Random& random, const uint8_t* dram, Buffers
                     const int64_t byte = int64_t(addr) + int64_t(i2) * b.s2 +
                                          int64_t(r - top) * b.s1 + int64_t(c - left) * b.s0 +
                                          int64_t(lane) * lanes;
+                    if (data && Region(load_region(i)) == Region::CONST)
+                        wanted_sum += uint32_t(dram[byte]) << (8 * (lane % 4));
                     wanted.word(dest, at)[lane] = data ? int8_t(dram[data ? byte : 0]) : int8_t(-3);
                 }
+    check.equal(sum, wanted_sum, "sum of a LOAD's words");
+    check.equal(device_sum, wanted_sum, "sum of a LOAD's words on the device");
     check.equal(int64_t(load_words(i)), at - dst, "words of a LOAD");
     check.same(&found, &wanted, sizeof found, "buffers after a LOAD");
 }

@@ -46,6 +46,7 @@ KERNELS: dict[str, tuple[Argument, ...]] = {
         Argument("fingerprint", 64, output=True),
         Argument("began", 64, output=True),  # the cycle counter before the first instruction
         Argument("fault", 32, output=True),
+        Argument("checksum", 32, output=True),  # of the instructions read, as in checksums.py
     ),
     "load": (
         Argument("dram", 64),
@@ -54,6 +55,7 @@ KERNELS: dict[str, tuple[Argument, ...]] = {
         Argument("arena_base", 64),
         Argument("arena_bytes", 32),
         *_counters(),
+        Argument("checksum", 32, output=True),  # of the constants read, as in checksums.py
     ),
     "compute": _counters(),
     "store": (

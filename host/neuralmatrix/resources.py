@@ -209,12 +209,13 @@ def _ports(board: Board) -> Piece:
 def _control(board: Board) -> Piece:
     bits = sum(argument.bits for arguments in KERNELS.values() for argument in arguments)
     registers = bits // 2 + 60 * len(KERNELS)
-    lut = 600 + 3 * 450 + registers + 3 * 128 + 2000
+    sums = 32 * (board.array.rows // 4 + board.ports.fetch.bytes_per_cycle // 4)
+    lut = 600 + 3 * 450 + registers + 3 * 128 + sums + 2000
     basis = (
         f"fetch and decode 600, three address generators of 450, {bits} bits of s_axilite "
-        f"registers {registers}, three sums of cycles of 128, multipliers of FETCH, LOAD and "
-        "STORE in fabric 2,000 LUTs; twice as many flip-flops; in COMPUTE 4 DSPs for start "
-        "addresses, 5 for counts of rows and the statistic's scale"
+        f"registers {registers}, three sums of cycles of 128, checksums of what is read {sums}, "
+        "multipliers of FETCH, LOAD and STORE in fabric 2,000 LUTs; twice as many flip-flops; in "
+        "COMPUTE 4 DSPs for start addresses, 5 for counts of rows and the statistic's scale"
     )
     return Piece("control", basis, lut, 2 * lut, 9)
 

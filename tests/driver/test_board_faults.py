@@ -128,8 +128,13 @@ def test_refused_access(rig: Any) -> None:
     assert rig.counters("fault") == dict.fromkeys(UNITS, 0)
 
 
-@pytest.mark.parametrize(("port", "runs_all"), ((True, False), ("fetch", False), ("load", True)))
+@pytest.mark.parametrize(
+    ("port", "runs_all"),
+    ((True, False), ("fetch", False), ("load", True), ("activations", True)),
+)
 def test_dma_error(rig: Any, port: Any, runs_all: bool) -> None:
+    from neuralmatrix.device.kernels import job_of
+
     program = copy_program()
     rig.load(program, noise(program))
     rig.board.faults = Faults(dma_error=port)
@@ -137,6 +142,9 @@ def test_dma_error(rig: Any, port: Any, runs_all: bool) -> None:
     assert rig.counters("fault") == dict.fromkeys(UNITS, 0)
     wanted = of_unit(program) if runs_all else dict.fromkeys(UNITS, 0)
     assert rig.counters("retired") == wanted
+    read = job_of(program).read
+    assert (rig.get("fetch", "checksum") == read["fetch"]) == runs_all
+    assert (rig.get("load", "checksum") == read["load"]) == (port == "activations")
     assert not np.array_equal(rig.result(), emulate(program, noise(program))[0])
 
 

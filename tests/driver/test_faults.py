@@ -23,6 +23,7 @@ from neuralmatrix.errors import (
     WrongClock,
     WrongOverlay,
 )
+from neuralmatrix.isa import SLOTS, Opcode
 from neuralmatrix.overlays import BIT, SELFTEST, read_info, write_info
 from neuralmatrix.program import Program
 from neuralmatrix.session import Session
@@ -34,6 +35,8 @@ pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 TIMEOUT_S = 0.5
 # Beyond the time-out: what loading the overlay and the self-test take on a busy machine.
 PATIENCE_S = 20.0
+PAD_VALUE = SLOTS[Opcode.LOAD]["pad_value"]
+PAD_VALUE_BYTE = 4 * PAD_VALUE.word + PAD_VALUE.shift // 8  # nothing else depends on it
 
 
 def assert_works(session: Session) -> None:
@@ -59,7 +62,12 @@ RUN_FAULTS: dict[str, tuple[Faults, type[NeuralMatrixError], str]] = {
     "zeros for instructions": (
         Faults(dma_error="fetch", times=1),
         DeviceFault,
-        "ended early: found load 0, compute 0, store 0 instructions run",
+        "fetch read instructions that are not the program's: found checksum 0x00000000",
+    ),
+    "zeros for data": (
+        Faults(dma_error="load", times=1),
+        DeviceFault,
+        "load read constants that are not the program's: found checksum 0x00000000",
     ),
 }
 
@@ -84,12 +92,32 @@ def test_fault_of_a_run(board: EmulatedBoard, name: str, made: Program | None, w
     assert board.allocated == 0 and board.stray == 0
 
 
-def test_wrong_data_of_a_run_go_unnoticed(board: EmulatedBoard) -> None:
-    """No port tells that it read zeros, and counters are as ever: outputs alone are wrong."""
+@pytest.mark.parametrize(
+    ("part", "text"),
+    (("instructions", "fetch read instructions"), ("const", "load read constants")),
+)
+def test_one_bit_of_the_program_that_something_else_overwrote(
+    board: EmulatedBoard, part: str, text: str
+) -> None:
+    made = program("digits")
+    with Session(made, "pynq", overlay=board.overlay) as session:
+        assert_works(session)
+        memory = board.memory.view(board.memory.base, 1 << 22)
+        assert memory is not None
+        at = memory.tobytes().find(getattr(made, part).tobytes())
+        memory[at + PAD_VALUE_BYTE] ^= 1
+        with pytest.raises(DeviceFault, match=text):
+            session.run(feeds(made))
+        assert board.allocated == 0 and board.stray == 0
+        assert_works(session)
+
+
+def test_wrong_activations_go_unnoticed(board: EmulatedBoard) -> None:
+    """Of what a run itself writes and reads again, no sum is known: outputs alone are wrong."""
     made = program("digits")
     given, wanted = feeds(made), Session(made, threads=1).run(feeds(made))
     with Session(made, "pynq", overlay=board.overlay) as session:
-        board.faults = Faults(dma_error="load", times=1)
+        board.faults = Faults(dma_error="activations", times=1)
         found = session.run(given)
         assert any(found[name].tobytes() != array.tobytes() for name, array in wanted.items())
         assert_works(session)
@@ -135,9 +163,14 @@ OPEN_FAULTS: dict[str, tuple[Faults, type[NeuralMatrixError], str]] = {
     "zeros for data": (
         Faults(dma_error="load"),
         DeviceFault,
+        "load read constants that are not the program's",
+    ),
+    "zeros for activations": (
+        Faults(dma_error="activations"),
+        DeviceFault,
         "self-test failed: .* found .* of .* bytes differ from the emulation",
     ),
-    "zeros for instructions": (Faults(dma_error="fetch"), DeviceFault, "ended early"),
+    "zeros for instructions": (Faults(dma_error="fetch"), DeviceFault, "fetch read instructions"),
     "fingerprint": (
         Faults(wrong_fingerprint=True),
         WrongOverlay,

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 
 ENDED = {"load": 700, "compute": 1500, "store": 1200}
 RETIRED = {"load": 5, "compute": 7, "store": 3}
+READ = {"fetch": 0x89ABCDEF, "load": 12345}
 
 
 @dataclass
@@ -43,9 +44,12 @@ def made(log: list[str] | None = None, **changed: Mapping[str, int]) -> Any:
     """``Kernels`` whose run began in cycle 200."""
     from neuralmatrix.device.kernels import Kernels
 
-    registers: dict[str, dict[str, int]] = {"fetch": {"fault": 0, "began": 200}}
+    registers: dict[str, dict[str, int]] = {
+        "fetch": {"fault": 0, "began": 200, "checksum": READ["fetch"]}
+    }
     for i, (name, ended) in enumerate(ENDED.items()):
         registers[name] = {"fault": 0, "ended": ended, "retired": RETIRED[name], "busy": 100 + i}
+    registers["load"]["checksum"] = READ["load"]
     kernels = object.__new__(Kernels)
     kernels.fetch, *units = (
         FakeKernel(name, values | changed.get(name, {}), [] if log is None else log)
@@ -59,7 +63,7 @@ def made(log: list[str] | None = None, **changed: Mapping[str, int]) -> Any:
 def job() -> Any:
     from neuralmatrix.device.kernels import Job
 
-    return Job(16, tuple(RETIRED.values()), 0, 0)
+    return Job(16, tuple(RETIRED.values()), READ, 0, 0)
 
 
 def test_a_run_ends_with_the_unit_that_ends_last() -> None:
@@ -92,12 +96,26 @@ def test_faults_are_named(name: str, bits: int, text: str) -> None:
         made(**{name: {"fault": bits}}).counters(job())
 
 
+@pytest.mark.parametrize(("name", "what"), (("fetch", "instructions"), ("load", "constants")))
+def test_what_is_read_must_be_the_program(name: str, what: str) -> None:
+    found = f"found checksum 0x00000007, the program has {READ[name]:#010x}"
+    with pytest.raises(DeviceFault, match=f"{name} read {what} that are not .*: {found}"):
+        made(**{name: {"checksum": 7}}).counters(job())
+
+
+def test_instructions_that_were_not_read_explain_those_that_did_not_run() -> None:
+    with pytest.raises(DeviceFault, match="fetch read instructions"):
+        made(fetch={"checksum": 0}, load={"retired": 0, "checksum": 0}).counters(job())
+    with pytest.raises(DeviceFault, match="ended early"):
+        made(load={"retired": 0, "checksum": 0}).counters(job())
+
+
 def test_a_long_program_may_run_longer() -> None:
     """Five seconds for the system, and twenty times the units' work at the clock."""
     from neuralmatrix.device.kernels import Job
 
-    assert Job(1, (1, 1, 1), 0, 300_000_000).timeout(100.0) == 5 + 20 * 3
-    assert Job(1, (1, 1, 1), 0, 300_000_000).timeout(50.0) == 5 + 20 * 6
+    assert Job(1, (1, 1, 1), READ, 0, 300_000_000).timeout(100.0) == 5 + 20 * 3
+    assert Job(1, (1, 1, 1), READ, 0, 300_000_000).timeout(50.0) == 5 + 20 * 6
 
 
 def test_clearing_an_interrupt_raises_none(board: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels' registers, with a clock that runs while they work: busy, ended, retired, fault.
+"""What the kernels tell in their registers, with a clock that runs while they work.
 
 In: hls/src, built so that every cycle of the cost model moves the clock and every read of a queue
 lets it jump.  Out: registers equal to the cost model's sums, with no waiting in them.
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernels.randoms import compute_case, gemm, random_epilogue, window
+from neuralmatrix.checksums import constant_checksum, instruction_checksum
 from neuralmatrix.columns import as_words
 from neuralmatrix.config import load_board
 from neuralmatrix.costs import costs
@@ -48,20 +49,24 @@ void run_all(const uint8_t* program, uint32_t count, uint8_t* dram, uint64_t con
     static int8_t o_lo[OBUF_ROWS][COLS], o_hi[OBUF_ROWS][COLS];
     InsnQueue to_load, to_compute, to_store;
     TokenQueue lc, ls, cl, cs, sl, sc;
-    uint32_t retired[3], fault[4];
+    uint32_t retired[3], fault[4], sums[2];
     nm_clock = begin;
-    fetch((const FetchBeat*)program, count, &nm_clock, &out[0], &out[1], &fault[0], to_load,
+    fetch((const FetchBeat*)program, count, &nm_clock, &out[0], &out[1], &fault[0],
+          &sums[0], to_load,
           to_compute, to_store);
-    out[2] = fault[0];
+    out[2] = fault[0], out[3] = sums[0];
     load((const LoadBeat*)dram, const_base, const_bytes, arena_base, arena_bytes, &nm_clock,
-         &out[3], &out[4], &retired[0], &fault[1], to_load, cl, sl, lc, ls, ibuf, wbuf, pbuf, t_lo,
-         t_hi, u_lo, u_hi);
-    compute(&nm_clock, &out[7], &out[8], &retired[1], &fault[2], to_compute, lc, sc, cl, cs, ibuf,
+         &out[4], &out[5], &retired[0], &fault[1], &sums[1], to_load, cl, sl,
+         lc, ls, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
+    compute(&nm_clock, &out[9], &out[10], &retired[1], &fault[2], to_compute, lc, sc, cl, cs, ibuf,
             wbuf, pbuf, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi);
-    store((StoreBeat*)dram, arena_base, arena_bytes, &nm_clock, &out[11], &out[12], &retired[2],
+    store((StoreBeat*)dram, arena_base, arena_bytes, &nm_clock, &out[13], &out[14], &retired[2],
           &fault[3], to_store, ls, cs, sl, sc, o_lo, o_hi);
-    for (int u = 0; u < 3; ++u)
-        out[5 + 4 * u] = retired[u], out[6 + 4 * u] = fault[u + 1];
+    out[8] = sums[1];
+    for (int u = 0; u < 3; ++u) {
+        const int at = 6 + 4 * u + (u > 0); // LOAD has a checksum besides
+        out[at] = retired[u], out[at + 1] = fault[u + 1];
+    }
 }
 }
 """
@@ -156,6 +161,9 @@ def test_busy_is_the_work_and_no_waiting(seed: int, library: ctypes.CDLL) -> Non
         # Its reads of the queue, END's among them, lie outside its busy time.
         assert found[f"{name}.ended"] - before == found[f"{name}.busy"] + WAIT * (own.sum() + 1)
         before = found[f"{name}.ended"]
+    assert found["fetch.checksum"] == instruction_checksum(as_words(program))
+    wanted_sum = constant_checksum(as_words(program), case.const, case.array.rows)
+    assert found["load.checksum"] == wanted_sum != 0
     assert not np.array_equal(arena, case.arena)
 
 

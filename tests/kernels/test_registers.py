@@ -128,6 +128,8 @@ def test_layout_of_the_address_map() -> None:
         "began_ctrl": (0x3C, False),
         "fault": (0x44, False),
         "fault_ctrl": (0x48, False),
+        "checksum": (0x50, False),
+        "checksum_ctrl": (0x54, False),
     }
 
 

@@ -49,14 +49,15 @@ bool load_inside(const Insn& insn, uint64_t limit);
 // Words written to the buffer, padding included.
 uint64_t load_words(const Insn& insn);
 
-// Runs one LOAD; the region begins `base` bytes after `dram`, at a multiple of a beat.
+// Runs one LOAD; the region begins `base` bytes after `dram`, at a multiple of a beat.  Returns the
+// sum of the words read (see word_sum), 0 if they are of ARENA.
 // HW: beat by beat, as the device; otherwise whole bursts.  Results and cycles are the same.
 template <bool HW>
-void load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port& port,
-               int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
-               int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
-               int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
-               int8_t u_hi[UBUF_ROWS][ROWS], Meter& meter);
+uint32_t load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port& port,
+                   int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
+                   int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
+                   int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
+                   int8_t u_hi[UBUF_ROWS][ROWS], Meter& meter);
 
 // ---------------------------------------------------------------- compute
 
@@ -108,17 +109,17 @@ void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& po
 extern "C" {
 
 void fetch(const nm::FetchBeat* code, uint32_t count, const volatile uint64_t* now,
-           uint64_t* fingerprint, uint64_t* began, uint32_t* fault, nm::InsnQueue& to_load,
-           nm::InsnQueue& to_compute, nm::InsnQueue& to_store);
+           uint64_t* fingerprint, uint64_t* began, uint32_t* fault, uint32_t* checksum,
+           nm::InsnQueue& to_load, nm::InsnQueue& to_compute, nm::InsnQueue& to_store);
 
 void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t const_bytes, uint64_t arena_base,
           uint32_t arena_bytes, const volatile uint64_t* now, uint64_t* busy, uint64_t* ended,
-          uint32_t* retired, uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_compute,
-          nm::TokenQueue& from_store, nm::TokenQueue& to_compute, nm::TokenQueue& to_store,
-          int8_t ibuf[nm::IBUF_WORDS][nm::ROWS], int8_t wbuf[nm::WBUF_WORDS][nm::ROWS],
-          int8_t pbuf[nm::PBUF_WORDS][nm::ROWS], int8_t t_lo[nm::TBUF_ROWS][nm::ROWS],
-          int8_t t_hi[nm::TBUF_ROWS][nm::ROWS], int8_t u_lo[nm::UBUF_ROWS][nm::ROWS],
-          int8_t u_hi[nm::UBUF_ROWS][nm::ROWS]);
+          uint32_t* retired, uint32_t* fault, uint32_t* checksum, nm::InsnQueue& queue,
+          nm::TokenQueue& from_compute, nm::TokenQueue& from_store, nm::TokenQueue& to_compute,
+          nm::TokenQueue& to_store, int8_t ibuf[nm::IBUF_WORDS][nm::ROWS],
+          int8_t wbuf[nm::WBUF_WORDS][nm::ROWS], int8_t pbuf[nm::PBUF_WORDS][nm::ROWS],
+          int8_t t_lo[nm::TBUF_ROWS][nm::ROWS], int8_t t_hi[nm::TBUF_ROWS][nm::ROWS],
+          int8_t u_lo[nm::UBUF_ROWS][nm::ROWS], int8_t u_hi[nm::UBUF_ROWS][nm::ROWS]);
 
 void compute(const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t* retired,
              uint32_t* fault, nm::InsnQueue& queue, nm::TokenQueue& from_load,

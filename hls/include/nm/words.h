@@ -33,6 +33,31 @@ inline void put(Buffer dest, uint32_t at, const int8_t word[ROWS], int8_t ibuf[I
     }
 }
 
+// What a driver compares with the constants that it put there: the sum, modulo 2^32, of a word's
+// parts of 4 bytes, the lowest first.  Ports do not tell that the bus failed.
+inline uint32_t word_sum(const int8_t word[ROWS]) {
+    NM_INLINE
+    uint32_t sum = 0;
+SUM:
+    for (int r = 0; r < ROWS; ++r) {
+        NM_UNROLL
+        sum += uint32_t(uint8_t(word[r])) << (8 * (r % 4));
+    }
+    return sum;
+}
+
+// The same of many words, as a CPU likes it: four sums of bytes.
+inline uint32_t bytes_sum(const uint8_t* from, uint64_t count) {
+    uint32_t sums[4] = {0, 0, 0, 0};
+SUM_PARTS:
+    for (uint64_t i = 0; i < count; i += 4) {
+    SUM_BYTES:
+        for (int k = 0; k < 4; ++k)
+            sums[k] += from[i + uint64_t(k)];
+    }
+    return sums[0] + (sums[1] << 8) + (sums[2] << 16) + (sums[3] << 24);
+}
+
 // Words that follow one another in DRAM and in a buffer, as a CPU likes them.
 inline void copy_bytes(const uint8_t* from, uint64_t count, int8_t* to) {
 COPY_BYTES:
@@ -98,16 +123,17 @@ CARRY:
     }
 }
 
-// `run` words that follow one another, from any byte on.
-inline void burst(const LoadBeat* dram, uint64_t addr, uint32_t run, Buffer dest, uint32_t at,
-                  int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
-                  int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
-                  int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
-                  int8_t u_hi[UBUF_ROWS][ROWS]) {
+// `run` words that follow one another, from any byte on; returns the sum of them all.
+inline uint32_t burst(const LoadBeat* dram, uint64_t addr, uint32_t run, Buffer dest, uint32_t at,
+                      int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
+                      int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
+                      int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
+                      int8_t u_hi[UBUF_ROWS][ROWS]) {
     NM_INLINE
     // A word begins `skip` bytes into a beat; that beat came with the word before it.
     const int skip = int(addr % LOAD_PORT_BYTES);
     uint64_t next = addr / LOAD_PORT_BYTES;
+    uint32_t sum = 0;
     uint8_t window[LOAD_PORT_BYTES + ROWS];
     NM_PARTITION(window, 0)
     if (skip != 0) {
@@ -138,8 +164,10 @@ WORDS:
         next += WORD_BEATS;
         if (skip != 0)
             align(skip, window, word);
+        sum += word_sum(word);
         put(dest, at + w, word, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
     }
+    return sum;
 }
 
 } // namespace nm

@@ -49,11 +49,13 @@ class Watch:
 
 @dataclass(frozen=True)
 class RunStats:
-    """One run.  ``busy`` is cycles of load, compute, store and dram; ``watched`` is as asked."""
+    """One run.  ``busy`` is cycles of load, compute, store and dram; ``watched`` is as asked;
+    ``checksum`` is of the constants that LOAD read (``checksums.py``)."""
 
     cycles: int
     busy: dict[str, int]
     dram_bytes: int
+    checksum: int
     timeline: Array | None
     watched: list[Array]
 
@@ -93,6 +95,7 @@ class _Totals(ctypes.Structure):
         ("cycles", ctypes.c_int64),
         ("busy", ctypes.c_int64 * len(_BUSY)),
         ("dram_bytes", ctypes.c_int64),
+        ("checksum", ctypes.c_int64),
     ]
 
 
@@ -215,6 +218,7 @@ class Emulator:
             cycles=totals.cycles,
             busy=dict(zip(_BUSY, totals.busy, strict=True)),
             dram_bytes=totals.dram_bytes,
+            checksum=totals.checksum,
             timeline=records,
             watched=[parts[i] for i in range(len(watches))],
         )

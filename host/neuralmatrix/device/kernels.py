@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pynq
 
+from ..checksums import constant_checksum, instruction_checksum
 from ..costs import costs
 from ..errors import BadInput, DeviceFault, DeviceTimeout, WrongOverlay
 from ..isa import UNITS, Unit
@@ -30,6 +31,7 @@ _FAULTS = {
     FAULT_ADDRESS: "an access outside of its region was refused",
     FAULT_OPCODE: "an unknown instruction was skipped",
 }
+_READ = {"fetch": "instructions", "load": "constants"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Job:
 
     instructions: int
     retired: tuple[int, ...]  # per unit
+    read: dict[str, int]  # checksums, by the kernel that reads
     dram_bytes: int
     work_cycles: int  # of all units together
 
@@ -57,12 +60,16 @@ def job_of(program: Program) -> Job:
     return Job(
         len(program.instructions),
         tuple(int(count) for count in retired),
+        {
+            "fetch": instruction_checksum(program.instructions),
+            "load": constant_checksum(program.instructions, program.const, program.array.rows),
+        },
         int(found.dram_bytes.sum()),
         int(found.cycles.sum()),
     )
 
 
-EMPTY = Job(0, (0,) * len(Unit), 0, 0)
+EMPTY = Job(0, (0,) * len(Unit), {"fetch": 0, "load": 0}, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -153,12 +160,15 @@ class Kernels:
             )
 
     def counters(self, job: Job) -> Counters:
-        """DeviceFault: a kernel refused something, or ended before its work was done."""
+        """DeviceFault: a kernel refused something, read something that is not the program's, or
+        ended before its work was done.
+        """
         names = ("fetch", *UNITS)
         for name, kernel in zip(names, self.all, strict=True):
             fault = kernel.get("fault")
             if fault:
                 raise _fault(name, fault)
+        self._check_read("fetch", job)
         retired = tuple(kernel.get("retired") for kernel in self.units)
         if retired != job.retired:
             raise DeviceFault(
@@ -166,9 +176,22 @@ class Kernels:
                 f"{_named(job.retired)}.  The overlay is loaded again; run again, and check the "
                 "board's power supply and clock if it happens again"
             )
+        self._check_read("load", job)
         ended = max(kernel.get64("ended") for kernel in self.units)
         busy = {n: k.get64("busy") for n, k in zip(UNITS, self.units, strict=True)}
         return Counters(ended - self.fetch.get64("began"), busy)
+
+    def _check_read(self, name: str, job: Job) -> None:
+        """DeviceFault: what a kernel read of the program is not what the host wrote."""
+        kernel = self.fetch if name == "fetch" else self.units[Unit.LOAD]
+        found, wanted = kernel.get("checksum"), job.read[name]
+        if found != wanted:
+            raise DeviceFault(
+                f"{name} read {_READ[name]} that are not the program's: found checksum "
+                f"{found:#010x}, the program has {wanted:#010x}.  The overlay is loaded again; run "
+                "again, and check the board's power supply and clock, and whether other software "
+                "writes to this memory, if it happens again"
+            )
 
 
 def _named(counts: tuple[int, ...]) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...checksums import instruction_checksum
 from ...config import ArrayConfig, Timing
 from ...errors import BadProgram, DeviceTimeout
 from ...isa import INSN_BYTES, UNIT_OF, WORDS, Opcode, Unit
@@ -42,6 +43,13 @@ POWER_UP_CYCLE = 0xFFFF_FC00
 IDLE_CYCLES = 1000  # between two runs
 _UNITS = {unit: unit.name.lower() for unit in Unit}
 _NOTHING = np.zeros(0, TIMELINE)
+_BLIND = {  # what a memory error makes zeros of
+    False: frozenset[str](),
+    True: frozenset({"fetch", "const", "arena"}),
+    "fetch": frozenset({"fetch"}),
+    "load": frozenset({"const", "arena"}),
+    "activations": frozenset({"arena"}),
+}
 _WRONG = 0x0123_4567_89AB_CDEF  # flips bits of a fingerprint
 
 
@@ -69,6 +77,7 @@ class Outcome:
     busy: dict[str, int]
     retired: dict[str, int]
     fault: dict[str, int]
+    checksum: dict[str, int]
     never: tuple[str, ...] = ()  # kernels that do not finish
 
     def value(self, kernel: str, name: str, began: int) -> int:
@@ -126,7 +135,7 @@ def _unit_of_message(error: BadProgram, instructions: Array) -> str:
 def outcome_of(records: Array) -> Outcome:
     """Counters of the instructions that ran."""
     kernels = dict.fromkeys(KERNELS, 0)
-    ended, busy, retired = dict(kernels), dict(kernels), dict(kernels)
+    ended, busy, retired, checksum = (dict(kernels) for _ in range(4))
     last_push = int(records["push"].max(initial=0))
     ended["fetch"] = last_push + 1
     for unit, name in _UNITS.items():
@@ -134,7 +143,7 @@ def outcome_of(records: Array) -> Outcome:
         ended[name] = max(int(own["end"].max(initial=0)), last_push + 2)
         busy[name] = int((own["end"] - own["start"] - own["dram"]).sum())
         retired[name] = len(own)
-    return Outcome(ended, busy, retired, dict(kernels))
+    return Outcome(ended, busy, retired, dict(kernels), checksum)
 
 
 class EmulatedArray:
@@ -239,12 +248,15 @@ class EmulatedArray:
     def _compute(self, given: Arguments, faults: Faults) -> Outcome:
         if given.arena != given.store_arena:
             return self._faulty(outcome_of(_NOTHING), "store", FAULT_ADDRESS)
-        blind = {"fetch", "load"} if faults.dma_error is True else {faults.dma_error}
-        words = self._read(given.program, given.count * INSN_BYTES, "fetch" in blind)
-        instructions, skipped = decoded(words.view(np.uint32).reshape(-1, WORDS))
+        blind = _BLIND[faults.dma_error]
+        code = self._read(given.program, given.count * INSN_BYTES, "fetch" in blind)
+        words = code.view(np.uint32).reshape(-1, WORDS)
+        instructions, skipped = decoded(words)
         if faults.never_done or faults.early_done or faults.refused_access:
             instructions = _half(instructions)
-        outcome = self._execute(given, instructions, "load" in blind)
+        outcome = self._execute(given, instructions, blind)
+        read = {**outcome.checksum, "fetch": instruction_checksum(words)}
+        outcome = replace(outcome, checksum=read)
         if skipped:
             outcome = self._faulty(outcome, "fetch", FAULT_OPCODE)
         if faults.refused_access:
@@ -259,15 +271,15 @@ class EmulatedArray:
         view = None if blind else self._memory.view(address, nbytes)
         return np.zeros(nbytes, np.uint8) if view is None else view.copy()
 
-    def _execute(self, given: Arguments, instructions: Array, blind: bool) -> Outcome:
-        """Run the kernels in place; ``blind``: LOAD reads zeros where the host wrote."""
+    def _execute(self, given: Arguments, instructions: Array, blind: frozenset[str]) -> Outcome:
+        """Run the kernels in place; ``blind``: what is read as zeros where the host wrote."""
         (address, nbytes), whole = given.arena, -(-given.arena[1] // BEAT_BYTES) * BEAT_BYTES
         arena = self._memory.view(address, whole)
         if arena is None:
             arena = np.zeros(whole, np.uint8)
-        if blind:
+        if "arena" in blind:
             arena[:nbytes] = 0
-        const = self._constants(given, blind)
+        const = self._constants(given, "const" in blind)
         emulator = Emulator(self._array, self._timing, const, instructions, nbytes, arena)
         records = emulator.records()
         try:
@@ -282,7 +294,8 @@ class EmulatedArray:
         last = max(outcome.ended, key=lambda kernel: outcome.ended[kernel])
         ended = {**outcome.ended, last: max(outcome.ended[last], stats.cycles)}
         busy = {kernel: stats.busy.get(kernel, 0) for kernel in KERNELS}
-        return replace(outcome, ended=ended, busy=busy)
+        read = {**outcome.checksum, "load": stats.checksum}
+        return replace(outcome, ended=ended, busy=busy, checksum=read)
 
     def _constants(self, given: Arguments, blind: bool) -> Array:
         address, nbytes = given.const

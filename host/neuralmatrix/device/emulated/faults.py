@@ -28,8 +28,10 @@ class Faults:
     """Half of the program runs; all four kernels say that they are done."""
     refused_access: bool = False
     """LOAD refuses an access half way and says so; the run ends there."""
-    dma_error: bool | Literal["fetch", "load"] = False
-    """What the port reads is zeros, and no kernel notices; True: both ports."""
+    dma_error: bool | Literal["fetch", "load", "activations"] = False
+    """What the port reads is zeros, and it does not tell; True: both ports; "activations": what
+    LOAD reads of the arena alone.
+    """
     wrong_fingerprint: bool = False
     """The fingerprint register holds another array's."""
     allocation_failure: bool = False
