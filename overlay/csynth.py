@@ -110,6 +110,12 @@ def _failures(report: Report, wanted: Mapping[str, int]) -> Iterator[str]:
             f"is {report.target_ns:g} ns; lower the board's clock_mhz, or shorten the path that "
             f"{report.kernel}'s schedule report names"
         )
+    if not any(_named(report, label) for label in wanted):
+        yield (
+            f"{report.kernel}: found none of its pipelined loops in the report, wanted are "
+            f"{', '.join(wanted)}: their initiation intervals are not known; see the log for what "
+            "became of them, and whether this version of Vitis HLS writes another report"
+        )
     for label, interval in wanted.items():
         for loop in _named(report, label):
             yield from _missed(report.kernel, loop, interval)

@@ -209,6 +209,21 @@ def test_a_saved_board_beside_a_measured_processor(
 
 
 @pytest.mark.gxx
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_card_that_does_not_start(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime with CUDA lists it on machines without a card too."""
+    monkeypatch.setattr(runtime, "providers", lambda: (runtime.CPU, runtime.CUDA))
+    if runtime.CUDA in runtime.require_onnxruntime().get_available_providers():
+        pytest.skip("CUDA may start here")
+    result = compare(identity(tmp_path / "m.onnx"), program, None, CompareOptions(host=QUICK))
+    assert [row["device"].rpartition(" ")[2] for row in result["rows"][1:]] == ["CPU"]
+    (note,) = result["notes"]
+    assert "no row of CUDAExecutionProvider" in note and "cannot start it" in note
+
+
+@pytest.mark.gxx
 def test_a_bench_of_another_program(program: Program, tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(saved(program, macs=7)))

@@ -118,6 +118,7 @@ def test_known_power_gives_known_energy(tmp_path: Path) -> None:
 
 def test_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     answers = iter(("NVIDIA T4, 26.10, 41\n", "NVIDIA T4, 61.25, 44\n"))
     asked = []
 
@@ -130,6 +131,27 @@ def test_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source.watts() == 61.25 and source.celsius() == 44.0
     assert asked[0] == asked[1] and asked[0][-2:] == ["-i", "2"]
     assert "--query-gpu=name,power.draw,temperature.gpu" in asked[0]
+    assert "--format=csv,noheader,nounits" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("cards", "known"), (("NVIDIA T4\nNVIDIA T4\n", True), ("NVIDIA T4\nNVIDIA A10\n", False))
+)
+def test_cards_that_cuda_may_number_otherwise(
+    cards: str, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(command: list[str]) -> str:
+        return "NVIDIA T4, 26.10, 41\n" if "-i" in command else cards
+
+    found = open_gpu(run, "nvidia-smi")
+    assert isinstance(found, SmiSource) == known
+    if isinstance(found, Absent):
+        assert "NVIDIA A10, NVIDIA T4" in found.reason and "CUDA_DEVICE_ORDER" in found.reason
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f2c")  # a card's own name
+    assert isinstance(open_gpu(run, "nvidia-smi"), SmiSource)
 
 
 @pytest.mark.parametrize("answer", ("NVIDIA GT 710, [N/A], 41\n", "", "Unable to determine\n"))

@@ -75,6 +75,7 @@ namespace eval catalogue {
         }
         xilinx.com:ip:zynq_ultra_ps_e {
             PSU__SAXIGP[0-6]__DATA_WIDTH {32 64 128}
+            PSU__MAXIGP[0-2]__DATA_WIDTH {32 64 128}
             PSU__CRL_APB__PL[0-3]_REF_CTRL__SRCSEL {IOPLL RPLL DPLL}
         }
     }
@@ -185,7 +186,9 @@ proc catalogue::pins {ip config} {
 }
 
 proc catalogue::pins_of_processing_system7 {config} {
-    set found {{FCLK_CLK0 O must} {FCLK_RESET0_N O must}}
+    set found {}
+    if {[on $config PCW_EN_CLK0_PORT 1]} { lappend found {FCLK_CLK0 O must} }
+    if {[on $config PCW_EN_RST0_PORT 1]} { lappend found {FCLK_RESET0_N O must} }
     foreach i {0 1} {
         if {[on $config PCW_USE_M_AXI_GP$i [expr {$i == 0}]]} {
             lappend found [list M_AXI_GP${i}_ACLK I must]
@@ -201,7 +204,8 @@ proc catalogue::pins_of_processing_system7 {config} {
 }
 
 proc catalogue::pins_of_zynq_ultra_ps_e {config} {
-    set found {{pl_clk0 O must} {pl_resetn0 O must}}
+    set found {{pl_resetn0 O must}}
+    if {[on $config PSU__FPGA_PL0_ENABLE 1]} { lappend found {pl_clk0 O must} }
     foreach {i pin} {0 maxihpm0_fpd_aclk 1 maxihpm1_fpd_aclk 2 maxihpm0_lpd_aclk} {
         if {[on $config PSU__USE__M_AXI_GP$i [expr {$i < 2}]]} {
             lappend found [list $pin I must]

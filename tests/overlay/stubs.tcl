@@ -30,10 +30,11 @@ namespace eval stub {
     }
     if {$settings(HLS_SOURCES) ne ""} { set ::HLS_SOURCES $settings(HLS_SOURCES) }
     # The project: its properties, the block design's cells, buses, wires and addresses.
-    variable project {name "" folder "" wrapper ""}
+    variable project {name "" folder ""}
     variable properties {}
     variable cells {}
     variable connected {}
+    variable buses {}
     variable drivers {}
     variable addresses {}
     variable excluded {}

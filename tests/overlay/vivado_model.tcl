@@ -2,7 +2,11 @@
 # What Vivado's commands do to a project and a block design, as far as our scripts look at it.
 # In: parsed calls.  Out: objects as text, "kind=name"; errors where Vivado would refuse.
 
-namespace eval stub {}
+namespace eval stub {
+    variable catalogue_read 0
+    # Of the other PLLs, which no board file counts with.
+    variable other_pll_mhz 1066.667
+}
 
 proc stub::object {kind name} { return $kind=$name }
 
@@ -46,11 +50,26 @@ proc stub::do_get_board_parts {options words} {
     return $found
 }
 
-proc stub::do_get_ipdefs {options words} {
+# IPs of our own are seen once the catalogue was read with their folder.
+proc stub::do_update_ip_catalog {options words} {
+    variable catalogue_read
+    variable project
+    variable properties
+    set here [object project [dict get $project name]]
+    set catalogue_read [dict exists [dict_or_empty $properties $here] ip_repo_paths]
+}
+
+proc stub::is_in_catalogue {ip} {
     variable settings
+    variable catalogue_read
+    if {$ip in $settings(MISSING_IPS)} { return 0 }
+    return [expr {$catalogue_read || ![string match neuralmatrix:* $ip]}]
+}
+
+proc stub::do_get_ipdefs {options words} {
     set found {}
     dict for {ip versions} $catalogue::versions {
-        if {$ip in $settings(MISSING_IPS)} { continue }
+        if {![is_in_catalogue $ip]} { continue }
         foreach version $versions {
             foreach pattern $words {
                 if {[string match $pattern $ip:$version]} { lappend found $ip:$version }
@@ -95,6 +114,7 @@ proc stub::set_one {object name value} {
     }
     if {![dict exists $allowed $kind]} { error "set_property: no properties known of $object" }
     known "property of a $kind" $name [dict get $allowed $kind]
+    if {$name eq "top"} { check_source $value }
     dict set properties $object $name $value
 }
 
@@ -138,18 +158,22 @@ proc stub::do_get_property {options words} {
 proc stub::derived {cell property} {
     variable cells
     variable settings
+    variable other_pll_mhz
     set ip [dict get $cells $cell ip]
     set config [dict get $cells $cell config]
     set names {
-        xilinx.com:ip:processing_system7 {PCW_FPGA0_PERIPHERAL_FREQMHZ 1000
+        xilinx.com:ip:processing_system7 {PCW_FCLK0_PERIPHERAL_CLKSRC
+            PCW_FPGA0_PERIPHERAL_FREQMHZ 1000
             PCW_ACT_FPGA0_PERIPHERAL_FREQMHZ PCW_FCLK0_PERIPHERAL_DIVISOR0
             PCW_FCLK0_PERIPHERAL_DIVISOR1}
-        xilinx.com:ip:zynq_ultra_ps_e {PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ 1499.985
+        xilinx.com:ip:zynq_ultra_ps_e {PSU__CRL_APB__PL0_REF_CTRL__SRCSEL
+            PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ 1499.985
             PSU__CRL_APB__PL0_REF_CTRL__ACT_FREQMHZ PSU__CRL_APB__PL0_REF_CTRL__DIVISOR0
             PSU__CRL_APB__PL0_REF_CTRL__DIVISOR1}
     }
-    lassign [dict get $names $ip] asked pll actual first second
+    lassign [dict get $names $ip] source asked pll actual first second
     if {$settings(PLL_MHZ) ne ""} { set pll $settings(PLL_MHZ) }
+    if {[config_of $cell $source] ni {"" IOPLL "IO PLL"}} { set pll $other_pll_mhz }
     set divisor [expr {round($pll / double([dict get $config $asked]))}]
     switch -- [regsub {^CONFIG\.} $property {}] \
         $actual { return [format %.6f [expr {double($pll) / $divisor}]] } \
@@ -205,7 +229,15 @@ proc stub::do_apply_bd_automation {options words} {
     if {[dict get $cells $cell config] ne {}} {
         error "apply_bd_automation: a preset after parameters of $cell were set would undo them"
     }
-    dict for {name -} [option $options -config] { known setting $name [dict get $rules $rule] }
+    set config [option $options -config]
+    dict for {name -} $config { known setting $name [dict get $rules $rule] }
+    # The ARM's memory and its pins are ports of the design, else the PS has neither.
+    foreach port {FIXED_IO DDR} {
+        if {"make_external" in [dict get $rules $rule]
+            && $port ni [split [dict_or_empty $config make_external] ", "]} {
+            error "apply_bd_automation: $port of $cell is left unconnected"
+        }
+    }
 }
 
 # ------------------------------------------------------------------------------ connections
@@ -245,6 +277,7 @@ proc stub::take {path} {
 }
 
 proc stub::do_connect_bd_intf_net {options words} {
+    variable buses
     lassign [lmap object $words { name_of intf $object }] one two
     lassign [find_pin intf $one] - kind_one mode_one
     lassign [find_pin intf $two] - kind_two mode_two
@@ -253,6 +286,8 @@ proc stub::do_connect_bd_intf_net {options words} {
     check_buses $kind_one $one $two
     take $one
     take $two
+    lassign [expr {$mode_one eq "Master" ? [list $one $two] : [list $two $one]}] master slave
+    dict set buses $master $slave
 }
 
 proc stub::do_connect_bd_net {options words} {
@@ -279,21 +314,52 @@ proc stub::do_connect_bd_net {options words} {
 
 # ------------------------------------------------------------------------------ addresses
 
-proc stub::register_segments {cell} {
+# What lies behind a slave pin.
+proc stub::pin_segments {cell pin} {
     variable cells
     set ip [dict get $cells $cell ip]
-    if {[string match neuralmatrix:hls:* $ip]} { return [list $cell/s_axi_control/Reg] }
+    if {[string match neuralmatrix:hls:* $ip]} { return [list $cell/$pin/Reg] }
     if {$ip eq "xilinx.com:ip:axi_intc"} { return [list $cell/S_AXI/Reg] }
-    if {![dict exists $catalogue::segments $ip]} { return {} }
+    return [lmap name [dict_or_empty $catalogue::segments $ip] {
+        string cat $cell/ [segment_of $pin] _$name
+    }]
+}
+
+proc stub::memory_mapped {cell wanted} {
     set found {}
     foreach entry [pins_of intf $cell] {
-        lassign $entry pin - mode
-        if {$mode ne "Slave"} { continue }
-        foreach name [dict get $catalogue::segments $ip] {
-            lappend found $cell/[segment_of $pin]_$name
-        }
+        lassign $entry pin kind mode
+        if {$kind eq "aximm" && $mode eq $wanted} { lappend found $pin }
     }
     return $found
+}
+
+proc stub::register_segments {cell} {
+    return [concat {*}[lmap pin [memory_mapped $cell Slave] { pin_segments $cell $pin }]]
+}
+
+# The segments that a master reaches, through interconnects too.
+proc stub::reached {cell pin} {
+    variable cells
+    variable buses
+    lassign [split [dict_or_empty $buses $cell/$pin] /] slave slave_pin
+    if {$slave eq ""} { return {} }
+    if {[lindex [split [dict get $cells $slave ip] :] end] ni {axi_interconnect smartconnect}} {
+        return [pin_segments $slave $slave_pin]
+    }
+    return [concat {*}[lmap next [memory_mapped $slave Master] { reached $slave $next }]]
+}
+
+# The masters that look at memory through an address space.
+proc stub::space_segments {space} {
+    lassign [split $space /] cell name
+    set pins [expr {$name eq "Data" ? [memory_mapped $cell Master]
+                                    : [list [string range $name [string length Data_] end]]}]
+    return [concat {*}[lmap pin $pins { reached $cell $pin }]]
+}
+
+proc stub::check_reached {space segment} {
+    if {$segment ni [space_segments $space]} { error "$segment is not reached from $space" }
 }
 
 # S_AXI_HP0 -> S_AXI_HP0/HP0, S_AXI_HP0_FPD -> SAXIGP2/HP0.
@@ -341,6 +407,7 @@ proc stub::do_assign_bd_address {options words} {
     variable addresses
     set space [name_of space [option $options -target_address_space]]
     set segment [name_of segment [lindex $words 0]]
+    check_reached $space $segment
     set offset [option $options -offset]
     if {$offset ne ""} {
         set first [expr {$offset}]
@@ -363,7 +430,9 @@ proc stub::dict_or_empty {all key} {
 proc stub::do_exclude_bd_addr_seg {options words} {
     variable excluded
     set space [name_of space [option $options -target_address_space]]
-    dict set excluded $space [name_of segment [lindex $words 0]] 1
+    set segment [name_of segment [lindex $words 0]]
+    check_reached $space $segment
+    dict set excluded $space $segment 1
 }
 
 # ------------------------------------------------------------------------------ validation
@@ -399,9 +468,12 @@ proc stub::check_addresses {} {
         foreach space [address_spaces $cell] {
             set mapped [dict_or_empty $addresses $space]
             if {![llength $mapped]} { error "validate_bd_design: nothing is mapped in $space" }
-            foreach {segment -} $mapped {
-                if {[dict exists $excluded $space $segment]} {
-                    error "validate_bd_design: $segment is both mapped and excluded in $space"
+            foreach segment [space_segments $space] {
+                set ways [expr {[dict exists $mapped $segment]
+                                + [dict exists $excluded $space $segment]}]
+                set how [lindex {"neither mapped nor" "" "both mapped and"} $ways]
+                if {$how ne ""} {
+                    error "validate_bd_design: $segment is $how excluded in $space"
                 }
             }
         }

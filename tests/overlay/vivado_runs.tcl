@@ -2,7 +2,12 @@
 # What Vivado's commands do to files and runs, as far as our scripts look at it.
 # In: parsed calls.  Out: the files that a run leaves, with contents that scripts look for.
 
-namespace eval stub { variable awaited {} }
+namespace eval stub {
+    variable sources {}
+    variable launched {}
+    variable awaited {}
+    variable opened ""
+}
 
 # ------------------------------------------------------------------------------ files and runs
 
@@ -38,9 +43,16 @@ proc stub::do_make_wrapper {options words} {
 }
 
 proc stub::do_add_files {options words} {
+    variable sources
     foreach path [concat {*}$words] {
         if {![file exists $path]} { error "add_files: no file $path" }
+        lappend sources [file rootname [file tail $path]]
     }
+}
+
+proc stub::check_source {top} {
+    variable sources
+    if {$top ni $sources} { error "set_property: top $top is in none of the files added" }
 }
 
 proc stub::do_get_runs {options words} {
@@ -54,12 +66,33 @@ proc stub::run_names {words} {
     return $names
 }
 
-proc stub::do_launch_runs {options words} { run_names $words }
+# A run launches the one that it begins with, and none twice.
+proc stub::do_launch_runs {options words} {
+    variable launched
+    variable properties
+    if {![dict exists [dict_or_empty $properties [object fileset sources_1]] top]} {
+        error "launch_runs: the design has no top"
+    }
+    foreach name [run_names $words] {
+        if {$name in $launched} { error "launch_runs: $name needs to be reset before" }
+        lappend launched {*}[expr {$name eq "impl_1" ? {synth_1 impl_1} : $name}]
+    }
+}
 proc stub::do_wait_on_run {options words} {
     variable awaited
     lappend awaited {*}[run_names $words]
 }
-proc stub::do_open_run {options words} { run_names $words }
+proc stub::do_open_run {options words} {
+    variable opened
+    set opened [run_names $words]
+    if {[run_property $opened PROGRESS] ne "100%"} { error "open_run: $opened is not complete" }
+}
+
+# Reports and bitstreams are made of what is open.
+proc stub::check_open {command} {
+    variable opened
+    if {$opened ne "impl_1"} { error "$command: no implemented design is open" }
+}
 
 proc stub::run_property {run name} {
     variable settings
@@ -81,6 +114,7 @@ proc stub::run_property {run name} {
 
 proc stub::do_get_timing_paths {options words} {
     variable settings
+    check_open get_timing_paths
     set hold [expr {[option $options -hold] eq "true" || [option $options -delay_type] eq "min"}]
     set slack [expr {$hold ? $settings(HOLD_SLACK) : $settings(SETUP_SLACK)}]
     return [expr {$slack eq "" ? "" : [object path $slack]}]
@@ -88,13 +122,18 @@ proc stub::do_get_timing_paths {options words} {
 
 proc stub::do_report_timing_summary {options words} {
     variable settings
+    check_open report_timing_summary
     set sentence [expr {$settings(TIMING_MET) ? "All user specified timing constraints are met."
                                               : "Timing constraints are not met."}]
     write [option $options -file] "| Design Timing Summary\n\n$sentence"
 }
 
 proc stub::do_report_utilization {options words} {
+    check_open report_utilization
     write [option $options -file] "| Site Type | Used |"
 }
 
-proc stub::do_write_bitstream {options words} { write [lindex $words 0] "bitstream" }
+proc stub::do_write_bitstream {options words} {
+    check_open write_bitstream
+    write [lindex $words 0] "bitstream"
+}

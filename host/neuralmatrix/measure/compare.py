@@ -103,15 +103,25 @@ def _our_outputs(
         return outputs, f"{SHORT[session.stats.origin]} outputs beside onnxruntime's"
 
 
-def _runtimes(model: Path, program: Program, options: HostOptions) -> list[ort.Runtime]:
-    """One per provider; N images at once only where a run of the program is one image."""
-    names = [port.name for port in program.outputs]
-    opened = [
-        ort.open_runtime(model, provider, options.threads, names, options.constants)
-        for provider in ort.providers()
-    ]
-    single = batch_of(program) == 1
-    return [replace(runtime, many=runtime.many and single) for runtime in opened]
+def _runtimes(
+    model: Path, program: Program, options: HostOptions
+) -> tuple[list[ort.Runtime], list[str]]:
+    """One per provider that starts, the processor first, and why another does not.
+
+    N images at once only where a run of the program is one image.
+    """
+    names, single = [port.name for port in program.outputs], batch_of(program) == 1
+    opened, lacking = [], []
+    for provider in ort.providers():
+        try:
+            one = ort.open_runtime(model, provider, options.threads, names, options.constants)
+        except BadInput as error:
+            if provider == ort.CPU:
+                raise
+            lacking.append(f"no row of {provider}: {error}")
+        else:
+            opened.append(replace(one, many=one.many and single))
+    return opened, lacking
 
 
 def compare(
@@ -125,7 +135,7 @@ def compare(
     BadInput: the program was not compiled from the model.
     """
     arrays, images = _runs(program, feeds)
-    hosts = _runtimes(model, program, options.host)
+    hosts, lacking = _runtimes(model, program, options.host)
     constants = options.host.constants
     typed = ort.typed_feeds(hosts[0], arrays, constants)
     each = ort.slices(typed, images, constants) if images > 1 else [typed]
@@ -146,7 +156,7 @@ def compare(
             "outputs": near,
         },
         "bench": result,
-        "notes": [*_notes(rows), *_strangers(near)],
+        "notes": [*lacking, *_notes(rows), *_strangers(near)],
     }
 
 

@@ -24,6 +24,7 @@ RAPL_INTERVAL_S = 0.1
 # power.draw is the mean over a second on most cards of today
 SMI_INTERVAL_S = 1.0
 SMI_TIMEOUT_S = 10
+_NAMES = ("--query-gpu=name", "--format=csv,noheader")
 _QUERY = ("--query-gpu=name,power.draw,temperature.gpu", "--format=csv,noheader,nounits")
 
 
@@ -134,6 +135,19 @@ def _card() -> str:
     return visible or "0"
 
 
+def _check_order(run: Run, program: str) -> None:
+    """SensorError: the number may be another card's.  CUDA counts the fastest one first, unless
+    it is told otherwise; nvidia-smi counts along the bus."""
+    if not _card().isdecimal() or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
+        return
+    names = {line.strip() for line in run([program, *_NAMES]).splitlines()}
+    if len(names) > 1:
+        raise SensorError(
+            f"cards of different kinds ({', '.join(sorted(names))}), which CUDA and nvidia-smi "
+            "number differently; set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+        )
+
+
 def _fields(text: str) -> tuple[str, float, float | None]:
     """Name, watts and temperature of one line; a card without a sensor answers [N/A]."""
     parts = [part.strip() for part in text.strip().splitlines()[0].split(",")] if text else []
@@ -171,6 +185,7 @@ def open_gpu(run: Run = _run, program: str | None = None) -> SmiSource | Absent:
         return Absent(GPU, GPU_SCOPE, "no program nvidia-smi; install NVIDIA's driver")
     command = [found, *_QUERY, "-i", _card()]
     try:
+        _check_order(run, found)
         name, _, _ = _fields(run(command))
     except SensorError as error:
         return Absent(GPU, GPU_SCOPE, str(error))
