@@ -56,6 +56,24 @@ def test_strides_and_gathers(seed: int, lane_stride: int) -> None:
     assert constant_checksum(arena, CONST, 16) == 0
 
 
+LOAD = dict(n2=1, n1=1, n0=2, s0=16, lane_stride=1)
+
+
+@pytest.mark.parametrize("outside", ({"addr": 8}, {"addr": 0, "s0": -16}, {"lane_stride": -1}))
+def test_reads_outside_of_the_constants_are_refused(outside: dict[str, int]) -> None:
+    """Two words of 16 bytes are there; an index below 0 would count from their end."""
+    const = np.ones(32, np.uint8)
+    whole = as_words([Instruction(Opcode.LOAD, LOAD), END])
+    assert constant_checksum(whole, const, 16) == 8 * 0x01010101
+    with pytest.raises(ValueError):
+        wrong = as_words([Instruction(Opcode.LOAD, {**LOAD, **outside}), END])
+        constant_checksum(wrong, const, 16)
+
+
+def test_a_program_without_constants() -> None:
+    assert constant_checksum(as_words([END]), np.zeros(0, np.uint8), 16) == 0
+
+
 @pytest.mark.gxx
 @pytest.mark.parametrize("seed", range(20))
 def test_the_kernels_count_the_same(seed: int) -> None:

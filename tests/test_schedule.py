@@ -7,6 +7,7 @@ In: hand-made instructions, graphs and address planes.  Out: what each part prom
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -17,12 +18,19 @@ from neuralmatrix.costs import costs
 from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.events import simulate
 from neuralmatrix.ir import Array, Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
-from neuralmatrix.isa import Opcode, SegKind, Unit, decode
+from neuralmatrix.isa import UNIT_OF, Opcode, SegKind, Unit, decode
 from neuralmatrix.qgraph import QEpilogue
 from neuralmatrix.quantize import quantize
 from neuralmatrix.reference import run_float
 from neuralmatrix.schedule import schedule
-from neuralmatrix.schedule.emitter import RING_TAKES, Emitter, Range, Ring, arena_range
+from neuralmatrix.schedule.emitter import (
+    RING_TAKES,
+    Emitter,
+    Finished,
+    Range,
+    Ring,
+    arena_range,
+)
 from neuralmatrix.schedule.jobs import Chunk, Job, plan_jobs, runs_of
 from neuralmatrix.schedule.memory import ConstRegion, plan_memory
 from neuralmatrix.schedule.params import pack_table
@@ -164,12 +172,40 @@ RUNS = st.lists(
 )  # fmt: skip
 
 
+def surely_finished(words: Array) -> list[dict[Unit, int]]:
+    """Per instruction: of each unit the last one known to have finished; of its own, itself."""
+    sent: dict[tuple[Unit, Unit], list[dict[Unit, int]]] = {(p, c): [] for p in Unit for c in Unit}
+    known: dict[Unit, dict[Unit, int]] = {unit: dict.fromkeys(Unit, -1) for unit in Unit}
+    found = []
+    for place, header in enumerate(words[:-1, 0].tolist()):
+        unit = UNIT_OF[Opcode(header & 15)]
+        waits, signals = ([u for u in Unit if header >> at + u & 1] for at in (4, 7))
+        tokens = [sent[other, unit].pop(0) for other in waits]
+        clock = {u: max(clock[u] for clock in (known[unit], *tokens)) for u in Unit}
+        known[unit] = {**clock, unit: place}
+        found.append(known[unit])
+        for other in signals:
+            sent[unit, other].append(known[unit])
+    return found
+
+
+def check_order(finished: Finished, touched: dict[int, tuple[Unit, Range, Range]]) -> None:
+    """Of two instructions of which one writes what the other touches, the later one waits."""
+    known, places = surely_finished(finished.words), finished.places.tolist()
+    for (i, (unit, *before)), (j, (_, *after)) in combinations(touched.items(), 2):
+        if before[1] in after or before[0] == after[1]:
+            assert known[places[j]][unit] >= places[i], (i, j)
+
+
 @given(RUNS, st.integers(1, 3))
 @settings(deadline=None)
 def test_the_shortest_queues_dead_lock_no_program(
     runs: list[tuple[Opcode, int, int, int]], depth: int
 ) -> None:
-    """Runs of any unit's instructions, each on the next cells; instruction queues that hold one."""
+    """Runs of any unit's instructions, each on the next cells; instruction queues that hold one.
+
+    Merged tokens keep every order that the cells ask for.
+    """
     spaces = {Opcode.LOAD: ("arena", "ibuf"), Opcode.COMPUTE: ("ibuf", "obuf"),
               Opcode.STORE: ("obuf", "arena")}  # fmt: skip
     work = {Opcode.LOAD: dict(n2=1, n1=1, n0=8, s0=16, lane_stride=1),
@@ -179,14 +215,18 @@ def test_the_shortest_queues_dead_lock_no_program(
     array = replace(ARRAY, queue_depth=1, token_depth=depth)
     e = Emitter(array, 4096)
     e.emit(Opcode.EPILOGUE, {})
+    touched = {}
     for opcode, read, write, count in runs:
         for i in range(count):
             cells = ((read + i) % 8, (write + i) % 8)
             reads, writes = (Range(space, at, at + 1)
                              for space, at in zip(spaces[opcode], cells, strict=True))  # fmt: skip
-            e.emit(opcode, dict(work[opcode]), (reads,), (writes,))
-    words = e.finish(board.timing).words
-    assert simulate(costs(words, array, board.timing), array, board.timing).cycles > 0
+            number = e.emit(opcode, dict(work[opcode]), (reads,), (writes,))
+            touched[number] = (UNIT_OF[opcode], reads, writes)
+    for finished in (e.finish(), e.finish(board.timing)):
+        cost = costs(finished.words, array, board.timing)
+        assert simulate(cost, array, board.timing).cycles > 0
+        check_order(finished, touched)
 
 
 def waiting_program() -> Emitter:

@@ -16,7 +16,11 @@ from tree import FUNCTIONS, Node, Unit, children, descend, place
 from values import fold
 
 FLOATING = re.compile(r"\b(float|double|half|_Float16|__fp16|__bf16|__float128)\b")
-HEAP = {"malloc", "calloc", "realloc", "free", "alloca", "aligned_alloc"}
+NUMBER = re.compile(r"-?\d+$")
+VARIABLE_LENGTH = re.compile(r"\[(?!\d*\])")
+HEAP = {
+    "malloc", "calloc", "realloc", "free", "alloca", "__builtin_alloca", "aligned_alloc"
+}  # fmt: skip
 STATEMENTS = {
     "CXXNewExpr": ("memory", "new"),
     "CXXDeleteExpr": ("memory", "delete"),
@@ -45,6 +49,7 @@ def findings(unit: Unit) -> list[Finding]:
     found.update(check_recursion(unit, reached))
     for top in unit.tops:
         found.update(check_interface(unit, top))
+    found.update(check_trips(unit))
     return sorted(found)
 
 
@@ -118,6 +123,7 @@ def check_nodes(unit: Unit, body: Node) -> Iterator[Finding]:
             rule, what = STATEMENTS[node["kind"]]
             yield finding(node, rule, f"{what} cannot be synthesized")
         yield from check_type(node)
+        yield from check_variable(node)
         if node["kind"] in CALLS and target_of(unit, node) is None:
             yield finding(node, "indirect-call", "a call through a pointer cannot be synthesized")
     for node, ident, name in callees(unit, body):
@@ -132,6 +138,16 @@ def check_type(node: Node) -> Iterator[Finding]:
     used = FLOATING.search(text)
     if used:
         yield finding(node, "floating-point", f"{used[0]} in what synthesis sees")
+
+
+def check_variable(node: Node) -> Iterator[Finding]:
+    if node["kind"] != "VarDecl":
+        return
+    if VARIABLE_LENGTH.search(node["type"]["qualType"]):
+        yield finding(node, "memory", "an array of a length that is no constant has no memory")
+    changes = not node.get("constexpr") and "const" not in node["type"]["qualType"].split()
+    if node.get("storageClass") == "static" and changes:
+        yield finding(node, "memory", "a static variable keeps its value from run to run")
 
 
 def target_of(unit: Unit, call: Node) -> str | None:
@@ -187,6 +203,16 @@ def check_loops(unit: Unit, node: Node, around: list[Node]) -> Iterator[Finding]
             if marks(unit, child, "PIPELINE", set()):
                 yield from check_pipeline(unit, child, inside)
         yield from check_loops(unit, child, inside)
+
+
+def check_trips(unit: Unit) -> Iterator[Finding]:
+    """Numbers of turns that no loop can have; names stand for constants of their own."""
+    for pragma in unit.pragmas:
+        least, most = (pragma.options.get(name, "") for name in ("min", "max"))
+        if pragma.directive == "LOOP_TRIPCOUNT" and NUMBER.match(least) and NUMBER.match(most):
+            if not 0 <= int(least) <= int(most):
+                text = f"found {least} to {most} turns, allowed is 0 or more, the least first"
+                yield Finding(pragma.place.file, pragma.place.line, "trip-count", text)
 
 
 def check_pipeline(unit: Unit, loop: Node, around: list[Node]) -> Iterator[Finding]:

@@ -192,7 +192,7 @@ def _enter(unit: Unit, decl: Node, parent: str) -> None:
             if parent == "LinkageSpecDecl" and unit.ours(decl):
                 unit.tops.append(decl)
         for local in descend(decl):
-            if local["kind"] in ("VarDecl", "ParmVarDecl"):
+            if local.get("kind") in ("VarDecl", "ParmVarDecl"):
                 unit.declared[local["id"]] = local
     elif decl["kind"] in ("FieldDecl", "VarDecl") and unit.ours(decl):
         unit.loose.append(decl)

@@ -20,31 +20,28 @@ Unit unit_of(Opcode opcode) {
 
 namespace {
 
-constexpr int BEATS = INSN_WORDS * 4 / FETCH_PORT_BYTES;
+static_assert(FETCH_PORT_BYTES % 4 == 0, "a beat must hold whole words of an instruction");
+
+constexpr int BEAT_WORDS = FETCH_PORT_BYTES / 4;
+constexpr int BEATS = INSN_WORDS / BEAT_WORDS;
 
 // `sum` grows by the words of the instruction, so that a driver knows that it read the program's.
 Insn read_insn(const FetchBeat* code, uint32_t index, uint32_t& sum) {
     NM_INLINE
-    uint8_t raw[INSN_WORDS * 4];
-    NM_PARTITION(raw, 0)
+    Insn insn;
+    NM_PARTITION(insn.w, 0)
 READ_BEATS:
     for (int j = 0; j < BEATS; ++j) {
         NM_PIPELINE(1)
         const FetchBeat beat = code[uint64_t(index) * BEATS + uint64_t(j)];
-    READ_BYTES:
-        for (int k = 0; k < FETCH_PORT_BYTES; ++k) {
+    READ_WORDS:
+        for (int k = 0; k < BEAT_WORDS; ++k) {
             NM_UNROLL
-            raw[j * FETCH_PORT_BYTES + k] = beat.byte[k];
-            sum += uint32_t(beat.byte[k]) << (8 * (k % 4));
+            const uint32_t word = from_bytes(beat.byte[4 * k], beat.byte[4 * k + 1],
+                                             beat.byte[4 * k + 2], beat.byte[4 * k + 3]);
+            insn.w[j * BEAT_WORDS + k] = word;
+            sum += word;
         }
-    }
-    Insn insn;
-    NM_PARTITION(insn.w, 0)
-WORDS:
-    for (int j = 0; j < INSN_WORDS; ++j) {
-        NM_UNROLL
-        insn.w[j] = uint32_t(raw[4 * j]) | uint32_t(raw[4 * j + 1]) << 8 |
-                    uint32_t(raw[4 * j + 2]) << 16 | uint32_t(raw[4 * j + 3]) << 24;
     }
     return insn;
 }

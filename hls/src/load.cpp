@@ -96,7 +96,7 @@ BLOCKS:
                     put(dest, at, word, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
                 } else if (!HW) {
                     if (counted)
-                        sum += bytes_sum(&dram[0].byte[0] + addr, uint64_t(run) * ROWS);
+                        sum += run_sum(dram, addr, run);
                     copy_run(dram, addr, run, dest, at, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
                 } else {
                     sum +=

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
-from .columns import Columns, columns, opcodes
+from .columns import columns, opcodes
 from .isa import Opcode, Region
 
 Array = npt.NDArray[Any]
 _BITS = 0xFFFF_FFFF
+_NEST = ("addr", "n2", "n1", "n0", "s2", "s1", "s0", "lane_stride")
 
 
 def instruction_checksum(words: Array) -> int:
@@ -31,25 +31,24 @@ def instruction_checksum(words: Array) -> int:
 def constant_checksum(words: Array, const: Array, lanes: int) -> int:
     """``const``: (bytes,) uint8; ``lanes``: bytes in a word, the array's rows.
 
-    All reads must lie within ``const``, as those of a proven program do.
+    All reads must lie within ``const``, as those of a proven program do; else ValueError.
     """
     loads = columns(words, Opcode.LOAD)
     total = 0
     for k in np.flatnonzero(loads["region"] == Region.CONST):
-        total += _sum(_words(loads, int(k), const, lanes).view("<u4"))
+        total += _sum_of_load({name: int(loads[name][k]) for name in _NEST}, const, lanes)
     return total & _BITS
 
 
-def _words(loads: Columns, k: int, const: Array, lanes: int) -> Array:
-    """(words, lanes) bytes that the k-th LOAD reads."""
-    at = np.full(1, loads["addr"][k])
-    for count, step in (("n2", "s2"), ("n1", "s1"), ("n0", "s0")):
-        at = np.add.outer(at, np.arange(loads[count][k]) * loads[step][k]).reshape(-1)
-    stride = int(loads["lane_stride"][k])
-    if stride == 1:  # whole words, much faster than byte by byte
-        return np.asarray(sliding_window_view(const, lanes)[at])
-    return np.asarray(const[np.add.outer(at, np.arange(lanes) * stride)])
+def _sum_of_load(load: dict[str, int], const: Array, lanes: int) -> int:
+    """Its loops are the strides of a view: nothing is copied, and numpy refuses what is outside."""
+    addr, n2, n1, n0, s2, s1, s0, lane = (load[name] for name in _NEST)
+    shape, steps = (n2, n1, n0, lanes // 4), (s2, s1, s0, 4 * lane)
+    if lane == 1:
+        return _sum(np.ndarray(shape, "<u4", const, addr, steps))
+    parts = np.ndarray((*shape, 4), np.uint8, const, addr, (*steps, lane))
+    return sum(_sum(parts[..., i]) << 8 * i for i in range(4))
 
 
 def _sum(parts: Array) -> int:
-    return int(parts.sum(dtype=np.uint64)) & _BITS
+    return int(parts.sum(dtype=np.uint32))

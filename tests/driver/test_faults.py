@@ -37,6 +37,7 @@ TIMEOUT_S = 0.5
 PATIENCE_S = 20.0
 PAD_VALUE = SLOTS[Opcode.LOAD]["pad_value"]
 PAD_VALUE_BYTE = 4 * PAD_VALUE.word + PAD_VALUE.shift // 8  # nothing else depends on it
+ADDR_BYTE = 4 * SLOTS[Opcode.LOAD]["addr"].word + 3  # its highest: an address far outside
 
 
 def assert_works(session: Session) -> None:
@@ -93,11 +94,15 @@ def test_fault_of_a_run(board: EmulatedBoard, name: str, made: Program | None, w
 
 
 @pytest.mark.parametrize(
-    ("part", "text"),
-    (("instructions", "fetch read instructions"), ("const", "load read constants")),
+    ("part", "byte", "text"),
+    (
+        ("instructions", PAD_VALUE_BYTE, "fetch read instructions"),
+        ("instructions", ADDR_BYTE, "fetch read instructions"),  # and a LOAD was refused
+        ("const", 0, "load read constants"),
+    ),
 )
 def test_one_bit_of_the_program_that_something_else_overwrote(
-    board: EmulatedBoard, part: str, text: str
+    board: EmulatedBoard, part: str, byte: int, text: str
 ) -> None:
     made = program("digits")
     with Session(made, "pynq", overlay=board.overlay) as session:
@@ -105,7 +110,7 @@ def test_one_bit_of_the_program_that_something_else_overwrote(
         memory = board.memory.view(board.memory.base, 1 << 22)
         assert memory is not None
         at = memory.tobytes().find(getattr(made, part).tobytes())
-        memory[at + PAD_VALUE_BYTE] ^= 1
+        memory[at + byte] ^= 1
         with pytest.raises(DeviceFault, match=text):
             session.run(feeds(made))
         assert board.allocated == 0 and board.stray == 0
@@ -124,14 +129,18 @@ def test_wrong_activations_go_unnoticed(board: EmulatedBoard) -> None:
     assert board.allocated == 0 and board.stray == 0
 
 
+SEVERAL = ("never done", "zeros for instructions", "zeros for data")
+
+
 @pytest.mark.parametrize("failing", (0, 1, 3))
-def test_fault_in_a_batch(board: EmulatedBoard, failing: int) -> None:
+@pytest.mark.parametrize("name", SEVERAL)
+def test_fault_in_a_batch(board: EmulatedBoard, name: str, failing: int) -> None:
     """The images behind the one that failed are not run."""
-    made = copy_program()
+    made, (faults, error, text) = copy_program(), RUN_FAULTS[name]
     with Session(made, "pynq", overlay=board.overlay, timeout_s=TIMEOUT_S) as session:
-        board.faults = Faults(never_done=True, after=failing, times=1)
+        board.faults = replace(faults, after=failing)
         before = board.runs
-        with pytest.raises(DeviceTimeout):
+        with pytest.raises(error, match=text):
             session.run(feeds(made, 6))
         board_thread.run(lambda: None)  # what was queued behind it has had its turn
         assert board.runs == before + failing + 1
@@ -139,15 +148,16 @@ def test_fault_in_a_batch(board: EmulatedBoard, failing: int) -> None:
         assert_works(session)
 
 
-def test_fault_while_another_session_waits(board: EmulatedBoard) -> None:
+@pytest.mark.parametrize("name", SEVERAL)
+def test_fault_while_another_session_waits(board: EmulatedBoard, name: str) -> None:
     """The overlay is loaded again under it; it opens afresh by itself."""
-    made, other = copy_program(), program("digits")
+    made, other, (faults, error, text) = copy_program(), program("digits"), RUN_FAULTS[name]
     with (
         Session(made, "pynq", overlay=board.overlay, timeout_s=TIMEOUT_S) as a,
         Session(other, "pynq", overlay=board.overlay) as b,
     ):
-        board.faults = Faults(never_done=True, times=1)
-        with pytest.raises(DeviceTimeout):
+        board.faults = faults
+        with pytest.raises(error, match=text):
             a.run(feeds(made))
         assert_works(b)
         assert_works(a)

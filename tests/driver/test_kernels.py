@@ -103,9 +103,13 @@ def test_what_is_read_must_be_the_program(name: str, what: str) -> None:
         made(**{name: {"checksum": 7}}).counters(job())
 
 
-def test_instructions_that_were_not_read_explain_those_that_did_not_run() -> None:
+@pytest.mark.parametrize("also", ({"retired": 0, "checksum": 0}, {"fault": 1}))
+def test_wrong_instructions_explain_what_came_of_them(also: dict[str, int]) -> None:
     with pytest.raises(DeviceFault, match="fetch read instructions"):
-        made(fetch={"checksum": 0}, load={"retired": 0, "checksum": 0}).counters(job())
+        made(fetch={"checksum": 0}, load=also).counters(job())
+
+
+def test_loads_that_did_not_run_explain_the_constants_that_were_not_read() -> None:
     with pytest.raises(DeviceFault, match="ended early"):
         made(load={"retired": 0, "checksum": 0}).counters(job())
 

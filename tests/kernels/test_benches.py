@@ -23,7 +23,7 @@ BENCHES = sorted(path.stem for path in (HLS / "tb").glob("tb_*.cpp"))
 COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
 # Labels are for the tool's reports; signed sums wrap, as they do in hardware.
 FLAGS = ["-std=c++14", "-O2", "-fwrapv"]
-STRICT = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-label"]
+STRICT = ["-Wall", "-Wextra", "-Wvla", "-Werror", "-Wno-unused-label"]
 
 
 def ap_types() -> Path | None:

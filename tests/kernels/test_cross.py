@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gxx
 HLS = hls_dir()
 BENCHES = sorted(path.stem for path in (HLS / "tb").glob("tb_*.cpp"))
 # Less optimised than elsewhere: three machines' worth of compiling.
-FLAGS = ["-std=c++14", "-O1", "-fwrapv", "-Wall", "-Wextra", "-Werror", "-Wno-unused-label"]
+FLAGS = "-std=c++14 -O1 -fwrapv -Wall -Wextra -Wvla -Werror -Wno-unused-label".split()
 # Debian's compiler and package, and qemu's name of the machine.
 TARGETS = {"arm-linux-gnueabihf": "arm", "aarch64-linux-gnu": "aarch64"}
 NATIVE = "native"

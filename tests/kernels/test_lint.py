@@ -108,8 +108,25 @@ MISTAKES = {
         "const uint64_t start = read_clock(now);",
         "const uint64_t start = *now;",
     ),
+    "length known at run time": (
+        "memory",
+        BLOCK,
+        f"{BLOCK}\n    int8_t many[int(base & 7) + 1]; many[0] = int8_t(n1); block += many[0];",
+    ),
+    "memory of the stack": (
+        "memory",
+        BLOCK,
+        f"{BLOCK}\n    block += __builtin_alloca(size_t(n1)) != nullptr;",
+    ),
+    "state between runs": (
+        "memory",
+        BLOCK,
+        f"{BLOCK}\n    static int64_t runs = 0;\n    block += ++runs;",
+    ),
+    "fewer than no turns": ("trip-count", "NM_TRIPS(1, PROGRAM_AT_MOST)", "NM_TRIPS(1, -1)"),
     "no kernel": ("interface", 'extern "C" void store(', "void store_kernel("),
 }
+GROWS = "    std::vector<int> all; all.push_back(int(n1)); block += all[0];"
 
 
 def lint(*sources: Path) -> subprocess.CompletedProcess[str]:
@@ -160,6 +177,16 @@ def test_templates_are_checked_as_they_are_used(tmp_path: Path) -> None:
     assert done.returncode == 1 and "trip-count" in done.stdout
     assert "copy_run(dram" in text and "COPY_BYTES" not in done.stdout
     assert done.stdout.count("trip-count") == 1
+
+
+def test_a_header_of_the_library_is_read(tmp_path: Path) -> None:
+    """Its declarations are none of ours; what is made of them is."""
+    seeded = tmp_path / "store.cpp"
+    text = (HLS / "src" / "store.cpp").read_text(encoding="utf-8")
+    seeded.write_text("#include <vector>\n" + text.replace(BLOCK, f"{BLOCK}\n{GROWS}", 1))
+    done = lint(seeded)
+    assert done.returncode == 1 and done.stderr == ""
+    assert "store.cpp:" in done.stdout and "system-call" in done.stdout
 
 
 def test_a_file_that_does_not_compile_is_no_pass(tmp_path: Path) -> None:

@@ -47,6 +47,12 @@ using LoadBeat = Beat<LOAD_PORT_BYTES>;
 using StoreBeat = Beat<STORE_PORT_BYTES>;
 using FetchBeat = Beat<FETCH_PORT_BYTES>;
 
+// Four bytes as one number, the lowest first.
+inline uint32_t from_bytes(uint8_t b0, uint8_t b1, uint8_t b2, uint8_t b3) {
+    NM_INLINE
+    return uint32_t(b0) | uint32_t(b1) << 8 | uint32_t(b2) << 16 | uint32_t(b3) << 24;
+}
+
 // One word.  Reading a whole word into registers first also tells a CPU's compiler that nothing
 // written later can change it: bytes may alias anything.
 inline void copy_word(const int8_t from[LANES], int8_t to[LANES]) {

@@ -38,16 +38,20 @@ inline void put(Buffer dest, uint32_t at, const int8_t word[ROWS], int8_t ibuf[I
 inline uint32_t word_sum(const int8_t word[ROWS]) {
     NM_INLINE
     uint32_t sum = 0;
+    // By parts: bytes shifted and added one by one would take an adder each.
 SUM:
-    for (int r = 0; r < ROWS; ++r) {
+    for (int r = 0; r < ROWS; r += 4) {
         NM_UNROLL
-        sum += uint32_t(uint8_t(word[r])) << (8 * (r % 4));
+        sum += from_bytes(uint8_t(word[r]), uint8_t(word[r + 1]), uint8_t(word[r + 2]),
+                          uint8_t(word[r + 3]));
     }
     return sum;
 }
 
-// The same of many words, as a CPU likes it: four sums of bytes.
-inline uint32_t bytes_sum(const uint8_t* from, uint64_t count) {
+// The same of words that follow one another in DRAM, as a CPU likes it: four sums of bytes.
+inline uint32_t run_sum(const LoadBeat* dram, uint64_t addr, uint32_t run) {
+    const uint8_t* const from = &dram[0].byte[0] + addr;
+    const uint64_t count = uint64_t(run) * ROWS;
     uint32_t sums[4] = {0, 0, 0, 0};
 SUM_PARTS:
     for (uint64_t i = 0; i < count; i += 4) {

@@ -163,12 +163,11 @@ class Kernels:
         """DeviceFault: a kernel refused something, read something that is not the program's, or
         ended before its work was done.
         """
-        names = ("fetch", *UNITS)
-        for name, kernel in zip(names, self.all, strict=True):
+        self._check_read("fetch", job)  # first: wrong instructions explain whatever came of them
+        for name, kernel in zip(("fetch", *UNITS), self.all, strict=True):
             fault = kernel.get("fault")
             if fault:
                 raise _fault(name, fault)
-        self._check_read("fetch", job)
         retired = tuple(kernel.get("retired") for kernel in self.units)
         if retired != job.retired:
             raise DeviceFault(
