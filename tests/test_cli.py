@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from neuralmatrix.cli import app, main
+from neuralmatrix.cli_common import waiting
 from neuralmatrix.doctor import diagnose
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.files import parse_shapes, read_arrays, write_arrays
 from neuralmatrix.program import Program
 from neuralmatrix.report import program_report, summary_lines
 from neuralmatrix.verification import Check, LayerCheck
+from rich.console import Console
 from typer.testing import CliRunner
 
 
@@ -240,6 +242,26 @@ def test_compile_without_a_model(capsys: pytest.CaptureFixture[str], tmp_path: P
     code, text = fail(capsys, "compile", tmp_path / "m.onnx", "-o", tmp_path / "n.nmx")
     assert code == 1 and text.startswith("error: ") and "m.onnx" in text
     assert not (tmp_path / "n.nmx").exists()
+
+
+def test_the_model_is_not_overwritten(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"weights")
+    code, text = fail(capsys, "compile", model, "-o", tmp_path / "." / "m.onnx")
+    assert code == 1 and "which is the model; name another file" in text
+    assert model.read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(("terminal", "quiet"), ((True, False), (True, True), (False, False)))
+def test_waiting_shows_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool, quiet: bool
+) -> None:
+    monkeypatch.setattr(Console, "is_terminal", terminal)
+    with waiting("compiling", quiet):
+        pass
+    found = capsys.readouterr()
+    assert ("compiling" in found.err) == (terminal and not quiet)
+    assert found.out == ""
 
 
 def test_module_entry_point() -> None:

@@ -15,11 +15,13 @@ from neuralmatrix import errors, registers
 from neuralmatrix.cli import app
 from neuralmatrix.config import load_board
 from neuralmatrix.design import design_of
+from rich.console import Console
 from typer.testing import CliRunner
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 FOLDERS = ("", "host/neuralmatrix", "host/neuralmatrix/*", "hls", "hls/*", "overlay",
            "overlay/boards", "docs", "models")  # fmt: skip
+GENERATED = {"boards.md", "isa.md"}
 MADE = {"overlay.json", "overlay/build", "overlay/build/BOARD", "build/overlay/BOARD"}
 MADE |= {"global_pl_state_.json", "net.onnx"}  # pynq's, the demo's
 
@@ -48,6 +50,14 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert not sorted({name for name in named if name not in MADE and not exists(name)})
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_of_pages_that_people_write_are_short(page: Path) -> None:
+    if page.name in GENERATED:
+        pytest.skip("made by make generated")
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
 def test_pipeline_names_every_module() -> None:
     """The folders and the main modules of the way from a model to numbers."""
     text = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
@@ -66,23 +76,49 @@ def test_pipeline_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cycles" in capsys.readouterr().out
 
 
+def keep_demo(folder: Path) -> None:
+    """The files of ``demo --keep``, with two test images."""
+    pytest.importorskip("onnx")
+    from neuralmatrix.demo import run_demo
+
+    run_demo(console=Console(quiet=True), limit=2, keep=folder)
+
+
 @pytest.mark.gxx
 def test_readme_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnx")
-    from neuralmatrix.demo import MODEL, load_digits
-
-    digits = load_digits(limit=2)
-    (tmp_path / "net.onnx").write_bytes(MODEL.read_bytes())
-    np.save(tmp_path / "samples.npy", digits.calibration[:32])
+    keep_demo(tmp_path)
     monkeypatch.chdir(tmp_path)
-    scope: dict[str, Any] = {"x": digits.x}
+    scope: dict[str, Any] = {}
     for block in blocks(ROOT / "README.md", "python"):
         if "import torch" not in block:
             exec(compile(block, "README.md", "exec"), scope)
     assert "all tensors bit-equal" in capsys.readouterr().out
     assert {name: y.shape for name, y in scope["outputs"].items()} == {"logits": (2, 10)}
+
+
+@pytest.mark.gxx
+def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of 'Use it' that name files of the kept demo, top to bottom."""
+    for package in ("onnxruntime", "plotly"):
+        pytest.importorskip(package)
+    keep_demo(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Use it")[2].partition("**torch.**")[0]
+    commands = re.findall(r"^    neuralmatrix (.+)$", section, re.MULTILINE)
+    assert len(commands) == 9
+    shown = ""
+    for command in commands:
+        arguments = command.split()
+        # windows of power take minutes where the processor tells its watts
+        quick = ["--no-power"] if arguments[0] == "compare" else []
+        result = CliRunner().invoke(app, [*arguments, *quick], catch_exceptions=False)
+        assert result.exit_code == 0, (command, result.output)
+        shown += " ".join(result.stdout.split())
+    assert "on the first 4 of the calibration inputs, 0.02 allowed (met)" in shown
+    assert {"mixed.nmx", "outputs.npz", "report.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.gxx

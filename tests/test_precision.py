@@ -84,6 +84,7 @@ def test_refinement_of_int8_is_kept_in_the_program() -> None:
         (Settings("mixed", max_loss=1.5), True, "max_loss 1.5; allowed is 0 to 1"),
         (Settings("mixed", max_loss=float("nan")), True, "max_loss nan"),
         (Settings("int8", max_loss=0.1), True, "max_loss 0.1 with precision int8"),
+        (Settings("int8", measure="top1"), True, "measure .top1. with precision int8"),
         (Settings("mixed"), False, "none are given"),
         (Settings("int8", refine=True), False, "none are given"),
     ],

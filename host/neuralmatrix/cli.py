@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from . import cli_board, cli_measure
+from . import cli_board, cli_compile, cli_measure
 from ._version import __version__
 from .cli_common import (
     Constants,
@@ -29,6 +29,7 @@ from .cli_common import (
     console,
     emit,
     progress,
+    waiting,
 )
 from .errors import NeuralMatrixError
 
@@ -43,73 +44,7 @@ app = typer.Typer(
 # ------------------------------------------------------------------------------ compile, run
 
 
-@app.command()
-def compile(
-    model: ModelPath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Program to write (.nmx).")],
-    board: Annotated[
-        str, typer.Option(help="Target board; see 'neuralmatrix boards'.")
-    ] = "pynq-z2",
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="Of activations: int8, int16, or mixed: int8 with as few tensors at int16 as "
-            "--max-loss asks for. Weights are int8."
-        ),
-    ] = "int8",
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help=".npz with 16 to 256 typical samples per input; none for a QDQ model."),
-    ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(help="Fix dynamic dimensions: input=1x3x224x224; an open batch becomes 1."),
-    ] = None,
-    constant: Constants = None,
-    max_loss: Annotated[
-        float | None,
-        typer.Option(
-            help="Only mixed: loss allowed on the calibration inputs, 0 to 1; 0.05 if unset."
-        ),
-    ] = None,
-    measure: Annotated[
-        str,
-        typer.Option(help="Only mixed: 'relative' error of the outputs, or 'top1' disagreement."),
-    ] = "relative",
-    keep_stages: Annotated[
-        Path | None, typer.Option(help="Folder that gets each stage as readable text.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Compile a model to a program for a board."""
-    from . import files
-    from .bind import read_constants
-    from .compiler import compile_model
-    from .report import port_lines, program_report, summary_lines
-
-    files.check_target(output)
-    shapes = files.parse_shapes(shape or [])
-    samples = files.read_arrays(calibration) if calibration else None
-    program = compile_model(
-        model,
-        board=board,
-        calibration=[samples] if samples else None,
-        precision=precision,
-        shapes=shapes or None,
-        constants=read_constants(constant or []) or None,
-        keep_stages=keep_stages,
-        max_loss=max_loss,
-        measure=measure,
-    )
-    program.save(output)
-    report = program_report(program)
-    if as_json:
-        emit({"output": str(output), **report})
-        return
-    screen = console()
-    text = f"{output}: {len(program.instructions)} instructions, {board}, {precision}"
-    for line in (text, *port_lines(report), *summary_lines(report)):
-        screen.print(line, highlight=False, markup=False)
+app.command()(cli_compile.compile)
 
 
 @app.command()
@@ -174,7 +109,9 @@ def verify(
     from .bind import read_constants
 
     bound = read_constants(constant or []) or None
-    check = nm.verify(model, nm.load(program), files.read_arrays(inputs), bound)
+    loaded, feeds = nm.load(program), files.read_arrays(inputs)
+    with waiting("comparing", quiet=as_json):
+        check = nm.verify(model, loaded, feeds, bound)
     if as_json:
         emit(check.to_dict())
     else:

@@ -90,8 +90,9 @@ class Mixed:
         verdict = "met" if self.met else f"not met; int16 throughout has {self.floor:.4g}"
         lines = [
             f"{len(self.raised)} of {len(self.raised) + self.kept} int8 tensors raised to int16: "
-            f"{MEASURES[self.measure]} {self.before:.4g} -> {self.after:.4g} on {self.images} "
-            f"calibration inputs, {self.max_loss:.4g} allowed ({verdict})"
+            f"{MEASURES[self.measure]} {self.before:.4g} -> {self.after:.4g} on the first "
+            f"{min(self.images, MOST_CHECKED)} of the calibration inputs, {self.max_loss:.4g} "
+            f"allowed ({verdict})"
         ]
         for group in self.raised:
             name = group.tensors[0]

@@ -73,6 +73,11 @@ def check_settings(settings: Settings, calibrated: bool) -> None:
             f"max_loss {loss!r} with precision {settings.precision}; it decides what 'mixed' "
             "raises: choose precision mixed, or leave max_loss out"
         )
+    if settings.measure != Settings.measure and settings.precision != "mixed":
+        raise BadInput(
+            f"measure {settings.measure!r} with precision {settings.precision}; it judges what "
+            "'mixed' raises: choose precision mixed, or leave measure out"
+        )
     if not isinstance(images, Integral) or images < 1:
         raise BadInput(f"max_images {images!r}; allowed are whole numbers from 1")
     if not calibrated and (settings.precision == "mixed" or settings.refines):

@@ -64,7 +64,10 @@ def _emulation(program: Program, threads: int | None, **board: Any) -> Device:
     from .device.pool import EmulatorPool
 
     if board["overlay"] is not None:
-        raise BadInput("overlay: found one for device 'emulation', allowed is one for 'pynq'")
+        raise BadInput(
+            "overlay: found one for device 'emulation', allowed is one for 'pynq'; leave it out, "
+            "or choose device 'pynq'"
+        )
     return EmulatorPool(program, threads or os.cpu_count() or 1)
 
 

@@ -45,7 +45,10 @@ CASES: dict[str, tuple[str, str]] = {
     # models
     "random bytes": (compiles("random.onnx"), "999 bytes that are not a whole ONNX...copy the"),
     "truncated": (compiles("short.onnx"), "not a whole ONNX model...export the model again"),
-    "empty model": (compiles("empty.onnx"), "has no nodes...export the model again"),
+    "empty model": (
+        compiles("empty.onnx"),
+        "empty.onnx is an ONNX model that has no nodes...export the model again",
+    ),
     "no model": (compiles("none.onnx"), "No such file or directory; give the path of an .onnx"),
     "folder as model": (compiles("folder"), "Is a directory; give the path of an .onnx file"),
     "cycle": (compiles("cycle.onnx"), "the graph has a cycle...must be acyclic"),

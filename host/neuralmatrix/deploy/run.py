@@ -62,7 +62,9 @@ def _check_request(request: Request) -> None:
     if request.device not in DEVICES:
         raise BadInput(f"device: found {request.device!r}, allowed are {', '.join(DEVICES)}")
     if (request.inputs is None) != (request.outputs is None):
-        raise BadInput("found one of --run and --output alone; name inputs.npz and outputs.npz")
+        raise BadInput(
+            "found one of --run and --output alone; give both, as --run inputs.npz -o outputs.npz"
+        )
     if not request.remote_dir.isprintable() or not request.remote_dir:
         raise BadInput(f"--remote-dir: found {request.remote_dir!r}, allowed is a folder's name")
     if request.outputs is not None:

@@ -42,18 +42,19 @@ def require_onnx() -> ModuleType:
 def read(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
     """The model and the folder of its external data (None: there is none)."""
     onnx = require_onnx()
+    name = "the given bytes" if isinstance(model, bytes) else "the given model"
     if isinstance(model, bytes):
-        proto, folder = _parse(model, "the given bytes"), None
+        proto, folder = _parse(model, name), None
     elif isinstance(model, str | Path):
-        path = Path(model)
-        proto, folder = _parse(_file_bytes(path), str(path)), path.resolve().parent
+        path, name = Path(model), str(model)
+        proto, folder = _parse(_file_bytes(path), name), path.resolve().parent
     elif isinstance(model, onnx.ModelProto):
         proto, folder = model, None
     else:
         found = type(model).__name__
         raise BadModel(f"the model is a {found}; allowed are a path, bytes or an onnx.ModelProto")
     if not proto.graph.node:
-        raise BadModel(f"the ONNX model has no nodes; a graph is needed; {_CURE}")
+        raise BadModel(f"{name} is an ONNX model that has no nodes; a graph is needed; {_CURE}")
     return (onnx.inliner.inline_local_functions(proto) if proto.functions else proto), folder
 
 
