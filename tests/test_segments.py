@@ -24,6 +24,8 @@ from neuralmatrix.lower.curves import CURVES
 from neuralmatrix.reference import port_outputs, run_float
 from neuralmatrix.segment_report import Wanted, make_table, table_report
 from neuralmatrix.segments import Segments, aligned_scale, fit, lookup, segment_index
+from neuralmatrix.table_index import Index, positions_of, starts_in
+from neuralmatrix.table_lines import starts_of
 
 # parameters, then the ranges that a table of the function meets; wider ones are composed
 # (lower/curves.py) or reported, see test_what_one_table_does_not_hold
@@ -318,6 +320,16 @@ def random_table(kind: SegKind, mapped: bool, x0: int, shift: int, n: int, seed:
     cells = rng.integers(0, n, rng.integers(1, 257)).astype(np.uint8) if has_map else None
     bits = shift % 8 if kind == SegKind.LOG else shift
     return Segments(kind, x0, bits, k, b, sh, 1, 1, 0, 0, cells)
+
+
+@pytest.mark.parametrize("kind", [SegKind.UNIFORM, SegKind.LOG])
+def test_starts_of_positions_are_known_without_looking(kind: SegKind) -> None:
+    rng = np.random.default_rng(int(kind))
+    for _ in range(300):
+        lo, hi = sorted(rng.integers(-32768, 32768, 2).tolist())
+        x0, shift, count = rng.integers((-32768, 0, 1), (32768, 16, 257)).tolist()
+        index, x = Index(kind, x0, shift, count), np.arange(lo, hi + 1)
+        assert np.array_equal(starts_in(index, x), starts_of(positions_of(index, x))), (index, lo)
 
 
 @settings(max_examples=200, deadline=None)

@@ -297,7 +297,7 @@ def _finalists(problem: Problem, candidates: list[Index]) -> list[Index]:
     """The most promising spacings, judged by chords in real arithmetic."""
     scored: list[tuple[float, Index]] = []
     for index in candidates:
-        scored.append((chord_error(problem, segment_index(index, problem.x)), index))
+        scored.append((chord_error(problem, index), index))
         if scored[-1][0] <= GOOD_ENOUGH:
             break
     scored.sort(key=lambda pair: (pair[0], pair[1].count))

@@ -58,6 +58,13 @@ def _log(index: Index, x: Array) -> Array:
     return np.asarray((e << index.shift) + ((d << index.shift) >> e) - (1 << index.shift))
 
 
+def _log_firsts(index: Index, position: Array) -> Array:
+    """x0 + 2^octave * (1 + fraction / 2^shift), rounded up: the least x of a position."""
+    octave = np.minimum(position >> index.shift, 2 * MAX_SEG_SHIFT)  # beyond all codes
+    fraction = position & ((1 << index.shift) - 1)
+    return np.asarray(index.x0 - (-(((1 << index.shift) + fraction) << octave) >> index.shift))
+
+
 _RULES: Mapping[SegKind, Callable[[Index, Array], Array]] = {
     SegKind.UNIFORM: _uniform,
     SegKind.LOG: _log,
@@ -75,6 +82,15 @@ def positions_of(index: Index, x: Array) -> Array:
         raise BadInput(f"a map has {len(index.cells)} cells; allowed are 1..{MAP_CELLS}")
     i = _RULES[index.kind](index, np.asarray(x, np.int64))
     return np.asarray(np.clip(i, 0, index.positions - 1))
+
+
+def starts_in(index: Index, x: Array) -> Array:
+    """``starts_of(positions_of(index, x))`` of consecutive x, without looking at them all."""
+    position = np.arange(1, index.positions)
+    log = index.kind == SegKind.LOG
+    first = _log_firsts(index, position) if log else index.x0 + (position << index.shift)
+    inner = first[(first > x[0]) & (first <= x[-1])] - x[0]
+    return np.unique(np.concatenate(([0], inner)))
 
 
 def segment_index(index: Index, x: Array) -> Array:

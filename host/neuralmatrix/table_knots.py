@@ -12,7 +12,9 @@ the fewest segments for E, so the least E for the segments at hand is found by b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -130,7 +132,7 @@ def _finest(problem: Problem, grids: list[Index], enough: float) -> Index:
     """The first grid none of whose cells errs by more than ``enough``, else the best."""
     scored: list[tuple[float, int]] = []
     for number, grid in enumerate(grids):
-        scored.append((chord_error(problem, positions_of(grid, problem.x)), number))
+        scored.append((chord_error(problem, grid), number))
         if scored[-1][0] <= enough:
             break
     return grids[min(scored)[1]]
@@ -198,23 +200,35 @@ def _segments(points: _Samples, error: float, most: int) -> tuple[Array, Array] 
     return np.asarray(firsts), np.asarray(slopes)
 
 
+def _looks(at: int, total: int) -> Iterator[Array]:
+    """The next points from ``at`` on, then as many of ever longer stretches."""
+    count = LOOK
+    yield np.arange(at, min(at + count, total))
+    while at + count < total:
+        count *= 2
+        yield np.linspace(at, min(at + count, total) - 1, LOOK).astype(np.int64)
+
+
 def _longest(points: _Samples, low: Array, high: Array, at: int) -> tuple[int, float]:
     """End of the longest run of whole cells from ``at`` that one line fits, and its slope."""
-    window = LOOK
-    while True:
-        last = min(at + window, len(points.x)) - 1
-        look = np.unique(np.linspace(at, last, min(LOOK, last - at + 1)).astype(np.int64))
+    for look in _looks(at, len(points.x)):
         least, largest, bad = _slopes(points.x[look], low[look], high[look])
-        if bad < len(look) or last + 1 == len(points.x):
+        if bad < len(look):
             break
-        window *= 2
-    if bad == len(look):
+    else:
         return len(points.x), _between(least[-1], largest[-1])
-    look = np.concatenate((look[:bad], np.arange(look[bad - 1] + 1, look[bad] + 1)))
-    least, largest, bad = _slopes(points.x[look], low[look], high[look])
+    if look[bad] - look[bad - 1] > 1:  # look at what was skipped
+        look = np.concatenate((look[:bad], np.arange(look[bad - 1] + 1, look[bad] + 1)))
+        least, largest, bad = _slopes(points.x[look], low[look], high[look])
     end = int(points.begin[look[bad]])
     good = max(int(np.searchsorted(look, end)) - 1, 0)
     return end, _between(least[good], largest[good])
+
+
+@lru_cache(maxsize=256)
+def _pairs(count: int) -> Array:
+    """[i, j]: i < j."""
+    return np.asarray(np.tri(count, k=-1, dtype=bool).T)
 
 
 def _slopes(x: Array, low: Array, high: Array) -> tuple[Array, Array, int]:
@@ -222,13 +236,13 @@ def _slopes(x: Array, low: Array, high: Array) -> tuple[Array, Array, int]:
 
     Third: the first j for which there is none.
     """
-    before = np.tri(len(x), k=-1, dtype=bool).T  # [i, j] where i < j
-    dx = np.where(before, x[None, :] - x[:, None], 1.0)
-    least = np.where(before, (low[None, :] - high[:, None]) / dx, -np.inf).max(axis=0)
-    largest = np.where(before, (high[None, :] - low[:, None]) / dx, np.inf).min(axis=0)
+    pairs = _pairs(len(x))
+    dx = np.where(pairs, x[None, :] - x[:, None], 1.0)
+    least = np.where(pairs, (low[None, :] - high[:, None]) / dx, -np.inf).max(axis=0)
+    largest = np.where(pairs, (high[None, :] - low[:, None]) / dx, np.inf).min(axis=0)
     least, largest = np.maximum.accumulate(least), np.minimum.accumulate(largest)
-    bad = np.flatnonzero(least > largest)
-    return least, largest, int(bad[0]) if len(bad) else len(x)
+    none = least > largest
+    return least, largest, int(none.argmax()) if none[-1] else len(x)
 
 
 def _between(least: float, largest: float) -> float:

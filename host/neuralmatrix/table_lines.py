@@ -12,7 +12,15 @@ from functools import cached_property
 
 import numpy as np
 
-from .table_index import INT16_HI, INT16_LO, Array, Index, apply_lines, segment_index
+from .table_index import (
+    INT16_HI,
+    INT16_LO,
+    Array,
+    Index,
+    apply_lines,
+    segment_index,
+    starts_in,
+)
 
 MAX_SH = 31
 
@@ -27,6 +35,11 @@ class Problem:
     kinks: tuple[int, ...]  # first code to the right of each kink
 
     @cached_property
+    def real_x(self) -> Array:
+        """x as floats, which products with slopes need."""
+        return self.x.astype(np.float64)
+
+    @cached_property
     def capped(self) -> Array:
         """y as the epilogue's caps leave it."""
         return np.asarray(np.clip(self.y, *self.clip))
@@ -35,6 +48,17 @@ class Problem:
     def inside(self) -> Array:
         """Points strictly between the caps; a line that leaves the caps is cut to them."""
         return np.asarray((self.y > self.clip[0] + 1e-6) & (self.y < self.clip[1] - 1e-6))
+
+    @cached_property
+    def inside_from(self) -> Array:
+        """Position of the first point inside the caps at or right of every point."""
+        where = np.where(self.inside, np.arange(len(self.x)), len(self.x))
+        return np.asarray(np.minimum.accumulate(where[::-1])[::-1])
+
+    @cached_property
+    def inside_until(self) -> Array:
+        """Position of the last point inside the caps at or left of every point."""
+        return np.asarray(np.maximum.accumulate(np.where(self.inside, np.arange(len(self.x)), -1)))
 
 
 @dataclass(frozen=True)
@@ -65,15 +89,20 @@ def sizes_of(starts: Array, total: int) -> Array:
 
 def usable(problem: Problem, starts: Array) -> Array:
     """Points a line should pass: those inside the caps, or all where a segment has none."""
-    some = np.logical_or.reduceat(problem.inside, starts)
-    return np.asarray(problem.inside | np.repeat(~some, sizes_of(starts, len(problem.x))))
+    sizes = sizes_of(starts, len(problem.x))
+    none = problem.inside_from[starts] >= starts + sizes
+    return np.asarray(problem.inside | np.repeat(none, sizes)) if none.any() else problem.inside
 
 
-def chords(x: Array, y: Array, use: Array, starts: Array) -> Array:
-    """Slope between the first and the last usable point of every segment."""
-    where = np.arange(len(x))
-    first = np.minimum.reduceat(np.where(use, where, len(x)), starts)
-    last = np.maximum.reduceat(np.where(use, where, -1), starts)
+def chords(problem: Problem, use: Array, starts: Array) -> Array:
+    """Slope between the first and the last usable point of every segment.
+
+    ``use``: ``usable`` points, or all.
+    """
+    x, y = problem.x, problem.capped
+    ends = starts + sizes_of(starts, len(x)) - 1
+    first = np.where(use[starts], starts, problem.inside_from[starts])
+    last = np.where(use[ends], ends, problem.inside_until[ends])
     return np.asarray((y[last] - y[first]) / np.maximum(x[last] - x[first], 1))
 
 
@@ -86,22 +115,29 @@ def _least_squares(x: Array, y: Array, use: Array, starts: Array) -> Array:
     return np.asarray(np.add.reduceat(dx * np.where(use, y, 0.0), starts) / np.maximum(sxx, 1e-30))
 
 
-def span(x: Array, y: Array, use: Array, starts: Array, slope: Array) -> tuple[Array, Array]:
-    """Lowest and highest y - slope*x of every segment."""
-    rest = np.where(use, y - np.repeat(slope, sizes_of(starts, len(x))) * x, np.nan)
-    return np.fmin.reduceat(rest, starts), np.fmax.reduceat(rest, starts)
+def rises(problem: Problem, starts: Array, slope: Array) -> Array:
+    """slope*x of every point."""
+    found = np.repeat(slope, sizes_of(starts, len(problem.x)))
+    found *= problem.real_x
+    return found
 
 
-def chord_error(problem: Problem, position: Array) -> float:
-    """Worst error, before rounding, of centred chords; ``position``: the segment of every x."""
-    x, y = problem.x, problem.capped
-    starts = starts_of(position)
+def span(rest: Array, use: Array, starts: Array) -> tuple[Array, Array]:
+    """Lowest and highest ``rest`` of the usable points of every segment."""
+    seen = rest if use.all() else np.where(use, rest, np.nan)
+    return np.fmin.reduceat(seen, starts), np.fmax.reduceat(seen, starts)
+
+
+def chord_error(problem: Problem, index: Index) -> float:
+    """Worst error, before rounding, of centred chords, one for every position of ``index``."""
+    starts = starts_in(index, problem.x)
     use = usable(problem, starts)
-    slope = chords(x, y, use, starts)
-    lowest, highest = span(x, y, use, starts, slope)
-    sizes = sizes_of(starts, len(x))
-    line = np.repeat(slope, sizes) * x + np.repeat((lowest + highest) / 2, sizes)
-    return float(np.abs(np.clip(line, *problem.clip) - y).max())
+    line = rises(problem, starts, chords(problem, use, starts))
+    lowest, highest = span(problem.capped - line, use, starts)
+    line += np.repeat((lowest + highest) / 2, sizes_of(starts, len(line)))
+    np.clip(line, *problem.clip, out=line)  # in place, as new memory takes longer than the sums
+    line -= problem.capped
+    return float(max(line.max(), -line.min()))
 
 
 def _round_lines(
@@ -110,14 +146,14 @@ def _round_lines(
     """(k, b, sh) near ``slope`` with the finest shift; b is centred for the slope as rounded."""
     x, y = problem.x, problem.capped
     middle = x[starts] + sizes_of(starts, len(x)) // 2
-    lowest, highest = span(x, y, use, starts, slope)
+    lowest, highest = span(y - rises(problem, starts, slope), use, starts)
     level = (lowest + highest) / 2
     reach = np.maximum(np.abs(level), np.abs(level + slope * middle)) + 1
     by_k = np.floor(np.log2(INT16_HI / np.maximum(np.abs(slope), 1e-12)))
     by_b = np.floor(np.log2((2.0**31 - 2**17) / reach))
     sh = np.clip(np.minimum(by_k, by_b), 0, MAX_SH)
     k = np.clip(np.rint(slope * 2**sh), INT16_LO, INT16_HI)
-    lowest, highest = span(x, y, use, starts, k / 2**sh)
+    lowest, highest = span(y - rises(problem, starts, k / 2**sh), use, starts)
     half = np.where(sh > 0, 2.0 ** (sh - 1), 0.0)
     b = np.rint((lowest + highest) / 2 * 2**sh + half)
     b = np.clip(b, -(2.0**31), 2.0**31 - 1)
@@ -129,8 +165,8 @@ def _slopes(problem: Problem, starts: Array) -> list[tuple[Array, Array]]:
     everything = np.ones(len(problem.x), bool)
     variants = []
     for use in (usable(problem, starts), everything):
-        chord = chords(problem.x, problem.capped, use, starts)
-        regression = _least_squares(problem.x, problem.capped, use, starts)
+        chord = chords(problem, use, starts)
+        regression = _least_squares(problem.real_x, problem.capped, use, starts)
         variants += [(slope, use) for slope in (chord, regression, (chord + regression) / 2)]
         if use.all():
             break
