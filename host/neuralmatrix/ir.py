@@ -233,11 +233,12 @@ class Take(Node):
 
 @dataclass(frozen=True)
 class ArgMax(Node):
-    """Only at a network output; runs on the host."""
+    """Only at a network output; runs on the host.  ``dtype``: of its result, and of its port."""
 
     axis: int = 0
     keepdims: bool = True
     select_last: bool = False
+    dtype: str = "int64"
 
 
 @dataclass(frozen=True)
@@ -432,6 +433,13 @@ def apply_steps(x: Array, steps: tuple[ViewStep, ...]) -> Array:
         else:
             x = x.reshape(step.arg) if step.kind == "reshape" else np.transpose(x, step.arg)
     return x
+
+
+def arg_max(y: Array, axis: int, keepdims: bool, select_last: bool) -> Array:
+    """Where the largest value along an axis lies: the first, or the last where several are."""
+    found = np.argmax(np.flip(y, axis) if select_last else y, axis)
+    index = np.asarray(y.shape[axis] - 1 - found if select_last else found)
+    return np.expand_dims(index, axis) if keepdims else index
 
 
 def op_outputs(op: MatOp) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ from .ir import (
     Take,
     Transpose,
     Unary,
+    arg_max,
 )
 from .ops_attention import attention, attention_shape, normalize, normalize_shape
 from .ops_window import (
@@ -147,10 +148,7 @@ def _axis_matmul(node: AxisMatMul, x: Array, matrix: Array) -> Array:
 
 
 def _argmax(node: ArgMax, x: Array) -> Array:
-    if not node.select_last:
-        return np.asarray(np.argmax(x, node.axis, keepdims=node.keepdims))
-    last = np.argmax(np.flip(x, node.axis), node.axis, keepdims=node.keepdims)
-    return np.asarray(x.shape[node.axis] - 1 - last)
+    return arg_max(x, node.axis, node.keepdims, node.select_last).astype(node.dtype)
 
 
 def _select(node: Select, condition: Array, a: Array, b: Array) -> Array:
@@ -247,7 +245,7 @@ def infer_shape(node: Node, shapes: Mapping[str, Shape]) -> Shape:
 
 
 def evaluate(node: Node, *arrays: Array | None) -> Array:
-    """The numpy reference of one node; results have the arrays' float type (ArgMax: int64).
+    """The numpy reference of one node; results have the arrays' float type (ArgMax: its own).
 
     None stands for an optional input that is left out.
     """

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BadInput
-from .ir import QParams, apply_steps
+from .ir import QParams, apply_steps, arg_max
 from .program import ProgramPort, TensorSlot
 
 Array = npt.NDArray[Any]
@@ -57,18 +57,12 @@ def _codes(port: ProgramPort, x: Array) -> Array:
     return np.asarray(port.table[np.asarray(x, np.int64)])
 
 
-def _argmax(y: Array, axis: int, keepdims: bool, select_last: bool) -> Array:
-    found = np.argmax(np.flip(y, axis) if select_last else y, axis)
-    index = np.asarray(y.shape[axis] - 1 - found if select_last else found)
-    return np.expand_dims(index, axis) if keepdims else index
-
-
 def read_output(port: ProgramPort, arena: Array) -> Array:
     """One output in the source model's shape and dtype."""
     y = dequantize_array(read_slot(port.slot, arena), port.slot.qparams)
     y = apply_steps(y, port.steps)
     if port.argmax is not None:
-        y = _argmax(y, *port.argmax)
+        y = arg_max(y, *port.argmax)
     return y.astype(port.dtype)
 
 

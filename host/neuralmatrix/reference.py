@@ -29,6 +29,7 @@ from .ir import (
     Shape,
     ViewStep,
     Window,
+    arg_max,
     op_inputs,
     op_outputs,
 )
@@ -106,17 +107,11 @@ def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
         batches = array.shape[0] // tensor[0]
         y = _stepped(array.reshape(batches, *tensor), port.steps)
         if port.argmax:
-            y = _argmax(y, *port.argmax)
+            axis, keepdims, select_last = port.argmax
+            y = arg_max(y, axis + 1, keepdims, select_last)  # the batches come first
         lead = (batches * port.shape[0], *port.shape[1:]) if port.shape else (batches,)
         found[port.name] = y.reshape(lead if port.shape or batches > 1 else ())
     return found
-
-
-def _argmax(y: Array, axis: int, keepdims: bool, select_last: bool) -> Array:
-    axis += 1  # the batches come first
-    if not select_last:
-        return np.asarray(np.argmax(y, axis, keepdims=keepdims))
-    return np.asarray(y.shape[axis] - 1 - np.argmax(np.flip(y, axis), axis, keepdims=keepdims))
 
 
 # ---------------------------------------------------------------- inputs

@@ -19,7 +19,9 @@ from .program import Program, ProgramPort, TensorSlot
 
 _ARENA_LIMIT = 1 << 32
 _LANES_LIMIT = 128
-_DTYPES = ("float32", "float64", "int32", "int64")
+_DTYPES = (
+    "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool",
+)  # fmt: skip
 
 
 def _range(where: str, value: float, low: float, high: float) -> str:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.gxx
 IMAGE = {"x": (1, 3, 8, 8)}
 WEIGHTS = {"w": signed((5, 3, 3, 3))}
 INDEX = {"types": {"y": TensorProto.INT64}}
+CASTS = {"INT32": TensorProto.INT32, "FLOAT": TensorProto.FLOAT}
 # int8 gives about 40 dB; a sum over 192 values of mixed sign keeps 31 dB of it
 LEAST_DB = 28.0
 
@@ -62,6 +63,15 @@ def conv_of(shape: tuple[int, ...], weight: tuple[int, ...], **attrs: Any) -> on
 def class_index(**attrs: Any) -> onnx.ModelProto:
     nodes = [node("Gemm", ["x", "w"], ["g"]), op("ArgMax", "g", **attrs)]
     return model(nodes, {"x": (1, 7)}, ["y"], {"w": signed((7, 5))}, **INDEX)
+
+
+def cast_index() -> onnx.ModelProto:
+    """An index as it is, in two other types, and in one after another."""
+    nodes = [node("Gemm", ["x", "w"], ["g"]), op("ArgMax", "g", "y", axis=1)]
+    nodes += [op("Cast", "y", name, to=to) for name, to in CASTS.items()]
+    nodes.append(op("Cast", "INT32", "again", to=TensorProto.UINT8))
+    types = {"y": TensorProto.INT64, **CASTS, "again": TensorProto.UINT8}
+    return model(nodes, {"x": (1, 7)}, [*types], {"w": signed((7, 5))}, types=types)
 
 
 def channels(count: int) -> onnx.ModelProto:
@@ -130,6 +140,7 @@ RUN: dict[str, Callable[[], onnx.ModelProto]] = {
     "ArgMax of channels": lambda: model(
         [same("c"), op("ArgMax", "c", axis=1)], IMAGE, ["y"], WEIGHTS, **INDEX
     ),
+    "ArgMax cast": cast_index,
     "speech": speech,
     "long signal": lambda: conv_of((1, 1, 16000), (8, 1, 9), pads=[4, 4]),
     "wide image": lambda: conv_of((1, 3, 1, 4096), (5, 3, 3, 3), pads=[1] * 4),

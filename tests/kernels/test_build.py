@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from neuralmatrix.config import load_board
-from neuralmatrix.device.build import build, cache_dir, library_path
+from neuralmatrix.device.build import DIGEST, build, cache_dir, library_path
 from neuralmatrix.errors import NeuralMatrixError, ToolMissing
 from neuralmatrix.paths import hls_dir
 
@@ -58,7 +59,27 @@ def test_built_once(cache: Path, fake) -> None:
     assert first == again == library_path(ARRAY)
     assert first.parent == cache and first.read_bytes() == b"library"
     assert compilations(log) == 1
-    assert list(cache.iterdir()) == [first]
+    assert sorted(cache.iterdir()) == [first.with_suffix(DIGEST), first]
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "bit-flipped": lambda path: path.write_bytes(b"\x01" + path.read_bytes()[1:]),
+    "empty": lambda path: path.write_bytes(b""),
+    "missing": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("suffix", [".so", DIGEST])
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_library_is_built_afresh(cache: Path, fake, what: str, suffix: str) -> None:
+    log = fake()
+    path = build(ARRAY)
+    DAMAGES[what](path.with_suffix(suffix))
+    assert build(ARRAY) == path and path.read_bytes() == b"library"
+    assert compilations(log) == 2
+    build(ARRAY)
+    assert compilations(log) == 2
 
 
 def test_arrays_and_compilers_have_their_own(cache: Path, fake, monkeypatch) -> None:
@@ -140,16 +161,16 @@ def _start(cache: Path, **more: str) -> subprocess.Popen[str]:
 
 @pytest.mark.gxx
 def test_processes_side_by_side_and_damaged_libraries(tmp_path: Path) -> None:
-    """Both build or one finds the other's; a file that is no library is built afresh."""
+    """Both build or one finds the other's; what would crash the loader is built afresh."""
     cache = tmp_path / "cache"
     for process in [_start(cache), _start(cache)]:
         assert process.wait(300) == 0, process.stderr.read()
-    (built,) = cache.iterdir()
-    size = built.stat().st_size
-    built.write_bytes(b"torn")
+    (built,) = cache.glob("*.so")
+    whole = built.read_bytes()
+    built.write_bytes(whole[: len(whole) // 2])
     process = _start(cache)
     assert process.wait(300) == 0, process.stderr.read()
-    assert built.stat().st_size == size
+    assert built.stat().st_size == len(whole)
 
 
 def test_sources_are_found() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles the kernels for this CPU, once per array and source.
 
-In: an ArrayConfig.  Out: the path of a shared library in the cache.
+In: an ArrayConfig.  Out: the path of a shared library in the cache, its digest beside it.
 A library appears in the cache by one rename: an interrupted build leaves none, parallel ones meet.
 """
 
@@ -32,6 +32,7 @@ NATIVE = "-march=native"
 WIDTH = "-mprefer-vector-width="
 CLANG_WIDTH, OTHER_WIDTH = "512", "256"  # what each runs ResNet-20 fastest with
 BUILD_SECONDS = 300
+DIGEST = ".sha256"  # what it is called instead of .so
 _ADVICE = (
     "install one (Debian and Ubuntu: apt install clang, or g++; macOS: xcode-select --install) "
     "or name it in the environment variable CXX"
@@ -147,11 +148,28 @@ def _compile(folder: Path, array: ArrayConfig) -> Path:
     )
 
 
+def _digest(library: Path) -> bytes:
+    return hashlib.sha256(library.read_bytes()).hexdigest().encode()
+
+
+def _intact(library: Path) -> bool:
+    """Whether it is there and as it was built: loading a damaged one can end this process."""
+    try:
+        return library.with_suffix(DIGEST).read_bytes() == _digest(library)
+    except OSError:
+        return False
+
+
 def build(array: ArrayConfig) -> Path:
     """The library of an array, built unless the cache has it."""
     path = library_path(array)
-    if path.is_file():
+    if _intact(path):
         return path
     with _scratch(path.parent) as folder:
-        os.replace(_compile(folder, array), path)
+        library, digest = _compile(folder, array), folder / DIGEST
+        digest.write_bytes(_digest(library))
+        # In this order no library lies there without its digest.  Where parallel builds differ and
+        # their renames mix, the next one to look builds afresh.
+        os.replace(digest, path.with_suffix(DIGEST))
+        os.replace(library, path)
     return path

@@ -104,7 +104,7 @@ def _open(array: ArrayConfig) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError:
-        path.unlink(missing_ok=True)  # made by another system, or damaged: build it afresh
+        path.unlink(missing_ok=True)  # made by another system: build it afresh
     try:
         return ctypes.CDLL(str(build(array)))
     except OSError as error:

@@ -10,6 +10,7 @@ vanishes and layout operators between them need no care.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -185,13 +186,18 @@ def _cast(ctx: Context, call: Call) -> None:
     if is_whole(ctx, name):
         cast_whole(ctx, call, to)
         return
-    index = any(isinstance(n, ArgMax) and n.output == ctx.values[name] for n in ctx.nodes)
+    output = ctx.values[name]
+    index = next((n for n in ctx.nodes if isinstance(n, ArgMax) and n.output == output), None)
     if to not in _FLOATS and not (index and to in _INTEGERS):
         raise Refused(
             f"a cast of real values to type {_INTEGERS.get(to, to)}; casts between float types, of "
             "constants, whole numbers and ArgMax results are supported"
         )
-    ctx.alias(call.output, name)
+    if index:
+        dtype = _INTEGERS.get(to, "float32")  # the type of all real outputs
+        ctx.emit(replace(index, output=call.output, dtype=dtype))
+    else:
+        ctx.alias(call.output, name)
 
 
 HANDLERS: Mapping[str, Versions] = {

@@ -62,7 +62,7 @@ def output_port(b: Builder, name: str) -> Port:
         axis = node.axis % len(b.graph.shapes[node.inputs[0]])
         argmax = (axis, node.keepdims, node.select_last)
         port = _plain_port(b, node.inputs[0], name, b.graph.shapes[name])
-        return replace(port, argmax=argmax, dtype="int64")
+        return replace(port, argmax=argmax, dtype=node.dtype)
     return _plain_port(b, name, name, b.graph.shapes[name])
 
 
