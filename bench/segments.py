@@ -18,8 +18,8 @@ import numpy as np
 from common import Array
 from neuralmatrix.errors import BadInput
 from neuralmatrix.functions import erf, evaluate
-from neuralmatrix.ir import Function
 from neuralmatrix.segment_report import Wanted, make_table
+from neuralmatrix.types import Function
 
 Polynomial = Callable[[Array], Array]
 

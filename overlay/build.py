@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuralmatrix import selftest
+from neuralmatrix import selftest_build
 from neuralmatrix.config import Board, board_names, load_board
 from neuralmatrix.design import design_of
 from neuralmatrix.errors import BuildFailed, NeuralMatrixError
@@ -211,7 +211,7 @@ def build_overlay(plan: Plan) -> OverlayInfo:
     self-test needs, by making it."""
     hls, vivado = find_hls(), find_vivado()
     plan.work.mkdir(parents=True, exist_ok=True)
-    selftest.write(plan.board, _fresh(plan.selftest))
+    selftest_build.write(plan.board, _fresh(plan.selftest))
     print(synthesize(plan, hls))
     implement(plan, vivado)
     version = read_results(plan.vivado / RESULTS).get("vivado", UNKNOWN)

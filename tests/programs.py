@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 from neuralmatrix.columns import as_words
-from neuralmatrix.config import ArrayConfig, Board, load_board
-from neuralmatrix.ir import QParams, ViewStep
+from neuralmatrix.config import Board, load_board
 from neuralmatrix.isa import MAP_CELLS, Buffer, Instruction, Opcode, Region, SegKind, Stat
 from neuralmatrix.layout import Blocked
-from neuralmatrix.program import LayerInfo, Program, ProgramPort, TensorSlot, Watchpoint, as_const
+from neuralmatrix.program import Program
+from neuralmatrix.program_data import LayerInfo, ProgramPort, TensorSlot, Watchpoint, as_const
+from neuralmatrix.target import ArrayConfig
+from neuralmatrix.types import QParams, ViewStep
 
 ARENA = 1 << 16
 CONST = 1 << 14

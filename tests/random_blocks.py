@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from neuralmatrix.ir import Epilogue, Function, Gemm, Move, RowStat, Tensor, Window
+from neuralmatrix.matops import Epilogue, Gemm, Move, RowStat, Tensor, Window
+from neuralmatrix.types import Function
 
 MOST_POSITIONS = 40
 

@@ -10,19 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from neuralmatrix.ir import (
-    Array,
-    Epilogue,
-    Function,
-    Gemm,
-    MatGraph,
-    MatOp,
-    Move,
-    Port,
-    RowMax,
-    Tensor,
-    Window,
-)
+from neuralmatrix.matops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, Tensor, Window
+from neuralmatrix.types import Array, Function
 from random_blocks import BLOCKS
 
 FUNCTIONS = (

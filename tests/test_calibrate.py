@@ -12,8 +12,9 @@ import pytest
 from neuralmatrix import calibrate as module
 from neuralmatrix.calibrate import Range, calibrate
 from neuralmatrix.errors import BadInput
-from neuralmatrix.ir import Epilogue, Function, MatGraph, Port, Tensor, Window
+from neuralmatrix.matops import Epilogue, MatGraph, Port, Tensor, Window
 from neuralmatrix.quantize import choose_qparams, encode
+from neuralmatrix.types import Function, ViewStep
 
 SHAPE = (1, 4, 5, 3)
 BIAS = np.array([0.5, -0.25, 0.0])
@@ -27,8 +28,8 @@ def one_by_one(output, source, factor, bias, activation):
 
 def graph():
     """input -> relu(2x + bias) -> y = relu - 1, in NCHW at the ports."""
-    to_nhwc = (module.ir.ViewStep("transpose", (0, 2, 3, 1)),)
-    to_nchw = (module.ir.ViewStep("transpose", (0, 3, 1, 2)),)
+    to_nhwc = (ViewStep("transpose", (0, 2, 3, 1)),)
+    to_nchw = (ViewStep("transpose", (0, 3, 1, 2)),)
     port_shape = (1, 3, 4, 5)
     return MatGraph(
         (Port("input", port_shape, "x", to_nhwc),),

@@ -14,7 +14,8 @@ from neuralmatrix.costs import constants, costs
 from neuralmatrix.events import Deadlock, simulate
 from neuralmatrix.isa import Opcode, Unit
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.program import LayerInfo, Program
+from neuralmatrix.program import Program
+from neuralmatrix.program_data import LayerInfo
 from programs import copy_instructions, copy_program, insn, make_program, random_program
 
 NAMES = (

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 from neuralmatrix.functions import FUNCTIONS, evaluate
-from neuralmatrix.ir import Function
+from neuralmatrix.types import Function
 
 PARAMS = {
     "leaky_relu": (0.1,),

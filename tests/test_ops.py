@@ -12,18 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from neuralmatrix.errors import BadInput, BadModel
-from neuralmatrix.ir import (
+from neuralmatrix.nodes import (
     Binary,
     Concat,
     Conv,
     Expand,
-    Function,
     Graph,
     MatMul,
     Node,
     Pad,
     Pool,
-    QParams,
     Reduce,
     Reshape,
     Slice,
@@ -40,6 +38,7 @@ from neuralmatrix.ops import (
     to_text,
     verify_graph,
 )
+from neuralmatrix.types import Function, QParams
 
 SHAPES = {"a": (2, 3), "b": (3, 4), "c": (5,), "i": (1, 3, 4, 4), "w": (6, 2, 3, 3)}
 WINDOW = {"strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1)}

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 import pytest
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
+from neuralmatrix.compiler import lower
 from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.ir import Attention, Graph, Normalize, Unary
-from neuralmatrix.lower import lower
+from neuralmatrix.nodes import Attention, Graph, Normalize, Unary
 from neuralmatrix.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify
 from onnx import TensorProto

@@ -14,8 +14,8 @@ import neuralmatrix as nm
 import numpy as np
 import onnxruntime
 import pytest
-from neuralmatrix.precision import Settings, check_settings
-from neuralmatrix.program import Recipe
+from neuralmatrix.recipe import Recipe
+from neuralmatrix.settings import Settings, check_settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 import zoo  # noqa: E402

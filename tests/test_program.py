@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from neuralmatrix.columns import as_words
 from neuralmatrix.errors import BadProgram, NeuralMatrixError
-from neuralmatrix.ir import ViewStep
 from neuralmatrix.isa import Instruction, Opcode, decode
 from neuralmatrix.program import Program, load
 from neuralmatrix.proof import verify_program
+from neuralmatrix.types import ViewStep
 from neuralmatrix.wellformed import form_problem
 from oracle import needed_sizes
 from programs import copy_instructions, copy_program, insn, make_program, random_program

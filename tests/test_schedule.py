@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from neuralmatrix.config import load_board
 from neuralmatrix.errors import DoesNotFit
-from neuralmatrix.ir import Array, Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
 from neuralmatrix.isa import SegKind
+from neuralmatrix.matops import Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
 from neuralmatrix.qgraph import QEpilogue
 from neuralmatrix.quantize import quantize
 from neuralmatrix.reference import run_float
@@ -33,6 +33,7 @@ from neuralmatrix.schedule.tiling import (
     tile_sizes,
 )
 from neuralmatrix.segments import Segments
+from neuralmatrix.types import Array
 
 ARRAY = load_board("pynq-z2").array
 

@@ -18,7 +18,8 @@ from neuralmatrix.device.emulation import Emulator
 from neuralmatrix.errors import DeviceFault, OverlayMissing
 from neuralmatrix.isa import SLOTS, Buffer, Mode, Opcode, Reduce, Region, SegKind, Stat
 from neuralmatrix.overlays import EXPECTED, SELFTEST
-from neuralmatrix.selftest import SelfTest, check, compiled, make, read, write
+from neuralmatrix.selftest import SelfTest, check, read
+from neuralmatrix.selftest_build import compiled, make, write
 from neuralmatrix.verification import compare
 
 pytestmark = pytest.mark.gxx

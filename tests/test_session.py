@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from neuralmatrix.device.base import Batch, Counted
 from neuralmatrix.errors import BadInput, ToolMissing
-from neuralmatrix.ir import QParams, ViewStep
 from neuralmatrix.jsonform import to_json
 from neuralmatrix.layout import Blocked, Rows
 from neuralmatrix.ports import (
@@ -29,8 +28,10 @@ from neuralmatrix.ports import (
     write_input,
     zero_feeds,
 )
-from neuralmatrix.program import Program, ProgramPort, TensorSlot
+from neuralmatrix.program import Program
+from neuralmatrix.program_data import ProgramPort, TensorSlot
 from neuralmatrix.session import Session
+from neuralmatrix.types import QParams, ViewStep
 from programs import copy_program, random_program
 
 # ------------------------------------------------------------------------------ ports

@@ -11,20 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.ir import (
+from neuralmatrix.nodes import (
     AxisMatMul,
     Binary,
     Concat,
     Conv,
     ConvTranspose,
     Expand,
-    Function,
     Graph,
     MatMul,
     Node,
     Pad,
     Pool,
-    QParams,
     Reduce,
     Reshape,
     Slice,
@@ -34,6 +32,7 @@ from neuralmatrix.ir import (
 )
 from neuralmatrix.ops import infer_shape, run_graph, verify_graph
 from neuralmatrix.simplify import simplify
+from neuralmatrix.types import Function, QParams
 
 IMAGE = (2, 4, 6, 5)
 

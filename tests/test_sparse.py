@@ -10,22 +10,14 @@ import numpy as np
 import pytest
 from importers.build_onnx import signed
 from neuralmatrix.config import load_board
-from neuralmatrix.ir import (
-    Array,
-    Epilogue,
-    Function,
-    Gemm,
-    MatGraph,
-    Port,
-    Tensor,
-    ViewStep,
-)
 from neuralmatrix.lower.transposed import nonzero_blocks
+from neuralmatrix.matops import Epilogue, Gemm, MatGraph, Port, Tensor
 from neuralmatrix.proof import verify_program
 from neuralmatrix.quantize import quantize
 from neuralmatrix.reference import run_float
 from neuralmatrix.schedule import schedule
 from neuralmatrix.schedule.sparse import cover
+from neuralmatrix.types import Array, Function, ViewStep
 from neuralmatrix.verification import compare
 
 

@@ -17,18 +17,11 @@ from hypothesis import strategies as st
 from neuralmatrix.config import load_board
 from neuralmatrix.costs import costs
 from neuralmatrix.events import simulate
-from neuralmatrix.ir import Array
 from neuralmatrix.isa import UNIT_OF, Opcode, Unit, decode
-from neuralmatrix.schedule.emitter import (
-    RING_TAKES,
-    Emitter,
-    Finished,
-    Range,
-    Ring,
-    arena_range,
-)
+from neuralmatrix.schedule.emitter import RING_TAKES, Emitter, Finished, Range, Ring, arena_range
 from neuralmatrix.schedule.prefetch import Task, prefetched
 from neuralmatrix.schedule.tokens import Token, thinned
+from neuralmatrix.types import Array
 
 ARRAY = load_board("pynq-z2").array
 

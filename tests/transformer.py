@@ -9,19 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from neuralmatrix.ir import (
-    Array,
-    Epilogue,
-    Function,
-    Gemm,
-    MatGraph,
-    MatOp,
-    Move,
-    Port,
-    RowStat,
-    Tensor,
-    Window,
-)
+from neuralmatrix.matops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowStat, Tensor, Window
+from neuralmatrix.types import Array, Function
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import numpy as np
 
 from .errors import BadInput
 from .functions import evaluate
-from .ir import Array, Epilogue, Gemm, MatGraph, Move, Port, QParams, RowMax, Window
+from .matops import Epilogue, Gemm, MatGraph, Move, Port, RowMax, Window
 from .ranges import subtracts_own_maximum
+from .types import Array, QParams
 
 Interval = tuple[float, float]
 Bounds = dict[str, Interval]

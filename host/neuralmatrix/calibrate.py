@@ -16,8 +16,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from . import ir, reference
+from . import reference
 from .errors import BadInput
+from .matops import MatGraph, Port
 from .ranges import MASK_ROOM, MASKED
 from .ties import tie
 from .widths import score_tensors, wide_tensors
@@ -99,7 +100,7 @@ def _odd_stride(size: int) -> int:
 
 
 def calibrate(
-    mg: ir.MatGraph,
+    mg: MatGraph,
     feeds: Iterable[Feed] | None,
     method: Method = "mse",
     max_images: int = 256,
@@ -141,7 +142,7 @@ def calibrate(
     return Calibration({**extremes, **clipped}, extremes, images)
 
 
-def _tables(mg: ir.MatGraph) -> dict[str, _Histogram]:
+def _tables(mg: MatGraph) -> dict[str, _Histogram]:
     """All rows of look-up tables count: the inputs to come may name any."""
     found: dict[str, _Histogram] = {}
     for port in mg.inputs:
@@ -158,7 +159,7 @@ def _unmasked(scores: Array) -> Array:
     return np.append(inside, inside.min() - np.float32(MASK_ROOM))
 
 
-def _unclipped(mg: ir.MatGraph) -> set[str]:
+def _unclipped(mg: MatGraph) -> set[str]:
     """Outputs, and what has 16 bits at any precision."""
     tied, groups = tie(mg)
     wide = wide_tensors(tied, groups, "int8")
@@ -166,7 +167,7 @@ def _unclipped(mg: ir.MatGraph) -> set[str]:
     return shown | {name for name in mg.tensors if groups.root(name) in wide}
 
 
-def _evaluate(mg: ir.MatGraph, chunk: list[dict[str, Array]]) -> dict[str, Array]:
+def _evaluate(mg: MatGraph, chunk: list[dict[str, Array]]) -> dict[str, Array]:
     """All tensors of several runs.  BadInput: one of them leaves float32."""
     together = chunk[0]
     if len(chunk) > 1:
@@ -182,14 +183,14 @@ def _evaluate(mg: ir.MatGraph, chunk: list[dict[str, Array]]) -> dict[str, Array
     return values
 
 
-def _masks(mg: ir.MatGraph) -> str:
+def _masks(mg: MatGraph) -> str:
     return ", attention masks (0 and 1, some of each row 1)" if score_tensors(mg) else ""
 
 
 # ---------------------------------------------------------------- feeds
 
 
-def _chunk_images(mg: ir.MatGraph) -> int:
+def _chunk_images(mg: MatGraph) -> int:
     """How many images evaluated side by side keep all their tensors within CHUNK_FLOATS."""
     if not all(port.shape for port in mg.inputs):
         return 1  # a scalar has no axis to stack along
@@ -202,7 +203,7 @@ def _chunks(runs: Iterator[dict[str, Array]], size: int) -> Iterator[list[dict[s
         yield chunk
 
 
-def runs_of(mg: ir.MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[dict[str, Array]]:
+def runs_of(mg: MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[dict[str, Array]]:
     """Checked single runs in the source shapes, at most ``most`` of them."""
     if feeds is None:
         raise BadInput(
@@ -224,7 +225,7 @@ def runs_of(mg: ir.MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterato
             yield run
 
 
-def _split(mg: ir.MatGraph, feed: Feed, where: str) -> Iterator[dict[str, Array]]:
+def _split(mg: MatGraph, feed: Feed, where: str) -> Iterator[dict[str, Array]]:
     """The runs stacked in one feed."""
     if not isinstance(feed, Mapping):
         raise BadInput(f"{where} is a {type(feed).__name__}; allowed is {{input name: array}}")
@@ -243,7 +244,7 @@ def _split(mg: ir.MatGraph, feed: Feed, where: str) -> Iterator[dict[str, Array]
         yield {name: array[i] for name, array in arrays.items()}
 
 
-def _checked(port: ir.Port, value: Array, where: str) -> Array:
+def _checked(port: Port, value: Array, where: str) -> Array:
     """``value`` as (runs, *port.shape)."""
     what = f"{where}: input {port.name!r}"
     try:
@@ -266,7 +267,7 @@ def _checked(port: ir.Port, value: Array, where: str) -> Array:
     return _stacked(port, array, what)
 
 
-def _stacked(port: ir.Port, array: Array, what: str) -> Array:
+def _stacked(port: Port, array: Array, what: str) -> Array:
     shape = tuple(port.shape)
     if array.shape[1:] == shape[1:] and shape and array.shape[0] and array.shape[0] % shape[0] == 0:
         return array.reshape(-1, *shape)

@@ -13,7 +13,8 @@ from enum import IntEnum
 from pathlib import Path
 
 from . import isa
-from .config import ArrayConfig, Timing, load_board
+from .config import load_board
+from .target import ArrayConfig, Timing
 
 COMMITTED = "pynq-z2"
 """The board whose array the committed config.h holds: what benches and an editor see."""

@@ -21,16 +21,30 @@ from .config import Board, load_board
 from .errors import DoesNotFit
 from .importers.onnx import import_onnx
 from .importers.torch import as_onnx
-from .ir import Array, Gemm, MatGraph, Shape, Window
-from .lower import lower
-from .precision import Decision, Method, Settings, check_settings, decide
+from .lower.centre import centre_streams
+from .lower.defer import defer_offsets
+from .lower.fold_inputs import fold_inputs
+from .lower.fuse import fuse
+from .lower.heads import pad_heads
+from .lower.order import reorder
+from .lower.rows import fuse_rows
+from .lower.rowwise import settle_rows
+from .lower.rules import lower_graph
+from .lower.slices import split_slices
+from .lower.transposed import orient
+from .lower.verify import verify_matgraph
+from .matops import Gemm, MatGraph, Window
+from .nodes import Graph
+from .precision import Decision, decide
 from .program import Program
 from .proof import verify_program
 from .quantize import quantize
 from .schedule import schedule
 from .segment_report import table_notes
+from .settings import Method, Settings, check_settings
 from .simplify import simplify
 from .stages import write_stage
+from .types import Array, Shape
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -85,6 +99,15 @@ def compile_model(
     ranges = tuple((name, lo, hi) for name, (lo, hi) in bounds.items())
     notes = (*program.notes, *chosen.notes, *table_notes(quantised))
     return replace(program, precision=precision, ranges=ranges, recipe=chosen.recipe, notes=notes)
+
+
+def lower(graph: Graph) -> MatGraph:
+    """The MatGraph of ``graph``, element-wise operators fused into their producers."""
+    mg = fuse(lower_graph(graph))
+    cut = split_slices(mg)
+    mg = mg if cut is mg else fuse(cut)
+    mg = pad_heads(centre_streams(defer_offsets(fuse_rows(mg))))
+    return verify_matgraph(reorder(orient(settle_rows(fold_inputs(mg)))))
 
 
 def front_end(

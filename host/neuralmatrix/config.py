@@ -1,28 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Board and array parameters.
+"""Boards and their parameters.
 
-In: ``overlay/boards/*.json``.  Out: ``ArrayConfig`` (what the kernels are built with), ``Timing``
-(what the cycle model needs besides) and ``Board``.
+In: ``overlay/boards/*.json``.  Out: ``Board``, with its ``ArrayConfig`` and ``Timing``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from math import isqrt
 from pathlib import Path
 from typing import Any, Literal
 
 from .errors import BadInput
 from .families import Family, load_family
-from .isa import ISA_VERSION
 from .jsonform import FormError, from_json
 from .paths import boards_dir
+from .target import ArrayConfig, Timing
 
 BUFFERS = ("ibuf", "wbuf", "pbuf", "tbuf", "ubuf", "obuf", "acc")
+
 """The buffers that a board file may place in UltraRAM."""
 
 CLOCK_MHZ = (1.0, 1000.0)  # what a fabric's clock can be
@@ -36,49 +34,8 @@ SAME_OVERLAY = (
     "uram_buffers",
     "ports",
 )
+
 """What boards that load one bitstream must agree in."""
-
-
-@dataclass(frozen=True)
-class ArrayConfig:
-    """What decides what a bitstream computes; boards with equal arrays share programs."""
-
-    rows: int  # PEs along K; bytes per word
-    cols: int  # PEs along N; equal to rows
-    ibuf_words: int
-    wbuf_words: int
-    pbuf_rows: int  # rows of cols 64-bit parameters
-    acc_rows: int
-    obuf_rows: int
-    tbuf_rows: int
-    ubuf_rows: int
-    seg_entries: int  # segments the lanes can hold
-    line_words: int  # widest input row (with padding) in WINDOW mode
-    queue_depth: int  # instructions waiting per unit
-    token_depth: int  # tokens waiting per unit pair
-
-    @property
-    def win(self) -> int:
-        """WINDOW mode handles win x win taps per pass."""
-        return isqrt(self.rows)
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits that name this array and instruction set."""
-        text = json.dumps({"isa": ISA_VERSION, **asdict(self)}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What the cycle model needs besides the array: integers, so that all models agree exactly."""
-
-    load_port_bytes: int  # bytes per cycle of the LOAD port
-    store_port_bytes: int
-    fetch_port_bytes: int
-    ddr_bytes_per_256_cycles: int  # effective DRAM bandwidth shared by all ports
-    burst_beats: int  # longest burst
-    dram_latency: int  # cycles from request to first beat
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .ir import Array, Epilogue, Gemm, MatGraph, MatOp, Move, QParams, RowMax, Tensor, Window
+from .matops import Epilogue, Gemm, MatGraph, MatOp, Move, RowMax, Tensor, Window
+from .types import Array, QParams
 
 LARGEST_ARRAY = 32  # channels that are a multiple of it leave no padding lane in any array
 

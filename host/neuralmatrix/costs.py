@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .columns import Columns, columns, opcodes
-from .config import ArrayConfig, Timing
 from .isa import UNIT_OF, Mode, Opcode, Reduce, Stat
 from .paths import hls_dir
+from .target import ArrayConfig, Timing
 
 Array = npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,7 @@ import numpy.typing as npt
 from .costs import Costs, costs
 from .events import Timeline, simulate
 from .isa import Unit
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
 
 Array = npt.NDArray[Any]
 
@@ -95,7 +93,7 @@ def _spans(timeline: Timeline, layer: Array, count: int) -> Array:
     return np.asarray(np.maximum(last - first, 0))
 
 
-def _layers(program: Program, cost: Costs, timeline: Timeline) -> Iterator[LayerEstimate]:
+def _layers(program: ProgramData, cost: Costs, timeline: Timeline) -> Iterator[LayerEstimate]:
     layer, count = program.insn_layer, len(program.layers)
     peak = program.array.rows * program.array.cols
     compute = np.where(cost.unit == Unit.COMPUTE, cost.cycles, 0)
@@ -126,7 +124,7 @@ def _layers(program: Program, cost: Costs, timeline: Timeline) -> Iterator[Layer
         )
 
 
-def estimate(program: Program) -> Estimate:
+def estimate(program: ProgramData) -> Estimate:
     """Evaluate the cycle model; the program must be one that passed ``verify_program``."""
     cost = costs(program.instructions, program.array, program.timing)
     timeline = simulate(cost, program.array, program.timing)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .config import ArrayConfig, Timing
 from .costs import Costs, constants
 from .errors import NeuralMatrixError
 from .isa import INSN_BYTES, Unit
+from .target import ArrayConfig, Timing
 
 Array = npt.NDArray[Any]
 

@@ -14,8 +14,9 @@ from math import prod
 import numpy as np
 
 from .intweights import int_weight, is_weighted
-from .ir import Array, MatGraph, MatOp, QParams, Window, op_inputs, op_outputs
+from .matops import MatGraph, MatOp, Window, op_inputs, op_outputs
 from .reference import evaluate, port_outputs, rounded, run_float
+from .types import Array, QParams
 
 Values = Mapping[str, Array]
 

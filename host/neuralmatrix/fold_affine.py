@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .ir import Array, Binary, Conv, ConvTranspose, MatMul, Node
+from .nodes import Binary, Conv, ConvTranspose, MatMul, Node
 from .rewrite import Change, View
+from .types import Array
 
 
 class Affine(NamedTuple):

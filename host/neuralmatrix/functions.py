@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .ir import Function
+from .types import Function
 
 Array = npt.NDArray[Any]
 

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .ir import Array, Gemm, Move, Port, QParams, RowMax, Window, apply_steps
 from .isa import Stat
+from .matops import Gemm, Move, Port, RowMax, Window
 from .ports import quantize_array
 from .qgraph import QEpilogue, QGraph, QOp
 from .reference import gathered
 from .segments import lookup
+from .types import Array, QParams, apply_steps
 
 Values = dict[str, Array]
 

@@ -11,7 +11,8 @@ from typing import TypeGuard
 
 import numpy as np
 
-from .ir import Array, Gemm, MatOp, Window
+from .matops import Gemm, MatOp, Window
+from .types import Array
 
 
 @dataclass(frozen=True)

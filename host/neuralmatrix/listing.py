@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from .isa import (
     FIELDS,
@@ -32,9 +31,7 @@ from .isa import (
     decode,
     field_range,
 )
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
 
 _ENUMS: dict[str, type[IntEnum]] = {
     "dest": Buffer,
@@ -126,7 +123,7 @@ def instruction_text(insn: Instruction) -> str:
     return " ".join(parts).rstrip()
 
 
-def listing_lines(program: Program) -> Iterator[str]:
+def listing_lines(program: ProgramData) -> Iterator[str]:
     """One line per instruction, a heading before each layer."""
     layer = -1
     for i, words in enumerate(program.instructions.tolist()):
@@ -139,7 +136,7 @@ def listing_lines(program: Program) -> Iterator[str]:
         yield f"{i:6} {instruction_text(decode(tuple(words)))}"
 
 
-def listing(program: Program) -> str:
+def listing(program: ProgramData) -> str:
     """All lines of ``listing_lines`` as one text."""
     return "".join(f"{line}\n" for line in listing_lines(program))
 

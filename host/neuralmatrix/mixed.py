@@ -19,18 +19,12 @@ from typing import Literal
 import numpy as np
 
 from .copies import with_copies
-from .fakequant import (
-    Sample,
-    disagreement,
-    relative_error,
-    rerun,
-    sample,
-    with_rounded_weights,
-)
+from .fakequant import Sample, disagreement, relative_error, rerun, sample, with_rounded_weights
 from .integer import decode, run_integer
-from .ir import Array, Gemm, MatGraph, MatOp, QParams, op_inputs, op_outputs
+from .matops import Gemm, MatGraph, MatOp, op_inputs, op_outputs
 from .quantize import activation_scales, quantize
 from .ties import tie
+from .types import Array, QParams
 from .widths import wide_tensors
 
 Bounds = Mapping[str, tuple[float, float]]

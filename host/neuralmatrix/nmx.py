@@ -22,12 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ._version import __version__
-from .config import ArrayConfig, Timing
 from .errors import BadProgram
 from .files import DAMAGE, is_endless, write_whole
 from .isa import ISA_VERSION
 from .jsonform import FormError, from_json, to_json
-from .program import LayerInfo, Program, ProgramPort, Recipe, Watchpoint
+from .program_data import ProgramData, ProgramPort, ProgramTables
 from .wellformed import form_problem
 
 Array = npt.NDArray[Any]
@@ -47,33 +46,13 @@ _AGAIN = "; compile the network again"
 
 
 @dataclass(frozen=True)
-class _Body:
-    """The fields of a Program that are not arrays."""
-
-    board: str
-    array: ArrayConfig
-    timing: Timing
-    clock_mhz: float
-    arena_bytes: int
-    inputs: tuple[ProgramPort, ...]
-    outputs: tuple[ProgramPort, ...]
-    layers: tuple[LayerInfo, ...]
-    watchpoints: tuple[Watchpoint, ...]
-    host_ops: tuple[str, ...]
-    notes: tuple[str, ...]
-    precision: str
-    ranges: tuple[tuple[str, float, float], ...]
-    recipe: Recipe
-
-
-@dataclass(frozen=True)
 class _Manifest:
     format: int
     isa: int
     package: str
     fingerprint: str
     sha256: tuple[tuple[str, str], ...]
-    body: _Body
+    body: ProgramTables
 
 
 # ------------------------------------------------------------------------------ writing
@@ -85,15 +64,15 @@ def _npy(array: Array, dtype: np.dtype[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _manifest_json(program: Program, sums: tuple[tuple[str, str], ...]) -> bytes:
-    body = _Body(**{f.name: getattr(program, f.name) for f in fields(_Body)})
+def _manifest_json(program: ProgramData, sums: tuple[tuple[str, str], ...]) -> bytes:
+    body = ProgramTables(**{f.name: getattr(program, f.name) for f in fields(ProgramTables)})
     body = replace(body, inputs=tuple(replace(port, table=None) for port in body.inputs))
     fingerprint = program.array.fingerprint
     manifest = _Manifest(FORMAT, ISA_VERSION, __version__, fingerprint, sums, body)
     return json.dumps(to_json(manifest), indent=1).encode()
 
 
-def _members(program: Program) -> dict[str, bytes]:
+def _members(program: ProgramData) -> dict[str, bytes]:
     arrays = {f"{n}.npy": _npy(getattr(program, n), dtype) for n, dtype in _ARRAYS.items()}
     for i, port in enumerate(program.inputs):
         if port.table is not None:
@@ -109,7 +88,7 @@ def _write_zip(file: IO[bytes], members: dict[str, bytes]) -> None:
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
 
 
-def write(program: Program, path: Path) -> None:
+def write(program: ProgramData, path: Path) -> None:
     """Save the program, all of it or nothing."""
     write_whole(path, lambda file: _write_zip(file, _members(program)))
 
@@ -209,16 +188,16 @@ def _with_tables(
     return tuple(found)
 
 
-def read(path: Path) -> Program:
+def read(path: Path) -> ProgramData:
     """The program in a file, its form checked."""
     members = _read_members(path)
     manifest = _parse_manifest(path, members[_MANIFEST])
     _check_sums(path, manifest, members)
-    parts: dict[str, Any] = {f.name: getattr(manifest.body, f.name) for f in fields(_Body)}
+    parts: dict[str, Any] = {f.name: getattr(manifest.body, f.name) for f in fields(ProgramTables)}
     for name, dtype in _ARRAYS.items():
         parts[name] = _parse_array(path, f"{name}.npy", members[f"{name}.npy"], (dtype,))
     parts["inputs"] = _with_tables(path, manifest.body.inputs, members)
-    program = Program(**parts)
+    program = ProgramData(**parts)
     problem = form_problem(program)
     if problem:
         raise _bad(path, problem)

@@ -15,9 +15,8 @@ import numpy as np
 
 from . import functions
 from .errors import BadInput, BadModel
-from .ir import (
+from .nodes import (
     ArgMax,
-    Array,
     Attention,
     AxisMatMul,
     Binary,
@@ -33,17 +32,14 @@ from .ir import (
     Pad,
     Pool,
     PRelu,
-    QParams,
     Reduce,
     Reshape,
     Select,
-    Shape,
     Slice,
     Softmax,
     Take,
     Transpose,
     Unary,
-    arg_max,
 )
 from .ops_attention import attention, attention_shape, normalize, normalize_shape
 from .ops_window import (
@@ -56,6 +52,7 @@ from .ops_window import (
     pool,
     pool_shape,
 )
+from .types import Array, QParams, Shape, arg_max
 
 __all__ = ["ShapeError", "evaluate", "infer_shape", "run_graph", "to_text", "verify_graph"]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ir import Array, Attention, Normalize, Shape
+from .nodes import Attention, Normalize
 from .ops_window import need
+from .types import Array, Shape
 
 
 def _fits(shape: Shape | None, whole: Shape) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .ir import Array, Conv, ConvTranspose, Pool, Shape
+from .nodes import Conv, ConvTranspose, Pool
+from .types import Array, Shape
 
 Slices = tuple[slice, ...]
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
-from typing import Literal, cast, get_args
+from typing import cast
 
 import numpy as np
 
@@ -18,32 +17,15 @@ from .bounds import propagate
 from .calibrate import calibrate, runs_of
 from .errors import BadInput
 from .fakequant import sample
-from .ir import Array, MatGraph
-from .mixed import MAX_LOSS, MEASURES, Measure, choose_mixed
-from .program import Recipe
+from .matops import MatGraph
+from .mixed import MAX_LOSS, Measure, choose_mixed
 from .quantize import activation_scales
+from .recipe import Recipe
 from .refine import Refinement, correct_biases, migrate, refined
+from .settings import Feed, Settings
+from .types import Array
 
-Feed = Mapping[str, Array]
 Bounds = dict[str, tuple[float, float]]
-Method = Literal["mse", "minmax", "percentile"]
-Precision = Literal["int8", "int16", "mixed"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the numbers are chosen; see ``compile_model``."""
-
-    precision: str = "int8"
-    method: Method = "mse"
-    max_images: int = 256
-    refine: bool | None = None
-    max_loss: float | None = None
-    measure: str = "relative"
-
-    @property
-    def refines(self) -> bool:
-        return self.precision == "mixed" if self.refine is None else self.refine
 
 
 @dataclass(frozen=True)
@@ -54,37 +36,6 @@ class Decision:
     bounds: Bounds
     recipe: Recipe = Recipe()
     notes: tuple[str, ...] = ()
-
-
-def check_settings(settings: Settings, calibrated: bool) -> None:
-    """BadInput: an unknown name, a loss out of range, or calibration inputs that are needed."""
-    allowed = {
-        "precision": (settings.precision, get_args(Precision)),
-        "measure": (settings.measure, tuple(MEASURES)),
-    }
-    for what, (found, names) in allowed.items():
-        if found not in names:
-            raise BadInput(f"{what} {found!r}; allowed are {', '.join(names)}")
-    loss, images = settings.max_loss, settings.max_images
-    if loss is not None and not (isinstance(loss, Real) and 0 <= loss <= 1):
-        raise BadInput(f"max_loss {loss!r}; allowed is 0 to 1")
-    if loss is not None and settings.precision != "mixed":
-        raise BadInput(
-            f"max_loss {loss!r} with precision {settings.precision}; it decides what 'mixed' "
-            "raises: choose precision mixed, or leave max_loss out"
-        )
-    if settings.measure != Settings.measure and settings.precision != "mixed":
-        raise BadInput(
-            f"measure {settings.measure!r} with precision {settings.precision}; it judges what "
-            "'mixed' raises: choose precision mixed, or leave measure out"
-        )
-    if not isinstance(images, Integral) or images < 1:
-        raise BadInput(f"max_images {images!r}; allowed are whole numbers from 1")
-    if not calibrated and (settings.precision == "mixed" or settings.refines):
-        raise BadInput(
-            "precision mixed and refinements are chosen on calibration inputs, and none are given; "
-            "pass calibration= (--calibration) with 16 to 256 typical inputs"
-        )
 
 
 def decide(lowered: MatGraph, calibration: Iterable[Feed] | None, settings: Settings) -> Decision:
@@ -151,6 +102,3 @@ def _numbers(arrays: Mapping[str, Array]) -> tuple[tuple[str, tuple[float, ...]]
 
 def _arrays(numbers: Iterable[tuple[str, tuple[float, ...]]]) -> dict[str, Array]:
     return {name: np.asarray(values, np.float32) for name, values in numbers}
-
-
-__all__ = ["Decision", "Method", "Settings", "check_settings", "decide", "prepared"]

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .columns import Columns, columns, opcodes, used_bits
-from .config import ArrayConfig
 from .costs import cdiv, costs
 from .errors import BadProgram
 from .events import Deadlock, simulate
 from .isa import MAP_CELLS, UNIT_OF, Buffer, Mode, Opcode, Region, SegKind, Stat, Unit
-
-if TYPE_CHECKING:
-    from .program import Program
+from .program_data import ProgramData
+from .target import ArrayConfig
 
 Array = npt.NDArray[Any]
 
@@ -122,7 +120,7 @@ def buffer_words(array: ArrayConfig) -> dict[Buffer, int]:
     }
 
 
-def _load(c: Columns, program: Program) -> Iterator[_Rule]:
+def _load(c: Columns, program: ProgramData) -> Iterator[_Rule]:
     array = program.array
     yield from _no_tokens(c, (Unit.LOAD,))
     yield _Rule("dest", c["dest"], 0, int(max(Buffer)))
@@ -140,7 +138,7 @@ def _load(c: Columns, program: Program) -> Iterator[_Rule]:
     yield _Rule("highest byte read", high, 0, limit - 1)
 
 
-def _store(c: Columns, program: Program) -> Iterator[_Rule]:
+def _store(c: Columns, program: ProgramData) -> Iterator[_Rule]:
     yield from _no_tokens(c, (Unit.STORE,))
     for count in ("n2", "n1", "n0"):
         yield _Rule(count, c[count], 1, 0xFFFF)
@@ -159,7 +157,7 @@ def _store(c: Columns, program: Program) -> Iterator[_Rule]:
 # ------------------------------------------------------------------------------ compute
 
 
-def _epilogue(c: Columns, program: Program) -> Iterator[_Rule]:
+def _epilogue(c: Columns, program: ProgramData) -> Iterator[_Rule]:
     array, wide = program.array, c["out_wide"] == 1
     yield from _no_tokens(c, (Unit.COMPUTE,))
     yield _Rule("seg_kind", c["seg_kind"], 0, int(max(SegKind)))
@@ -247,18 +245,18 @@ def _statistic(c: Columns, kind: Array, array: ArrayConfig) -> Iterator[_Rule]:
     yield _Rule("stat (with stat_first 0)", kind, kind[before], kind[before], goes_on)
 
 
-def _compute(c: Columns, program: Program) -> Iterator[_Rule]:
+def _compute(c: Columns, program: ProgramData) -> Iterator[_Rule]:
     yield from _shape(c, program.array)
     yield from _operands(c, program.array)
     state = _state_of(c, columns(program.instructions, Opcode.EPILOGUE))
     yield from _results(c, state, program.array)
 
 
-def _end(c: Columns, program: Program) -> Iterator[_Rule]:
+def _end(c: Columns, program: ProgramData) -> Iterator[_Rule]:
     yield from _no_tokens(c, tuple(Unit))
 
 
-_RULES: dict[Opcode, Callable[[Columns, Program], Iterator[_Rule]]] = {
+_RULES: dict[Opcode, Callable[[Columns, ProgramData], Iterator[_Rule]]] = {
     Opcode.END: _end,
     Opcode.LOAD: _load,
     Opcode.STORE: _store,
@@ -285,7 +283,7 @@ def _tokens(words: Array) -> None:
         )
 
 
-def _terminates(program: Program) -> None:
+def _terminates(program: ProgramData) -> None:
     cost = costs(program.instructions, program.array, program.timing)
     try:
         cycles = simulate(cost, program.array, program.timing).cycles
@@ -298,7 +296,7 @@ def _terminates(program: Program) -> None:
         )
 
 
-def verify_program(program: Program) -> None:
+def verify_program(program: ProgramData) -> None:
     """Prove every access and the end of the program.  BadProgram: it must not be run."""
     words = program.instructions
     _encoding(words)

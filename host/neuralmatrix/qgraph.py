@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .ir import Array, MatOp, Port, QParams, Tensor
 from .isa import Stat
+from .matops import MatOp, Port, Tensor
 from .segments import Segments
+from .types import Array, QParams
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from .copies import with_copies
 from .epilogues import Stage, build_epilogue
 from .errors import DoesNotFit
 from .intweights import IntWeight, int_weight, is_weighted
-from .ir import Array, Gemm, MatGraph, MatOp, Move, QParams, RowMax, Window
 from .isa import Stat
+from .matops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from .qgraph import QEpilogue, QGraph, QOp
 from .ranges import Bounds, spanned
 from .rowstats import RowNumbers, row_numbers
@@ -33,6 +33,7 @@ from .scales import (
     whole_inputs,
 )
 from .ties import Groups, tie
+from .types import Array, QParams
 from .widths import symmetric_tensors, wide_tensors
 
 

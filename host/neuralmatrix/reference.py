@@ -15,25 +15,20 @@ import numpy as np
 
 from . import functions
 from .errors import BadInput
-from .ir import (
-    Array,
+from .lower.verify import matgraph_text, verify_matgraph
+from .matops import (
     Epilogue,
-    Function,
     Gemm,
     MatGraph,
     MatOp,
     Move,
     Port,
-    QParams,
     RowMax,
-    Shape,
-    ViewStep,
     Window,
-    arg_max,
     op_inputs,
     op_outputs,
 )
-from .lower.verify import matgraph_text, verify_matgraph
+from .types import Array, Function, QParams, Shape, ViewStep, arg_max
 
 __all__ = ["matgraph_text", "port_outputs", "run_float", "verify_matgraph"]
 

@@ -13,18 +13,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .fakequant import (
-    Sample,
-    Values,
-    relative_error,
-    rerun,
-    rounded_weight,
-    with_rounded_weights,
-)
+from .fakequant import Sample, Values, relative_error, rerun, rounded_weight, with_rounded_weights
 from .intweights import int_weight, is_weighted
-from .ir import Array, Epilogue, Gemm, MatGraph, MatOp, QParams, Window, op_inputs
+from .matops import Epilogue, Gemm, MatGraph, MatOp, Window, op_inputs
 from .reference import evaluate, rounded
 from .scales import choose_qparams
+from .types import Array, QParams
 
 POWERS = (0.25, 0.5, 0.75)  # how much of an activation's channel size goes into the weights
 WORTH = 0.9  # factors that leave more of the error than this are not taken

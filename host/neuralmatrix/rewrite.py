@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from .ir import Array, Graph, Node, QParams, Shape
+from .nodes import Graph, Node
 from .ops import infer_shape
+from .types import Array, QParams, Shape
 
 
 class View:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import DoesNotFit
-from .ir import Gemm, QParams, RowStat, Window
 from .isa import Stat
+from .matops import Gemm, RowStat, Window
+from .types import QParams
 
 LARGEST_CODE = 32768  # of an int16 result, either sign
 MOST_SHIFT = 31

@@ -1,30 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small program that uses every feature of the array's units, and what it must leave behind.
+"""The self-test of an overlay: a small program that uses every feature of the array's units, and
+what it must leave behind.
 
-In: a Board (to make it), or an overlay's folder (to run it).  Out: ``SelfTest``; DeviceFault where
-a device's arena is not, byte for byte, the emulation's.
-Checking needs numpy alone; making it needs the compiler's own passes and a C++ compiler.
+In: an overlay's folder.  Out: ``SelfTest``; DeviceFault where a device's arena is not, byte for
+byte, the emulation's.  Needs numpy alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .config import Board
 from .errors import DeviceFault, NeuralMatrixError, OverlayMissing
-from .files import read_arrays, write_whole
+from .files import read_arrays
 from .overlays import EXPECTED, SELFTEST
 from .ports import read_slot, slot_bytes
-from .program import Program, TensorSlot, load
-
-if TYPE_CHECKING:
-    from .ir import MatGraph
-    from .qgraph import QGraph
+from .program import Program, load
+from .program_data import TensorSlot
 
 Array = npt.NDArray[Any]
 
@@ -37,9 +33,6 @@ class SelfTest:
     program: Program
     before: Array
     after: Array
-
-
-# ------------------------------------------------------------------------------ checking
 
 
 def read(folder: Path) -> SelfTest:
@@ -92,63 +85,3 @@ def _first_value(slot: TensorSlot, found: Array, wanted: Array) -> str:
         return " in its padding"
     at = tuple(int(i) for i in places[0])
     return f" at {at}: found {got[at]}, allowed is {allowed[at]}"
-
-
-# ------------------------------------------------------------------------------ making
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """The self-test on its way: the network, its integers, their program, inputs by name."""
-
-    network: MatGraph
-    integers: QGraph
-    program: Program
-    feeds: dict[str, Array]
-
-
-def compiled(board: Board) -> Compiled:
-    """Compile the self-test for a board's array."""
-    from .proof import verify_program
-    from .quantize import quantize
-    from .reference import run_float
-    from .schedule import schedule
-    from .selftest_net import RAISED, SPLIT, network
-    from .selftest_words import with_token, with_two_parts
-
-    graph = network(board.array)
-    rng = np.random.default_rng(0)
-    feeds = {port.name: rng.standard_normal(port.shape).astype(np.float32) for port in graph.inputs}
-    values = run_float(graph, feeds)
-    bounds = {name: (float(v.min()), float(v.max())) for name, v in values.items()}
-    integers = quantize(graph, bounds, "int8", RAISED)
-    # Every tensor keeps its bytes, so that a difference names the operation that made it.
-    program = schedule(integers, board, shared=False)
-    program = with_token(with_two_parts(program, SPLIT))
-    verify_program(program)
-    return Compiled(graph, integers, program, feeds)
-
-
-def make(board: Board) -> SelfTest:
-    """Compile the self-test for a board's array and run it in emulation."""
-    from .device.emulation import Emulator
-    from .ports import write_input
-
-    made = compiled(board)
-    p = made.program
-    emulator = Emulator(p.array, p.timing, p.const, p.instructions, p.arena_bytes)
-    for port in p.inputs:
-        write_input(port, made.feeds[port.name], emulator.arena)
-    before = emulator.arena.copy()
-    emulator.run()
-    return SelfTest(p, before, emulator.arena.copy())
-
-
-def write(board: Board, folder: Path) -> None:
-    """Make the self-test of a board's array and write its two files."""
-    test = make(board)
-    test.program.save(folder / SELFTEST)
-    write_whole(
-        folder / EXPECTED,
-        lambda file: np.savez_compressed(file, before=test.before, after=test.after),
-    )

@@ -11,21 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .config import ArrayConfig
-from .ir import (
-    Array,
-    Epilogue,
-    Function,
-    Gemm,
-    MatGraph,
-    MatOp,
-    Move,
-    Port,
-    RowMax,
-    RowStat,
-    Tensor,
-    Window,
-)
+from .matops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, RowStat, Tensor, Window
+from .target import ArrayConfig
+from .types import Array, Function
 
 Shape = tuple[int, int, int, int]
 LARGE_H, LARGE_W = 34, 42  # more positions than the output buffer has rows

@@ -16,14 +16,12 @@ import numpy as np
 
 from . import patterns
 from .fold_affine import fold_into_weights, merge_affine, to_mul_and_add
-from .ir import (
-    Array,
+from .nodes import (
     AxisMatMul,
     Binary,
     Concat,
     Conv,
     Expand,
-    Function,
     Graph,
     Node,
     Pad,
@@ -39,6 +37,7 @@ from .ir import (
 )
 from .ops import evaluate, to_text, verify_graph
 from .rewrite import Change, Pass, View, apply_rule, clean
+from .types import Array, Function
 
 log = logging.getLogger(__name__)
 

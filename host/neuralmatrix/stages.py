@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NeuralMatrixError
-from .ir import Graph, MatGraph
 from .listing import listing
-from .lower import matgraph_text
+from .lower.verify import matgraph_text
+from .matops import MatGraph
+from .nodes import Graph
 from .ops import to_text
 from .precision import Decision
 from .program import Program

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .ir import Gemm, MatGraph, MatOp, Move, QParams, RowMax, Tensor, Window
+from .matops import Gemm, MatGraph, MatOp, Move, RowMax, Tensor, Window
+from .types import QParams
 
 
 @dataclass(frozen=True)

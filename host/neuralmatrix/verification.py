@@ -21,14 +21,16 @@ from .config import board_names, load_board
 from .device.emulation import Emulator, Watch
 from .errors import BadInput
 from .integer import decode, run_integer
-from .ir import Array, MatGraph
+from .matops import MatGraph
 from .ports import check_feeds, write_input
 from .precision import prepared
-from .program import Program, Watchpoint
+from .program import Program
+from .program_data import Watchpoint
 from .qgraph import QGraph
 from .quantize import quantize
 from .reference import run_float
 from .schedule import schedule
+from .types import Array
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -12,10 +12,10 @@ from math import prod
 
 import numpy as np
 
-from .ir import QParams, ViewStep
 from .isa import WORDS
 from .layout import Blocked, Layout
-from .program import Program, ProgramPort, TensorSlot
+from .program_data import ProgramData, ProgramPort, TensorSlot
+from .types import QParams, ViewStep
 
 _ARENA_LIMIT = 1 << 32
 _LANES_LIMIT = 128
@@ -43,7 +43,7 @@ def _layout_problem(where: str, layout: Layout, lanes: int) -> str:
     )
 
 
-def slot_problem(where: str, slot: TensorSlot, program: Program) -> str:
+def slot_problem(where: str, slot: TensorSlot, program: ProgramData) -> str:
     """What is wrong with a slot, or an empty string."""
     problem = _layout_problem(f"{where}.layout", slot.layout, program.array.rows)
     q: QParams = slot.qparams
@@ -112,7 +112,7 @@ def _names_problem(kind: str, ports: tuple[ProgramPort, ...]) -> str:
     return ""
 
 
-def _port_problem(where: str, port: ProgramPort, program: Program, is_input: bool) -> str:
+def _port_problem(where: str, port: ProgramPort, program: ProgramData, is_input: bool) -> str:
     problem = slot_problem(where, port.slot, program)
     if problem:
         return problem
@@ -134,7 +134,7 @@ def _port_problem(where: str, port: ProgramPort, program: Program, is_input: boo
     return ""
 
 
-def _table_problem(program: Program) -> str:
+def _table_problem(program: ProgramData) -> str:
     n, words = len(program.instructions), program.instructions.shape
     if words != (n, WORDS) or program.insn_layer.shape != (n,) or program.const.ndim != 1:
         return f"arrays: found instructions {words} and insn_layer {program.insn_layer.shape}"
@@ -157,7 +157,7 @@ def _table_problem(program: Program) -> str:
     )
 
 
-def form_problem(program: Program) -> str:
+def form_problem(program: ProgramData) -> str:
     """What is wrong with a program's tables, ports and slots; an empty string if nothing is."""
     problem = _table_problem(program)
     for kind, ports in (("inputs", program.inputs), ("outputs", program.outputs)):

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .ir import Array, Gemm, MatGraph, MatOp, Move, RowMax, Window, op_inputs
+from .matops import Gemm, MatGraph, MatOp, Move, RowMax, Window, op_inputs
 from .ties import Groups
+from .types import Array
 
 WIDE_ACTIVATIONS = frozenset({"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"})
 # A constant left operand whose rows int8 holds to this fraction of their size needs no int16.

@@ -16,12 +16,13 @@ import pytest
 from importers.build_onnx import model as onnx_model
 from importers.build_onnx import node, onnxruntime_outputs
 from neuralmatrix.config import load_board
-from neuralmatrix.ir import Array, MatGraph
+from neuralmatrix.matops import MatGraph
 from neuralmatrix.proof import verify_program
 from neuralmatrix.quantize import quantize
 from neuralmatrix.reference import run_float
 from neuralmatrix.schedule import schedule
 from neuralmatrix.session import Session
+from neuralmatrix.types import Array
 from neuralmatrix.verification import compare, signal_to_noise
 from random_models import random_model
 from random_nets import random_net

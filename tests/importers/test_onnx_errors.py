@@ -15,13 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from importers.build_onnx import model, node, signed
-from neuralmatrix.errors import (
-    BadInput,
-    BadModel,
-    NeuralMatrixError,
-    ToolMissing,
-    UnsupportedModel,
-)
+from neuralmatrix.errors import BadInput, BadModel, NeuralMatrixError, ToolMissing, UnsupportedModel
 from neuralmatrix.importers.onnx import import_onnx
 from neuralmatrix.importers.onnx_control import CONTROL
 from neuralmatrix.importers.onnx_ops import HANDLERS, NEAREST

@@ -13,13 +13,14 @@ import numpy as np
 import onnx
 import pytest
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
+from neuralmatrix.compiler import lower
 from neuralmatrix.errors import UnsupportedModel
 from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.ir import Embedding, Function, Graph, Select, Unary
-from neuralmatrix.lower import lower
+from neuralmatrix.nodes import Embedding, Graph, Select, Unary
 from neuralmatrix.ops import run_graph
 from neuralmatrix.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify
+from neuralmatrix.types import Function
 from onnx import TensorProto
 
 FLOAT, INT32, INT64, BOOL = (

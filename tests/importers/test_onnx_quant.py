@@ -16,9 +16,10 @@ import pytest
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.errors import UnsupportedModel
 from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.ir import Conv, Graph, QParams, Transpose
+from neuralmatrix.nodes import Conv, Graph, Transpose
 from neuralmatrix.ops import run_graph
 from neuralmatrix.simplify import simplify
+from neuralmatrix.types import QParams
 from onnx import TensorProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 

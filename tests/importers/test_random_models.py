@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from importers.build_onnx import onnxruntime_outputs
+from neuralmatrix.compiler import lower
 from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.lower import lower
 from neuralmatrix.ops import run_graph
 from neuralmatrix.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify

@@ -10,18 +10,8 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from neuralmatrix.config import ArrayConfig
-from neuralmatrix.isa import (
-    Buffer,
-    Instruction,
-    Mode,
-    Opcode,
-    Reduce,
-    Region,
-    SegKind,
-    Stat,
-    Unit,
-)
+from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Reduce, Region, SegKind, Stat, Unit
+from neuralmatrix.target import ArrayConfig
 
 _BUFFERS = {
     Buffer.IBUF: "ibuf",

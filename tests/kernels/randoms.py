@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from neuralmatrix.config import ArrayConfig, load_board
+from neuralmatrix.config import load_board
 from neuralmatrix.isa import (
     MAP_CELLS,
     Buffer,
@@ -21,6 +21,7 @@ from neuralmatrix.isa import (
     SegKind,
     Stat,
 )
+from neuralmatrix.target import ArrayConfig
 
 LANES = 16
 ARENA_BYTES = 1 << 18

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from neuralmatrix import ops
-from neuralmatrix.ir import Array, Graph, MatGraph, Node, QParams, Shape
-from neuralmatrix.lower import lower
+from neuralmatrix.compiler import lower
+from neuralmatrix.matops import MatGraph
+from neuralmatrix.nodes import Graph, Node
 from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.types import Array, QParams, Shape
 
 
 def graph(

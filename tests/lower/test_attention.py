@@ -11,31 +11,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from lower.graphs import check, graph, random
-from neuralmatrix.ir import (
-    Array,
+from neuralmatrix.compiler import lower
+from neuralmatrix.layout import Blocked
+from neuralmatrix.matops import Gemm, MatGraph, Move, Window
+from neuralmatrix.nodes import (
     Attention,
     Binary,
     Expand,
-    Function,
-    Gemm,
     Graph,
-    MatGraph,
     MatMul,
-    Move,
     Node,
     Reshape,
-    Shape,
     Slice,
     Softmax,
     Transpose,
     Unary,
-    Window,
 )
-from neuralmatrix.layout import Blocked
-from neuralmatrix.lower import lower
 from neuralmatrix.ops import run_graph
 from neuralmatrix.reference import port_outputs, run_float
 from neuralmatrix.schedule.memory import _deltas
+from neuralmatrix.types import Array, Function, Shape
 
 TRIANGLE = np.tril(np.ones((5, 7)))
 Q, K, V = (2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 4)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from lower.graphs import check, feeds_of, graph, random
-from neuralmatrix import ir, ops
-from neuralmatrix.ir import (
+from neuralmatrix import ops
+from neuralmatrix.compiler import lower
+from neuralmatrix.lower.rules import RULES
+from neuralmatrix.nodes import (
     ArgMax,
     Attention,
     AxisMatMul,
@@ -20,9 +22,9 @@ from neuralmatrix.ir import (
     ConvTranspose,
     Embedding,
     Expand,
-    Function,
     Graph,
     MatMul,
+    Node,
     Normalize,
     Pad,
     Pool,
@@ -30,20 +32,19 @@ from neuralmatrix.ir import (
     Reduce,
     Reshape,
     Select,
-    Shape,
     Slice,
     Softmax,
     Take,
     Transpose,
     Unary,
 )
-from neuralmatrix.lower import RULES, lower
 from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.types import Function, Shape
 
 CASES: dict[str, Graph] = {}
 
 
-def add(name: str, node: ir.Node, *shapes: Shape, **constants: object) -> None:
+def add(name: str, node: Node, *shapes: Shape, **constants: object) -> None:
     """A one-node case; operands x, y.. are inputs of ``shapes``, the others constants."""
     names = [n for n in dict.fromkeys(node.inputs) if n not in constants]
     CASES[name] = graph([node], dict(zip(names, shapes, strict=True)), constants)

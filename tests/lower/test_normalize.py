@@ -9,29 +9,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from lower.graphs import check, graph, random
-from neuralmatrix.ir import (
+from neuralmatrix.compiler import lower
+from neuralmatrix.matops import Gemm, MatGraph, RowMax, Window
+from neuralmatrix.nodes import (
     Binary,
     Concat,
     Conv,
     Embedding,
-    Function,
-    Gemm,
     Graph,
-    MatGraph,
     MatMul,
     Node,
     Normalize,
     Reshape,
-    RowMax,
     Slice,
     Softmax,
     Transpose,
     Unary,
-    Window,
 )
-from neuralmatrix.lower import lower
 from neuralmatrix.ops import run_graph
 from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.types import Function
 
 WEIGHTS = {
     "w": random(1, 24, 24) / 5,

@@ -13,27 +13,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lower.graphs import check, graph, random
-from neuralmatrix.ir import (
+from neuralmatrix import axis_view as view
+from neuralmatrix.nodes import (
     AxisMatMul,
     Binary,
     Concat,
     Expand,
-    Function,
     MatMul,
     Node,
     Pad,
     Reduce,
     Reshape,
-    Shape,
     Slice,
     Softmax,
     Take,
     Transpose,
     Unary,
-    apply_steps,
 )
-from neuralmatrix.lower import view
 from neuralmatrix.ops import infer_shape
+from neuralmatrix.types import Function, Shape, apply_steps
 
 Rng = np.random.Generator
 Made = tuple[Node, dict[str, object]]

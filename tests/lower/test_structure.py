@@ -10,35 +10,30 @@ import numpy as np
 import pytest
 from lower.graphs import check, feeds_of, graph, random
 from neuralmatrix import ops
+from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
-from neuralmatrix.ir import (
+from neuralmatrix.lower.verify import matgraph_text, verify_matgraph
+from neuralmatrix.matops import Epilogue, Gemm, MatGraph, Move, Window
+from neuralmatrix.nodes import (
     ArgMax,
-    Array,
     Binary,
     Concat,
     Conv,
     ConvTranspose,
-    Epilogue,
-    Function,
-    Gemm,
     Graph,
-    MatGraph,
     MatMul,
-    Move,
     Node,
     Pad,
     Pool,
-    QParams,
     Reduce,
     Reshape,
     Slice,
     Softmax,
     Transpose,
     Unary,
-    Window,
 )
-from neuralmatrix.lower import lower, matgraph_text, verify_matgraph
 from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.types import Array, Function, QParams
 
 RELU = Function("relu")
 WEIGHTS: dict[str, Array] = {

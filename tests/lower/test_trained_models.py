@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from neuralmatrix.ir import Gemm, Move, Window
-from neuralmatrix.lower import lower
+from neuralmatrix.compiler import lower
+from neuralmatrix.matops import Gemm, Move, Window
 from neuralmatrix.reference import port_outputs, run_float
 
 _BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"

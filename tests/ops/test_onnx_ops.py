@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from importers.build_onnx import onnxruntime_outputs
+from neuralmatrix.compiler import lower
 from neuralmatrix.importers.onnx import import_onnx
 from neuralmatrix.importers.onnx_context import Handler
 from neuralmatrix.importers.onnx_ops import HANDLERS, MICROSOFT
-from neuralmatrix.lower import lower
 from neuralmatrix.ops import run_graph
 from neuralmatrix.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify

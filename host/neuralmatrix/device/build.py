@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..codegen import config_header
-from ..config import ArrayConfig
 from ..errors import NeuralMatrixError, ToolMissing
 from ..paths import hls_dir
+from ..target import ArrayConfig
 
 CACHE_VARIABLE = "NEURALMATRIX_CACHE"
 COMPILERS = ("clang++", "g++")  # the faster code first

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..config import ArrayConfig, Timing
 from ..errors import BadInput, BadProgram, DeviceTimeout, NeuralMatrixError, WrongOverlay
 from ..isa import UNITS, WORDS
+from ..target import ArrayConfig, Timing
 from .base import BEAT_BYTES
 from .build import build
 

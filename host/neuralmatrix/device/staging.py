@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..ports import read_output, write_input
-from ..program import Program, ProgramPort
+from ..program import Program
+from ..program_data import ProgramPort
 from .base import Feeds
 
 Array = npt.NDArray[Any]

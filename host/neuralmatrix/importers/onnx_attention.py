@@ -14,20 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import (
-    Array,
-    Binary,
-    Function,
-    MatMul,
-    Reshape,
-    Select,
-    Shape,
-    Slice,
-    Softmax,
-    Take,
-    Transpose,
-    Unary,
-)
+from ..nodes import Binary, MatMul, Reshape, Select, Slice, Softmax, Take, Transpose, Unary
+from ..types import Array, Function, Shape
 from .onnx_context import Call, Context, Handler, Refused, Versions, ints
 
 _NEVER = float(np.finfo(np.float32).min)

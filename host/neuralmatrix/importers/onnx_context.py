@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import Array, Node, QParams, Shape
+from ..nodes import Node
 from ..ops import ShapeError, infer_shape
+from ..types import Array, QParams, Shape
 
 
 class Refused(Exception):

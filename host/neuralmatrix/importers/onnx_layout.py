@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import Concat, Expand, Pad, Reshape, Shape, Slice, Transpose
+from ..nodes import Concat, Expand, Pad, Reshape, Slice, Transpose
+from ..types import Shape
 from .onnx_context import (
     Call,
     Context,

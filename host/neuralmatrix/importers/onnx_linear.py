@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import Array, Binary, Conv, ConvTranspose, Function, MatMul, Shape, Transpose, Unary
+from ..nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, Unary
 from ..ops_window import reach
+from ..types import Array, Function, Shape
 from .onnx_context import Call, Context, Handler, Refused, Versions, as_float, ints
 
 

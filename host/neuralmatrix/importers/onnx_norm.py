@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import Binary, Function, Normalize, Reduce, Reshape, Shape, Unary
+from ..nodes import Binary, Normalize, Reduce, Reshape, Unary
+from ..types import Function, Shape
 from . import onnx_gather
 from .onnx_context import Call, Context, Handler, Refused, Versions, axis_of, ints
 

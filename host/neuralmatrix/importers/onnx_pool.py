@@ -13,8 +13,9 @@ from math import prod
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import AxisMatMul, Binary, Function, Node, Pad, Pool, Reduce, Shape, Unary
+from ..nodes import AxisMatMul, Binary, Node, Pad, Pool, Reduce, Unary
 from ..ops_window import reach
+from ..types import Function, Shape
 from .onnx_context import Call, Context, Versions, only_first_output
 from .onnx_linear import attribute, pads_of, spatial
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import Array, Binary, Concat, Function, MatMul, Reshape, Shape, Slice, Transpose, Unary
+from ..nodes import Binary, Concat, MatMul, Reshape, Slice, Transpose, Unary
 from ..ops import BINARY
+from ..types import Array, Function, Shape
 from .onnx_context import Call, Context, Refused, Versions
 from .onnx_linear import ACTIVATIONS
 

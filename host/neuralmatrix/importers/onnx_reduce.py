@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..ir import AxisMatMul, Binary, Function, Reduce, Reshape, Shape, Slice, Softmax, Unary
+from ..nodes import AxisMatMul, Binary, Reduce, Reshape, Slice, Softmax, Unary
+from ..types import Function, Shape
 from .onnx_context import Call, Context, Handler, Refused, Versions, axes_of, axis_of
 
 ReduceKind = Literal["mean", "sum", "max", "min"]

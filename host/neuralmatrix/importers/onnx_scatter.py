@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import Array, AxisMatMul, Binary, Node, Reduce, Reshape, Shape, Take, Unary
+from ..nodes import AxisMatMul, Binary, Node, Reduce, Reshape, Take, Unary
+from ..types import Array, Shape
 from .onnx_context import Call, Context, Refused, axis_of
 
 Kind = Literal["max", "min"]

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ir import Array, Attention, Epilogue, Function, Gemm, RowStat, Softmax
+from ..axis_view import View, axis_atoms, canonical_operand, channel_groups, view_of
+from ..matops import Epilogue, Gemm, RowStat
+from ..nodes import Attention, Softmax
+from ..types import Array, Function
 from .builder import Builder, Direct, Value
 from .composite import reduce
 from .linear import zeros
 from .pointwise import binary, operand, unary
 from .products import right_operand, row_form
-from .rows import declare_rows, plain_view, row_stats
-from .view import View, axis_atoms, canonical_operand, channel_groups, view_of
+from .row_statistics import declare_rows, plain_view, row_stats
 
 EXP, LOG, RECIPROCAL = map(Function, ("exp", "log", "reciprocal"))
 # What a score that a mask leaves out loses: far more than scores differ.

@@ -13,23 +13,9 @@ from math import prod
 
 import numpy as np
 
-from ..ir import (
-    Array,
-    Epilogue,
-    Gemm,
-    Graph,
-    MatOp,
-    Move,
-    Node,
-    Port,
-    QParams,
-    Shape,
-    Tensor,
-    Window,
-    apply_steps,
-)
-from .view import (
+from ..axis_view import (
     Groups,
+    Relabel,
     View,
     default_groups,
     dims_of,
@@ -41,6 +27,9 @@ from .view import (
     transpose,
     view_of,
 )
+from ..matops import Epilogue, Gemm, MatOp, Move, Port, Tensor, Window
+from ..nodes import Graph, Node
+from ..types import Array, QParams, Shape, apply_steps
 
 
 class Refused(Exception):
@@ -80,15 +69,6 @@ class Gathered:
 Value = Direct | Gathered
 
 
-@dataclass(frozen=True)
-class Relabel:
-    """A Move that only permutes: ``source``, as ``view`` sees it, put into ``dims``."""
-
-    source: str
-    view: View
-    dims: Groups
-
-
 class Builder:
     """Collects tensors, constants and operations of one MatGraph."""
 
@@ -99,7 +79,6 @@ class Builder:
         self.quant: dict[str, QParams] = {}
         self.ops: list[MatOp] = []
         self.values: dict[str, Value] = {}
-        self.relabels: dict[str, Relabel] = {}
         self.producers = {node.output: node for node in graph.nodes}
         self.uses = Counter(name for node in graph.nodes for name in node.inputs)
         self.ports: list[Port] = []  # network inputs that rules declare: look-ups
@@ -169,10 +148,10 @@ class Builder:
                 tensor_index(self.tensors[value.tensor], value.view), to_canonical(view)
             )
             name = self.fresh(f"{value.tensor}:moved")
-            done = self.emit(
-                Move(name, (value.tensor,), index, source=self.origin(value.tensor)), view
-            )
-            self.relabels[done.tensor] = Relabel(value.tensor, value.view, dims)
+            relabel = Relabel(value.view, dims)
+            source = self.origin(value.tensor)
+            move = Move(name, (value.tensor,), index, source=source, relabel=relabel)
+            done = self.emit(move, view)
             if value.tensor in self.quant:
                 self.quant[done.tensor] = self.quant[value.tensor]
             self._forms[key] = done

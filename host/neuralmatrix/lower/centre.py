@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..ir import (
-    Array,
+from ..matops import (
     Epilogue,
     Gemm,
     MatGraph,
@@ -26,6 +25,7 @@ from ..ir import (
     op_inputs,
     op_outputs,
 )
+from ..types import Array
 
 
 @dataclass

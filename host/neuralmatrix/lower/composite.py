@@ -10,11 +10,13 @@ from math import prod
 
 import numpy as np
 
-from ..ir import Array, Epilogue, Function, Gemm, Pool, Reduce, RowMax, Window
+from ..axis_view import View, axis_atoms, channel_groups, replace_axes, view_of
+from ..matops import Epilogue, Gemm, RowMax, Window
+from ..nodes import Pool, Reduce
+from ..types import Array, Function
 from .builder import Builder, Direct, Refused, Value, reshaped
 from .linear import four_pads, padded_input, pair, spatial_groups, zeros
 from .pointwise import unary
-from .view import View, axis_atoms, channel_groups, replace_axes, view_of
 
 NEG = Function("neg")
 

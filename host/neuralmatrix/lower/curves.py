@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ..ir import Epilogue, Function
+from ..matops import Epilogue
+from ..types import Function
 from .builder import Builder, Direct
 
 Curve = Callable[[Builder, Direct, str, str], Direct]

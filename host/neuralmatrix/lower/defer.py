@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..ir import Array, Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window, op_inputs
-from .ports import renamed
+from ..matops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window, op_inputs
+from ..matops_rewrite import renamed
+from ..types import Array
 
 
 @dataclass(frozen=True)

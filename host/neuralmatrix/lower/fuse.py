@@ -15,7 +15,8 @@ from math import prod
 import numpy as np
 
 from .. import functions
-from ..ir import Array, Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs, op_outputs
+from ..matops import Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs, op_outputs
+from ..types import Array
 
 Linear = Gemm | Window
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..ir import Array, Gemm, MatGraph, MatOp, Move, Tensor, op_inputs
+from ..matops import Gemm, MatGraph, MatOp, Move, Tensor, op_inputs
+from ..types import Array
 
 WORD = 16  # lanes of the default array
 

@@ -12,7 +12,8 @@ from math import prod
 
 import numpy as np
 
-from ..ir import Array, Concat, Expand, Pad, Reshape, Slice, Take, Transpose
+from ..nodes import Concat, Expand, Pad, Reshape, Slice, Take, Transpose
+from ..types import Array
 from .builder import Builder, Gathered, Value, broadcast, gathered, reshaped, transposed
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir import Array, Conv, ConvTranspose, Gemm, Node, Pad, Shape, Window
+from ..axis_view import Groups, view_of
+from ..matops import Gemm, Window
+from ..nodes import Conv, ConvTranspose, Node, Pad
+from ..types import Array, Shape
 from .builder import Builder, Direct, Gathered, Refused, Value, gathered
-from .view import Groups, view_of
 
 Pads = tuple[int, int, int, int]
 Pair = tuple[int, int]

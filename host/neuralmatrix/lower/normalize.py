@@ -13,12 +13,14 @@ from math import prod
 
 import numpy as np
 
-from ..ir import Array, Epilogue, Function, Gemm, Normalize, Window
+from ..axis_view import axis_atoms, canonical_operand, channel_groups
+from ..matops import Epilogue, Gemm, Window
+from ..nodes import Normalize
+from ..types import Array, Function
 from .builder import Builder, Direct, Refused, Value
 from .linear import zeros
 from .pointwise import with_constant
-from .rows import plain_view, row_stats
-from .view import axis_atoms, canonical_operand, channel_groups
+from .row_statistics import plain_view, row_stats
 
 RSQRT, SQUARE = Function("rsqrt"), Function("square")
 # Below this a lower bound of a root is only there to keep a division by 0 away.

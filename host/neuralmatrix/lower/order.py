@@ -16,19 +16,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..ir import (
-    Array,
-    Gemm,
-    MatGraph,
-    MatOp,
-    Move,
-    Port,
-    RowMax,
-    ViewStep,
-    Window,
-    op_inputs,
-    op_outputs,
-)
+from ..matops import Gemm, MatGraph, MatOp, Move, Port, RowMax, Window, op_inputs, op_outputs
+from ..types import Array, ViewStep
 from .transposed import LANES, is_transposition
 
 LEAST_NODES = 64  # a shorter axis has too few blocks

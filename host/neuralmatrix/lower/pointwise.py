@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..ir import Array, Binary, Epilogue, Function, Node, PRelu, Select, Shape, Unary
+from ..axis_view import View, axis_atoms, canonical_operand
+from ..matops import Epilogue
+from ..nodes import Binary, Node, PRelu, Select, Unary
+from ..types import Array, Function, Shape
 from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped
 from .curves import CURVES
-from .view import View, axis_atoms, canonical_operand
 
 RELU = Function("relu")
 CAP_AT_ZERO = Function("clip", (-math.inf, 0.0))

@@ -11,10 +11,12 @@ from math import prod
 
 import numpy as np
 
-from ..ir import Array, AxisMatMul, Gemm, MatMul, Node, Shape
+from ..axis_view import Groups, View, axis_atoms, channel_groups, replace_axes, view_of
+from ..matops import Gemm
+from ..nodes import AxisMatMul, MatMul, Node
+from ..types import Array, Shape
 from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped, transposed
 from .linear import constant_of, prescribed, zeros
-from .view import Groups, View, axis_atoms, channel_groups, replace_axes, view_of
 
 LEAST_GROUP = 16  # channels
 LEAST_CHANNELS = 4  # below this, a kernel over a whole map wastes more lanes than a Move costs

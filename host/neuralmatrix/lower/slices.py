@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..ir import Array, Gemm, MatGraph, MatOp, Move, Tensor, op_inputs
+from ..matops import Gemm, MatGraph, MatOp, Move, Tensor, op_inputs
+from ..types import Array
 
 
 @dataclass(frozen=True)

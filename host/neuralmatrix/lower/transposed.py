@@ -18,8 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ..ir import (
-    Array,
+from ..matops import (
     Epilogue,
     Gemm,
     MatGraph,
@@ -27,11 +26,11 @@ from ..ir import (
     Move,
     Port,
     Tensor,
-    ViewStep,
     Window,
     op_inputs,
     op_outputs,
 )
+from ..types import Array, ViewStep
 from .fuse import fuse
 
 LANES = 16  # of every supported array; only costs are ranked with it

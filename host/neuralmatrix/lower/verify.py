@@ -12,21 +12,19 @@ from math import prod
 import numpy as np
 
 from ..errors import BadModel
-from ..ir import (
-    Array,
+from ..matops import (
     Gemm,
     MatGraph,
     MatOp,
     Move,
     Port,
     RowMax,
-    Shape,
     Tensor,
-    ViewStep,
     Window,
     op_inputs,
     op_outputs,
 )
+from ..types import Array, Shape, ViewStep
 
 Tensors = Mapping[str, Tensor]
 

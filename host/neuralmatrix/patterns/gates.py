@@ -10,8 +10,9 @@ import math
 
 import numpy as np
 
-from ..ir import Binary, Function, Unary
+from ..nodes import Binary, Unary
 from ..rewrite import Change, View
+from ..types import Function
 from .match import affine, binary, factors, is_polynomial, made, polynomial, scalar, scaled, unary
 
 _ROOT = 1 / math.sqrt(2)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ir import Array, Binary, Concat, MatMul, Reshape, Shape, Slice, Unary
+from ..nodes import Binary, Concat, MatMul, Reshape, Slice, Unary
 from ..rewrite import Change, View
+from ..types import Array, Shape
 from .match import scalar
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..ir import Array, Binary, Node, Reshape, Select, Slice, Take, Transpose
+from ..nodes import Binary, Node, Reshape, Select, Slice, Take, Transpose
 from ..rewrite import View
+from ..types import Array
 from .match import affine, grown, made, scalar, unary
 
 # Scores that lose this much count for nothing: exp(-100) of the largest.

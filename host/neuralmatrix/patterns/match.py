@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ir import Array, Binary, Expand, Node, Reduce, Unary
+from ..nodes import Binary, Expand, Node, Reduce, Unary
 from ..rewrite import View
+from ..types import Array
 
 Polynomial = tuple[float, ...]  # coefficients, the constant first
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ir import Array, Binary, Normalize, Unary
+from ..nodes import Binary, Normalize, Unary
 from ..rewrite import Change, View
+from ..types import Array
 from .match import binary, grown, made, reduced, scalar, scaled, squared, unary
 
 _BIGGEST = 1e30

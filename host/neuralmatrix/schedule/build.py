@@ -14,10 +14,11 @@ import numpy as np
 
 from ..config import Board
 from ..errors import DoesNotFit
-from ..ir import Gemm, MatOp, Move, Port, RowMax, Window, op_outputs
 from ..isa import Opcode, Region
+from ..matops import Gemm, MatOp, Move, Port, RowMax, Window, op_outputs
 from ..ports import quantize_array
-from ..program import LayerInfo, Program, ProgramPort, TensorSlot, Watchpoint
+from ..program import Program
+from ..program_data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
 from ..qgraph import QGraph, QOp
 from .context import Context
 from .emitter import Emitter, make_rings

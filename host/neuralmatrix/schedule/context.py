@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..config import ArrayConfig
 from ..errors import DoesNotFit
-from ..ir import QParams, Tensor
 from ..isa import Buffer, Opcode, Region
 from ..layout import Blocked
+from ..matops import Tensor
+from ..target import ArrayConfig
+from ..types import QParams
 from .emitter import Emitter, Range, Rings, arena_range
 from .memory import ConstRegion, Place
 

@@ -8,54 +8,22 @@ output blocks, loads, computes and stores.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..ir import Array, Gemm
 from ..isa import Buffer, Mode, Opcode, Reduce
-from ..layout import Rows
+from ..matops import Gemm
 from ..qgraph import QEpilogue, QOp
-from .context import Box, Context, View, blocked_view, load_grid, store_rows
+from .context import Box, Context, load_grid, store_rows
 from .emitter import Range
-from .jobs import (
-    Chunk,
-    ConstWeights,
-    Job,
-    Runs,
-    TensorWeights,
-    Weights,
-    plan_jobs,
-    runs_of,
-    shortest_gap,
-)
-from .operands import Operands, bases, can_flatten, operand_names, operand_sizes, strides
+from .gemm_setup import Setup, setup_of
+from .jobs import Chunk, Job, plan_jobs
+from .operands import Operands, bases, operand_names, operand_sizes, strides
 from .params import Params, load_params, replicate, set_epilogue
 from .sparse import is_sparse, schedule_sparse
 from .statistics import Finish, RowStatistics, row_statistics, store_statistics
 from .tiling import GemmPlan, GemmProblem, boxes, plan_gemm
-
-DENSE = 0.9  # share of nonzero blocks of weights from which all are computed
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A Gemm in words: the input grid and the kernel as the array sees them.
-
-    ``runs``: the input blocks that each output block needs.
-    """
-
-    view: View
-    weight: Array | None  # (KH, KW, CB*lanes, NB*lanes) int8; None for two run-time tensors
-    weights: Weights
-    kernel: tuple[int, int]
-    cb: int
-    runs: Runs
-    strides: tuple[int, int]
-    dilations: tuple[int, int]
-    out_h: int
-    out_w: int
-    flat: bool
 
 
 def schedule_gemm(ctx: Context, qop: QOp) -> dict[str, int]:
@@ -63,7 +31,7 @@ def schedule_gemm(ctx: Context, qop: QOp) -> dict[str, int]:
     op, e = qop.op, qop.epilogue
     assert isinstance(op, Gemm) and e is not None
     stats = row_statistics(ctx, op, e)
-    setup = _setup(ctx, op, qop.weight, e)
+    setup = setup_of(ctx, op, qop.weight, e)
     if is_sparse(ctx, setup, op):
         return schedule_sparse(ctx, setup, e, op)
     plan = plan_gemm(ctx.array, _problem(ctx, setup, e, op, stats))
@@ -74,90 +42,6 @@ def schedule_gemm(ctx: Context, qop: QOp) -> dict[str, int]:
     for image in range(ctx.tensors[op.output].shape[0]):
         run.image(image, groups)
     return run.stores
-
-
-# ------------------------------------------------------------------ geometry
-
-
-def _setup(ctx: Context, op: Gemm, weight: Array | None, e: QEpilogue) -> Setup:
-    _, h, w, _ = ctx.tensors[op.output].shape
-    if weight is None:
-        return _product_setup(ctx, op, e)
-    source = ctx.places[op.input].layout
-    if isinstance(source, Rows):
-        return _rows_setup(ctx, op, weight, source, h, w)
-    grid = _pad_channels(weight, op, ctx.lanes, ctx.tensors[op.output].replicated)
-    pointwise = weight.shape[:2] == (1, 1) and not any(op.pads)
-    if pointwise and op.strides == (1, 1) and can_flatten(ctx, e, h, w):
-        view = blocked_view(ctx, op.input, True)
-        return _const_setup(ctx, view, grid, (1, 1), (1, 1), 1, h * w, True)
-    view = blocked_view(ctx, op.input)
-    zero = ctx.qparams[op.input].zero_point
-    if pointwise:
-        view = replace(view, row=view.row * op.strides[0], column=view.column * op.strides[1],
-                       height=h, width=w)  # fmt: skip
-        return _const_setup(ctx, view, grid, (1, 1), (1, 1), h, w, False)
-    view = replace(view, top=op.pads[0], left=op.pads[1], fill=(zero, 0))
-    return _const_setup(ctx, view, grid, op.strides, op.dilations, h, w, False)
-
-
-def _rows_setup(ctx: Context, op: Gemm, weight: Array, rows: Rows, h: int, w: int) -> Setup:
-    """A word spans several kernel columns: the kernel becomes KH x 1 over KW*C channels."""
-    kh, kw, c, m = weight.shape
-    place = ctx.places[op.input]
-    flat = replace(op, groups=1)
-    replicated = ctx.tensors[op.output].replicated
-    grid = _pad_channels(weight.reshape(kh, 1, kw * c, m), flat, ctx.lanes, replicated)
-    view = View(place.region, place.offset, rows.image_bytes, ctx.lanes, 0, rows.row_bytes,
-                op.strides[1] * c, rows.h, w, 1)  # fmt: skip
-    strides, dilations = (op.strides[0], 1), (op.dilations[0], 1)
-    return _const_setup(ctx, view, grid, strides, dilations, h, w, False)
-
-
-def _product_setup(ctx: Context, op: Gemm, e: QEpilogue) -> Setup:
-    """The weights are another tensor."""
-    assert op.rhs is not None
-    n, h, w, m = ctx.tensors[op.output].shape
-    cb, nb = (-(-size // ctx.lanes) for size in (ctx.tensors[op.input].shape[3], m))
-    weights = TensorWeights(ctx, blocked_view(ctx, op.rhs, True), op.rhs_transposed, n,
-                            ctx.tensors[op.rhs].shape[0])  # fmt: skip
-    flat = can_flatten(ctx, e, h, w)
-    out_h, out_w = (1, h * w) if flat else (h, w)
-    return Setup(blocked_view(ctx, op.input, flat), None, weights, (1, 1), cb, [[range(cb)]] * nb,
-                 (1, 1), (1, 1), out_h, out_w, flat)  # fmt: skip
-
-
-def _const_setup(
-    ctx: Context, view: View, grid: Array, strides: tuple[int, int], dilations: tuple[int, int],
-    out_h: int, out_w: int, flat: bool,
-) -> Setup:  # fmt: skip
-    """``grid``: weights (KH, KW, CB*lanes, NB*lanes) int8."""
-    kh, kw, c, m = grid.shape
-    lanes = ctx.lanes
-    blocks = grid.reshape(kh, kw, c // lanes, lanes, m // lanes, lanes)
-    blocks = blocks.transpose(4, 0, 1, 2, 3, 5)  # nb, kh, kw, cb, row, column
-    used = blocks.any(axis=(1, 2, 4, 5))
-    steps = kh * kw * view.digits * max(lanes, min(out_h * out_w, ctx.array.acc_rows))
-    if used.mean() < DENSE:
-        runs = [runs_of(row, shortest_gap(steps)) for row in used]
-    else:
-        runs = [[range(c // lanes)]] * len(used)
-    return Setup(view, grid, ConstWeights(ctx, blocks), (kh, kw), c // lanes, runs, strides,
-                 dilations, out_h, out_w, flat)  # fmt: skip
-
-
-def _pad_channels(weight: Array, op: Gemm, lanes: int, replicated: bool) -> Array:
-    """Dense (KH, KW, CB*lanes, NB*lanes) int8: groups become diagonal blocks."""
-    kh, kw, per_group, m = weight.shape
-    c = per_group * op.groups
-    if replicated:
-        weight, m = np.repeat(weight, lanes, -1), lanes
-    out = np.zeros((kh, kw, -(-c // lanes) * lanes, -(-m // lanes) * lanes), np.int8)
-    per_out = m // op.groups
-    for g in range(op.groups):
-        cs, ms = g * per_group, g * per_out
-        out[:, :, cs : cs + per_group, ms : ms + per_out] = weight[..., ms : ms + per_out]
-    return out
 
 
 def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm, stats: RowStatistics) -> GemmProblem:
@@ -171,9 +55,6 @@ def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm, stats: RowStatistic
         grouped=sparse, weight_digits=s.weights.digits, stat_planes=stats.planes,
         stored=op.output in ctx.places, images=images, alike=images // versions,
     )  # fmt: skip
-
-
-# ------------------------------------------------------------------ emission
 
 
 @dataclass
@@ -322,6 +203,3 @@ def input_box(box: Box, strides: tuple[int, int], dilations: tuple[int, int], ch
     rows = (box.rows - 1) * strides[0] + (len(chunk.kh) - 1) * dilations[0] + 1
     cols = (box.cols - 1) * strides[1] + (len(chunk.kw) - 1) * dilations[1] + 1
     return Box(r0, r0 + rows, c0, c0 + cols)
-
-
-__all__ = ["input_box", "schedule_gemm"]

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ..ir import Array
 from ..isa import Buffer
+from ..types import Array
 from .context import Context, View, emit_load, load_const
 from .tiling import INSN_OVERHEAD, GemmPlan
 

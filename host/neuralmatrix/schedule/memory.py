@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..ir import Array, Gemm, Move, Port, RowMax, op_inputs, op_outputs
 from ..isa import Region
 from ..layout import Blocked, Layout, Rows
+from ..matops import Gemm, Move, Port, RowMax, op_inputs, op_outputs
 from ..qgraph import QGraph
+from ..types import Array
 
 ALIGN = 64
 

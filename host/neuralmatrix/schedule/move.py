@@ -11,18 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir import Array, Move
 from ..isa import Buffer, Mode, Opcode, Reduce, Region
 from ..layout import Blocked
+from ..matops import Move
 from ..qgraph import QEpilogue, QOp
-from .context import (
-    Box,
-    Context,
-    arena_reads,
-    blocked_view,
-    emit_load,
-    load_const,
-)
+from ..types import Array
+from .context import Box, Context, arena_reads, blocked_view, emit_load, load_const
 from .emitter import Range
 from .memory import word_addresses
 from .params import Params, load_params, set_epilogue

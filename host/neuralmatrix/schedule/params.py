@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import DoesNotFit
-from ..ir import Array
 from ..isa import Buffer, Opcode, SegKind
 from ..qgraph import QEpilogue
 from ..segments import Segments
+from ..types import Array
 from .context import PARAM_WORDS, Context, load_const
 from .emitter import Range
 

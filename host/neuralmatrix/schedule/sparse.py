@@ -12,21 +12,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..config import ArrayConfig
-from ..ir import Array, Gemm
 from ..isa import Buffer, Mode, Opcode, Reduce
+from ..matops import Gemm
 from ..qgraph import QEpilogue
+from ..target import ArrayConfig
+from ..types import Array
 from .context import Box, Context, load_const, load_grid, store_rows
 from .emitter import Range
+from .gemm_setup import Setup
 from .operands import Operand, Operands, strides
 from .params import Params, load_params, set_epilogue
-
-if TYPE_CHECKING:
-    from .gemm import Setup
 
 DENSEST = 0.75  # share of nonzero blocks above which the dense schedule is as good
 LEAST_BLOCKS = 4

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir import MatOp, Move, RowMax
 from ..isa import Stat
+from ..matops import MatOp, Move, RowMax
 from ..qgraph import QEpilogue
 from .context import Box, Context, store_rows
 

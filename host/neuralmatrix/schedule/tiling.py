@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..config import ArrayConfig
 from ..errors import DoesNotFit
+from ..target import ArrayConfig
 from .context import Box
 
 INSN_OVERHEAD = 60  # cycles an instruction costs besides its work

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..ir import Array, RowMax, Window
 from ..isa import Buffer, Mode, Opcode, Reduce
+from ..matops import RowMax, Window
 from ..qgraph import QEpilogue, QOp
+from ..types import Array
 from .context import Box, Context, View, blocked_view, load_const, load_grid, store_rows
 from .emitter import Range
 from .operands import Operand, Operands, bases, can_flatten, operand_names, operand_sizes, strides

@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...checksums import instruction_checksum
-from ...config import ArrayConfig, Timing
 from ...errors import BadProgram, DeviceTimeout
 from ...isa import INSN_BYTES, UNIT_OF, WORDS, Opcode, Unit
 from ...registers import FAULT_ADDRESS, FAULT_OPCODE, KERNELS
+from ...target import ArrayConfig, Timing
 from ..base import BEAT_BYTES
 from ..emulation import TIMELINE, Emulator, library
 from .faults import Faults, Injector

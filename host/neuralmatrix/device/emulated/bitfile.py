@@ -11,9 +11,10 @@ import json
 import struct
 from dataclasses import dataclass
 
-from ...config import ArrayConfig, Board, Timing
+from ...config import Board
 from ...design import NAME
 from ...jsonform import FormError, from_json, to_json
+from ...target import ArrayConfig, Timing
 
 _MAGIC = b"NeuralMatrix emulated bitstream\0"
 _SYNC = bytes.fromhex("0ff00ff00ff00ff000")  # what Vivado's files begin with

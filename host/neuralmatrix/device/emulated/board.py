@@ -23,7 +23,7 @@ from ...config import Board, board_names, family_of, load_board
 from ...design import design_of
 from ...errors import BadInput, ToolMissing
 from ...files import write_whole
-from ...selftest import write as write_selftest
+from ...selftest_build import write as write_selftest
 from .array import EmulatedArray, Tally
 from .bitfile import Circuit, bitstream
 from .faults import Faults, Injector

@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from ..ir import Array, Shape, ViewStep, apply_steps
+from .types import Array, Shape, ViewStep, apply_steps
 
 Groups = tuple[tuple[int, ...], ...]  # for each of N, H, W, C: logical axes, or atoms
 
@@ -38,6 +38,14 @@ class View:
     def order(self) -> tuple[int, ...]:
         """All atoms in (N,H,W,C) order."""
         return tuple(a for dim in self.dims for a in dim)
+
+
+@dataclass(frozen=True)
+class Relabel:
+    """What a Move that only permutes does: its input, as ``view`` sees it, is put into ``dims``."""
+
+    view: View
+    dims: Groups
 
 
 def default_groups(rank: int) -> Groups:
