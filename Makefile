@@ -45,9 +45,9 @@ overlay: ## a bitstream and what lies beside it; needs Vitis HLS and Vivado
 	$(BUILD) overlay $(BOARD) --jobs $(JOBS) $(FLAGS)
 
 generated: ## files made from isa.py, the board files and the demos' networks
-	PYTHONPATH=host $(PYTHON) -m neuralmatrix.codegen
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.cpp_headers
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.listing > docs/isa.md
-	PYTHONPATH=host $(PYTHON) -m neuralmatrix.board_docs > docs/boards.md
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.board_page > docs/boards.md
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.demo_programs
 
 format:

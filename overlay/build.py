@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuralmatrix import selftest_build
-from neuralmatrix.config import Board, board_names, load_board
-from neuralmatrix.design import design_of
 from neuralmatrix.errors import BuildFailed, NeuralMatrixError
-from neuralmatrix.overlays import (
+from neuralmatrix.hardware.block_design import design_of
+from neuralmatrix.hardware.board import Board, board_names, load_board
+from neuralmatrix.hardware.overlay_folder import (
     BIT,
     EXPECTED,
     FORMAT,
@@ -36,7 +36,7 @@ from neuralmatrix.overlays import (
     hash_files,
     write_info,
 )
-from neuralmatrix.registers import KERNELS
+from neuralmatrix.hardware.registers import KERNELS
 
 from . import csynth
 from .hls_data import DATA_VARIABLE, ip_folder, write_hls_data

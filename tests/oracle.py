@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import product
 
-from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Region, Stat, decode
+from neuralmatrix.hardware.isa import Buffer, Instruction, Mode, Opcode, Region, Stat, decode
 from neuralmatrix.program import Program
 
 BUFFER_OF = {

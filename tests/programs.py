@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from neuralmatrix.columns import as_words
-from neuralmatrix.config import Board, load_board
-from neuralmatrix.isa import MAP_CELLS, Buffer, Instruction, Opcode, Region, SegKind, Stat
-from neuralmatrix.layout import Blocked
+from neuralmatrix.hardware.board import Board, load_board
+from neuralmatrix.hardware.instruction_columns import as_words
+from neuralmatrix.hardware.isa import MAP_CELLS, Buffer, Instruction, Opcode, Region, SegKind, Stat
+from neuralmatrix.hardware.target import ArrayConfig
+from neuralmatrix.hardware.tensor_layout import Blocked
 from neuralmatrix.program import Program
 from neuralmatrix.program_data import LayerInfo, ProgramPort, TensorSlot, Watchpoint, as_const
-from neuralmatrix.target import ArrayConfig
 from neuralmatrix.types import QParams, ViewStep
 
 ARENA = 1 << 16

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from neuralmatrix.device.emulation import Emulator
-from neuralmatrix.isa import UNITS, Opcode
+from neuralmatrix.hardware.isa import UNITS, Opcode
+from neuralmatrix.hardware.registers import AP_DONE, AP_START, CTRL, KERNELS, kernel_cell
 from neuralmatrix.program import Program
-from neuralmatrix.registers import AP_DONE, AP_START, CTRL, KERNELS, kernel_cell
 
 RigMaker = Callable[..., Any]
 

@@ -7,9 +7,9 @@ import re
 
 import pytest
 from conftest import ROOT
-from neuralmatrix.board_docs import boards_markdown
-from neuralmatrix.board_evidence import VERIFIED, Verification
-from neuralmatrix.config import board_names, load_board
+from neuralmatrix.hardware.board import board_names, load_board
+from neuralmatrix.hardware.board_evidence import VERIFIED, Verification
+from neuralmatrix.hardware.board_page import boards_markdown
 
 PAGE = boards_markdown()
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from neuralmatrix.checksums import constant_checksum, instruction_checksum
-from neuralmatrix.columns import as_words
 from neuralmatrix.device.emulation import Emulator
-from neuralmatrix.isa import WORDS, Instruction, Opcode, Region
+from neuralmatrix.hardware.checksums import constant_checksum, instruction_checksum
+from neuralmatrix.hardware.instruction_columns import as_words
+from neuralmatrix.hardware.isa import WORDS, Instruction, Opcode, Region
 from neuralmatrix.program import Program
 from programs import copy_program, random_program
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from neuralmatrix.boards import board_table
-from neuralmatrix.config import board_from_file, board_names, load_board
 from neuralmatrix.errors import BadInput
-from neuralmatrix.isa import FIELDS, Opcode
+from neuralmatrix.hardware.board import board_from_file, board_names, load_board
+from neuralmatrix.hardware.board_table import board_table
+from neuralmatrix.hardware.isa import FIELDS, Opcode
+from neuralmatrix.hardware.resources import KINDS, LIMITS, MOST, bram36, resources, uram
+from neuralmatrix.hardware.target import ArrayConfig
 from neuralmatrix.paths import boards_dir
-from neuralmatrix.resources import KINDS, LIMITS, MOST, bram36, resources, uram
-from neuralmatrix.target import ArrayConfig
 
 NAMES = (
     "aup-zu3", "kr260", "kv260", "pynq-z1", "pynq-z2", "rfsoc4x2", "ultra96-v2", "zcu104",

@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from neuralmatrix import demo_programs
-from neuralmatrix.config import load_board
 from neuralmatrix.demo_tasks import load_digits
 from neuralmatrix.errors import ToolMissing
-from neuralmatrix.overlays import EMULATED_VARIABLE
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.overlay_folder import EMULATED_VARIABLE
 from neuralmatrix.program import load
 from neuralmatrix.session import Session
 

@@ -11,10 +11,11 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from conftest import ROOT
-from neuralmatrix import errors, registers
+from neuralmatrix import errors
 from neuralmatrix.cli import app
-from neuralmatrix.config import load_board
-from neuralmatrix.design import design_of
+from neuralmatrix.hardware import registers
+from neuralmatrix.hardware.block_design import design_of
+from neuralmatrix.hardware.board import load_board
 from rich.console import Console
 from typer.testing import CliRunner
 

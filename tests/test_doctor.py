@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from board.overlay_folder import overlay_folder
-from neuralmatrix import overlays
 from neuralmatrix.cli import app
-from neuralmatrix.config import load_board
 from neuralmatrix.doctor import diagnose
 from neuralmatrix.doctor_check import Check, Machine, numbers
+from neuralmatrix.hardware import overlay_folder as overlays
+from neuralmatrix.hardware.board import load_board
 from typer.testing import CliRunner
 
 MEMINFO = "MemTotal: 507160 kB\nCmaTotal: 131072 kB\nCmaFree: {free} kB\n"

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from neuralmatrix.columns import as_words
-from neuralmatrix.config import load_board
-from neuralmatrix.costs import constants, costs
-from neuralmatrix.events import Deadlock, simulate
-from neuralmatrix.isa import Opcode, Unit
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.instruction_columns import as_words
+from neuralmatrix.hardware.instruction_costs import constants, costs
+from neuralmatrix.hardware.isa import Opcode, Unit
+from neuralmatrix.hardware.timeline import Deadlock, simulate
 from neuralmatrix.paths import hls_dir
 from neuralmatrix.program import Program
 from neuralmatrix.program_data import LayerInfo

@@ -8,8 +8,17 @@ import re
 import numpy as np
 import pytest
 from conftest import ROOT
-from neuralmatrix.columns import as_words, columns, used_bits
-from neuralmatrix.isa import FIELDS, SLOTS, WORDS, Instruction, Opcode, decode, encode, field_range
+from neuralmatrix.hardware.instruction_columns import as_words, columns, used_bits
+from neuralmatrix.hardware.isa import (
+    FIELDS,
+    SLOTS,
+    WORDS,
+    Instruction,
+    Opcode,
+    decode,
+    encode,
+    field_range,
+)
 from neuralmatrix.listing import instruction_text, isa_markdown, listing_lines
 from programs import random_program
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from board.overlay_folder import overlay_folder
-from neuralmatrix import overlays
-from neuralmatrix.config import board_names, load_board
 from neuralmatrix.errors import NeuralMatrixError, OverlayMissing, WrongOverlay
-from neuralmatrix.overlays import (
+from neuralmatrix.hardware import overlay_folder as overlays
+from neuralmatrix.hardware.board import board_names, load_board
+from neuralmatrix.hardware.overlay_folder import (
     BIT,
     EXPECTED,
     HWH,

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.columns import as_words
 from neuralmatrix.errors import BadProgram, NeuralMatrixError
-from neuralmatrix.isa import Instruction, Opcode, decode
+from neuralmatrix.hardware.instruction_columns import as_words
+from neuralmatrix.hardware.isa import Instruction, Opcode, decode
 from neuralmatrix.program import Program, load
 from neuralmatrix.proof import verify_program
 from neuralmatrix.types import ViewStep

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from neuralmatrix.config import load_board
 from neuralmatrix.errors import DoesNotFit
-from neuralmatrix.isa import SegKind
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.isa import SegKind
 from neuralmatrix.matops import Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
 from neuralmatrix.qgraph import QEpilogue
 from neuralmatrix.quantize import quantize

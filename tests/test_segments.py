@@ -18,7 +18,7 @@ from neuralmatrix import segments
 from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadInput
 from neuralmatrix.functions import FUNCTIONS, evaluate
-from neuralmatrix.isa import SegKind
+from neuralmatrix.hardware.isa import SegKind
 from neuralmatrix.lower.curves import CURVES
 from neuralmatrix.nodes import Graph, Unary
 from neuralmatrix.reference import port_outputs, run_float

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.columns import columns
-from neuralmatrix.config import load_board
 from neuralmatrix.device.emulation import Emulator
 from neuralmatrix.errors import DeviceFault, OverlayMissing
-from neuralmatrix.isa import SLOTS, Buffer, Mode, Opcode, Reduce, Region, SegKind, Stat
-from neuralmatrix.overlays import EXPECTED, SELFTEST
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.instruction_columns import columns
+from neuralmatrix.hardware.isa import SLOTS, Buffer, Mode, Opcode, Reduce, Region, SegKind, Stat
+from neuralmatrix.hardware.overlay_folder import EXPECTED, SELFTEST
 from neuralmatrix.selftest import SelfTest, check, read
 from neuralmatrix.selftest_build import compiled, make, write
 from neuralmatrix.verification import compare

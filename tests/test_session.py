@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from neuralmatrix.device.base import Batch, Counted
 from neuralmatrix.errors import BadInput, ToolMissing
+from neuralmatrix.hardware.tensor_layout import Blocked, Rows
 from neuralmatrix.jsonform import to_json
-from neuralmatrix.layout import Blocked, Rows
 from neuralmatrix.ports import (
     check_feeds,
     dequantize_array,

@@ -9,7 +9,7 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from importers.build_onnx import signed
-from neuralmatrix.config import load_board
+from neuralmatrix.hardware.board import load_board
 from neuralmatrix.lower.transposed import nonzero_blocks
 from neuralmatrix.matops import Epilogue, Gemm, MatGraph, Port, Tensor
 from neuralmatrix.proof import verify_program

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neuralmatrix.config import load_board
-from neuralmatrix.costs import costs
-from neuralmatrix.events import simulate
-from neuralmatrix.isa import UNIT_OF, Opcode, Unit, decode
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.instruction_costs import costs
+from neuralmatrix.hardware.isa import UNIT_OF, Opcode, Unit, decode
+from neuralmatrix.hardware.timeline import simulate
 from neuralmatrix.schedule.emitter import RING_TAKES, Emitter, Finished, Range, Ring, arena_range
 from neuralmatrix.schedule.prefetch import Task, prefetched
 from neuralmatrix.schedule.tokens import Token, thinned

@@ -35,8 +35,8 @@ NOT_ON_A_BOARD = (
 
 def boards(as_json: Json = False) -> None:
     """Show the boards, their arrays and what these take of the part (estimated)."""
-    from .boards import board_table
-    from .resources import KINDS
+    from .hardware.board_table import board_table
+    from .hardware.resources import KINDS
 
     rows = board_table()
     if as_json:

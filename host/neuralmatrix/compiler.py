@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .bind import bind_constants
-from .config import Board, load_board
 from .errors import DoesNotFit
+from .hardware.board import Board, load_board
 from .importers.onnx import import_onnx
 from .importers.torch import as_onnx
 from .lower.centre import centre_streams

@@ -12,11 +12,11 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from .config import Board, load_board
 from .demo_tasks import DATA, task
 from .device.base import without_pynq
 from .errors import ToolMissing
-from .overlays import EMULATED_VARIABLE, board_of_device
+from .hardware.board import Board, load_board
+from .hardware.overlay_folder import EMULATED_VARIABLE, board_of_device
 from .program import Program, load
 
 SHIPPED_FOR = "pynq-z2"

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .costs import Costs, costs
-from .events import Timeline, simulate
-from .isa import Unit
+from .hardware.instruction_costs import Costs, costs
+from .hardware.isa import Unit
+from .hardware.timeline import Timeline, simulate
 from .program_data import ProgramData
 
 Array = npt.NDArray[Any]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .isa import Stat
+from .hardware.isa import Stat
 from .matops import Gemm, Move, Port, RowMax, Window
 from .ports import quantize_array
 from .qgraph import QEpilogue, QGraph, QOp

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from enum import IntEnum
 
-from .isa import (
+from .hardware.isa import (
     FIELDS,
     HEADER,
     INSN_BYTES,
@@ -178,7 +178,7 @@ def isa_markdown() -> str:
     lines = [
         "# Instruction set",
         "",
-        "Generated from `host/neuralmatrix/isa.py` by `python -m neuralmatrix.listing`.",
+        "Generated from `host/neuralmatrix/hardware/isa.py` by `python -m neuralmatrix.listing`.",
         "",
         f"Version {ISA_VERSION}. An instruction is {WORDS} little-endian 32-bit words "
         f"({INSN_BYTES} bytes). Fields never straddle a word; unused bits are 0. FETCH reads the "

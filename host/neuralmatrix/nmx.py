@@ -24,7 +24,7 @@ import numpy.typing as npt
 from ._version import __version__
 from .errors import BadProgram
 from .files import DAMAGE, is_endless, write_whole
-from .isa import ISA_VERSION
+from .hardware.isa import ISA_VERSION
 from .jsonform import FormError, from_json, to_json
 from .program_data import ProgramData, ProgramPort, ProgramTables
 from .wellformed import form_problem

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .layout import Layout
+from .hardware.target import ArrayConfig, Timing
+from .hardware.tensor_layout import Layout
 from .recipe import Recipe
-from .target import ArrayConfig, Timing
 from .types import Array, QParams, Shape, ViewStep
 
 

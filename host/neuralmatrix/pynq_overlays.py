@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import NeuralMatrixError
-from .overlays import board_of_device, resolve
+from .hardware.overlay_folder import board_of_device, resolve
 
 
 def _folder() -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .isa import Stat
+from .hardware.isa import Stat
 from .matops import MatOp, Port, Tensor
 from .segments import Segments
 from .types import Array, QParams

@@ -14,8 +14,8 @@ import numpy as np
 from .copies import with_copies
 from .epilogues import Stage, build_epilogue
 from .errors import DoesNotFit
+from .hardware.isa import Stat
 from .intweights import IntWeight, int_weight, is_weighted
-from .isa import Stat
 from .matops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from .qgraph import QEpilogue, QGraph, QOp
 from .ranges import Bounds, spanned

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .config import load_board
 from .errors import ToolMissing
 from .files import write_whole
-from .isa import ISA_VERSION
-from .resources import KINDS, resources
+from .hardware.board import load_board
+from .hardware.isa import ISA_VERSION
+from .hardware.resources import KINDS, resources
 
 if TYPE_CHECKING:
     from rich.table import Table

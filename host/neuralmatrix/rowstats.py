@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import DoesNotFit
-from .isa import Stat
+from .hardware.isa import Stat
 from .matops import Gemm, RowStat, Window
 from .types import QParams
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .errors import DeviceFault, NeuralMatrixError, OverlayMissing
 from .files import read_arrays
-from .overlays import EXPECTED, SELFTEST
+from .hardware.overlay_folder import EXPECTED, SELFTEST
 from .ports import read_slot, slot_bytes
 from .program import Program, load
 from .program_data import TensorSlot

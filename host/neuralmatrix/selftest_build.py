@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .config import Board
 from .files import write_whole
-from .overlays import EXPECTED, SELFTEST
+from .hardware.board import Board
+from .hardware.overlay_folder import EXPECTED, SELFTEST
 from .program import Program
 
 if TYPE_CHECKING:

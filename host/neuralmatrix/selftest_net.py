@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .hardware.target import ArrayConfig
 from .matops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, RowStat, Tensor, Window
-from .target import ArrayConfig
 from .types import Array, Function
 
 Shape = tuple[int, int, int, int]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .columns import columns, opcodes
-from .isa import SLOTS, Mode, Opcode
+from .hardware.instruction_columns import columns, opcodes
+from .hardware.isa import SLOTS, Mode, Opcode
 from .program import Program
 
 Array = npt.NDArray[Any]

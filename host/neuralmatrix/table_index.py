@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BadInput
-from .isa import MAP_CELLS, SegKind
+from .hardware.isa import MAP_CELLS, SegKind
 
 Array = npt.NDArray[Any]
 

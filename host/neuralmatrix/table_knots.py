@@ -19,7 +19,7 @@ from itertools import product
 
 import numpy as np
 
-from .isa import MAP_CELLS, SegKind
+from .hardware.isa import MAP_CELLS, SegKind
 from .table_index import INT16_LO, MAX_SEG_SHIFT, Array, Index, positions_of
 from .table_lines import Problem, chord_error, sizes_of, starts_of
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compiler import Stages, front_end
-from .config import board_names, load_board
 from .device.emulation import Emulator, Watch
 from .errors import BadInput
+from .hardware.board import board_names, load_board
 from .integer import decode, run_integer
 from .matops import MatGraph
 from .ports import check_feeds, write_input

@@ -12,8 +12,8 @@ from math import prod
 
 import numpy as np
 
-from .isa import WORDS
-from .layout import Blocked, Layout
+from .hardware.isa import WORDS
+from .hardware.tensor_layout import Blocked, Layout
 from .program_data import ProgramData, ProgramPort, TensorSlot
 from .types import QParams, ViewStep
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from neuralmatrix import overlays
-from neuralmatrix.config import load_board
+from neuralmatrix.hardware import overlay_folder as overlays
+from neuralmatrix.hardware.board import load_board
 
 
 def overlay_folder(folder: Path, board: str = "pynq-z2", **more: Any) -> Path:

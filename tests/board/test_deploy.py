@@ -34,7 +34,7 @@ from neuralmatrix.errors import (
     ToolMissing,
     WrongOverlay,
 )
-from neuralmatrix.overlays import BIT, check_files, open_overlay
+from neuralmatrix.hardware.overlay_folder import BIT, check_files, open_overlay
 from neuralmatrix.program import Program
 from neuralmatrix.session import Session
 from typer.testing import CliRunner

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from board.overlay_folder import overlay_folder
 from conftest import ROOT
-from neuralmatrix import overlays
 from neuralmatrix.device.build import cache_dir
+from neuralmatrix.hardware import overlay_folder as overlays
 from neuralmatrix.program import Program
 from neuralmatrix.session import Session
 

@@ -11,14 +11,23 @@ import sys
 
 import numpy as np
 import pytest
-from neuralmatrix.config import board_names, family_of, load_board
 from neuralmatrix.device.emulated.bitfile import Circuit, bitstream, circuit_of, part_of_header
 from neuralmatrix.device.emulated.faults import Faults, Injector
 from neuralmatrix.device.emulated.memory import UNSET, BoardMemory
 from neuralmatrix.device.emulated.registers import HlsBlock, InterruptController, PsRegisters
 from neuralmatrix.errors import ToolMissing
-from neuralmatrix.registers import AP_DONE, AP_IDLE, AP_READY, AP_START, CTRL, GIE, IER, ISR
-from neuralmatrix.registers import registers as registers_of
+from neuralmatrix.hardware.board import board_names, family_of, load_board
+from neuralmatrix.hardware.registers import (
+    AP_DONE,
+    AP_IDLE,
+    AP_READY,
+    AP_START,
+    CTRL,
+    GIE,
+    IER,
+    ISR,
+)
+from neuralmatrix.hardware.registers import registers as registers_of
 
 # ------------------------------------------------------------------------------ memory
 

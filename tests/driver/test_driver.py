@@ -21,7 +21,7 @@ from neuralmatrix.device import waiting
 from neuralmatrix.device.emulated.board import EmulatedBoard, Faults, from_environment
 from neuralmatrix.device.staging import Staging, is_cacheable
 from neuralmatrix.errors import BadInput, DeviceTimeout, WrongOverlay
-from neuralmatrix.overlays import read_info, write_info
+from neuralmatrix.hardware.overlay_folder import read_info, write_info
 from neuralmatrix.program import Program
 from neuralmatrix.session import Session
 from programs import copy_program

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix import overlays, selftest
-from neuralmatrix.config import load_board
+from neuralmatrix import selftest
 from neuralmatrix.device.emulated.faults import Faults
-from neuralmatrix.isa import UNITS
-from neuralmatrix.registers import AP_DONE, AP_IDLE, AP_START, CTRL, GIE, IER, ISR
+from neuralmatrix.hardware import overlay_folder
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.isa import UNITS
+from neuralmatrix.hardware.registers import AP_DONE, AP_IDLE, AP_START, CTRL, GIE, IER, ISR
 from programs import copy_program, random_program
 from pynq_rig import RigMaker, emulate, noise, of_unit
 
@@ -32,7 +33,7 @@ def test_an_overlay_loads(make_board: RigMaker, name: str) -> None:
     import pynq
 
     board = make_board(name)
-    overlay = pynq.Overlay(str(board.overlay / overlays.BIT))
+    overlay = pynq.Overlay(str(board.overlay / overlay_folder.BIT))
     assert overlay.is_loaded() and board.downloads == 1
     assert pynq.Device.active_device is board.device
     assert board.device.name == load_board(name).device_name
@@ -43,8 +44,8 @@ def test_an_overlay_loads(make_board: RigMaker, name: str) -> None:
 
 def test_the_overlay_folder_is_complete(make_board: RigMaker) -> None:
     board = make_board("pynq-z1")
-    found = overlays.open_overlay(board.overlay)
-    overlays.check_files(found)
+    found = overlay_folder.open_overlay(board.overlay)
+    overlay_folder.check_files(found)
     assert found.info.origin == "emulated" and found.info.name == "pynq-z2"
     assert found.info.boards == ("pynq-z1", "pynq-z2")
     assert found.info.fingerprint == board.board.array.fingerprint
@@ -71,7 +72,7 @@ def test_port_widths_are_set(make_board: RigMaker) -> None:
     board = make_board("zcu104")
     ports = {number: 0xFD360000 + 0x10000 * number for number in (2, 3, 5)}  # HP0, HP1, HP3
     board.device.ps.words.update({at + half: 0b11 for at in ports.values() for half in (0, 0x14)})
-    pynq.Overlay(str(board.overlay / overlays.BIT))
+    pynq.Overlay(str(board.overlay / overlay_folder.BIT))
     words = [board.device.ps.words[at + half] for at in ports.values() for half in (0, 0x14)]
     assert words == [0] * 6  # 128 bits
 
@@ -82,7 +83,7 @@ def test_a_bitstream_for_another_part_is_refused(make_board: RigMaker) -> None:
     other = make_board("zcu104")
     board = make_board("pynq-z2")
     with pytest.raises(OSError, match="refuses a bitstream for zu7ev-ffvc1156"):
-        pynq.Overlay(str(other.overlay / overlays.BIT))
+        pynq.Overlay(str(other.overlay / overlay_folder.BIT))
     assert board.downloads == 0
 
 
@@ -363,9 +364,9 @@ def test_the_environment_names_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
     import pynq
     from neuralmatrix.device.emulated.board import from_environment
 
-    monkeypatch.delenv(overlays.EMULATED_VARIABLE, raising=False)
+    monkeypatch.delenv(overlay_folder.EMULATED_VARIABLE, raising=False)
     assert from_environment() is None
-    monkeypatch.setenv(overlays.EMULATED_VARIABLE, "pynq-z1")
+    monkeypatch.setenv(overlay_folder.EMULATED_VARIABLE, "pynq-z1")
     board = from_environment()
     assert board is not None and from_environment() is board
     assert pynq.Device.active_device is board.device and board.board.name == "pynq-z1"

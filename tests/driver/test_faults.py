@@ -23,8 +23,8 @@ from neuralmatrix.errors import (
     WrongClock,
     WrongOverlay,
 )
-from neuralmatrix.isa import SLOTS, Opcode
-from neuralmatrix.overlays import BIT, SELFTEST, read_info, write_info
+from neuralmatrix.hardware.isa import SLOTS, Opcode
+from neuralmatrix.hardware.overlay_folder import BIT, SELFTEST, read_info, write_info
 from neuralmatrix.program import Program
 from neuralmatrix.session import Session
 from programs import copy_program

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from neuralmatrix.errors import DeviceFault, WrongOverlay
-from neuralmatrix.overlays import BIT
-from neuralmatrix.registers import GIE, IER, ISR
+from neuralmatrix.hardware.overlay_folder import BIT
+from neuralmatrix.hardware.registers import GIE, IER, ISR
 
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from importers.build_onnx import model as onnx_model
 from importers.build_onnx import node, onnxruntime_outputs
-from neuralmatrix.config import load_board
+from neuralmatrix.hardware.board import load_board
 from neuralmatrix.matops import MatGraph
 from neuralmatrix.proof import verify_program
 from neuralmatrix.quantize import quantize

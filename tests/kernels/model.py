@@ -10,8 +10,18 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Reduce, Region, SegKind, Stat, Unit
-from neuralmatrix.target import ArrayConfig
+from neuralmatrix.hardware.isa import (
+    Buffer,
+    Instruction,
+    Mode,
+    Opcode,
+    Reduce,
+    Region,
+    SegKind,
+    Stat,
+    Unit,
+)
+from neuralmatrix.hardware.target import ArrayConfig
 
 _BUFFERS = {
     Buffer.IBUF: "ibuf",

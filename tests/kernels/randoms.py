@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from neuralmatrix.config import load_board
-from neuralmatrix.isa import (
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.isa import (
     MAP_CELLS,
     Buffer,
     Instruction,
@@ -21,7 +21,7 @@ from neuralmatrix.isa import (
     SegKind,
     Stat,
 )
-from neuralmatrix.target import ArrayConfig
+from neuralmatrix.hardware.target import ArrayConfig
 
 LANES = 16
 ARENA_BYTES = 1 << 18

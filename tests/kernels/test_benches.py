@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from neuralmatrix.codegen import config_header
-from neuralmatrix.config import load_board
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.cpp_headers import config_header
 from neuralmatrix.paths import hls_dir
 
 pytestmark = pytest.mark.gxx

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from neuralmatrix.config import load_board
 from neuralmatrix.device.build import DIGEST, build, cache_dir, library_path
 from neuralmatrix.errors import NeuralMatrixError, ToolMissing
+from neuralmatrix.hardware.board import load_board
 from neuralmatrix.paths import hls_dir
 
 ARRAY = load_board("pynq-z2").array
@@ -146,7 +146,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 _USE = """
-from neuralmatrix.config import load_board
+from neuralmatrix.hardware.board import load_board
 from neuralmatrix.device.emulation import library
 assert library(load_board("pynq-z2").array).nm_fingerprint()
 """

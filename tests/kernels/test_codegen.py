@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from neuralmatrix.codegen import COMMITTED, config_header, isa_header, main
-from neuralmatrix.config import board_names, load_board
 from neuralmatrix.device.build import compiler
-from neuralmatrix.isa import SLOTS, WORDS, Instruction, Opcode, encode, field_range
+from neuralmatrix.hardware.board import board_names, load_board
+from neuralmatrix.hardware.cpp_headers import COMMITTED, config_header, isa_header, main
+from neuralmatrix.hardware.isa import SLOTS, WORDS, Instruction, Opcode, encode, field_range
 from neuralmatrix.paths import hls_dir
 
 HEADERS = hls_dir() / "include" / "nm"
-_RENEW = "run python -m neuralmatrix.codegen"
+_RENEW = "run python -m neuralmatrix.hardware.cpp_headers"
 
 
 def test_committed_headers_are_fresh() -> None:

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernels.randoms import compute_case, gemm, random_epilogue, window
-from neuralmatrix.checksums import constant_checksum, instruction_checksum
-from neuralmatrix.columns import as_words
-from neuralmatrix.config import load_board
-from neuralmatrix.costs import costs
 from neuralmatrix.device.build import compiler
-from neuralmatrix.isa import Instruction, Opcode
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.checksums import constant_checksum, instruction_checksum
+from neuralmatrix.hardware.instruction_columns import as_words
+from neuralmatrix.hardware.instruction_costs import costs
+from neuralmatrix.hardware.isa import Instruction, Opcode
+from neuralmatrix.hardware.registers import KERNELS
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.registers import KERNELS
 
 pytestmark = pytest.mark.gxx
 HLS = hls_dir()

@@ -22,12 +22,21 @@ from kernels.randoms import (
     random_epilogue,
     window,
 )
-from neuralmatrix.columns import as_words
-from neuralmatrix.config import load_board
-from neuralmatrix.costs import costs
 from neuralmatrix.device.emulation import Emulator, RunStats
-from neuralmatrix.events import simulate
-from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, Reduce, Region, SegKind, Stat
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.instruction_columns import as_words
+from neuralmatrix.hardware.instruction_costs import costs
+from neuralmatrix.hardware.isa import (
+    Buffer,
+    Instruction,
+    Mode,
+    Opcode,
+    Reduce,
+    Region,
+    SegKind,
+    Stat,
+)
+from neuralmatrix.hardware.timeline import simulate
 
 pytestmark = pytest.mark.gxx
 TIMING = load_board("pynq-z2").timing

@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from neuralmatrix.paths import hls_dir
-from neuralmatrix.registers import (
+from neuralmatrix.hardware.registers import (
     FAULT_ADDRESS,
     FAULT_OPCODE,
     FIRST_ARGUMENT,
@@ -24,6 +23,7 @@ from neuralmatrix.registers import (
     registers,
     vlnv,
 )
+from neuralmatrix.paths import hls_dir
 
 HLS = hls_dir()
 LINT = HLS / "lint"

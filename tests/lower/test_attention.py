@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from lower.graphs import check, graph, random
 from neuralmatrix.compiler import lower
-from neuralmatrix.layout import Blocked
+from neuralmatrix.hardware.tensor_layout import Blocked
 from neuralmatrix.matops import Gemm, MatGraph, Move, Window
 from neuralmatrix.nodes import (
     Attention,

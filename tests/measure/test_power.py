@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from measure.world import Board, FakeClock, Sensor, ina2xx, writer
-from neuralmatrix.config import PowerRail, load_board
+from neuralmatrix.hardware.board import PowerRail, load_board
 from neuralmatrix.measure.hwmon import Absent, HwmonSource, open_board
 from neuralmatrix.measure.power import RailPower, analyse, widest
 from neuralmatrix.measure.windows import (

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from neuralmatrix.config import board_from_file, board_names, family_of, load_board
-from neuralmatrix.design import Design, design_of, memories
 from neuralmatrix.errors import BadInput
-from neuralmatrix.families import load_family
+from neuralmatrix.hardware.block_design import Design, design_of, memories
+from neuralmatrix.hardware.board import board_from_file, board_names, family_of, load_board
+from neuralmatrix.hardware.processing_system import load_family
+from neuralmatrix.hardware.registers import ADDRESS_RANGE, KERNELS, vlnv
 from neuralmatrix.paths import boards_dir, hls_dir
-from neuralmatrix.registers import ADDRESS_RANGE, KERNELS, vlnv
 
 BOARDS = board_names()
 FAMILIES = ("zynq7000", "zynqmp")

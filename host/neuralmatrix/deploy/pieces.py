@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..overlays import BIT, EXPECTED, HWH, INFO, SELFTEST, Overlay
+from ..hardware.overlay_folder import BIT, EXPECTED, HWH, INFO, SELFTEST, Overlay
 from ..paths import boards_dir, hls_dir
 
 _PACKAGE = Path(__file__).resolve().parents[1]

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..config import load_board
 from ..errors import BadInput, NeuralMatrixError, OverlayMissing
-from ..overlays import check_array, check_files, resolve
+from ..hardware.board import load_board
+from ..hardware.overlay_folder import check_array, check_files, resolve
 from ..paths import REMOTE_DIR
 from ..ports import check_feeds
 from ..program import Program, load

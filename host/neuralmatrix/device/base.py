@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy.typing as npt
 
 from ..errors import ToolMissing
-from ..overlays import EMULATED_VARIABLE
+from ..hardware.overlay_folder import EMULATED_VARIABLE
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadInput, BadProgram, DeviceTimeout, NeuralMatrixError, WrongOverlay
-from ..isa import UNITS, WORDS
-from ..target import ArrayConfig, Timing
+from ..hardware.isa import UNITS, WORDS
+from ..hardware.target import ArrayConfig, Timing
 from .base import BEAT_BYTES
 from .build import build
 

@@ -12,7 +12,7 @@ from typing import Any
 from pynq import DefaultIP
 
 from ..errors import WrongOverlay
-from ..registers import AP_DONE, AP_START, CTRL, GIE, IER, ISR, vlnv
+from ..hardware.registers import AP_DONE, AP_START, CTRL, GIE, IER, ISR, vlnv
 
 
 class Kernel(DefaultIP):  # type: ignore[misc]

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pynq
 
-from ..checksums import constant_checksum, instruction_checksum
-from ..costs import costs
 from ..errors import BadInput, DeviceFault, DeviceTimeout, WrongOverlay
-from ..isa import UNITS, Unit
+from ..hardware.checksums import constant_checksum, instruction_checksum
+from ..hardware.instruction_costs import costs
+from ..hardware.isa import UNITS, Unit
+from ..hardware.registers import FAULT_ADDRESS, FAULT_OPCODE, kernel_cell
 from ..program import Program
-from ..registers import FAULT_ADDRESS, FAULT_OPCODE, kernel_cell
 from .base import How
 from .buffers import Buffers
 from .ip import Kernel

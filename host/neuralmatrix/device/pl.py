@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pynq
 
-from .. import overlays, selftest
+from .. import selftest
 from ..errors import (
     DeviceFault,
     DeviceTimeout,
@@ -30,6 +30,7 @@ from ..errors import (
     WrongClock,
     WrongOverlay,
 )
+from ..hardware import overlay_folder
 from ..program import Program
 from . import turn
 from .base import How, Origin, lacking
@@ -43,7 +44,7 @@ EMULATED = "emulated"
 class Loaded:
     """An overlay on the board that passed its checks."""
 
-    source: overlays.Overlay
+    source: overlay_folder.Overlay
     overlay: Any  # pynq.Overlay
     kernels: Kernels
     clock_mhz: float
@@ -105,17 +106,17 @@ def active_device() -> Any:
         raise ToolMissing(
             f"device='pynq' needs a board: pynq found none on this machine ({error}); run on a "
             "board with a PYNQ image, use device='emulation', or set "
-            f"{overlays.EMULATED_VARIABLE}=pynq-z2 for a board that is emulated below pynq"
+            f"{overlay_folder.EMULATED_VARIABLE}=pynq-z2 for a board that is emulated below pynq"
         ) from None
 
 
-def origin_of(source: overlays.Overlay) -> Origin:
+def origin_of(source: overlay_folder.Overlay) -> Origin:
     """ "board" only where neither the overlay nor pynq's device is an emulated one."""
     emulated = getattr(active_device(), EMULATED, False) or source.info.origin == EMULATED
     return "emulated board" if emulated else "board"
 
 
-def acquire(source: overlays.Overlay, timeout_s: float | None) -> Loaded:
+def acquire(source: overlay_folder.Overlay, timeout_s: float | None) -> Loaded:
     """The overlay, loaded unless it is on the board already."""
     loaded = _FABRIC.loaded
     if loaded is not None and loaded.is_current and loaded.source == source:
@@ -170,9 +171,9 @@ def reloaded_on_error(loaded: Loaded, buffers: Buffers | None) -> Iterator[None]
 # ------------------------------------------------------------------------------ loading
 
 
-def _load(source: overlays.Overlay, timeout_s: float | None) -> Loaded:
+def _load(source: overlay_folder.Overlay, timeout_s: float | None) -> Loaded:
     """Download and check.  WrongClock, WrongOverlay, DeviceFault, DeviceTimeout, OverlayMissing."""
-    overlays.check_files(source)
+    overlay_folder.check_files(source)
     test = selftest.read(source.folder)
     overlay = _download(source)
     while _FABRIC.lost:  # nothing of the array that could write into it is left
@@ -184,7 +185,7 @@ def _load(source: overlays.Overlay, timeout_s: float | None) -> Loaded:
     return loaded
 
 
-def _download(source: overlays.Overlay) -> Any:
+def _download(source: overlay_folder.Overlay) -> Any:
     from . import ip  # noqa: F401  # binds the kernels' drivers
 
     try:
@@ -199,14 +200,14 @@ def _download(source: overlays.Overlay) -> Any:
     except Exception as error:  # whatever pynq's parsers meet in damaged files
         raise OverlayMissing(
             f"{source.bit}: pynq {pynq.__version__} could not load it ({error}); copy the overlay "
-            f"again, or build it: {overlays.build_command(source.info.name)}"
+            f"again, or build it: {overlay_folder.build_command(source.info.name)}"
         ) from error
 
 
-def _checked_clock(source: overlays.Overlay) -> float:
+def _checked_clock(source: overlay_folder.Overlay) -> float:
     """The fabric's clock as the board's registers say."""
     found, closed = float(pynq.Clocks.fclk0_mhz), source.info.clock_mhz
-    if found > closed * overlays.CLOCK_TOLERANCE:
+    if found > closed * overlay_folder.CLOCK_TOLERANCE:
         raise WrongClock(
             f"the fabric's clock is {found:.3f} MHz, the overlay's timing is closed up to "
             f"{closed:.3f} MHz; this image's PLL cannot be divided to that.  Build the overlay for "
@@ -224,14 +225,14 @@ def _check_fingerprint(loaded: Loaded, timeout_s: float | None) -> None:
         found = loaded.kernels.fingerprint
         if found != wanted:
             raise WrongOverlay(
-                f"{loaded.source.bit}: the array on the board says {found}, {overlays.INFO} says "
+                f"{loaded.source.bit}: the array on the board says {found}, {overlay_folder.INFO} says "
                 f"{wanted}; the files do not belong together: copy the overlay's folder again"
             )
 
 
 def _run_selftest(loaded: Loaded, test: selftest.SelfTest, timeout_s: float | None) -> None:
     program, job = test.program, job_of(test.program)
-    overlays.check_array(loaded.source, program.board, program.array.fingerprint)
+    overlay_folder.check_array(loaded.source, program.board, program.array.fingerprint)
     buffers = Buffers(program, program.arena_bytes)
     with reloaded_on_error(loaded, buffers):
         loaded.kernels.point_at(program, buffers)

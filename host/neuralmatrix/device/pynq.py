@@ -19,9 +19,9 @@ from typing import Any
 
 import pynq
 
-from .. import overlays
-from ..config import load_board
 from ..errors import BadInput
+from ..hardware import overlay_folder
+from ..hardware.board import load_board
 from ..program import Program
 from . import board_thread, pl
 from .base import Array, Batch, Counted, FeedOf, How, Origin, Progress
@@ -80,15 +80,15 @@ class PynqDevice:
 
     # ---- opening and closing, on the board's thread
 
-    def _find(self, overlay: str | Path | None) -> tuple[str, overlays.Overlay]:
+    def _find(self, overlay: str | Path | None) -> tuple[str, overlay_folder.Overlay]:
         """Board and overlay, refused before anything is loaded where its description says
         enough."""
         emulated = _emulated_overlay() if overlay is None or not pl.has_device() else None
         device = str(pl.active_device().name)
-        board = overlays.board_of_device(device) or load_board(self.program.board)
-        found = overlays.resolve(board, emulated if overlay is None else overlay)
-        overlays.check_board(found, device)
-        overlays.check_array(found, self.program.board, self.program.array.fingerprint)
+        board = overlay_folder.board_of_device(device) or load_board(self.program.board)
+        found = overlay_folder.resolve(board, emulated if overlay is None else overlay)
+        overlay_folder.check_board(found, device)
+        overlay_folder.check_array(found, self.program.board, self.program.array.fingerprint)
         return board.name, found
 
     def _first_open(self) -> Origin:

@@ -20,7 +20,7 @@ import numpy as np
 from .._version import __version__
 from ..device.base import Origin
 from ..estimate import Estimate
-from ..isa import UNITS
+from ..hardware.isa import UNITS
 from ..jsonform import to_json
 from ..program import Program
 from ..report import batch_of, unit_of

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ToolMissing
 from ..files import write_whole
-from ..isa import UNITS
+from ..hardware.isa import UNITS
 from .bench import PARTS
 from .tables import rate
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import Board
+from ..hardware.board import Board
 from .hwmon import Absent
 from .spread import Mean, mean_of
 from .windows import LEAST_PAIRS, Recording, Trace, Window

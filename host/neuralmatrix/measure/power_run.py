@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Board, load_board
 from ..device.base import Origin
 from ..errors import BadInput
+from ..hardware.board import Board, load_board
 from ..jsonform import FormError, from_json, to_json
 from .clock import Clock
 from .hwmon import SYSFS, Absent, HwmonSource, open_board

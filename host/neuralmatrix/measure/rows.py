@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import load_board
 from ..errors import BadInput
+from ..hardware.board import load_board
 from ..jsonform import to_json
 from ..program import Program
 from .bench import best_of

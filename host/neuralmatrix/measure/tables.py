@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import floor, log10
 from typing import Any
 
-from ..isa import UNITS
+from ..hardware.isa import UNITS
 from .bench import PARTS
 
 Result = Mapping[str, Any]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import Board
 from ..errors import DoesNotFit
-from ..isa import Opcode, Region
+from ..hardware.board import Board
+from ..hardware.isa import Opcode, Region
 from ..matops import Gemm, MatOp, Move, Port, RowMax, Window, op_outputs
 from ..ports import quantize_array
 from ..program import Program

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import DoesNotFit
-from ..isa import Buffer, Opcode, Region
-from ..layout import Blocked
+from ..hardware.isa import Buffer, Opcode, Region
+from ..hardware.target import ArrayConfig
+from ..hardware.tensor_layout import Blocked
 from ..matops import Tensor
-from ..target import ArrayConfig
 from ..types import QParams
 from .emitter import Emitter, Range, Rings, arena_range
 from .memory import ConstRegion, Place

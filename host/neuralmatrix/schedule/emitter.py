@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..costs import costs
-from ..events import simulate
-from ..isa import UNIT_OF, Instruction, Opcode, Unit, encode
-from ..target import ArrayConfig, Timing
+from ..hardware.instruction_costs import costs
+from ..hardware.isa import UNIT_OF, Instruction, Opcode, Unit, encode
+from ..hardware.target import ArrayConfig, Timing
+from ..hardware.timeline import simulate
 from .prefetch import Task, prefetched
 from .tokens import Ready, place_tokens
 

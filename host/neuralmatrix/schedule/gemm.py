@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..isa import Buffer, Mode, Opcode, Reduce
+from ..hardware.isa import Buffer, Mode, Opcode, Reduce
 from ..matops import Gemm
 from ..qgraph import QEpilogue, QOp
 from .context import Box, Context, load_grid, store_rows

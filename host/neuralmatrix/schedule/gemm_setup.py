@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..layout import Rows
+from ..hardware.tensor_layout import Rows
 from ..matops import Gemm
 from ..qgraph import QEpilogue
 from ..types import Array

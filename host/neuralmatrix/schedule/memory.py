@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..isa import Region
-from ..layout import Blocked, Layout, Rows
+from ..hardware.isa import Region
+from ..hardware.tensor_layout import Blocked, Layout, Rows
 from ..matops import Gemm, Move, Port, RowMax, op_inputs, op_outputs
 from ..qgraph import QGraph
 from ..types import Array

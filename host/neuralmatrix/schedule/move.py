@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..isa import Buffer, Mode, Opcode, Reduce, Region
-from ..layout import Blocked
+from ..hardware.isa import Buffer, Mode, Opcode, Reduce, Region
+from ..hardware.tensor_layout import Blocked
 from ..matops import Move
 from ..qgraph import QEpilogue, QOp
 from ..types import Array

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..isa import Buffer
+from ..hardware.isa import Buffer
 from ..qgraph import QEpilogue
 from .context import Box, Context, blocked_view, load_grid
 from .emitter import Range, Ring

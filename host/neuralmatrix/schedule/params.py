@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import DoesNotFit
-from ..isa import Buffer, Opcode, SegKind
+from ..hardware.isa import Buffer, Opcode, SegKind
 from ..qgraph import QEpilogue
 from ..segments import Segments
 from ..types import Array

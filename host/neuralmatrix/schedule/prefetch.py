@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..isa import Unit
+from ..hardware.isa import Unit
 
 WINDOW = 24  # LOADs that may pass one that waits
 NEVER = 1 << 62

@@ -15,10 +15,10 @@ from math import prod
 
 import numpy as np
 
-from ..isa import Buffer, Mode, Opcode, Reduce
+from ..hardware.isa import Buffer, Mode, Opcode, Reduce
+from ..hardware.target import ArrayConfig
 from ..matops import Gemm
 from ..qgraph import QEpilogue
-from ..target import ArrayConfig
 from ..types import Array
 from .context import Box, Context, load_const, load_grid, store_rows
 from .emitter import Range

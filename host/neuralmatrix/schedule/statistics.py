@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..isa import Stat
+from ..hardware.isa import Stat
 from ..matops import MatOp, Move, RowMax
 from ..qgraph import QEpilogue
 from .context import Box, Context, store_rows

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import DoesNotFit
-from ..target import ArrayConfig
+from ..hardware.target import ArrayConfig
 from .context import Box
 
 INSN_OVERHEAD = 60  # cycles an instruction costs besides its work

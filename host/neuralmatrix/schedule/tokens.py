@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..isa import UNIT_OF, Opcode, Unit
+from ..hardware.isa import UNIT_OF, Opcode, Unit
 
 Clock = dict[Unit, int]  # per unit: instructions known to have finished
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..isa import Buffer, Mode, Opcode, Reduce
+from ..hardware.isa import Buffer, Mode, Opcode, Reduce
 from ..matops import RowMax, Window
 from ..qgraph import QEpilogue, QOp
 from ..types import Array

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...checksums import instruction_checksum
 from ...errors import BadProgram, DeviceTimeout
-from ...isa import INSN_BYTES, UNIT_OF, WORDS, Opcode, Unit
-from ...registers import FAULT_ADDRESS, FAULT_OPCODE, KERNELS
-from ...target import ArrayConfig, Timing
+from ...hardware.checksums import instruction_checksum
+from ...hardware.isa import INSN_BYTES, UNIT_OF, WORDS, Opcode, Unit
+from ...hardware.registers import FAULT_ADDRESS, FAULT_OPCODE, KERNELS
+from ...hardware.target import ArrayConfig, Timing
 from ..base import BEAT_BYTES
 from ..emulation import TIMELINE, Emulator, library
 from .faults import Faults, Injector

@@ -11,10 +11,10 @@ import json
 import struct
 from dataclasses import dataclass
 
-from ...config import Board
-from ...design import NAME
+from ...hardware.block_design import NAME
+from ...hardware.board import Board
+from ...hardware.target import ArrayConfig, Timing
 from ...jsonform import FormError, from_json, to_json
-from ...target import ArrayConfig, Timing
 
 _MAGIC = b"NeuralMatrix emulated bitstream\0"
 _SYNC = bytes.fromhex("0ff00ff00ff00ff000")  # what Vivado's files begin with

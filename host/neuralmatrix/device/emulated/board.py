@@ -17,12 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
 
-from ... import overlays
 from ..._version import __version__
-from ...config import Board, board_names, family_of, load_board
-from ...design import design_of
 from ...errors import BadInput, ToolMissing
 from ...files import write_whole
+from ...hardware import overlay_folder
+from ...hardware.block_design import design_of
+from ...hardware.board import Board, board_names, family_of, load_board
 from ...selftest_build import write as write_selftest
 from .array import EmulatedArray, Tally
 from .bitfile import Circuit, bitstream
@@ -48,24 +48,24 @@ def _selftest(board: Board) -> tuple[tuple[str, bytes], ...]:
     """The self-test's files; made once per process, as it takes a compilation."""
     with tempfile.TemporaryDirectory() as folder:
         write_selftest(board, Path(folder))
-        names = (overlays.SELFTEST, overlays.EXPECTED)
+        names = (overlay_folder.SELFTEST, overlay_folder.EXPECTED)
         return tuple((name, (Path(folder) / name).read_bytes()) for name in names)
 
 
-def _info(board: Board, folder: Path) -> overlays.OverlayInfo:
-    return overlays.OverlayInfo(
-        format=overlays.FORMAT,
+def _info(board: Board, folder: Path) -> overlay_folder.OverlayInfo:
+    return overlay_folder.OverlayInfo(
+        format=overlay_folder.FORMAT,
         name=board.overlay,
-        boards=overlays.boards_of(board.overlay),
+        boards=overlay_folder.boards_of(board.overlay),
         origin="emulated",
         fingerprint=board.array.fingerprint,
         part=board.part.name,
         clock_mhz=board.clock_mhz,
         worst_slack_ns=None,
         commit="",
-        tools=(overlays.Tool("neuralmatrix", __version__),),
+        tools=(overlay_folder.Tool("neuralmatrix", __version__),),
         utilization=(),
-        files=overlays.hash_files(folder),
+        files=overlay_folder.hash_files(folder),
     )
 
 
@@ -77,11 +77,15 @@ def write_overlay(board: Board, folder: Path, interrupts: bool = True) -> None:
     """Write an overlay folder that emulated boards load, and no other board does."""
     design = design_of(board)
     text = hwh(design if interrupts else without_interrupts(design))
-    files = {overlays.BIT: bitstream(board), overlays.HWH: text.encode(), **dict(_selftest(board))}
+    files = {
+        overlay_folder.BIT: bitstream(board),
+        overlay_folder.HWH: text.encode(),
+        **dict(_selftest(board)),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         write_whole(folder / name, partial(_fill, data))
-    overlays.write_info(folder, _info(board, folder))
+    overlay_folder.write_info(folder, _info(board, folder))
 
 
 # ------------------------------------------------------------------------------ the board
@@ -230,12 +234,12 @@ def _of_process(name: str) -> EmulatedBoard:
 
 def from_environment() -> EmulatedBoard | None:
     """The process's emulated board where NEURALMATRIX_EMULATED_BOARD names one, else None."""
-    name = os.environ.get(overlays.EMULATED_VARIABLE)
+    name = os.environ.get(overlay_folder.EMULATED_VARIABLE)
     if not name:
         return None
     if name not in board_names():
         raise BadInput(
-            f"{overlays.EMULATED_VARIABLE}: found {name!r}, allowed are "
+            f"{overlay_folder.EMULATED_VARIABLE}: found {name!r}, allowed are "
             f"{', '.join(board_names())}; correct or unset it"
         )
     if _of_process(name).closed:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from ...design import CONCAT, INTERRUPTS, Cell, Design, InterfaceNet, Net, Segment
-from ...registers import (
+from ...hardware.block_design import CONCAT, INTERRUPTS, Cell, Design, InterfaceNet, Net, Segment
+from ...hardware.registers import (
     AP_DONE,
     AP_IDLE,
     AP_READY,

@@ -18,7 +18,7 @@ import pynq
 from pynq import ps as pynq_ps
 from pynq.buffer import PynqBuffer
 
-from ...config import Board, family_of
+from ...hardware.board import Board, family_of
 from .memory import BoardMemory, Buffer
 
 

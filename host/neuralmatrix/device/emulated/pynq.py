@@ -20,9 +20,9 @@ from pynq.pl_server import embedded_device
 from pynq.pl_server.xclbin_parser import XclBin
 from pynqmetadata.frontends import Metadata
 
-from ...config import Board
-from ...design import INTERRUPTS
-from ...registers import CTRL, kernel_cell
+from ...hardware.block_design import INTERRUPTS
+from ...hardware.board import Board
+from ...hardware.registers import CTRL, kernel_cell
 from .array import EmulatedArray
 from .bitfile import Circuit, circuit_of, part_of_header
 from .memory import BoardMemory, Buffer

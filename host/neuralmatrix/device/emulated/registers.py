@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...families import Family
-from ...registers import (
+from ...hardware.processing_system import Family
+from ...hardware.registers import (
     AP_DONE,
     AP_IDLE,
     AP_READY,

@@ -2,7 +2,7 @@
 """The two C++ headers that are generated: the instruction set and the array's sizes.
 
 In: isa.py and an ArrayConfig.  Out: the texts of ``nm/isa.h`` and ``nm/config.h``;
-``python -m neuralmatrix.codegen`` renews the committed ones.
+``python -m neuralmatrix.hardware.cpp_headers`` renews the committed ones.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterator
 from enum import IntEnum
 from pathlib import Path
 
+from ..paths import hls_dir
 from . import isa
-from .config import load_board
+from .board import load_board
 from .target import ArrayConfig, Timing
 
 COMMITTED = "pynq-z2"
@@ -74,7 +75,8 @@ def _head(job: str, source: str) -> list[str]:
     return [
         "// SPDX-License-Identifier: Apache-2.0",
         f"// {job}",
-        f"// Generated from {source} by `python -m neuralmatrix.codegen`; do not edit.",
+        f"// Generated from {source} by `python -m neuralmatrix.hardware.cpp_headers`; "
+        "do not edit.",
         "// clang-format off",
         "#pragma once",
         "",
@@ -114,7 +116,7 @@ def _accessors() -> Iterator[str]:
 
 def isa_header() -> str:
     """The text of ``nm/isa.h``: enums, struct Insn, a getter and a setter per field."""
-    lines = _head("The instruction set.", "host/neuralmatrix/isa.py")
+    lines = _head("The instruction set.", "host/neuralmatrix/hardware/isa.py")
     lines += ["#include <stdint.h>", "", "namespace nm {", ""]
     lines += [f"constexpr int ISA_VERSION = {isa.ISA_VERSION};"]
     lines += [f"constexpr int INSN_WORDS = {isa.WORDS};"]
@@ -179,5 +181,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    default = Path(__file__).resolve().parents[2] / "hls" / "include" / "nm"
+    default = hls_dir() / "include" / "nm"
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else default)

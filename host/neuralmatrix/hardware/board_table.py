@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .config import Board, board_names, load_board
+from .board import Board, board_names, load_board
 from .resources import KINDS, LIMITS, resources
 
 

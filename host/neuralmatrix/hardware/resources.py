@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .config import Board
+from .board import Board
 from .isa import MAP_CELLS
 from .registers import KERNELS
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .errors import BadInput
-from .jsonform import FormError, from_json
+from ..errors import BadInput
+from ..jsonform import FormError, from_json
 
 MOST_DIVISOR = 1024
 _HEX = re.compile("0x[0-9A-Fa-f]{1,16}")

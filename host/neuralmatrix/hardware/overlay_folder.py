@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .config import Board, board_names, load_board
-from .errors import OverlayMissing, WrongOverlay
-from .files import write_whole
-from .jsonform import FormError, from_json, to_json
-from .paths import overlay_dirs
+from ..errors import OverlayMissing, WrongOverlay
+from ..files import write_whole
+from ..jsonform import FormError, from_json, to_json
+from ..paths import overlay_dirs
+from .board import Board, board_names, load_board
 
 FORMAT = 1
 BIT, HWH, INFO = "neuralmatrix.bit", "neuralmatrix.hwh", "overlay.json"

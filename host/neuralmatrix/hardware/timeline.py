@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .costs import Costs, constants
-from .errors import NeuralMatrixError
+from ..errors import NeuralMatrixError
+from .instruction_costs import Costs, constants
 from .isa import INSN_BYTES, Unit
 from .target import ArrayConfig, Timing
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .columns import columns, opcodes
+from .instruction_columns import columns, opcodes
 from .isa import Opcode, Region
 
 Array = npt.NDArray[Any]

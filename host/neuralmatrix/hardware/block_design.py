@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .config import Board, family_of
-from .errors import BadInput
-from .families import ControlPort, Family, MemoryPort, Parameter
+from ..errors import BadInput
+from .board import Board, family_of
+from .processing_system import ControlPort, Family, MemoryPort, Parameter
 from .registers import ADDRESS_RANGE, KERNELS, kernel_cell, vlnv
 
 NAME = "neuralmatrix"

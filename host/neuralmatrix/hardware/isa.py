@@ -2,7 +2,8 @@
 """The instruction set, written once.
 
 In: the tables below.  Out: encode/decode/listing for the host, ``hls/include/nm/isa.h`` for the
-kernels (``python -m neuralmatrix.codegen``) and ``docs/isa.md``; a test fails when either is stale.
+kernels (``python -m neuralmatrix.hardware.cpp_headers``) and ``docs/isa.md``; a test fails when
+either is stale.
 
 An instruction is 16 little-endian 32-bit words.  Fields are laid out in the order given here and
 never straddle a word.  Word 0 begins with the opcode and six token flags.

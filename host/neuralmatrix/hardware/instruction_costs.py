@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .columns import Columns, columns, opcodes
+from ..paths import hls_dir
+from .instruction_columns import Columns, columns, opcodes
 from .isa import UNIT_OF, Mode, Opcode, Reduce, Stat
-from .paths import hls_dir
 from .target import ArrayConfig, Timing
 
 Array = npt.NDArray[Any]

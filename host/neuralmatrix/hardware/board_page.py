@@ -2,7 +2,8 @@
 """The page about boards, made from the board files.
 
 In: ``overlay/boards``, the resource estimate.  Out: the text of docs/boards.md
-(``python -m neuralmatrix.board_docs > docs/boards.md``; a test fails when that file is stale).
+(``python -m neuralmatrix.hardware.board_page > docs/boards.md``; a test fails when that file is
+stale).
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
+from .block_design import design_of
+from .board import Board, Image, PowerRail, board_names, family_of, load_board
 from .board_evidence import NOT_VERIFIED, VERIFIED
-from .config import Board, Image, PowerRail, board_names, family_of, load_board
-from .design import design_of
-from .overlays import CLOCK_TOLERANCE, boards_of
+from .overlay_folder import CLOCK_TOLERANCE, boards_of
 from .resources import KINDS, LIMITS, resources
 
 _INTRO = """\
 # Boards
 
-Generated from `overlay/boards/` by `python -m neuralmatrix.board_docs`. How to add one:
+Generated from `overlay/boards/` by `python -m neuralmatrix.hardware.board_page`. How to add one:
 [add-a-board.md](add-a-board.md); how to run on one: [on-a-board.md](on-a-board.md).
 
 **No overlay has been synthesised yet and none of these boards has been run.** Resources are

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import BadInput
-from .families import Family, load_family
-from .jsonform import FormError, from_json
-from .paths import boards_dir
+from ..errors import BadInput
+from ..jsonform import FormError, from_json
+from ..paths import boards_dir
+from .processing_system import Family, load_family
 from .target import ArrayConfig, Timing
 
 BUFFERS = ("ibuf", "wbuf", "pbuf", "tbuf", "ubuf", "obuf", "acc")
