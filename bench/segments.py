@@ -17,9 +17,9 @@ from dataclasses import replace
 import numpy as np
 from common import Array
 from neuralmatrix.errors import BadInput
-from neuralmatrix.functions import erf, evaluate
+from neuralmatrix.ir.functions import erf, evaluate
+from neuralmatrix.ir.types import Function
 from neuralmatrix.segment_report import Wanted, make_table
-from neuralmatrix.types import Function
 
 Polynomial = Callable[[Array], Array]
 

@@ -9,9 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from neuralmatrix.matops import Epilogue, Gemm, MatGraph, MatOp, Port, RowStat, Tensor, Window
-from neuralmatrix.reference import run_float
-from neuralmatrix.types import Array, Function, QParams
+from neuralmatrix.ir.matgraph.ops import (
+    Epilogue,
+    Gemm,
+    MatGraph,
+    MatOp,
+    Port,
+    RowStat,
+    Tensor,
+    Window,
+)
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.types import Array, Function, QParams
 
 Shape = tuple[int, int, int, int]
 ONE = np.ones((1, 1, 1))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from importers.build_onnx import model, node
-from neuralmatrix.types import Array
+from neuralmatrix.ir.types import Array
 
 FEATURES, HIDDEN, CLASSES = 20, 24, 5
 

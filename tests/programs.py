@@ -15,9 +15,9 @@ from neuralmatrix.hardware.instruction_columns import as_words
 from neuralmatrix.hardware.isa import MAP_CELLS, Buffer, Instruction, Opcode, Region, SegKind, Stat
 from neuralmatrix.hardware.target import ArrayConfig
 from neuralmatrix.hardware.tensor_layout import Blocked
+from neuralmatrix.ir.types import QParams, ViewStep
 from neuralmatrix.program import Program
 from neuralmatrix.program_data import LayerInfo, ProgramPort, TensorSlot, Watchpoint, as_const
-from neuralmatrix.types import QParams, ViewStep
 
 ARENA = 1 << 16
 CONST = 1 << 14

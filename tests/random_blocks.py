@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from neuralmatrix.matops import Epilogue, Gemm, Move, RowStat, Tensor, Window
-from neuralmatrix.types import Function
+from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, Move, RowStat, Tensor, Window
+from neuralmatrix.ir.types import Function
 
 MOST_POSITIONS = 40
 

@@ -10,8 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from neuralmatrix.matops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, Tensor, Window
-from neuralmatrix.types import Array, Function
+from neuralmatrix.ir.matgraph.ops import (
+    Epilogue,
+    Gemm,
+    MatGraph,
+    MatOp,
+    Move,
+    Port,
+    RowMax,
+    Tensor,
+    Window,
+)
+from neuralmatrix.ir.types import Array, Function
 from random_blocks import BLOCKS
 
 FUNCTIONS = (

@@ -12,9 +12,9 @@ import pytest
 from neuralmatrix import calibrate as module
 from neuralmatrix.calibrate import Range, calibrate
 from neuralmatrix.errors import BadInput
-from neuralmatrix.matops import Epilogue, MatGraph, Port, Tensor, Window
+from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port, Tensor, Window
+from neuralmatrix.ir.types import Function, ViewStep
 from neuralmatrix.quantize import choose_qparams, encode
-from neuralmatrix.types import Function, ViewStep
 
 SHAPE = (1, 4, 5, 3)
 BIAS = np.array([0.5, -0.25, 0.0])

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 import pytest
-from neuralmatrix.functions import FUNCTIONS, evaluate
-from neuralmatrix.types import Function
+from neuralmatrix.ir.functions import FUNCTIONS, evaluate
+from neuralmatrix.ir.types import Function
 
 PARAMS = {
     "leaky_relu": (0.1,),

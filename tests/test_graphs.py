@@ -29,11 +29,11 @@ from neuralmatrix.bind import bind_constants, read_constants
 from neuralmatrix.cli import app
 from neuralmatrix.compiler import Stages, front_end
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
+from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.types import Array, apply_steps
 from neuralmatrix.lower.order import cluster, cuthill_mckee, reorder
 from neuralmatrix.lower.transposed import nonzero_blocks
-from neuralmatrix.matops import Gemm, MatGraph, Move, Window
-from neuralmatrix.reference import run_float
-from neuralmatrix.types import Array, apply_steps
 from neuralmatrix.verification import signal_to_noise
 from typer.testing import CliRunner
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from neuralmatrix.errors import BadInput, BadModel
-from neuralmatrix.nodes import (
+from neuralmatrix.ir.graph.nodes import (
     Binary,
     Concat,
     Conv,
@@ -29,7 +29,7 @@ from neuralmatrix.nodes import (
     Transpose,
     Unary,
 )
-from neuralmatrix.ops import (
+from neuralmatrix.ir.graph.operators import (
     RULES,
     ShapeError,
     evaluate,
@@ -38,7 +38,7 @@ from neuralmatrix.ops import (
     to_text,
     verify_graph,
 )
-from neuralmatrix.types import Function, QParams
+from neuralmatrix.ir.types import Function, QParams
 
 SHAPES = {"a": (2, 3), "b": (3, 4), "c": (5,), "i": (1, 3, 4, 4), "w": (6, 2, 3, 3)}
 WINDOW = {"strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1)}

@@ -14,7 +14,7 @@ import neuralmatrix as nm
 import numpy as np
 import onnxruntime
 import pytest
-from neuralmatrix.recipe import Recipe
+from neuralmatrix.ir.recipe import Recipe
 from neuralmatrix.settings import Settings, check_settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))

@@ -15,11 +15,11 @@ from neuralmatrix.bounds import propagate
 from neuralmatrix.calibrate import calibrate
 from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.integer import decode, run_integer
-from neuralmatrix.matops import Epilogue, MatGraph, Port
+from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port
+from neuralmatrix.ir.matgraph.reference import run_float, verify_matgraph
+from neuralmatrix.ir.types import Array, Function, QParams
 from neuralmatrix.quantize import ACC_LIMIT, quantize
-from neuralmatrix.reference import run_float, verify_matgraph
 from neuralmatrix.rowstats import ratio, square_shift
-from neuralmatrix.types import Array, Function, QParams
 
 
 def relative_error(mg: MatGraph, precision: str, x: Array | None = None) -> float:

@@ -18,9 +18,9 @@ import pytest
 from neuralmatrix.errors import BadProgram, NeuralMatrixError
 from neuralmatrix.hardware.instruction_columns import as_words
 from neuralmatrix.hardware.isa import Instruction, Opcode, decode
+from neuralmatrix.ir.types import ViewStep
 from neuralmatrix.program import Program, load
 from neuralmatrix.proof import verify_program
-from neuralmatrix.types import ViewStep
 from neuralmatrix.wellformed import form_problem
 from oracle import needed_sizes
 from programs import copy_instructions, copy_program, insn, make_program, random_program

@@ -11,10 +11,20 @@ import pytest
 from neuralmatrix.epilogues import INT24, multipliers
 from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.integer import decode, run_integer
-from neuralmatrix.matops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, Tensor, Window
+from neuralmatrix.ir.matgraph.ops import (
+    Epilogue,
+    Gemm,
+    MatGraph,
+    MatOp,
+    Move,
+    Port,
+    RowMax,
+    Tensor,
+    Window,
+)
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.types import Array, Function, QParams
 from neuralmatrix.quantize import ACC_LIMIT, choose_qparams, encode, quantize
-from neuralmatrix.reference import run_float
-from neuralmatrix.types import Array, Function, QParams
 
 RNG = np.random.default_rng(3)
 

@@ -13,10 +13,11 @@ import pytest
 from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.isa import SegKind
-from neuralmatrix.matops import Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
+from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.types import Array
 from neuralmatrix.qgraph import QEpilogue
 from neuralmatrix.quantize import quantize
-from neuralmatrix.reference import run_float
 from neuralmatrix.schedule import schedule
 from neuralmatrix.schedule.jobs import Chunk, Job, plan_jobs, runs_of
 from neuralmatrix.schedule.memory import ConstRegion, plan_memory
@@ -33,7 +34,6 @@ from neuralmatrix.schedule.tiling import (
     tile_sizes,
 )
 from neuralmatrix.segments import Segments
-from neuralmatrix.types import Array
 
 ARRAY = load_board("pynq-z2").array
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from neuralmatrix.cli import app
 from neuralmatrix.errors import BadInput, ToolMissing
-from neuralmatrix.functions import evaluate
+from neuralmatrix.ir.functions import evaluate
+from neuralmatrix.ir.types import Function
 from neuralmatrix.segment_report import (
     Wanted,
     make_table,
@@ -26,7 +27,6 @@ from neuralmatrix.segment_report import (
     write_plot,
 )
 from neuralmatrix.segments import lookup
-from neuralmatrix.types import Function
 from typer.testing import CliRunner
 
 GELU = Wanted(Function("gelu"), (-8.0, 8.0), error=1e-3)

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from neuralmatrix import segments
 from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadInput
-from neuralmatrix.functions import FUNCTIONS, evaluate
 from neuralmatrix.hardware.isa import SegKind
+from neuralmatrix.ir.functions import FUNCTIONS, evaluate
+from neuralmatrix.ir.graph.nodes import Graph, Unary
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from neuralmatrix.ir.types import Function
 from neuralmatrix.lower.curves import CURVES
-from neuralmatrix.nodes import Graph, Unary
-from neuralmatrix.reference import port_outputs, run_float
 from neuralmatrix.segment_report import Wanted, make_table, table_report
 from neuralmatrix.segments import Segments, aligned_scale, fit, lookup, segment_index
 from neuralmatrix.table_index import Index, positions_of, starts_in
 from neuralmatrix.table_lines import starts_of
-from neuralmatrix.types import Function
 
 # parameters, then the ranges that a table of the function meets; wider ones are composed
 # (lower/curves.py) or reported, see test_what_one_table_does_not_hold

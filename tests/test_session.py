@@ -18,6 +18,7 @@ import pytest
 from neuralmatrix.device.base import Batch, Counted
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.hardware.tensor_layout import Blocked, Rows
+from neuralmatrix.ir.types import QParams, ViewStep
 from neuralmatrix.jsonform import to_json
 from neuralmatrix.ports import (
     check_feeds,
@@ -31,7 +32,6 @@ from neuralmatrix.ports import (
 from neuralmatrix.program import Program
 from neuralmatrix.program_data import ProgramPort, TensorSlot
 from neuralmatrix.session import Session
-from neuralmatrix.types import QParams, ViewStep
 from programs import copy_program, random_program
 
 # ------------------------------------------------------------------------------ ports

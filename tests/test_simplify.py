@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.nodes import (
+from neuralmatrix.ir.graph.nodes import (
     AxisMatMul,
     Binary,
     Concat,
@@ -30,9 +30,9 @@ from neuralmatrix.nodes import (
     Transpose,
     Unary,
 )
-from neuralmatrix.ops import infer_shape, run_graph, verify_graph
+from neuralmatrix.ir.graph.operators import infer_shape, run_graph, verify_graph
+from neuralmatrix.ir.types import Function, QParams
 from neuralmatrix.simplify import simplify
-from neuralmatrix.types import Function, QParams
 
 IMAGE = (2, 4, 6, 5)
 

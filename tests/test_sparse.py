@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from importers.build_onnx import signed
 from neuralmatrix.hardware.board import load_board
+from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Port, Tensor
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.types import Array, Function, ViewStep
 from neuralmatrix.lower.transposed import nonzero_blocks
-from neuralmatrix.matops import Epilogue, Gemm, MatGraph, Port, Tensor
 from neuralmatrix.proof import verify_program
 from neuralmatrix.quantize import quantize
-from neuralmatrix.reference import run_float
 from neuralmatrix.schedule import schedule
 from neuralmatrix.schedule.sparse import cover
-from neuralmatrix.types import Array, Function, ViewStep
 from neuralmatrix.verification import compare
 
 

@@ -18,10 +18,10 @@ from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.instruction_costs import costs
 from neuralmatrix.hardware.isa import UNIT_OF, Opcode, Unit, decode
 from neuralmatrix.hardware.timeline import simulate
+from neuralmatrix.ir.types import Array
 from neuralmatrix.schedule.emitter import RING_TAKES, Emitter, Finished, Range, Ring, arena_range
 from neuralmatrix.schedule.prefetch import Task, prefetched
 from neuralmatrix.schedule.tokens import Token, thinned
-from neuralmatrix.types import Array
 
 ARRAY = load_board("pynq-z2").array
 

@@ -9,8 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from neuralmatrix.matops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowStat, Tensor, Window
-from neuralmatrix.types import Array, Function
+from neuralmatrix.ir.matgraph.ops import (
+    Epilogue,
+    Gemm,
+    MatGraph,
+    MatOp,
+    Move,
+    Port,
+    RowStat,
+    Tensor,
+    Window,
+)
+from neuralmatrix.ir.types import Array, Function
 
 
 @dataclass(frozen=True)

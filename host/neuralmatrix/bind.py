@@ -16,7 +16,7 @@ import numpy as np
 from .errors import BadInput
 from .files import DAMAGE
 from .importers.onnx_load import read, require_onnx
-from .types import Array
+from .ir.types import Array
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto

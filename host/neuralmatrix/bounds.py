@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import BadInput
-from .functions import evaluate
-from .matops import Epilogue, Gemm, MatGraph, Move, Port, RowMax, Window
+from .ir.functions import evaluate
+from .ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowMax, Window
+from .ir.types import Array, QParams
 from .ranges import subtracts_own_maximum
-from .types import Array, QParams
 
 Interval = tuple[float, float]
 Bounds = dict[str, Interval]

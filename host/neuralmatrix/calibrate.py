@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from . import reference
 from .errors import BadInput
-from .matops import MatGraph, Port
+from .ir.matgraph import reference
+from .ir.matgraph.ops import MatGraph, Port
 from .ranges import MASK_ROOM, MASKED
 from .ties import tie
 from .widths import score_tensors, wide_tensors

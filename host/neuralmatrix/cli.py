@@ -194,7 +194,7 @@ def segments(
     """Fit a table of straight segments to a function, and show its error over every input code."""
     from . import segment_report as sr
     from .files import check_target
-    from .types import Function
+    from .ir.types import Function
 
     if html:
         check_target(html)

@@ -21,6 +21,10 @@ from .errors import DoesNotFit
 from .hardware.board import Board, load_board
 from .importers.onnx import import_onnx
 from .importers.torch import as_onnx
+from .ir.graph.nodes import Graph
+from .ir.matgraph.ops import Gemm, MatGraph, Window
+from .ir.matgraph.verify import verify_matgraph
+from .ir.types import Array, Shape
 from .lower.centre import centre_streams
 from .lower.defer import defer_offsets
 from .lower.fold_inputs import fold_inputs
@@ -32,9 +36,6 @@ from .lower.rowwise import settle_rows
 from .lower.rules import lower_graph
 from .lower.slices import split_slices
 from .lower.transposed import orient
-from .lower.verify import verify_matgraph
-from .matops import Gemm, MatGraph, Window
-from .nodes import Graph
 from .precision import Decision, decide
 from .program import Program
 from .proof import verify_program
@@ -44,7 +45,6 @@ from .segment_report import table_notes
 from .settings import Method, Settings, check_settings
 from .simplify import simplify
 from .stages import write_stage
-from .types import Array, Shape
 
 if TYPE_CHECKING:
     from onnx import ModelProto

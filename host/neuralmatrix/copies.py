@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .matops import Epilogue, Gemm, MatGraph, MatOp, Move, RowMax, Tensor, Window
-from .types import Array, QParams
+from .ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, RowMax, Tensor, Window
+from .ir.types import Array, QParams
 
 LARGEST_ARRAY = 32  # channels that are a multiple of it leave no padding lane in any array
 

@@ -23,8 +23,8 @@ from rich.table import Table
 from .compiler import Stages, compile_model, front_end
 from .demo_tasks import DATA, MODEL, TASKS, Digits, Samples, Task, load_digits, task
 from .files import make_folder, write_arrays, write_whole
+from .ir.matgraph.reference import port_outputs, run_float
 from .program import Program
-from .reference import port_outputs, run_float
 from .report import layer_table, program_report, summary_lines
 from .session import Session
 

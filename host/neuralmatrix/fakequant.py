@@ -14,9 +14,9 @@ from math import prod
 import numpy as np
 
 from .intweights import int_weight, is_weighted
-from .matops import MatGraph, MatOp, Window, op_inputs, op_outputs
-from .reference import evaluate, port_outputs, rounded, run_float
-from .types import Array, QParams
+from .ir.matgraph.ops import MatGraph, MatOp, Window, op_inputs, op_outputs
+from .ir.matgraph.reference import evaluate, port_outputs, rounded, run_float
+from .ir.types import Array, QParams
 
 Values = Mapping[str, Array]
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .nodes import Binary, Conv, ConvTranspose, MatMul, Node
+from .ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Node
+from .ir.types import Array
 from .rewrite import Change, View
-from .types import Array
 
 
 class Affine(NamedTuple):

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from .hardware.isa import Stat
-from .matops import Gemm, Move, Port, RowMax, Window
+from .ir.matgraph.ops import Gemm, Move, Port, RowMax, Window
+from .ir.matgraph.reference import gathered
+from .ir.types import Array, QParams, apply_steps
 from .ports import quantize_array
 from .qgraph import QEpilogue, QGraph, QOp
-from .reference import gathered
 from .segments import lookup
-from .types import Array, QParams, apply_steps
 
 Values = dict[str, Array]
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BadInput
+from .ir.types import QParams, apply_steps, arg_max
 from .program_data import ProgramPort, TensorSlot
-from .types import QParams, apply_steps, arg_max
 
 Array = npt.NDArray[Any]
 

@@ -17,13 +17,13 @@ from .bounds import propagate
 from .calibrate import calibrate, runs_of
 from .errors import BadInput
 from .fakequant import sample
-from .matops import MatGraph
+from .ir.matgraph.ops import MatGraph
+from .ir.recipe import Recipe
+from .ir.types import Array
 from .mixed import MAX_LOSS, Measure, choose_mixed
 from .quantize import activation_scales
-from .recipe import Recipe
 from .refine import Refinement, correct_biases, migrate, refined
 from .settings import Feed, Settings
-from .types import Array
 
 Bounds = dict[str, tuple[float, float]]
 

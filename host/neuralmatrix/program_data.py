@@ -12,8 +12,8 @@ import numpy as np
 
 from .hardware.target import ArrayConfig, Timing
 from .hardware.tensor_layout import Layout
-from .recipe import Recipe
-from .types import Array, QParams, Shape, ViewStep
+from .ir.recipe import Recipe
+from .ir.types import Array, QParams, Shape, ViewStep
 
 
 @dataclass(frozen=True)

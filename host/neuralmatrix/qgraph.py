@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .hardware.isa import Stat
-from .matops import MatOp, Port, Tensor
+from .ir.matgraph.ops import MatOp, Port, Tensor
+from .ir.types import Array, QParams
 from .segments import Segments
-from .types import Array, QParams
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from .epilogues import Stage, build_epilogue
 from .errors import DoesNotFit
 from .hardware.isa import Stat
 from .intweights import IntWeight, int_weight, is_weighted
-from .matops import Gemm, MatGraph, MatOp, Move, RowMax, Window
+from .ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
+from .ir.types import Array, QParams
 from .qgraph import QEpilogue, QGraph, QOp
 from .ranges import Bounds, spanned
 from .rowstats import RowNumbers, row_numbers
@@ -33,7 +34,6 @@ from .scales import (
     whole_inputs,
 )
 from .ties import Groups, tie
-from .types import Array, QParams
 from .widths import symmetric_tensors, wide_tensors
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from .copies import original
-from .matops import Gemm, MatGraph, MatOp, Move, RowMax, Window
+from .ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from .ties import Groups
 from .widths import score_tensors
 

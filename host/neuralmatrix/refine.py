@@ -15,10 +15,10 @@ import numpy as np
 
 from .fakequant import Sample, Values, relative_error, rerun, rounded_weight, with_rounded_weights
 from .intweights import int_weight, is_weighted
-from .matops import Epilogue, Gemm, MatGraph, MatOp, Window, op_inputs
-from .reference import evaluate, rounded
+from .ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Window, op_inputs
+from .ir.matgraph.reference import evaluate, rounded
+from .ir.types import Array, QParams
 from .scales import choose_qparams
-from .types import Array, QParams
 
 POWERS = (0.25, 0.5, 0.75)  # how much of an activation's channel size goes into the weights
 WORTH = 0.9  # factors that leave more of the error than this are not taken

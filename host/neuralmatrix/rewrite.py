@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from .nodes import Graph, Node
-from .ops import infer_shape
-from .types import Array, QParams, Shape
+from .ir.graph.nodes import Graph, Node
+from .ir.graph.operators import infer_shape
+from .ir.types import Array, QParams, Shape
 
 
 class View:

@@ -14,8 +14,8 @@ import numpy as np
 
 from .errors import DoesNotFit
 from .hardware.isa import Stat
-from .matops import Gemm, RowStat, Window
-from .types import QParams
+from .ir.matgraph.ops import Gemm, RowStat, Window
+from .ir.types import QParams
 
 LARGEST_CODE = 32768  # of an int16 result, either sign
 MOST_SHIFT = 31

@@ -15,10 +15,10 @@ import numpy as np
 
 from .errors import DoesNotFit
 from .intweights import IntWeight
-from .matops import Gemm, MatGraph, Window
+from .ir.matgraph.ops import Gemm, MatGraph, Window
+from .ir.types import Array, QParams
 from .rowstats import least_scale
 from .ties import Groups
-from .types import Array, QParams
 
 ACC_LIMIT = 2**31 - 1
 BIAS_LIMIT = 2**26  # keeps a dead channel's scale from blowing up its integer bias

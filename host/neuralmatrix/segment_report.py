@@ -16,11 +16,11 @@ import numpy as np
 
 from .errors import BadInput, ToolMissing
 from .files import write_whole
-from .functions import FUNCTIONS, evaluate, kinks
+from .ir.functions import FUNCTIONS, evaluate, kinks
+from .ir.types import Function
 from .segments import Segments, aligned_scale, fit, lookup
 from .table_index import INT16_HI, INT16_LO, Array, segment_index
 from .table_lines import starts_of
-from .types import Function
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -18,7 +18,7 @@ from .hardware.overlay_folder import EXPECTED, SELFTEST
 from .program import Program
 
 if TYPE_CHECKING:
-    from .matops import MatGraph
+    from .ir.matgraph.ops import MatGraph
     from .qgraph import QGraph
 
 from .selftest import Array, SelfTest
@@ -36,9 +36,9 @@ class Compiled:
 
 def compiled(board: Board) -> Compiled:
     """Compile the self-test for a board's array."""
+    from .ir.matgraph.reference import run_float
     from .proof import verify_program
     from .quantize import quantize
-    from .reference import run_float
     from .schedule import schedule
     from .selftest_net import RAISED, SPLIT, network
     from .selftest_words import with_token, with_two_parts

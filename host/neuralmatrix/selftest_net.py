@@ -12,8 +12,19 @@ from typing import Any, Literal
 import numpy as np
 
 from .hardware.target import ArrayConfig
-from .matops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, RowStat, Tensor, Window
-from .types import Array, Function
+from .ir.matgraph.ops import (
+    Epilogue,
+    Gemm,
+    MatGraph,
+    MatOp,
+    Move,
+    Port,
+    RowMax,
+    RowStat,
+    Tensor,
+    Window,
+)
+from .ir.types import Array, Function
 
 Shape = tuple[int, int, int, int]
 LARGE_H, LARGE_W = 34, 42  # more positions than the output buffer has rows

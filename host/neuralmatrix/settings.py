@@ -12,8 +12,8 @@ from numbers import Integral, Real
 from typing import Literal, get_args
 
 from .errors import BadInput
+from .ir.types import Array
 from .mixed import MEASURES
-from .types import Array
 
 Feed = Mapping[str, Array]
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import patterns
 from .fold_affine import fold_into_weights, merge_affine, to_mul_and_add
-from .nodes import (
+from .ir.graph.nodes import (
     AxisMatMul,
     Binary,
     Concat,
@@ -35,9 +35,9 @@ from .nodes import (
     Transpose,
     Unary,
 )
-from .ops import evaluate, to_text, verify_graph
+from .ir.graph.operators import evaluate, to_text, verify_graph
+from .ir.types import Array, Function
 from .rewrite import Change, Pass, View, apply_rule, clean
-from .types import Array, Function
 
 log = logging.getLogger(__name__)
 

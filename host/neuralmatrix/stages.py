@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NeuralMatrixError
+from .ir.graph.nodes import Graph
+from .ir.graph.operators import to_text
+from .ir.matgraph.ops import MatGraph
+from .ir.matgraph.verify import matgraph_text
 from .listing import listing
-from .lower.verify import matgraph_text
-from .matops import MatGraph
-from .nodes import Graph
-from .ops import to_text
 from .precision import Decision
 from .program import Program
 from .qgraph import QGraph

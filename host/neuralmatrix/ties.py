@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .matops import Gemm, MatGraph, MatOp, Move, RowMax, Tensor, Window
-from .types import QParams
+from .ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Tensor, Window
+from .ir.types import QParams
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,16 @@ from .device.emulation import Emulator, Watch
 from .errors import BadInput
 from .hardware.board import board_names, load_board
 from .integer import decode, run_integer
-from .matops import MatGraph
+from .ir.matgraph.ops import MatGraph
+from .ir.matgraph.reference import run_float
+from .ir.types import Array
 from .ports import check_feeds, write_input
 from .precision import prepared
 from .program import Program
 from .program_data import Watchpoint
 from .qgraph import QGraph
 from .quantize import quantize
-from .reference import run_float
 from .schedule import schedule
-from .types import Array
 
 if TYPE_CHECKING:
     from onnx import ModelProto

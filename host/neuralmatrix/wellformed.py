@@ -14,8 +14,8 @@ import numpy as np
 
 from .hardware.isa import WORDS
 from .hardware.tensor_layout import Blocked, Layout
+from .ir.types import QParams, ViewStep
 from .program_data import ProgramData, ProgramPort, TensorSlot
-from .types import QParams, ViewStep
 
 _ARENA_LIMIT = 1 << 32
 _LANES_LIMIT = 128

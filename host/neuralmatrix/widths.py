@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .matops import Gemm, MatGraph, MatOp, Move, RowMax, Window, op_inputs
+from .ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window, op_inputs
+from .ir.types import Array
 from .ties import Groups
-from .types import Array
 
 WIDE_ACTIVATIONS = frozenset({"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"})
 # A constant left operand whose rows int8 holds to this fraction of their size needs no int16.

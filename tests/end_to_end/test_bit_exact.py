@@ -16,13 +16,13 @@ import pytest
 from importers.build_onnx import model as onnx_model
 from importers.build_onnx import node, onnxruntime_outputs
 from neuralmatrix.hardware.board import load_board
-from neuralmatrix.matops import MatGraph
+from neuralmatrix.ir.matgraph.ops import MatGraph
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.types import Array
 from neuralmatrix.proof import verify_program
 from neuralmatrix.quantize import quantize
-from neuralmatrix.reference import run_float
 from neuralmatrix.schedule import schedule
 from neuralmatrix.session import Session
-from neuralmatrix.types import Array
 from neuralmatrix.verification import compare, signal_to_noise
 from random_models import random_model
 from random_nets import random_net

@@ -14,8 +14,8 @@ import onnxruntime
 import pytest
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.nodes import Conv, Reshape, Take
-from neuralmatrix.ops import run_graph
+from neuralmatrix.ir.graph.nodes import Conv, Reshape, Take
+from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.simplify import simplify
 from onnx import TensorProto, helper
 

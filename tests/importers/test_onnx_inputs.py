@@ -16,11 +16,11 @@ from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.compiler import lower
 from neuralmatrix.errors import UnsupportedModel
 from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.nodes import Embedding, Graph, Select, Unary
-from neuralmatrix.ops import run_graph
-from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.ir.graph.nodes import Embedding, Graph, Select, Unary
+from neuralmatrix.ir.graph.operators import run_graph
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from neuralmatrix.ir.types import Function
 from neuralmatrix.simplify import simplify
-from neuralmatrix.types import Function
 from onnx import TensorProto
 
 FLOAT, INT32, INT64, BOOL = (

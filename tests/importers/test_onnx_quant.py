@@ -16,10 +16,10 @@ import pytest
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.errors import UnsupportedModel
 from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.nodes import Conv, Graph, Transpose
-from neuralmatrix.ops import run_graph
+from neuralmatrix.ir.graph.nodes import Conv, Graph, Transpose
+from neuralmatrix.ir.graph.operators import run_graph
+from neuralmatrix.ir.types import QParams
 from neuralmatrix.simplify import simplify
-from neuralmatrix.types import QParams
 from onnx import TensorProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 

@@ -15,8 +15,8 @@ from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadModel, UnsupportedModel
 from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.nodes import Attention, Embedding, Graph, Normalize
-from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.ir.graph.nodes import Attention, Embedding, Graph, Normalize
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator

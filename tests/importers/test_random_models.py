@@ -11,8 +11,8 @@ import pytest
 from importers.build_onnx import onnxruntime_outputs
 from neuralmatrix.compiler import lower
 from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.ops import run_graph
-from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.ir.graph.operators import run_graph
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify
 from random_models import random_model
 

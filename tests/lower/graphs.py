@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from neuralmatrix import ops
 from neuralmatrix.compiler import lower
-from neuralmatrix.matops import MatGraph
-from neuralmatrix.nodes import Graph, Node
-from neuralmatrix.reference import port_outputs, run_float
-from neuralmatrix.types import Array, QParams, Shape
+from neuralmatrix.ir.graph import operators
+from neuralmatrix.ir.graph.nodes import Graph, Node
+from neuralmatrix.ir.matgraph.ops import MatGraph
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from neuralmatrix.ir.types import Array, QParams, Shape
 
 
 def graph(
@@ -30,12 +30,12 @@ def graph(
     arrays = {name: np.asarray(c, np.float32) for name, c in (constants or {}).items()}
     shapes = {**inputs, **{name: c.shape for name, c in arrays.items()}}
     for node in nodes:
-        shapes[node.output] = ops.infer_shape(node, shapes)
+        shapes[node.output] = operators.infer_shape(node, shapes)
     outs = tuple(outputs) or (nodes[-1].output,)
     made = Graph(
         tuple(inputs), outs, tuple(nodes), arrays, shapes, quant or {}, weight_scales or {}
     )
-    return ops.verify_graph(made)
+    return operators.verify_graph(made)
 
 
 def random(seed: int, *shape: int) -> Array:
@@ -54,7 +54,7 @@ def check(g: Graph) -> MatGraph:
     mg = lower(g)
     feeds = feeds_of(g)
     found = port_outputs(mg, run_float(mg, feeds, prescribed=False))
-    wanted = ops.run_graph(g, {n: x.astype(np.float64) for n, x in feeds.items()})
+    wanted = operators.run_graph(g, {n: x.astype(np.float64) for n, x in feeds.items()})
     for name in g.outputs:
         assert found[name].shape == wanted[name].shape
         # float32 sums of at most a few hundred products of normal values, plus folded constants

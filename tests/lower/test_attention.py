@@ -13,8 +13,7 @@ import pytest
 from lower.graphs import check, graph, random
 from neuralmatrix.compiler import lower
 from neuralmatrix.hardware.tensor_layout import Blocked
-from neuralmatrix.matops import Gemm, MatGraph, Move, Window
-from neuralmatrix.nodes import (
+from neuralmatrix.ir.graph.nodes import (
     Attention,
     Binary,
     Expand,
@@ -27,10 +26,11 @@ from neuralmatrix.nodes import (
     Transpose,
     Unary,
 )
-from neuralmatrix.ops import run_graph
-from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.ir.graph.operators import run_graph
+from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from neuralmatrix.ir.types import Array, Function, Shape
 from neuralmatrix.schedule.memory import _deltas
-from neuralmatrix.types import Array, Function, Shape
 
 TRIANGLE = np.tril(np.ones((5, 7)))
 Q, K, V = (2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 4)

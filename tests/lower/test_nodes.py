@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from lower.graphs import check, feeds_of, graph, random
-from neuralmatrix import ops
 from neuralmatrix.compiler import lower
-from neuralmatrix.lower.rules import RULES
-from neuralmatrix.nodes import (
+from neuralmatrix.ir.graph import operators
+from neuralmatrix.ir.graph.nodes import (
     ArgMax,
     Attention,
     AxisMatMul,
@@ -38,8 +37,9 @@ from neuralmatrix.nodes import (
     Transpose,
     Unary,
 )
-from neuralmatrix.reference import port_outputs, run_float
-from neuralmatrix.types import Function, Shape
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from neuralmatrix.ir.types import Function, Shape
+from neuralmatrix.lower.rules import RULES
 
 CASES: dict[str, Graph] = {}
 
@@ -236,7 +236,7 @@ def test_quotient(name: str) -> None:
     feeds = {n: np.abs(x) + 0.5 for n, x in feeds_of(g).items()}
     found = port_outputs(mg, run_float(mg, feeds))["y"]
     # one float32 reciprocal and one product
-    np.testing.assert_allclose(found, ops.run_graph(g, feeds)["y"], rtol=1e-5)
+    np.testing.assert_allclose(found, operators.run_graph(g, feeds)["y"], rtol=1e-5)
 
 
 def test_every_node_kind_has_a_case() -> None:

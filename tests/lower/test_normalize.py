@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from lower.graphs import check, graph, random
 from neuralmatrix.compiler import lower
-from neuralmatrix.matops import Gemm, MatGraph, RowMax, Window
-from neuralmatrix.nodes import (
+from neuralmatrix.ir.graph.nodes import (
     Binary,
     Concat,
     Conv,
@@ -26,9 +25,10 @@ from neuralmatrix.nodes import (
     Transpose,
     Unary,
 )
-from neuralmatrix.ops import run_graph
-from neuralmatrix.reference import port_outputs, run_float
-from neuralmatrix.types import Function
+from neuralmatrix.ir.graph.operators import run_graph
+from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, RowMax, Window
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from neuralmatrix.ir.types import Function
 
 WEIGHTS = {
     "w": random(1, 24, 24) / 5,

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lower.graphs import check, graph, random
-from neuralmatrix import axis_view as view
-from neuralmatrix.nodes import (
+from neuralmatrix.ir import axis_view as view
+from neuralmatrix.ir.graph.nodes import (
     AxisMatMul,
     Binary,
     Concat,
@@ -30,8 +30,8 @@ from neuralmatrix.nodes import (
     Transpose,
     Unary,
 )
-from neuralmatrix.ops import infer_shape
-from neuralmatrix.types import Function, Shape, apply_steps
+from neuralmatrix.ir.graph.operators import infer_shape
+from neuralmatrix.ir.types import Function, Shape, apply_steps
 
 Rng = np.random.Generator
 Made = tuple[Node, dict[str, object]]

@@ -9,12 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from lower.graphs import check, feeds_of, graph, random
-from neuralmatrix import ops
 from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
-from neuralmatrix.lower.verify import matgraph_text, verify_matgraph
-from neuralmatrix.matops import Epilogue, Gemm, MatGraph, Move, Window
-from neuralmatrix.nodes import (
+from neuralmatrix.ir.graph import operators
+from neuralmatrix.ir.graph.nodes import (
     ArgMax,
     Binary,
     Concat,
@@ -32,8 +30,10 @@ from neuralmatrix.nodes import (
     Transpose,
     Unary,
 )
-from neuralmatrix.reference import port_outputs, run_float
-from neuralmatrix.types import Array, Function, QParams
+from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Window
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from neuralmatrix.ir.matgraph.verify import matgraph_text, verify_matgraph
+from neuralmatrix.ir.types import Array, Function, QParams
 
 RELU = Function("relu")
 WEIGHTS: dict[str, Array] = {
@@ -366,7 +366,7 @@ def test_prescribed_scales_round_and_saturate() -> None:
     feeds = feeds_of(g)
     values = run_float(lower(g), feeds)
     assert values["c"].min() == 0 and values["c"].max() == np.float32(255) * np.float32(0.01)
-    wanted = ops.run_graph(g, feeds, quantized=True, keep_all=True)
+    wanted = operators.run_graph(g, feeds, quantized=True, keep_all=True)
     # a float32 sum on the edge between two codes may round to either
     difference = np.abs(values["c"].transpose(0, 3, 1, 2) - wanted["c"]) / 0.01
     assert difference.max() < 1.01 and (difference > 0.01).mean() < 0.02

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from neuralmatrix.compiler import lower
-from neuralmatrix.matops import Gemm, Move, Window
-from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.ir.matgraph.ops import Gemm, Move, Window
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 
 _BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"
 DATA = Path(os.environ.get("NEURALMATRIX_DATA", _BESIDE))

@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 from blocks import attention, layer_norm
 from neuralmatrix.errors import BadInput, BadModel
-from neuralmatrix.matops import Epilogue, Gemm, MatGraph, Port, RowStat, Tensor
-from neuralmatrix.reference import matgraph_text, port_outputs, run_float, verify_matgraph
-from neuralmatrix.types import ViewStep
+from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Port, RowStat, Tensor
+from neuralmatrix.ir.matgraph.reference import (
+    matgraph_text,
+    port_outputs,
+    run_float,
+    verify_matgraph,
+)
+from neuralmatrix.ir.types import ViewStep
 
 
 def changed(mg: MatGraph, output: str, **fields: object) -> MatGraph:

@@ -13,8 +13,8 @@ from neuralmatrix.compiler import lower
 from neuralmatrix.importers.onnx import import_onnx
 from neuralmatrix.importers.onnx_context import Handler
 from neuralmatrix.importers.onnx_ops import HANDLERS, MICROSOFT
-from neuralmatrix.ops import run_graph
-from neuralmatrix.reference import port_outputs, run_float
+from neuralmatrix.ir.graph.operators import run_graph
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify
 from ops.case import (
     IMAGE,

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import BadModel, UnsupportedModel, UnsupportedNode
-from ..nodes import ArgMax, Conv, ConvTranspose, Graph, MatMul, Node, Unary
-from ..ops import verify_graph
-from ..types import Function
+from ..ir.graph.nodes import ArgMax, Conv, ConvTranspose, Graph, MatMul, Node, Unary
+from ..ir.graph.operators import verify_graph
+from ..ir.types import Function
 from .onnx_checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
 from .onnx_context import Call, Codes, Context, Handler, Refused, RowNumbers
 from .onnx_control import CONTROL

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import Binary, MatMul, Reshape, Select, Slice, Softmax, Take, Transpose, Unary
-from ..types import Array, Function, Shape
+from ..ir.graph.nodes import Binary, MatMul, Reshape, Select, Slice, Softmax, Take, Transpose, Unary
+from ..ir.types import Array, Function, Shape
 from .onnx_context import Call, Context, Handler, Refused, Versions, ints
 
 _NEVER = float(np.finfo(np.float32).min)

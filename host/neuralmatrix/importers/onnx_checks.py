@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BadInput, BadModel
-from ..ops import count_not_finite
-from ..types import Array, Shape
+from ..ir.graph.operators import count_not_finite
+from ..ir.types import Array, Shape
 from .onnx_context import Call, as_float
 from .onnx_load import plain_call, require_onnx
 

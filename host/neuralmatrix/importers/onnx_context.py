@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import Node
-from ..ops import ShapeError, infer_shape
-from ..types import Array, QParams, Shape
+from ..ir.graph.nodes import Node
+from ..ir.graph.operators import ShapeError, infer_shape
+from ..ir.types import Array, QParams, Shape
 
 
 class Refused(Exception):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import Concat, Reshape, Slice
+from ..ir.graph.nodes import Concat, Reshape, Slice
 from .onnx_context import Call, Context, Refused, axis_of, ints
 from .onnx_load import captured_names, plain_call, tensor_array
 

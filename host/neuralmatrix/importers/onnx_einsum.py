@@ -15,7 +15,7 @@ from math import prod
 from string import ascii_letters
 
 from ..errors import BadModel
-from ..nodes import Binary, MatMul, Node, Reduce, Reshape, Transpose, Unary
+from ..ir.graph.nodes import Binary, MatMul, Node, Reduce, Reshape, Transpose, Unary
 from .onnx_context import Call, Context, Refused, Versions
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadModel
-from ..types import Array, Shape
+from ..ir.types import Array, Shape
 from .onnx_context import Call, Context, Refused, Versions
 from .onnx_load import require_onnx
 

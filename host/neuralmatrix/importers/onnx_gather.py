@@ -13,8 +13,8 @@ from math import prod
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import Concat, Embedding, Reshape, Take, Transpose
-from ..types import Array, Shape
+from ..ir.graph.nodes import Concat, Embedding, Reshape, Take, Transpose
+from ..ir.types import Array, Shape
 from .onnx_context import Call, Context, Handler, Refused, RowNumbers, Versions, axis_of
 from .onnx_fold import evaluate_node
 from .onnx_scatter import scatter_reduced

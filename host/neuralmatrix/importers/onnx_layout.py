@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import Concat, Expand, Pad, Reshape, Slice, Transpose
-from ..types import Shape
+from ..ir.graph.nodes import Concat, Expand, Pad, Reshape, Slice, Transpose
+from ..ir.types import Shape
 from .onnx_context import (
     Call,
     Context,

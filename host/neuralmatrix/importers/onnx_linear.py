@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, Unary
-from ..ops_window import reach
-from ..types import Array, Function, Shape
+from ..ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, Unary
+from ..ir.graph.operators_window import reach
+from ..ir.types import Array, Function, Shape
 from .onnx_context import Call, Context, Handler, Refused, Versions, as_float, ints
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BadModel, ToolMissing
-from ..types import Array
+from ..ir.types import Array
 from .onnx_context import Call
 
 if TYPE_CHECKING:

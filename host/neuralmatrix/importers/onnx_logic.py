@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..nodes import Binary, Select, Unary
-from ..types import Array, Function
+from ..ir.graph.nodes import Binary, Select, Unary
+from ..ir.types import Array, Function
 from .onnx_context import Call, Context, Handler, Refused, Versions
 
 # Operators whose results are whole numbers where all their operands are.

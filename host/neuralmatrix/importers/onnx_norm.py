@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import Binary, Normalize, Reduce, Reshape, Unary
-from ..types import Function, Shape
+from ..ir.graph.nodes import Binary, Normalize, Reduce, Reshape, Unary
+from ..ir.types import Function, Shape
 from . import onnx_gather
 from .onnx_context import Call, Context, Handler, Refused, Versions, axis_of, ints
 

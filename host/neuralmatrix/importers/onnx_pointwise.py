@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..nodes import ArgMax, Binary, PRelu, Unary
-from ..types import Function
+from ..ir.graph.nodes import ArgMax, Binary, PRelu, Unary
+from ..ir.types import Function
 from .onnx_context import Call, Context, Handler, Refused, Versions, axis_of
 
 BinaryKind = Literal["add", "sub", "mul", "div", "min", "max"]

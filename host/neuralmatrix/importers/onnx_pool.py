@@ -13,9 +13,9 @@ from math import prod
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import AxisMatMul, Binary, Node, Pad, Pool, Reduce, Unary
-from ..ops_window import reach
-from ..types import Function, Shape
+from ..ir.graph.nodes import AxisMatMul, Binary, Node, Pad, Pool, Reduce, Unary
+from ..ir.graph.operators_window import reach
+from ..ir.types import Function, Shape
 from .onnx_context import Call, Context, Versions, only_first_output
 from .onnx_linear import attribute, pads_of, spatial
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import ArgMax, Binary, Unary
-from ..types import Array, Function
+from ..ir.graph.nodes import ArgMax, Binary, Unary
+from ..ir.types import Array, Function
 from .onnx_context import Call, Codes, Context, Refused, Versions
 from .onnx_logic import cast_whole, is_whole
 

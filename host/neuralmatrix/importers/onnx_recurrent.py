@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import BadModel
-from ..nodes import Binary, Concat, MatMul, Reshape, Slice, Transpose, Unary
-from ..ops import BINARY
-from ..types import Array, Function, Shape
+from ..ir.graph.nodes import Binary, Concat, MatMul, Reshape, Slice, Transpose, Unary
+from ..ir.graph.operators import BINARY
+from ..ir.types import Array, Function, Shape
 from .onnx_context import Call, Context, Refused, Versions
 from .onnx_linear import ACTIVATIONS
 

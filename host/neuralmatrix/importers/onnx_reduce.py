@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..nodes import AxisMatMul, Binary, Reduce, Reshape, Slice, Softmax, Unary
-from ..types import Function, Shape
+from ..ir.graph.nodes import AxisMatMul, Binary, Reduce, Reshape, Slice, Softmax, Unary
+from ..ir.types import Function, Shape
 from .onnx_context import Call, Context, Handler, Refused, Versions, axes_of, axis_of
 
 ReduceKind = Literal["mean", "sum", "max", "min"]

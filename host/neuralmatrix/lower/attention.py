@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..axis_view import View, axis_atoms, canonical_operand, channel_groups, view_of
-from ..matops import Epilogue, Gemm, RowStat
-from ..nodes import Attention, Softmax
-from ..types import Array, Function
+from ..ir.axis_view import View, axis_atoms, canonical_operand, channel_groups, view_of
+from ..ir.graph.nodes import Attention, Softmax
+from ..ir.matgraph.ops import Epilogue, Gemm, RowStat
+from ..ir.types import Array, Function
 from .builder import Builder, Direct, Value
 from .composite import reduce
 from .linear import zeros

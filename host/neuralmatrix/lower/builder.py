@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from ..axis_view import (
+from ..ir.axis_view import (
     Groups,
     Relabel,
     View,
@@ -27,9 +27,9 @@ from ..axis_view import (
     transpose,
     view_of,
 )
-from ..matops import Epilogue, Gemm, MatOp, Move, Port, Tensor, Window
-from ..nodes import Graph, Node
-from ..types import Array, QParams, Shape, apply_steps
+from ..ir.graph.nodes import Graph, Node
+from ..ir.matgraph.ops import Epilogue, Gemm, MatOp, Move, Port, Tensor, Window
+from ..ir.types import Array, QParams, Shape, apply_steps
 
 
 class Refused(Exception):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..matops import (
+from ..ir.matgraph.ops import (
     Epilogue,
     Gemm,
     MatGraph,
@@ -25,7 +25,7 @@ from ..matops import (
     op_inputs,
     op_outputs,
 )
-from ..types import Array
+from ..ir.types import Array
 
 
 @dataclass

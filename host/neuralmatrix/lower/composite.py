@@ -10,10 +10,10 @@ from math import prod
 
 import numpy as np
 
-from ..axis_view import View, axis_atoms, channel_groups, replace_axes, view_of
-from ..matops import Epilogue, Gemm, RowMax, Window
-from ..nodes import Pool, Reduce
-from ..types import Array, Function
+from ..ir.axis_view import View, axis_atoms, channel_groups, replace_axes, view_of
+from ..ir.graph.nodes import Pool, Reduce
+from ..ir.matgraph.ops import Epilogue, Gemm, RowMax, Window
+from ..ir.types import Array, Function
 from .builder import Builder, Direct, Refused, Value, reshaped
 from .linear import four_pads, padded_input, pair, spatial_groups, zeros
 from .pointwise import unary

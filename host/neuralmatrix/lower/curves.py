@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ..matops import Epilogue
-from ..types import Function
+from ..ir.matgraph.ops import Epilogue
+from ..ir.types import Function
 from .builder import Builder, Direct
 
 Curve = Callable[[Builder, Direct, str, str], Direct]

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..matops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window, op_inputs
-from ..matops_rewrite import renamed
-from ..types import Array
+from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window, op_inputs
+from ..ir.matgraph.rewrite import renamed
+from ..ir.types import Array
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from ..axis_view import Relabel, View, default_groups, to_canonical, view_of
-from ..matops import MatGraph, Move, Port, Tensor, op_inputs
-from ..matops_rewrite import renamed
+from ..ir.axis_view import Relabel, View, default_groups, to_canonical, view_of
+from ..ir.matgraph.ops import MatGraph, Move, Port, Tensor, op_inputs
+from ..ir.matgraph.rewrite import renamed
 
 
 def fold_inputs(mg: MatGraph) -> MatGraph:

@@ -14,9 +14,9 @@ from math import prod
 
 import numpy as np
 
-from .. import functions
-from ..matops import Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs, op_outputs
-from ..types import Array
+from ..ir import functions
+from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs, op_outputs
+from ..ir.types import Array
 
 Linear = Gemm | Window
 

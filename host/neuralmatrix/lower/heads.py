@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..matops import Gemm, MatGraph, MatOp, Move, Tensor, op_inputs
-from ..types import Array
+from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor, op_inputs
+from ..ir.types import Array
 
 WORD = 16  # lanes of the default array
 

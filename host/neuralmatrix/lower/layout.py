@@ -12,8 +12,8 @@ from math import prod
 
 import numpy as np
 
-from ..nodes import Concat, Expand, Pad, Reshape, Slice, Take, Transpose
-from ..types import Array
+from ..ir.graph.nodes import Concat, Expand, Pad, Reshape, Slice, Take, Transpose
+from ..ir.types import Array
 from .builder import Builder, Gathered, Value, broadcast, gathered, reshaped, transposed
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..axis_view import Groups, view_of
-from ..matops import Gemm, Window
-from ..nodes import Conv, ConvTranspose, Node, Pad
-from ..types import Array, Shape
+from ..ir.axis_view import Groups, view_of
+from ..ir.graph.nodes import Conv, ConvTranspose, Node, Pad
+from ..ir.matgraph.ops import Gemm, Window
+from ..ir.types import Array, Shape
 from .builder import Builder, Direct, Gathered, Refused, Value, gathered
 
 Pads = tuple[int, int, int, int]

@@ -13,10 +13,10 @@ from math import prod
 
 import numpy as np
 
-from ..axis_view import axis_atoms, canonical_operand, channel_groups
-from ..matops import Epilogue, Gemm, Window
-from ..nodes import Normalize
-from ..types import Array, Function
+from ..ir.axis_view import axis_atoms, canonical_operand, channel_groups
+from ..ir.graph.nodes import Normalize
+from ..ir.matgraph.ops import Epilogue, Gemm, Window
+from ..ir.types import Array, Function
 from .builder import Builder, Direct, Refused, Value
 from .linear import zeros
 from .pointwise import with_constant

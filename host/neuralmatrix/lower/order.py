@@ -16,8 +16,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..matops import Gemm, MatGraph, MatOp, Move, Port, RowMax, Window, op_inputs, op_outputs
-from ..types import Array, ViewStep
+from ..ir.matgraph.ops import (
+    Gemm,
+    MatGraph,
+    MatOp,
+    Move,
+    Port,
+    RowMax,
+    Window,
+    op_inputs,
+    op_outputs,
+)
+from ..ir.types import Array, ViewStep
 from .transposed import LANES, is_transposition
 
 LEAST_NODES = 64  # a shorter axis has too few blocks

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..axis_view import View, axis_atoms, canonical_operand
-from ..matops import Epilogue
-from ..nodes import Binary, Node, PRelu, Select, Unary
-from ..types import Array, Function, Shape
+from ..ir.axis_view import View, axis_atoms, canonical_operand
+from ..ir.graph.nodes import Binary, Node, PRelu, Select, Unary
+from ..ir.matgraph.ops import Epilogue
+from ..ir.types import Array, Function, Shape
 from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped
 from .curves import CURVES
 

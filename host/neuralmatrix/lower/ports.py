@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..axis_view import default_groups, from_canonical, to_canonical, view_of
-from ..matops import Port
-from ..nodes import ArgMax, Embedding
-from ..types import Shape
+from ..ir.axis_view import default_groups, from_canonical, to_canonical, view_of
+from ..ir.graph.nodes import ArgMax, Embedding
+from ..ir.matgraph.ops import Port
+from ..ir.types import Shape
 from .builder import Builder, Direct, Refused, Value
 
 

@@ -11,10 +11,10 @@ from math import prod
 
 import numpy as np
 
-from ..axis_view import Groups, View, axis_atoms, channel_groups, replace_axes, view_of
-from ..matops import Gemm
-from ..nodes import AxisMatMul, MatMul, Node
-from ..types import Array, Shape
+from ..ir.axis_view import Groups, View, axis_atoms, channel_groups, replace_axes, view_of
+from ..ir.graph.nodes import AxisMatMul, MatMul, Node
+from ..ir.matgraph.ops import Gemm
+from ..ir.types import Array, Shape
 from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped, transposed
 from .linear import constant_of, prescribed, zeros
 

@@ -6,8 +6,8 @@ In: a tensor.  Out: replicated (N,H,W,1) tensors, made by a window that only cou
 
 from __future__ import annotations
 
-from ..axis_view import View, view_of
-from ..matops import Epilogue, RowStat
+from ..ir.axis_view import View, view_of
+from ..ir.matgraph.ops import Epilogue, RowStat
 from .builder import Builder, Direct
 
 KINDS = ("max", "sum", "mean", "square")

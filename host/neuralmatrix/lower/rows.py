@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..matops import Epilogue, Gemm, MatGraph, MatOp, RowMax, RowStat, Window, op_inputs
+from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, RowMax, RowStat, Window, op_inputs
 
 TOGETHER = frozenset({"mean", "square"})
 

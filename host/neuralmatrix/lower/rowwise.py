@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from ..matops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window, op_inputs
+from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window, op_inputs
 from .fuse import is_pointwise
 
 

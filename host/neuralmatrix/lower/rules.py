@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..axis_view import default_groups, view_of
 from ..errors import UnsupportedModel, UnsupportedNode
-from ..matops import MatGraph
-from ..nodes import (
+from ..ir.axis_view import default_groups, view_of
+from ..ir.graph.nodes import (
     ArgMax,
     Attention,
     AxisMatMul,
@@ -39,6 +38,7 @@ from ..nodes import (
     Transpose,
     Unary,
 )
+from ..ir.matgraph.ops import MatGraph
 from .attention import lower_attention, lower_softmax
 from .builder import Builder, Direct, Refused, Value
 from .composite import lower_pool, lower_reduce

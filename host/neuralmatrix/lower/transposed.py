@@ -18,7 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ..matops import (
+from ..ir.matgraph.ops import (
     Epilogue,
     Gemm,
     MatGraph,
@@ -30,7 +30,7 @@ from ..matops import (
     op_inputs,
     op_outputs,
 )
-from ..types import Array, ViewStep
+from ..ir.types import Array, ViewStep
 from .fuse import fuse
 
 LANES = 16  # of every supported array; only costs are ranked with it

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import NeuralMatrixError
-from ..nodes import Attention, Binary, MatMul, Select, Softmax, Transpose
-from ..ops import ShapeError, infer_shape
+from ..ir.graph.nodes import Attention, Binary, MatMul, Select, Softmax, Transpose
+from ..ir.graph.operators import ShapeError, infer_shape
+from ..ir.types import Shape
 from ..rewrite import Change, View
-from ..types import Shape
 from .masks import Terms, add_term, is_far
 from .match import made, scaled
 

@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
-from ..nodes import Binary, Unary
+from ..ir.graph.nodes import Binary, Unary
+from ..ir.types import Function
 from ..rewrite import Change, View
-from ..types import Function
 from .match import affine, binary, factors, is_polynomial, made, polynomial, scalar, scaled, unary
 
 _ROOT = 1 / math.sqrt(2)

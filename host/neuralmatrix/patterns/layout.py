@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..nodes import Binary, Concat, MatMul, Reshape, Slice, Unary
+from ..ir.graph.nodes import Binary, Concat, MatMul, Reshape, Slice, Unary
+from ..ir.types import Array, Shape
 from ..rewrite import Change, View
-from ..types import Array, Shape
 from .match import scalar
 
 

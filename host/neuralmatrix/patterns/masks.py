@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..nodes import Binary, Node, Reshape, Select, Slice, Take, Transpose
+from ..ir.graph.nodes import Binary, Node, Reshape, Select, Slice, Take, Transpose
+from ..ir.types import Array
 from ..rewrite import View
-from ..types import Array
 from .match import affine, grown, made, scalar, unary
 
 # Scores that lose this much count for nothing: exp(-100) of the largest.

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..nodes import Binary, Expand, Node, Reduce, Unary
+from ..ir.graph.nodes import Binary, Expand, Node, Reduce, Unary
+from ..ir.types import Array
 from ..rewrite import View
-from ..types import Array
 
 Polynomial = tuple[float, ...]  # coefficients, the constant first
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..nodes import Binary, Normalize, Unary
+from ..ir.graph.nodes import Binary, Normalize, Unary
+from ..ir.types import Array
 from ..rewrite import Change, View
-from ..types import Array
 from .match import binary, grown, made, reduced, scalar, scaled, squared, unary
 
 _BIGGEST = 1e30

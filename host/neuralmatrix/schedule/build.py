@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import DoesNotFit
 from ..hardware.board import Board
 from ..hardware.isa import Opcode, Region
-from ..matops import Gemm, MatOp, Move, Port, RowMax, Window, op_outputs
+from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window, op_outputs
 from ..ports import quantize_array
 from ..program import Program
 from ..program_data import LayerInfo, ProgramPort, TensorSlot, Watchpoint

@@ -13,8 +13,8 @@ from ..errors import DoesNotFit
 from ..hardware.isa import Buffer, Opcode, Region
 from ..hardware.target import ArrayConfig
 from ..hardware.tensor_layout import Blocked
-from ..matops import Tensor
-from ..types import QParams
+from ..ir.matgraph.ops import Tensor
+from ..ir.types import QParams
 from .emitter import Emitter, Range, Rings, arena_range
 from .memory import ConstRegion, Place
 

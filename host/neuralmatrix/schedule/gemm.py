@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..hardware.isa import Buffer, Mode, Opcode, Reduce
-from ..matops import Gemm
+from ..ir.matgraph.ops import Gemm
 from ..qgraph import QEpilogue, QOp
 from .context import Box, Context, load_grid, store_rows
 from .emitter import Range

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..hardware.tensor_layout import Rows
-from ..matops import Gemm
+from ..ir.matgraph.ops import Gemm
+from ..ir.types import Array
 from ..qgraph import QEpilogue
-from ..types import Array
 from .context import Context, View, blocked_view
 from .jobs import ConstWeights, Runs, TensorWeights, Weights, runs_of, shortest_gap
 from .operands import can_flatten

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from ..hardware.isa import Buffer
-from ..types import Array
+from ..ir.types import Array
 from .context import Context, View, emit_load, load_const
 from .tiling import INSN_OVERHEAD, GemmPlan
 

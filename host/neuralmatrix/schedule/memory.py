@@ -15,9 +15,9 @@ import numpy as np
 
 from ..hardware.isa import Region
 from ..hardware.tensor_layout import Blocked, Layout, Rows
-from ..matops import Gemm, Move, Port, RowMax, op_inputs, op_outputs
+from ..ir.matgraph.ops import Gemm, Move, Port, RowMax, op_inputs, op_outputs
+from ..ir.types import Array
 from ..qgraph import QGraph
-from ..types import Array
 
 ALIGN = 64
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..errors import DoesNotFit
 from ..hardware.isa import Buffer, Opcode, SegKind
+from ..ir.types import Array
 from ..qgraph import QEpilogue
 from ..segments import Segments
-from ..types import Array
 from .context import PARAM_WORDS, Context, load_const
 from .emitter import Range
 

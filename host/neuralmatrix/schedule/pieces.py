@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import Array
+from ..ir.types import Array
 
 CONST_FLAG = 1 << 40  # added to addresses in the CONST region
 FILL = -1  # the lane holds the fill value

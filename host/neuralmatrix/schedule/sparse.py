@@ -17,9 +17,9 @@ import numpy as np
 
 from ..hardware.isa import Buffer, Mode, Opcode, Reduce
 from ..hardware.target import ArrayConfig
-from ..matops import Gemm
+from ..ir.matgraph.ops import Gemm
+from ..ir.types import Array
 from ..qgraph import QEpilogue
-from ..types import Array
 from .context import Box, Context, load_const, load_grid, store_rows
 from .emitter import Range
 from .gemm_setup import Setup

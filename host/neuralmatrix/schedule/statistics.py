@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..hardware.isa import Stat
-from ..matops import MatOp, Move, RowMax
+from ..ir.matgraph.ops import MatOp, Move, RowMax
 from ..qgraph import QEpilogue
 from .context import Box, Context, store_rows
 

@@ -13,22 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from . import functions
-from .errors import BadInput
-from .lower.verify import matgraph_text, verify_matgraph
-from .matops import (
-    Epilogue,
-    Gemm,
-    MatGraph,
-    MatOp,
-    Move,
-    Port,
-    RowMax,
-    Window,
-    op_inputs,
-    op_outputs,
-)
-from .types import Array, Function, QParams, Shape, ViewStep, arg_max
+from ...errors import BadInput
+from .. import functions
+from ..types import Array, Function, QParams, Shape, ViewStep, arg_max
+from .ops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, Window, op_inputs, op_outputs
+from .verify import matgraph_text, verify_matgraph
 
 __all__ = ["matgraph_text", "port_outputs", "run_float", "verify_matgraph"]
 

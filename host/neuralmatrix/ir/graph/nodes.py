@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .types import Array, Function, QParams, Shape
+from ..types import Array, Function, QParams, Shape
 
 
 @dataclass(frozen=True)

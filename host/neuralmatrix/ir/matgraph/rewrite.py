@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .matops import Gemm, MatOp, Move, RowMax
+from .ops import Gemm, MatOp, Move, RowMax
 
 
 def renamed(op: MatOp, old: str, new: str) -> MatOp:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import functions
-from .errors import BadInput, BadModel
+from ...errors import BadInput, BadModel
+from .. import functions
+from ..types import Array, QParams, Shape, arg_max
 from .nodes import (
     ArgMax,
     Attention,
@@ -41,8 +42,8 @@ from .nodes import (
     Transpose,
     Unary,
 )
-from .ops_attention import attention, attention_shape, normalize, normalize_shape
-from .ops_window import (
+from .operators_attention import attention, attention_shape, normalize, normalize_shape
+from .operators_window import (
     ShapeError,
     conv,
     conv_shape,
@@ -52,7 +53,6 @@ from .ops_window import (
     pool,
     pool_shape,
 )
-from .types import Array, QParams, Shape, arg_max
 
 __all__ = ["ShapeError", "evaluate", "infer_shape", "run_graph", "to_text", "verify_graph"]
 

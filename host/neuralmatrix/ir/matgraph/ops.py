@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .axis_view import Relabel
-from .types import Array, Function, QParams, Shape, ViewStep
+from ..axis_view import Relabel
+from ..types import Array, Function, QParams, Shape, ViewStep
 
 
 @dataclass(frozen=True)

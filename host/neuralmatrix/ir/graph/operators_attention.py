@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..types import Array, Shape
 from .nodes import Attention, Normalize
-from .ops_window import need
-from .types import Array, Shape
+from .operators_window import need
 
 
 def _fits(shape: Shape | None, whole: Shape) -> bool:

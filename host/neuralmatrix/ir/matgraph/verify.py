@@ -11,20 +11,9 @@ from math import prod
 
 import numpy as np
 
-from ..errors import BadModel
-from ..matops import (
-    Gemm,
-    MatGraph,
-    MatOp,
-    Move,
-    Port,
-    RowMax,
-    Tensor,
-    Window,
-    op_inputs,
-    op_outputs,
-)
+from ...errors import BadModel
 from ..types import Array, Shape, ViewStep
+from .ops import Gemm, MatGraph, MatOp, Move, Port, RowMax, Tensor, Window, op_inputs, op_outputs
 
 Tensors = Mapping[str, Tensor]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ..types import Array, Shape
 from .nodes import Conv, ConvTranspose, Pool
-from .types import Array, Shape
 
 Slices = tuple[slice, ...]
 
