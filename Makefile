@@ -46,7 +46,7 @@ overlay: ## a bitstream and what lies beside it; needs Vitis HLS and Vivado
 
 generated: ## files made from isa.py, the board files and the demos' networks
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.cpp_headers
-	PYTHONPATH=host $(PYTHON) -m neuralmatrix.listing > docs/isa.md
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.program.disassembly > docs/isa.md
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.board_page > docs/boards.md
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.demo_programs
 

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from programs import copy_program
 
 ROOT = Path(__file__).resolve().parents[1]

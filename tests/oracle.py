@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from neuralmatrix.hardware.isa import Buffer, Instruction, Mode, Opcode, Region, Stat, decode
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 
 BUFFER_OF = {
     Buffer.IBUF: ("ibuf_words", 1),

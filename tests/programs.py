@@ -16,8 +16,8 @@ from neuralmatrix.hardware.isa import MAP_CELLS, Buffer, Instruction, Opcode, Re
 from neuralmatrix.hardware.target import ArrayConfig
 from neuralmatrix.hardware.tensor_layout import Blocked
 from neuralmatrix.ir.types import QParams, ViewStep
-from neuralmatrix.program import Program
-from neuralmatrix.program_data import LayerInfo, ProgramPort, TensorSlot, Watchpoint, as_const
+from neuralmatrix.program.data import LayerInfo, ProgramPort, TensorSlot, Watchpoint, as_const
+from neuralmatrix.program.program import Program
 
 ARENA = 1 << 16
 CONST = 1 << 14

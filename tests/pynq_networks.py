@@ -17,8 +17,8 @@ import neuralmatrix as nm
 import numpy as np
 from conftest import ROOT, data_dir
 from neuralmatrix.demo_tasks import task
-from neuralmatrix.ports import zero_feeds
-from neuralmatrix.program import Program
+from neuralmatrix.program.host_io import zero_feeds
+from neuralmatrix.program.program import Program
 
 Feeds = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ import numpy as np
 from neuralmatrix.device.emulation import Emulator
 from neuralmatrix.hardware.isa import UNITS, Opcode
 from neuralmatrix.hardware.registers import AP_DONE, AP_START, CTRL, KERNELS, kernel_cell
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 
 RigMaker = Callable[..., Any]
 

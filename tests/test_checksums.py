@@ -14,7 +14,7 @@ from neuralmatrix.device.emulation import Emulator
 from neuralmatrix.hardware.checksums import constant_checksum, instruction_checksum
 from neuralmatrix.hardware.instruction_columns import as_words
 from neuralmatrix.hardware.isa import WORDS, Instruction, Opcode, Region
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from programs import copy_program, random_program
 
 END = Instruction(Opcode.END, {})

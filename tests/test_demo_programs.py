@@ -10,7 +10,7 @@ from neuralmatrix.demo_tasks import load_digits
 from neuralmatrix.errors import ToolMissing
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.overlay_folder import EMULATED_VARIABLE
-from neuralmatrix.program import load
+from neuralmatrix.program.program import load
 from neuralmatrix.session import Session
 
 

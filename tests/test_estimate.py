@@ -14,8 +14,8 @@ from neuralmatrix.hardware.instruction_costs import constants, costs
 from neuralmatrix.hardware.isa import Opcode, Unit
 from neuralmatrix.hardware.timeline import Deadlock, simulate
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.program import Program
-from neuralmatrix.program_data import LayerInfo
+from neuralmatrix.program.data import LayerInfo
+from neuralmatrix.program.program import Program
 from programs import copy_instructions, copy_program, insn, make_program, random_program
 
 NAMES = (

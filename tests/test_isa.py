@@ -19,7 +19,7 @@ from neuralmatrix.hardware.isa import (
     encode,
     field_range,
 )
-from neuralmatrix.listing import instruction_text, isa_markdown, listing_lines
+from neuralmatrix.program.disassembly import instruction_text, isa_markdown, listing_lines
 from programs import random_program
 
 
@@ -92,7 +92,7 @@ def test_listing_names_values() -> None:
 
 def test_manual_is_fresh() -> None:
     found = (ROOT / "docs" / "isa.md").read_text(encoding="utf-8")
-    assert found == isa_markdown(), "run python -m neuralmatrix.listing > docs/isa.md"
+    assert found == isa_markdown(), "run python -m neuralmatrix.program.disassembly > docs/isa.md"
 
 
 def test_manual_has_every_field() -> None:

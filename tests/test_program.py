@@ -19,9 +19,9 @@ from neuralmatrix.errors import BadProgram, NeuralMatrixError
 from neuralmatrix.hardware.instruction_columns import as_words
 from neuralmatrix.hardware.isa import Instruction, Opcode, decode
 from neuralmatrix.ir.types import ViewStep
-from neuralmatrix.program import Program, load
-from neuralmatrix.proof import verify_program
-from neuralmatrix.wellformed import form_problem
+from neuralmatrix.program.check_tables import form_problem
+from neuralmatrix.program.program import Program, load
+from neuralmatrix.program.verify import verify_program
 from oracle import needed_sizes
 from programs import copy_instructions, copy_program, insn, make_program, random_program
 
@@ -130,7 +130,7 @@ def test_failed_save_keeps_the_old_file(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("neuralmatrix.nmx._write_zip", full)
+    monkeypatch.setattr("neuralmatrix.program.nmx_file._write_zip", full)
     with pytest.raises(NeuralMatrixError, match="No space left"):
         program.save(saved)
     assert saved.read_bytes() == before

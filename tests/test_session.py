@@ -20,7 +20,8 @@ from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.hardware.tensor_layout import Blocked, Rows
 from neuralmatrix.ir.types import QParams, ViewStep
 from neuralmatrix.jsonform import to_json
-from neuralmatrix.ports import (
+from neuralmatrix.program.data import ProgramPort, TensorSlot
+from neuralmatrix.program.host_io import (
     check_feeds,
     dequantize_array,
     quantize_array,
@@ -29,8 +30,7 @@ from neuralmatrix.ports import (
     write_input,
     zero_feeds,
 )
-from neuralmatrix.program import Program
-from neuralmatrix.program_data import ProgramPort, TensorSlot
+from neuralmatrix.program.program import Program
 from neuralmatrix.session import Session
 from programs import copy_program, random_program
 

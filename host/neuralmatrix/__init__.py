@@ -31,20 +31,20 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .compiler import compile_model as compile
-    from .estimate import Estimate
     from .hardware.board import Board, board_names, load_board
-    from .program import Program, load
+    from .program.estimate import Estimate
+    from .program.program import Program, load
     from .session import Session
     from .verification import verify
 
 _LAZY = {
     "Board": ("hardware.board", "Board"),
-    "Estimate": ("estimate", "Estimate"),
-    "Program": ("program", "Program"),
+    "Estimate": ("program.estimate", "Estimate"),
+    "Program": ("program.program", "Program"),
     "Session": ("session", "Session"),
     "board_names": ("hardware.board", "board_names"),
     "compile": ("compiler", "compile_model"),
-    "load": ("program", "load"),
+    "load": ("program.program", "load"),
     "load_board": ("hardware.board", "load_board"),
     "verify": ("verification", "verify"),
 }

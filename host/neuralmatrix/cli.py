@@ -64,8 +64,8 @@ def run(
     from . import files
     from .jsonform import to_json
     from .measure.origins import RUN, told
-    from .ports import check_feeds
-    from .program import load
+    from .program.host_io import check_feeds
+    from .program.program import load
     from .session import Session
 
     files.check_target(output)
@@ -130,8 +130,8 @@ def report(
 ) -> None:
     """Show what a program costs on its board (estimated), layer by layer."""
     from .files import check_target
-    from .program import load
-    from .report import layer_table, program_report, summary_lines, write_html
+    from .program.program import load
+    from .program.report import layer_table, program_report, summary_lines, write_html
 
     if html:
         check_target(html)
@@ -151,8 +151,8 @@ def report(
 @app.command("list")
 def list_(program: ProgramPath, as_json: Json = False) -> None:
     """Print the instructions of a program, one per line; fields that are 0 are left out."""
-    from .listing import listing
-    from .program import load
+    from .program.disassembly import listing
+    from .program.program import load
 
     text = listing(load(program))
     if as_json:

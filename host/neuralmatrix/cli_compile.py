@@ -15,7 +15,7 @@ from .cli_common import Constants, Json, ModelPath, console, emit, waiting
 from .errors import BadInput
 
 if TYPE_CHECKING:
-    from .program import Program
+    from .program.program import Program
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Program to write (.nmx).")]
 Board = Annotated[str, typer.Option(help="Target board; see 'neuralmatrix boards'.")]
@@ -98,7 +98,7 @@ def _check_output(output: Path, model: Path) -> None:
 
 
 def _show(output: Path, program: Program, as_json: bool) -> None:
-    from .report import port_lines, program_report, summary_lines
+    from .program.report import port_lines, program_report, summary_lines
 
     report = program_report(program)
     if as_json:

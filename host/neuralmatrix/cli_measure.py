@@ -161,7 +161,7 @@ def _benched(
     power: PowerOptions | None,
 ) -> dict[str, Any]:
     from .measure.bench import Options, bench_program
-    from .program import load
+    from .program.program import load
 
     options = Options(batches, repeats, power)
     return bench_program(load(path), device, options, threads=threads, overlay=overlay)
@@ -226,7 +226,7 @@ def _constants(constant: list[str] | None) -> dict[str, Any]:
 def _compared(model: Path, path: Path, inputs: Path | None, options: Any) -> dict[str, Any]:
     from .files import read_arrays
     from .measure.compare import compare as compare_devices
-    from .program import load
+    from .program.program import load
 
     program = load(path)
     return compare_devices(model, program, read_arrays(inputs) if inputs else None, options)

@@ -37,8 +37,8 @@ from .lower.rules import lower_graph
 from .lower.slices import split_slices
 from .lower.transposed import orient
 from .precision import Decision, decide
-from .program import Program
-from .proof import verify_program
+from .program.program import Program
+from .program.verify import verify_program
 from .quantize import quantize
 from .schedule import schedule
 from .segment_report import table_notes

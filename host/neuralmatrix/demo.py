@@ -24,8 +24,8 @@ from .compiler import Stages, compile_model, front_end
 from .demo_tasks import DATA, MODEL, TASKS, Digits, Samples, Task, load_digits, task
 from .files import make_folder, write_arrays, write_whole
 from .ir.matgraph.reference import port_outputs, run_float
-from .program import Program
-from .report import layer_table, program_report, summary_lines
+from .program.program import Program
+from .program.report import layer_table, program_report, summary_lines
 from .session import Session
 
 __all__ = ["DATA", "MODEL", "TASKS", "DemoResult", "Digits", "load_digits", "run_demo"]

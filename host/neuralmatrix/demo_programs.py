@@ -17,7 +17,7 @@ from .device.base import without_pynq
 from .errors import ToolMissing
 from .hardware.board import Board, load_board
 from .hardware.overlay_folder import EMULATED_VARIABLE, board_of_device
-from .program import Program, load
+from .program.program import Program, load
 
 SHIPPED_FOR = "pynq-z2"
 SHIPPED = ("digits", "transformer")

@@ -16,7 +16,7 @@ from .hardware.isa import Stat
 from .ir.matgraph.ops import Gemm, Move, Port, RowMax, Window
 from .ir.matgraph.reference import gathered
 from .ir.types import Array, QParams, apply_steps
-from .ports import quantize_array
+from .program.host_io import quantize_array
 from .qgraph import QEpilogue, QGraph, QOp
 from .segments import lookup
 

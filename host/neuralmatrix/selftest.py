@@ -18,9 +18,9 @@ import numpy.typing as npt
 from .errors import DeviceFault, NeuralMatrixError, OverlayMissing
 from .files import read_arrays
 from .hardware.overlay_folder import EXPECTED, SELFTEST
-from .ports import read_slot, slot_bytes
-from .program import Program, load
-from .program_data import TensorSlot
+from .program.data import TensorSlot
+from .program.host_io import read_slot, slot_bytes
+from .program.program import Program, load
 
 Array = npt.NDArray[Any]
 

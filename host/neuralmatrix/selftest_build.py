@@ -15,7 +15,7 @@ import numpy as np
 from .files import write_whole
 from .hardware.board import Board
 from .hardware.overlay_folder import EXPECTED, SELFTEST
-from .program import Program
+from .program.program import Program
 
 if TYPE_CHECKING:
     from .ir.matgraph.ops import MatGraph
@@ -37,7 +37,7 @@ class Compiled:
 def compiled(board: Board) -> Compiled:
     """Compile the self-test for a board's array."""
     from .ir.matgraph.reference import run_float
-    from .proof import verify_program
+    from .program.verify import verify_program
     from .quantize import quantize
     from .schedule import schedule
     from .selftest_net import RAISED, SPLIT, network
@@ -59,7 +59,7 @@ def compiled(board: Board) -> Compiled:
 def make(board: Board) -> SelfTest:
     """Compile the self-test for a board's array and run it in emulation."""
     from .device.emulation import Emulator
-    from .ports import write_input
+    from .program.host_io import write_input
 
     made = compiled(board)
     p = made.program

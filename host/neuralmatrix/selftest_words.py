@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .hardware.instruction_columns import columns, opcodes
 from .hardware.isa import SLOTS, Mode, Opcode
-from .program import Program
+from .program.program import Program
 
 Array = npt.NDArray[Any]
 

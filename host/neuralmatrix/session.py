@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from .device.base import How, Origin, without_pynq
 from .errors import BadInput
-from .ports import check_feeds
-from .program import Program
+from .program.host_io import check_feeds
+from .program.program import Program
 
 if TYPE_CHECKING:
     from .device.base import Batch, Device, Progress

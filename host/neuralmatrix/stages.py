@@ -15,9 +15,9 @@ from .ir.graph.nodes import Graph
 from .ir.graph.operators import to_text
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.verify import matgraph_text
-from .listing import listing
 from .precision import Decision
-from .program import Program
+from .program.disassembly import listing
+from .program.program import Program
 from .qgraph import QGraph
 
 

@@ -24,10 +24,10 @@ from .integer import decode, run_integer
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.reference import run_float
 from .ir.types import Array
-from .ports import check_feeds, write_input
 from .precision import prepared
-from .program import Program
-from .program_data import Watchpoint
+from .program.data import Watchpoint
+from .program.host_io import check_feeds, write_input
+from .program.program import Program
 from .qgraph import QGraph
 from .quantize import quantize
 from .schedule import schedule

@@ -35,7 +35,7 @@ from neuralmatrix.errors import (
     WrongOverlay,
 )
 from neuralmatrix.hardware.overlay_folder import BIT, check_files, open_overlay
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from neuralmatrix.session import Session
 from typer.testing import CliRunner
 

@@ -23,7 +23,7 @@ from board.overlay_folder import overlay_folder
 from conftest import ROOT
 from neuralmatrix.device.build import cache_dir
 from neuralmatrix.hardware import overlay_folder as overlays
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from neuralmatrix.session import Session
 
 VARIABLE = "NEURALMATRIX_TEST_INSTALL"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from neuralmatrix.device.emulated.faults import Faults
 from neuralmatrix.hardware.isa import UNITS, Opcode
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from programs import copy_program, insn, make_program
 from pynq_rig import emulate, noise, of_unit
 

@@ -22,7 +22,7 @@ from neuralmatrix.device.emulated.board import EmulatedBoard, Faults, from_envir
 from neuralmatrix.device.staging import Staging, is_cacheable
 from neuralmatrix.errors import BadInput, DeviceTimeout, WrongOverlay
 from neuralmatrix.hardware.overlay_folder import read_info, write_info
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from neuralmatrix.session import Session
 from programs import copy_program
 from pynq_networks import feeds, program

@@ -25,7 +25,7 @@ from neuralmatrix.errors import (
 )
 from neuralmatrix.hardware.isa import SLOTS, Opcode
 from neuralmatrix.hardware.overlay_folder import BIT, SELFTEST, read_info, write_info
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from neuralmatrix.session import Session
 from programs import copy_program
 from pynq_networks import feeds, program

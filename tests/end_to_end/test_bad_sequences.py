@@ -16,7 +16,7 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from importers.build_onnx import model, node, signed
-from neuralmatrix.ports import check_feeds
+from neuralmatrix.program.host_io import check_feeds
 from onnx import TensorProto
 
 LENGTH, WIDTH = 6, 20

@@ -19,7 +19,7 @@ from neuralmatrix.hardware.board import load_board
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array
-from neuralmatrix.proof import verify_program
+from neuralmatrix.program.verify import verify_program
 from neuralmatrix.quantize import quantize
 from neuralmatrix.schedule import schedule
 from neuralmatrix.session import Session

@@ -25,7 +25,7 @@ from neuralmatrix.measure.origins import CYCLES, LATENCY_PARTS, RUN, SHORT, WALL
 from neuralmatrix.measure.power_run import PowerOptions, read_result, with_meter
 from neuralmatrix.measure.tables import bench_lines
 from neuralmatrix.measure.windows import Plan
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from neuralmatrix.session import Stats
 
 ORIGINS = get_args(Origin)

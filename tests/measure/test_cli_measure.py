@@ -21,7 +21,7 @@ from neuralmatrix.measure.bench import Options
 from neuralmatrix.measure.compare_host import HostOptions
 from neuralmatrix.measure.power_run import PowerOptions
 from neuralmatrix.measure.windows import Plan
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from typer.testing import CliRunner
 
 QUICK = ("--batches", "1,2", "--repeats", "2")

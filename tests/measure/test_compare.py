@@ -19,7 +19,7 @@ from neuralmatrix.measure.power import RailPower
 from neuralmatrix.measure.rows import board_row, row_json
 from neuralmatrix.measure.spread import Mean
 from neuralmatrix.measure.tables import compare_lines
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import NeuralMatrixError
 from ..files import read_arrays, write_arrays
 from ..jsonform import to_json
-from ..program import Program, load
+from ..program.program import Program, load
 from .receive import say
 
 LAST_LINES = 12  # of a traceback

@@ -20,8 +20,8 @@ from ..errors import BadInput, NeuralMatrixError, OverlayMissing
 from ..hardware.board import load_board
 from ..hardware.overlay_folder import check_array, check_files, resolve
 from ..paths import REMOTE_DIR
-from ..ports import check_feeds
-from ..program import Program, load
+from ..program.host_io import check_feeds
+from ..program.program import Program, load
 from ..session import DEVICES
 from .pieces import Piece, overlay_piece, package_piece, program_piece
 from .remote import Job

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pynq
 
 from ..errors import DoesNotFit
-from ..program import Program
+from ..program.program import Program
 from .base import BEAT_BYTES
 from .cma import MORE, cma_of
 from .staging import Staged, is_cacheable

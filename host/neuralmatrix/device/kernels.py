@@ -19,7 +19,7 @@ from ..hardware.checksums import constant_checksum, instruction_checksum
 from ..hardware.instruction_costs import costs
 from ..hardware.isa import UNITS, Unit
 from ..hardware.registers import FAULT_ADDRESS, FAULT_OPCODE, kernel_cell
-from ..program import Program
+from ..program.program import Program
 from .base import How
 from .buffers import Buffers
 from .ip import Kernel

@@ -31,7 +31,7 @@ from ..errors import (
     WrongOverlay,
 )
 from ..hardware import overlay_folder
-from ..program import Program
+from ..program.program import Program
 from . import turn
 from .base import How, Origin, lacking
 from .buffers import Buffers

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ..ports import read_output, write_input
-from ..program import Program
+from ..program.host_io import read_output, write_input
+from ..program.program import Program
 from .base import Array, Batch, Counted, FeedOf, Feeds, Origin, Progress
 from .emulation import Emulator
 

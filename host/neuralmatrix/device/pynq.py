@@ -22,7 +22,7 @@ import pynq
 from ..errors import BadInput
 from ..hardware import overlay_folder
 from ..hardware.board import load_board
-from ..program import Program
+from ..program.program import Program
 from . import board_thread, pl
 from .base import Array, Batch, Counted, FeedOf, How, Origin, Progress
 from .buffers import Buffers

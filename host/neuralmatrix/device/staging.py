@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..ports import read_output, write_input
-from ..program import Program
-from ..program_data import ProgramPort
+from ..program.data import ProgramPort
+from ..program.host_io import read_output, write_input
+from ..program.program import Program
 from .base import Feeds
 
 Array = npt.NDArray[Any]

@@ -19,11 +19,11 @@ import numpy as np
 
 from .._version import __version__
 from ..device.base import Origin
-from ..estimate import Estimate
 from ..hardware.isa import UNITS
 from ..jsonform import to_json
-from ..program import Program
-from ..report import batch_of, unit_of
+from ..program.estimate import Estimate
+from ..program.program import Program
+from ..program.report import batch_of, unit_of
 from .clock import SYSTEM, Clock
 from .origins import CYCLES, LATENCY_PARTS, WALL
 from .power_run import NOT_ASKED, PowerOptions, measure_power

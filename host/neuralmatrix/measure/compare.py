@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from .._version import __version__
 from ..errors import BadInput
-from ..ports import check_feeds
-from ..program import Program
-from ..report import batch_of, unit_of
+from ..program.host_io import check_feeds
+from ..program.program import Program
+from ..program.report import batch_of, unit_of
 from . import runtime as ort
 from .agreement import agreement
 from .bench import FORMAT as BENCH_FORMAT

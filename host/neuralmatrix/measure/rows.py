@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import BadInput
 from ..hardware.board import load_board
 from ..jsonform import to_json
-from ..program import Program
+from ..program.program import Program
 from .bench import best_of
 
 ESTIMATED = "estimated by the cycle model, without the host's work"

@@ -16,9 +16,9 @@ from ..errors import DoesNotFit
 from ..hardware.board import Board
 from ..hardware.isa import Opcode, Region
 from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window, op_outputs
-from ..ports import quantize_array
-from ..program import Program
-from ..program_data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
+from ..program.data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
+from ..program.host_io import quantize_array
+from ..program.program import Program
 from ..qgraph import QGraph, QOp
 from .context import Context
 from .emitter import Emitter, make_rings

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .hardware.target import ArrayConfig, Timing
-from .hardware.tensor_layout import Layout
-from .ir.recipe import Recipe
-from .ir.types import Array, QParams, Shape, ViewStep
+from ..hardware.target import ArrayConfig, Timing
+from ..hardware.tensor_layout import Layout
+from ..ir.recipe import Recipe
+from ..ir.types import Array, QParams, Shape, ViewStep
 
 
 @dataclass(frozen=True)

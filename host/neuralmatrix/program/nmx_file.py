@@ -21,13 +21,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ._version import __version__
-from .errors import BadProgram
-from .files import DAMAGE, is_endless, write_whole
-from .hardware.isa import ISA_VERSION
-from .jsonform import FormError, from_json, to_json
-from .program_data import ProgramData, ProgramPort, ProgramTables
-from .wellformed import form_problem
+from .._version import __version__
+from ..errors import BadProgram
+from ..files import DAMAGE, is_endless, write_whole
+from ..hardware.isa import ISA_VERSION
+from ..jsonform import FormError, from_json, to_json
+from .check_tables import form_problem
+from .data import ProgramData, ProgramPort, ProgramTables
 
 Array = npt.NDArray[Any]
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import BadProgram
-from .hardware.instruction_columns import Columns, columns, opcodes, used_bits
-from .hardware.instruction_costs import cdiv, costs
-from .hardware.isa import MAP_CELLS, UNIT_OF, Buffer, Mode, Opcode, Region, SegKind, Stat, Unit
-from .hardware.target import ArrayConfig
-from .hardware.timeline import Deadlock, simulate
-from .program_data import ProgramData
+from ..errors import BadProgram
+from ..hardware.instruction_columns import Columns, columns, opcodes, used_bits
+from ..hardware.instruction_costs import cdiv, costs
+from ..hardware.isa import MAP_CELLS, UNIT_OF, Buffer, Mode, Opcode, Region, SegKind, Stat, Unit
+from ..hardware.target import ArrayConfig
+from ..hardware.timeline import Deadlock, simulate
+from .data import ProgramData
 
 Array = npt.NDArray[Any]
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import BadInput
-from .ir.types import QParams, apply_steps, arg_max
-from .program_data import ProgramPort, TensorSlot
+from ..errors import BadInput
+from ..ir.types import QParams, apply_steps, arg_max
+from .data import ProgramPort, TensorSlot
 
 Array = npt.NDArray[Any]
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .hardware.instruction_costs import Costs, costs
-from .hardware.isa import Unit
-from .hardware.timeline import Timeline, simulate
-from .program_data import ProgramData
+from ..hardware.instruction_costs import Costs, costs
+from ..hardware.isa import Unit
+from ..hardware.timeline import Timeline, simulate
+from .data import ProgramData
 
 Array = npt.NDArray[Any]
 

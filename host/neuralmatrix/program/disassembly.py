@@ -2,7 +2,8 @@
 """Instructions as text, and the manual of the instruction set.
 
 In: a ``Program``, or the tables of isa.py.  Out: one line per instruction; the text of docs/isa.md
-(``python -m neuralmatrix.listing > docs/isa.md``; a test fails when that file is stale).
+(``python -m neuralmatrix.program.disassembly > docs/isa.md``; a test fails when that file is
+stale).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from enum import IntEnum
 
-from .hardware.isa import (
+from ..hardware.isa import (
     FIELDS,
     HEADER,
     INSN_BYTES,
@@ -31,7 +32,7 @@ from .hardware.isa import (
     decode,
     field_range,
 )
-from .program_data import ProgramData
+from .data import ProgramData
 
 _ENUMS: dict[str, type[IntEnum]] = {
     "dest": Buffer,
@@ -178,7 +179,8 @@ def isa_markdown() -> str:
     lines = [
         "# Instruction set",
         "",
-        "Generated from `host/neuralmatrix/hardware/isa.py` by `python -m neuralmatrix.listing`.",
+        "Generated from `host/neuralmatrix/hardware/isa.py` by "
+        "`python -m neuralmatrix.program.disassembly`.",
         "",
         f"Version {ISA_VERSION}. An instruction is {WORDS} little-endian 32-bit words "
         f"({INSN_BYTES} bytes). Fields never straddle a word; unused bits are 0. FETCH reads the "

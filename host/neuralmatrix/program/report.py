@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
-from .errors import ToolMissing
-from .files import write_whole
-from .hardware.board import load_board
-from .hardware.isa import ISA_VERSION
-from .hardware.resources import KINDS, resources
+from .._version import __version__
+from ..errors import ToolMissing
+from ..files import write_whole
+from ..hardware.board import load_board
+from ..hardware.isa import ISA_VERSION
+from ..hardware.resources import KINDS, resources
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from . import nmx
+from . import nmx_file
+from .data import ProgramData
 from .estimate import Estimate, estimate
-from .program_data import ProgramData
-from .proof import verify_program
+from .verify import verify_program
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -22,7 +22,7 @@ class Program(ProgramData):
 
     def save(self, path: str | Path) -> None:
         """Write the program to ``path`` (``net.nmx``), all of it or nothing."""
-        nmx.write(self, Path(path))
+        nmx_file.write(self, Path(path))
 
     def estimate(self) -> Estimate:
         """Cycles, utilisation and DRAM bytes from the cycle model."""
@@ -31,6 +31,6 @@ class Program(ProgramData):
 
 def load(path: str | Path) -> Program:
     """Read a program from any source.  BadProgram: damaged, of another version, or unsafe."""
-    data = nmx.read(Path(path))
+    data = nmx_file.read(Path(path))
     verify_program(data)
     return Program(**{f.name: getattr(data, f.name) for f in fields(ProgramData)})

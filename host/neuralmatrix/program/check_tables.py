@@ -12,10 +12,10 @@ from math import prod
 
 import numpy as np
 
-from .hardware.isa import WORDS
-from .hardware.tensor_layout import Blocked, Layout
-from .ir.types import QParams, ViewStep
-from .program_data import ProgramData, ProgramPort, TensorSlot
+from ..hardware.isa import WORDS
+from ..hardware.tensor_layout import Blocked, Layout
+from ..ir.types import QParams, ViewStep
+from .data import ProgramData, ProgramPort, TensorSlot
 
 _ARENA_LIMIT = 1 << 32
 _LANES_LIMIT = 128
