@@ -135,8 +135,8 @@ def test_readme_torch_example_runs() -> None:
 
 def test_operators_are_those_of_the_importers() -> None:
     pytest.importorskip("onnx")
-    from neuralmatrix.importers.onnx_control import CONTROL
-    from neuralmatrix.importers.onnx_ops import HANDLERS, MICROSOFT
+    from neuralmatrix.frontend.onnx.control_flow import CONTROL
+    from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
 
     text = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
     _, *parts = re.split(r"^## .*$", text, flags=re.MULTILINE)

@@ -25,10 +25,10 @@ from graph_models import (
     sage,
 )
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
-from neuralmatrix.bind import bind_constants, read_constants
 from neuralmatrix.cli import app
 from neuralmatrix.compiler import Stages, front_end
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
+from neuralmatrix.frontend.onnx.bind_constants import bind_constants, read_constants
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, apply_steps

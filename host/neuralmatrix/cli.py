@@ -106,7 +106,7 @@ def verify(
     import neuralmatrix as nm
 
     from . import files
-    from .bind import read_constants
+    from .frontend.onnx.bind_constants import read_constants
 
     bound = read_constants(constant or []) or None
     loaded, feeds = nm.load(program), files.read_arrays(inputs)

@@ -62,8 +62,8 @@ def compile(
 ) -> None:
     """Compile a model to a program for a board."""
     from . import files
-    from .bind import read_constants
     from .compiler import compile_model
+    from .frontend.onnx.bind_constants import read_constants
 
     _check_output(output, model)
     shapes = files.parse_shapes(shape or [])

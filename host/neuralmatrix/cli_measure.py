@@ -218,7 +218,7 @@ def compare(
 def _constants(constant: list[str] | None) -> dict[str, Any]:
     if not constant:
         return {}
-    from .bind import read_constants
+    from .frontend.onnx.bind_constants import read_constants
 
     return read_constants(constant)
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .bind import bind_constants
 from .errors import DoesNotFit
+from .frontend.onnx.bind_constants import bind_constants
+from .frontend.onnx.import_onnx import import_onnx
+from .frontend.torch.export import as_onnx
 from .hardware.board import Board, load_board
-from .importers.onnx import import_onnx
-from .importers.torch import as_onnx
 from .ir.graph.nodes import Graph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.matgraph.verify import verify_matgraph

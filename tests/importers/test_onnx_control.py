@@ -13,7 +13,7 @@ import onnx
 import pytest
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.errors import UnsupportedModel
-from neuralmatrix.importers.onnx import import_onnx
+from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.simplify import simplify
 from onnx import TensorProto, helper, numpy_helper

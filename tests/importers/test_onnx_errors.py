@@ -16,9 +16,9 @@ import onnx
 import pytest
 from importers.build_onnx import model, node, signed
 from neuralmatrix.errors import BadInput, BadModel, NeuralMatrixError, ToolMissing, UnsupportedModel
-from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.importers.onnx_control import CONTROL
-from neuralmatrix.importers.onnx_ops import HANDLERS, NEAREST
+from neuralmatrix.frontend.onnx.control_flow import CONTROL
+from neuralmatrix.frontend.onnx.import_onnx import import_onnx
+from neuralmatrix.frontend.onnx.operator_table import HANDLERS, NEAREST
 from onnx import TensorProto, helper
 
 

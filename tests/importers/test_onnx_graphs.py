@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
-from neuralmatrix.importers.onnx import import_onnx
+from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Conv, Reshape, Take
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.simplify import simplify

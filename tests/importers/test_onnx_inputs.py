@@ -15,7 +15,7 @@ import pytest
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.compiler import lower
 from neuralmatrix.errors import UnsupportedModel
-from neuralmatrix.importers.onnx import import_onnx
+from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Embedding, Graph, Select, Unary
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float

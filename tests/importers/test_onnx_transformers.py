@@ -14,7 +14,7 @@ import pytest
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadModel, UnsupportedModel
-from neuralmatrix.importers.onnx import import_onnx
+from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Attention, Embedding, Graph, Normalize
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from importers.build_onnx import onnxruntime_outputs
 from neuralmatrix.compiler import lower
-from neuralmatrix.importers.onnx import import_onnx
+from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from neuralmatrix.compiler import compile_model
 from neuralmatrix.errors import BadInput, BadModel, ToolMissing
-from neuralmatrix.importers import torch as importer
+from neuralmatrix.frontend.torch import export as importer
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 EXPORTERS = [

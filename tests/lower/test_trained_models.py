@@ -32,7 +32,7 @@ def test_against_onnxruntime(name: str) -> None:
     if not path.is_file():
         pytest.skip(f"{path} is not there; set NEURALMATRIX_DATA")
     ort = pytest.importorskip("onnxruntime")
-    from neuralmatrix.importers.onnx import import_onnx
+    from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 
     shape, gain, counts = MODELS[name]
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])

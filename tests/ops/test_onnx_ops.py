@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from importers.build_onnx import onnxruntime_outputs
 from neuralmatrix.compiler import lower
-from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.importers.onnx_context import Handler
-from neuralmatrix.importers.onnx_ops import HANDLERS, MICROSOFT
+from neuralmatrix.frontend.onnx.context import Handler
+from neuralmatrix.frontend.onnx.import_onnx import import_onnx
+from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.simplify import simplify

@@ -12,12 +12,12 @@ from math import prod
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import AxisMatMul, Binary, Node, Pad, Pool, Reduce, Unary
-from ..ir.graph.operators_window import reach
-from ..ir.types import Function, Shape
-from .onnx_context import Call, Context, Versions, only_first_output
-from .onnx_linear import attribute, pads_of, spatial
+from ....errors import BadModel
+from ....ir.graph.nodes import AxisMatMul, Binary, Node, Pad, Pool, Reduce, Unary
+from ....ir.graph.operators_window import reach
+from ....ir.types import Function, Shape
+from ..context import Call, Context, Versions, only_first_output
+from .linear import attribute, pads_of, spatial
 
 
 def _ceil_extra(size: Shape, span: Shape, strides: Shape, pads: Shape) -> Shape:

@@ -13,10 +13,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import Binary, MatMul, Reshape, Select, Slice, Softmax, Take, Transpose, Unary
-from ..ir.types import Array, Function, Shape
-from .onnx_context import Call, Context, Handler, Refused, Versions, ints
+from ....errors import BadModel
+from ....ir.graph.nodes import (
+    Binary,
+    MatMul,
+    Reshape,
+    Select,
+    Slice,
+    Softmax,
+    Take,
+    Transpose,
+    Unary,
+)
+from ....ir.types import Array, Function, Shape
+from ..context import Call, Context, Handler, Refused, Versions, ints
 
 _NEVER = float(np.finfo(np.float32).min)
 HEADS_FIRST = (0, 2, 1, 3)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import Concat, Expand, Pad, Reshape, Slice, Transpose
-from ..ir.types import Shape
-from .onnx_context import (
+from ....errors import BadModel
+from ....ir.graph.nodes import Concat, Expand, Pad, Reshape, Slice, Transpose
+from ....ir.types import Shape
+from ..context import (
     Call,
     Context,
     Refused,
@@ -27,7 +27,7 @@ from .onnx_context import (
     ints,
     only_first_output,
 )
-from .onnx_gather import take
+from .gather import take
 
 
 def _alias(ctx: Context, call: Call) -> None:

@@ -14,11 +14,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import ArgMax, Binary, Unary
-from ..ir.types import Array, Function
-from .onnx_context import Call, Codes, Context, Refused, Versions
-from .onnx_logic import cast_whole, is_whole
+from ....errors import BadModel
+from ....ir.graph.nodes import ArgMax, Binary, Unary
+from ....ir.types import Array, Function
+from ..context import Call, Codes, Context, Refused, Versions
+from .logic import cast_whole, is_whole
 
 _INT8 = np.iinfo(np.int8)
 _FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}

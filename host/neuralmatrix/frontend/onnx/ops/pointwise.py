@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from ..ir.graph.nodes import ArgMax, Binary, PRelu, Unary
-from ..ir.types import Function
-from .onnx_context import Call, Context, Handler, Refused, Versions, axis_of
+from ....ir.graph.nodes import ArgMax, Binary, PRelu, Unary
+from ....ir.types import Function
+from ..context import Call, Context, Handler, Refused, Versions, axis_of
 
 BinaryKind = Literal["add", "sub", "mul", "div", "min", "max"]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from math import prod
 from string import ascii_letters
 
-from ..errors import BadModel
-from ..ir.graph.nodes import Binary, MatMul, Node, Reduce, Reshape, Transpose, Unary
-from .onnx_context import Call, Context, Refused, Versions
+from ....errors import BadModel
+from ....ir.graph.nodes import Binary, MatMul, Node, Reduce, Reshape, Transpose, Unary
+from ..context import Call, Context, Refused, Versions
 
 
 @dataclass(frozen=True)

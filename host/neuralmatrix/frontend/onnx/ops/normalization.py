@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import Binary, Normalize, Reduce, Reshape, Unary
-from ..ir.types import Function, Shape
-from . import onnx_gather
-from .onnx_context import Call, Context, Handler, Refused, Versions, axis_of, ints
+from ....errors import BadModel
+from ....ir.graph.nodes import Binary, Normalize, Reduce, Reshape, Unary
+from ....ir.types import Function, Shape
+from ..context import Call, Context, Handler, Refused, Versions, axis_of, ints
+from . import gather as onnx_gather
 
 _LEAST_NORM = 1e-12  # LpNormalization has no lower bound; this keeps 0 / 0 away
 _LEAST_SPREAD = 1e-18  # MeanVarianceNormalization adds 1e-9 to the root of the variance

@@ -12,12 +12,12 @@ from math import prod
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import Concat, Embedding, Reshape, Take, Transpose
-from ..ir.types import Array, Shape
-from .onnx_context import Call, Context, Handler, Refused, RowNumbers, Versions, axis_of
-from .onnx_fold import evaluate_node
-from .onnx_scatter import scatter_reduced
+from ....errors import BadModel
+from ....ir.graph.nodes import Concat, Embedding, Reshape, Take, Transpose
+from ....ir.types import Array, Shape
+from ..constant_folding import evaluate_node
+from ..context import Call, Context, Handler, Refused, RowNumbers, Versions, axis_of
+from .scatter import scatter_reduced
 
 # What may lie between an input of row numbers and the Gather that uses them.
 REARRANGES = frozenset(

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BadModel, ToolMissing
-from ..ir.types import Array
-from .onnx_context import Call
+from ...errors import BadModel, ToolMissing
+from ...ir.types import Array
+from .context import Call
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto

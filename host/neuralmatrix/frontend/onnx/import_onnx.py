@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import BadModel, UnsupportedModel, UnsupportedNode
-from ..ir.graph.nodes import ArgMax, Conv, ConvTranspose, Graph, MatMul, Node, Unary
-from ..ir.graph.operators import verify_graph
-from ..ir.types import Function
-from .onnx_checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
-from .onnx_context import Call, Codes, Context, Handler, Refused, RowNumbers
-from .onnx_control import CONTROL
-from .onnx_fold import fold, output_shapes
-from .onnx_gather import REARRANGES, pass_rows, row_number_inputs
-from .onnx_load import read, tensor_array
-from .onnx_logic import check_whole, pass_whole
-from .onnx_ops import handler_of
-from .onnx_quant import KEEPS_CODES, integer_values
+from ...errors import BadModel, UnsupportedModel, UnsupportedNode
+from ...ir.graph.nodes import ArgMax, Conv, ConvTranspose, Graph, MatMul, Node, Unary
+from ...ir.graph.operators import verify_graph
+from ...ir.types import Function
+from .checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
+from .constant_folding import fold, output_shapes
+from .context import Call, Codes, Context, Handler, Refused, RowNumbers
+from .control_flow import CONTROL
+from .load import read, tensor_array
+from .operator_table import handler_of
+from .ops.gather import REARRANGES, pass_rows, row_number_inputs
+from .ops.logic import check_whole, pass_whole
+from .ops.quantization import KEEPS_CODES, integer_values
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto

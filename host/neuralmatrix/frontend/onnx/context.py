@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import Node
-from ..ir.graph.operators import ShapeError, infer_shape
-from ..ir.types import Array, QParams, Shape
+from ...errors import BadModel
+from ...ir.graph.nodes import Node
+from ...ir.graph.operators import ShapeError, infer_shape
+from ...ir.types import Array, QParams, Shape
 
 
 class Refused(Exception):

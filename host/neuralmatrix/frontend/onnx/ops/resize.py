@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import AxisMatMul, Take
-from ..ir.types import Array, Shape
-from .onnx_context import Call, Context, Refused, Versions, axis_of, check_length, ints
+from ....errors import BadModel
+from ....ir.graph.nodes import AxisMatMul, Take
+from ....ir.types import Array, Shape
+from ..context import Call, Context, Refused, Versions, axis_of, check_length, ints
 
 _ONE, _HALF = np.float32(1), np.float32(0.5)
 

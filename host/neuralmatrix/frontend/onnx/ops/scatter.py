@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import AxisMatMul, Binary, Node, Reduce, Reshape, Take, Unary
-from ..ir.types import Array, Shape
-from .onnx_context import Call, Context, Refused, axis_of
+from ....errors import BadModel
+from ....ir.graph.nodes import AxisMatMul, Binary, Node, Reduce, Reshape, Take, Unary
+from ....ir.types import Array, Shape
+from ..context import Call, Context, Refused, axis_of
 
 Kind = Literal["max", "min"]
 

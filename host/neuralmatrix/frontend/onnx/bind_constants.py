@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import BadInput
-from .files import DAMAGE
-from .importers.onnx_load import read, require_onnx
-from .ir.types import Array
+from ...errors import BadInput
+from ...files import DAMAGE
+from ...ir.types import Array
+from .load import read, require_onnx
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto

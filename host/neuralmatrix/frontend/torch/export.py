@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BadInput, BadModel, ToolMissing
-from .onnx_load import require_onnx
-from .torch_names import name_nodes, name_parameters, strip_scope
+from ...errors import BadInput, BadModel, ToolMissing
+from ..onnx.load import require_onnx
+from .names import name_nodes, name_parameters, strip_scope
 
 if TYPE_CHECKING:
     from onnx import ModelProto

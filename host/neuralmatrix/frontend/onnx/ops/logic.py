@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..ir.graph.nodes import Binary, Select, Unary
-from ..ir.types import Array, Function
-from .onnx_context import Call, Context, Handler, Refused, Versions
+from ....ir.graph.nodes import Binary, Select, Unary
+from ....ir.types import Array, Function
+from ..context import Call, Context, Handler, Refused, Versions
 
 # Operators whose results are whole numbers where all their operands are.
 _ARITHMETIC = frozenset("Add Concat MatMul Max Min Mul Pad Sub Sum Where".split())

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BadInput, BadModel
-from ..ir.graph.operators import count_not_finite
-from ..ir.types import Array, Shape
-from .onnx_context import Call, as_float
-from .onnx_load import plain_call, require_onnx
+from ...errors import BadInput, BadModel
+from ...ir.graph.operators import count_not_finite
+from ...ir.types import Array, Shape
+from .context import Call, as_float
+from .load import plain_call, require_onnx
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import Concat, Reshape, Slice
-from .onnx_context import Call, Context, Refused, axis_of, ints
-from .onnx_load import captured_names, plain_call, tensor_array
+from ...errors import BadModel
+from ...ir.graph.nodes import Concat, Reshape, Slice
+from .context import Call, Context, Refused, axis_of, ints
+from .load import captured_names, plain_call, tensor_array
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, Unary
-from ..ir.graph.operators_window import reach
-from ..ir.types import Array, Function, Shape
-from .onnx_context import Call, Context, Handler, Refused, Versions, as_float, ints
+from ....errors import BadModel
+from ....ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, Unary
+from ....ir.graph.operators_window import reach
+from ....ir.types import Array, Function, Shape
+from ..context import Call, Context, Handler, Refused, Versions, as_float, ints
 
 
 def spatial(call: Call, shape: Shape) -> Shape:

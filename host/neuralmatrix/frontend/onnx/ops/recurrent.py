@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.graph.nodes import Binary, Concat, MatMul, Reshape, Slice, Transpose, Unary
-from ..ir.graph.operators import BINARY
-from ..ir.types import Array, Function, Shape
-from .onnx_context import Call, Context, Refused, Versions
-from .onnx_linear import ACTIVATIONS
+from ....errors import BadModel
+from ....ir.graph.nodes import Binary, Concat, MatMul, Reshape, Slice, Transpose, Unary
+from ....ir.graph.operators import BINARY
+from ....ir.types import Array, Function, Shape
+from ..context import Call, Context, Refused, Versions
+from .linear import ACTIVATIONS
 
 GATES: Mapping[str, int] = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _DEFAULTS: Mapping[str, tuple[str, ...]] = {

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadModel
-from ..ir.types import Array, Shape
-from .onnx_context import Call, Context, Refused, Versions
-from .onnx_load import require_onnx
+from ...errors import BadModel
+from ...ir.types import Array, Shape
+from .context import Call, Context, Refused, Versions
+from .load import require_onnx
 
 MAX_ELEMENTS = 1 << 26  # a constant larger than this and than its inputs together is a mistake
 _RANDOM = frozenset("RandomNormal RandomUniform RandomNormalLike RandomUniformLike".split())

@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from ..ir.graph.nodes import AxisMatMul, Binary, Reduce, Reshape, Slice, Softmax, Unary
-from ..ir.types import Function, Shape
-from .onnx_context import Call, Context, Handler, Refused, Versions, axes_of, axis_of
+from ....ir.graph.nodes import AxisMatMul, Binary, Reduce, Reshape, Slice, Softmax, Unary
+from ....ir.types import Function, Shape
+from ..context import Call, Context, Handler, Refused, Versions, axes_of, axis_of
 
 ReduceKind = Literal["mean", "sum", "max", "min"]
 

@@ -9,48 +9,48 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from . import (
-    onnx_attention,
-    onnx_einsum,
-    onnx_fold,
-    onnx_gather,
-    onnx_layout,
-    onnx_linear,
-    onnx_logic,
-    onnx_norm,
-    onnx_pointwise,
-    onnx_pool,
-    onnx_quant,
-    onnx_recurrent,
-    onnx_reduce,
-    onnx_resize,
+from . import constant_folding
+from .context import Call, Handler, Refused, Versions
+from .ops import (
+    attention,
+    einsum,
+    gather,
+    layout,
+    linear,
+    logic,
+    normalization,
+    pointwise,
+    pooling,
+    quantization,
+    recurrent,
+    reduction,
+    resize,
 )
-from .onnx_context import Call, Handler, Refused, Versions
 
 HANDLERS: Mapping[str, Versions] = {
-    **onnx_linear.HANDLERS,
-    **onnx_pool.HANDLERS,
-    **onnx_einsum.HANDLERS,
-    **onnx_pointwise.HANDLERS,
-    **onnx_layout.HANDLERS,
-    **onnx_gather.HANDLERS,
-    **onnx_logic.HANDLERS,
-    **onnx_norm.HANDLERS,
-    **onnx_attention.HANDLERS,
-    **onnx_reduce.HANDLERS,
-    **onnx_recurrent.HANDLERS,
-    **onnx_resize.HANDLERS,
-    **onnx_quant.HANDLERS,
-    **onnx_fold.HANDLERS,
+    **linear.HANDLERS,
+    **pooling.HANDLERS,
+    **einsum.HANDLERS,
+    **pointwise.HANDLERS,
+    **layout.HANDLERS,
+    **gather.HANDLERS,
+    **logic.HANDLERS,
+    **normalization.HANDLERS,
+    **attention.HANDLERS,
+    **reduction.HANDLERS,
+    **recurrent.HANDLERS,
+    **resize.HANDLERS,
+    **quantization.HANDLERS,
+    **constant_folding.HANDLERS,
 }
 
 # Operators of com.microsoft.
 MICROSOFT: Mapping[str, Handler] = {
-    **onnx_linear.MICROSOFT,
-    **onnx_norm.MICROSOFT,
-    **onnx_attention.MICROSOFT,
-    **onnx_pointwise.MICROSOFT,
-    **{op: onnx_quant.HANDLERS[op][1] for op in ("QuantizeLinear", "DequantizeLinear")},
+    **linear.MICROSOFT,
+    **normalization.MICROSOFT,
+    **attention.MICROSOFT,
+    **pointwise.MICROSOFT,
+    **{op: quantization.HANDLERS[op][1] for op in ("QuantizeLinear", "DequantizeLinear")},
 }
 
 # What onnxruntime writes into the domain ai.onnx without being part of it.
