@@ -32,8 +32,8 @@ from neuralmatrix.frontend.onnx.bind_constants import bind_constants, read_const
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, apply_steps
-from neuralmatrix.lower.order import cluster, cuthill_mckee, reorder
-from neuralmatrix.lower.transposed import nonzero_blocks
+from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
+from neuralmatrix.transforms.matgraph.reorder_nodes import cluster, cuthill_mckee, reorder
 from neuralmatrix.verification import signal_to_noise
 from typer.testing import CliRunner
 

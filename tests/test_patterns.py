@@ -18,7 +18,7 @@ from neuralmatrix.compiler import lower
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Attention, Graph, Normalize, Unary
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
-from neuralmatrix.simplify import simplify
+from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto
 
 Nodes = list[onnx.NodeProto]

@@ -22,11 +22,11 @@ from neuralmatrix.ir.functions import FUNCTIONS, evaluate
 from neuralmatrix.ir.graph.nodes import Graph, Unary
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Function
-from neuralmatrix.lower.curves import CURVES
 from neuralmatrix.segment_report import Wanted, make_table, table_report
 from neuralmatrix.segments import Segments, aligned_scale, fit, lookup, segment_index
 from neuralmatrix.table_index import Index, positions_of, starts_in
 from neuralmatrix.table_lines import starts_of
+from neuralmatrix.transforms.lowering.range_reduction import CURVES
 
 # parameters, then the ranges that a table of the function meets; wider ones are composed
 # (lower/curves.py) or reported, see test_what_one_table_does_not_hold

@@ -32,7 +32,7 @@ from neuralmatrix.ir.graph.nodes import (
 )
 from neuralmatrix.ir.graph.operators import infer_shape, run_graph, verify_graph
 from neuralmatrix.ir.types import Function, QParams
-from neuralmatrix.simplify import simplify
+from neuralmatrix.transforms.graph.simplify import simplify
 
 IMAGE = (2, 4, 6, 5)
 

@@ -20,7 +20,7 @@ from .errors import BadInput
 from .ir.matgraph import reference
 from .ir.matgraph.ops import MatGraph, Port
 from .ranges import MASK_ROOM, MASKED
-from .ties import tie
+from .transforms.matgraph.tie_scales import tie
 from .widths import score_tensors, wide_tensors
 
 Array = npt.NDArray[Any]

@@ -25,17 +25,6 @@ from .ir.graph.nodes import Graph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.matgraph.verify import verify_matgraph
 from .ir.types import Array, Shape
-from .lower.centre import centre_streams
-from .lower.defer import defer_offsets
-from .lower.fold_inputs import fold_inputs
-from .lower.fuse import fuse
-from .lower.heads import pad_heads
-from .lower.order import reorder
-from .lower.rows import fuse_rows
-from .lower.rowwise import settle_rows
-from .lower.rules import lower_graph
-from .lower.slices import split_slices
-from .lower.transposed import orient
 from .precision import Decision, decide
 from .program.program import Program
 from .program.verify import verify_program
@@ -43,8 +32,19 @@ from .quantize import quantize
 from .schedule import schedule
 from .segment_report import table_notes
 from .settings import Method, Settings, check_settings
-from .simplify import simplify
 from .stages import write_stage
+from .transforms.graph.simplify import simplify
+from .transforms.lowering.rules import lower_graph
+from .transforms.matgraph.center_residuals import centre_streams
+from .transforms.matgraph.choose_orientation import orient
+from .transforms.matgraph.defer_bias import defer_offsets
+from .transforms.matgraph.fold_input_permutations import fold_inputs
+from .transforms.matgraph.fold_row_scales import settle_rows
+from .transforms.matgraph.fuse_epilogues import fuse
+from .transforms.matgraph.fuse_row_statistics import fuse_rows
+from .transforms.matgraph.pad_heads import pad_heads
+from .transforms.matgraph.reorder_nodes import reorder
+from .transforms.matgraph.split_projections import split_slices
 
 if TYPE_CHECKING:
     from onnx import ModelProto

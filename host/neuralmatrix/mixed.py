@@ -18,13 +18,13 @@ from typing import Literal
 
 import numpy as np
 
-from .copies import with_copies
 from .fakequant import Sample, disagreement, relative_error, rerun, sample, with_rounded_weights
 from .integer import decode, run_integer
 from .ir.matgraph.ops import Gemm, MatGraph, MatOp, op_inputs, op_outputs
 from .ir.types import Array, QParams
 from .quantize import activation_scales, quantize
-from .ties import tie
+from .transforms.matgraph.legalize_operands import with_copies
+from .transforms.matgraph.tie_scales import tie
 from .widths import wide_tensors
 
 Bounds = Mapping[str, tuple[float, float]]

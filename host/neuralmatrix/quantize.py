@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .copies import with_copies
 from .epilogues import Stage, build_epilogue
 from .errors import DoesNotFit
 from .hardware.isa import Stat
@@ -33,7 +32,8 @@ from .scales import (
     terms,
     whole_inputs,
 )
-from .ties import Groups, tie
+from .transforms.matgraph.legalize_operands import with_copies
+from .transforms.matgraph.tie_scales import Groups, tie
 from .widths import symmetric_tensors, wide_tensors
 
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from .copies import original
 from .ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
-from .ties import Groups
+from .transforms.matgraph.legalize_operands import original
+from .transforms.matgraph.tie_scales import Groups
 from .widths import score_tensors
 
 Interval = tuple[float, float]

@@ -18,7 +18,7 @@ from .intweights import IntWeight
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.types import Array, QParams
 from .rowstats import least_scale
-from .ties import Groups
+from .transforms.matgraph.tie_scales import Groups
 
 ACC_LIMIT = 2**31 - 1
 BIAS_LIMIT = 2**26  # keeps a dead channel's scale from blowing up its integer bias

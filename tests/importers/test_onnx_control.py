@@ -15,7 +15,7 @@ from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.errors import UnsupportedModel
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.operators import run_graph
-from neuralmatrix.simplify import simplify
+from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL

@@ -16,7 +16,7 @@ from importers.build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Conv, Reshape, Take
 from neuralmatrix.ir.graph.operators import run_graph
-from neuralmatrix.simplify import simplify
+from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto, helper
 
 

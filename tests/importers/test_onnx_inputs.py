@@ -20,7 +20,7 @@ from neuralmatrix.ir.graph.nodes import Embedding, Graph, Select, Unary
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Function
-from neuralmatrix.simplify import simplify
+from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto
 
 FLOAT, INT32, INT64, BOOL = (

@@ -19,7 +19,7 @@ from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Conv, Graph, Transpose
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.types import QParams
-from neuralmatrix.simplify import simplify
+from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 

@@ -17,7 +17,7 @@ from neuralmatrix.errors import BadModel, UnsupportedModel
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Attention, Embedding, Graph, Normalize
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
-from neuralmatrix.simplify import simplify
+from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 

@@ -13,7 +13,7 @@ from neuralmatrix.compiler import lower
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
-from neuralmatrix.simplify import simplify
+from neuralmatrix.transforms.graph.simplify import simplify
 from random_models import random_model
 
 

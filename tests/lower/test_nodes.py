@@ -39,7 +39,7 @@ from neuralmatrix.ir.graph.nodes import (
 )
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Function, Shape
-from neuralmatrix.lower.rules import RULES
+from neuralmatrix.transforms.lowering.rules import RULES
 
 CASES: dict[str, Graph] = {}
 

@@ -15,7 +15,7 @@ from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
-from neuralmatrix.simplify import simplify
+from neuralmatrix.transforms.graph.simplify import simplify
 from ops.case import (
     IMAGE,
     SIGNAL,
