@@ -19,7 +19,7 @@ from common import Array
 from neuralmatrix.errors import BadInput
 from neuralmatrix.ir.functions import erf, evaluate
 from neuralmatrix.ir.types import Function
-from neuralmatrix.segment_report import Wanted, make_table
+from neuralmatrix.quantization.pwl.report import Wanted, make_table
 
 Polynomial = Callable[[Array], Array]
 

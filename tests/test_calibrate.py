@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from neuralmatrix import calibrate as module
-from neuralmatrix.calibrate import Range, calibrate
 from neuralmatrix.errors import BadInput
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port, Tensor, Window
 from neuralmatrix.ir.types import Function, ViewStep
-from neuralmatrix.quantize import choose_qparams, encode
+from neuralmatrix.quantization import calibrate as module
+from neuralmatrix.quantization.calibrate import Range, calibrate
+from neuralmatrix.quantization.quantize import choose_qparams, encode
 
 SHAPE = (1, 4, 5, 3)
 BIAS = np.array([0.5, -0.25, 0.0])

@@ -12,15 +12,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from blocks import Maker, attention, feed
-from neuralmatrix.calibrate import calibrate
-from neuralmatrix.fakequant import rerun, sample, with_rounded_weights
-from neuralmatrix.integer import decode, run_integer
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Tensor, Window
 from neuralmatrix.ir.matgraph.reference import run_float, verify_matgraph
 from neuralmatrix.ir.types import Array, Function
-from neuralmatrix.mixed import Mixed, choose_mixed
-from neuralmatrix.quantize import activation_scales, quantize
-from neuralmatrix.refine import Refinement, correct_biases, migrate, refined
+from neuralmatrix.quantization.calibrate import calibrate
+from neuralmatrix.quantization.equalize import Refinement, correct_biases, migrate, refined
+from neuralmatrix.quantization.fake_quant import rerun, sample, with_rounded_weights
+from neuralmatrix.quantization.integer_reference import decode, run_integer
+from neuralmatrix.quantization.mixed_precision import Mixed, choose_mixed
+from neuralmatrix.quantization.quantize import activation_scales, quantize
 
 Bounds = dict[str, tuple[float, float]]
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from neuralmatrix.ir.recipe import Recipe
-from neuralmatrix.settings import Settings, check_settings
+from neuralmatrix.quantization.settings import Settings, check_settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 import zoo  # noqa: E402

@@ -11,15 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from blocks import Maker, attention, bounds, feed, layer_norm
-from neuralmatrix.bounds import propagate
-from neuralmatrix.calibrate import calibrate
 from neuralmatrix.errors import DoesNotFit
-from neuralmatrix.integer import decode, run_integer
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port
 from neuralmatrix.ir.matgraph.reference import run_float, verify_matgraph
 from neuralmatrix.ir.types import Array, Function, QParams
-from neuralmatrix.quantize import ACC_LIMIT, quantize
-from neuralmatrix.rowstats import ratio, square_shift
+from neuralmatrix.quantization.calibrate import calibrate
+from neuralmatrix.quantization.integer_reference import decode, run_integer
+from neuralmatrix.quantization.integer_row_statistics import ratio, square_shift
+from neuralmatrix.quantization.interval_bounds import propagate
+from neuralmatrix.quantization.quantize import ACC_LIMIT, quantize
 
 
 def relative_error(mg: MatGraph, precision: str, x: Array | None = None) -> float:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from neuralmatrix.epilogues import INT24, multipliers
 from neuralmatrix.errors import DoesNotFit
-from neuralmatrix.integer import decode, run_integer
 from neuralmatrix.ir.matgraph.ops import (
     Epilogue,
     Gemm,
@@ -24,7 +22,9 @@ from neuralmatrix.ir.matgraph.ops import (
 )
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, Function, QParams
-from neuralmatrix.quantize import ACC_LIMIT, choose_qparams, encode, quantize
+from neuralmatrix.quantization.integer_epilogues import INT24, multipliers
+from neuralmatrix.quantization.integer_reference import decode, run_integer
+from neuralmatrix.quantization.quantize import ACC_LIMIT, choose_qparams, encode, quantize
 
 RNG = np.random.default_rng(3)
 

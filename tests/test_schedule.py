@@ -16,8 +16,9 @@ from neuralmatrix.hardware.isa import SegKind
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array
-from neuralmatrix.qgraph import QEpilogue
-from neuralmatrix.quantize import quantize
+from neuralmatrix.quantization.pwl.table import Segments
+from neuralmatrix.quantization.qgraph import QEpilogue
+from neuralmatrix.quantization.quantize import quantize
 from neuralmatrix.schedule import schedule
 from neuralmatrix.schedule.jobs import Chunk, Job, plan_jobs, runs_of
 from neuralmatrix.schedule.memory import ConstRegion, plan_memory
@@ -33,7 +34,6 @@ from neuralmatrix.schedule.tiling import (
     plan_window,
     tile_sizes,
 )
-from neuralmatrix.segments import Segments
 
 ARRAY = load_board("pynq-z2").array
 

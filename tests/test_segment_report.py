@@ -18,7 +18,7 @@ from neuralmatrix.cli import app
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.ir.functions import evaluate
 from neuralmatrix.ir.types import Function
-from neuralmatrix.segment_report import (
+from neuralmatrix.quantization.pwl.report import (
     Wanted,
     make_table,
     plot_lines,
@@ -26,7 +26,7 @@ from neuralmatrix.segment_report import (
     table_report,
     write_plot,
 )
-from neuralmatrix.segments import lookup
+from neuralmatrix.quantization.pwl.table import lookup
 from typer.testing import CliRunner
 
 GELU = Wanted(Function("gelu"), (-8.0, 8.0), error=1e-3)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neuralmatrix import segments
 from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadInput
 from neuralmatrix.hardware.isa import SegKind
@@ -22,10 +21,11 @@ from neuralmatrix.ir.functions import FUNCTIONS, evaluate
 from neuralmatrix.ir.graph.nodes import Graph, Unary
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Function
-from neuralmatrix.segment_report import Wanted, make_table, table_report
-from neuralmatrix.segments import Segments, aligned_scale, fit, lookup, segment_index
-from neuralmatrix.table_index import Index, positions_of, starts_in
-from neuralmatrix.table_lines import starts_of
+from neuralmatrix.quantization.pwl import table
+from neuralmatrix.quantization.pwl.index import Index, positions_of, starts_in
+from neuralmatrix.quantization.pwl.lines import starts_of
+from neuralmatrix.quantization.pwl.report import Wanted, make_table, table_report
+from neuralmatrix.quantization.pwl.table import Segments, aligned_scale, fit, lookup, segment_index
 from neuralmatrix.transforms.lowering.range_reduction import CURVES
 
 # parameters, then the ranges that a table of the function meets; wider ones are composed
@@ -390,5 +390,5 @@ def test_a_map_has_1_to_256_cells(cells):
 def test_module_example():
     import doctest
 
-    result = doctest.testmod(segments)
+    result = doctest.testmod(table)
     assert result.attempted > 0 and result.failed == 0

@@ -14,7 +14,7 @@ from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Port, Tensor
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, Function, ViewStep
 from neuralmatrix.program.verify import verify_program
-from neuralmatrix.quantize import quantize
+from neuralmatrix.quantization.quantize import quantize
 from neuralmatrix.schedule import schedule
 from neuralmatrix.schedule.sparse import cover
 from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks

@@ -192,9 +192,9 @@ def segments(
     as_json: Json = False,
 ) -> None:
     """Fit a table of straight segments to a function, and show its error over every input code."""
-    from . import segment_report as sr
     from .files import check_target
     from .ir.types import Function
+    from .quantization.pwl import report as sr
 
     if html:
         check_target(html)

@@ -25,13 +25,13 @@ from .ir.graph.nodes import Graph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.matgraph.verify import verify_matgraph
 from .ir.types import Array, Shape
-from .precision import Decision, decide
 from .program.program import Program
 from .program.verify import verify_program
-from .quantize import quantize
+from .quantization.decide import Decision, decide
+from .quantization.pwl.report import table_notes
+from .quantization.quantize import quantize
+from .quantization.settings import Method, Settings, check_settings
 from .schedule import schedule
-from .segment_report import table_notes
-from .settings import Method, Settings, check_settings
 from .stages import write_stage
 from .transforms.graph.simplify import simplify
 from .transforms.lowering.rules import lower_graph

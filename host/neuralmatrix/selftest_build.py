@@ -19,7 +19,7 @@ from .program.program import Program
 
 if TYPE_CHECKING:
     from .ir.matgraph.ops import MatGraph
-    from .qgraph import QGraph
+    from .quantization.qgraph import QGraph
 
 from .selftest import Array, SelfTest
 
@@ -38,7 +38,7 @@ def compiled(board: Board) -> Compiled:
     """Compile the self-test for a board's array."""
     from .ir.matgraph.reference import run_float
     from .program.verify import verify_program
-    from .quantize import quantize
+    from .quantization.quantize import quantize
     from .schedule import schedule
     from .selftest_net import RAISED, SPLIT, network
     from .selftest_words import with_token, with_two_parts

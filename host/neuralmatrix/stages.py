@@ -15,10 +15,10 @@ from .ir.graph.nodes import Graph
 from .ir.graph.operators import to_text
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.verify import matgraph_text
-from .precision import Decision
 from .program.disassembly import listing
 from .program.program import Program
-from .qgraph import QGraph
+from .quantization.decide import Decision
+from .quantization.qgraph import QGraph
 
 
 def write_stage(folder: Path, number: int, name: str, result: Any) -> None:

@@ -20,16 +20,16 @@ from .compiler import Stages, front_end
 from .device.emulation import Emulator, Watch
 from .errors import BadInput
 from .hardware.board import board_names, load_board
-from .integer import decode, run_integer
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.reference import run_float
 from .ir.types import Array
-from .precision import prepared
 from .program.data import Watchpoint
 from .program.host_io import check_feeds, write_input
 from .program.program import Program
-from .qgraph import QGraph
-from .quantize import quantize
+from .quantization.decide import prepared
+from .quantization.integer_reference import decode, run_integer
+from .quantization.qgraph import QGraph
+from .quantization.quantize import quantize
 from .schedule import schedule
 
 if TYPE_CHECKING:

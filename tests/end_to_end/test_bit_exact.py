@@ -20,7 +20,7 @@ from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array
 from neuralmatrix.program.verify import verify_program
-from neuralmatrix.quantize import quantize
+from neuralmatrix.quantization.quantize import quantize
 from neuralmatrix.schedule import schedule
 from neuralmatrix.session import Session
 from neuralmatrix.verification import compare, signal_to_noise

@@ -19,7 +19,7 @@ import onnx
 import pytest
 from conftest import ROOT
 from importers.build_onnx import model, node, onnxruntime_outputs
-from neuralmatrix.epilogues import _table
+from neuralmatrix.quantization.integer_epilogues import _table
 from neuralmatrix.verification import signal_to_noise
 
 sys.path.insert(0, str(ROOT / "models"))

@@ -19,7 +19,7 @@ from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window, op_output
 from ..program.data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
 from ..program.host_io import quantize_array
 from ..program.program import Program
-from ..qgraph import QGraph, QOp
+from ..quantization.qgraph import QGraph, QOp
 from .context import Context
 from .emitter import Emitter, make_rings
 from .gemm import schedule_gemm

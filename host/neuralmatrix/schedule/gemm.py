@@ -14,7 +14,7 @@ import numpy as np
 
 from ..hardware.isa import Buffer, Mode, Opcode, Reduce
 from ..ir.matgraph.ops import Gemm
-from ..qgraph import QEpilogue, QOp
+from ..quantization.qgraph import QEpilogue, QOp
 from .context import Box, Context, load_grid, store_rows
 from .emitter import Range
 from .gemm_setup import Setup, setup_of

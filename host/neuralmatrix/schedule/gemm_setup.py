@@ -13,7 +13,7 @@ import numpy as np
 from ..hardware.tensor_layout import Rows
 from ..ir.matgraph.ops import Gemm
 from ..ir.types import Array
-from ..qgraph import QEpilogue
+from ..quantization.qgraph import QEpilogue
 from .context import Context, View, blocked_view
 from .jobs import ConstWeights, Runs, TensorWeights, Weights, runs_of, shortest_gap
 from .operands import can_flatten

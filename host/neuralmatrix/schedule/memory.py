@@ -17,7 +17,7 @@ from ..hardware.isa import Region
 from ..hardware.tensor_layout import Blocked, Layout, Rows
 from ..ir.matgraph.ops import Gemm, Move, Port, RowMax, op_inputs, op_outputs
 from ..ir.types import Array
-from ..qgraph import QGraph
+from ..quantization.qgraph import QGraph
 
 ALIGN = 64
 

@@ -15,7 +15,7 @@ from ..hardware.isa import Buffer, Mode, Opcode, Reduce, Region
 from ..hardware.tensor_layout import Blocked
 from ..ir.matgraph.ops import Move
 from ..ir.types import Array
-from ..qgraph import QEpilogue, QOp
+from ..quantization.qgraph import QEpilogue, QOp
 from .context import Box, Context, arena_reads, blocked_view, emit_load, load_const
 from .emitter import Range
 from .memory import word_addresses

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..hardware.isa import Buffer
-from ..qgraph import QEpilogue
+from ..quantization.qgraph import QEpilogue
 from .context import Box, Context, blocked_view, load_grid
 from .emitter import Range, Ring
 from .tiling import OperandSize

@@ -14,8 +14,8 @@ import numpy as np
 from ..errors import DoesNotFit
 from ..hardware.isa import Buffer, Opcode, SegKind
 from ..ir.types import Array
-from ..qgraph import QEpilogue
-from ..segments import Segments
+from ..quantization.pwl.table import Segments
+from ..quantization.qgraph import QEpilogue
 from .context import PARAM_WORDS, Context, load_const
 from .emitter import Range
 

@@ -19,7 +19,7 @@ from ..hardware.isa import Buffer, Mode, Opcode, Reduce
 from ..hardware.target import ArrayConfig
 from ..ir.matgraph.ops import Gemm
 from ..ir.types import Array
-from ..qgraph import QEpilogue
+from ..quantization.qgraph import QEpilogue
 from .context import Box, Context, load_const, load_grid, store_rows
 from .emitter import Range
 from .gemm_setup import Setup

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..hardware.isa import Stat
 from ..ir.matgraph.ops import MatOp, Move, RowMax
-from ..qgraph import QEpilogue
+from ..quantization.qgraph import QEpilogue
 from .context import Box, Context, store_rows
 
 PLANES = {Stat.NONE: 0, Stat.SUM: 1, Stat.MAX: 1, Stat.MOMENTS: 2}

@@ -14,7 +14,7 @@ import numpy as np
 from ..hardware.isa import Buffer, Mode, Opcode, Reduce
 from ..ir.matgraph.ops import RowMax, Window
 from ..ir.types import Array
-from ..qgraph import QEpilogue, QOp
+from ..quantization.qgraph import QEpilogue, QOp
 from .context import Box, Context, View, blocked_view, load_const, load_grid, store_rows
 from .emitter import Range
 from .operands import Operand, Operands, bases, can_flatten, operand_names, operand_sizes, strides

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import BadInput, ToolMissing
-from .files import write_whole
-from .ir.functions import FUNCTIONS, evaluate, kinks
-from .ir.types import Function
-from .segments import Segments, aligned_scale, fit, lookup
-from .table_index import INT16_HI, INT16_LO, Array, segment_index
-from .table_lines import starts_of
+from ...errors import BadInput, ToolMissing
+from ...files import write_whole
+from ...ir.functions import FUNCTIONS, evaluate, kinks
+from ...ir.types import Function
+from .index import INT16_HI, INT16_LO, Array, segment_index
+from .lines import starts_of
+from .table import Segments, aligned_scale, fit, lookup
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .qgraph import QGraph
+    from ..qgraph import QGraph
 
 MOST = 64  # segments that the lanes of every board hold
 TINY, HUGE = 1e-30, 1e30  # float32 holds the scales of what lies between

@@ -19,9 +19,9 @@ from itertools import product
 
 import numpy as np
 
-from .hardware.isa import MAP_CELLS, SegKind
-from .table_index import INT16_LO, MAX_SEG_SHIFT, Array, Index, positions_of
-from .table_lines import Problem, chord_error, sizes_of, starts_of
+from ...hardware.isa import MAP_CELLS, SegKind
+from .index import INT16_LO, MAX_SEG_SHIFT, Array, Index, positions_of
+from .lines import Problem, chord_error, sizes_of, starts_of
 
 POINTS = 4  # looked at in every cell
 TAIL_POINTS = 33  # in a cell that reaches far beyond the grid

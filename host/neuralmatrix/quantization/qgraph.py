@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .hardware.isa import Stat
-from .ir.matgraph.ops import MatOp, Port, Tensor
-from .ir.types import Array, QParams
-from .segments import Segments
+from ..hardware.isa import Stat
+from ..ir.matgraph.ops import MatOp, Port, Tensor
+from ..ir.types import Array, QParams
+from .pwl.table import Segments
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window, op_inputs
-from .ir.types import Array
-from .transforms.matgraph.tie_scales import Groups
+from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window, op_inputs
+from ..ir.types import Array
+from ..transforms.matgraph.tie_scales import Groups
 
 WIDE_ACTIVATIONS = frozenset({"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"})
 # A constant left operand whose rows int8 holds to this fraction of their size needs no int16.

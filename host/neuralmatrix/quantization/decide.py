@@ -13,16 +13,16 @@ from typing import cast
 
 import numpy as np
 
-from .bounds import propagate
+from ..errors import BadInput
+from ..ir.matgraph.ops import MatGraph
+from ..ir.recipe import Recipe
+from ..ir.types import Array
 from .calibrate import calibrate, runs_of
-from .errors import BadInput
-from .fakequant import sample
-from .ir.matgraph.ops import MatGraph
-from .ir.recipe import Recipe
-from .ir.types import Array
-from .mixed import MAX_LOSS, Measure, choose_mixed
+from .equalize import Refinement, correct_biases, migrate, refined
+from .fake_quant import sample
+from .interval_bounds import propagate
+from .mixed_precision import MAX_LOSS, Measure, choose_mixed
 from .quantize import activation_scales
-from .refine import Refinement, correct_biases, migrate, refined
 from .settings import Feed, Settings
 
 Bounds = dict[str, tuple[float, float]]

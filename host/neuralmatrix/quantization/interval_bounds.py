@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import BadInput
-from .ir.functions import evaluate
-from .ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowMax, Window
-from .ir.types import Array, QParams
-from .ranges import subtracts_own_maximum
+from ..errors import BadInput
+from ..ir.functions import evaluate
+from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowMax, Window
+from ..ir.types import Array, QParams
+from .adjust_ranges import subtracts_own_maximum
 
 Interval = tuple[float, float]
 Bounds = dict[str, Interval]

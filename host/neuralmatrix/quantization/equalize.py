@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .fakequant import Sample, Values, relative_error, rerun, rounded_weight, with_rounded_weights
-from .intweights import int_weight, is_weighted
-from .ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Window, op_inputs
-from .ir.matgraph.reference import evaluate, rounded
-from .ir.types import Array, QParams
+from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Window, op_inputs
+from ..ir.matgraph.reference import evaluate, rounded
+from ..ir.types import Array, QParams
+from .fake_quant import Sample, Values, relative_error, rerun, rounded_weight, with_rounded_weights
+from .integer_weights import int_weight, is_weighted
 from .scales import choose_qparams
 
 POWERS = (0.25, 0.5, 0.75)  # how much of an activation's channel size goes into the weights

@@ -16,12 +16,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from .errors import BadInput
-from .ir.matgraph import reference
-from .ir.matgraph.ops import MatGraph, Port
-from .ranges import MASK_ROOM, MASKED
-from .transforms.matgraph.tie_scales import tie
-from .widths import score_tensors, wide_tensors
+from ..errors import BadInput
+from ..ir.matgraph import reference
+from ..ir.matgraph.ops import MatGraph, Port
+from ..transforms.matgraph.tie_scales import tie
+from .adjust_ranges import MASK_ROOM, MASKED
+from .bit_widths import score_tensors, wide_tensors
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]

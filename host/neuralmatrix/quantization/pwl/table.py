@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import BadInput
-from .hardware.isa import MAP_CELLS, SegKind
-from .table_index import INT16_HI, INT16_LO, MAX_SEG_SHIFT, Array, Index, apply_lines, segment_index
-from .table_knots import free_knots
-from .table_lines import Lines, Problem, chord_error, fit_lines, starts_of
+from ...errors import BadInput
+from ...hardware.isa import MAP_CELLS, SegKind
+from .index import INT16_HI, INT16_LO, MAX_SEG_SHIFT, Array, Index, apply_lines, segment_index
+from .knots import free_knots
+from .lines import Lines, Problem, chord_error, fit_lines, starts_of
 
 KINDS = ("uniform", "log", "mapped", "auto")
 

@@ -13,10 +13,10 @@ from math import prod
 
 import numpy as np
 
-from .intweights import int_weight, is_weighted
-from .ir.matgraph.ops import MatGraph, MatOp, Window, op_inputs, op_outputs
-from .ir.matgraph.reference import evaluate, port_outputs, rounded, run_float
-from .ir.types import Array, QParams
+from ..ir.matgraph.ops import MatGraph, MatOp, Window, op_inputs, op_outputs
+from ..ir.matgraph.reference import evaluate, port_outputs, rounded, run_float
+from ..ir.types import Array, QParams
+from .integer_weights import int_weight, is_weighted
 
 Values = Mapping[str, Array]
 

@@ -11,15 +11,18 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .epilogues import Stage, build_epilogue
-from .errors import DoesNotFit
-from .hardware.isa import Stat
-from .intweights import IntWeight, int_weight, is_weighted
-from .ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
-from .ir.types import Array, QParams
+from ..errors import DoesNotFit
+from ..hardware.isa import Stat
+from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
+from ..ir.types import Array, QParams
+from ..transforms.matgraph.legalize_operands import with_copies
+from ..transforms.matgraph.tie_scales import Groups, tie
+from .adjust_ranges import Bounds, spanned
+from .bit_widths import symmetric_tensors, wide_tensors
+from .integer_epilogues import Stage, build_epilogue
+from .integer_row_statistics import RowNumbers, row_numbers
+from .integer_weights import IntWeight, int_weight, is_weighted
 from .qgraph import QEpilogue, QGraph, QOp
-from .ranges import Bounds, spanned
-from .rowstats import RowNumbers, row_numbers
 from .scales import (
     ACC_LIMIT,
     BIAS_LIMIT,
@@ -32,9 +35,6 @@ from .scales import (
     terms,
     whole_inputs,
 )
-from .transforms.matgraph.legalize_operands import with_copies
-from .transforms.matgraph.tie_scales import Groups, tie
-from .widths import symmetric_tensors, wide_tensors
 
 
 def quantize(

@@ -18,14 +18,14 @@ from typing import Literal
 
 import numpy as np
 
-from .fakequant import Sample, disagreement, relative_error, rerun, sample, with_rounded_weights
-from .integer import decode, run_integer
-from .ir.matgraph.ops import Gemm, MatGraph, MatOp, op_inputs, op_outputs
-from .ir.types import Array, QParams
+from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, op_inputs, op_outputs
+from ..ir.types import Array, QParams
+from ..transforms.matgraph.legalize_operands import with_copies
+from ..transforms.matgraph.tie_scales import tie
+from .bit_widths import wide_tensors
+from .fake_quant import Sample, disagreement, relative_error, rerun, sample, with_rounded_weights
+from .integer_reference import decode, run_integer
 from .quantize import activation_scales, quantize
-from .transforms.matgraph.legalize_operands import with_copies
-from .transforms.matgraph.tie_scales import tie
-from .widths import wide_tensors
 
 Bounds = Mapping[str, tuple[float, float]]
 Measure = Literal["relative", "top1"]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import DoesNotFit
-from .hardware.isa import Stat
-from .ir.matgraph.ops import Gemm, RowStat, Window
-from .ir.types import QParams
+from ..errors import DoesNotFit
+from ..hardware.isa import Stat
+from ..ir.matgraph.ops import Gemm, RowStat, Window
+from ..ir.types import QParams
 
 LARGEST_CODE = 32768  # of an int16 result, either sign
 MOST_SHIFT = 31

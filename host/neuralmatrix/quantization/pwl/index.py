@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import BadInput
-from .hardware.isa import MAP_CELLS, SegKind
+from ...errors import BadInput
+from ...hardware.isa import MAP_CELLS, SegKind
 
 Array = npt.NDArray[Any]
 

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .hardware.isa import Stat
-from .ir.matgraph.ops import Gemm, Move, Port, RowMax, Window
-from .ir.matgraph.reference import gathered
-from .ir.types import Array, QParams, apply_steps
-from .program.host_io import quantize_array
+from ..hardware.isa import Stat
+from ..ir.matgraph.ops import Gemm, Move, Port, RowMax, Window
+from ..ir.matgraph.reference import gathered
+from ..ir.types import Array, QParams, apply_steps
+from ..program.host_io import quantize_array
+from .pwl.table import lookup
 from .qgraph import QEpilogue, QGraph, QOp
-from .segments import lookup
 
 Values = dict[str, Array]
 

@@ -11,8 +11,8 @@ from typing import TypeGuard
 
 import numpy as np
 
-from .ir.matgraph.ops import Gemm, MatOp, Window
-from .ir.types import Array
+from ..ir.matgraph.ops import Gemm, MatOp, Window
+from ..ir.types import Array
 
 
 @dataclass(frozen=True)

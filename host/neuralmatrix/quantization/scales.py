@@ -13,12 +13,12 @@ from math import isqrt
 
 import numpy as np
 
-from .errors import DoesNotFit
-from .intweights import IntWeight
-from .ir.matgraph.ops import Gemm, MatGraph, Window
-from .ir.types import Array, QParams
-from .rowstats import least_scale
-from .transforms.matgraph.tie_scales import Groups
+from ..errors import DoesNotFit
+from ..ir.matgraph.ops import Gemm, MatGraph, Window
+from ..ir.types import Array, QParams
+from ..transforms.matgraph.tie_scales import Groups
+from .integer_row_statistics import least_scale
+from .integer_weights import IntWeight
 
 ACC_LIMIT = 2**31 - 1
 BIAS_LIMIT = 2**26  # keeps a dead channel's scale from blowing up its integer bias

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
-from .transforms.matgraph.legalize_operands import original
-from .transforms.matgraph.tie_scales import Groups
-from .widths import score_tensors
+from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
+from ..transforms.matgraph.legalize_operands import original
+from ..transforms.matgraph.tie_scales import Groups
+from .bit_widths import score_tensors
 
 Interval = tuple[float, float]
 Bounds = Mapping[str, Interval]

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .table_index import INT16_HI, INT16_LO, Array, Index, apply_lines, segment_index, starts_in
+from .index import INT16_HI, INT16_LO, Array, Index, apply_lines, segment_index, starts_in
 
 MAX_SH = 31
 

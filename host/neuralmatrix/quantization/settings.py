@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, get_args
 
-from .errors import BadInput
-from .ir.types import Array
-from .mixed import MEASURES
+from ..errors import BadInput
+from ..ir.types import Array
+from .mixed_precision import MEASURES
 
 Feed = Mapping[str, Array]
 

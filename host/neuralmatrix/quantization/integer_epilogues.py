@@ -13,12 +13,12 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from .ir.functions import evaluate, kinks
-from .ir.matgraph.ops import Epilogue
-from .ir.types import Array, Function, QParams
+from ..ir.functions import evaluate, kinks
+from ..ir.matgraph.ops import Epilogue
+from ..ir.types import Array, Function, QParams
+from .integer_row_statistics import RowNumbers
+from .pwl.table import Segments, aligned_scale, fit
 from .qgraph import QEpilogue
-from .rowstats import RowNumbers
-from .segments import Segments, aligned_scale, fit
 
 FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers leave room
 MAX_SHIFT = 55
