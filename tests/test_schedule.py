@@ -19,12 +19,12 @@ from neuralmatrix.ir.types import Array
 from neuralmatrix.quantization.pwl.table import Segments
 from neuralmatrix.quantization.qgraph import QEpilogue
 from neuralmatrix.quantization.quantize import quantize
-from neuralmatrix.schedule import schedule
-from neuralmatrix.schedule.jobs import Chunk, Job, plan_jobs, runs_of
-from neuralmatrix.schedule.memory import ConstRegion, plan_memory
-from neuralmatrix.schedule.params import pack_table
-from neuralmatrix.schedule.pieces import CONST_FLAG, FILL, IDLE, Piece, take_apart
-from neuralmatrix.schedule.tiling import (
+from neuralmatrix.scheduling import schedule
+from neuralmatrix.scheduling.epilogue_parameters import pack_table
+from neuralmatrix.scheduling.gemm_jobs import Chunk, Job, plan_jobs, runs_of
+from neuralmatrix.scheduling.memory_plan import ConstRegion, plan_memory
+from neuralmatrix.scheduling.move_blocks import CONST_FLAG, FILL, IDLE, Piece, take_apart
+from neuralmatrix.scheduling.tiling import (
     KERNEL_LIMIT,
     GemmPlan,
     GemmProblem,

@@ -15,8 +15,8 @@ from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, Function, ViewStep
 from neuralmatrix.program.verify import verify_program
 from neuralmatrix.quantization.quantize import quantize
-from neuralmatrix.schedule import schedule
-from neuralmatrix.schedule.sparse import cover
+from neuralmatrix.scheduling import schedule
+from neuralmatrix.scheduling.gemm_sparse import cover
 from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
 from neuralmatrix.verification import compare
 

@@ -19,9 +19,9 @@ from neuralmatrix.hardware.instruction_costs import costs
 from neuralmatrix.hardware.isa import UNIT_OF, Opcode, Unit, decode
 from neuralmatrix.hardware.timeline import simulate
 from neuralmatrix.ir.types import Array
-from neuralmatrix.schedule.emitter import RING_TAKES, Emitter, Finished, Range, Ring, arena_range
-from neuralmatrix.schedule.prefetch import Task, prefetched
-from neuralmatrix.schedule.tokens import Token, thinned
+from neuralmatrix.scheduling.emitter import RING_TAKES, Emitter, Finished, Range, Ring, arena_range
+from neuralmatrix.scheduling.prefetch import Task, prefetched
+from neuralmatrix.scheduling.tokens import Token, thinned
 
 ARRAY = load_board("pynq-z2").array
 

@@ -31,7 +31,7 @@ from .quantization.decide import Decision, decide
 from .quantization.pwl.report import table_notes
 from .quantization.quantize import quantize
 from .quantization.settings import Method, Settings, check_settings
-from .schedule import schedule
+from .scheduling import schedule
 from .stages import write_stage
 from .transforms.graph.simplify import simplify
 from .transforms.lowering.rules import lower_graph

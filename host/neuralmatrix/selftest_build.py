@@ -39,7 +39,7 @@ def compiled(board: Board) -> Compiled:
     from .ir.matgraph.reference import run_float
     from .program.verify import verify_program
     from .quantization.quantize import quantize
-    from .schedule import schedule
+    from .scheduling import schedule
     from .selftest_net import RAISED, SPLIT, network
     from .selftest_words import with_token, with_two_parts
 

@@ -30,7 +30,7 @@ from .quantization.decide import prepared
 from .quantization.integer_reference import decode, run_integer
 from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize
-from .schedule import schedule
+from .scheduling import schedule
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -30,7 +30,7 @@ from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Array, Function, Shape
-from neuralmatrix.schedule.memory import _deltas
+from neuralmatrix.scheduling.memory_plan import _deltas
 
 TRIANGLE = np.tril(np.ones((5, 7)))
 Q, K, V = (2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 4)

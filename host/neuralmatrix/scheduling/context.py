@@ -16,7 +16,7 @@ from ..hardware.tensor_layout import Blocked
 from ..ir.matgraph.ops import Tensor
 from ..ir.types import QParams
 from .emitter import Emitter, Range, Rings, arena_range
-from .memory import ConstRegion, Place
+from .memory_plan import ConstRegion, Place
 
 PAD_LIMIT = 255
 

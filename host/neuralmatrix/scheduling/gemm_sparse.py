@@ -22,9 +22,9 @@ from ..ir.types import Array
 from ..quantization.qgraph import QEpilogue
 from .context import Box, Context, load_const, load_grid, store_rows
 from .emitter import Range
+from .epilogue_operands import Operand, Operands, strides
+from .epilogue_parameters import Params, load_params, set_epilogue
 from .gemm_setup import Setup
-from .operands import Operand, Operands, strides
-from .params import Params, load_params, set_epilogue
 
 DENSEST = 0.75  # share of nonzero blocks above which the dense schedule is as good
 LEAST_BLOCKS = 4

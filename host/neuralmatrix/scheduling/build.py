@@ -23,9 +23,9 @@ from ..quantization.qgraph import QGraph, QOp
 from .context import Context
 from .emitter import Emitter, make_rings
 from .gemm import schedule_gemm
-from .memory import ConstRegion, MemoryPlan, plan_memory, with_guard
+from .gemm_sparse import share_of_blocks
+from .memory_plan import ConstRegion, MemoryPlan, plan_memory, with_guard
 from .move import schedule_move
-from .sparse import share_of_blocks
 from .window import schedule_window
 
 ADDRESS_LIMIT = 2**32

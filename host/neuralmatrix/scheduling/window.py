@@ -17,9 +17,17 @@ from ..ir.types import Array
 from ..quantization.qgraph import QEpilogue, QOp
 from .context import Box, Context, View, blocked_view, load_const, load_grid, store_rows
 from .emitter import Range
-from .operands import Operand, Operands, bases, can_flatten, operand_names, operand_sizes, strides
-from .params import Params, load_params, replicate, set_epilogue
-from .statistics import Finish, RowStatistics, row_statistics, store_statistics
+from .epilogue_operands import (
+    Operand,
+    Operands,
+    bases,
+    can_flatten,
+    operand_names,
+    operand_sizes,
+    strides,
+)
+from .epilogue_parameters import Params, load_params, replicate, set_epilogue
+from .row_statistics import Finish, RowStatistics, row_statistics, store_statistics
 from .tiling import WindowPlan, WindowProblem, boxes, plan_window, window_grid
 
 

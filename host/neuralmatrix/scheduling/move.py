@@ -18,9 +18,9 @@ from ..ir.types import Array
 from ..quantization.qgraph import QEpilogue, QOp
 from .context import Box, Context, arena_reads, blocked_view, emit_load, load_const
 from .emitter import Range
-from .memory import word_addresses
-from .params import Params, load_params, set_epilogue
-from .pieces import CONST_FLAG, FILL, IDLE, Piece, take_apart
+from .epilogue_parameters import Params, load_params, set_epilogue
+from .memory_plan import word_addresses
+from .move_blocks import CONST_FLAG, FILL, IDLE, Piece, take_apart
 from .tiling import boxes
 
 

@@ -15,8 +15,8 @@ from ..ir.matgraph.ops import Gemm
 from ..ir.types import Array
 from ..quantization.qgraph import QEpilogue
 from .context import Context, View, blocked_view
-from .jobs import ConstWeights, Runs, TensorWeights, Weights, runs_of, shortest_gap
-from .operands import can_flatten
+from .epilogue_operands import can_flatten
+from .gemm_jobs import ConstWeights, Runs, TensorWeights, Weights, runs_of, shortest_gap
 
 DENSE = 0.9  # share of nonzero blocks of weights from which all are computed
 

@@ -17,12 +17,12 @@ from ..ir.matgraph.ops import Gemm
 from ..quantization.qgraph import QEpilogue, QOp
 from .context import Box, Context, load_grid, store_rows
 from .emitter import Range
+from .epilogue_operands import Operands, bases, operand_names, operand_sizes, strides
+from .epilogue_parameters import Params, load_params, replicate, set_epilogue
+from .gemm_jobs import Chunk, Job, plan_jobs
 from .gemm_setup import Setup, setup_of
-from .jobs import Chunk, Job, plan_jobs
-from .operands import Operands, bases, operand_names, operand_sizes, strides
-from .params import Params, load_params, replicate, set_epilogue
-from .sparse import is_sparse, schedule_sparse
-from .statistics import Finish, RowStatistics, row_statistics, store_statistics
+from .gemm_sparse import is_sparse, schedule_sparse
+from .row_statistics import Finish, RowStatistics, row_statistics, store_statistics
 from .tiling import GemmPlan, GemmProblem, boxes, plan_gemm
 
 
