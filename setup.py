@@ -83,9 +83,9 @@ setup(
     },
     entry_points={
         "console_scripts": ["neuralmatrix = neuralmatrix.__main__:main"],
-        "pynq.lib": ["neuralmatrix = neuralmatrix.device.ip"],
+        "pynq.lib": ["neuralmatrix = neuralmatrix.runtime.pynq.ip_drivers"],
         "pynq.notebooks": ["neuralmatrix = neuralmatrix.notebooks"],
-        "pynq.overlays": ["neuralmatrix = neuralmatrix.pynq_overlays"],
+        "pynq.overlays": ["neuralmatrix = neuralmatrix.runtime.pynq.overlay_path"],
     },
     cmdclass={"build_py": BuildPy},
     zip_safe=False,

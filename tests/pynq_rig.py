@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from neuralmatrix.device.emulation import Emulator
 from neuralmatrix.hardware.isa import UNITS, Opcode
 from neuralmatrix.hardware.registers import AP_DONE, AP_START, CTRL, KERNELS, kernel_cell
 from neuralmatrix.program.program import Program
+from neuralmatrix.runtime.emulation.emulator import Emulator
 
 RigMaker = Callable[..., Any]
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from neuralmatrix.device.emulation import Emulator
 from neuralmatrix.hardware.checksums import constant_checksum, instruction_checksum
 from neuralmatrix.hardware.instruction_columns import as_words
 from neuralmatrix.hardware.isa import WORDS, Instruction, Opcode, Region
 from neuralmatrix.program.program import Program
+from neuralmatrix.runtime.emulation.emulator import Emulator
 from programs import copy_program, random_program
 
 END = Instruction(Opcode.END, {})

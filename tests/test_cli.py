@@ -328,7 +328,7 @@ def test_public_names_exist() -> None:
 def test_board_side_needs_numpy_alone() -> None:
     """Loading and estimating a program imports no third-party package but numpy."""
     code = (
-        "import sys, neuralmatrix.session\n"
+        "import sys, neuralmatrix.runtime.session\n"
         "import neuralmatrix.program.estimate, neuralmatrix.program.nmx_file\n"
         "bad = {'onnx', 'torch', 'rich', 'typer', 'plotly', 'pynq', 'sklearn'} & set(sys.modules)\n"
         "assert not bad, bad\n"

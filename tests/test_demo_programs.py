@@ -11,7 +11,7 @@ from neuralmatrix.errors import ToolMissing
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.overlay_folder import EMULATED_VARIABLE
 from neuralmatrix.program.program import load
-from neuralmatrix.session import Session
+from neuralmatrix.runtime.session import Session
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def test_deadlock_lists_every_unit() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_equal_to_the_emulation(seed: int, depths: tuple[int, int]) -> None:
     """Start, end and total equal what the kernels count, also with short queues."""
-    from neuralmatrix.device.emulation import Emulator
+    from neuralmatrix.runtime.emulation.emulator import Emulator
 
     queue, token = depths
     program = random_program(seed + 40, 120, queue_depth=queue, token_depth=token)

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.device.emulation import Emulator
 from neuralmatrix.errors import DeviceFault, OverlayMissing
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.instruction_columns import columns
 from neuralmatrix.hardware.isa import SLOTS, Buffer, Mode, Opcode, Reduce, Region, SegKind, Stat
 from neuralmatrix.hardware.overlay_folder import EXPECTED, SELFTEST
-from neuralmatrix.selftest import SelfTest, check, read
-from neuralmatrix.selftest_build import compiled, make, write
+from neuralmatrix.runtime.emulation.emulator import Emulator
+from neuralmatrix.runtime.selftest import SelfTest, check, read
+from neuralmatrix.runtime.selftest_build.build import compiled, make, write
 from neuralmatrix.verification import compare
 
 pytestmark = pytest.mark.gxx

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.device.base import Batch, Counted
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.hardware.tensor_layout import Blocked, Rows
 from neuralmatrix.ir.types import QParams, ViewStep
@@ -31,7 +30,8 @@ from neuralmatrix.program.host_io import (
     zero_feeds,
 )
 from neuralmatrix.program.program import Program
-from neuralmatrix.session import Session
+from neuralmatrix.runtime.device import Batch, Counted
+from neuralmatrix.runtime.session import Session
 from programs import copy_program, random_program
 
 # ------------------------------------------------------------------------------ ports
@@ -215,7 +215,7 @@ def test_bad_sessions(program: Program, arguments: Any, text: str) -> None:
 
 def test_without_pynq(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynq", None)
-    monkeypatch.delitem(sys.modules, "neuralmatrix.device.pynq", raising=False)
+    monkeypatch.delitem(sys.modules, "neuralmatrix.runtime.pynq.device", raising=False)
     with pytest.raises(ToolMissing, match=r"needs the package pynq, .*neuralmatrix\[pynq\]"):
         Session(program, "pynq")
 
@@ -227,7 +227,7 @@ def test_a_pynq_that_cannot_be_imported(
     (tmp_path / "pynq").mkdir()
     (tmp_path / "pynq" / "__init__.py").write_text("import pkg_resources_of_old\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("pynq", "neuralmatrix.device.pynq"):
+    for name in ("pynq", "neuralmatrix.runtime.pynq.device"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(ToolMissing, match="not complete: No module named 'pkg_resources_of_old'"):
         Session(program, "pynq")
@@ -304,7 +304,7 @@ def test_checking_and_joining_are_the_hosts_time(monkeypatch: pytest.MonkeyPatch
     """On a clock that a session looks at four times, each look a second after the one before."""
     ticks = SimpleNamespace(perf_counter=count().__next__)
     session = Session(copy_program(), threads=1)
-    monkeypatch.setattr("neuralmatrix.session.time", ticks)
+    monkeypatch.setattr("neuralmatrix.runtime.session.time", ticks)
     session.run({"x": X})
     assert session.stats is not None and session.stats.host_seconds == 3
     assert session.stats.seconds["host"] >= 2
@@ -328,7 +328,7 @@ def test_several_images_need_a_batch_of_one_at_the_output() -> None:
 
 @pytest.mark.gxx
 def test_watchpoint_sees_the_output() -> None:
-    from neuralmatrix.device.emulation import Emulator
+    from neuralmatrix.runtime.emulation.emulator import Emulator
 
     program = copy_program()
     emulator = Emulator(
@@ -345,7 +345,7 @@ def test_watchpoint_sees_the_output() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_random_programs_are_deterministic(seed: int) -> None:
     """Two devices with the same input hold the same arena, and CONST is as before."""
-    from neuralmatrix.device.emulation import Emulator
+    from neuralmatrix.runtime.emulation.emulator import Emulator
 
     program = random_program(seed + 90, 80)
     before = program.const.copy()

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from neuralmatrix.device.turn import turn
 from neuralmatrix.errors import DeviceTimeout
+from neuralmatrix.runtime.pynq.board_lock import turn
 
 OTHER = """
 import sys
 from pathlib import Path
-from neuralmatrix.device.turn import turn
+from neuralmatrix.runtime.pynq.board_lock import turn
 with turn(Path(sys.argv[1])) as undisturbed:
     print(undisturbed, flush=True)
     sys.stdin.read()

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from neuralmatrix.device import board_thread, waiting
-from neuralmatrix.device.waiting import by_interrupt, poll, uses_interrupt
+from neuralmatrix.runtime.pynq import board_thread, waiting
+from neuralmatrix.runtime.pynq.waiting import by_interrupt, poll, uses_interrupt
 
 LONG, SHORT = 60.0, 0.02
 

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from .hardware.board import Board, board_names, load_board
     from .program.estimate import Estimate
     from .program.program import Program, load
-    from .session import Session
+    from .runtime.session import Session
     from .verification import verify
 
 _LAZY = {
     "Board": ("hardware.board", "Board"),
     "Estimate": ("program.estimate", "Estimate"),
     "Program": ("program.program", "Program"),
-    "Session": ("session", "Session"),
+    "Session": ("runtime.session", "Session"),
     "board_names": ("hardware.board", "board_names"),
     "compile": ("compiler", "compile_model"),
     "load": ("program.program", "load"),

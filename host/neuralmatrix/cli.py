@@ -66,7 +66,7 @@ def run(
     from .measure.origins import RUN, told
     from .program.host_io import check_feeds
     from .program.program import load
-    from .session import Session
+    from .runtime.session import Session
 
     files.check_target(output)
     loaded, feeds = load(program), files.read_arrays(inputs)

@@ -26,7 +26,7 @@ from .files import make_folder, write_arrays, write_whole
 from .ir.matgraph.reference import port_outputs, run_float
 from .program.program import Program
 from .program.report import layer_table, program_report, summary_lines
-from .session import Session
+from .runtime.session import Session
 
 __all__ = ["DATA", "MODEL", "TASKS", "DemoResult", "Digits", "load_digits", "run_demo"]
 

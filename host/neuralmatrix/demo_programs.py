@@ -13,11 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .demo_tasks import DATA, task
-from .device.base import without_pynq
 from .errors import ToolMissing
 from .hardware.board import Board, load_board
 from .hardware.overlay_folder import EMULATED_VARIABLE, board_of_device
 from .program.program import Program, load
+from .runtime.device import without_pynq
 
 SHIPPED_FOR = "pynq-z2"
 SHIPPED = ("digits", "transformer")
@@ -26,7 +26,7 @@ SHIPPED = ("digits", "transformer")
 def _device_name() -> str:
     """What pynq calls this board.  ToolMissing: there is none."""
     try:
-        from .device.pl import active_device
+        from .runtime.pynq.fabric import active_device
     except ImportError as error:
         raise without_pynq(error) from None
     return str(active_device().name)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compiler import Stages, front_end
-from .device.emulation import Emulator, Watch
 from .errors import BadInput
 from .hardware.board import board_names, load_board
 from .ir.matgraph.ops import MatGraph
@@ -30,6 +29,7 @@ from .quantization.decide import prepared
 from .quantization.integer_reference import decode, run_integer
 from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize
+from .runtime.emulation.emulator import Emulator, Watch
 from .scheduling import schedule
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from neuralmatrix.deploy.pieces import overlay_piece
 from neuralmatrix.deploy.remote_board import RemoteBoard
 from neuralmatrix.deploy.run import Progress, Request, deploy
 from neuralmatrix.deploy.ssh import connect
-from neuralmatrix.device.build import cache_dir
 from neuralmatrix.errors import (
     BadInput,
     BadProgram,
@@ -36,7 +35,8 @@ from neuralmatrix.errors import (
 )
 from neuralmatrix.hardware.overlay_folder import BIT, check_files, open_overlay
 from neuralmatrix.program.program import Program
-from neuralmatrix.session import Session
+from neuralmatrix.runtime.emulation.build import cache_dir
+from neuralmatrix.runtime.session import Session
 from typer.testing import CliRunner
 
 pytestmark = [pytest.mark.ssh, pytest.mark.gxx]

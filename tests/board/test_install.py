@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 from board.overlay_folder import overlay_folder
 from conftest import ROOT
-from neuralmatrix.device.build import cache_dir
 from neuralmatrix.hardware import overlay_folder as overlays
 from neuralmatrix.program.program import Program
-from neuralmatrix.session import Session
+from neuralmatrix.runtime.emulation.build import cache_dir
+from neuralmatrix.runtime.session import Session
 
 VARIABLE = "NEURALMATRIX_TEST_INSTALL"
 pytestmark = [
@@ -75,7 +75,7 @@ except OSError as error:
 """
 DRIVERS = """
 import json
-from neuralmatrix.device.emulated.board import EmulatedBoard
+from neuralmatrix.runtime.emulated_board.board import EmulatedBoard
 import pynq
 with EmulatedBoard("pynq-z1") as board:
     import os

@@ -18,7 +18,7 @@ from pynq_rig import Rig
 @pytest.fixture
 def make_board() -> Iterator[Callable[..., Any]]:
     """Makes emulated boards, and closes them afterwards."""
-    from neuralmatrix.device.emulated.board import EmulatedBoard
+    from neuralmatrix.runtime.emulated_board.board import EmulatedBoard
 
     with ExitStack() as boards:
         yield lambda *names, **more: boards.enter_context(EmulatedBoard(*names, **more))

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.device.emulated.faults import Faults
 from neuralmatrix.hardware.isa import UNITS, Opcode
 from neuralmatrix.program.program import Program
+from neuralmatrix.runtime.emulated_board.faults import Faults
 from programs import copy_program, insn, make_program
 from pynq_rig import emulate, noise, of_unit
 
@@ -133,7 +133,7 @@ def test_refused_access(rig: Any) -> None:
     ((True, False), ("fetch", False), ("load", True), ("activations", True)),
 )
 def test_dma_error(rig: Any, port: Any, runs_all: bool) -> None:
-    from neuralmatrix.device.kernels import job_of
+    from neuralmatrix.runtime.pynq.kernels import job_of
 
     program = copy_program()
     rig.load(program, noise(program))

@@ -11,10 +11,6 @@ import sys
 
 import numpy as np
 import pytest
-from neuralmatrix.device.emulated.bitfile import Circuit, bitstream, circuit_of, part_of_header
-from neuralmatrix.device.emulated.faults import Faults, Injector
-from neuralmatrix.device.emulated.memory import UNSET, BoardMemory
-from neuralmatrix.device.emulated.registers import HlsBlock, InterruptController, PsRegisters
 from neuralmatrix.errors import ToolMissing
 from neuralmatrix.hardware.board import board_names, family_of, load_board
 from neuralmatrix.hardware.registers import (
@@ -28,6 +24,15 @@ from neuralmatrix.hardware.registers import (
     ISR,
 )
 from neuralmatrix.hardware.registers import registers as registers_of
+from neuralmatrix.runtime.emulated_board.bitfile import (
+    Circuit,
+    bitstream,
+    circuit_of,
+    part_of_header,
+)
+from neuralmatrix.runtime.emulated_board.faults import Faults, Injector
+from neuralmatrix.runtime.emulated_board.memory import UNSET, BoardMemory
+from neuralmatrix.runtime.emulated_board.registers import HlsBlock, InterruptController, PsRegisters
 
 # ------------------------------------------------------------------------------ memory
 
@@ -282,7 +287,7 @@ def test_when_faults_strike(faults: Faults, wanted: list[bool]) -> None:
 
 
 def test_what_fetch_hands_out() -> None:
-    from neuralmatrix.device.emulated.array import decoded
+    from neuralmatrix.runtime.emulated_board.array import decoded
 
     words = np.zeros((6, 16), np.uint32)
     words[:, 0] = [1, 4, 9, 2, 0, 1]
@@ -293,8 +298,10 @@ def test_what_fetch_hands_out() -> None:
 
 
 def test_without_pynq(monkeypatch: pytest.MonkeyPatch) -> None:
-    from neuralmatrix.device.emulated.board import EmulatedBoard
+    from neuralmatrix.runtime.emulated_board.board import EmulatedBoard
 
-    monkeypatch.setitem(sys.modules, "neuralmatrix.device.emulated.ps", None)  # cannot be imported
+    monkeypatch.setitem(
+        sys.modules, "neuralmatrix.runtime.emulated_board.processing_system", None
+    )  # cannot be imported
     with pytest.raises(ToolMissing, match=r"needs pynq.*pip install 'neuralmatrix\[pynq\]'"):
         EmulatedBoard("pynq-z2")

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.device import waiting
-from neuralmatrix.device.emulated.board import EmulatedBoard, Faults, from_environment
-from neuralmatrix.device.staging import Staging, is_cacheable
 from neuralmatrix.errors import BadInput, DeviceTimeout, WrongOverlay
 from neuralmatrix.hardware.overlay_folder import read_info, write_info
 from neuralmatrix.program.program import Program
-from neuralmatrix.session import Session
+from neuralmatrix.runtime.emulated_board.board import EmulatedBoard, Faults, from_environment
+from neuralmatrix.runtime.pynq import waiting
+from neuralmatrix.runtime.pynq.staging import Staging, is_cacheable
+from neuralmatrix.runtime.session import Session
 from programs import copy_program
 from pynq_networks import feeds, program
 
@@ -83,7 +83,7 @@ def test_a_large_program(board: EmulatedBoard) -> None:
 def test_inside_and_outside_of_the_cache(
     board: EmulatedBoard, monkeypatch: pytest.MonkeyPatch, name: str, cacheable: bool
 ) -> None:
-    from neuralmatrix.device import buffers
+    from neuralmatrix.runtime.pynq import buffers
 
     monkeypatch.setattr(buffers, "is_cacheable", lambda *_: cacheable)
     made = program(name)
@@ -141,7 +141,7 @@ def test_no_interrupt_to_wait_for() -> None:
 @pytest.fixture
 def interrupts_came(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each wait by interrupt, whether it came."""
-    from neuralmatrix.device import kernels as device_kernels
+    from neuralmatrix.runtime.pynq import kernels as device_kernels
 
     came: list[bool] = []
 
@@ -259,10 +259,10 @@ def test_another_process_had_the_board(
     board: EmulatedBoard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Its addresses are in the registers: without loading again its results would be ours."""
-    from neuralmatrix.device import pl
+    from neuralmatrix.runtime.pynq import fabric
 
     lock, made = tmp_path / "lock", copy_program()
-    monkeypatch.setattr(pl, "lock_file", lambda: lock)
+    monkeypatch.setattr(fabric, "lock_file", lambda: lock)
     with Session(made, "pynq", overlay=board.overlay) as session:
         assert_runs(session, 2)
         assert board.downloads == 1

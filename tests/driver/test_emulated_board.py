@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix import selftest
-from neuralmatrix.device.emulated.faults import Faults
 from neuralmatrix.hardware import overlay_folder
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.isa import UNITS
 from neuralmatrix.hardware.registers import AP_DONE, AP_IDLE, AP_START, CTRL, GIE, IER, ISR
+from neuralmatrix.runtime import selftest
+from neuralmatrix.runtime.emulated_board.faults import Faults
 from programs import copy_program, random_program
 from pynq_rig import RigMaker, emulate, noise, of_unit
 
@@ -362,7 +362,7 @@ def test_closing_leaves_nothing(make_board: RigMaker) -> None:
 
 def test_the_environment_names_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
     import pynq
-    from neuralmatrix.device.emulated.board import from_environment
+    from neuralmatrix.runtime.emulated_board.board import from_environment
 
     monkeypatch.delenv(overlay_folder.EMULATED_VARIABLE, raising=False)
     assert from_environment() is None

@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from neuralmatrix.device import board_thread
-from neuralmatrix.device.emulated.board import EmulatedBoard, Faults
 from neuralmatrix.errors import (
     DeviceFault,
     DeviceTimeout,
@@ -26,7 +24,9 @@ from neuralmatrix.errors import (
 from neuralmatrix.hardware.isa import SLOTS, Opcode
 from neuralmatrix.hardware.overlay_folder import BIT, SELFTEST, read_info, write_info
 from neuralmatrix.program.program import Program
-from neuralmatrix.session import Session
+from neuralmatrix.runtime.emulated_board.board import EmulatedBoard, Faults
+from neuralmatrix.runtime.pynq import board_thread
+from neuralmatrix.runtime.session import Session
 from programs import copy_program
 from pynq_networks import feeds, program
 
@@ -261,7 +261,7 @@ def test_a_program_beyond_the_boards_memory() -> None:
     ),
 )  # fmt: skip
 def test_what_the_kernel_says_of_cma(tmp_path: Path, text: str | None, found: str) -> None:
-    from neuralmatrix.device.buffers import cma_text
+    from neuralmatrix.runtime.pynq.buffers import cma_text
 
     if text is not None:
         (tmp_path / "meminfo").write_text(text)

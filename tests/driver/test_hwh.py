@@ -11,10 +11,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from neuralmatrix.device.emulated.hwh import hwh, ps_parameters, without_interrupts
 from neuralmatrix.hardware.block_design import CONCAT, INTERRUPTS, Design, design_of
 from neuralmatrix.hardware.board import board_names, load_board
 from neuralmatrix.hardware.registers import KERNELS, kernel_cell, registers, vlnv
+from neuralmatrix.runtime.emulated_board.hwh import hwh, ps_parameters, without_interrupts
 
 
 @pytest.fixture(params=board_names())

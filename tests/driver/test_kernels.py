@@ -42,7 +42,7 @@ class FakeKernel:
 
 def made(log: list[str] | None = None, **changed: Mapping[str, int]) -> Any:
     """``Kernels`` whose run began in cycle 200."""
-    from neuralmatrix.device.kernels import Kernels
+    from neuralmatrix.runtime.pynq.kernels import Kernels
 
     registers: dict[str, dict[str, int]] = {
         "fetch": {"fault": 0, "began": 200, "checksum": READ["fetch"]}
@@ -61,7 +61,7 @@ def made(log: list[str] | None = None, **changed: Mapping[str, int]) -> Any:
 
 
 def job() -> Any:
-    from neuralmatrix.device.kernels import Job
+    from neuralmatrix.runtime.pynq.kernels import Job
 
     return Job(16, tuple(RETIRED.values()), READ, 0, 0)
 
@@ -116,7 +116,7 @@ def test_loads_that_did_not_run_explain_the_constants_that_were_not_read() -> No
 
 def test_a_long_program_may_run_longer() -> None:
     """Five seconds for the system, and twenty times the units' work at the clock."""
-    from neuralmatrix.device.kernels import Job
+    from neuralmatrix.runtime.pynq.kernels import Job
 
     assert Job(1, (1, 1, 1), READ, 0, 300_000_000).timeout(100.0) == 5 + 20 * 3
     assert Job(1, (1, 1, 1), READ, 0, 300_000_000).timeout(50.0) == 5 + 20 * 6
@@ -125,7 +125,7 @@ def test_a_long_program_may_run_longer() -> None:
 def test_clearing_an_interrupt_raises_none(board: Any) -> None:
     """The bits of ISR toggle when they are written."""
     import pynq
-    from neuralmatrix.device import ip  # noqa: F401  # binds the drivers
+    from neuralmatrix.runtime.pynq import ip_drivers  # noqa: F401  # binds the drivers
 
     store = pynq.Overlay(str(board.overlay / BIT)).store_0
     for _ in range(2):
@@ -145,7 +145,7 @@ def test_units_are_started_before_fetch_feeds_them() -> None:
 
 
 def test_an_overlay_of_something_else() -> None:
-    from neuralmatrix.device.kernels import Kernels
+    from neuralmatrix.runtime.pynq.kernels import Kernels
 
     overlay: Any = SimpleNamespace(ip_dict={"dma_0": {}}, bitfile_name="base.bit")
     with pytest.raises(WrongOverlay, match="base.bit: found no neuralmatrix kernel fetch_0 among"):

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.device import board_thread
-from neuralmatrix.device.emulated.board import EmulatedBoard, Faults
 from neuralmatrix.errors import BadInput, NeuralMatrixError, OverlayMissing
 from neuralmatrix.hardware.overlay_folder import BIT, HWH, INFO, hash_files, read_info, write_info
-from neuralmatrix.session import Session
+from neuralmatrix.runtime.emulated_board.board import EmulatedBoard, Faults
+from neuralmatrix.runtime.pynq import board_thread
+from neuralmatrix.runtime.session import Session
 from programs import copy_program
 from pynq_networks import feeds
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from neuralmatrix.device.emulated.board import EmulatedBoard, Faults
+from neuralmatrix.runtime.emulated_board.board import EmulatedBoard, Faults
 from programs import copy_program
 
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]

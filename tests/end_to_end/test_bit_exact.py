@@ -21,8 +21,8 @@ from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array
 from neuralmatrix.program.verify import verify_program
 from neuralmatrix.quantization.quantize import quantize
+from neuralmatrix.runtime.session import Session
 from neuralmatrix.scheduling import schedule
-from neuralmatrix.session import Session
 from neuralmatrix.verification import compare, signal_to_noise
 from random_models import random_model
 from random_nets import random_net

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from neuralmatrix.device.build import DIGEST, build, cache_dir, library_path
 from neuralmatrix.errors import NeuralMatrixError, ToolMissing
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.paths import hls_dir
+from neuralmatrix.runtime.emulation.build import DIGEST, build, cache_dir, library_path
 
 ARRAY = load_board("pynq-z2").array
 FAKE = """#!{python}
@@ -147,7 +147,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 _USE = """
 from neuralmatrix.hardware.board import load_board
-from neuralmatrix.device.emulation import library
+from neuralmatrix.runtime.emulation.emulator import library
 assert library(load_board("pynq-z2").array).nm_fingerprint()
 """
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from neuralmatrix.device.build import compiler
 from neuralmatrix.hardware.board import board_names, load_board
 from neuralmatrix.hardware.cpp_headers import COMMITTED, config_header, isa_header, main
 from neuralmatrix.hardware.isa import SLOTS, WORDS, Instruction, Opcode, encode, field_range
 from neuralmatrix.paths import hls_dir
+from neuralmatrix.runtime.emulation.build import compiler
 
 HEADERS = hls_dir() / "include" / "nm"
 _RENEW = "run python -m neuralmatrix.hardware.cpp_headers"

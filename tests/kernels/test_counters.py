@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernels.randoms import compute_case, gemm, random_epilogue, window
-from neuralmatrix.device.build import compiler
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.checksums import constant_checksum, instruction_checksum
 from neuralmatrix.hardware.instruction_columns import as_words
@@ -23,6 +22,7 @@ from neuralmatrix.hardware.instruction_costs import costs
 from neuralmatrix.hardware.isa import Instruction, Opcode
 from neuralmatrix.hardware.registers import KERNELS
 from neuralmatrix.paths import hls_dir
+from neuralmatrix.runtime.emulation.build import compiler
 
 pytestmark = pytest.mark.gxx
 HLS = hls_dir()

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from kernels.model import Model, in_order
 from kernels.randoms import LANES, compute_case, fill, gemm, insn, random_epilogue, window
-from neuralmatrix.device.emulation import Emulator, RunStats, Watch
 from neuralmatrix.errors import BadInput, BadProgram, DeviceTimeout
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.instruction_columns import as_words
 from neuralmatrix.hardware.instruction_costs import costs
 from neuralmatrix.hardware.isa import Buffer, Instruction, Opcode
 from neuralmatrix.hardware.timeline import Deadlock, simulate
+from neuralmatrix.runtime.emulation.emulator import Emulator, RunStats, Watch
 
 pytestmark = pytest.mark.gxx
 BOARD = load_board("pynq-z2")

@@ -22,7 +22,6 @@ from kernels.randoms import (
     random_epilogue,
     window,
 )
-from neuralmatrix.device.emulation import Emulator, RunStats
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.instruction_columns import as_words
 from neuralmatrix.hardware.instruction_costs import costs
@@ -37,6 +36,7 @@ from neuralmatrix.hardware.isa import (
     Stat,
 )
 from neuralmatrix.hardware.timeline import simulate
+from neuralmatrix.runtime.emulation.emulator import Emulator, RunStats
 
 pytestmark = pytest.mark.gxx
 TIMING = load_board("pynq-z2").timing

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from measure.world import Board, FakeClock, Sensor, ina2xx, writer
-from neuralmatrix.device.base import Origin
 from neuralmatrix.errors import BadInput
 from neuralmatrix.measure.bench import FORMAT, Options, bench_program, bench_session
 from neuralmatrix.measure.clock import SYSTEM
@@ -26,7 +25,8 @@ from neuralmatrix.measure.power_run import PowerOptions, read_result, with_meter
 from neuralmatrix.measure.tables import bench_lines
 from neuralmatrix.measure.windows import Plan
 from neuralmatrix.program.program import Program
-from neuralmatrix.session import Stats
+from neuralmatrix.runtime.device import Origin
+from neuralmatrix.runtime.session import Stats
 
 ORIGINS = get_args(Origin)
 TRANSFER_S, ARRAY_S = 0.001, 0.006  # per image; a run takes 0.04 s whatever it holds

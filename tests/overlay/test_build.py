@@ -18,7 +18,6 @@ from pathlib import Path
 
 import fake_tools
 import pytest
-from neuralmatrix.device.emulated.hwh import hwh
 from neuralmatrix.errors import BuildFailed
 from neuralmatrix.hardware.block_design import design_of
 from neuralmatrix.hardware.board import board_names, load_board
@@ -31,7 +30,8 @@ from neuralmatrix.hardware.overlay_folder import (
     check_files,
     open_overlay,
 )
-from neuralmatrix.selftest import SelfTest, check, read
+from neuralmatrix.runtime.emulated_board.hwh import hwh
+from neuralmatrix.runtime.selftest import SelfTest, check, read
 
 from overlay import build, reports, tools
 

@@ -41,7 +41,7 @@ class Job:
 
 
 def _run(job: Job, program: Program) -> dict[str, Any]:
-    from ..session import Session
+    from ..runtime.session import Session
 
     assert job.inputs is not None and job.outputs is not None
     feeds = read_arrays(Path(job.inputs))

@@ -22,7 +22,7 @@ from ..hardware.overlay_folder import check_array, check_files, resolve
 from ..paths import REMOTE_DIR
 from ..program.host_io import check_feeds
 from ..program.program import Program, load
-from ..session import DEVICES
+from ..runtime.session import DEVICES
 from .pieces import Piece, overlay_piece, package_piece, program_piece
 from .remote import Job
 from .remote_board import RemoteBoard

@@ -94,7 +94,7 @@ def _runs(program: Program, feeds: Mapping[str, Array] | None) -> tuple[dict[str
 def _our_outputs(
     program: Program, feeds: Mapping[str, Array], options: CompareOptions
 ) -> tuple[dict[str, Array], str]:
-    from ..session import Session
+    from ..runtime.session import Session
 
     device = options.device or "emulation"
     with Session(program, device, overlay=options.overlay) as session:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..device.base import Origin
+from ..runtime.device import Origin
 
 WALL: Mapping[str, str] = {
     "emulation": "measured on this machine: the emulation's speed, not a board's",

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pynq
 
-from ..errors import BadInput, DeviceFault, DeviceTimeout, WrongOverlay
-from ..hardware.checksums import constant_checksum, instruction_checksum
-from ..hardware.instruction_costs import costs
-from ..hardware.isa import UNITS, Unit
-from ..hardware.registers import FAULT_ADDRESS, FAULT_OPCODE, kernel_cell
-from ..program.program import Program
-from .base import How
+from ...errors import BadInput, DeviceFault, DeviceTimeout, WrongOverlay
+from ...hardware.checksums import constant_checksum, instruction_checksum
+from ...hardware.instruction_costs import costs
+from ...hardware.isa import UNITS, Unit
+from ...hardware.registers import FAULT_ADDRESS, FAULT_OPCODE, kernel_cell
+from ...program.program import Program
+from ..device import How
 from .buffers import Buffers
-from .ip import Kernel
+from .ip_drivers import Kernel
 from .waiting import by_interrupt, poll, uses_interrupt
 
 TIMEOUT_BASE_SECONDS = 5.0  # for a system that is busy with other things

@@ -19,12 +19,12 @@ from typing import Any
 
 import pynq
 
-from ..errors import BadInput
-from ..hardware import overlay_folder
-from ..hardware.board import load_board
-from ..program.program import Program
-from . import board_thread, pl
-from .base import Array, Batch, Counted, FeedOf, How, Origin, Progress
+from ...errors import BadInput
+from ...hardware import overlay_folder
+from ...hardware.board import load_board
+from ...program.program import Program
+from ..device import Array, Batch, Counted, FeedOf, How, Origin, Progress
+from . import board_thread, fabric
 from .buffers import Buffers
 from .kernels import job_of
 from .staging import Staged, Staging
@@ -56,7 +56,7 @@ class PynqDevice:
         self._process = os.getpid()
         self._timeout_s, self._wait = timeout_s, wait
         self._job, self._staging = job_of(program), Staging(program)
-        self._loaded: pl.Loaded | None = None
+        self._loaded: fabric.Loaded | None = None
         self._buffers: Buffers | None = None
         self._board, self._source = board_thread.run(self._find, overlay)
         self.origin: Origin = board_thread.run(self._first_open)
@@ -83,8 +83,8 @@ class PynqDevice:
     def _find(self, overlay: str | Path | None) -> tuple[str, overlay_folder.Overlay]:
         """Board and overlay, refused before anything is loaded where its description says
         enough."""
-        emulated = _emulated_overlay() if overlay is None or not pl.has_device() else None
-        device = str(pl.active_device().name)
+        emulated = _emulated_overlay() if overlay is None or not fabric.has_device() else None
+        device = str(fabric.active_device().name)
         board = overlay_folder.board_of_device(device) or load_board(self.program.board)
         found = overlay_folder.resolve(board, emulated if overlay is None else overlay)
         overlay_folder.check_board(found, device)
@@ -92,15 +92,15 @@ class PynqDevice:
         return board.name, found
 
     def _first_open(self) -> Origin:
-        with pl.alone():
+        with fabric.alone():
             return self._open()[0].origin
 
-    def _open(self) -> tuple[pl.Loaded, Buffers]:
+    def _open(self) -> tuple[fabric.Loaded, Buffers]:
         """The overlay on the board and this program's memory, made anew where they are gone."""
-        if self._loaded and self._buffers and pl.is_loaded(self._loaded):
+        if self._loaded and self._buffers and fabric.is_loaded(self._loaded):
             return self._loaded, self._buffers
         self._close()
-        self._loaded = pl.acquire(self._source, self._timeout_s)
+        self._loaded = fabric.acquire(self._source, self._timeout_s)
         self._buffers = Buffers(self.program, self._staging.read_bytes)
         return self._loaded, self._buffers
 
@@ -157,22 +157,22 @@ class PynqDevice:
         if stop.is_set():
             raise CancelledError
         try:
-            with pl.alone():
+            with fabric.alone():
                 return self._run_on(*self._open(), staged)
         except BaseException:
             stop.set()
             raise
 
-    def _run_on(self, loaded: pl.Loaded, buffers: Buffers, staged: Staged) -> _Image:
+    def _run_on(self, loaded: fabric.Loaded, buffers: Buffers, staged: Staged) -> _Image:
         """Copy in, run, copy out; on an error of the run the fabric is loaded again and the
         memory freed."""
         began = time.perf_counter()
         buffers.write(staged)
         transfer = time.perf_counter() - began
         try:
-            with pl.reloaded_on_error(loaded, buffers):
+            with fabric.reloaded_on_error(loaded, buffers):
                 loaded.point_at(self.program, buffers)
-                array = pl.run(loaded, self._job, self._wait, self._timeout_s)
+                array = fabric.run(loaded, self._job, self._wait, self._timeout_s)
                 counters = loaded.kernels.counters(self._job)
         except BaseException:
             self._buffers = self._loaded = None
@@ -194,7 +194,7 @@ def _seconds(done: list[_Image], began: float) -> dict[str, float]:
 
 def _emulated_overlay() -> Path | None:
     """The overlay of the emulated board that the environment asks for, made pynq's device."""
-    from .emulated.board import from_environment
+    from ..emulated_board.board import from_environment
 
     board = from_environment()
     if board is None:

@@ -26,7 +26,7 @@ from ...hardware.registers import CTRL, kernel_cell
 from .array import EmulatedArray
 from .bitfile import Circuit, circuit_of, part_of_header
 from .memory import BoardMemory, Buffer
-from .ps import Cma, Uio, clocks_of
+from .processing_system import Cma, Uio, clocks_of
 from .registers import HlsBlock, InterruptController, PsRegisters
 
 ARCHITECTURES = {"zynq7000": "armv7l", "zynqmp": "aarch64"}

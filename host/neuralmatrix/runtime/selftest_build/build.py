@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import write_whole
-from .hardware.board import Board
-from .hardware.overlay_folder import EXPECTED, SELFTEST
-from .program.program import Program
+from ...files import write_whole
+from ...hardware.board import Board
+from ...hardware.overlay_folder import EXPECTED, SELFTEST
+from ...program.program import Program
 
 if TYPE_CHECKING:
-    from .ir.matgraph.ops import MatGraph
-    from .quantization.qgraph import QGraph
+    from ...ir.matgraph.ops import MatGraph
+    from ...quantization.qgraph import QGraph
 
-from .selftest import Array, SelfTest
+from ..selftest import Array, SelfTest
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Compiled:
 
 def compiled(board: Board) -> Compiled:
     """Compile the self-test for a board's array."""
-    from .ir.matgraph.reference import run_float
-    from .program.verify import verify_program
-    from .quantization.quantize import quantize
-    from .scheduling import schedule
-    from .selftest_net import RAISED, SPLIT, network
-    from .selftest_words import with_token, with_two_parts
+    from ...ir.matgraph.reference import run_float
+    from ...program.verify import verify_program
+    from ...quantization.quantize import quantize
+    from ...scheduling import schedule
+    from .extra_instructions import with_token, with_two_parts
+    from .network import RAISED, SPLIT, network
 
     graph = network(board.array)
     rng = np.random.default_rng(0)
@@ -58,8 +58,8 @@ def compiled(board: Board) -> Compiled:
 
 def make(board: Board) -> SelfTest:
     """Compile the self-test for a board's array and run it in emulation."""
-    from .device.emulation import Emulator
-    from .program.host_io import write_input
+    from ...program.host_io import write_input
+    from ..emulation.emulator import Emulator
 
     made = compiled(board)
     p = made.program

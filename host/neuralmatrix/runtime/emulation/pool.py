@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ..program.host_io import read_output, write_input
-from ..program.program import Program
-from .base import Array, Batch, Counted, FeedOf, Feeds, Origin, Progress
-from .emulation import Emulator
+from ...program.host_io import read_output, write_input
+from ...program.program import Program
+from ..device import Array, Batch, Counted, FeedOf, Feeds, Origin, Progress
+from .emulator import Emulator
 
 
 @dataclass(frozen=True)

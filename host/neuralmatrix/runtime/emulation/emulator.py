@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadInput, BadProgram, DeviceTimeout, NeuralMatrixError, WrongOverlay
-from ..hardware.isa import UNITS, WORDS
-from ..hardware.target import ArrayConfig, Timing
-from .base import BEAT_BYTES
+from ...errors import BadInput, BadProgram, DeviceTimeout, NeuralMatrixError, WrongOverlay
+from ...hardware.isa import UNITS, WORDS
+from ...hardware.target import ArrayConfig, Timing
+from ..device import BEAT_BYTES
 from .build import build
 
 Array = npt.NDArray[Any]

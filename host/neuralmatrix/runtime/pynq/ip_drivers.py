@@ -11,8 +11,8 @@ from typing import Any
 
 from pynq import DefaultIP
 
-from ..errors import WrongOverlay
-from ..hardware.registers import AP_DONE, AP_START, CTRL, GIE, IER, ISR, vlnv
+from ...errors import WrongOverlay
+from ...hardware.registers import AP_DONE, AP_START, CTRL, GIE, IER, ISR, vlnv
 
 
 class Kernel(DefaultIP):  # type: ignore[misc]

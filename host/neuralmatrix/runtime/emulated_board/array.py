@@ -30,8 +30,8 @@ from ...hardware.checksums import instruction_checksum
 from ...hardware.isa import INSN_BYTES, UNIT_OF, WORDS, Opcode, Unit
 from ...hardware.registers import FAULT_ADDRESS, FAULT_OPCODE, KERNELS
 from ...hardware.target import ArrayConfig, Timing
-from ..base import BEAT_BYTES
-from ..emulation import TIMELINE, Emulator, library
+from ..device import BEAT_BYTES
+from ..emulation.emulator import TIMELINE, Emulator, library
 from .faults import Faults, Injector
 from .memory import BoardMemory
 from .registers import HlsBlock, InterruptController, outputs

@@ -23,7 +23,7 @@ from ...files import write_whole
 from ...hardware import overlay_folder
 from ...hardware.block_design import design_of
 from ...hardware.board import Board, board_names, family_of, load_board
-from ...selftest_build import write as write_selftest
+from ..selftest_build.build import write as write_selftest
 from .array import EmulatedArray, Tally
 from .bitfile import Circuit, bitstream
 from .faults import Faults, Injector
@@ -214,8 +214,8 @@ class EmulatedBoard:
 def _pynq() -> tuple[Any, tuple[int, int]]:
     """The device class and pynq's version.  ToolMissing: pynq is not installed."""
     try:
-        from .ps import pynq_version
-        from .pynq import EmulatedDevice
+        from .processing_system import pynq_version
+        from .pynq_device import EmulatedDevice
     except ImportError as error:
         raise ToolMissing(
             f"the emulated board needs pynq, which cannot be imported ({error}); install it: "

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import DeviceTimeout
+from ...errors import DeviceTimeout
 
 LOCK = Path("/run/neuralmatrix.lock")  # as root, which pynq needs; gone after a restart
 PATIENCE_S = 120.0

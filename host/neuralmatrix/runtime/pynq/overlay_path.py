@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .errors import NeuralMatrixError
-from .hardware.overlay_folder import board_of_device, resolve
+from ...errors import NeuralMatrixError
+from ...hardware.overlay_folder import board_of_device, resolve
 
 
 def _folder() -> Path:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DeviceFault, NeuralMatrixError, OverlayMissing
-from .files import read_arrays
-from .hardware.overlay_folder import EXPECTED, SELFTEST
-from .program.data import TensorSlot
-from .program.host_io import read_slot, slot_bytes
-from .program.program import Program, load
+from ..errors import DeviceFault, NeuralMatrixError, OverlayMissing
+from ..files import read_arrays
+from ..hardware.overlay_folder import EXPECTED, SELFTEST
+from ..program.data import TensorSlot
+from ..program.host_io import read_slot, slot_bytes
+from ..program.program import Program, load
 
 Array = npt.NDArray[Any]
 

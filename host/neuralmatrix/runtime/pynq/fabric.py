@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import pynq
 
-from .. import selftest
-from ..errors import (
+from ...errors import (
     DeviceFault,
     DeviceTimeout,
     NeuralMatrixError,
@@ -30,10 +29,11 @@ from ..errors import (
     WrongClock,
     WrongOverlay,
 )
-from ..hardware import overlay_folder
-from ..program.program import Program
-from . import turn
-from .base import How, Origin, lacking
+from ...hardware import overlay_folder
+from ...program.program import Program
+from .. import selftest
+from ..device import How, Origin, lacking
+from . import board_lock
 from .buffers import Buffers
 from .kernels import EMPTY, Job, Kernels, job_of
 
@@ -133,13 +133,13 @@ def is_loaded(loaded: Loaded) -> bool:
 
 def lock_file() -> Path | None:
     """What processes share a board by; an emulated one is in this process alone."""
-    return None if getattr(active_device(), EMULATED, False) else turn.LOCK
+    return None if getattr(active_device(), EMULATED, False) else board_lock.LOCK
 
 
 @contextmanager
 def alone() -> Iterator[None]:
     """Keeps other processes away; what is on the board is no longer known after one was there."""
-    with turn.turn(lock_file()) as undisturbed:
+    with board_lock.turn(lock_file()) as undisturbed:
         if not undisturbed:
             _FABRIC.forget()
         yield
@@ -186,7 +186,7 @@ def _load(source: overlay_folder.Overlay, timeout_s: float | None) -> Loaded:
 
 
 def _download(source: overlay_folder.Overlay) -> Any:
-    from . import ip  # noqa: F401  # binds the kernels' drivers
+    from . import ip_drivers  # noqa: F401  # binds the kernels' drivers
 
     try:
         return pynq.Overlay(str(source.bit))
@@ -225,8 +225,8 @@ def _check_fingerprint(loaded: Loaded, timeout_s: float | None) -> None:
         found = loaded.kernels.fingerprint
         if found != wanted:
             raise WrongOverlay(
-                f"{loaded.source.bit}: the array on the board says {found}, {overlay_folder.INFO} says "
-                f"{wanted}; the files do not belong together: copy the overlay's folder again"
+                f"{loaded.source.bit}: the array on the board says {found}, "
+                f"{overlay_folder.INFO} says {wanted}; the files do not belong together: copy the overlay's folder again"
             )
 
 

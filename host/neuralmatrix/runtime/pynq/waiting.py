@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from ..device import How
 from . import board_thread
-from .base import How
 
 SPIN_SECONDS = 200e-6  # what a sleep may take longer than asked for
 SHORTEST_SLEEP = 50e-6

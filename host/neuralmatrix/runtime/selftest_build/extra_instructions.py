@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .hardware.instruction_columns import columns, opcodes
-from .hardware.isa import SLOTS, Mode, Opcode
-from .program.program import Program
+from ...hardware.instruction_columns import columns, opcodes
+from ...hardware.isa import SLOTS, Mode, Opcode
+from ...program.program import Program
 
 Array = npt.NDArray[Any]
 

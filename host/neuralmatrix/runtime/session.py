@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from .device.base import How, Origin, without_pynq
-from .errors import BadInput
-from .program.host_io import check_feeds
-from .program.program import Program
+from ..errors import BadInput
+from ..program.host_io import check_feeds
+from ..program.program import Program
+from .device import How, Origin, without_pynq
 
 if TYPE_CHECKING:
-    from .device.base import Batch, Device, Progress
+    from .device import Batch, Device, Progress
 
 Array = npt.NDArray[Any]
 
@@ -61,7 +61,7 @@ class Stats:
 
 def _emulation(program: Program, threads: int | None, **board: Any) -> Device:
     """``board``: options of a board, which the emulation does not take."""
-    from .device.pool import EmulatorPool
+    from .emulation.pool import EmulatorPool
 
     if board["overlay"] is not None:
         raise BadInput(
@@ -74,7 +74,7 @@ def _emulation(program: Program, threads: int | None, **board: Any) -> Device:
 def _pynq(program: Program, threads: int | None, **board: Any) -> Device:
     """A board has one array, so ``threads`` changes nothing."""
     try:
-        from .device.pynq import PynqDevice
+        from .pynq.device import PynqDevice
     except ImportError as error:
         raise without_pynq(error) from None
     return PynqDevice(program, **board)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..program.data import ProgramPort
-from ..program.host_io import read_output, write_input
-from ..program.program import Program
-from .base import Feeds
+from ...program.data import ProgramPort
+from ...program.host_io import read_output, write_input
+from ...program.program import Program
+from ..device import Feeds
 
 Array = npt.NDArray[Any]
 Staged = list[tuple[int, Array]]  # arena offset, bytes

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import NeuralMatrixError, ToolMissing
-from ..hardware.cpp_headers import config_header
-from ..hardware.target import ArrayConfig
-from ..paths import hls_dir
+from ...errors import NeuralMatrixError, ToolMissing
+from ...hardware.cpp_headers import config_header
+from ...hardware.target import ArrayConfig
+from ...paths import hls_dir
 
 CACHE_VARIABLE = "NEURALMATRIX_CACHE"
 COMPILERS = ("clang++", "g++")  # the faster code first

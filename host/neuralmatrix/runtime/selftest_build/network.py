@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .hardware.target import ArrayConfig
-from .ir.matgraph.ops import (
+from ...hardware.target import ArrayConfig
+from ...ir.matgraph.ops import (
     Epilogue,
     Gemm,
     MatGraph,
@@ -24,7 +24,7 @@ from .ir.matgraph.ops import (
     Tensor,
     Window,
 )
-from .ir.types import Array, Function
+from ...ir.types import Array, Function
 
 Shape = tuple[int, int, int, int]
 LARGE_H, LARGE_W = 34, 42  # more positions than the output buffer has rows

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pynq
 
-from ..errors import DoesNotFit
-from ..program.program import Program
-from .base import BEAT_BYTES
+from ...errors import DoesNotFit
+from ...program.program import Program
+from ..device import BEAT_BYTES
 from .cma import MORE, cma_of
 from .staging import Staged, is_cacheable
 
