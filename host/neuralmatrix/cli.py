@@ -63,7 +63,7 @@ def run(
     """Run a program on one input, or on N where its batch is 1."""
     from . import files
     from .jsonform import to_json
-    from .measure.origins import RUN, told
+    from .measure.provenance import RUN, told
     from .program.host_io import check_feeds
     from .program.program import load
     from .runtime.session import Session

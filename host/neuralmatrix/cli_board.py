@@ -161,7 +161,7 @@ def deploy(
 
 
 def _print_deployed(result: dict[str, Any]) -> None:
-    from .measure.origins import told
+    from .measure.provenance import told
 
     lines = []
     if "run" in result:
@@ -170,7 +170,7 @@ def _print_deployed(result: dict[str, Any]) -> None:
         where = told(result["run"]["stats"]["origin"], result["run"]["device"]["board"])
         lines.append(f"{result['outputs']}: {text} ({where})")
     if "bench" in result:
-        from .measure.tables import bench_lines
+        from .measure.text_tables import bench_lines
 
         lines += bench_lines(result["bench"])
     if not lines:

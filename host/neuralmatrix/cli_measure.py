@@ -27,7 +27,7 @@ from .errors import BadInput
 
 if TYPE_CHECKING:
     from .measure.power_run import PowerOptions
-    from .measure.windows import Plan
+    from .measure.power_windows import Plan
 
 Batches = Annotated[str, typer.Option(help="Inputs per call to take the throughput at.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Timed repeats, after a warm-up.")]
@@ -51,7 +51,7 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _plan(seconds: float, pairs: int, seed: int) -> Plan:
-    from .measure.windows import Plan
+    from .measure.power_windows import Plan
 
     return Plan(seconds, pairs, seed)
 
@@ -117,7 +117,7 @@ def bench(
     if saved is not None:
         _show_joined(saved, meter, meter_start, title, html, as_json)
         return
-    from .measure.tables import bench_lines
+    from .measure.text_tables import bench_lines
 
     counts = _batches(batches)
     result = _benched(
@@ -140,7 +140,7 @@ def _show_joined(
     """A saved bench with a meter's log beside it."""
     from .measure.bench import FORMAT
     from .measure.power_run import MANGLED, mangled, read_result, with_meter
-    from .measure.tables import bench_lines
+    from .measure.text_tables import bench_lines
 
     if meter is None:
         raise BadInput("--from: found no --meter; name the meter's log to lay beside the windows")
@@ -208,7 +208,7 @@ def compare(
         _batches(batches), repeats, threads, not no_power, plan, constants=_constants(constant)
     )
     from .measure.compare import CompareOptions
-    from .measure.tables import compare_lines
+    from .measure.text_tables import compare_lines
 
     options = CompareOptions(device, overlay, board_result, rail, host)
     result = _compared(model, program, inputs, options)

@@ -20,10 +20,10 @@ from measure.world import Board, FakeClock, Sensor, ina2xx, writer
 from neuralmatrix.errors import BadInput
 from neuralmatrix.measure.bench import FORMAT, Options, bench_program, bench_session
 from neuralmatrix.measure.clock import SYSTEM
-from neuralmatrix.measure.origins import CYCLES, LATENCY_PARTS, RUN, SHORT, WALL, told
 from neuralmatrix.measure.power_run import PowerOptions, read_result, with_meter
-from neuralmatrix.measure.tables import bench_lines
-from neuralmatrix.measure.windows import Plan
+from neuralmatrix.measure.power_windows import Plan
+from neuralmatrix.measure.provenance import CYCLES, LATENCY_PARTS, RUN, SHORT, WALL, told
+from neuralmatrix.measure.text_tables import bench_lines
 from neuralmatrix.program.program import Program
 from neuralmatrix.runtime.device import Origin
 from neuralmatrix.runtime.session import Stats

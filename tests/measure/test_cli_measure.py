@@ -20,7 +20,7 @@ from neuralmatrix.cli_measure import bench, compare
 from neuralmatrix.measure.bench import Options
 from neuralmatrix.measure.compare_host import HostOptions
 from neuralmatrix.measure.power_run import PowerOptions
-from neuralmatrix.measure.windows import Plan
+from neuralmatrix.measure.power_windows import Plan
 from neuralmatrix.program.program import Program
 from typer.testing import CliRunner
 

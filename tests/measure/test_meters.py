@@ -13,7 +13,7 @@ from measure.world import WALL, Board, FakeClock
 from neuralmatrix.errors import BadInput
 from neuralmatrix.measure.meters import lay_beside, read_log, start_time
 from neuralmatrix.measure.power import RailPower, analyse
-from neuralmatrix.measure.windows import Plan, Recording, record
+from neuralmatrix.measure.power_windows import Plan, Recording, record
 
 START = 1_769_860_800.0  # 2026-01-31T12:00:00Z
 

@@ -12,7 +12,7 @@ from measure.world import Board, FakeClock, Sensor, ina2xx, writer
 from neuralmatrix.hardware.board import PowerRail, load_board
 from neuralmatrix.measure.hwmon import Absent, HwmonSource, open_board
 from neuralmatrix.measure.power import RailPower, analyse, widest
-from neuralmatrix.measure.windows import (
+from neuralmatrix.measure.power_windows import (
     Kind,
     Plan,
     Recording,

@@ -25,8 +25,8 @@ from ..program.program import Program
 from ..program.report import batch_of, unit_of
 from ..runtime.device import Origin
 from .clock import SYSTEM, Clock
-from .origins import CYCLES, LATENCY_PARTS, WALL
 from .power_run import NOT_ASKED, PowerOptions, measure_power
+from .provenance import CYCLES, LATENCY_PARTS, WALL
 from .spread import spread
 
 FORMAT = "neuralmatrix bench 1"

@@ -14,7 +14,7 @@ from ..errors import ToolMissing
 from ..files import write_whole
 from ..hardware.isa import UNITS
 from .bench import PARTS
-from .tables import rate
+from .text_tables import rate
 
 Result = Mapping[str, Any]
 _SHADE = "rgba(230, 120, 40, 0.15)"  # of loaded windows

@@ -21,14 +21,14 @@ from ..errors import BadInput
 from ..program.host_io import check_feeds
 from ..program.program import Program
 from ..program.report import batch_of, unit_of
-from . import runtime as ort
+from . import onnxruntime_bench as ort
 from .agreement import agreement
 from .bench import FORMAT as BENCH_FORMAT
 from .bench import Options, bench_program, random_feeds
 from .compare_host import HostOptions, host_row
-from .origins import SHORT
+from .comparison_rows import Row, board_row, estimated_row, row_json
 from .power_run import PowerOptions, read_result
-from .rows import Row, board_row, estimated_row, row_json
+from .provenance import SHORT
 
 Array = npt.NDArray[Any]
 

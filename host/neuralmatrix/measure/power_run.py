@@ -21,7 +21,7 @@ from .clock import Clock
 from .hwmon import SYSFS, Absent, HwmonSource, open_board
 from .meters import SCOPE, lay_beside, read_log, start_time
 from .power import RailPower, analyse, widest
-from .windows import LEAST_PAIRS, Plan, Recording, Trace, Window, record
+from .power_windows import LEAST_PAIRS, Plan, Recording, Trace, Window, record
 
 
 @dataclass(frozen=True)
