@@ -142,8 +142,8 @@ def deploy(
     Package, overlay and program are copied where the board lacks them. ssh must log in with a key
     (ssh-copy-id USER@BOARD puts one there).
     """
-    from .deploy.run import Progress, Request
-    from .deploy.run import deploy as deploy_program
+    from .deploy.deploy import Progress, Request
+    from .deploy.deploy import deploy as deploy_program
     from .deploy.ssh import Target
 
     target = Target(host, port, identity, ssh_config)

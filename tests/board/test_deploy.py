@@ -20,9 +20,9 @@ from board.overlay_folder import overlay_folder
 from conftest import pynq
 from conftest import sshd as sshd_program
 from neuralmatrix.cli import app
-from neuralmatrix.deploy.pieces import overlay_piece
+from neuralmatrix.deploy.bundles import overlay_piece
+from neuralmatrix.deploy.deploy import Progress, Request, deploy
 from neuralmatrix.deploy.remote_board import RemoteBoard
-from neuralmatrix.deploy.run import Progress, Request, deploy
 from neuralmatrix.deploy.ssh import connect
 from neuralmatrix.errors import (
     BadInput,

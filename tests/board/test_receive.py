@@ -21,19 +21,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from neuralmatrix.deploy import receive
-from neuralmatrix.deploy.pieces import package_piece
-from neuralmatrix.deploy.remote import Job
+from neuralmatrix.deploy import board_receive
+from neuralmatrix.deploy.board_run import Job
+from neuralmatrix.deploy.bundles import package_piece
 from neuralmatrix.deploy.remote_board import Python, RemoteBoard
 from neuralmatrix.deploy.ssh import Target, explained
 from neuralmatrix.errors import RemoteFailure
 
 
 def answer(capsys: pytest.CaptureFixture[str], **request: Any) -> dict[str, Any]:
-    receive.main(json.dumps(request))
+    board_receive.main(json.dumps(request))
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith(receive.MARK)
-    found: dict[str, Any] = json.loads(line.removeprefix(receive.MARK))
+    assert line.startswith(board_receive.MARK)
+    found: dict[str, Any] = json.loads(line.removeprefix(board_receive.MARK))
     return found
 
 
@@ -75,7 +75,7 @@ def test_a_disk_that_is_full(
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device", path)
 
-    monkeypatch.setattr(receive, "_receive", full)
+    monkeypatch.setattr(board_receive, "_receive", full)
     found = answer(capsys, **put(monkeypatch, b"data", tmp_path, "file"))
     assert found["code"] == "ENOSPC" and list(tmp_path.iterdir()) == []
 
@@ -168,7 +168,7 @@ def test_root_where_the_device_is_the_board(
     inner = split(words[-1])
     assert inner[:3] == ["cd", "/home/a b/.neuralmatrix", "&&"]
     assert "PYTHONPATH=/home/a b/.neuralmatrix/package-1" in inner
-    assert inner[-1] == job.to_text() and inner[-2] == "neuralmatrix.deploy.remote"
+    assert inner[-1] == job.to_text() and inner[-2] == "neuralmatrix.deploy.board_run"
 
 
 @pytest.mark.parametrize("sent", (b"data", b"dat", b"dada"))
@@ -178,7 +178,7 @@ def test_a_file_that_arrives_damaged(tmp_path: Path, sent: bytes) -> None:
 
     @contextmanager
     def process(_command: str) -> Iterator[SimpleNamespace]:
-        lines = b"a greeting\n" + f"{receive.MARK}{json.dumps(stated)}\n".encode()
+        lines = b"a greeting\n" + f"{board_receive.MARK}{json.dumps(stated)}\n".encode()
         yield SimpleNamespace(stdin=io.BytesIO(), stdout=io.BytesIO(lines + sent))
 
     board.connection = SimpleNamespace(process=process)  # type: ignore[assignment]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a program on the machine where it is: ``python -m neuralmatrix.deploy.remote JOB``.
+"""Runs a program on the machine where it is: ``python -m neuralmatrix.deploy.board_run JOB``.
 
 In: a job as JSON.  Out: outputs in a file; progress, results and errors as lines for the near end.
 Needs numpy, and pynq where the device is the board.
@@ -18,7 +18,7 @@ from ..errors import NeuralMatrixError
 from ..files import read_arrays, write_arrays
 from ..jsonform import to_json
 from ..program.program import Program, load
-from .receive import say
+from .board_receive import say
 
 LAST_LINES = 12  # of a traceback
 

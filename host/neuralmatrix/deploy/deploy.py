@@ -23,8 +23,8 @@ from ..paths import REMOTE_DIR
 from ..program.host_io import check_feeds
 from ..program.program import Program, load
 from ..runtime.session import DEVICES
-from .pieces import Piece, overlay_piece, package_piece, program_piece
-from .remote import Job
+from .board_run import Job
+from .bundles import Piece, overlay_piece, package_piece, program_piece
 from .remote_board import RemoteBoard
 from .ssh import Target, connect
 
