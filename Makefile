@@ -48,7 +48,7 @@ generated: ## files made from isa.py, the board files and the demos' networks
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.cpp_headers
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.program.disassembly > docs/isa.md
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.board_page > docs/boards.md
-	PYTHONPATH=host $(PYTHON) -m neuralmatrix.demo_programs
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.demo.programs
 
 format:
 	ruff check --fix .

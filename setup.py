@@ -70,7 +70,7 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "host"},
     packages=find_packages("host"),
-    package_data={"neuralmatrix": ["py.typed", "demo_data/*", "notebooks/*.ipynb"]},
+    package_data={"neuralmatrix": ["py.typed", "demo/data/*", "demo/notebooks/*.ipynb"]},
     install_requires=["numpy>=1.21,<3", "typer>=0.12.5", "rich>=12.6"],
     extras_require={
         "onnx": ONNX,
@@ -84,7 +84,7 @@ setup(
     entry_points={
         "console_scripts": ["neuralmatrix = neuralmatrix.__main__:main"],
         "pynq.lib": ["neuralmatrix = neuralmatrix.runtime.pynq.ip_drivers"],
-        "pynq.notebooks": ["neuralmatrix = neuralmatrix.notebooks"],
+        "pynq.notebooks": ["neuralmatrix = neuralmatrix.demo.notebooks"],
         "pynq.overlays": ["neuralmatrix = neuralmatrix.runtime.pynq.overlay_path"],
     },
     cmdclass={"build_py": BuildPy},

@@ -16,7 +16,7 @@ from typing import Any
 import neuralmatrix as nm
 import numpy as np
 from conftest import ROOT, data_dir
-from neuralmatrix.demo_tasks import task
+from neuralmatrix.demo.tasks import task
 from neuralmatrix.program.host_io import zero_feeds
 from neuralmatrix.program.program import Program
 

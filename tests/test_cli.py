@@ -165,7 +165,7 @@ def test_bench(saved: Path) -> None:
 @pytest.mark.gxx
 def test_a_model_from_file_to_verdict(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
-    from neuralmatrix.demo import MODEL, load_digits
+    from neuralmatrix.demo.run import MODEL, load_digits
 
     digits, net, stages = load_digits(limit=2), tmp_path / "net.nmx", tmp_path / "stages"
     np.savez(tmp_path / "samples.npz", input=digits.calibration[:16])

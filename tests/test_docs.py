@@ -80,7 +80,7 @@ def test_pipeline_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def keep_demo(folder: Path) -> None:
     """The files of ``demo --keep``, with two test images."""
     pytest.importorskip("onnx")
-    from neuralmatrix.demo import run_demo
+    from neuralmatrix.demo.run import run_demo
 
     run_demo(console=Console(quiet=True), limit=2, keep=folder)
 

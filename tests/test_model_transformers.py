@@ -16,7 +16,7 @@ import pytest
 from onnx import numpy_helper
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DEMO_DATA = REPOSITORY / "host" / "neuralmatrix" / "demo_data"
+DEMO_DATA = REPOSITORY / "host" / "neuralmatrix" / "demo" / "data"
 NAMES = "zoo zoo_transformers zoo_graphs training train_vit train_text".split()
 
 

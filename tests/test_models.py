@@ -15,7 +15,7 @@ import pytest
 from onnx import numpy_helper, shape_inference
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DEMO_MODEL = REPOSITORY / "host" / "neuralmatrix" / "demo_data" / "digits_cnn.onnx"
+DEMO_MODEL = REPOSITORY / "host" / "neuralmatrix" / "demo" / "data" / "digits_cnn.onnx"
 
 
 @pytest.fixture(scope="module")

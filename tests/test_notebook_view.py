@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from neuralmatrix import notebook_view as view
+from neuralmatrix.demo import notebook_view as view
 
-NOTEBOOKS = sorted((ROOT / "host" / "neuralmatrix" / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "host" / "neuralmatrix" / "demo" / "notebooks").glob("*.ipynb"))
 
 
 def test_table() -> None:

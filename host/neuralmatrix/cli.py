@@ -227,7 +227,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Compile an embedded network for PYNQ-Z2 and run its test data in emulation."""
-    from .demo import run_demo
+    from .demo.run import run_demo
 
     run_demo(as_json=as_json, name=name, keep=keep)
 

@@ -156,7 +156,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
         "_overlays/pynq-z2/overlay.json",
         "_overlays/pynq-z2/selftest.nmx",
         "_overlays/pynq-z2/selftest.npz",
-        "demo_data/digits_cnn.onnx",
+        "demo/data/digits_cnn.onnx",
         "device/ip.py",
         "measure/bench.py",
     ],
@@ -203,8 +203,8 @@ def test_a_wheel_from_the_sdist_is_the_same(image: Image, tmp_path: Path) -> Non
 def test_pynq_sees_the_entry_points(image: Image) -> None:
     found, paths = json.loads(image.run(SEEN))
     assert all("neuralmatrix (source: neuralmatrix)" in names for names in found.values())
-    assert str(image.package / "notebooks") in paths
-    assert list((image.package / "notebooks").glob("*.ipynb"))
+    assert str(image.package / "demo" / "notebooks") in paths
+    assert list((image.package / "demo" / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("device", ["Pynq-Z1", "Pynq-Z2"])

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 
-NOTEBOOKS = ROOT / "host" / "neuralmatrix" / "notebooks"
+NOTEBOOKS = ROOT / "host" / "neuralmatrix" / "demo" / "notebooks"
 CELL_SECONDS = 300  # the first cell that emulates compiles the kernels
 SAID = {
     "1_quick_start": ("emulated board", "every bit equal to emulation"),

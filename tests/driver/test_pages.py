@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from neuralmatrix.demo_programs import shipped_path
-from neuralmatrix.demo_tasks import load_digits
+from neuralmatrix.demo.programs import shipped_path
+from neuralmatrix.demo.tasks import load_digits
 from neuralmatrix.hardware.board import load_board
 from test_docs import blocks
 

@@ -28,7 +28,7 @@ import zoo_transformers  # noqa: E402
 
 pytestmark = pytest.mark.gxx
 
-DEMO_DATA = Path(nm.__file__).parent / "demo_data"
+DEMO_DATA = Path(nm.__file__).parent / "demo" / "data"
 HOST = {"quantize", "dequantize", "gather", "argmax"}
 STEPS, FEATURES, HIDDEN, CLASSES = 24, 8, 24, 5
 GATES = {"GRU": 3, "LSTM": 4}

@@ -19,7 +19,7 @@ from ..hardware.overlay_folder import BIT, EXPECTED, HWH, INFO, SELFTEST, Overla
 from ..paths import boards_dir, hls_dir
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_LEFT_OUT = ("__pycache__", "_boards", "_hls", "_overlays", "demo_data", "notebooks")
+_LEFT_OUT = ("__pycache__", "_boards", "_hls", "_overlays", "demo")
 _SOURCES = ("include/**/*.h", "src/*.cpp", "src/*.h", "emulation/*.*")
 _RUN = "neuralmatrix.deploy.board_run, neuralmatrix.measure.bench, neuralmatrix.runtime.session"
 _BOARDS = ("*.json", "*/*.json")

@@ -2,8 +2,8 @@
 """The demos' networks as programs for the board at hand, for notebooks.
 
 In: a demo's name, a board.  Out: ``Program``: compiled, or as shipped where onnx is missing.
-For 32-bit ARM there is no onnx to install, so ``demo_data`` holds the programs of those boards
-(``python -m neuralmatrix.demo_programs`` makes them again).
+For 32-bit ARM there is no onnx to install, so ``data`` holds the programs of those boards
+(``python -m neuralmatrix.demo.programs`` makes them again).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from .demo_tasks import DATA, task
-from .errors import ToolMissing
-from .hardware.board import Board, load_board
-from .hardware.overlay_folder import EMULATED_VARIABLE, board_of_device
-from .program.program import Program, load
-from .runtime.device import without_pynq
+from ..errors import ToolMissing
+from ..hardware.board import Board, load_board
+from ..hardware.overlay_folder import EMULATED_VARIABLE, board_of_device
+from ..program.program import Program, load
+from ..runtime.device import without_pynq
+from .tasks import DATA, task
 
 SHIPPED_FOR = "pynq-z2"
 SHIPPED = ("digits", "transformer")
@@ -26,7 +26,7 @@ SHIPPED = ("digits", "transformer")
 def _device_name() -> str:
     """What pynq calls this board.  ToolMissing: there is none."""
     try:
-        from .runtime.pynq.fabric import active_device
+        from ..runtime.pynq.fabric import active_device
     except ImportError as error:
         raise without_pynq(error) from None
     return str(active_device().name)
@@ -50,7 +50,7 @@ def shipped_path(name: str, board: Board) -> Path:
 
 def compile_demo(name: str, board: Board) -> Program:
     """Compile a demo's network; needs onnx."""
-    from .compiler import compile_model
+    from ..compiler import compile_model
 
     chosen = task(name)
     return compile_model(chosen.model, board=board, calibration=[chosen.load(None).calibration])

@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .compiler import Stages, compile_model, front_end
-from .demo_tasks import DATA, MODEL, TASKS, Digits, Samples, Task, load_digits, task
-from .files import make_folder, write_arrays, write_whole
-from .ir.matgraph.reference import port_outputs, run_float
-from .program.program import Program
-from .program.report import layer_table, program_report, summary_lines
-from .runtime.session import Session
+from ..compiler import Stages, compile_model, front_end
+from ..files import make_folder, write_arrays, write_whole
+from ..ir.matgraph.reference import port_outputs, run_float
+from ..program.program import Program
+from ..program.report import layer_table, program_report, summary_lines
+from ..runtime.session import Session
+from .tasks import DATA, MODEL, TASKS, Digits, Samples, Task, load_digits, task
 
 __all__ = ["DATA", "MODEL", "TASKS", "DemoResult", "Digits", "load_digits", "run_demo"]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the embedded demos run: trained networks with their inputs and labels.
 
-In: ``demo_data`` (made by models/digits.py and models/train_demo.py).  Out: ``TASKS`` by name.
+In: ``data`` (made by models/digits.py and models/train_demo.py).  Out: ``TASKS`` by name.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import BadInput
+from ..errors import BadInput
 
 Array = npt.NDArray[Any]
 
-DATA = Path(__file__).resolve().parent / "demo_data"
+DATA = Path(__file__).resolve().parent / "data"
 MODEL = DATA / "digits_cnn.onnx"
 LARGEST_PIXEL = 16
 
