@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import pytest
 from importers.build_onnx import model, node, signed
-from neuralmatrix.cli import main
+from neuralmatrix.cli.main import main
 
 SHAPE = (1, 3, 8, 8)
 PREVIOUS = b"the output of an earlier, good run"

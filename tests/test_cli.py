@@ -15,9 +15,9 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from conftest import ROOT
-from neuralmatrix.cli import app, main
-from neuralmatrix.cli_common import waiting
-from neuralmatrix.doctor import diagnose
+from neuralmatrix.cli.common import waiting
+from neuralmatrix.cli.doctor import diagnose
+from neuralmatrix.cli.main import app, main
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.files import parse_shapes, read_arrays, write_arrays
 from neuralmatrix.program.program import Program

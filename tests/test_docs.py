@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from neuralmatrix import errors
-from neuralmatrix.cli import app
+from neuralmatrix.cli.main import app
 from neuralmatrix.hardware import registers
 from neuralmatrix.hardware.block_design import design_of
 from neuralmatrix.hardware.board import load_board

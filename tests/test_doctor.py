@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from board.overlay_folder import overlay_folder
-from neuralmatrix.cli import app
-from neuralmatrix.doctor import diagnose
-from neuralmatrix.doctor_check import Check, Machine, numbers
+from neuralmatrix.cli.doctor import diagnose
+from neuralmatrix.cli.doctor_machine import Check, Machine, numbers
+from neuralmatrix.cli.main import app
 from neuralmatrix.hardware import overlay_folder as overlays
 from neuralmatrix.hardware.board import load_board
 from typer.testing import CliRunner

@@ -25,7 +25,7 @@ from graph_models import (
     sage,
 )
 from importers.build_onnx import model, node, onnxruntime_outputs, signed
-from neuralmatrix.cli import app
+from neuralmatrix.cli.main import app
 from neuralmatrix.compiler import Stages, front_end
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
 from neuralmatrix.frontend.onnx.bind_constants import bind_constants, read_constants

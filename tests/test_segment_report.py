@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from neuralmatrix.cli import app
+from neuralmatrix.cli.main import app
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.ir.functions import evaluate
 from neuralmatrix.ir.types import Function

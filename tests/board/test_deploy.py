@@ -19,7 +19,7 @@ from board.far import Far, free_port, interpreter, key, sshd
 from board.overlay_folder import overlay_folder
 from conftest import pynq
 from conftest import sshd as sshd_program
-from neuralmatrix.cli import app
+from neuralmatrix.cli.main import app
 from neuralmatrix.deploy.bundles import overlay_piece
 from neuralmatrix.deploy.deploy import Progress, Request, deploy
 from neuralmatrix.deploy.remote_board import RemoteBoard

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, *options: str) -> str:
     """Standard output; an error is raised as it is."""
     testing = pytest.importorskip("typer.testing")
-    from neuralmatrix.cli import app
+    from neuralmatrix.cli.main import app
 
     files = [str(folder / name) for name in ("net.nmx", "x.npz")]
     arguments = ["run", *files, "-o", str(folder / "y.npz"), *options]

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from measure.test_bench import powered
 from measure.world import ina2xx
-from neuralmatrix.cli import app, main
-from neuralmatrix.cli_measure import bench, compare
+from neuralmatrix.cli.main import app, main
+from neuralmatrix.cli.measure import bench, compare
 from neuralmatrix.measure.bench import Options
 from neuralmatrix.measure.compare_host import HostOptions
 from neuralmatrix.measure.power_run import PowerOptions

@@ -13,12 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from ..errors import NeuralMatrixError, ToolMissing
+from ..hardware.board import board_names, load_board
+from ..paths import hls_dir
+from ..runtime.emulation.build import compiler
 from .doctor_board import board_checks, is_board
-from .doctor_check import Check, Machine
-from .errors import NeuralMatrixError, ToolMissing
-from .hardware.board import board_names, load_board
-from .paths import hls_dir
-from .runtime.emulation.build import compiler
+from .doctor_machine import Check, Machine
 
 __all__ = ["Check", "Machine", "diagnose", "is_board"]
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_common import Constants, Json, ModelPath, console, emit, waiting
-from .errors import BadInput
+from ..errors import BadInput
+from .common import Constants, Json, ModelPath, console, emit, waiting
 
 if TYPE_CHECKING:
-    from .program.program import Program
+    from ..program.program import Program
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Program to write (.nmx).")]
 Board = Annotated[str, typer.Option(help="Target board; see 'neuralmatrix boards'.")]
@@ -61,9 +61,9 @@ def compile(
     as_json: Json = False,
 ) -> None:
     """Compile a model to a program for a board."""
-    from . import files
-    from .compiler import compile_model
-    from .frontend.onnx.bind_constants import read_constants
+    from .. import files
+    from ..compiler import compile_model
+    from ..frontend.onnx.bind_constants import read_constants
 
     _check_output(output, model)
     shapes = files.parse_shapes(shape or [])
@@ -87,7 +87,7 @@ def compile(
 
 def _check_output(output: Path, model: Path) -> None:
     """Errors now rather than after the work."""
-    from .files import check_target
+    from ..files import check_target
 
     if output.resolve() == model.resolve():
         raise BadInput(
@@ -98,7 +98,7 @@ def _check_output(output: Path, model: Path) -> None:
 
 
 def _show(output: Path, program: Program, as_json: bool) -> None:
-    from .program.report import port_lines, program_report, summary_lines
+    from ..program.report import port_lines, program_report, summary_lines
 
     report = program_report(program)
     if as_json:

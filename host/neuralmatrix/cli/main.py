@@ -16,9 +16,11 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from . import cli_board, cli_compile, cli_measure
-from ._version import __version__
-from .cli_common import (
+from .._version import __version__
+from ..errors import NeuralMatrixError
+from . import board, measure
+from . import compile as cli_compile
+from .common import (
     Constants,
     Device,
     Json,
@@ -31,7 +33,6 @@ from .cli_common import (
     progress,
     waiting,
 )
-from .errors import NeuralMatrixError
 
 app = typer.Typer(
     add_completion=False,
@@ -61,12 +62,12 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a program on one input, or on N where its batch is 1."""
-    from . import files
-    from .jsonform import to_json
-    from .measure.provenance import RUN, told
-    from .program.host_io import check_feeds
-    from .program.program import load
-    from .runtime.session import Session
+    from .. import files
+    from ..jsonform import to_json
+    from ..measure.provenance import RUN, told
+    from ..program.host_io import check_feeds
+    from ..program.program import load
+    from ..runtime.session import Session
 
     files.check_target(output)
     loaded, feeds = load(program), files.read_arrays(inputs)
@@ -90,8 +91,8 @@ def run(
 # ------------------------------------------------------------------------------ numbers
 
 
-app.command()(cli_measure.bench)
-app.command()(cli_measure.compare)
+app.command()(measure.bench)
+app.command()(measure.compare)
 
 
 @app.command()
@@ -105,8 +106,8 @@ def verify(
     """Compare float model, integer reference and emulation on one input, layer by layer."""
     import neuralmatrix as nm
 
-    from . import files
-    from .frontend.onnx.bind_constants import read_constants
+    from .. import files
+    from ..frontend.onnx.bind_constants import read_constants
 
     bound = read_constants(constant or []) or None
     loaded, feeds = nm.load(program), files.read_arrays(inputs)
@@ -129,9 +130,9 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Show what a program costs on its board (estimated), layer by layer."""
-    from .files import check_target
-    from .program.program import load
-    from .program.report import layer_table, program_report, summary_lines, write_html
+    from ..files import check_target
+    from ..program.program import load
+    from ..program.report import layer_table, program_report, summary_lines, write_html
 
     if html:
         check_target(html)
@@ -151,8 +152,8 @@ def report(
 @app.command("list")
 def list_(program: ProgramPath, as_json: Json = False) -> None:
     """Print the instructions of a program, one per line; fields that are 0 are left out."""
-    from .program.disassembly import listing
-    from .program.program import load
+    from ..program.disassembly import listing
+    from ..program.program import load
 
     text = listing(load(program))
     if as_json:
@@ -164,9 +165,9 @@ def list_(program: ProgramPath, as_json: Json = False) -> None:
 # ------------------------------------------------------------------------------ about
 
 
-app.command()(cli_board.boards)
-app.command()(cli_board.doctor)
-app.command()(cli_board.deploy)
+app.command()(board.boards)
+app.command()(board.doctor)
+app.command()(board.deploy)
 
 
 @app.command()
@@ -192,9 +193,9 @@ def segments(
     as_json: Json = False,
 ) -> None:
     """Fit a table of straight segments to a function, and show its error over every input code."""
-    from .files import check_target
-    from .ir.types import Function
-    from .quantization.pwl import report as sr
+    from ..files import check_target
+    from ..ir.types import Function
+    from ..quantization.pwl import report as sr
 
     if html:
         check_target(html)
@@ -227,7 +228,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Compile an embedded network for PYNQ-Z2 and run its test data in emulation."""
-    from .demo.run import run_demo
+    from ..demo.run import run_demo
 
     run_demo(as_json=as_json, name=name, keep=keep)
 

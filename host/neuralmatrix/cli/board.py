@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .cli_common import Json, ProgramPath, console, emit, progress
-from .paths import REMOTE_DIR
+from ..paths import REMOTE_DIR
+from .common import Json, ProgramPath, console, emit, progress
 
 if TYPE_CHECKING:
-    from .doctor_check import Check
+    from .doctor_machine import Check
 
 WIDE_BOARDS = 96  # columns that the table takes with the names of the parts
 BOARDS_CAPTION = (
@@ -35,8 +35,8 @@ NOT_ON_A_BOARD = (
 
 def boards(as_json: Json = False) -> None:
     """Show the boards, their arrays and what these take of the part (estimated)."""
-    from .hardware.board_table import board_table
-    from .hardware.resources import KINDS
+    from ..hardware.board_table import board_table
+    from ..hardware.resources import KINDS
 
     rows = board_table()
     if as_json:
@@ -142,9 +142,9 @@ def deploy(
     Package, overlay and program are copied where the board lacks them. ssh must log in with a key
     (ssh-copy-id USER@BOARD puts one there).
     """
-    from .deploy.deploy import Progress, Request
-    from .deploy.deploy import deploy as deploy_program
-    from .deploy.ssh import Target
+    from ..deploy.deploy import Progress, Request
+    from ..deploy.deploy import deploy as deploy_program
+    from ..deploy.ssh import Target
 
     target = Target(host, port, identity, ssh_config)
     request = Request(
@@ -161,7 +161,7 @@ def deploy(
 
 
 def _print_deployed(result: dict[str, Any]) -> None:
-    from .measure.provenance import told
+    from ..measure.provenance import told
 
     lines = []
     if "run" in result:
@@ -170,7 +170,7 @@ def _print_deployed(result: dict[str, Any]) -> None:
         where = told(result["run"]["stats"]["origin"], result["run"]["device"]["board"])
         lines.append(f"{result['outputs']}: {text} ({where})")
     if "bench" in result:
-        from .measure.text_tables import bench_lines
+        from ..measure.text_tables import bench_lines
 
         lines += bench_lines(result["bench"])
     if not lines:

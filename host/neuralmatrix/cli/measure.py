@@ -12,22 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_common import (
-    Constants,
-    Device,
-    Json,
-    ModelPath,
-    Overlay,
-    ProgramPath,
-    Threads,
-    console,
-    emit,
-)
-from .errors import BadInput
+from ..errors import BadInput
+from .common import Constants, Device, Json, ModelPath, Overlay, ProgramPath, Threads, console, emit
 
 if TYPE_CHECKING:
-    from .measure.power_run import PowerOptions
-    from .measure.power_windows import Plan
+    from ..measure.power_run import PowerOptions
+    from ..measure.power_windows import Plan
 
 Batches = Annotated[str, typer.Option(help="Inputs per call to take the throughput at.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Timed repeats, after a warm-up.")]
@@ -51,7 +41,7 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _plan(seconds: float, pairs: int, seed: int) -> Plan:
-    from .measure.power_windows import Plan
+    from ..measure.power_windows import Plan
 
     return Plan(seconds, pairs, seed)
 
@@ -60,7 +50,7 @@ def _show(
     result: dict[str, Any], title: str, lines: list[str], html: Path | None, as_json: bool
 ) -> None:
     if html:
-        from .measure.charts import bench_figures, compare_figures, write_page
+        from ..measure.charts import bench_figures, compare_figures, write_page
 
         figures = compare_figures(result) if "rows" in result else bench_figures(result)
         write_page(html, title, lines, figures)
@@ -107,7 +97,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time a program on a device, its cycles beside the estimate, and its power."""
-    from .measure.power_run import PowerOptions
+    from ..measure.power_run import PowerOptions
 
     plan = _plan(seconds, pairs, seed)
     wanted = power or meter is not None or sysfs is not None
@@ -117,7 +107,7 @@ def bench(
     if saved is not None:
         _show_joined(saved, meter, meter_start, title, html, as_json)
         return
-    from .measure.text_tables import bench_lines
+    from ..measure.text_tables import bench_lines
 
     counts = _batches(batches)
     result = _benched(
@@ -129,7 +119,7 @@ def bench(
 def _check_targets(html: Path | None) -> None:
     """Errors now rather than after the work."""
     if html:
-        from .files import check_target
+        from ..files import check_target
 
         check_target(html)
 
@@ -138,9 +128,9 @@ def _show_joined(
     saved: Path, meter: Path | None, start: str | None, title: str, html: Path | None, as_json: bool
 ) -> None:
     """A saved bench with a meter's log beside it."""
-    from .measure.bench import FORMAT
-    from .measure.power_run import MANGLED, mangled, read_result, with_meter
-    from .measure.text_tables import bench_lines
+    from ..measure.bench import FORMAT
+    from ..measure.power_run import MANGLED, mangled, read_result, with_meter
+    from ..measure.text_tables import bench_lines
 
     if meter is None:
         raise BadInput("--from: found no --meter; name the meter's log to lay beside the windows")
@@ -160,8 +150,8 @@ def _benched(
     threads: int | None,
     power: PowerOptions | None,
 ) -> dict[str, Any]:
-    from .measure.bench import Options, bench_program
-    from .program.program import load
+    from ..measure.bench import Options, bench_program
+    from ..program.program import load
 
     options = Options(batches, repeats, power)
     return bench_program(load(path), device, options, threads=threads, overlay=overlay)
@@ -200,15 +190,15 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Throughput per watt of one network: the board beside onnxruntime on this machine."""
-    from .measure.compare_host import HostOptions
+    from ..measure.compare_host import HostOptions
 
     _check_targets(html)
     plan = _plan(seconds, pairs, seed)
     host = HostOptions(
         _batches(batches), repeats, threads, not no_power, plan, constants=_constants(constant)
     )
-    from .measure.compare import CompareOptions
-    from .measure.text_tables import compare_lines
+    from ..measure.compare import CompareOptions
+    from ..measure.text_tables import compare_lines
 
     options = CompareOptions(device, overlay, board_result, rail, host)
     result = _compared(model, program, inputs, options)
@@ -218,15 +208,15 @@ def compare(
 def _constants(constant: list[str] | None) -> dict[str, Any]:
     if not constant:
         return {}
-    from .frontend.onnx.bind_constants import read_constants
+    from ..frontend.onnx.bind_constants import read_constants
 
     return read_constants(constant)
 
 
 def _compared(model: Path, path: Path, inputs: Path | None, options: Any) -> dict[str, Any]:
-    from .files import read_arrays
-    from .measure.compare import compare as compare_devices
-    from .program.program import load
+    from ..files import read_arrays
+    from ..measure.compare import compare as compare_devices
+    from ..program.program import load
 
     program = load(path)
     return compare_devices(model, program, read_arrays(inputs) if inputs else None, options)

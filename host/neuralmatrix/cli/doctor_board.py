@@ -10,12 +10,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .doctor_check import Check, Machine, numbers
-from .errors import NeuralMatrixError
-from .hardware.board import Board, board_names, load_board
-from .hardware.overlay_folder import board_of_device, check_files, resolve
-from .measure.hwmon import open_board
-from .runtime.pynq.cma import MORE, cma_of
+from ..errors import NeuralMatrixError
+from ..hardware.board import Board, board_names, load_board
+from ..hardware.overlay_folder import board_of_device, check_files, resolve
+from ..measure.hwmon import open_board
+from ..runtime.pynq.cma import MORE, cma_of
+from .doctor_machine import Check, Machine, numbers
 
 DEVICE_NAME = "etc/xocl.txt"  # written by the image; pynq's name of the device
 TREE_NAME = "proc/device-tree/chosen/pynq_board"
