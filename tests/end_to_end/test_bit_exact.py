@@ -13,8 +13,8 @@ from pathlib import Path
 import neuralmatrix as nm
 import numpy as np
 import pytest
-from importers.build_onnx import model as onnx_model
-from importers.build_onnx import node, onnxruntime_outputs
+from build_onnx import model as onnx_model
+from build_onnx import node, onnxruntime_outputs
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float

@@ -17,8 +17,8 @@ import neuralmatrix as nm
 import numpy as np
 import onnx
 import pytest
+from build_onnx import model, node, onnxruntime_outputs
 from conftest import ROOT
-from importers.build_onnx import model, node, onnxruntime_outputs
 from neuralmatrix.quantization.integer_epilogues import _table
 from neuralmatrix.verification import signal_to_noise
 

@@ -16,7 +16,6 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from conftest import ROOT
-from measure.world import Board, FakeClock, Sensor, ina2xx, writer
 from neuralmatrix.errors import BadInput
 from neuralmatrix.measure.bench import FORMAT, Options, bench_program, bench_session
 from neuralmatrix.measure.clock import SYSTEM
@@ -27,6 +26,7 @@ from neuralmatrix.measure.text_tables import bench_lines
 from neuralmatrix.program.program import Program
 from neuralmatrix.runtime.device import Origin
 from neuralmatrix.runtime.session import Stats
+from power_world import Board, FakeClock, Sensor, ina2xx, writer
 
 ORIGINS = get_args(Origin)
 TRANSFER_S, ARRAY_S = 0.001, 0.006  # per image; a run takes 0.04 s whatever it holds

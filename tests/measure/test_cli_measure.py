@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from measure.test_bench import powered
-from measure.world import ina2xx
 from neuralmatrix.cli.main import app, main
 from neuralmatrix.cli.measure import bench, compare
 from neuralmatrix.measure.bench import Options
@@ -22,6 +21,7 @@ from neuralmatrix.measure.compare_host import HostOptions
 from neuralmatrix.measure.power_run import PowerOptions
 from neuralmatrix.measure.power_windows import Plan
 from neuralmatrix.program.program import Program
+from power_world import ina2xx
 from typer.testing import CliRunner
 
 QUICK = ("--batches", "1,2", "--repeats", "2")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from importers.build_onnx import onnxruntime_outputs
+from build_onnx import onnxruntime_outputs
 from neuralmatrix.compiler import lower
 from neuralmatrix.frontend.onnx.context import Handler
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
@@ -16,7 +16,7 @@ from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.transforms.graph.simplify import simplify
-from ops.case import (
+from op_case import (
     IMAGE,
     SIGNAL,
     TINY,
@@ -29,7 +29,7 @@ from ops.case import (
     scalar,
     w,
 )
-from ops.more_cases import MORE
+from op_cases_more import MORE
 
 CONVOLUTIONS = [
     case("Conv", IMAGE, w(4, 5, 3, 3)),

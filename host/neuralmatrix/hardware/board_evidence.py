@@ -24,7 +24,7 @@ VERIFIED = (
         "kernels: their benches",
         "compiled by g++ and clang++; the same benches as csim",
         "all three arrays",
-        "tests/kernels/test_benches.py",
+        "tests/hls/test_benches.py",
     ),
     Verification(
         "kernels: whole networks",
@@ -36,21 +36,21 @@ VERIFIED = (
         "kernels: on the boards' processors' word sizes",
         "cross-compiled benches under qemu-user, 32-bit ARM and aarch64",
         "the array of PYNQ-Z1 and Z2",
-        "tests/kernels/test_cross.py",
+        "tests/hls/test_cross.py",
     ),
     Verification(
         "kernels: what HLS accepts",
         "lint of the syntax tree: no heap, recursion, float, endless loop; every argument with its "
         "interface",
         "all",
-        "tests/kernels/test_lint.py",
+        "tests/hls/test_lint.py",
     ),
     Verification(
         "block design",
         "one description as data: cells, widths, addresses, clocks and interrupts compared with "
         "the board file and with what the driver expects",
         "all",
-        "tests/overlay/test_design.py",
+        "tests/hardware/test_block_design.py",
     ),
     Verification(
         "scripts for Vivado",
@@ -69,27 +69,27 @@ VERIFIED = (
         "hand-off file (.hwh)",
         "made from the same description, parsed by pynq 4.0.0, 3.1.2 and 3.0.1",
         "all",
-        "tests/driver/test_hwh.py",
+        "tests/runtime/emulated_board/test_hwh.py",
     ),
     Verification(
         "emulated board",
         "registers, interrupts, caches, clocks and contiguous memory, driven register by register "
         "through pynq 4.0.0, 3.1.2 and 3.0.1",
         "PYNQ-Z2, ZCU104, KV260",
-        "tests/driver/test_emulated_board.py",
+        "tests/runtime/emulated_board/test_emulated_board.py",
     ),
     Verification(
         "driver",
         "through pynq 4.0.0, 3.1.2 and 3.0.1 on the emulated board: a CNN, a transformer, a graph "
         "network; every output byte equal to emulation",
         "PYNQ-Z2",
-        "tests/driver/test_driver.py",
+        "tests/runtime/pynq/test_driver.py",
     ),
     Verification(
         "driver: failures",
         "faults injected into the emulated board, each with its error, and the run after it",
         "PYNQ-Z2",
-        "tests/driver/test_faults.py",
+        "tests/runtime/pynq/test_faults.py",
     ),
     Verification(
         "power sensors",
