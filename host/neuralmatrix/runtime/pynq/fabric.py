@@ -226,7 +226,8 @@ def _check_fingerprint(loaded: Loaded, timeout_s: float | None) -> None:
         if found != wanted:
             raise WrongOverlay(
                 f"{loaded.source.bit}: the array on the board says {found}, "
-                f"{overlay_folder.INFO} says {wanted}; the files do not belong together: copy the overlay's folder again"
+                f"{overlay_folder.INFO} says {wanted}; the files do not belong together: copy the "
+                "overlay's folder again"
             )
 
 
