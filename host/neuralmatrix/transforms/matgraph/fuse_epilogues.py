@@ -14,6 +14,7 @@ from math import prod
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir import functions
 from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs, op_outputs
 from ...ir.types import Array
@@ -21,7 +22,7 @@ from ...ir.types import Array
 Linear = Gemm | Window
 
 
-def fuse_epilogues(mg: MatGraph) -> MatGraph:
+def fuse_epilogues(mg: MatGraph, target: Target) -> MatGraph:
     """Merge element-wise windows into their producers; drop what no output needs."""
     mg = _pruned(_hoisted(_pruned(mg)))
     uses = _uses(mg)
