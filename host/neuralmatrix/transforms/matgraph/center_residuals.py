@@ -221,9 +221,10 @@ def _centred(mg: MatGraph, stream: _Stream) -> MatGraph:
     }
     squares = {op.output for op in mg.ops for mean in means if _squares(op, mean)}
     ops = [_rewritten(op, stream, means, squares) for op in mg.ops if op.output not in squares]
-    constants = {f"{name}:level": _level(mg.constants[name]) for name in stream.constants}
+    shared = [name for name in mg.constants if name in stream.constants]
+    constants = {f"{name}:level": _level(mg.constants[name]) for name in shared}
     tensors = {n: t for n, t in mg.tensors.items() if n not in means | squares}
-    tensors |= {f"{n}:level": replace(mg.tensors[n], name=f"{n}:level") for n in stream.constants}
+    tensors |= {f"{n}:level": replace(mg.tensors[n], name=f"{n}:level") for n in shared}
     read = {name for op in ops for name in op_inputs(op)}
     unread = stream.constants - read
     return replace(
