@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Heads whose size is no multiple of a word get channels of zeros, so that splitting them is free.
+"""Heads that do not fill whole blocks of lanes get channels of zeros: splitting them is then free.
 
 In: a MatGraph in which products with weights make queries, keys and values, and Moves split them
 into heads.  Out: an equal one with wider projections; the Moves then only rename addresses.
@@ -19,8 +19,6 @@ from ...hardware.target import Target
 from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor
 from ...ir.types import Array
 
-WORD = 16  # lanes of the default array
-
 
 @dataclass(frozen=True)
 class _Uses:
@@ -30,6 +28,7 @@ class _Uses:
     makers: Mapping[str, MatOp]
     readers: Mapping[str, list[MatOp]]
     fixed: frozenset[str]  # outputs, and tensors whose scale is given
+    lanes: int  # channels of a block
 
     def only(self, name: str) -> MatOp | None:
         """The one reader of a tensor that may change."""
@@ -38,8 +37,8 @@ class _Uses:
 
 
 def pad_heads(mg: MatGraph, target: Target) -> MatGraph:
-    """All attention blocks of ``mg`` with heads of whole words where that is possible."""
-    uses = _uses(mg)
+    """All attention blocks of ``mg`` with heads of whole blocks where that is possible."""
+    uses = _uses(mg, target.lanes)
     changed: dict[str, MatOp] = {}
     tensors = dict(mg.tensors)
     for name in dict.fromkeys(op.rhs for op in mg.ops if isinstance(op, Gemm) and op.rhs):
@@ -55,17 +54,18 @@ def pad_heads(mg: MatGraph, target: Target) -> MatGraph:
     return replace(mg, ops=ops, tensors=tensors) if changed else mg
 
 
-def _uses(mg: MatGraph) -> _Uses:
+def _uses(mg: MatGraph, lanes: int) -> _Uses:
     readers: dict[str, list[MatOp]] = {}
     for op in mg.ops:
         for name in set(op.inputs):
             readers.setdefault(name, []).append(op)
     fixed = frozenset({port.tensor for port in mg.outputs} | mg.quant.keys())
-    return _Uses(mg.tensors, {op.output: op for op in mg.ops}, readers, fixed)
+    return _Uses(mg.tensors, {op.output: op for op in mg.ops}, readers, fixed, lanes)
 
 
-def _wide(size: int) -> int:
-    return -(-size // WORD) * WORD
+def _wide(size: int, lanes: int) -> int:
+    """Channels of a head of whole blocks."""
+    return -(-size // lanes) * lanes
 
 
 # ---------------------------------------------------------------- queries, keys, values
@@ -80,7 +80,7 @@ def _splits(uses: _Uses, name: str) -> tuple[Gemm, Move] | None:
     if not isinstance(gemm, Gemm) or uses.only(gemm.output) is not move or not _is_plain(gemm):
         return None
     whole, part = uses.tensors[gemm.output].shape, uses.tensors[name].shape
-    if part[3] % WORD == 0 or not _same_rows(whole, part):
+    if part[3] % uses.lanes == 0 or not _same_rows(whole, part):
         return None
     return (gemm, move) if np.array_equal(move.index, _split_index(whole, part)) else None
 
@@ -117,17 +117,17 @@ def _pad_scores(
     if alike and len(names) == 2 and all(splits):
         for split in splits:
             if split:
-                _pad_split(*split, tensors, changed)
+                _pad_split(*split, uses.lanes, tensors, changed)
 
 
 def _pad_split(
-    gemm: Gemm, move: Move, tensors: dict[str, Tensor], changed: dict[str, MatOp]
+    gemm: Gemm, move: Move, lanes: int, tensors: dict[str, Tensor], changed: dict[str, MatOp]
 ) -> None:
     n, _, s, size = tensors[move.output].shape
     images, _, _, total = tensors[gemm.output].shape
-    heads, wide = total // size, _wide(size)
+    heads, wide = total // size, _wide(size, lanes)
     whole, part = (images, 1, s, heads * wide), (n, 1, s, wide)
-    places, gemm = _padded_places(heads, size), _latest(gemm, changed)
+    places, gemm = _padded_places(heads, size, lanes), _latest(gemm, changed)
     assert gemm.weight is not None
     weight = np.zeros((*gemm.weight.shape[:3], heads * wide), np.float32)
     weight[..., places] = gemm.weight
@@ -143,9 +143,9 @@ def _pad_split(
     tensors[move.output] = Tensor(move.output, part)
 
 
-def _padded_places(heads: int, size: int) -> Array:
+def _padded_places(heads: int, size: int, lanes: int) -> Array:
     """Where the channels of all heads end up."""
-    return (np.arange(heads)[:, None] * _wide(size) + np.arange(size)).reshape(-1)
+    return (np.arange(heads)[:, None] * _wide(size, lanes) + np.arange(size)).reshape(-1)
 
 
 def _spread(values: Array, places: Array, size: int, fill: float) -> Array:
@@ -172,8 +172,8 @@ def _pad_values(
     readers = [op for op in uses.readers.get(move.output, []) if isinstance(op, Gemm)]
     if not merges or move.output in uses.fixed or not _all_project(uses, move.output, readers):
         return
-    _pad_split(*split, tensors, changed)
-    _pad_result(product, move, readers, tensors, changed)
+    _pad_split(*split, uses.lanes, tensors, changed)
+    _pad_result(product, move, readers, uses.lanes, tensors, changed)
 
 
 def _is_inverse(move: Move, whole: tuple[int, ...], part: tuple[int, ...]) -> bool:
@@ -197,12 +197,13 @@ def _pad_result(
     product: Gemm,
     move: Move,
     readers: list[Gemm],
+    lanes: int,
     tensors: dict[str, Tensor],
     changed: dict[str, MatOp],
 ) -> None:
     n, _, s, size = tensors[product.output].shape
     images, _, _, total = tensors[move.output].shape
-    heads, wide = total // size, _wide(size)
+    heads, wide = total // size, _wide(size, lanes)
     whole, part = (images, 1, s, heads * wide), (n, 1, s, wide)
     bias = np.zeros(wide, np.float32)
     bias[:size] = product.bias
@@ -216,7 +217,7 @@ def _pad_result(
         op = _latest(op, changed)
         assert op.weight is not None
         weight = np.zeros((1, 1, heads * wide, op.weight.shape[3]), np.float32)
-        weight[:, :, _padded_places(heads, size)] = op.weight
+        weight[:, :, _padded_places(heads, size, lanes)] = op.weight
         changed[op.output] = replace(op, weight=weight)
 
 
