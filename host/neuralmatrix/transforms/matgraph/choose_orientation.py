@@ -33,7 +33,6 @@ from ...ir.matgraph.ops import (
 from ...ir.types import Array, ViewStep
 from .fuse_epilogues import fuse_epilogues
 
-LANES = 16  # of every supported array; only costs are ranked with it
 LOAD_CYCLES = 2  # of a word
 GATHER_CYCLES = 4  # of a byte that is moved alone
 ALL_COMBINATIONS = 10  # tensors up to which every combination of orientations is tried
@@ -57,6 +56,7 @@ class _Net:
     """Operations without the transposing Moves; ``alias`` tells what those would have made."""
 
     mg: MatGraph
+    lanes: int
     ops: tuple[MatOp, ...]
     alias: Mapping[str, tuple[str, bool]]
     choices: Mapping[str, Mapping[bool, Choice]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def choose_orientation(mg: MatGraph, target: Target) -> MatGraph:
     if not moves or mg.quant:  # scales that a model prescribes stay with its own tensors
         return mg
     mg = _with_settled_biases(mg)
-    net = _net(mg, moves)
+    net = _net(mg, moves, target.lanes)
     bits = _search(net)
     return fuse_epilogues(_Rebuilt(net, bits).graph(), target) if any(bits.values()) else mg
 
@@ -89,13 +89,13 @@ def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> bool:
     return bool(np.array_equal(op.index[0, 0].T.reshape(-1), np.arange(rows * cols)))
 
 
-def _net(mg: MatGraph, moves: set[str]) -> _Net:
+def _net(mg: MatGraph, moves: set[str], lanes: int) -> _Net:
     alias: dict[str, tuple[str, bool]] = {}
     for op in mg.ops:
         if isinstance(op, Move) and op.output in moves:
             root, flipped = alias.get(op.inputs[0], (op.inputs[0], False))
             alias[op.output] = (root, not flipped)
-    net = _Net(mg, tuple(op for op in mg.ops if op.output not in moves), alias)
+    net = _Net(mg, lanes, tuple(op for op in mg.ops if op.output not in moves), alias)
     net.choices = {op.output: dict(_choices(op, net)) for op in net.ops}
     made = [name for name, choices in net.choices.items() if True in choices]
     inputs = [p.tensor for p in mg.inputs if _is_matrix(mg.tensors[p.tensor])]
@@ -112,7 +112,7 @@ def _is_matrix(t: Tensor) -> bool:
 
 def _choices(op: MatOp, net: _Net) -> Iterator[tuple[bool, Choice]]:
     """The orientations an operation can give its result in: as declared, and perhaps transposed."""
-    yield False, Choice(_plain_needs(op), _plain_cycles(op, net.mg.tensors))
+    yield False, Choice(_plain_needs(op), _plain_cycles(op, net))
     if not isinstance(op, Gemm | Window) or not _may_swap(op, net):
         return
     extra = tuple((n, True) for n in _run_time_operands(op.epilogue, net.mg))
@@ -124,7 +124,7 @@ def _choices(op: MatOp, net: _Net) -> Iterator[tuple[bool, Choice]]:
         main = ((op.rhs, not op.rhs_transposed), (op.input, None))
     rows, channels = net.mg.tensors[op.output].shape[2:]
     depth = net.mg.tensors[op.input].shape[3]
-    yield True, Choice((*main, *extra), _product_cycles(channels, depth, rows))
+    yield True, Choice((*main, *extra), _product_cycles(net.lanes, channels, depth, rows))
 
 
 def _plain_needs(op: MatOp) -> Needs:
@@ -132,29 +132,32 @@ def _plain_needs(op: MatOp) -> Needs:
     return tuple((name, None if name in either else False) for name in op.inputs)
 
 
-def _plain_cycles(op: MatOp, tensors: Mapping[str, Tensor]) -> float:
+def _plain_cycles(op: MatOp, net: _Net) -> float:
     """Only what changes with the orientation: products."""
     if not isinstance(op, Gemm):
         return 0
-    n, h, w, channels = tensors[op.output].shape
-    blocks = None if op.weight is None else nonzero_blocks(op.weight)
-    return _product_cycles(n * h * w, tensors[op.input].shape[3], channels, blocks)
+    n, h, w, channels = net.mg.tensors[op.output].shape
+    depth = net.mg.tensors[op.input].shape[3]
+    blocks = None if op.weight is None else nonzero_blocks(op.weight, net.lanes)
+    return _product_cycles(net.lanes, n * h * w, depth, channels, blocks)
 
 
-def nonzero_blocks(weight: Array) -> int:
-    """Blocks of LANES x LANES weights that are not all zero."""
+def nonzero_blocks(weight: Array, lanes: int) -> int:
+    """Blocks of lanes x lanes weights that are not all zero."""
     kh, kw, c, m = weight.shape
-    pads = ((0, 0), (0, 0), (0, -c % LANES), (0, -m % LANES))
-    cells = np.pad(weight != 0, pads).reshape(kh, kw, -1, LANES, -(-m // LANES), LANES)
+    pads = ((0, 0), (0, 0), (0, -c % lanes), (0, -m % lanes))
+    cells = np.pad(weight != 0, pads).reshape(kh, kw, -1, lanes, -(-m // lanes), lanes)
     return int(cells.any(axis=(3, 5)).sum())
 
 
-def _product_cycles(rows: int, depth: int, channels: int, blocks: int | None = None) -> float:
+def _product_cycles(
+    lanes: int, rows: int, depth: int, channels: int, blocks: int | None = None
+) -> float:
     """The longer of passes and loads of ``rows`` positions times depth x channels weights."""
-    k = -(-depth // LANES)
+    k = -(-depth // lanes)
     if blocks is None:
-        blocks = k * -(-channels // LANES)
-    return max(blocks * max(rows, LANES), LOAD_CYCLES * (blocks * LANES + rows * k))
+        blocks = k * -(-channels // lanes)
+    return max(blocks * max(rows, lanes), LOAD_CYCLES * (blocks * lanes + rows * k))
 
 
 def _may_swap(op: Gemm | Window, net: _Net) -> bool:
