@@ -6,12 +6,13 @@ In: an operation.  Out: yes or no.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeGuard
 
 import numpy as np
 
-from .ops import NO_EPILOGUE, Linear, MatOp, Window
+from .ops import NO_EPILOGUE, Linear, MatOp, Move, Tensor, Window
 from .uses import Uses
 
 
@@ -50,11 +51,23 @@ def is_difference(op: MatOp) -> TypeGuard[Window]:
     return plain and is_elementwise(op) and op.weight.size == 1 and op.weight.flat[0] == 1.0
 
 
+def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Move]:
+    """Whether an operation moves one matrix (1, 1, R, C) to its transpose."""
+    if not isinstance(op, Move) or len(op.parts) > 1:
+        return False
+    x, out = tensors[op.parts[0]], tensors[op.output]
+    rows, cols = x.shape[2:]
+    if x.shape[:2] != (1, 1) or out.shape != (1, 1, cols, rows) or x.replicated or out.replicated:
+        return False
+    return bool(np.array_equal(op.index[0, 0].T.reshape(-1), np.arange(rows * cols)))
+
+
 __all__ = [
     "is_copy",
     "is_difference",
     "is_elementwise",
     "is_identity",
     "is_pointwise",
+    "is_transposition",
     "only_statistics",
 ]
