@@ -35,16 +35,16 @@ from .scheduling import schedule
 from .stages import write_stage
 from .transforms.graph.simplify import simplify
 from .transforms.lowering.rules import lower_graph
-from .transforms.matgraph.center_residuals import centre_streams
-from .transforms.matgraph.choose_orientation import orient
-from .transforms.matgraph.defer_bias import defer_offsets
-from .transforms.matgraph.fold_input_permutations import fold_inputs
-from .transforms.matgraph.fold_row_scales import settle_rows
-from .transforms.matgraph.fuse_epilogues import fuse
-from .transforms.matgraph.fuse_row_statistics import fuse_rows
+from .transforms.matgraph.center_residuals import center_residuals
+from .transforms.matgraph.choose_orientation import choose_orientation
+from .transforms.matgraph.defer_bias import defer_bias
+from .transforms.matgraph.fold_input_permutations import fold_input_permutations
+from .transforms.matgraph.fold_row_scales import fold_row_scales
+from .transforms.matgraph.fuse_epilogues import fuse_epilogues
+from .transforms.matgraph.fuse_row_statistics import fuse_row_statistics
 from .transforms.matgraph.pad_heads import pad_heads
-from .transforms.matgraph.reorder_nodes import reorder
-from .transforms.matgraph.split_projections import split_slices
+from .transforms.matgraph.reorder_nodes import reorder_nodes
+from .transforms.matgraph.split_projections import split_projections
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -103,11 +103,13 @@ def compile_model(
 
 def lower(graph: Graph) -> MatGraph:
     """The MatGraph of ``graph``, element-wise operators fused into their producers."""
-    mg = fuse(lower_graph(graph))
-    cut = split_slices(mg)
-    mg = mg if cut is mg else fuse(cut)
-    mg = pad_heads(centre_streams(defer_offsets(fuse_rows(mg))))
-    return verify_matgraph(reorder(orient(settle_rows(fold_inputs(mg)))))
+    mg = fuse_epilogues(lower_graph(graph))
+    cut = split_projections(mg)
+    mg = mg if cut is mg else fuse_epilogues(cut)
+    mg = pad_heads(center_residuals(defer_bias(fuse_row_statistics(mg))))
+    return verify_matgraph(
+        reorder_nodes(choose_orientation(fold_row_scales(fold_input_permutations(mg))))
+    )
 
 
 def front_end(

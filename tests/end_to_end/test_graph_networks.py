@@ -33,7 +33,7 @@ from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, apply_steps
 from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
-from neuralmatrix.transforms.matgraph.reorder_nodes import cluster, cuthill_mckee, reorder
+from neuralmatrix.transforms.matgraph.reorder_nodes import cluster, cuthill_mckee, reorder_nodes
 from neuralmatrix.verification import signal_to_noise
 from typer.testing import CliRunner
 
@@ -288,7 +288,7 @@ def test_axes_of_reshaped_tensors_keep_their_order() -> None:
 
 def test_dense_weights_are_left_alone() -> None:
     mg = lowered(two_products(signed((80, 80), 4)))
-    assert reorder(mg) is mg
+    assert reorder_nodes(mg) is mg
 
 
 def test_program_with_a_bad_order_is_refused(tmp_path: Path) -> None:

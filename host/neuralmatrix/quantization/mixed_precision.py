@@ -20,8 +20,8 @@ import numpy as np
 
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, op_inputs, op_outputs
 from ..ir.types import Array, QParams
-from ..transforms.matgraph.legalize_operands import with_copies
-from ..transforms.matgraph.tie_scales import tie
+from ..transforms.matgraph.legalize_operands import legalize_operands
+from ..transforms.matgraph.tie_scales import tie_scales
 from .bit_widths import wide_tensors
 from .fake_quant import Sample, disagreement, relative_error, rerun, sample, with_rounded_weights
 from .integer_reference import decode, run_integer
@@ -145,7 +145,7 @@ def choose_mixed(
 
 def _groups(mg: MatGraph) -> list[tuple[str, ...]]:
     """Tensors of ``mg`` that are int8 and may be int16, by shared scale."""
-    tied, groups = tie(with_copies(mg))
+    tied, groups = tie_scales(legalize_operands(mg))
     wide = wide_tensors(tied, groups, "int8")
     members = groups.members(mg.tensors)
     return [

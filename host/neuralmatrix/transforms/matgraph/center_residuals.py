@@ -47,7 +47,7 @@ class _Uses:
     shown: frozenset[str]
 
 
-def centre_streams(mg: MatGraph) -> MatGraph:
+def center_residuals(mg: MatGraph) -> MatGraph:
     """Every stream of ``mg`` that can be centred is."""
     uses = _uses(mg)
     done: set[str] = set()

@@ -31,7 +31,7 @@ from ...ir.matgraph.ops import (
     op_outputs,
 )
 from ...ir.types import Array, ViewStep
-from .fuse_epilogues import fuse
+from .fuse_epilogues import fuse_epilogues
 
 LANES = 16  # of every supported array; only costs are ranked with it
 LOAD_CYCLES = 2  # of a word
@@ -67,7 +67,7 @@ class _Net:
         return self.alias.get(name, (name, False))
 
 
-def orient(mg: MatGraph) -> MatGraph:
+def choose_orientation(mg: MatGraph) -> MatGraph:
     """``mg`` with the orientations that cost least; itself where nothing is to be gained."""
     moves = {op.output for op in mg.ops if is_transposition(op, mg.tensors)}
     if not moves or mg.quant:  # scales that a model prescribes stay with its own tensors
@@ -75,7 +75,7 @@ def orient(mg: MatGraph) -> MatGraph:
     mg = _with_settled_biases(mg)
     net = _net(mg, moves)
     bits = _search(net)
-    return fuse(_Rebuilt(net, bits).graph()) if any(bits.values()) else mg
+    return fuse_epilogues(_Rebuilt(net, bits).graph()) if any(bits.values()) else mg
 
 
 def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> bool:

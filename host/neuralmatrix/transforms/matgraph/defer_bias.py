@@ -42,7 +42,7 @@ class _State:
             self.ops.append(self.waiting.pop(name).made)
 
 
-def defer_offsets(mg: MatGraph) -> MatGraph:
+def defer_bias(mg: MatGraph) -> MatGraph:
     """Windows that only add a constant per channel go where their readers can take it."""
     state = _State(mg, dict(mg.tensors))
     for op in mg.ops:

@@ -14,7 +14,7 @@ from ...ir.matgraph.ops import MatGraph, Move, Port, Tensor, op_inputs
 from ...ir.matgraph.rewrite import renamed
 
 
-def fold_inputs(mg: MatGraph) -> MatGraph:
+def fold_input_permutations(mg: MatGraph) -> MatGraph:
     """Input ports whose tensor is only permuted deliver the permuted tensor at once."""
     uses = Counter(t for op in mg.ops for t in op_inputs(op))
     uses.update(port.tensor for port in mg.outputs)

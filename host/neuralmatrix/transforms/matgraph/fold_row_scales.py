@@ -17,7 +17,7 @@ from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Wi
 from .fuse_epilogues import is_pointwise
 
 
-def settle_rows(mg: MatGraph) -> MatGraph:
+def fold_row_scales(mg: MatGraph) -> MatGraph:
     """``mg`` without the passes that only repeat or multiply a column."""
     uses = Counter(t for op in mg.ops for t in op_inputs(op))
     uses.update(port.tensor for port in mg.outputs)

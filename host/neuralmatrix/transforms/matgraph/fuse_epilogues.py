@@ -21,7 +21,7 @@ from ...ir.types import Array
 Linear = Gemm | Window
 
 
-def fuse(mg: MatGraph) -> MatGraph:
+def fuse_epilogues(mg: MatGraph) -> MatGraph:
     """Merge element-wise windows into their producers; drop what no output needs."""
     mg = _pruned(_hoisted(_pruned(mg)))
     uses = _uses(mg)

@@ -15,7 +15,7 @@ from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, RowMax, RowStat,
 TOGETHER = frozenset({"mean", "square"})
 
 
-def fuse_rows(mg: MatGraph) -> MatGraph:
+def fuse_row_statistics(mg: MatGraph) -> MatGraph:
     """Statistics move into the producers of their tensors; a maximum left over is a RowMax."""
     read = {t for op in mg.ops for t in op_inputs(op)} | {port.tensor for port in mg.outputs}
     done: dict[str, MatOp] = {}

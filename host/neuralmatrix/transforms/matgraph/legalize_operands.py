@@ -43,7 +43,7 @@ class _Copier:
         return self.made[key]
 
 
-def with_copies(mg: MatGraph) -> MatGraph:
+def legalize_operands(mg: MatGraph) -> MatGraph:
     """``mg`` with those copies."""
     copier = _Copier(dict(mg.tensors), dict(mg.constants))
     padded: dict[str, bool] = {}  # whether the padding lanes of a tensor may hold nonzero codes

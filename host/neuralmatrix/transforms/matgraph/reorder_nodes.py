@@ -70,7 +70,7 @@ class _Pattern:
     ends: tuple[Axis, Axis]  # the classes of output and input channels
 
 
-def reorder(mg: MatGraph) -> MatGraph:
+def reorder_nodes(mg: MatGraph) -> MatGraph:
     """``mg`` with its node axes in a better order; itself where there is none."""
     sparse = [op for op in mg.ops if isinstance(op, Gemm) and _is_sparse(op)]
     if not sparse:
@@ -333,4 +333,4 @@ def _permuted_op(op: MatOp, order: Callable[[str, int], Array | None]) -> MatOp:
     return op
 
 
-__all__ = ["cluster", "cuthill_mckee", "reorder"]
+__all__ = ["cluster", "cuthill_mckee", "reorder_nodes"]

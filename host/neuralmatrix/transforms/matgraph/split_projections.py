@@ -24,7 +24,7 @@ class Part:
     moves: tuple[Move, ...]
 
 
-def split_slices(mg: MatGraph) -> MatGraph:
+def split_projections(mg: MatGraph) -> MatGraph:
     """One Gemm per slice, wherever slices do not overlap; the same object if nothing changed."""
     readers: dict[str, list[MatOp]] = {}
     for op in mg.ops:

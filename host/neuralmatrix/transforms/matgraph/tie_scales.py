@@ -34,7 +34,7 @@ class Groups:
         return found
 
 
-def tie(mg: MatGraph) -> tuple[MatGraph, Groups]:
+def tie_scales(mg: MatGraph) -> tuple[MatGraph, Groups]:
     """Group the tensors of every Move, maximum and subtracted mean; requantise where a Move cannot
     share."""
     groups = Groups({})
