@@ -9,21 +9,24 @@ JOBS ?= 4
 FLAGS ?=
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test bench emulate csim hls lint-hls overlay generated format clean
+.PHONY: check test bench docs emulate csim hls lint-hls overlay generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
-	ruff format --check host overlay tests models bench hls/lint setup.py
+	ruff format --check host overlay tests models bench docs hls/lint setup.py
 	mypy
 	$(PYTHON) -m pytest
 
 test:
 	$(PYTHON) -m pytest
 
-bench: ## every number of the README, with where it comes from
-	failed=0; for name in utilization accuracy transformers graphs qdq speed nest segments compile_time \
+bench: ## the figures of docs/benchmarks.md, each with where it comes from
+	failed=0; for name in utilization rates accuracy transformers graphs qdq speed nest segments compile_time \
 	    hls4ml_compare overhead; do \
 	    $(PYTHON) bench/$$name.py || failed=1; done; exit $$failed
+
+docs: ## the documentation site, in build/site; needs the extra docs
+	$(PYTHON) -m mkdocs build --strict
 
 emulate: ## the embedded network, whole, in emulation
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix demo
@@ -52,7 +55,7 @@ generated: ## files made from isa.py, the board files and the demos' networks
 
 format:
 	ruff check --fix .
-	ruff format host overlay tests models bench hls/lint setup.py
+	ruff format host overlay tests models bench docs hls/lint setup.py
 	clang-format -i hls/include/nm/*.h hls/src/*.cpp hls/tb/*.cpp hls/emulation/*.cpp
 
 clean:
