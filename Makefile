@@ -13,7 +13,7 @@ BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
-	ruff format --check host overlay tests models bench docs hls/lint setup.py
+	ruff format --check host overlay tests models bench hls/lint setup.py
 	mypy
 	$(PYTHON) -m pytest
 
@@ -55,7 +55,7 @@ generated: ## files made from isa.py, the board files and the demos' networks
 
 format:
 	ruff check --fix .
-	ruff format host overlay tests models bench docs hls/lint setup.py
+	ruff format host overlay tests models bench hls/lint setup.py
 	clang-format -i hls/include/nm/*.h hls/src/*.cpp hls/tb/*.cpp hls/emulation/*.cpp
 
 clean:
