@@ -213,21 +213,22 @@ def segments(
     """Fit a table of straight segments to a function, and show its error over every input code."""
     from ..files import check_target
     from ..ir.types import Function
-    from ..quantization.pwl import report as sr
+    from ..quantization.pwl import display
+    from ..quantization.pwl.report import Wanted, make_table, table_report
 
     if html:
         check_target(html)
-    wanted = sr.Wanted(Function(function, tuple(param or ())), x_range, bits, kind, count, error)
-    table = sr.make_table(wanted)
-    data = sr.table_report(wanted, table)
+    wanted = Wanted(Function(function, tuple(param or ())), x_range, bits, kind, count, error)
+    table = make_table(wanted)
+    data = table_report(wanted, table)
     if html:
-        sr.write_plot(wanted, table, html)
+        display.write_plot(wanted, table, html)
     if as_json:
         emit(data)
         return
     screen = console()
-    screen.print(sr.segment_rows(data))
-    for line in (*sr.plot_lines(wanted, table), "", *sr.summary_lines(data)):
+    screen.print(display.segment_rows(data))
+    for line in (*display.plot_lines(wanted, table), "", *display.summary_lines(data)):
         screen.print(line, highlight=False, markup=False)
 
 
