@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import NeuralMatrixError
 from .ir.graph.nodes import Graph
-from .ir.graph.operators import to_text
+from .ir.graph.verify import to_text
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.verify import matgraph_text
 from .program.disassembly import listing
