@@ -71,7 +71,7 @@ MISTAKES = {
     "goto": ("label", "RUNS:", "            if (columns == 0) goto RUNS;\n        RUNS:"),
     "no label": ("label", "    LINES:\n", ""),
     "no register": ("interface", "    NM_REGISTER(arena_base)\n", ""),
-    "no control": ("interface", "    NM_REGISTER(return )\n", ""),
+    "no control": ("interface", "    NM_REGISTER(return)\n", ""),
     "no base of a master": ("interface", "    NM_REGISTER(dram)\n", ""),
     "misspelt": ("interface", "NM_BRAM(o_hi)", "NM_BRAM(o_high)"),
     "twice": ("interface", "NM_BRAM(o_hi)", "NM_BRAM(o_hi)\n    NM_BRAM(o_hi)"),

@@ -75,7 +75,7 @@ KERNEL = """
 extern "C" void store({arguments}) {{
     NM_MAXI(dram, store_port, 8)
     {registers}
-    NM_REGISTER(return )
+    NM_REGISTER(return)
     *{output} = dram[0];
 }}
 """
