@@ -12,6 +12,7 @@ from neuralmatrix.errors import ToolMissing
 from neuralmatrix.overlays import EMULATED_VARIABLE
 from neuralmatrix.program import load
 from neuralmatrix.session import Session
+from slow import slow_after
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.gxx
-@pytest.mark.parametrize("name", demo_programs.SHIPPED)
+@pytest.mark.parametrize("name", slow_after(1, demo_programs.SHIPPED))
 def test_shipped_program_is_the_compiled_one(name: str) -> None:
     pytest.importorskip("onnx")
     board = load_board(demo_programs.SHIPPED_FOR)

@@ -98,6 +98,7 @@ def test_readme_example_runs(
     assert {name: y.shape for name, y in scope["outputs"].items()} == {"logits": (2, 10)}
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of 'Use it' that name files of the kept demo, top to bottom."""

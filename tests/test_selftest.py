@@ -20,6 +20,7 @@ from neuralmatrix.isa import SLOTS, Buffer, Mode, Opcode, Reduce, Region, SegKin
 from neuralmatrix.overlays import EXPECTED, SELFTEST
 from neuralmatrix.selftest import SelfTest, check, compiled, make, read, write
 from neuralmatrix.verification import compare
+from slow import slow_after
 
 pytestmark = pytest.mark.gxx
 
@@ -170,7 +171,9 @@ def test_one_bit_of_a_bias_or_multiplier(layer: str, byte: int) -> None:
         assert found_at(test, const) == layer
 
 
-@pytest.mark.parametrize("layer", ("powers", "inverse", "deviation", "gated", "sum", "second"))
+@pytest.mark.parametrize(
+    "layer", slow_after(1, ("second", "powers", "inverse", "deviation", "gated", "sum"))
+)
 def test_segments(layer: str) -> None:
     """Of a table's bytes a good part is used: a segment no value falls into tells nothing."""
     test, found = made(), set()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from neuralmatrix.paths import hls_dir
+from slow import slow_after
 
 HLS = hls_dir()
 LINT = HLS / "lint"
@@ -140,7 +141,7 @@ def test_our_kernels_pass() -> None:
     assert "4 sources, 0 findings" in done.stdout
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("name", slow_after(3, MISTAKES))
 def test_a_mistake_is_found(name: str, tmp_path: Path) -> None:
     rule, right, wrong = MISTAKES[name]
     text = (HLS / "src" / "store.cpp").read_text(encoding="utf-8")
@@ -155,6 +156,7 @@ def test_a_mistake_is_found(name: str, tmp_path: Path) -> None:
     assert "store.cpp:" in done.stdout
 
 
+@pytest.mark.slow
 def test_ports_are_listed() -> None:
     """What a design is held against: arguments in order, each with its pragmas."""
     done = subprocess.run(
@@ -179,6 +181,7 @@ def test_templates_are_checked_as_they_are_used(tmp_path: Path) -> None:
     assert done.stdout.count("trip-count") == 1
 
 
+@pytest.mark.slow
 def test_a_header_of_the_library_is_read(tmp_path: Path) -> None:
     """Its declarations are none of ours; what is made of them is."""
     seeded = tmp_path / "store.cpp"

@@ -61,6 +61,7 @@ def described(entries: list[dict]) -> tuple[Argument, ...]:
     return tuple(map(argument, slave))
 
 
+@pytest.mark.slow
 @needs_clang
 def test_registers_are_those_of_the_sources() -> None:
     found = ports()
