@@ -122,6 +122,7 @@ def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert {"mixed.nmx", "outputs.npz", "report.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 def test_readme_torch_example_runs() -> None:
     for package in ("torch", "onnxscript", "onnx"):

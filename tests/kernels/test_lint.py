@@ -135,6 +135,7 @@ def lint(*sources: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_our_kernels_pass() -> None:
     done = lint()
     assert done.returncode == 0, done.stdout + done.stderr
