@@ -11,7 +11,7 @@ FLAGS ?=
 CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h hls/emulation/*.cpp
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test test-all bench emulate csim hls lint-hls overlay generated format clean
+.PHONY: check test test-all bench docs emulate csim hls lint-hls overlay generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -26,10 +26,13 @@ test: ## the quick tests, of every package some
 test-all: ## all tests, as CI runs them
 	$(PYTHON) -m pytest
 
-bench: ## every number of the README, with where it comes from
-	failed=0; for name in utilization accuracy transformers graphs qdq speed nest segments compile_time \
+bench: ## the figures of docs/benchmarks.md, each with where it comes from
+	failed=0; for name in utilization rates accuracy transformers graphs qdq speed nest segments compile_time \
 	    hls4ml_compare overhead; do \
 	    $(PYTHON) bench/$$name.py || failed=1; done; exit $$failed
+
+docs: ## the documentation site, in build/site; needs the extra docs
+	$(PYTHON) -m mkdocs build --strict
 
 emulate: ## the embedded network, whole, in emulation
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix demo
@@ -51,10 +54,10 @@ overlay: ## a bitstream and what lies beside it; needs Vitis HLS and Vivado
 	$(BUILD) overlay $(BOARD) --jobs $(JOBS) $(FLAGS)
 
 generated: ## files made from isa.py, the board files and the demos' networks
-	PYTHONPATH=host $(PYTHON) -m neuralmatrix.codegen
-	PYTHONPATH=host $(PYTHON) -m neuralmatrix.listing > docs/isa.md
-	PYTHONPATH=host $(PYTHON) -m neuralmatrix.board_docs > docs/boards.md
-	PYTHONPATH=host $(PYTHON) -m neuralmatrix.demo_programs
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.cpp_headers
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.program.disassembly > docs/isa.md
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.board_page > docs/boards.md
+	PYTHONPATH=host $(PYTHON) -m neuralmatrix.demo.programs
 
 format:
 	ruff check --fix .

@@ -96,8 +96,9 @@ def nonzero_blocks(weight: Array, lanes: int) -> int:
 def quantised(model: Any, feeds: dict[str, Array], constants: dict[str, Array] | None) -> Any:
     """The quantised graph that ``nm.compile`` schedules."""
     from neuralmatrix.compiler import Stages, front_end
-    from neuralmatrix.precision import Settings, decide
-    from neuralmatrix.quantize import quantize
+    from neuralmatrix.quantization.decide import decide
+    from neuralmatrix.quantization.quantize import quantize
+    from neuralmatrix.quantization.settings import Settings
 
     lowered = front_end(model, {}, Stages(), constants)
     return quantize(lowered, decide(lowered, [feeds], Settings()).bounds)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 from common import BOARD, Row, median_seconds, report
-from neuralmatrix.columns import as_words
-from neuralmatrix.config import load_board
-from neuralmatrix.device.emulation import Emulator
-from neuralmatrix.isa import Buffer, Instruction, Mode, Opcode, SegKind, Stat
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.instruction_columns import as_words
+from neuralmatrix.hardware.isa import Buffer, Instruction, Mode, Opcode, SegKind, Stat
+from neuralmatrix.runtime.emulation.emulator import Emulator
 
 LEAST_GMACS = 15
 LANES = 16

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Size of a segment table against its error, beside second-order polynomials on intervals.
+"""Size of a piecewise-linear table against its error, beside second-order polynomials.
 
-In: the usual functions and ranges.  Out: the table of docs/segments.md (Markdown), computed here.
+In: the usual functions and ranges.  Out: the table of docs/pwl-tables.md (Markdown), computed here.
 
 A table of the lanes is fitted to int16 codes and measured over every code, integer rounding
 included.  The polynomials are computed as I-BERT does: a range reduction (sign, or multiples of
@@ -17,9 +17,9 @@ from dataclasses import replace
 import numpy as np
 from common import Array
 from neuralmatrix.errors import BadInput
-from neuralmatrix.functions import erf, evaluate
-from neuralmatrix.ir import Function
-from neuralmatrix.segment_report import Wanted, make_table
+from neuralmatrix.ir.functions import erf, evaluate
+from neuralmatrix.ir.types import Function
+from neuralmatrix.quantization.pwl.report import Wanted, make_table
 
 Polynomial = Callable[[Array], Array]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the demo's digits CNN and write the files under host/neuralmatrix/demo_data.
+"""Train the demo's digits CNN and write the files under host/neuralmatrix/demo/data.
 
 In: scikit-learn's load_digits (1,797 images of 8x8, pixels 0..16).
 Out: digits_cnn.onnx (float) and digits.npz.  Needs torch, scikit-learn, onnx.
@@ -27,7 +27,7 @@ CALIBRATION_IMAGES = 128
 EPOCHS = 60
 BATCH = 64
 LARGEST_PIXEL = 16
-DEMO_DATA = Path(__file__).resolve().parents[1] / "host" / "neuralmatrix" / "demo_data"
+DEMO_DATA = Path(__file__).resolve().parents[1] / "host" / "neuralmatrix" / "demo" / "data"
 
 
 class Unit(nn.Module):

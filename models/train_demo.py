@@ -2,7 +2,7 @@
 """Train the networks of ``neuralmatrix demo transformer`` and ``demo gnn``.
 
 In: scikit-learn's load_digits, split as in digits.py; networkx's karate_club_graph.
-Out: digits_vit.onnx, karate_gcn.onnx and karate.npz under host/neuralmatrix/demo_data.
+Out: digits_vit.onnx, karate_gcn.onnx and karate.npz under host/neuralmatrix/demo/data.
 A few minutes on two cores.  Needs torch, scikit-learn, networkx, onnx.
 
 The graph network sees the club's 34 members as unit vectors and its 78 friendships as constant

@@ -18,11 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuralmatrix import selftest
-from neuralmatrix.config import Board, board_names, load_board
-from neuralmatrix.design import design_of
 from neuralmatrix.errors import BuildFailed, NeuralMatrixError
-from neuralmatrix.overlays import (
+from neuralmatrix.hardware.block_design import design_of
+from neuralmatrix.hardware.board import Board, board_names, load_board
+from neuralmatrix.hardware.overlay_folder import (
     BIT,
     EXPECTED,
     FORMAT,
@@ -36,7 +35,8 @@ from neuralmatrix.overlays import (
     hash_files,
     write_info,
 )
-from neuralmatrix.registers import KERNELS
+from neuralmatrix.hardware.registers import KERNELS
+from neuralmatrix.runtime.selftest_build import build
 
 from . import csynth
 from .hls_data import DATA_VARIABLE, ip_folder, write_hls_data
@@ -211,7 +211,7 @@ def build_overlay(plan: Plan) -> OverlayInfo:
     self-test needs, by making it."""
     hls, vivado = find_hls(), find_vivado()
     plan.work.mkdir(parents=True, exist_ok=True)
-    selftest.write(plan.board, _fresh(plan.selftest))
+    build.write(plan.board, _fresh(plan.selftest))
     print(synthesize(plan, hls))
     implement(plan, vivado)
     version = read_results(plan.vivado / RESULTS).get("vivado", UNKNOWN)

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from neuralmatrix.config import Board, load_board
-from neuralmatrix.costs import constants
 from neuralmatrix.errors import BuildFailed, NeuralMatrixError
+from neuralmatrix.hardware.board import Board, load_board
+from neuralmatrix.hardware.instruction_costs import constants
+from neuralmatrix.hardware.registers import KERNELS, registers
+from neuralmatrix.hardware.resources import IN_KERNELS, KINDS, resources
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.registers import KERNELS, registers
-from neuralmatrix.resources import IN_KERNELS, KINDS, resources
 from rich.console import Console
 from rich.table import Table
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neuralmatrix.codegen import config_header
-from neuralmatrix.config import Board
+from neuralmatrix.hardware.board import Board
+from neuralmatrix.hardware.cpp_headers import config_header
+from neuralmatrix.hardware.registers import KERNELS, LIBRARY, VENDOR, VERSION
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.registers import KERNELS, LIBRARY, VENDOR, VERSION
 
 from .tcl_data import word, words
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from math import isfinite, nan
 from pathlib import Path
 
-from neuralmatrix.design import Design
 from neuralmatrix.errors import BuildFailed
-from neuralmatrix.overlays import Utilization
+from neuralmatrix.hardware.block_design_types import Design
+from neuralmatrix.hardware.overlay_folder import Utilization
 
 # Rows of report_utilization, of 7 series and of UltraScale+.
 ROWS = {

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from neuralmatrix.config import Board
-from neuralmatrix.design import Design
 from neuralmatrix.errors import BadInput
-from neuralmatrix.families import Parameter
+from neuralmatrix.hardware.block_design_types import Design
+from neuralmatrix.hardware.board import Board
+from neuralmatrix.hardware.processing_system import Parameter
 
 _SPECIAL = set(' \t\n{}[]"$\\;#')
 

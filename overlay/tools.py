@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuralmatrix.errors import BuildFailed, ToolMissing
-from neuralmatrix.overlays import Tool
+from neuralmatrix.hardware.overlay_folder import Tool
 
 TIMEOUT_S = 24 * 3600  # a large array takes hours; a tool that waits for a licence, for ever
 VERSION_TIMEOUT_S = 120

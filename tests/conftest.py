@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from golden_text import pytest_addoption as pytest_addoption
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 from programs import copy_program
 
 ROOT = Path(__file__).resolve().parents[1]

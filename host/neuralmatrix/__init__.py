@@ -31,21 +31,21 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .compiler import compile_model as compile
-    from .config import Board, board_names, load_board
-    from .estimate import Estimate
-    from .program import Program, load
-    from .session import Session
+    from .hardware.board import Board, board_names, load_board
+    from .program.estimate import Estimate
+    from .program.program import Program, load
+    from .runtime.session import Session
     from .verification import verify
 
 _LAZY = {
-    "Board": ("config", "Board"),
-    "Estimate": ("estimate", "Estimate"),
-    "Program": ("program", "Program"),
-    "Session": ("session", "Session"),
-    "board_names": ("config", "board_names"),
+    "Board": ("hardware.board", "Board"),
+    "Estimate": ("program.estimate", "Estimate"),
+    "Program": ("program.program", "Program"),
+    "Session": ("runtime.session", "Session"),
+    "board_names": ("hardware.board", "board_names"),
     "compile": ("compiler", "compile_model"),
-    "load": ("program", "load"),
-    "load_board": ("config", "load_board"),
+    "load": ("program.program", "load"),
+    "load_board": ("hardware.board", "load_board"),
     "verify": ("verification", "verify"),
 }
 

@@ -14,7 +14,7 @@ COMMAND_LINE = ("rich", "typer")  # what it needs beside numpy; a program that r
 def main() -> None:
     """Run the command line, or say what it lacks after an installation without dependencies."""
     try:
-        from .cli import main as command_line
+        from .cli.main import main as command_line
     except ModuleNotFoundError as error:
         if error.name not in COMMAND_LINE:
             raise

@@ -16,21 +16,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .bind import bind_constants
-from .config import Board, load_board
 from .errors import DoesNotFit
-from .importers.onnx import import_onnx
-from .importers.torch import as_onnx
-from .ir import Array, Gemm, MatGraph, Shape, Window
-from .lower import lower
-from .precision import Decision, Method, Settings, check_settings, decide
-from .program import Program
-from .proof import verify_program
-from .quantize import quantize
-from .schedule import schedule
-from .segment_report import table_notes
-from .simplify import simplify
+from .frontend.onnx.bind_constants import bind_constants
+from .frontend.onnx.import_onnx import import_onnx
+from .frontend.torch.export import as_onnx
+from .hardware.board import Board, load_board
+from .ir.graph.nodes import Graph
+from .ir.matgraph.ops import Gemm, MatGraph, Window
+from .ir.matgraph.verify import verify_matgraph
+from .ir.types import Array, Shape
+from .program.program import Program
+from .program.verify import verify_program
+from .quantization.decide import Decision, decide
+from .quantization.pwl.report import table_notes
+from .quantization.quantize import quantize
+from .quantization.settings import Method, Settings, check_settings
+from .scheduling import schedule
 from .stages import write_stage
+from .transforms.graph.simplify import simplify
+from .transforms.lowering.rules import lower_graph
+from .transforms.matgraph.center_residuals import center_residuals
+from .transforms.matgraph.choose_orientation import choose_orientation
+from .transforms.matgraph.defer_bias import defer_bias
+from .transforms.matgraph.fold_input_permutations import fold_input_permutations
+from .transforms.matgraph.fold_row_scales import fold_row_scales
+from .transforms.matgraph.fuse_epilogues import fuse_epilogues
+from .transforms.matgraph.fuse_row_statistics import fuse_row_statistics
+from .transforms.matgraph.pad_heads import pad_heads
+from .transforms.matgraph.reorder_nodes import reorder_nodes
+from .transforms.matgraph.split_projections import split_projections
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -85,6 +99,17 @@ def compile_model(
     ranges = tuple((name, lo, hi) for name, (lo, hi) in bounds.items())
     notes = (*program.notes, *chosen.notes, *table_notes(quantised))
     return replace(program, precision=precision, ranges=ranges, recipe=chosen.recipe, notes=notes)
+
+
+def lower(graph: Graph) -> MatGraph:
+    """The MatGraph of ``graph``, element-wise operators fused into their producers."""
+    mg = fuse_epilogues(lower_graph(graph))
+    cut = split_projections(mg)
+    mg = mg if cut is mg else fuse_epilogues(cut)
+    mg = pad_heads(center_residuals(defer_bias(fuse_row_statistics(mg))))
+    return verify_matgraph(
+        reorder_nodes(choose_orientation(fold_row_scales(fold_input_permutations(mg))))
+    )
 
 
 def front_end(

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NeuralMatrixError
-from .ir import Graph, MatGraph
-from .listing import listing
-from .lower import matgraph_text
-from .ops import to_text
-from .precision import Decision
-from .program import Program
-from .qgraph import QGraph
+from .ir.graph.nodes import Graph
+from .ir.graph.verify import to_text
+from .ir.matgraph.ops import MatGraph
+from .ir.matgraph.verify import matgraph_text
+from .program.disassembly import listing
+from .program.program import Program
+from .quantization.decide import Decision
+from .quantization.qgraph import QGraph
 
 
 def write_stage(folder: Path, number: int, name: str, result: Any) -> None:

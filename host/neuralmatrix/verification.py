@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compiler import Stages, front_end
-from .config import board_names, load_board
-from .device.emulation import Emulator, Watch
 from .errors import BadInput
-from .integer import decode, run_integer
-from .ir import Array, MatGraph
-from .ports import check_feeds, write_input
-from .precision import prepared
-from .program import Program, Watchpoint
-from .qgraph import QGraph
-from .quantize import quantize
-from .reference import run_float
-from .schedule import schedule
+from .hardware.board import board_names, load_board
+from .ir.matgraph.ops import MatGraph
+from .ir.matgraph.reference import run_float
+from .ir.types import Array
+from .program.data import Watchpoint
+from .program.host_io import check_feeds, write_input
+from .program.program import Program
+from .quantization.decide import prepared
+from .quantization.integer_reference import decode, run_integer
+from .quantization.qgraph import QGraph
+from .quantization.quantize import quantize
+from .runtime.emulation.emulator import Emulator, Watch
+from .scheduling import schedule
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -20,8 +20,8 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from bad_files import GOOD, PREVIOUS, SHAPE, check_refused, conv_net, make_files, snapshot
+from build_onnx import model, node, signed
 from conftest import ROOT
-from importers.build_onnx import model, node, signed
 from neuralmatrix.files import write_whole
 
 

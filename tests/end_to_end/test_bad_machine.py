@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from bad_files import PREVIOUS, check_refused, make_files
 from conftest import ROOT
-from neuralmatrix.device import emulation
-from neuralmatrix.device.build import DIGEST
+from neuralmatrix.runtime.emulation import emulator
+from neuralmatrix.runtime.emulation.build import DIGEST
 
 NO_COMPILER = "no C++ compiler found...name it in the environment variable CXX"
 NO_CACHE = "is not writable...set NEURALMATRIX_CACHE to a writable folder"
@@ -61,7 +61,7 @@ def test_machine(
     for name, value in variables.items():
         path = str(files / value[1:]) if value.startswith("@") else value
         monkeypatch.setenv(name, path)
-    emulation.library.cache_clear()
+    emulator.library.cache_clear()
     check_refused(capsys, files, "run @net.nmx @cal.npz -o @old.out", text)
     assert not (tmp_path / "cache").exists() or not [*(tmp_path / "cache").iterdir()]
 

@@ -15,8 +15,8 @@ from typing import Any
 import neuralmatrix as nm
 import numpy as np
 import pytest
-from importers.build_onnx import model, node, signed
-from neuralmatrix.ports import check_feeds
+from build_onnx import model, node, signed
+from neuralmatrix.program.host_io import check_feeds
 from onnx import TensorProto
 
 LENGTH, WIDTH = 6, 20

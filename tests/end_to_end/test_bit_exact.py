@@ -13,15 +13,16 @@ from pathlib import Path
 import neuralmatrix as nm
 import numpy as np
 import pytest
-from importers.build_onnx import model as onnx_model
-from importers.build_onnx import node, onnxruntime_outputs
-from neuralmatrix.config import load_board
-from neuralmatrix.ir import Array, MatGraph
-from neuralmatrix.proof import verify_program
-from neuralmatrix.quantize import quantize
-from neuralmatrix.reference import run_float
-from neuralmatrix.schedule import schedule
-from neuralmatrix.session import Session
+from build_onnx import model as onnx_model
+from build_onnx import node, onnxruntime_outputs
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.ir.matgraph.ops import MatGraph
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.types import Array
+from neuralmatrix.program.verify import verify_program
+from neuralmatrix.quantization.quantize import quantize
+from neuralmatrix.runtime.session import Session
+from neuralmatrix.scheduling import schedule
 from neuralmatrix.verification import compare, signal_to_noise
 from random_models import random_model
 from random_nets import random_net

@@ -11,7 +11,7 @@ import json
 
 import numpy as np
 import pytest
-from neuralmatrix import demo
+from neuralmatrix.demo import run
 from neuralmatrix.errors import BadInput
 from rich.console import Console
 
@@ -19,8 +19,8 @@ IMAGES = 60
 
 
 def test_packaged_data_are_small_and_complete():
-    digits = demo.load_digits()
-    assert sum(path.stat().st_size for path in demo.DATA.iterdir()) < 400_000
+    digits = run.load_digits()
+    assert sum(path.stat().st_size for path in run.DATA.iterdir()) < 400_000
     assert digits.x.shape == (500, 1, 8, 8) and digits.x.dtype == np.float32
     assert digits.calibration.shape == (128, 1, 8, 8)
     assert digits.x.min() == 0.0 and digits.x.max() == 1.0
@@ -28,16 +28,16 @@ def test_packaged_data_are_small_and_complete():
 
 
 def test_float_accuracy_of_the_packaged_network():
-    digits = demo.load_digits()
-    chosen = demo.TASKS["digits"]
-    answers = demo._float_logits(chosen, chosen.load(None)).argmax(1)
+    digits = run.load_digits()
+    chosen = run.TASKS["digits"]
+    answers = run._float_logits(chosen, chosen.load(None)).argmax(1)
     assert (answers == digits.y).mean() >= 0.98
 
 
 @pytest.mark.gxx
 def test_demo_shows_both_accuracies_and_where_numbers_come_from():
     text = io.StringIO()
-    result = demo.run_demo(limit=IMAGES, console=Console(file=text, width=160))
+    result = run.run_demo(limit=IMAGES, console=Console(file=text, width=160))
     assert result.images == IMAGES
     # int8 may move an answer that float itself holds by a hair: one image in 60.
     assert result.same_answers >= 1 - 1 / IMAGES
@@ -52,7 +52,7 @@ def test_demo_shows_both_accuracies_and_where_numbers_come_from():
 @pytest.mark.gxx
 def test_demo_as_json_is_one_object_on_another_board():
     text = io.StringIO()
-    demo.run_demo("kv260", limit=3, console=Console(file=text), as_json=True)
+    run.run_demo("kv260", limit=3, console=Console(file=text), as_json=True)
     found = json.loads(text.getvalue())
     assert found["images"] == 3
     assert found["report"]["board"] == "kv260"
@@ -66,7 +66,7 @@ def test_demo_as_json_is_one_object_on_another_board():
 def test_transformer_demo_runs_whole_on_the_array():
     text = io.StringIO()
     console = Console(file=text, width=160)
-    result = demo.run_demo(limit=IMAGES, console=console, name="transformer")
+    result = run.run_demo(limit=IMAGES, console=console, name="transformer")
     assert (result.demo, result.images, result.answers) == ("transformer", IMAGES, IMAGES)
     assert result.float_accuracy >= 0.95
     # int8 may move two answers in 60 that float itself holds by a hair
@@ -79,7 +79,7 @@ def test_transformer_demo_runs_whole_on_the_array():
 @pytest.mark.gxx
 def test_graph_demo_tells_the_sides_of_the_club():
     text = io.StringIO()
-    result = demo.run_demo(console=Console(file=text), as_json=True, name="gnn")
+    result = run.run_demo(console=Console(file=text), as_json=True, name="gnn")
     found = json.loads(text.getvalue())
     assert (found["demo"], found["images"], found["answers"]) == ("gnn", 1, 32)
     # One of the 32 sides is told wrongly in float; int8 may move one more.
@@ -90,14 +90,14 @@ def test_graph_demo_tells_the_sides_of_the_club():
 
 def test_an_unknown_demo_is_refused():
     with pytest.raises(BadInput, match="demo 'cnn': allowed are digits, transformer, gnn"):
-        demo.run_demo(name="cnn")
+        run.run_demo(name="cnn")
 
 
 def test_a_graph_has_no_limit():
     with pytest.raises(BadInput, match="limit 3: the club is one graph"):
-        demo.run_demo(limit=3, name="gnn")
+        run.run_demo(limit=3, name="gnn")
 
 
 def test_a_limit_without_images_is_refused():
     with pytest.raises(BadInput, match="limit 0: allowed is at least 1 image"):
-        demo.run_demo(limit=0)
+        run.run_demo(limit=0)

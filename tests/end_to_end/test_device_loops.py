@@ -17,14 +17,14 @@ import numpy as np
 import onnx
 import pynq_networks
 import pytest
-from importers.build_onnx import model, node
-from neuralmatrix.columns import columns
-from neuralmatrix.config import load_board
-from neuralmatrix.device.build import build, compiler
-from neuralmatrix.device.emulation import Emulator, RunStats, library
-from neuralmatrix.isa import Opcode
-from neuralmatrix.ports import write_input
-from neuralmatrix.program import Program
+from build_onnx import model, node
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.instruction_columns import columns
+from neuralmatrix.hardware.isa import Opcode
+from neuralmatrix.program.host_io import write_input
+from neuralmatrix.program.program import Program
+from neuralmatrix.runtime.emulation.build import build, compiler
+from neuralmatrix.runtime.emulation.emulator import Emulator, RunStats, library
 
 pytestmark = [pytest.mark.gxx, pytest.mark.slow]
 

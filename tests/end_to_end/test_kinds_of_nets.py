@@ -17,9 +17,9 @@ import neuralmatrix as nm
 import numpy as np
 import onnx
 import pytest
+from build_onnx import model, node, onnxruntime_outputs
 from conftest import ROOT
-from importers.build_onnx import model, node, onnxruntime_outputs
-from neuralmatrix.epilogues import _table
+from neuralmatrix.quantization.integer_epilogues import _table
 from neuralmatrix.verification import signal_to_noise
 from slow import slow_after
 
@@ -29,7 +29,7 @@ import zoo_transformers  # noqa: E402
 
 pytestmark = pytest.mark.gxx
 
-DEMO_DATA = Path(nm.__file__).parent / "demo_data"
+DEMO_DATA = Path(nm.__file__).parent / "demo" / "data"
 HOST = {"quantize", "dequantize", "gather", "argmax"}
 STEPS, FEATURES, HIDDEN, CLASSES = 24, 8, 24, 5
 GATES = {"GRU": 3, "LSTM": 4}

@@ -13,7 +13,7 @@ import neuralmatrix as nm
 import numpy as np
 import onnx
 import pytest
-from importers.build_onnx import model, node, onnxruntime_outputs, signed
+from build_onnx import model, node, onnxruntime_outputs, signed
 from neuralmatrix.verification import signal_to_noise
 from onnx import TensorProto
 

@@ -16,17 +16,17 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from conftest import ROOT
-from measure.world import Board, FakeClock, Sensor, ina2xx, writer
-from neuralmatrix.device.base import Origin
 from neuralmatrix.errors import BadInput
 from neuralmatrix.measure.bench import FORMAT, Options, bench_program, bench_session
 from neuralmatrix.measure.clock import SYSTEM
-from neuralmatrix.measure.origins import CYCLES, LATENCY_PARTS, RUN, SHORT, WALL, told
 from neuralmatrix.measure.power_run import PowerOptions, read_result, with_meter
-from neuralmatrix.measure.tables import bench_lines
-from neuralmatrix.measure.windows import Plan
-from neuralmatrix.program import Program
-from neuralmatrix.session import Stats
+from neuralmatrix.measure.power_windows import Plan
+from neuralmatrix.measure.provenance import CYCLES, LATENCY_PARTS, RUN, SHORT, WALL, told
+from neuralmatrix.measure.text_tables import bench_lines
+from neuralmatrix.program.program import Program
+from neuralmatrix.runtime.device import Origin
+from neuralmatrix.runtime.session import Stats
+from power_world import Board, FakeClock, Sensor, ina2xx, writer
 
 ORIGINS = get_args(Origin)
 TRANSFER_S, ARRAY_S = 0.001, 0.006  # per image; a run takes 0.04 s whatever it holds
@@ -261,7 +261,7 @@ def test_the_emulation(program: Program) -> None:
 
 
 def test_numpy_is_all_that_measuring_imports() -> None:
-    names = ("bench", "charts", "compare", "host_power", "power_run", "tables")
+    names = ("bench", "charts", "compare", "host_power", "power_run", "text_tables")
     code = "import sys\n" + "".join(f"import neuralmatrix.measure.{name}\n" for name in names)
     code += (
         "bad = {'onnx', 'onnxruntime', 'rich', 'typer', 'plotly', 'pynq'} & set(sys.modules)\n"

@@ -11,7 +11,7 @@ import pytest
 from measure.test_bench import powered
 from neuralmatrix.errors import ToolMissing
 from neuralmatrix.measure.charts import bench_figures, compare_figures, write_page
-from neuralmatrix.program import Program
+from neuralmatrix.program.program import Program
 
 pytest.importorskip("plotly")
 

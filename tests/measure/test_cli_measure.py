@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from measure.test_bench import powered
-from measure.world import ina2xx
-from neuralmatrix.cli import app, main
-from neuralmatrix.cli_measure import bench, compare
+from neuralmatrix.cli.main import app, main
+from neuralmatrix.cli.measure import bench, compare
 from neuralmatrix.measure.bench import Options
 from neuralmatrix.measure.compare_host import HostOptions
 from neuralmatrix.measure.power_run import PowerOptions
-from neuralmatrix.measure.windows import Plan
-from neuralmatrix.program import Program
+from neuralmatrix.measure.power_windows import Plan
+from neuralmatrix.program.program import Program
+from power_world import ina2xx
 from typer.testing import CliRunner
 
 QUICK = ("--batches", "1,2", "--repeats", "2")

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from neuralmatrix.errors import BadInput, ToolMissing
-from neuralmatrix.measure import compare_host, host_power, runtime
+from neuralmatrix.measure import compare_host, host_power, onnxruntime_bench
 from neuralmatrix.measure.agreement import agreement
 from neuralmatrix.measure.compare import CompareOptions, compare
 from neuralmatrix.measure.compare_host import HostOptions
+from neuralmatrix.measure.comparison_rows import board_row, row_json
 from neuralmatrix.measure.power import RailPower
-from neuralmatrix.measure.rows import board_row, row_json
 from neuralmatrix.measure.spread import Mean
-from neuralmatrix.measure.tables import compare_lines
-from neuralmatrix.program import Program
+from neuralmatrix.measure.text_tables import compare_lines
+from neuralmatrix.program.program import Program
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -214,8 +214,10 @@ def test_a_card_that_does_not_start(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """onnxruntime with CUDA lists it on machines without a card too."""
-    monkeypatch.setattr(runtime, "providers", lambda: (runtime.CPU, runtime.CUDA))
-    if runtime.CUDA in runtime.require_onnxruntime().get_available_providers():
+    monkeypatch.setattr(
+        onnxruntime_bench, "providers", lambda: (onnxruntime_bench.CPU, onnxruntime_bench.CUDA)
+    )
+    if onnxruntime_bench.CUDA in onnxruntime_bench.require_onnxruntime().get_available_providers():
         pytest.skip("CUDA may start here")
     result = compare(identity(tmp_path / "m.onnx"), program, None, CompareOptions(host=QUICK))
     assert [row["device"].rpartition(" ")[2] for row in result["rows"][1:]] == ["CPU"]
@@ -255,9 +257,11 @@ def test_a_model_of_the_same_shapes(program: Program, tmp_path: Path) -> None:
 
 
 def test_an_input_without_a_feed(tmp_path: Path) -> None:
-    opened = runtime.open_runtime(identity(tmp_path / "m.onnx"), runtime.CPU, 1, ["y"], {})
+    opened = onnxruntime_bench.open_runtime(
+        identity(tmp_path / "m.onnx"), onnxruntime_bench.CPU, 1, ["y"], {}
+    )
     with pytest.raises(BadInput, match=r"inputs \['x'\] of the model have no feed.*--constant"):
-        runtime.typed_feeds(opened, {}, {})
+        onnxruntime_bench.typed_feeds(opened, {}, {})
 
 
 def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,4 +269,4 @@ def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ToolMissing, match="pip install onnxruntime"):
-        runtime.providers()
+        onnxruntime_bench.providers()

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from measure.world import FakeClock
 from neuralmatrix.measure.host_power import RaplSource, SmiSource, open_cpu, open_gpu
 from neuralmatrix.measure.hwmon import Absent, SensorError
 from neuralmatrix.measure.power import RailPower, analyse
-from neuralmatrix.measure.windows import Plan, record
+from neuralmatrix.measure.power_windows import Plan, record
+from power_world import FakeClock
 
 RANGE_UJ = 262_143_328_850
 

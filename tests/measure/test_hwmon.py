@@ -8,9 +8,9 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from measure.world import hwmon, iio_ina260, ina2xx, ina_files, pmbus
-from neuralmatrix.config import board_names, load_board
+from neuralmatrix.hardware.board import board_names, load_board
 from neuralmatrix.measure.hwmon import Absent, HwmonSource, open_board
+from power_world import hwmon, iio_ina260, ina2xx, ina_files, pmbus
 
 PAGES = (1.5, 2.5, 0.7, 3.5, 0.2)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from measure.world import WALL, Board, FakeClock
 from neuralmatrix.errors import BadInput
 from neuralmatrix.measure.meters import lay_beside, read_log, start_time
 from neuralmatrix.measure.power import RailPower, analyse
-from neuralmatrix.measure.windows import Plan, Recording, record
+from neuralmatrix.measure.power_windows import Plan, Recording, record
+from power_world import WALL, Board, FakeClock
 
 START = 1_769_860_800.0  # 2026-01-31T12:00:00Z
 

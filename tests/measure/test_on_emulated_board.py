@@ -7,8 +7,8 @@ import json
 
 import pytest
 from neuralmatrix.measure.bench import Options, bench_program
-from neuralmatrix.measure.tables import bench_lines
-from neuralmatrix.program import Program
+from neuralmatrix.measure.text_tables import bench_lines
+from neuralmatrix.program.program import Program
 
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 

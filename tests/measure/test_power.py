@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measure.world import Board, FakeClock, Sensor, ina2xx, writer
-from neuralmatrix.config import PowerRail, load_board
+from neuralmatrix.hardware.board import PowerRail, load_board
 from neuralmatrix.measure.hwmon import Absent, HwmonSource, open_board
 from neuralmatrix.measure.power import RailPower, analyse, widest
-from neuralmatrix.measure.windows import (
+from neuralmatrix.measure.power_windows import (
     Kind,
     Plan,
     Recording,
@@ -23,6 +22,7 @@ from neuralmatrix.measure.windows import (
     probe,
     record,
 )
+from power_world import Board, FakeClock, Sensor, ina2xx, writer
 
 PLAN = Plan(seconds=2.0, pairs=4, seed=1)
 RATE = 100.0  # images per second of the world's work

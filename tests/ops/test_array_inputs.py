@@ -13,7 +13,7 @@ import neuralmatrix as nm
 import numpy as np
 import onnx
 import pytest
-from importers.build_onnx import model, node, onnxruntime_outputs, signed
+from build_onnx import model, node, onnxruntime_outputs, signed
 from onnx import TensorProto
 
 pytestmark = pytest.mark.gxx

@@ -13,8 +13,8 @@ import neuralmatrix as nm
 import numpy as np
 import onnx
 import pytest
-from importers.build_onnx import model, node, onnxruntime_outputs
-from ops.case import Case, float_model
+from build_onnx import model, node, onnxruntime_outputs
+from op_case import Case, float_model
 from ops.test_onnx_ops import CASES
 from slow import slow_repeats
 

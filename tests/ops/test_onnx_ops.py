@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from importers.build_onnx import onnxruntime_outputs
-from neuralmatrix.importers.onnx import import_onnx
-from neuralmatrix.importers.onnx_context import Handler
-from neuralmatrix.importers.onnx_ops import HANDLERS, MICROSOFT
-from neuralmatrix.lower import lower
-from neuralmatrix.ops import run_graph
-from neuralmatrix.reference import port_outputs, run_float
-from neuralmatrix.simplify import simplify
-from ops.case import (
+from build_onnx import onnxruntime_outputs
+from neuralmatrix.compiler import lower
+from neuralmatrix.frontend.onnx.context import Handler
+from neuralmatrix.frontend.onnx.import_onnx import import_onnx
+from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
+from neuralmatrix.ir.graph.operators import run_graph
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from neuralmatrix.transforms.graph.simplify import simplify
+from op_case import (
     IMAGE,
     SIGNAL,
     TINY,
@@ -29,7 +29,7 @@ from ops.case import (
     scalar,
     w,
 )
-from ops.more_cases import MORE
+from op_cases_more import MORE
 
 CONVOLUTIONS = [
     case("Conv", IMAGE, w(4, 5, 3, 3)),
@@ -366,7 +366,7 @@ _ELSEWHERE = frozenset(
     "QuantizeLinear DequantizeLinear Cast Shape Size OneHot Equal Greater GreaterOrEqual Less "
     "LessOrEqual Not And Or Xor Where".split()
 )
-_OWN_TESTS = ("onnx_norm", "onnx_attention")
+_OWN_TESTS = ("normalization", "attention", "rotary_embedding")
 
 
 def _is_tested_here(op: str, *handlers: Handler) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from neuralmatrix.config import load_board
-from neuralmatrix.registers import KERNELS
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.registers import KERNELS
 
 from overlay.csynth import targets
 

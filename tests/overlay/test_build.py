@@ -18,12 +18,20 @@ from pathlib import Path
 
 import fake_tools
 import pytest
-from neuralmatrix.config import board_names, load_board
-from neuralmatrix.design import design_of
-from neuralmatrix.device.emulated.hwh import hwh
 from neuralmatrix.errors import BuildFailed
-from neuralmatrix.overlays import BIT, EXPECTED, HWH, INFO, SELFTEST, check_files, open_overlay
-from neuralmatrix.selftest import SelfTest, check, read
+from neuralmatrix.hardware.block_design import design_of
+from neuralmatrix.hardware.board import board_names, load_board
+from neuralmatrix.hardware.overlay_folder import (
+    BIT,
+    EXPECTED,
+    HWH,
+    INFO,
+    SELFTEST,
+    check_files,
+    open_overlay,
+)
+from neuralmatrix.runtime.emulated_board.hwh import hwh
+from neuralmatrix.runtime.selftest import SelfTest, check, read
 
 from overlay import build, reports, tools
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from neuralmatrix.config import load_board
-from neuralmatrix.costs import constants
 from neuralmatrix.errors import BuildFailed
+from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.instruction_costs import constants
+from neuralmatrix.hardware.registers import KERNELS, registers
+from neuralmatrix.hardware.resources import KINDS, resources
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.registers import KERNELS, registers
-from neuralmatrix.resources import KINDS, resources
 
 from overlay.csynth import IN_KERNELS, JSON, compare, main, report, targets
 from overlay.csynth_xml import Burst, Loop, Report, Span, read_report

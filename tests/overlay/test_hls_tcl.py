@@ -10,9 +10,9 @@ import re
 from pathlib import Path
 
 import pytest
-from neuralmatrix.config import Board, board_names, load_board
+from neuralmatrix.hardware.board import Board, board_names, load_board
+from neuralmatrix.hardware.registers import KERNELS, vlnv
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.registers import KERNELS, vlnv
 from tcl_runner import ROOT, Call, Recording, needs_tclsh, run_script
 
 from overlay.hls_data import (

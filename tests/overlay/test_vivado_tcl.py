@@ -12,9 +12,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from neuralmatrix.config import board_names, load_board
-from neuralmatrix.design import Design, design_of
 from neuralmatrix.errors import BadInput
+from neuralmatrix.hardware.block_design import design_of
+from neuralmatrix.hardware.block_design_types import Design
+from neuralmatrix.hardware.board import board_names, load_board
 from tcl_runner import ROOT, Recording, needs_tclsh, run_script
 
 from overlay.tcl_data import tcl_data, word

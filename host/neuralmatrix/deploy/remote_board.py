@@ -16,9 +16,9 @@ from typing import IO, Any
 
 from .. import errors, files
 from ..errors import NeuralMatrixError, RemoteFailure, UnsupportedModel
-from . import receive
-from .pieces import Piece
-from .remote import Job
+from . import board_receive
+from .board_run import Job
+from .bundles import Piece
 from .ssh import Connection, Finished
 
 PYTHONS = ("/usr/local/share/pynq-venv/bin/python3", "python3")
@@ -196,7 +196,7 @@ class RemoteBoard:
     def command(self, package: str, job: Job) -> str:
         """What runs a job there, from the folder that has the files."""
         variables = [f"PYTHONPATH={self.root}/{package}", "PYTHONDONTWRITEBYTECODE=1"]
-        runner = [self.python.python, "-u", "-m", "neuralmatrix.deploy.remote", job.to_text()]
+        runner = [self.python.python, "-u", "-m", "neuralmatrix.deploy.board_run", job.to_text()]
         script = f"cd {quote(self.root)} && exec {join(['env', *variables, *runner])}"
         return f"{'sudo -n ' if self.needs_sudo else ''}{_LOGIN} {quote(script)}"
 
@@ -231,7 +231,7 @@ class RemoteBoard:
 
 def _answer(line: str) -> dict[str, Any] | None:
     """What a line of the far end says; None: it is not ours, whatever printed it."""
-    before, mark, text = line.partition(receive.MARK)
+    before, mark, text = line.partition(board_receive.MARK)
     try:
         answer = json.loads(text) if mark and not before else None
     except (ValueError, RecursionError):
@@ -244,4 +244,4 @@ def _room(piece: Piece) -> int:
 
 
 def _receiver_text() -> str:
-    return Path(receive.__file__).read_text(encoding="utf-8")
+    return Path(board_receive.__file__).read_text(encoding="utf-8")

@@ -18,15 +18,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._version import __version__
-from ..device.base import Origin
-from ..estimate import Estimate
-from ..isa import UNITS
+from ..hardware.isa import UNITS
 from ..jsonform import to_json
-from ..program import Program
-from ..report import batch_of, unit_of
+from ..program.estimate import Estimate
+from ..program.program import Program
+from ..program.report import batch_of, unit_of
+from ..runtime.device import Origin
+from ..runtime.session import Session
 from .clock import SYSTEM, Clock
-from .origins import CYCLES, LATENCY_PARTS, WALL
 from .power_run import NOT_ASKED, PowerOptions, measure_power
+from .provenance import CYCLES, LATENCY_PARTS, WALL
 from .spread import spread
 
 FORMAT = "neuralmatrix bench 1"
@@ -229,7 +230,5 @@ def bench_program(
     overlay: str | Path | None = None,
 ) -> dict[str, Any]:
     """Open a session, bench it, close it."""
-    from ..session import Session
-
     with Session(program, device, threads, overlay=overlay) as session:
         return bench_session(session, options)

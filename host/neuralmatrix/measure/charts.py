@@ -12,9 +12,9 @@ from typing import Any
 
 from ..errors import ToolMissing
 from ..files import write_whole
-from ..isa import UNITS
+from ..hardware.isa import UNITS
 from .bench import PARTS
-from .tables import rate
+from .text_tables import rate
 
 Result = Mapping[str, Any]
 _SHADE = "rgba(230, 120, 40, 0.15)"  # of loaded windows

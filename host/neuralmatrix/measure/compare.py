@@ -18,17 +18,18 @@ import numpy.typing as npt
 
 from .._version import __version__
 from ..errors import BadInput
-from ..ports import check_feeds
-from ..program import Program
-from ..report import batch_of, unit_of
-from . import runtime as ort
+from ..program.host_io import check_feeds
+from ..program.program import Program
+from ..program.report import batch_of, unit_of
+from ..runtime.session import Session
+from . import onnxruntime_bench as ort
 from .agreement import agreement
 from .bench import FORMAT as BENCH_FORMAT
 from .bench import Options, bench_program, random_feeds
 from .compare_host import HostOptions, host_row
-from .origins import SHORT
+from .comparison_rows import Row, board_row, estimated_row, row_json
 from .power_run import PowerOptions, read_result
-from .rows import Row, board_row, estimated_row, row_json
+from .provenance import SHORT
 
 Array = npt.NDArray[Any]
 
@@ -94,8 +95,6 @@ def _runs(program: Program, feeds: Mapping[str, Array] | None) -> tuple[dict[str
 def _our_outputs(
     program: Program, feeds: Mapping[str, Array], options: CompareOptions
 ) -> tuple[dict[str, Array], str]:
-    from ..session import Session
-
     device = options.device or "emulation"
     with Session(program, device, overlay=options.overlay) as session:
         outputs = session.run(feeds)

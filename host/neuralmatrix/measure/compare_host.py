@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from ..jsonform import to_json
 from .clock import SYSTEM, Clock
+from .comparison_rows import Row, with_watts
 from .host_power import open_cpu, open_gpu
 from .hwmon import SYSFS, Absent
+from .onnxruntime_bench import CPU, CUDA, Runtime, seconds_per_run
 from .power import RailPower, analyse
-from .rows import Row, with_watts
-from .runtime import CPU, CUDA, Runtime, seconds_per_run
+from .power_windows import Plan, Source, record
 from .spread import spread
-from .windows import Plan, Source, record
 
 Array = npt.NDArray[Any]
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import Board, PowerRail
 from ..errors import NeuralMatrixError
+from ..hardware.board import Board, PowerRail
 
 SYSFS = Path("/sys")
 FAMILIES = {"ina2xx": ("ina219", "ina220", "ina226", "ina230", "ina231", "ina260", "ina2xx")}

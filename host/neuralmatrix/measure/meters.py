@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadInput
-from .windows import Recording, Sampling, Trace
+from .power_windows import Recording, Sampling, Trace
 
 Array = npt.NDArray[Any]
 

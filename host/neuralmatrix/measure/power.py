@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import Board
+from ..hardware.board import Board
 from .hwmon import Absent
+from .power_windows import LEAST_PAIRS, Recording, Trace, Window
 from .spread import Mean, mean_of
-from .windows import LEAST_PAIRS, Recording, Trace, Window
 
 LEAST_SAMPLES = 3  # per window, once the sensor has settled
 SETTLE_INTERVALS = 2  # a value read just after a change still averages what was before

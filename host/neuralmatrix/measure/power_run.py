@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Board, load_board
-from ..device.base import Origin
 from ..errors import BadInput
+from ..hardware.board import Board, load_board
 from ..jsonform import FormError, from_json, to_json
+from ..runtime.device import Origin
 from .clock import Clock
 from .hwmon import SYSFS, Absent, HwmonSource, open_board
 from .meters import SCOPE, lay_beside, read_log, start_time
 from .power import RailPower, analyse, widest
-from .windows import LEAST_PAIRS, Plan, Recording, Trace, Window, record
+from .power_windows import LEAST_PAIRS, Plan, Recording, Trace, Window, record
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands about boards: their table, what this machine has, running on one over SSH.
+
+In: arguments.  Out: tables or JSON on standard output.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..paths import REMOTE_DIR
+from .common import Json, ProgramPath, console, emit, progress
+
+if TYPE_CHECKING:
+    from ..deploy.deploy import Request
+    from ..deploy.ssh import Target
+    from .doctor_machine import Check
+
+WIDE_BOARDS = 96  # columns that the table takes with the names of the parts
+BOARDS_CAPTION = (
+    "LUT to URAM: the array's share of the part, estimated, not synthesised. DRAM: assumed. "
+    "peak: two operations per PE and cycle. tight: placement and timing are in doubt until Vivado "
+    "has run. --json gives the basis of each number."
+)
+Host = Annotated[
+    str, typer.Argument(metavar="USER@BOARD", help="Where to; also a host of ~/.ssh/config.")
+]
+RunInputs = Annotated[
+    Path | None, typer.Option(help="Run it on this .npz with one array per input.")
+]
+RunOutputs = Annotated[
+    Path | None, typer.Option("-o", "--output", help=".npz for the outputs of --run.")
+]
+BenchThere = Annotated[bool, typer.Option("--bench", help="Time it there, beside the estimate.")]
+PowerThere = Annotated[
+    bool, typer.Option("--power", help="As --bench, and read the board's power sensors.")
+]
+MadeOverlay = Annotated[
+    Path | None,
+    typer.Option(help="Folder made by 'make overlay'; else the one found here, or there."),
+]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Of ssh; 22 if nothing else is configured.")
+]
+Identity = Annotated[Path | None, typer.Option(help="Private key for ssh.")]
+SshConfig = Annotated[Path | None, typer.Option(help="Instead of ~/.ssh/config.")]
+BoardPython = Annotated[
+    str | None,
+    typer.Option(help="Python on the board; else that of the PYNQ image, else python3."),
+]
+RemoteDir = Annotated[str, typer.Option(help="Folder on the board for the files.")]
+BoardDevice = Annotated[
+    str, typer.Option(help="On the board: 'pynq', or 'emulation' on its processor.")
+]
+NOT_ON_A_BOARD = (
+    "This is not a board. 'neuralmatrix deploy user@board net.nmx' runs a program on one; "
+    "'neuralmatrix doctor' there says what the board has."
+)
+
+
+def boards(as_json: Json = False) -> None:
+    """Show the boards, their arrays and what these take of the part (estimated)."""
+    from ..hardware.board_table import board_table
+
+    rows = board_table()
+    if as_json:
+        emit(rows)
+        return
+    screen = console()
+    screen.print(_board_table(rows, wide=screen.width >= WIDE_BOARDS))
+
+
+def _board_table(rows: list[dict[str, Any]], wide: bool) -> Table:
+    """One row per board; ``wide``: with the names of the parts."""
+    from ..hardware.resources import KINDS
+
+    facts = ("array", "MHz", "peak\nGop/s", "DRAM\nGB/s", *(f"{kind.upper()}\n%" for kind in KINDS))
+    table = Table(caption=BOARDS_CAPTION, caption_justify="left", box=box.SIMPLE_HEAD)
+    table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
+    table.add_column("board", no_wrap=True)
+    for name in facts:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("fits", no_wrap=True)
+    if wide:
+        table.add_column("part", no_wrap=True)
+    for row in rows:
+        shares = (f"{100 * row['resources'][kind]['share']:.0f}" for kind in KINDS)
+        table.add_row(
+            row["name"],
+            row["array"],
+            f"{row['clock_mhz']:g}",
+            f"{row['peak_gops']:.0f}",
+            f"{row['dram_bytes_per_s'] / 1e9:.2f}",
+            *shares,
+            row["fits"],
+            *([row["part"]] if wide else []),
+        )
+    return table
+
+
+def doctor(as_json: Json = False) -> None:
+    """Show what this machine or board has, and what is missing for what."""
+    from dataclasses import asdict
+
+    from .doctor import diagnose
+
+    checks = diagnose()
+    bad = [check for check in checks if check.required and not check.ok]
+    on_board = any(check.board for check in checks)
+    if as_json:
+        rows = [{**asdict(check), "ok": check.ok} for check in checks]
+        emit({"ok": not bad, "on_board": on_board, "checks": rows})
+    else:
+        _print_checks(checks)
+        if not on_board:
+            console().print(NOT_ON_A_BOARD, highlight=False, markup=False)
+    if bad:
+        raise typer.Exit(1)
+
+
+def _print_checks(checks: tuple[Check, ...]) -> None:
+    table = Table()
+    for name in ("what", "found", "needed for", "what to do"):
+        table.add_column(name, overflow="fold")
+    for check in checks:
+        found = ": ".join(filter(None, (check.found or "missing", check.problem)))
+        remedy = "" if check.ok else check.remedy
+        table.add_row(*map(escape, (check.name, found, check.needed_for, remedy)))
+    console().print(table)
+
+
+def deploy(
+    host: Host,
+    program: ProgramPath,
+    run: RunInputs = None,
+    output: RunOutputs = None,
+    bench: BenchThere = False,
+    power: PowerThere = False,
+    overlay: MadeOverlay = None,
+    port: Port = None,
+    identity: Identity = None,
+    ssh_config: SshConfig = None,
+    python: BoardPython = None,
+    remote_dir: RemoteDir = REMOTE_DIR,
+    device: BoardDevice = "pynq",
+    as_json: Json = False,
+) -> None:
+    """Copy a program to a board over SSH, run it there, and bring the results back.
+
+    Package, overlay and program are copied where the board lacks them. ssh must log in with a key
+    (ssh-copy-id USER@BOARD puts one there).
+    """
+    from ..deploy.deploy import Request
+    from ..deploy.ssh import Target
+
+    target = Target(host, port, identity, ssh_config)
+    request = Request(
+        program, run, output, bench or power, power, overlay, python, remote_dir, device
+    )
+    result = _deployed(target, request, quiet=as_json)
+    if as_json:
+        emit(result)
+    else:
+        _print_deployed(result)
+
+
+def _deployed(target: Target, request: Request, quiet: bool) -> dict[str, Any]:
+    """What the board answered; meanwhile steps and progress on standard error."""
+    from ..deploy.deploy import Progress
+    from ..deploy.deploy import deploy as deploy_program
+
+    notes = Console(stderr=True, quiet=quiet, soft_wrap=True, emoji=False)
+    with progress(quiet) as step:
+        told = Progress(lambda text: notes.print(text, highlight=False, markup=False), step)
+        return deploy_program(target, request, told)
+
+
+def _print_deployed(result: dict[str, Any]) -> None:
+    from ..measure.provenance import told
+
+    lines = []
+    if "run" in result:
+        shapes = result["run"]["shapes"].items()
+        text = ", ".join(f"{name} {shape}" for name, shape in shapes)
+        where = told(result["run"]["stats"]["origin"], result["run"]["device"]["board"])
+        lines.append(f"{result['outputs']}: {text} ({where})")
+    if "bench" in result:
+        from ..measure.text_tables import bench_lines
+
+        lines += bench_lines(result["bench"])
+    if not lines:
+        lines.append(f"copied to {result['remote_dir']}; --run and --bench run it there")
+    for line in lines:
+        console().print(line, highlight=False, markup=False)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command that compiles.
+
+In: an ONNX model, calibration inputs, options.  Out: a program's file, and what it will cost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import BadInput
+from .common import Constants, Json, ModelPath, console, emit, waiting
+
+if TYPE_CHECKING:
+    from ..program.program import Program
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Program to write (.nmx).")]
+Board = Annotated[str, typer.Option(help="Target board; see 'neuralmatrix boards'.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of activations: int8, int16, or mixed: int8 with as few tensors at int16 as "
+        "--max-loss asks for. Weights are int8."
+    ),
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(help=".npz with 16 to 256 typical samples per input; none for a QDQ model."),
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(help="Fix dynamic dimensions: input=1x3x224x224; an open batch becomes 1."),
+]
+MaxLoss = Annotated[
+    float | None,
+    typer.Option(help="Only mixed: loss allowed on the calibration inputs, 0 to 1; 0.05 if unset."),
+]
+Measure = Annotated[
+    str,
+    typer.Option(help="Only mixed: 'relative' error of the outputs, or 'top1' disagreement."),
+]
+KeepStages = Annotated[
+    Path | None, typer.Option(help="Folder that gets each stage as readable text.")
+]
+
+
+def compile(
+    model: ModelPath,
+    output: Output,
+    board: Board = "pynq-z2",
+    precision: Precision = "int8",
+    calibration: Calibration = None,
+    shape: Shapes = None,
+    constant: Constants = None,
+    max_loss: MaxLoss = None,
+    measure: Measure = "relative",
+    keep_stages: KeepStages = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a model to a program for a board."""
+    from .. import files
+    from ..compiler import compile_model
+    from ..frontend.onnx.bind_constants import read_constants
+
+    _check_output(output, model)
+    shapes = files.parse_shapes(shape or [])
+    constants = read_constants(constant or [])
+    samples = files.read_arrays(calibration) if calibration else None
+    with waiting("compiling", quiet=as_json):
+        program = compile_model(
+            model,
+            board=board,
+            calibration=[samples] if samples else None,
+            precision=precision,
+            shapes=shapes or None,
+            constants=constants or None,
+            keep_stages=keep_stages,
+            max_loss=max_loss,
+            measure=measure,
+        )
+    program.save(output)
+    _show(output, program, as_json)
+
+
+def _check_output(output: Path, model: Path) -> None:
+    """Errors now rather than after the work."""
+    from ..files import check_target
+
+    if output.resolve() == model.resolve():
+        raise BadInput(
+            f"--output: found {output}, which is the model; name another file, as "
+            f"{model.with_suffix('.nmx')}"
+        )
+    check_target(output)
+
+
+def _show(output: Path, program: Program, as_json: bool) -> None:
+    from ..program.report import port_lines, program_report, summary_lines
+
+    report = program_report(program)
+    if as_json:
+        emit({"output": str(output), **report})
+        return
+    count = len(program.instructions)
+    text = f"{output}: {count} instructions, {program.board}, {program.precision}"
+    screen = console()
+    for line in (text, *port_lines(report), *summary_lines(report)):
+        screen.print(line, highlight=False, markup=False)

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the handlers of ONNX operators work on: one node as plain data, and the graph built so far.
+
+In: nodes, constants and input shapes of a checked model.  Out: Graph nodes, their shapes and
+quantisation.  Nothing here needs the onnx package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...errors import BadModel
+from ...ir.graph.nodes import Node
+from ...ir.graph.operators import ShapeError, infer_shape
+from ...ir.types import Array, QParams, Shape
+
+
+class Refused(Exception):
+    """A node cannot run on the array; the importer collects these for the whole model."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One ONNX node.  ``proto`` is the NodeProto itself, for folding and messages.
+
+    ``captures``: what its subgraphs read without being given it.
+    """
+
+    name: str
+    op: str
+    domain: str
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+    proto: Any
+    captures: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every value that the node depends on."""
+        return (*self.inputs, *self.captures)
+
+    @property
+    def output(self) -> str:
+        return self.outputs[0]
+
+    def input(self, index: int) -> str:
+        """Name of an input, "" where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    def has_output(self, index: int) -> bool:
+        return index < len(self.outputs) and self.outputs[index] != ""
+
+
+_MAX_LENGTH = 1 << 24
+_LOWEST = np.finfo(np.float32).min
+_MASKED = frozenset({"Add", "Attention", "MultiHeadAttention", "Where"})
+_SHIFT = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}
+
+
+@dataclass(frozen=True)
+class Codes:
+    """real = scale * (integer - zero_point), in the source model's own integer type."""
+
+    scale: float
+    zero_point: int
+    dtype: str
+
+    @property
+    def params(self) -> QParams:
+        """The same on int8 or int16; Refused where that is not exact."""
+        if self.dtype not in _SHIFT:
+            raise Refused(f"type {self.dtype}; {', '.join(_SHIFT)} are supported")
+        zero, wide = self.zero_point - _SHIFT[self.dtype], self.dtype.endswith("16")
+        if wide and zero:
+            raise Refused(
+                f"zero point {self.zero_point} of {self.dtype}; 16-bit tensors are supported with "
+                f"zero point {_SHIFT[self.dtype]}"
+            )
+        return QParams(self.scale, zero, wide)
+
+
+@dataclass(frozen=True)
+class RowNumbers:
+    """Elements of a network input that only select rows of constant tables, on the host.
+
+    ``index`` has the shape of the value and says which element of the flattened input each is.
+    """
+
+    input: str
+    index: Array
+
+    @property
+    def shape(self) -> Shape:
+        return self.index.shape
+
+
+@dataclass
+class Context:
+    """The import in progress.  Keys are ONNX value names unless said otherwise."""
+
+    opset: int
+    users: dict[str, tuple[Call, ...]]
+    outputs: frozenset[str]
+    known: dict[str, Array]  # constants, in their ONNX type
+    names: set[str]  # every name in use, so that new ones do not clash
+    values: dict[str, str] = field(default_factory=dict)  # run-time value -> Graph tensor
+    codes: dict[str, Codes] = field(default_factory=dict)  # values that are integers of a tensor
+    rows: dict[str, RowNumbers] = field(default_factory=dict)  # values that select rows
+    whole: dict[str, bool] = field(default_factory=dict)  # whole numbers; True: only 0 and 1
+    integers: set[str] = field(default_factory=set)  # those of an integer or bool type
+    scales: dict[str, Array] = field(default_factory=dict)  # of dequantised constants
+    constant_quant: dict[str, QParams] = field(default_factory=dict)
+    unfit: dict[str, str] = field(default_factory=dict)  # why a constant cannot be a weight
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)  # by Graph tensor
+    shapes: dict[str, Shape] = field(default_factory=dict)  # by Graph tensor
+    quant: dict[str, QParams] = field(default_factory=dict)  # by Graph tensor
+
+    def fresh(self, hint: str) -> str:
+        """A new tensor name that begins with ``hint``."""
+        name, count = hint, 1
+        while name in self.names:
+            count += 1
+            name = f"{hint}.{count}"
+        self.names.add(name)
+        return name
+
+    def tensor(self, name: str) -> str:
+        """The Graph tensor of an ONNX value; a constant becomes a float32 constant of the Graph."""
+        if name in self.values:
+            return self.values[name]
+        if name in self.rows:
+            raise Refused(
+                f"computes with the row numbers {self.rows[name].input!r}; numbers of table rows "
+                "are only supported as indices of a Gather from a constant table"
+            )
+        if name not in self.constants:
+            array = as_float(self.known[name])
+            self.constants[name] = np.maximum(array, _LOWEST) if self.may_mask(name) else array
+            self.shapes[name] = array.shape
+        return name
+
+    def may_mask(self, name: str) -> bool:
+        """Is a constant only added or selected?  Minus infinity then takes scores out."""
+        readers = self.users.get(name, ())
+        return bool(readers) and all(call.op in _MASKED for call in readers)
+
+    def shape(self, name: str) -> Shape:
+        """Shape of a run-time value or constant."""
+        if name in self.rows:
+            return self.rows[name].shape
+        return self.known[name].shape if name in self.known else self.shapes[self.values[name]]
+
+    def weight(self, name: str) -> str:
+        """``tensor`` of a matrix or kernel; Refused where int8 cannot hold a constant's codes."""
+        if name in self.unfit:
+            raise Refused(self.unfit[name])
+        return self.tensor(name)
+
+    def constant(self, hint: str, array: Array, scale: Array | None = None) -> str:
+        """A new constant of the Graph, with the scale of its codes if it has one."""
+        name = self.fresh(hint)
+        self.constants[name] = as_float(array)
+        self.shapes[name] = array.shape
+        if scale is not None:
+            self.scales[name] = scale
+        return name
+
+    def fixed(self, call: Call, index: int, what: str) -> Array | None:
+        """The constant at an optional input; Refused if it is computed at run time."""
+        name = call.input(index)
+        if name and name not in self.known:
+            raise Refused(f"{what} is computed at run time; a constant is supported")
+        return self.known[name] if name else None
+
+    def emit(self, node: Node) -> str:
+        """Append a node; BadModel if its operands do not fit.  Returns the output's name."""
+        try:
+            shape = infer_shape(node, self.shapes)
+        except ShapeError as error:
+            raise BadModel(f"node {node.source!r}: {error}; correct the model") from None
+        if 0 in shape:
+            raise BadModel(
+                f"node {node.source!r} has an output of shape {shape}; every dimension must be 1 "
+                "or more; change the input shape (--shape) or the model"
+            )
+        self.nodes.append(node)
+        self.names.add(node.output)
+        self.shapes[node.output] = shape
+        self.values.setdefault(node.output, node.output)
+        return node.output
+
+    def alias(self, new: str, old: str) -> None:
+        """Let ONNX value ``new`` be the same tensor as ``old``."""
+        self.values[new] = self.values[old]
+        if old in self.codes:
+            self.codes[new] = self.codes[old]
+        if old in self.whole:
+            self.whole[new] = self.whole[old]
+
+
+Handler = Callable[[Context, Call], None]
+Versions = Mapping[int, Handler]  # first opset of a meaning -> its handler
+
+
+def as_float(array: Array) -> Array:
+    """float32, sharing memory where the array is float32 already; too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(array, np.float32)
+
+
+def ints(values: Any) -> tuple[int, ...]:
+    """A flat tuple of Python integers from an attribute or a constant."""
+    return tuple(int(v) for v in np.asarray(values).reshape(-1))
+
+
+def axis_of(call: Call, axis: int, rank: int) -> int:
+    """``axis`` counted from the front; BadModel outside -rank..rank-1."""
+    if not -rank <= axis < rank:
+        raise BadModel(
+            f"node {call.name!r} ({call.op}): axis {axis} of a tensor with {rank} axes; allowed "
+            f"are {-rank}..{rank - 1}; correct the model"
+        )
+    return axis % rank
+
+
+def check_length(call: Call, length: int) -> None:
+    """BadModel where one axis of an output is too long to be meant."""
+    if length > _MAX_LENGTH:
+        raise BadModel(
+            f"node {call.name!r} ({call.op}): an axis of {length} elements; at most {_MAX_LENGTH} "
+            "are allowed; correct the model"
+        )
+
+
+def only_first_output(call: Call, what: str) -> None:
+    """Refused if the node has a second output."""
+    if call.has_output(1):
+        raise Refused(f"the {what} output is used; only the first output is supported")
+
+
+def axes_of(ctx: Context, call: Call, rank: int, since: int) -> tuple[int, ...] | None:
+    """The ``axes`` attribute, or input 1 from opset ``since``; None where left out."""
+    given = ctx.fixed(call, 1, "axes") if call.opset >= since else call.attrs.get("axes")
+    if given is None:
+        return None
+    return tuple(axis_of(call, axis, rank) for axis in ints(given))

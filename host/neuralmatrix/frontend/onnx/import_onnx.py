@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX models, float or QDQ, opsets 7 to 23.
+
+In: a path, bytes or a ModelProto, and shapes for dynamic inputs.  Out: a ``Graph``.
+Everything unsupported in the whole model is reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import BadModel, UnsupportedModel, UnsupportedNode
+from ...ir.graph.nodes import ArgMax, Conv, ConvTranspose, Graph, MatMul, Node, Unary
+from ...ir.graph.verify import verify_graph
+from ...ir.types import Function
+from .checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
+from .constant_folding import fold, output_shapes
+from .context import Call, Codes, Context, Handler, Refused, RowNumbers
+from .control_flow import CONTROL
+from .load import read, tensor_array
+from .operator_table import handler_of
+from .ops.gather import REARRANGES, pass_rows, row_number_inputs
+from .ops.logic import check_whole, pass_whole
+from .ops.quantization import KEEPS_CODES, integer_values
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+
+_FLOAT_INPUTS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+_INTEGER_INPUTS = {2: "uint8", 3: "int8"}
+_WHOLE_INPUTS = {
+    4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64",
+}  # fmt: skip
+# What a handler meets where an attribute or a constant has another size or value than ONNX allows.
+_MALFORMED = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
+_FOLDS_ITSELF = frozenset({"QuantizeLinear", "DequantizeLinear"})
+# Behind a refused node these may well be constants once that node is gone.
+_SPARSE = "a sparse initialiser; dense ones are supported: store its values with the zeros"
+_UNCERTAIN = frozenset(("ConstantOfShape", "Range", "Floor", "Ceil", "Mod", *CONTROL))
+
+
+def import_onnx(
+    model: str | Path | bytes | ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Graph:
+    """The Graph of an ONNX model.
+
+    ``shapes`` fixes dynamic dimensions per input; a first dimension left open becomes 1.
+    BadModel: malformed.  UnsupportedModel: every node that cannot run on the array.
+
+    >>> import_onnx("net.onnx", {"image": (1, 3, 224, 224)})  # doctest: +SKIP
+    """
+    proto, folder = read(model)
+    opset = opset_of(proto)
+    calls = calls_of(proto, opset)
+    known = {t.name: tensor_array(t, folder) for t in proto.graph.initializer}
+    ctx = _context(proto, calls, opset)
+    check_finite({name: array for name, array in known.items() if not ctx.may_mask(name)})
+    inputs = [i for i in proto.graph.input if i.name not in known]
+    ctx.known.update(known)
+    fixed = input_shapes(inputs, shapes or {})
+    check_steps(inputs, shapes or {}, calls)
+    lost = _add_inputs(ctx, inputs, fixed, calls)
+    lost.update({s.values.name: _SPARSE for s in proto.graph.sparse_initializer})
+    refused = [
+        UnsupportedNode(name, "Input", opset, reason)
+        for name, reason in lost.items()
+        if ctx.users[name]
+    ]
+    refused += _walk(ctx, calls, set(lost))
+    if not refused:
+        refused += _add_outputs(ctx, [o.name for o in proto.graph.output])
+    if refused:
+        raise UnsupportedModel(tuple(refused))
+    return _graph(ctx, [i.name for i in inputs], [o.name for o in proto.graph.output])
+
+
+def _context(proto: ModelProto, calls: Sequence[Call], opset: int) -> Context:
+    names = {name for call in calls for name in (*call.reads, *call.outputs)}
+    names |= {i.name for i in proto.graph.input} | {o.name for o in proto.graph.output}
+    users: dict[str, list[Call]] = {name: [] for name in names}
+    users |= {s.values.name: [] for s in proto.graph.sparse_initializer}
+    for call in calls:
+        for name in set(call.reads):
+            users[name].append(call)
+    return Context(
+        opset,
+        {name: tuple(readers) for name, readers in users.items()},
+        frozenset(o.name for o in proto.graph.output),
+        {},
+        names,
+    )
+
+
+def _add_inputs(
+    ctx: Context,
+    inputs: Sequence[ValueInfoProto],
+    shapes: Mapping[str, tuple[int, ...]],
+    calls: Sequence[Call],
+) -> dict[str, str]:
+    """Enter the run-time inputs; returns those of an unsupported type with the reason."""
+    lost = {}
+    kinds = {value.name: value.type.tensor_type.elem_type for value in inputs}
+    selecting = row_number_inputs(calls, [n for n, kind in kinds.items() if kind in _WHOLE_INPUTS])
+    for name, kind in kinds.items():
+        ctx.shapes[name] = shapes[name]
+        if name in selecting:
+            index = np.arange(prod(shapes[name]), dtype=np.int64).reshape(shapes[name])
+            ctx.rows[name] = RowNumbers(name, index)
+            continue
+        ctx.values[name] = name
+        if kind in _INTEGER_INPUTS:
+            ctx.codes[name] = Codes(1.0, 0, _INTEGER_INPUTS[kind])
+            ctx.quant[name] = ctx.codes[name].params
+        elif kind in _WHOLE_INPUTS:
+            ctx.whole[name] = _WHOLE_INPUTS[kind] == "bool"
+            ctx.integers.add(name)
+        elif kind not in _FLOAT_INPUTS:
+            allowed = [*_FLOAT_INPUTS.values(), *_INTEGER_INPUTS.values(), *_WHOLE_INPUTS.values()]
+            lost[name] = f"element type {kind}; inputs of {', '.join(allowed)} are supported"
+    return lost
+
+
+def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[UnsupportedNode]:
+    """Handle every node; past a refused one only what can still be told is checked."""
+    refused: list[UnsupportedNode] = []
+    for call in calls:
+        try:
+            if lost.intersection(call.reads):
+                lost.update(filter(None, call.outputs))
+                if call.op not in _UNCERTAIN:
+                    handler_of(call, schema_of(call) is not None)
+            else:
+                _run(ctx, call)
+        except Refused as reason:
+            refused.append(UnsupportedNode(call.name, call.op, call.opset, str(reason)))
+            _guess_outputs(ctx, call, lost)
+        except (BadModel, *_MALFORMED) as error:
+            # the shape behind a refused node is only a guess: what is wrong with it proves nothing
+            if not refused:
+                raise _bad_model(call, error) from None
+            lost.update(filter(None, call.outputs))
+    return refused
+
+
+def _run(ctx: Context, call: Call) -> None:
+    """Handle one node whose inputs are all there."""
+    if call.op in CONTROL and not call.domain:
+        CONTROL[call.op](ctx, call, _run)
+    elif all(name in ctx.known for name in call.inputs if name):
+        _fold(ctx, call)
+    else:
+        _step(ctx, call, handler_of(call, schema_of(call) is not None))
+
+
+def _bad_model(call: Call, error: Exception) -> BadModel:
+    if isinstance(error, BadModel):
+        return error
+    return BadModel(
+        f"node {call.name!r} ({call.op}): its inputs and attributes do not fit each other "
+        f"({error}); correct the model"
+    )
+
+
+def _fold(ctx: Context, call: Call) -> None:
+    """A node of constants; dequantised weights keep their scales."""
+    if call.op in _FOLDS_ITSELF:
+        handler_of(call, True)(ctx, call)
+    else:
+        fold(ctx, call)
+
+
+def _step(ctx: Context, call: Call, handler: Handler) -> None:
+    if call.input(0) in ctx.rows and call.op in REARRANGES:
+        pass_rows(ctx, call)
+        return
+    check_whole(call, ctx)
+    codes = {ctx.codes.get(name) for name in call.inputs if name in ctx.values}
+    _check_codes(ctx, call, codes)
+    handler(ctx, call)
+    if not codes <= {None} and call.op not in ("DequantizeLinear", "Cast", "Shape", "Size"):
+        _pass_codes(ctx, call, codes)
+    pass_whole(ctx, call)
+
+
+def _check_codes(ctx: Context, call: Call, codes: set[Codes | None]) -> None:
+    """Integers may only go where they are passed on unchanged, all of one scale."""
+    if codes <= {None} or call.op in ("Shape", "Size"):
+        return
+    if call.op not in KEEPS_CODES:
+        raise Refused("computes with integers; put DequantizeLinear before it")
+    mixed = call.op == "Concat" and not all(name in ctx.values for name in call.inputs)
+    if len(codes) > 1 or mixed:
+        raise Refused("joins integers of different scales; join dequantised tensors instead")
+
+
+def _pass_codes(ctx: Context, call: Call, codes: set[Codes | None]) -> None:
+    (one,) = codes
+    for name in filter(None, call.outputs):
+        if one is not None:
+            ctx.codes[name] = one
+            ctx.quant[ctx.values[name]] = one.params
+
+
+def _guess_outputs(ctx: Context, call: Call, lost: set[str]) -> None:
+    """Shapes behind a refused node, so that the nodes after it can be checked too."""
+    known = all(name in ctx.values or name in ctx.known for name in call.inputs if name)
+    shapes = output_shapes(ctx, call) if known and not lost.intersection(call.inputs) else {}
+    for name in filter(None, call.outputs):
+        if name in shapes:
+            ctx.values[name] = name
+            ctx.shapes[name] = shapes[name]
+        else:
+            lost.add(name)
+
+
+def _add_outputs(ctx: Context, outputs: Sequence[str]) -> list[UnsupportedNode]:
+    """Give every output a tensor of its own name that holds the source's values."""
+    refused = []
+    for name in outputs:
+        end = Call(name, "Output", "", ctx.opset, (name,), (name,), {}, None)
+        if name in ctx.known:
+            reason = "does not depend on any input; outputs must be computed"
+            refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
+        elif name in ctx.rows or name in ctx.integers:
+            reason = "an output of whole numbers; Cast it to float in the model"
+            refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
+        elif name in ctx.codes and ctx.codes[name] != Codes(1.0, 0, ctx.codes[name].dtype):
+            _free_name(ctx, name)
+            integer_values(ctx, end, name, name)
+        elif ctx.values[name] != name:
+            source = (ctx.values[name],)
+            ctx.emit(Unary(source, name, name, function=Function("identity")))
+    inner = {name for node in ctx.nodes if not _is_copy(node, outputs) for name in node.inputs}
+    for node in ctx.nodes:
+        if isinstance(node, ArgMax) and node.output in inner:
+            reason = "its result is used inside the network; ArgMax is supported at an output"
+            refused.append(UnsupportedNode(node.source, "ArgMax", ctx.opset, reason))
+    return refused
+
+
+def _is_copy(node: Node, outputs: Sequence[str]) -> bool:
+    return isinstance(node, Unary) and node.function.name == "identity" and node.output in outputs
+
+
+def _free_name(ctx: Context, name: str) -> None:
+    """Rename the Graph tensor ``name`` where a layout operator on integers made the output."""
+    if ctx.values[name] != name:
+        return
+    new = ctx.fresh(f"{name}.real")
+    ctx.nodes[:] = [
+        replace(
+            node,
+            inputs=tuple(new if i == name else i for i in node.inputs),
+            output=new if node.output == name else node.output,
+        )
+        for node in ctx.nodes
+    ]
+    ctx.values.update({value: new for value, tensor in ctx.values.items() if tensor == name})
+    ctx.shapes[new] = ctx.shapes.pop(name)
+    ctx.quant[new] = ctx.quant.pop(name)
+
+
+def _graph(ctx: Context, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+    used = {name for node in ctx.nodes for name in node.inputs}
+    made = {*inputs, *(node.output for node in ctx.nodes)}
+    constants = {name: array for name, array in ctx.constants.items() if name in used}
+    check_finite({name: array for name, array in constants.items() if name not in ctx.known})
+    weights = {
+        name
+        for node in ctx.nodes
+        if isinstance(node, Conv | ConvTranspose | MatMul)
+        for name in node.inputs
+        if name in constants
+    }
+    quant = {name: q for name, q in ctx.quant.items() if name in made}
+    quant |= {n: q for n, q in ctx.constant_quant.items() if n in constants and n not in weights}
+    shapes = {name: ctx.shapes[name] for name in (*made, *constants)}
+    scales = {name: scale for name, scale in ctx.scales.items() if name in constants}
+    return verify_graph(
+        Graph(
+            tuple(inputs),
+            tuple(outputs),
+            tuple(ctx.nodes),
+            constants,
+            shapes,
+            quant,
+            scales,
+            ctx.opset,
+            frozenset(ctx.integers.intersection(inputs)),
+        )
+    )

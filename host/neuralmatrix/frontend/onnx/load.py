@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading ONNX files: bytes to a ModelProto, tensors to arrays, nodes to plain data.
+
+In: a path, bytes or a ModelProto.  Out: the proto, its initialisers (external data is mapped, not
+read) and ``Call`` records.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import BadModel, ToolMissing
+from ...ir.types import Array
+from .context import Call
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+_CURE = "export the model again or copy the file again"
+
+
+def require_onnx() -> ModuleType:
+    """The onnx package; ToolMissing if it is not installed."""
+    try:
+        import onnx
+        import onnx.inliner
+        import onnx.shape_inference
+    except ImportError as error:
+        raise ToolMissing(
+            f"reading an ONNX model needs the onnx package, 1.15 or newer ({error}); "
+            "install this package with its extra [onnx], or: pip install 'onnx>=1.15'"
+        ) from None
+    module: ModuleType = onnx
+    return module
+
+
+def read(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
+    """The model and the folder of its external data (None: there is none)."""
+    onnx = require_onnx()
+    name = "the given bytes" if isinstance(model, bytes) else "the given model"
+    if isinstance(model, bytes):
+        proto, folder = _parse(model, name), None
+    elif isinstance(model, str | Path):
+        path, name = Path(model), str(model)
+        proto, folder = _parse(_file_bytes(path), name), path.resolve().parent
+    elif isinstance(model, onnx.ModelProto):
+        proto, folder = model, None
+    else:
+        found = type(model).__name__
+        raise BadModel(f"the model is a {found}; allowed are a path, bytes or an onnx.ModelProto")
+    if not proto.graph.node:
+        raise BadModel(f"{name} is an ONNX model that has no nodes; a graph is needed; {_CURE}")
+    return (onnx.inliner.inline_local_functions(proto) if proto.functions else proto), folder
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadModel(
+            f"cannot read {str(path)!r}: {error.strerror}; give the path of an .onnx file"
+        ) from None
+
+
+def _parse(data: bytes, what: str) -> ModelProto:
+    onnx = require_onnx()
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto: ModelProto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise BadModel(
+            f"{what}: {len(data)} bytes that are not a whole ONNX model ({error}); {_CURE}"
+        ) from None
+    return proto
+
+
+def tensor_array(tensor: TensorProto, folder: Path | None) -> Array:
+    """A TensorProto's values; external ones are mapped from their file."""
+    onnx = require_onnx()
+    try:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return _external(tensor, folder)
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise BadModel(f"tensor {tensor.name!r} cannot be read: {error}; {_CURE}") from None
+
+
+def _external(tensor: TensorProto, folder: Path | None) -> Array:
+    onnx = require_onnx()
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    path = _external_path(tensor.name, entries.get("location", ""), folder)
+    offset = int(entries.get("offset", 0))
+    have = path.stat().st_size - offset
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    shape = tuple(tensor.dims)
+    # sub-byte types are packed: their length in the file is stated, never larger than this
+    packed = dtype.kind not in "fiub"
+    need = int(entries.get("length", have)) if packed else prod(shape) * dtype.itemsize
+    stated = int(entries.get("length", need))
+    if min(offset, need) < 0 or have < need or stated != need:
+        raise BadModel(
+            f"tensor {tensor.name!r}: {need} bytes at offset {offset} of {path.name!r} are "
+            f"needed, the model states {stated} and the file holds {max(have, 0)} from there; "
+            f"{_CURE}"
+        )
+    if packed:
+        whole = onnx.TensorProto(data_type=tensor.data_type, dims=shape)
+        whole.raw_data = path.read_bytes()[offset : offset + need]
+        return np.asarray(onnx.numpy_helper.to_array(whole))
+    if need == 0:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype.newbyteorder("<"), "r", offset, shape)
+
+
+def _external_path(name: str, location: str, folder: Path | None) -> Path:
+    if folder is None:
+        raise BadModel(
+            f"tensor {name!r} lies in the external file {location!r}, whose folder is unknown; "
+            "give the model as a path, not as bytes or a ModelProto"
+        )
+    path = (folder / location).resolve()
+    if not location or not path.is_relative_to(folder):
+        raise BadModel(
+            f"tensor {name!r} lies in {location!r}; external data must be inside the model's "
+            f"folder; {_CURE}"
+        )
+    if not path.is_file():
+        raise BadModel(
+            f"tensor {name!r} lies in {location!r}, which does not exist beside the model; copy it "
+            "there"
+        )
+    return path
+
+
+def captured_names(graph: GraphProto) -> set[str]:
+    """What a subgraph reads of the graph around it."""
+    own = {value.name for value in graph.input} | {t.name for t in graph.initializer}
+    own |= {name for node in graph.node for name in node.output}
+    read = {name for node in graph.node for name in (*node.input, *_captures(node))}
+    read |= {value.name for value in graph.output}
+    return read - own - {""}
+
+
+def _captures(node: NodeProto) -> tuple[str, ...]:
+    """What the subgraphs of a node read without being given it."""
+    graphs = [graph for a in node.attribute for graph in (a.g, *a.graphs) if graph.node]
+    return tuple(sorted({name for graph in graphs for name in captured_names(graph)}))
+
+
+def plain_call(node: NodeProto, index: int, opset: int) -> Call:
+    """A NodeProto as plain data; an unnamed node is called after its first output."""
+    name = node.name or next((o for o in node.output if o), f"{node.op_type}_{index}")
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    attrs = {a.name: _attribute(a) for a in node.attribute}
+    inputs, outputs = tuple(node.input), tuple(node.output)
+    captures = _captures(node)
+    return Call(name, node.op_type, domain, opset, inputs, outputs, attrs, node, captures)
+
+
+def _attribute(attribute: Any) -> Any:
+    onnx = require_onnx()
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, onnx.TensorProto):
+        return tensor_array(value, None)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

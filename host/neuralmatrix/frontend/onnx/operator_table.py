@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of supported ONNX operators and what to use instead of the others.
+
+In: an operator's name and opset.  Out: its handler, or the reason why there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from . import constant_folding
+from .context import Call, Handler, Refused, Versions
+from .ops import (
+    attention,
+    einsum,
+    gather,
+    layout,
+    linear,
+    logic,
+    normalization,
+    pointwise,
+    pooling,
+    quantization,
+    recurrent,
+    reduction,
+    resize,
+    rotary_embedding,
+)
+
+HANDLERS: Mapping[str, Versions] = {
+    **linear.HANDLERS,
+    **pooling.HANDLERS,
+    **einsum.HANDLERS,
+    **pointwise.HANDLERS,
+    **layout.HANDLERS,
+    **gather.HANDLERS,
+    **logic.HANDLERS,
+    **normalization.HANDLERS,
+    **attention.HANDLERS,
+    **rotary_embedding.HANDLERS,
+    **reduction.HANDLERS,
+    **recurrent.HANDLERS,
+    **resize.HANDLERS,
+    **quantization.HANDLERS,
+    **constant_folding.HANDLERS,
+}
+
+# Operators of com.microsoft.
+MICROSOFT: Mapping[str, Handler] = {
+    **linear.MICROSOFT,
+    **normalization.MICROSOFT,
+    **attention.MICROSOFT,
+    **rotary_embedding.MICROSOFT,
+    **pointwise.MICROSOFT,
+    **{op: quantization.HANDLERS[op][1] for op in ("QuantizeLinear", "DequantizeLinear")},
+}
+
+# What onnxruntime writes into the domain ai.onnx without being part of it.
+_WITHOUT_SCHEMA = frozenset({"SimplifiedLayerNormalization"})
+
+_QDQ = "quantise the model in the QDQ format (QuantizeLinear, DequantizeLinear) instead"
+_TEXT = "text is no number: do this before the model, and give it row numbers or real values"
+_LIST = "sequences and optionals have no fixed size; tensors of fixed shapes are supported"
+_SHAPE = "the size of its result depends on data"
+_STEPS = "it jumps, so that an int8 input decides nothing near a step; smooth functions and "
+_CUT = "cut the model before this node and do it on the host"
+
+NEAREST: Mapping[str, str] = {
+    **dict.fromkeys(
+        "QLinearConv QLinearMatMul QLinearAdd QGemm QAttention ConvInteger MatMulInteger "
+        "MatMulNBits".split(),
+        _QDQ,
+    ),
+    "DynamicQuantizeLinear": "scales must be constants; " + _QDQ,
+    **dict.fromkeys(
+        "StringConcat StringNormalizer StringSplit RegexFullMatch TfIdfVectorizer "
+        "LabelEncoder CategoryMapper".split(),
+        _TEXT,
+    ),
+    **dict.fromkeys(
+        "SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength "
+        "SequenceMap SplitToSequence ConcatFromSequence Optional OptionalGetElement "
+        "OptionalHasElement".split(),
+        _LIST,
+    ),
+    "NonZero": f"{_SHAPE}; of a constant it is supported, and Gather with constant indices",
+    "Unique": f"{_SHAPE}; of a constant it is supported",
+    "NonMaxSuppression": f"{_SHAPE}; {_CUT}",
+    "RoiAlign": f"its windows depend on data; {_CUT}",
+    "MaxRoiPool": f"its windows depend on data; {_CUT}",
+    "GridSample": "its windows depend on data; Resize is supported",
+    "TopK": "ArgMax and ArgMin at an output are supported, and ReduceMax",
+    "Hardmax": "ArgMax at an output is supported, and Softmax",
+    "MaxUnpool": "ConvTranspose and Resize are supported",
+    **dict.fromkeys(
+        ("Floor", "Ceil", "Round", "Sign", "Mod"), f"{_STEPS}comparisons of integers are supported"
+    ),
+    **dict.fromkeys(
+        "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli "
+        "Multinomial".split(),
+        "random values differ from run to run; constants are supported",
+    ),
+    **dict.fromkeys(("DFT", "STFT"), "a MatMul with the constant matrix of it is supported"),
+    "LayerNormalization": "it needs opset 17; exported for an older one it is recognised too",
+    "Gelu": "it needs opset 20; exported for an older one it is recognised too",
+}
+
+
+def handler_of(call: Call, in_opset: bool) -> Handler:
+    """The handler for a node; Refused with the nearest supported thing where there is none."""
+    if call.domain == "com.microsoft" and call.op in MICROSOFT:
+        return MICROSOFT[call.op]
+    if call.domain:
+        raise Refused(
+            f"domain {call.domain!r}; operators of ai.onnx are supported, and of com.microsoft "
+            f"{', '.join(sorted(MICROSOFT))}"
+        )
+    if not call.domain and not in_opset and call.op not in _WITHOUT_SCHEMA:
+        raise Refused(f"ai.onnx opset {call.opset} has no such operator; {_nearest(call.op)}")
+    versions = {n: h for n, h in HANDLERS.get(call.op, {}).items() if n <= call.opset}
+    if not versions:
+        raise Refused(_nearest(call.op))
+    return versions[max(versions)]
+
+
+def _nearest(op: str) -> str:
+    if op in NEAREST:
+        return NEAREST[op]
+    close = get_close_matches(op, HANDLERS, n=3, cutoff=0.6)
+    if close:
+        return f"not supported; the nearest supported are {', '.join(close)}"
+    return f"not supported; rebuild it from the {len(HANDLERS)} supported operators"

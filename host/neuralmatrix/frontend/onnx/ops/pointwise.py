@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX operators on elements: activations, arithmetic, ArgMax.
+
+In: one ``Call``.  Out: Graph nodes in the ``Context``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from ....ir.graph.nodes import ArgMax, Binary, PRelu, Unary
+from ....ir.types import Function
+from ..context import Call, Context, Handler, Refused, Versions, axis_of
+
+BinaryKind = Literal["add", "sub", "mul", "div", "min", "max"]
+
+_FLOAT_MAX = float(np.finfo(np.float32).max)
+
+
+def _apply(ctx: Context, call: Call, name: str, *params: float) -> None:
+    x = ctx.tensor(call.input(0))
+    ctx.emit(Unary((x,), call.output, call.name, function=Function(name, params)))
+
+
+def _function(name: str, **defaults: float) -> Handler:
+    """Handler of an activation whose attributes are the function's parameters."""
+
+    def handler(ctx: Context, call: Call) -> None:
+        _apply(ctx, call, name, *(float(call.attrs.get(k, d)) for k, d in defaults.items()))
+
+    return handler
+
+
+def _clip_function(ctx: Context, call: Call, low: float, high: float) -> None:
+    """Clip between constants, as the plainest function that does it."""
+    if low <= -_FLOAT_MAX and high >= _FLOAT_MAX:
+        ctx.alias(call.output, call.input(0))
+    elif low == 0 and high >= _FLOAT_MAX:
+        _apply(ctx, call, "relu")
+    else:
+        _apply(ctx, call, "clip", max(low, -_FLOAT_MAX), min(high, _FLOAT_MAX))
+
+
+def _clip_attributes(ctx: Context, call: Call) -> None:
+    low, high = call.attrs.get("min", -_FLOAT_MAX), call.attrs.get("max", _FLOAT_MAX)
+    _clip_function(ctx, call, float(low), float(high))
+
+
+def _clip_inputs(ctx: Context, call: Call) -> None:
+    bounds = [
+        float(default if array is None else array.reshape(-1)[0])
+        for array, default in (
+            (ctx.fixed(call, 1, "min"), -_FLOAT_MAX),
+            (ctx.fixed(call, 2, "max"), _FLOAT_MAX),
+        )
+    ]
+    _clip_function(ctx, call, *bounds)
+
+
+def _gelu(ctx: Context, call: Call) -> None:
+    _apply(ctx, call, "gelu_tanh" if call.attrs.get("approximate") == "tanh" else "gelu")
+
+
+def _binary(kind: BinaryKind) -> Handler:
+    def handler(ctx: Context, call: Call) -> None:
+        operands = (ctx.tensor(call.input(0)), ctx.tensor(call.input(1)))
+        ctx.emit(Binary(operands, call.output, call.name, kind=kind))
+
+    return handler
+
+
+def _chain(ctx: Context, call: Call, kind: BinaryKind, out: str) -> None:
+    """One Binary after another over all inputs."""
+    total, last = ctx.tensor(call.input(0)), len(call.inputs) - 1
+    for i, name in enumerate(call.inputs[1:], 1):
+        target = out if i == last else ctx.fresh(f"{out}.{i}")
+        total = ctx.emit(Binary((total, ctx.tensor(name)), target, call.name, kind=kind))
+
+
+def _variadic(kind: BinaryKind) -> Handler:
+    def handler(ctx: Context, call: Call) -> None:
+        if len(call.inputs) == 1:
+            ctx.alias(call.output, call.input(0))
+        else:
+            _chain(ctx, call, kind, call.output)
+
+    return handler
+
+
+def _mean(ctx: Context, call: Call) -> None:
+    if len(call.inputs) == 1:
+        ctx.alias(call.output, call.input(0))
+        return
+    total = ctx.fresh(f"{call.output}.sum")
+    _chain(ctx, call, "add", total)
+    share = ctx.constant(f"{call.output}.share", np.asarray(1 / len(call.inputs), np.float32))
+    ctx.emit(Binary((total, share), call.output, call.name, kind="mul"))
+
+
+def _prelu(ctx: Context, call: Call) -> None:
+    ctx.fixed(call, 1, "the slope")
+    operands = (ctx.tensor(call.input(0)), ctx.tensor(call.input(1)))
+    ctx.emit(PRelu(operands, call.output, call.name))
+
+
+_POWERS: Mapping[float, str] = {
+    2.0: "square",
+    0.5: "sqrt",
+    -1.0: "reciprocal",
+    -0.5: "rsqrt",
+    1.0: "identity",
+}
+
+
+def _pow(ctx: Context, call: Call) -> None:
+    if call.input(0) in ctx.known:
+        _exponential(ctx, call)
+        return
+    exponent = ctx.fixed(call, 1, "the exponent")
+    values = {float(v) for v in np.asarray(exponent).reshape(-1)}
+    if len(values) != 1:
+        raise Refused(f"{len(values)} different exponents; one constant exponent is supported")
+    power = values.pop()
+    if power == 3:
+        x = ctx.tensor(call.input(0))
+        square = ctx.fresh(f"{call.output}.square")
+        ctx.emit(Unary((x,), square, call.name, function=Function("square")))
+        ctx.emit(Binary((square, x), call.output, call.name, kind="mul"))
+    elif power in _POWERS:
+        _apply(ctx, call, _POWERS[power])
+    else:
+        _apply(ctx, call, "power", power)
+
+
+def _exponential(ctx: Context, call: Call) -> None:
+    """base ** x = exp(x * log(base)) for a constant base."""
+    base = np.asarray(ctx.known[call.input(0)], np.float64)
+    if not (base > 0).all():
+        raise Refused("a constant base of 0 or less; positive bases are supported")
+    rate = ctx.constant(f"{call.output}.rate", np.log(base))
+    scaled = ctx.fresh(f"{call.output}.scaled")
+    x = ctx.emit(Binary((ctx.tensor(call.input(1)), rate), scaled, call.name, kind="mul"))
+    ctx.emit(Unary((x,), call.output, call.name, function=Function("exp")))
+
+
+def _trilu(ctx: Context, call: Call) -> None:
+    """A product with a triangle of ones."""
+    given = ctx.fixed(call, 1, "the diagonal")
+    k = 0 if given is None else int(np.asarray(given).reshape(()))
+    ones = np.ones(ctx.shape(call.input(0))[-2:], np.float32)
+    triangle = np.triu(ones, k) if call.attrs.get("upper", 1) else np.tril(ones, k)
+    mask = ctx.constant(f"{call.output}.triangle", triangle)
+    operands = (ctx.tensor(call.input(0)), mask)
+    ctx.emit(Binary(operands, call.output, call.name, kind="mul"))
+
+
+def _bias_and(name: str) -> Handler:
+    """A function of x plus an optional bias, as com.microsoft has them."""
+
+    def handler(ctx: Context, call: Call) -> None:
+        x = ctx.tensor(call.input(0))
+        if call.input(1):
+            biased = ctx.fresh(f"{call.output}.biased")
+            x = ctx.emit(Binary((x, ctx.tensor(call.input(1))), biased, call.name, kind="add"))
+        ctx.emit(Unary((x,), call.output, call.name, function=Function(name)))
+
+    return handler
+
+
+def _argmin(ctx: Context, call: Call) -> None:
+    negative = ctx.fresh(f"{call.output}.negative")
+    x = (ctx.tensor(call.input(0)),)
+    _argmax_of(ctx, call, ctx.emit(Unary(x, negative, call.name, function=Function("neg"))))
+
+
+def _argmax(ctx: Context, call: Call) -> None:
+    _argmax_of(ctx, call, ctx.tensor(call.input(0)))
+
+
+def _argmax_of(ctx: Context, call: Call, x: str) -> None:
+    rank = len(ctx.shapes[x])
+    ctx.emit(
+        ArgMax(
+            (x,),
+            call.output,
+            call.name,
+            axis=axis_of(call, int(call.attrs.get("axis", 0)), rank),
+            keepdims=bool(call.attrs.get("keepdims", 1)),
+            select_last=bool(call.attrs.get("select_last_index", 0)),
+        )
+    )
+
+
+_TRIGONOMETRY = "Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh".split()
+
+MICROSOFT: Mapping[str, Handler] = {
+    "Gelu": _bias_and("gelu"),
+    "BiasGelu": _bias_and("gelu"),
+    "FastGelu": _bias_and("gelu_tanh"),
+    "QuickGelu": _function("quick_gelu", alpha=1.702),
+}
+
+HANDLERS: Mapping[str, Versions] = {
+    "Relu": {1: _function("relu")},
+    "LeakyRelu": {1: _function("leaky_relu", alpha=0.01)},
+    "PRelu": {1: _prelu},
+    "Clip": {1: _clip_attributes, 11: _clip_inputs},
+    "Elu": {1: _function("elu", alpha=1.0)},
+    "Selu": {1: _function("selu", alpha=1.6732632423543772, gamma=1.0507009873554805)},
+    "Celu": {12: _function("celu", alpha=1.0)},
+    "Sigmoid": {1: _function("sigmoid")},
+    "Tanh": {1: _function("tanh")},
+    "HardSigmoid": {1: _function("hard_sigmoid", alpha=0.2, beta=0.5)},
+    "HardSwish": {14: _function("hard_swish")},
+    "Mish": {18: _function("mish")},
+    "Softplus": {1: _function("softplus")},
+    "Softsign": {1: _function("softsign")},
+    "Gelu": {20: _gelu},
+    "Neg": {1: _function("neg")},
+    "Abs": {1: _function("abs")},
+    "Exp": {1: _function("exp")},
+    "Log": {1: _function("log")},
+    "Sqrt": {1: _function("sqrt")},
+    "Reciprocal": {1: _function("reciprocal")},
+    "Erf": {9: _function("erf")},
+    "Pow": {1: _pow},
+    "Trilu": {14: _trilu},
+    "ThresholdedRelu": {10: _function("thresholded_relu", alpha=1.0)},
+    "Shrink": {9: _function("shrink", lambd=0.5, bias=0.0)},
+    **{op: {7: _function(op.lower())} for op in _TRIGONOMETRY},
+    "Add": {7: _binary("add")},
+    "Sub": {7: _binary("sub")},
+    "Mul": {7: _binary("mul")},
+    "Div": {7: _binary("div")},
+    "Min": {1: _variadic("min")},
+    "Max": {1: _variadic("max")},
+    "Sum": {1: _variadic("add")},
+    "Mean": {1: _mean},
+    "ArgMax": {1: _argmax},
+    "ArgMin": {1: _argmin},
+}

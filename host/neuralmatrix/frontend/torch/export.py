@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""torch modules, by way of ONNX.
+
+In: a ``torch.nn.Module`` and example inputs.  Out: a ``ModelProto`` in inference mode whose inputs
+are called after the arguments of ``forward`` and whose nodes after the submodules that made them.
+
+torch is imported only when a module is compiled.  torch.export is used where onnxscript is
+installed, else the exporter that traces; what the first cannot take is given to the second.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ...errors import BadInput, BadModel, ToolMissing
+from ..onnx.load import require_onnx
+from .arguments import arguments, names_of_inputs, names_of_outputs
+from .names import name_nodes, name_parameters
+from .tracing import ExportCall, trace
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 18  # the lowest that torch.export writes, and the first with a scattered maximum
+
+
+def is_module(model: object) -> bool:
+    """Whether ``model`` is a torch.nn.Module, told without importing torch."""
+    return any(
+        kind.__name__ == "Module" and kind.__module__.split(".")[0] == "torch"
+        for kind in type(model).__mro__
+    )
+
+
+def as_onnx(model: Any, example_inputs: Any) -> Any:
+    """``model`` itself where it is ONNX, else its export with ``example_inputs``."""
+    if is_module(model):
+        if example_inputs is None:
+            raise BadInput(
+                f"the model is a torch module ({type(model).__name__}) and no example inputs are "
+                "given; pass example_inputs= with a tensor, a tuple or a dict by argument name, in "
+                "the shapes to compile for"
+            )
+        return module_to_onnx(model, example_inputs)
+    if example_inputs is not None:
+        found = type(model).__name__
+        raise BadInput(
+            f"example_inputs are given, but the model is a {found}; allowed with them is a "
+            "torch.nn.Module; leave them out for an ONNX model, whose inputs have shapes"
+        )
+    return model
+
+
+def module_to_onnx(
+    module: Any, example_inputs: Any, input_names: Sequence[str] | None = None
+) -> ModelProto:
+    """Export a ``torch.nn.Module`` in inference mode; its training mode is as before afterwards.
+
+    ``example_inputs``: a tensor, a tuple for positional arguments, or a dict by argument name;
+    numpy arrays are taken for tensors.  Shapes are fixed to theirs.  Arguments that are no tensors
+    (None, booleans, numbers) become part of the graph.  ``input_names`` replaces the names of the
+    tensor arguments, in order.
+
+    Raises BadModel where the module cannot be run or traced, BadInput for unfit examples.
+
+    >>> module_to_onnx(torch.nn.Linear(8, 4), torch.zeros(1, 8))  # doctest: +SKIP
+    """
+    torch, onnx = require_torch(), require_onnx()
+    args, kwargs = arguments(torch, example_inputs)
+    names = names_of_inputs(torch, module, args, kwargs, input_names)
+    with _inference(torch, module):
+        outputs = names_of_outputs(torch, _run(module, args, kwargs), names)
+        settings = {"input_names": names, "output_names": outputs, "opset_version": OPSET}
+        proto = _export(ExportCall(torch, onnx, module, args, kwargs, settings))
+    name_nodes(proto)
+    name_parameters(onnx, proto, module)
+    return proto
+
+
+def require_torch() -> ModuleType:
+    """The torch package; ToolMissing if it is not installed."""
+    try:
+        import torch
+        import torch.onnx
+    except ImportError as error:
+        raise ToolMissing(
+            f"compiling a torch module needs torch ({error}); install this package with its extra "
+            "[torch], or export the module to ONNX where torch is installed"
+        ) from None
+    module: ModuleType = torch
+    return module
+
+
+# ------------------------------------------------------------------------------ export
+
+
+@contextmanager
+def _inference(torch: ModuleType, module: Any) -> Iterator[None]:
+    """Evaluation mode without gradients; every submodule's own mode comes back."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextmanager
+def _by_parts(torch: ModuleType) -> Iterator[None]:
+    """Attention layers run step by step: their fused kernels have no ONNX form."""
+    mha = getattr(torch.backends, "mha", None)
+    if mha is None:
+        yield
+        return
+    fast = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(fast)
+
+
+def _export(call: ExportCall) -> ModelProto:
+    """The first exporter's model; BadModel with every exporter's reason if all fail."""
+    reasons = []
+    for name, export in _exporters().items():
+        try:
+            with _quiet(), _by_parts(call.torch):
+                return export(call)
+        except Exception as error:  # the exporters let through whatever the module's code raises
+            reasons.append(f"{name}: {_first_line(error)}")
+    raise BadModel(
+        f"{type(call.module).__name__} cannot be exported to ONNX ({'; '.join(reasons)}); allowed "
+        "are modules whose shapes and branches do not depend on the values of tensors; take the "
+        "step named here out of forward, or give an ONNX model"
+    )
+
+
+Exporter = Callable[[ExportCall], Any]
+
+
+def _exporters() -> dict[str, Exporter]:
+    """By name, the one to try first first."""
+    if find_spec("onnxscript") is None:
+        return {"tracing": trace}
+    return {"torch.export": _torch_export, "tracing": trace}
+
+
+def _torch_export(call: ExportCall) -> Any:
+    made = call.torch.onnx.export(call.module, call.args, kwargs=call.kwargs, dynamo=True,
+                                  verbose=False, **call.settings)  # fmt: skip
+    return made.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters' notes about themselves left out; what they warn of the module stays."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            for kind in (DeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", kind)
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _run(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The module's answer to the examples; whatever its code raises is the user's to see."""
+    try:
+        return module(*args, **kwargs)
+    except Exception as error:
+        raise BadModel(
+            f"{type(module).__name__} fails on the example inputs: {_first_line(error)}; they must "
+            "be what its forward takes"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    """The innermost cause in one line, since exporters wrap it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page about boards, made from the board files.
+
+In: ``overlay/boards``, the resource estimate.  Out: the text of docs/boards.md
+(``python -m neuralmatrix.hardware.board_page > docs/boards.md``; a test fails when that file is
+stale).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+
+from .block_design import design_of
+from .board import Board, Image, PowerRail, board_names, family_of, load_board
+from .board_evidence import NOT_VERIFIED, VERIFIED
+from .overlay_folder import CLOCK_TOLERANCE, boards_of
+from .resources import KINDS, LIMITS, resources
+
+_INTRO = """\
+# Boards
+
+Generated from `overlay/boards/` by `python -m neuralmatrix.hardware.board_page`. How to add one:
+[add-a-board.md](add-a-board.md); how to run on one: [on-a-board.md](on-a-board.md).
+
+**No overlay has been synthesised yet and none of these boards has been run.** Resources are
+estimated from the shapes of the buffers and per-piece figures; bandwidths and latencies of DRAM are
+assumed; what pynq, image and sensors are like is from their sources and documentation."""
+
+
+PLLS_SEEN = {"zynq7000": (1000.0,), "zynqmp": (1000.0, 1500.0)}  # MHz, of boot images
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    columns = list(head)
+    yield "| " + " | ".join(columns) + " |"
+    yield "|" + "---|" * len(columns)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+    yield ""
+
+
+# ------------------------------------------------------------------------------ all boards
+
+
+def _cma(board: Board) -> str:
+    return f"{board.cma.mbytes} MB" if board.cma.mbytes else "not known"
+
+
+def _pynqs(board: Board) -> str:
+    return ", ".join(image.pynq for image in board.images if image.usable)
+
+
+def _overview(boards: list[Board]) -> Iterator[str]:
+    head = ("board", "pynq's name", "part", "array", "MHz", "DRAM, assumed", "pynq", "CMA", "power")
+    yield from _table(head, (
+        (
+            f"[{board.title}](#{_anchor(board)})",
+            f"`{board.device_name}`",
+            board.part.name,
+            f"{board.array.rows} x {board.array.cols}",
+            f"{board.clock_mhz:g}",
+            f"{board.dram_bytes_per_s / 1e9:.2f} GB/s",
+            _pynqs(board),
+            _cma(board),
+            ", ".join(rail.scope for rail in board.power) or "no sensor",
+        )
+        for board in boards
+    ))  # fmt: skip
+
+
+def _verification() -> Iterator[str]:
+    yield "## What was verified, and how"
+    yield ""
+    yield from _table(
+        ("what", "how", "boards", "test"),
+        ((v.what, v.how, v.boards, f"`{v.test}`") for v in VERIFIED),
+    )
+    yield "Not verified by anything yet:"
+    yield ""
+    yield from _table(("what", "why"), NOT_VERIFIED)
+
+
+# ------------------------------------------------------------------------------ one board
+
+
+def _anchor(board: Board) -> str:
+    kept = (c for c in board.title.lower() if c.isalnum() or c in "- ")
+    return "".join(kept).replace(" ", "-")
+
+
+def _shared(board: Board) -> str:
+    if board.overlay != board.name:
+        return f"that of {load_board(board.overlay).title}: `make overlay BOARD={board.overlay}`"
+    others = [load_board(name).title for name in boards_of(board.name)]
+    also = f", for {' and '.join(others)}" if len(others) > 1 else ""
+    return f"`make overlay BOARD={board.name}`{also}"
+
+
+def _packing(board: Board) -> str:
+    if board.macs_per_dsp == 2:
+        return "two int8 products per DSP in GEMM; of WINDOW's, every second one from LUTs"
+    return "one int8 product per DSP"
+
+
+def _ports(board: Board) -> str:
+    return ", ".join(
+        f"{unit.upper()} {port.name} ({8 * port.bytes_per_cycle} bit)"
+        for unit, port in vars(board.ports).items()
+    )
+
+
+def nearest_by_pynq_4(pll_mhz: float, clock_mhz: float, largest_divisor: int) -> float:
+    """What pynq 4.0 makes of a clock: the product of dividers nearest to the exact quotient, of two
+    equally near the smaller, so that the clock can be faster than asked for."""
+    span = range(1, largest_divisor + 1)
+    quotient = round(pll_mhz / clock_mhz, 6)
+    return pll_mhz / min(
+        sorted({a * b for a in span for b in span}), key=lambda q: abs(q - quotient)
+    )
+
+
+def _verdict(mhz: float, board: Board) -> str:
+    return f"{mhz:.4g} MHz, " + (
+        "refused" if mhz > board.clock_mhz * CLOCK_TOLERANCE else "runs, slower"
+    )
+
+
+def _other_plls(board: Board) -> Iterator[tuple[str, str]]:
+    """A PLL that the boot image set otherwise: pynq 3 writes the .hwh's dividers, 4 the nearest."""
+    largest = family_of(board).clock.largest_divisor
+    for pll in PLLS_SEEN[board.family]:
+        if pll == board.pll_mhz:
+            continue
+        kept = _verdict(board.clock_mhz * pll / board.pll_mhz, board)
+        near = _verdict(nearest_by_pynq_4(pll, board.clock_mhz, largest), board)
+        yield f"if the image's IO PLL is {pll:g} MHz", f"pynq 3: {kept}; pynq 4.0: {near}"
+
+
+def _memories(board: Board) -> Iterator[str]:
+    """Pieces that are memories alone, with their sizes from the words of the estimate."""
+    for piece in resources(board).pieces:
+        if not piece.lut and (piece.bram36 or piece.uram):
+            size = piece.basis.partition(",")[0].partition(" in ")[0].replace(" memories", "")
+            cells = f"{piece.uram} URAM" if piece.uram else f"{piece.bram36:g} BRAM36"
+            yield f"{piece.name} {size.removeprefix('1 of ')} in {cells}"
+
+
+def _facts(board: Board) -> Iterator[tuple[str, str]]:
+    part, dram = board.part, board.dram
+    yield "name", f"`{board.name}`; pynq calls it `{board.device_name}`"
+    yield "part", f"{part.name}, {part.dsp_type}"
+    yield "Vivado's board files", f"`{board.board_part}`: {board.board_files}"
+    yield "overlay", _shared(board)
+    array = board.array
+    yield "array", f"{array.rows} x {array.cols} PEs, fingerprint `{array.fingerprint}`"
+    yield "multipliers", _packing(board)
+    yield "buffers", "; ".join(_memories(board))
+    a, b = design_of(board).clock.divisors
+    yield "clock", f"{board.clock_mhz:g} MHz = IO PLL {board.pll_mhz:g} MHz / ({a} x {b})"
+    yield from _other_plls(board)
+    yield "ports", f"{_ports(board)}; bursts of at most {board.burst_beats} beats"
+    yield "DRAM", f"{dram.mbytes} MB; {dram.basis}"
+    size = f"{_cma(board)}: " if board.cma.mbytes else ""
+    yield "CMA of the image", size + board.cma.basis
+
+
+def _resources(board: Board) -> Iterator[str]:
+    used = resources(board)
+    yield "Resources, estimated (above the limit, placement and timing are in doubt):"
+    yield ""
+    yield from _table(("kind", "used", "of", "share", "limit"), (
+        (
+            kind.upper(),
+            f"{used.used(kind):,g}",
+            f"{used.available[kind]:,}",
+            f"{100 * used.share(kind):.0f} %",
+            f"{100 * LIMITS[kind]:.0f} %",
+        )
+        for kind in KINDS
+        if used.available[kind]
+    ))  # fmt: skip
+
+
+def _image(image: Image) -> tuple[str, ...]:
+    return (image.name, image.pynq, image.python, "yes" if image.usable else "no", image.basis)
+
+
+def _rail(rail: PowerRail) -> tuple[str, ...]:
+    place = " ".join(part for part in (rail.address, rail.channel) if part)
+    return rail.name, f"`{rail.sensor}` {place}".rstrip(), rail.scope, ", ".join(rail.feeds)
+
+
+def _board(board: Board) -> Iterator[str]:
+    yield f"## {board.title}"
+    yield ""
+    yield from _table(("", ""), _facts(board))
+    yield from _table(
+        ("image", "pynq", "Python", "meant to run", "basis"), map(_image, board.images)
+    )
+    if board.power:
+        head = ("power rail", "hwmon sensor", "scope", "supplies also")
+        yield from _table(head, map(_rail, board.power))
+    yield from _resources(board)
+    yield from (f"* {note}" for note in board.notes)
+    yield ""
+
+
+def boards_markdown() -> str:
+    """The text of docs/boards.md."""
+    boards = [load_board(name) for name in board_names()]
+    lines = [_INTRO, "", *_overview(boards), *_verification()]
+    for board in boards:
+        lines += _board(board)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(boards_markdown())

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of boards: what each is, and how much of its part the array takes.
+
+In: the board files.  Out: rows ready for JSON or a table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .board import Board, board_names, load_board
+from .resources import KINDS, LIMITS, resources
+
+
+def board_row(board: Board) -> dict[str, Any]:
+    """One board as JSON: facts from its file, resources estimated."""
+    used = resources(board)
+    array, ports = board.array, board.ports
+    return {
+        "name": board.name,
+        "title": board.title,
+        "device_name": board.device_name,
+        "part": board.part.name,
+        "board_part": board.board_part,
+        "family": board.family,
+        "clock_mhz": board.clock_mhz,
+        "array": f"{array.rows}x{array.cols}",
+        "fingerprint": array.fingerprint,
+        "peak_gops": 2 * array.rows * array.cols * board.clock_mhz / 1e3,
+        "port_bytes_per_cycle": ports.load.bytes_per_cycle,
+        "ports": {unit: port.name for unit, port in vars(ports).items()},
+        "dram_bytes_per_s": board.dram_bytes_per_s,
+        "dram_basis": board.dram.basis,
+        "power": [vars(rail) for rail in board.power],
+        "resources": {
+            kind: {
+                "used": used.used(kind),
+                "available": used.available[kind],
+                "share": used.share(kind),
+                "limit": LIMITS[kind],
+            }
+            for kind in KINDS
+        },
+        "resources_basis": {piece.name: piece.basis for piece in used.pieces},
+        "fits": used.fits,
+        "notes": list(board.notes),
+    }
+
+
+def board_table() -> list[dict[str, Any]]:
+    """All boards, in alphabetical order."""
+    return [board_row(load_board(name)) for name in board_names()]

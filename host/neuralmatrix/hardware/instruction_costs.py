@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycles and DRAM bytes of every instruction on its own.
+
+In: instruction words, array and timing.  Out: one integer per instruction for each cost.
+The constants are read from hls/include/nm/cost.h, which the kernels are compiled with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..paths import hls_dir
+from .instruction_columns import Columns, columns, opcodes
+from .isa import UNIT_OF, Mode, Opcode, Reduce, Stat
+from .target import ArrayConfig, Timing
+
+Array = npt.NDArray[Any]
+
+
+@lru_cache(maxsize=1)
+def constants() -> Mapping[str, int]:
+    """The cost constants by name."""
+    text = (hls_dir() / "include" / "nm" / "cost.h").read_text(encoding="utf-8")
+    return {n: int(v) for n, v in re.findall(r"constexpr int (\w+) = (\d+);", text)}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Arrays with one entry per instruction; ``unit`` is -1 for END."""
+
+    unit: Array
+    cycles: Array  # of the unit, DRAM contention left out
+    passes: Array  # COMPUTE: cycles in which weights or activations stream through the array
+    dram_bytes: Array
+    dram_cycles: Array  # of the DRAM, at its effective bandwidth
+    latency: Array  # set-up and DRAM latency, which follow the DRAM's own time
+    waits: Array  # bit p: pops a token of unit p
+    signals: Array  # bit q: sends a token to unit q
+
+
+def cdiv(a: Array, b: int | Array) -> Array:
+    """Ceiling division."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class _Transfer:
+    cycles: Array
+    bytes: Array
+
+
+def _bursts(c: Columns, unpadded: Array, lanes: int, port: int, burst: int) -> _Transfer:
+    """Contiguous and strided words; rows without gaps between them merge into one run."""
+    k = constants()
+    n0, n1, n2 = c["n0"], c["n1"], c["n2"]
+    merged = unpadded & (c["s1"] == n0 * lanes)
+    run = np.where(merged, n1 * n0, n0) * lanes
+    runs = np.where(merged, n2, n2 * n1)
+    beats = cdiv(run, port)
+    contiguous_cycles = runs * (beats + cdiv(beats, burst) * k["BURST_GAP"])
+    word = -(-lanes // port) + k["STRIDED_EXTRA"]
+    strided_cycles = n2 * n1 * n0 * word
+    contiguous = (c["s0"] == lanes) | (n0 == 1)
+    return _Transfer(
+        np.where(contiguous, contiguous_cycles, strided_cycles),
+        np.where(contiguous, runs * run, strided_cycles * port),
+    )
+
+
+def _load(c: Columns, array: ArrayConfig, timing: Timing) -> _Transfer:
+    k, lanes, port = constants(), array.rows, timing.load_port_bytes
+    data = c["n2"] * c["n1"] * c["n0"]
+    rows = c["pad_top"] + c["n1"] + c["pad_bottom"]
+    words = c["n2"] * rows * (c["pad_left"] + c["n0"] + c["pad_right"])
+    unpadded = (c["pad_left"] == 0) & (c["pad_right"] == 0)
+    plain = _bursts(c, unpadded, lanes, port, timing.burst_beats)
+    gather = c["lane_stride"] != 1
+    read = np.where(gather, data * lanes * k["GATHER_CYCLES"], plain.cycles)
+    cycles = k["LOAD_SETUP"] + timing.dram_latency + read + (words - data)
+    return _Transfer(cycles, np.where(gather, data * lanes * port, plain.bytes))
+
+
+def _store(c: Columns, array: ArrayConfig, timing: Timing) -> _Transfer:
+    everywhere = np.ones(len(c.index), bool)
+    plain = _bursts(c, everywhere, array.cols, timing.store_port_bytes, timing.burst_beats)
+    setup = constants()["STORE_SETUP"] + timing.dram_latency
+    return _Transfer(setup + plain.cycles, plain.bytes)
+
+
+def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
+    window, wide_max = c["mode"] == Mode.WINDOW, c["reduce"] == Reduce.MAX
+    raster_h = (c["m1"] - 1) * c["stride_h"] + c["win_h"]
+    raster_w = (c["m0"] - 1) * c["stride_w"] + c["win_w"]
+    both_digits = 1 + (c["x_wide"] & wide_max)
+    rows = np.where(window, raster_h * raster_w, c["m1"] * c["m0"]) * both_digits
+    digits = np.where(wide_max, 1, (1 + c["x_wide"]) * (1 + c["w_wide"]))
+    passes = c["nb"] * c["kh"] * c["kw"] * c["cb"] * digits
+    return np.asarray(passes * np.maximum(rows, array.rows))
+
+
+def _statistic_rows(c: Columns, epilogue: Columns) -> Array:
+    """Row statistics are written after the results, one per cycle; MOMENTS are two per row."""
+    if not len(epilogue.index):
+        return np.zeros(len(c.index), np.int64)
+    latest = np.searchsorted(epilogue.index, c.index) - 1
+    stat = np.where(latest >= 0, epilogue["stat"][np.maximum(latest, 0)], 0)
+    written = np.select([stat == Stat.NONE, stat == Stat.MOMENTS], [0, 2], 1)
+    return np.asarray(c["last"] * c["stat_last"] * written * c["m1"] * c["m0"])
+
+
+def _flags(words: Array, shift: int) -> Array:
+    return (words[:, 0].astype(np.int64) >> shift) & 7
+
+
+def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
+    """The costs of every instruction."""
+    k, n = constants(), len(words)
+    unit_table = np.full(16, -1)
+    for opcode, owner in UNIT_OF.items():
+        unit_table[opcode] = owner
+    cycles, passes, dram, latency = (np.zeros(n, np.int64) for _ in range(4))
+    load, store = columns(words, Opcode.LOAD), columns(words, Opcode.STORE)
+    for c, transfer, setup in (
+        (load, _load(load, array, timing), k["LOAD_SETUP"]),
+        (store, _store(store, array, timing), k["STORE_SETUP"]),
+    ):
+        cycles[c.index], dram[c.index] = transfer.cycles, transfer.bytes
+        latency[c.index] = setup + timing.dram_latency
+    compute, epilogue = columns(words, Opcode.COMPUTE), columns(words, Opcode.EPILOGUE)
+    passes[compute.index] = _compute_passes(compute, array)
+    cycles[compute.index] = k["COMPUTE_DEPTH"] + array.rows + passes[compute.index]
+    cycles[compute.index] += _statistic_rows(compute, epilogue)
+    table = epilogue["seg_count"] + cdiv(epilogue["seg_cells"], 8)
+    cycles[epilogue.index] = k["EPILOGUE_SETUP"] + table
+    dram_cycles = cdiv(dram * 256, timing.ddr_bytes_per_256_cycles)
+    unit = unit_table[opcodes(words)]
+    waits, signals = _flags(words, 4), _flags(words, 7)
+    return Costs(unit, cycles, passes, dram, dram_cycles, latency, waits, signals)

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Built overlays: what lies beside a bitstream, and where overlays are looked for.
+
+In: a folder, an environment variable or the package's own data.  Out: ``Overlay``.
+An overlay is a folder of ``neuralmatrix.bit``, ``neuralmatrix.hwh``, ``overlay.json``,
+``selftest.nmx`` and ``selftest.npz``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import OverlayMissing, WrongOverlay
+from ..files import write_whole
+from ..jsonform import FormError, from_json, to_json
+from ..paths import overlay_dirs
+from .board import Board, board_names, load_board
+
+FORMAT = 1
+BIT, HWH, INFO = "neuralmatrix.bit", "neuralmatrix.hwh", "overlay.json"
+SELFTEST, EXPECTED = "selftest.nmx", "selftest.npz"
+DIRECTORY_VARIABLE = "NEURALMATRIX_OVERLAY_DIR"
+EMULATED_VARIABLE = "NEURALMATRIX_EMULATED_BOARD"  # the board to emulate below pynq
+CLOCK_TOLERANCE = 1.001  # of the closed clock: dividers and crystals
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that took part in the build."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Utilization:
+    """Cells of one kind ("lut", "ff", "dsp", "bram36", "uram") after placement."""
+
+    kind: str
+    used: float
+    available: int
+
+
+@dataclass(frozen=True)
+class FileHash:
+    """SHA-256 of a file of the folder, in hex."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class OverlayInfo:
+    """``overlay.json``."""
+
+    format: int
+    name: str  # the board whose file it was built from
+    boards: tuple[str, ...]  # all boards that load this bitstream
+    origin: Literal["vivado", "emulated"]
+    fingerprint: str  # of the array
+    part: str
+    clock_mhz: float  # timing is closed up to this clock
+    worst_slack_ns: float | None
+    commit: str
+    tools: tuple[Tool, ...]
+    utilization: tuple[Utilization, ...]
+    files: tuple[FileHash, ...]
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A folder whose ``overlay.json`` was read."""
+
+    folder: Path
+    info: OverlayInfo
+
+    @property
+    def bit(self) -> Path:
+        return self.folder / BIT
+
+
+# ------------------------------------------------------------------------------ making
+
+
+def file_hash(path: Path) -> FileHash:
+    """Name and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return FileHash(path.name, digest.hexdigest())
+
+
+def hash_files(
+    folder: Path, names: Iterable[str] = (BIT, HWH, SELFTEST, EXPECTED)
+) -> tuple[FileHash, ...]:
+    """Hashes of an overlay's files, for its ``overlay.json``."""
+    return tuple(file_hash(folder / name) for name in names)
+
+
+def write_info(folder: Path, info: OverlayInfo) -> None:
+    """Write ``overlay.json``, all of it or nothing."""
+    text = json.dumps(to_json(info), indent=2, allow_nan=False) + "\n"
+    write_whole(folder / INFO, lambda file: file.write(text.encode()))
+
+
+# ------------------------------------------------------------------------------ reading
+
+
+def build_command(name: str) -> str:
+    """What builds the overlay of a board."""
+    return f"make overlay BOARD={name}"
+
+
+def _check_regular(path: Path) -> None:
+    """OverlayMissing: something else than a file has its name; reading a pipe might never end."""
+    try:
+        odd = path.exists() and not path.is_file()
+    except OSError:
+        return  # reading it says why
+    if odd:
+        raise OverlayMissing(f"{path}: found no regular file; copy the overlay again")
+
+
+def read_info(folder: Path) -> OverlayInfo:
+    """``overlay.json`` of a folder.  OverlayMissing: there is none, or it is damaged."""
+    path = folder / INFO
+    _check_regular(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        info = from_json(OverlayInfo, data, INFO)
+    except OSError as error:
+        found = error.strerror or error
+        raise OverlayMissing(
+            f"{path}: not readable ({found}); an overlay is a folder of {BIT}, {HWH} and {INFO}, "
+            "as 'make overlay' leaves it"
+        ) from None
+    except (FormError, ValueError, RecursionError, MemoryError) as error:
+        again = "copy the overlay again, or build it again"
+        raise OverlayMissing(f"{path}: damaged: {error}; {again}") from None
+    if info.format != FORMAT:
+        raise OverlayMissing(
+            f"{path}: found format {info.format}, allowed is {FORMAT}; build the overlay with this "
+            "version, or install the version that it was built with"
+        )
+    return info
+
+
+def check_files(overlay: Overlay) -> None:
+    """OverlayMissing: a file is absent or not what was built."""
+    names = {file.name for file in overlay.info.files}
+    again = f"copy the overlay again, or build it: {build_command(overlay.info.name)}"
+    for name in sorted({BIT, HWH, SELFTEST, EXPECTED} - names):
+        raise OverlayMissing(f"{overlay.folder / INFO}: found no hash of {name}; {again}")
+    for file in overlay.info.files:
+        path = overlay.folder / Path(file.name).name
+        _check_regular(path)
+        try:
+            found = file_hash(path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OverlayMissing(f"{path}: not readable ({reason}); {again}") from None
+        if found.sha256 != file.sha256:
+            raise OverlayMissing(
+                f"{path}: damaged: its SHA-256 begins {found.sha256[:12]}, that of the built file "
+                f"{file.sha256[:12]}; {again}"
+            )
+
+
+def open_overlay(path: Path) -> Overlay:
+    """The overlay that a folder, its bitstream or its ``overlay.json`` names."""
+    if not os.path.exists(path):  # False, not an error, where it cannot be looked at
+        raise OverlayMissing(
+            f"overlay {str(path)!r}: there is no such file or folder; name the folder that "
+            f"'make overlay' made, its {BIT} or its {INFO}"
+        )
+    if not path.is_dir() and path.name not in (BIT, INFO):
+        raise OverlayMissing(
+            f"overlay {path}: found {path.name!r}, allowed are a folder, {BIT} and {INFO}"
+        )
+    folder = path if path.is_dir() else path.parent
+    return Overlay(folder.resolve(), read_info(folder))
+
+
+# ------------------------------------------------------------------------------ finding
+
+
+def boards_of(overlay: str) -> tuple[str, ...]:
+    """The boards that load the bitstream of the board called ``overlay``.
+
+    >>> boards_of("pynq-z2")
+    ('pynq-z1', 'pynq-z2')
+    """
+    return tuple(name for name in board_names() if load_board(name).overlay == overlay)
+
+
+def board_of_device(device_name: str) -> Board | None:
+    """The board that pynq calls ``device_name``; None for one without a board file."""
+    boards = (load_board(name) for name in board_names())
+    return next((board for board in boards if board.device_name == device_name), None)
+
+
+def _candidates(name: str) -> list[Path]:
+    """Folders that may hold the overlay, the first one first."""
+    named = os.environ.get(DIRECTORY_VARIABLE)
+    places = [Path(named), Path(named) / name] if named else []
+    return places + [folder / name for folder in overlay_dirs()]
+
+
+def _check_variable() -> None:
+    """OverlayMissing: the environment names no folder; taking another overlay would hide it."""
+    named = os.environ.get(DIRECTORY_VARIABLE)
+    if named and not (os.path.isdir(named) and os.access(named, os.R_OK | os.X_OK)):
+        raise OverlayMissing(
+            f"{DIRECTORY_VARIABLE}: found {named!r}, allowed is a readable folder: an overlay's, "
+            "or one that holds a folder per board; correct or unset it"
+        )
+
+
+def resolve(board: Board, explicit: str | Path | None = None) -> Overlay:
+    """The overlay for a board: the one named, else from the environment, else the package's.
+
+    Only a folder with an ``overlay.json`` counts.  OverlayMissing: there is none, and where it was
+    looked for.
+    """
+    if explicit is not None:
+        return open_overlay(Path(explicit))
+    _check_variable()
+    places = _candidates(board.overlay)
+    for folder in places:
+        if os.path.exists(folder / INFO):
+            return open_overlay(folder)
+    looked = "".join(f"\n  {folder}" for folder in places)
+    raise OverlayMissing(
+        f"no overlay for {board.title} was found; build it where Vivado is installed: "
+        f"{build_command(board.overlay)}, copy the folder to the board, and name it with "
+        f"overlay= or {DIRECTORY_VARIABLE}.  Looked at:{looked}"
+    )
+
+
+def check_board(overlay: Overlay, device_name: str) -> None:
+    """WrongOverlay: the overlay was built for other boards than this one."""
+    board = board_of_device(device_name)
+    if board is not None and board.name not in overlay.info.boards:
+        raise WrongOverlay(
+            f"{overlay.folder}: found an overlay for {', '.join(overlay.info.boards)}, but this "
+            f"board is {board.name} ({device_name}); {build_command(board.overlay)}"
+        )
+
+
+def check_array(overlay: Overlay, board: str, fingerprint: str) -> None:
+    """WrongOverlay: the overlay's array is not the one a program was compiled for."""
+    if overlay.info.fingerprint != fingerprint:
+        raise WrongOverlay(
+            f"{overlay.folder}: found the array {overlay.info.fingerprint}, the program needs "
+            f"{fingerprint} (it was compiled for {board}); compile it for "
+            f"board={overlay.info.name!r}, or load that board's overlay"
+        )

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a program is compiled for: the array and the timing of its memory.
+
+In: nothing.  Out: ``ArrayConfig`` (what the kernels are built with) and ``Timing`` (what the cycle
+model needs besides).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from math import isqrt
+
+from .isa import ISA_VERSION
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """What decides what a bitstream computes; boards with equal arrays share programs."""
+
+    rows: int  # PEs along K; bytes per word
+    cols: int  # PEs along N; equal to rows
+    ibuf_words: int
+    wbuf_words: int
+    pbuf_rows: int  # rows of cols 64-bit parameters
+    acc_rows: int
+    obuf_rows: int
+    tbuf_rows: int
+    ubuf_rows: int
+    seg_entries: int  # segments the lanes can hold
+    line_words: int  # widest input row (with padding) in WINDOW mode
+    queue_depth: int  # instructions waiting per unit
+    token_depth: int  # tokens waiting per unit pair
+
+    @property
+    def win(self) -> int:
+        """WINDOW mode handles win x win taps per pass."""
+        return isqrt(self.rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that name this array and instruction set."""
+        text = json.dumps({"isa": ISA_VERSION, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the cycle model needs besides the array: integers, so that all models agree exactly."""
+
+    load_port_bytes: int  # bytes per cycle of the LOAD port
+    store_port_bytes: int
+    fetch_port_bytes: int
+    ddr_bytes_per_256_cycles: int  # effective DRAM bandwidth shared by all ports
+    burst_beats: int  # longest burst
+    dram_latency: int  # cycles from request to first beat

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scalar functions that an activation or a segment table can be.
+
+In: a function's name, its parameters and real numbers.  Out: float64 values; no overflow warnings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .types import Function
+
+Array = npt.NDArray[Any]
+
+_LARGEST_EXP = 709.0  # exp of more than this is no float64
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def _exp(x: Array) -> Array:
+    return np.exp(np.minimum(x, _LARGEST_EXP))
+
+
+def _sigmoid(x: Array) -> Array:
+    decay = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, decay) / (1.0 + decay)
+
+
+def _softplus(x: Array) -> Array:
+    return np.logaddexp(0.0, x)
+
+
+def erf(x: Array) -> Array:
+    """The error function, exact to float64 (numpy has none)."""
+    return np.asarray(_erf(x)).astype(np.float64)
+
+
+def _hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
+    return np.clip(alpha * x + beta, 0.0, 1.0)
+
+
+def _gelu(x: Array) -> Array:
+    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+
+
+def _gelu_tanh(x: Array) -> Array:
+    # x*x*x overflows only where tanh is long since 1
+    inner = np.clip(x, -1e6, 1e6)
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (inner + 0.044715 * inner**3)))
+
+
+def _selu(x: Array, alpha: float, gamma: float) -> Array:
+    return gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+def _elu(x: Array, alpha: float) -> Array:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+def _celu(x: Array, alpha: float) -> Array:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0) / alpha))
+
+
+def _shrink(x: Array, lambd: float, bias: float) -> Array:
+    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
+
+
+FUNCTIONS: Mapping[str, Callable[..., Array]] = {
+    "identity": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0.0),
+    "leaky_relu": lambda x, alpha: np.where(x >= 0, x, alpha * x),
+    "clip": lambda x, lo, hi: np.clip(x, lo, hi),
+    "elu": _elu,
+    "selu": _selu,
+    "celu": _celu,
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_swish": lambda x: x * _hard_sigmoid(x, 1.0 / 6.0, 0.5),
+    "mish": lambda x: x * np.tanh(_softplus(x)),
+    "softplus": _softplus,
+    "softsign": lambda x: x / (1.0 + np.abs(x)),
+    "silu": lambda x: x * _sigmoid(x),
+    "neg": np.negative,
+    "abs": np.abs,
+    "exp": _exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "reciprocal": np.reciprocal,
+    "rsqrt": lambda x: 1.0 / np.sqrt(x),
+    "erf": erf,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "square": np.square,
+    "sin": np.sin,
+    "cos": np.cos,
+    "triangle": lambda x: np.arcsin(np.sin(x)),  # -pi/2..pi/2, with the same sine as x
+    "power": lambda x, exponent: np.power(x, exponent),
+    "quick_gelu": lambda x, alpha: x * _sigmoid(alpha * x),
+    "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0.0),
+    "shrink": _shrink,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": lambda x: np.sinh(np.clip(x, -_LARGEST_EXP, _LARGEST_EXP)),
+    "cosh": lambda x: np.cosh(np.clip(x, -_LARGEST_EXP, _LARGEST_EXP)),
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    # of whole numbers: 1 where not 0
+    "truth": lambda x: np.minimum(np.abs(x), 1.0),
+    "sign": lambda x: np.where(x < 0.0, -1.0, 1.0),  # of 0 it is 1
+}
+
+
+KINKS: Mapping[str, Callable[..., tuple[float, ...]]] = {
+    "clip": lambda lo, hi: (lo, hi),
+    "hard_sigmoid": lambda alpha, beta: (-beta / alpha, (1.0 - beta) / alpha),
+    "hard_swish": lambda: (-3.0, 3.0),
+    # the smallest pair; the others are its odd multiples
+    "triangle": lambda: (-math.pi / 2.0, math.pi / 2.0),
+    "truth": lambda: (-1.0, 1.0),
+    "thresholded_relu": lambda alpha: (alpha,),
+    "shrink": lambda lambd, bias: (-lambd, lambd),
+}
+
+
+def kinks(function: Function) -> tuple[float, ...]:
+    """Where the slope jumps, apart from 0, or () where it does not.
+
+    >>> kinks(Function("hard_swish"))
+    (-3.0, 3.0)
+    """
+    corners = KINKS[function.name](*function.params) if function.name in KINKS else ()
+    return tuple(corner for corner in corners if math.isfinite(corner))
+
+
+def evaluate(function: Function, x: npt.ArrayLike) -> Array:
+    """``function`` of every element of ``x`` as float64.
+
+    Outside a function's domain the IEEE result stands (log of 0 is -inf, of -1 is NaN).
+
+    >>> evaluate(Function("leaky_relu", (0.5,)), [-2.0, 3.0])
+    array([-1.,  3.])
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(FUNCTIONS[function.name](np.asarray(x, np.float64), *function.params))

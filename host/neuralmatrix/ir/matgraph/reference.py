@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every tensor of a MatGraph holds, in float.
+
+In: a MatGraph and source-shaped arrays.  Out: every tensor as (N,H,W,C) float32, and the values in
+front of activations and Hadamard products that calibration asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...errors import BadInput
+from ..types import Array, QParams, Shape, ViewStep, arg_max
+from .ops import MatGraph, MatOp, Port
+from .reference_ops import EVALUATE, Values, row_statistics
+from .verify import matgraph_text, verify_matgraph
+
+__all__ = ["matgraph_text", "port_outputs", "run_float", "verify_matgraph"]
+
+
+def run_float(
+    mg: MatGraph, feeds: Mapping[str, Array], keep: bool = True, prescribed: bool = True
+) -> Values:
+    """Evaluate ``mg``.  ``feeds``: port name -> array in the source shape, or any multiple of it
+    along its leading axis (more images than the model's batch run side by side).
+
+    The result holds every tensor, ``name:pre`` (before an activation) and ``name:act`` (before a
+    Hadamard product); with ``keep=False`` only what the output ports show.  ``prescribed``: tensors
+    of ``mg.quant`` are rounded to their codes, as in the source model, whose saturation may well be
+    its only ReLU.
+    """
+    batches = _batches(mg, feeds)
+    values: Values = {**mg.constants, **_inputs(mg, feeds, batches)}
+    quant = mg.quant if prescribed else {}
+    for name in quant.keys() & values.keys():
+        values[name] = rounded(values[name], quant[name])
+    last = {name: i for i, op in enumerate(mg.ops) for name in op.inputs}
+    shown = {port.tensor for port in mg.outputs}
+    for i, op in enumerate(mg.ops):
+        values.update(evaluate(op, values, mg, quant, keep))
+        if not keep:
+            done = {n for n in op.inputs if last[n] == i}
+            done |= {n for n in op.outputs if n not in last}
+            for name in done - shown:
+                values.pop(name, None)
+    return values
+
+
+def _inputs(mg: MatGraph, feeds: Mapping[str, Array], batches: int) -> Values:
+    arrays = ((port, np.asarray(feeds[port.name])) for port in mg.inputs)
+    return {port.tensor: _port_input(port, array, batches) for port, array in arrays}
+
+
+def evaluate(
+    op: MatOp,
+    values: Mapping[str, Array],
+    mg: MatGraph,
+    quant: Mapping[str, QParams],
+    keep: bool = False,
+) -> Values:
+    """What one operation makes; its result rounded to the codes that ``quant`` gives it."""
+    found: Values = EVALUATE[type(op)](op, values, mg, keep)
+    if op.output in quant:
+        found[op.output] = rounded(found[op.output], quant[op.output])
+    return {**found, **row_statistics(op, found[op.output])}
+
+
+def rounded(x: Array, q: QParams) -> Array:
+    """The nearest values that the codes of ``q`` stand for."""
+    scale = np.float32(q.scale)
+    codes = np.clip(np.rint(x / scale) + q.zero_point, q.qmin, q.qmax)
+    return np.asarray((codes - q.zero_point) * scale, np.float32)
+
+
+def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
+    """Network outputs in the source model's shapes, from the tensors that ``run_float`` returns."""
+    found = {}
+    for port in mg.outputs:
+        array = values[port.tensor]
+        tensor = mg.tensors[port.tensor].shape
+        batches = array.shape[0] // tensor[0]
+        y = _stepped(array.reshape(batches, *tensor), port.steps)
+        if port.argmax:
+            axis, keepdims, select_last = port.argmax
+            y = arg_max(y, axis + 1, keepdims, select_last)  # the batches come first
+        lead = (batches * port.shape[0], *port.shape[1:]) if port.shape else (batches,)
+        found[port.name] = y.reshape(lead if port.shape or batches > 1 else ())
+    return found
+
+
+# ---------------------------------------------------------------- inputs
+
+
+def _batches(mg: MatGraph, feeds: Mapping[str, Array]) -> int:
+    """How many model batches the feeds hold."""
+    wanted = {port.name for port in mg.inputs}
+    if wanted != set(feeds):
+        raise BadInput(f"feeds are named {sorted(feeds)}; the inputs are {sorted(wanted)}")
+    return max((_feed_batches(p, np.shape(feeds[p.name])) for p in mg.inputs), default=1)
+
+
+def _feed_batches(port: Port, shape: Shape) -> int:
+    lead = port.shape[0] if port.shape else 1
+    fits = len(shape) == len(port.shape) and shape[1:] == port.shape[1:]
+    if not fits or (shape and (shape[0] == 0 or shape[0] % lead)):
+        raise BadInput(
+            f"feed {port.name!r} has shape {shape}; allowed is {port.shape}, or a multiple of it "
+            "along the first axis"
+        )
+    return shape[0] // lead if shape else 1
+
+
+def _port_input(port: Port, array: Array, batches: int) -> Array:
+    own = _feed_batches(port, array.shape)
+    if own not in (1, batches):
+        raise BadInput(f"feed {port.name!r} has {own} batches, others {batches}; give equally many")
+    array = gathered(port, array).reshape(own, *port.shape, *row_shape(port))
+    y = _stepped(array, port.steps)
+    y = np.broadcast_to(y, (batches, *y.shape[1:]))
+    return np.ascontiguousarray(y).reshape(-1, *y.shape[2:])
+
+
+def row_shape(port: Port) -> Shape:
+    """What the look-up in a port's table adds to the source shape."""
+    return () if port.table is None else port.table.shape[1:]
+
+
+def gathered(port: Port, array: Array) -> Array:
+    """The feed in float32, row numbers replaced by the rows of the port's table."""
+    if port.table is None:
+        return np.asarray(array, np.float32)
+    ids, rows = array.astype(np.int64), len(port.table)
+    if ids.size and not -rows <= ids.min() <= ids.max() < rows:
+        raise BadInput(
+            f"feed {port.name!r} holds row numbers {ids.min()}..{ids.max()}; "
+            f"allowed are {-rows}..{rows - 1}, the rows of its table"
+        )
+    return np.asarray(port.table[ids], np.float32)
+
+
+def _stepped(x: Array, steps: tuple[ViewStep, ...]) -> Array:
+    """View steps on every item of a leading axis."""
+    for step in steps:
+        if step.kind == "reshape":
+            x = x.reshape(x.shape[0], *step.arg)
+        elif step.kind == "take":
+            x = np.take(x, step.arg[1:], step.arg[0] + 1)
+        else:
+            x = x.transpose(0, *(axis + 1 for axis in step.arg))
+    return x

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types that every stage shares: arrays, shapes, quantisation parameters, functions, views.
+
+In: nothing.  Out: plain frozen dataclasses and the meaning of a view in numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class QParams:
+    """real = scale * (q - zero_point); ``wide`` is int16 (zero_point 0), else int8.
+
+    ``limit`` > 0 narrows the codes to -limit..limit, where a full-range tensor could overflow an
+    accumulator.
+    """
+
+    scale: float
+    zero_point: int = 0
+    wide: bool = False
+    limit: int = 0
+
+    @property
+    def qmin(self) -> int:
+        return max(-32640 if self.wide else -128, -self.limit if self.limit else -32640)
+
+    @property
+    def qmax(self) -> int:
+        return min(32639 if self.wide else 127, self.limit or 32639)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A scalar function of one variable; ``functions.FUNCTIONS[name]`` evaluates it."""
+
+    name: str
+    params: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ViewStep:
+    """One step between a source tensor and its (N,H,W,C) form: numpy reshape, transpose or take.
+
+    The arguments of a take are an axis and the order of that axis: a permutation.
+    """
+
+    kind: Literal["reshape", "transpose", "take"]
+    arg: tuple[int, ...]
+
+
+def apply_steps(x: Array, steps: tuple[ViewStep, ...]) -> Array:
+    """Run view steps on an array."""
+    for step in steps:
+        if step.kind == "take":
+            x = np.take(x, step.arg[1:], step.arg[0])
+        else:
+            x = x.reshape(step.arg) if step.kind == "reshape" else np.transpose(x, step.arg)
+    return x
+
+
+def arg_max(y: Array, axis: int, keepdims: bool, select_last: bool) -> Array:
+    """Where the largest value along an axis lies: the first, or the last where several are."""
+    found = np.argmax(np.flip(y, axis) if select_last else y, axis)
+    index = np.asarray(y.shape[axis] - 1 - found if select_last else found)
+    return np.expand_dims(index, axis) if keepdims else index

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a compiled program consists of, as data.
+
+In: nothing.  Out: frozen dataclasses.  Needs numpy and the standard library alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..hardware.target import ArrayConfig, Timing
+from ..hardware.tensor_layout import Layout
+from ..ir.recipe import Recipe
+from ..ir.types import Array, QParams, Shape, ViewStep
+
+
+@dataclass(frozen=True)
+class TensorSlot:
+    """Where a tensor lies in the ARENA, and what its bytes mean.
+
+    ``fill`` is the quantised value of padding lanes and rows.
+    """
+
+    name: str
+    offset: int
+    layout: Layout
+    qparams: QParams
+    fill: int = 0
+
+
+@dataclass(frozen=True)
+class ProgramPort:
+    """A network input or output; ``steps`` and ``argmax`` as in ``ir.Port``.
+
+    ``table`` (V, D): the codes of the rows that an input of row numbers picks, int16 where the slot
+    is wide, else int8.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str
+    slot: TensorSlot
+    steps: tuple[ViewStep, ...]
+    argmax: tuple[int, bool, bool] | None = None
+    table: Array | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One scheduled layer: its name, what it is, the source model's node, its multiply-adds."""
+
+    name: str
+    kind: str
+    source: str
+    macs: int
+
+
+@dataclass(frozen=True)
+class Watchpoint:
+    """``tensor`` is valid in the arena right after instruction ``insn`` ran."""
+
+    tensor: TensorSlot
+    layer: int
+    insn: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ProgramTables:
+    """Everything of a program but its arrays: what the manifest of a file holds."""
+
+    board: str
+    array: ArrayConfig
+    timing: Timing
+    clock_mhz: float
+    arena_bytes: int
+    inputs: tuple[ProgramPort, ...]
+    outputs: tuple[ProgramPort, ...]
+    layers: tuple[LayerInfo, ...]
+    watchpoints: tuple[Watchpoint, ...] = ()
+    host_ops: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    precision: str = "int8"
+    # calibrated (tensor, lo, hi): lets verify requantise
+    ranges: tuple[tuple[str, float, float], ...] = ()
+    recipe: Recipe = Recipe()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ProgramData(ProgramTables):
+    """A compiled network.
+
+    ``instructions`` (n, 16) uint32; ``insn_layer`` (n,) index or -1; ``const`` (bytes,) uint8.
+    """
+
+    instructions: Array
+    insn_layer: Array
+    const: Array
+
+
+def as_const(blob: bytes | bytearray | Array) -> Array:
+    """Bytes as the uint8 array ``Program.const`` is."""
+    return np.frombuffer(bytes(blob), np.uint8)

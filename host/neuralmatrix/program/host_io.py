@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Floats of the source model to bytes in the arena, and back.
+
+In: a program's ports, feeds by name.  Out: checked feeds, arena bytes, output arrays.
+Quantising, dequantising, picking rows of a table and arg-max are all the host does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadInput
+from ..ir.types import QParams, apply_steps, arg_max
+from .data import ProgramPort, TensorSlot
+
+Array = npt.NDArray[Any]
+
+
+def quantize_array(x: Array, q: QParams) -> Array:
+    """clip(round_half_even(x / scale) + zero_point) as int16, in float32 as ONNX does."""
+    with np.errstate(over="ignore"):  # infinity is clipped like all that is too large
+        steps = np.rint(np.asarray(x, np.float32) / np.float32(q.scale))
+    clipped = np.clip(steps + np.float32(q.zero_point), q.qmin, q.qmax)
+    return np.asarray(clipped, np.int16)
+
+
+def dequantize_array(values: Array, q: QParams) -> Array:
+    """scale * (q - zero_point) as float32."""
+    centred = (values.astype(np.int32) - q.zero_point).astype(np.float32)
+    return np.asarray(centred * np.float32(q.scale), np.float32)
+
+
+def slot_bytes(slot: TensorSlot, arena: Array) -> Array:
+    """The slot's part of an arena, a view."""
+    return arena[slot.offset : slot.offset + slot.layout.nbytes]
+
+
+def read_slot(slot: TensorSlot, arena: Array) -> Array:
+    """The (N, H, W, C) integers in a slot."""
+    return slot.layout.unpack(slot_bytes(slot, arena))
+
+
+def write_input(port: ProgramPort, x: Array, arena: Array) -> None:
+    """Quantise one feed of the port's shape, or the rows it picks, into the arena."""
+    shaped = apply_steps(_codes(port, x), port.steps)
+    packed = port.slot.layout.pack(shaped, port.slot.fill)
+    slot_bytes(port.slot, arena)[:] = packed.view(arena.dtype)
+
+
+def _codes(port: ProgramPort, x: Array) -> Array:
+    if port.table is None:
+        return quantize_array(x, port.slot.qparams)
+    return np.asarray(port.table[np.asarray(x, np.int64)])
+
+
+def read_output(port: ProgramPort, arena: Array) -> Array:
+    """One output in the source model's shape and dtype."""
+    y = dequantize_array(read_slot(port.slot, arena), port.slot.qparams)
+    y = apply_steps(y, port.steps)
+    if port.argmax is not None:
+        y = arg_max(y, *port.argmax)
+    return y.astype(port.dtype)
+
+
+# ------------------------------------------------------------------------------ checking feeds
+
+
+def _as_array(port: ProgramPort, feed: Any) -> Array:
+    try:
+        x = np.asarray(feed)
+    except (ValueError, TypeError) as error:
+        raise BadInput(
+            f"input {port.name!r}: found no array ({error}); pass a numpy array"
+        ) from None
+    if x.dtype.kind not in "buif":
+        raise BadInput(
+            f"input {port.name!r}: found dtype {x.dtype}, allowed are bool, integer and float; "
+            "convert it first"
+        )
+    return x
+
+
+def _as_float(port: ProgramPort, feed: Any) -> Array:
+    with np.errstate(over="ignore"):  # infinity is refused below
+        x = _as_array(port, feed).astype(np.float32)
+    if not np.isfinite(x).all():
+        raise BadInput(
+            f"input {port.name!r}: found NaN, infinity or a value beyond float32, allowed are "
+            "finite values; clean the data first"
+        )
+    return x
+
+
+def _as_ids(port: ProgramPort, feed: Any) -> Array:
+    """Row numbers of a port's table, negative ones counting from its end."""
+    assert port.table is not None
+    x = _as_array(port, feed)
+    with np.errstate(invalid="ignore"):  # what leaves int64 is refused below
+        ids = x.astype(np.int64)
+    rows = len(port.table)
+    bad = np.flatnonzero((ids != x) | (ids < -rows) | (ids >= rows))
+    if bad.size:
+        raise BadInput(
+            f"input {port.name!r}: found {x.flat[bad[0]]}, allowed are whole numbers "
+            f"{-rows}..{rows - 1}, the rows of its table; tokenise with the model's own vocabulary"
+        )
+    return ids
+
+
+def _images(port: ProgramPort, x: Array) -> int:
+    """How many runs a feed is for: 1, or N when the leading dimension 1 was replaced by N."""
+    if x.shape == port.shape:
+        return 1
+    several = port.shape[:1] == (1,) and x.shape[1:] == port.shape[1:] and x.ndim > 0
+    if several and len(x):
+        return len(x)
+    batch = f" or (N, {', '.join(map(str, port.shape[1:]))})" if port.shape[:1] == (1,) else ""
+    raise BadInput(
+        f"input {port.name!r}: found shape {x.shape}, allowed is {port.shape}{batch}; "
+        "reshape the feed or compile for its shape"
+    )
+
+
+def check_feeds(
+    ports: tuple[ProgramPort, ...], feeds: Mapping[str, Any]
+) -> tuple[dict[str, Array], int]:
+    """Feeds by name, float32 or int64 row numbers, and the number of runs they hold.
+
+    BadInput: a feed does not fit.
+    """
+    if not isinstance(feeds, Mapping):
+        raise BadInput(f"feeds: found a {type(feeds).__name__}, allowed is {{input name: array}}")
+    names = {port.name for port in ports}
+    if set(feeds) != names:
+        raise BadInput(
+            f"feeds: found inputs {sorted(map(str, feeds))}, allowed is exactly {sorted(names)}; "
+            "use the names of the source model"
+        )
+    arrays = {port.name: _as_float(port, feeds[port.name]) for port in ports}
+    for port in ports:
+        if port.table is not None:
+            arrays[port.name] = _as_ids(port, feeds[port.name])
+    runs = {port.name: _images(port, arrays[port.name]) for port in ports}
+    if len(set(runs.values())) > 1:
+        raise BadInput(f"feeds: found different numbers of images {runs}, allowed is one for all")
+    return arrays, next(iter(runs.values()))
+
+
+def zero_feeds(ports: tuple[ProgramPort, ...]) -> dict[str, Array]:
+    """Feeds of zeros, for timing runs."""
+    zeros = {port.name: np.zeros(port.shape, np.float32) for port in ports}
+    tables = (port for port in ports if port.table is not None)
+    return zeros | {port.name: np.zeros(port.shape, np.int64) for port in tables}

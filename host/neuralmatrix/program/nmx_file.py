@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``.nmx`` file: a zip of uncompressed .npy members and one JSON manifest.
+
+In: a ``Program``, or a file from any source.  Out: the file, or the program (not yet proven safe).
+The rows of embedding tables are members of their own, named by the number of their input.
+Nothing is unpickled, and no size is believed before it is compared with the file's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from dataclasses import dataclass, fields, replace
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._version import __version__
+from ..errors import BadProgram
+from ..files import DAMAGE, is_endless, write_whole
+from ..hardware.isa import ISA_VERSION
+from ..jsonform import FormError, from_json, to_json
+from .check_tables import form_problem
+from .data import ProgramData, ProgramPort, ProgramTables
+
+Array = npt.NDArray[Any]
+
+FORMAT = 1
+_MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 64 << 20
+_ARRAYS: dict[str, np.dtype[Any]] = {
+    "instructions": np.dtype("<u4"),
+    "insn_layer": np.dtype("<i4"),
+    "const": np.dtype("u1"),
+}
+_TABLE = re.compile(r"table_(0|[1-9]\d{0,3})\.npy")
+_TABLE_DTYPES = (np.dtype("i1"), np.dtype("<i2"))
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_AGAIN = "; compile the network again"
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    format: int
+    isa: int
+    package: str
+    fingerprint: str
+    sha256: tuple[tuple[str, str], ...]
+    body: ProgramTables
+
+
+# ------------------------------------------------------------------------------ writing
+
+
+def _npy(array: Array, dtype: np.dtype[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array, dtype), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _manifest_json(program: ProgramData, sums: tuple[tuple[str, str], ...]) -> bytes:
+    body = ProgramTables(**{f.name: getattr(program, f.name) for f in fields(ProgramTables)})
+    body = replace(body, inputs=tuple(replace(port, table=None) for port in body.inputs))
+    fingerprint = program.array.fingerprint
+    manifest = _Manifest(FORMAT, ISA_VERSION, __version__, fingerprint, sums, body)
+    return json.dumps(to_json(manifest), indent=1).encode()
+
+
+def _members(program: ProgramData) -> dict[str, bytes]:
+    arrays = {f"{n}.npy": _npy(getattr(program, n), dtype) for n, dtype in _ARRAYS.items()}
+    for i, port in enumerate(program.inputs):
+        if port.table is not None:
+            dtype = _TABLE_DTYPES[port.slot.qparams.wide]
+            arrays[f"table_{i}.npy"] = _npy(port.table, dtype)
+    sums = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in arrays.items())
+    return {_MANIFEST: _manifest_json(program, sums), **arrays}
+
+
+def _write_zip(file: IO[bytes], members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+
+
+def write(program: ProgramData, path: Path) -> None:
+    """Save the program, all of it or nothing."""
+    write_whole(path, lambda file: _write_zip(file, _members(program)))
+
+
+# ------------------------------------------------------------------------------ reading
+
+
+def _bad(path: Path, what: str) -> BadProgram:
+    return BadProgram(f"{path}: {what}{_AGAIN}")
+
+
+def _read_members(path: Path) -> dict[str, bytes]:
+    """All members, each first checked to be stored and no larger than the file."""
+    wanted = {_MANIFEST, *(f"{name}.npy" for name in _ARRAYS)}
+    if is_endless(path):
+        raise _bad(path, "found no regular file")
+    try:
+        size = path.stat().st_size
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            names = [info.filename for info in infos]
+            others = {name for name in names if not _TABLE.fullmatch(name)}
+            if others != wanted or len(set(names)) < len(names):
+                raise _bad(path, f"members: found {names[:8]}, allowed are {sorted(wanted)} and "
+                                 "table_N.npy")  # fmt: skip
+            for info in infos:
+                limit = _MANIFEST_LIMIT if info.filename == _MANIFEST else size
+                if info.compress_type != zipfile.ZIP_STORED or info.file_size > min(limit, size):
+                    raise _bad(path, f"{info.filename}: found compressed or too large, allowed is "
+                                     f"stored and at most {min(limit, size)} bytes")  # fmt: skip
+            return {name: archive.read(name) for name in names}
+    except FileNotFoundError:
+        raise BadProgram(f"{path}: no such file; compile a network to it first") from None
+    except OSError as error:
+        raise _bad(path, f"found no file to read ({error.strerror or error})") from None
+    except DAMAGE as error:
+        raise _bad(path, f"found no intact .nmx file ({error})") from None
+
+
+def _parse_manifest(path: Path, text: bytes) -> _Manifest:
+    try:
+        data = json.loads(text)
+        version = data.get("format") if isinstance(data, dict) else None
+        if version != FORMAT or data.get("isa") != ISA_VERSION:
+            isa = data.get("isa") if isinstance(data, dict) else None
+            found = f"format {version!r} with ISA {isa!r}"
+            raise _bad(path, f"found {found}, allowed is format {FORMAT} with ISA {ISA_VERSION}")
+        return from_json(_Manifest, data, "manifest")
+    except FormError as error:
+        raise _bad(path, str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _bad(path, f"manifest.json: found no JSON ({error})") from None
+
+
+def _parse_array(path: Path, name: str, data: bytes, allowed: tuple[np.dtype[Any], ...]) -> Array:
+    """A view of the member's bytes; its header must account for every byte."""
+    stream = io.BytesIO(data)
+    try:
+        np.lib.format.read_magic(stream)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, EOFError, SyntaxError, TypeError, RecursionError) as error:
+        raise _bad(path, f"{name}: found no array header ({error})") from None
+    start = stream.tell()
+    if dtype not in allowed or fortran or len(data) - start != prod(shape) * dtype.itemsize:
+        kinds = " or ".join(map(str, allowed))
+        raise _bad(path, f"{name}: found {dtype} {shape} in {len(data) - start} bytes, "
+                         f"allowed is C-ordered {kinds} of that size")  # fmt: skip
+    flat: Array = np.frombuffer(data, dtype, offset=start)
+    return flat.reshape(shape)
+
+
+def _check_sums(path: Path, manifest: _Manifest, members: dict[str, bytes]) -> None:
+    stated = dict(manifest.sha256)
+    for name in sorted({*stated, *members} - {_MANIFEST}):
+        found = hashlib.sha256(members[name]).hexdigest() if name in members else "no such member"
+        if stated.get(name) != found:
+            raise _bad(path, f"{name}: found checksum {found[:12]}, allowed is "
+                             f"{str(stated.get(name))[:12]}")  # fmt: skip
+    if manifest.fingerprint != manifest.body.array.fingerprint:
+        raise _bad(path, f"fingerprint: found {manifest.fingerprint}, allowed is "
+                         f"{manifest.body.array.fingerprint}")  # fmt: skip
+
+
+def _with_tables(
+    path: Path, ports: tuple[ProgramPort, ...], members: dict[str, bytes]
+) -> tuple[ProgramPort, ...]:
+    found = list(ports)
+    for name in members:
+        match = _TABLE.fullmatch(name)
+        if match is None:
+            continue
+        number = int(match[1])
+        if number >= len(ports):
+            raise _bad(path, f"{name}: found no input {number}, allowed is 0..{len(ports) - 1}")
+        table = _parse_array(path, name, members[name], _TABLE_DTYPES)
+        found[number] = replace(ports[number], table=table)
+    return tuple(found)
+
+
+def read(path: Path) -> ProgramData:
+    """The program in a file, its form checked."""
+    members = _read_members(path)
+    manifest = _parse_manifest(path, members[_MANIFEST])
+    _check_sums(path, manifest, members)
+    parts: dict[str, Any] = {f.name: getattr(manifest.body, f.name) for f in fields(ProgramTables)}
+    for name, dtype in _ARRAYS.items():
+        parts[name] = _parse_array(path, f"{name}.npy", members[f"{name}.npy"], (dtype,))
+    parts["inputs"] = _with_tables(path, manifest.body.inputs, members)
+    program = ProgramData(**parts)
+    problem = form_problem(program)
+    if problem:
+        raise _bad(path, problem)
+    return program

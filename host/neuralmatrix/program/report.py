@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a program costs, for people: JSON first, text and HTML made from that JSON.
+
+In: a ``Program``.  Out: one dict that says where each number comes from; tables; an HTML page.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._version import __version__
+from ..errors import ToolMissing
+from ..files import write_whole
+from ..hardware.board import load_board
+from ..hardware.isa import ISA_VERSION
+from ..hardware.resources import KINDS, resources
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .estimate import Estimate
+    from .program import Program
+
+_ESTIMATED = (
+    "estimated: cycle model (hls/include/nm/cost.h, the board file's DRAM), not measured; "
+    "the host's work left out"
+)
+
+
+def batch_of(program: Program) -> int | None:
+    """The leading dimension that all inputs and outputs share; None where there is none."""
+    leading = {port.shape[:1] for port in (*program.inputs, *program.outputs)}
+    common = leading.pop() if len(leading) == 1 else ()
+    return common[0] if common else None
+
+
+def unit_of(batch: int | None, shapes: Iterable[Sequence[int]]) -> str:
+    """What one run is called: "image" where an input (1, C, H, W) says so, else "run"."""
+    return "image" if batch == 1 and any(len(shape) == 4 for shape in shapes) else "run"
+
+
+def _network(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "cycles": estimate.cycles,
+        "clock_mhz": estimate.clock_mhz,
+        "latency_s": estimate.latency_s,
+        "frames_per_s": estimate.frames_per_s,
+        "macs": estimate.macs,
+        "utilization": estimate.utilization,
+        "dram_bytes": estimate.dram_bytes,
+        "busy_cycles": dict(estimate.busy),
+    }
+
+
+def program_report(program: Program) -> dict[str, Any]:
+    """Everything known about a program without running it."""
+    estimate, used = program.estimate(), resources(load_board(program.board))
+    return {
+        "board": program.board,
+        "array": f"{program.array.rows}x{program.array.cols}",
+        "fingerprint": program.array.fingerprint,
+        "batch": batch_of(program),
+        "versions": {
+            "neuralmatrix": __version__,
+            "isa": ISA_VERSION,
+            "python": platform.python_version(),
+        },
+        "network": {"basis": _ESTIMATED, **_network(estimate)},
+        "layers": [asdict(layer) for layer in estimate.layers],
+        "program": {
+            "instructions": len(program.instructions),
+            "const_bytes": len(program.const),
+            "arena_bytes": program.arena_bytes,
+            "inputs": {port.name: list(port.shape) for port in program.inputs},
+            "outputs": {port.name: list(port.shape) for port in program.outputs},
+            "host_ops": list(program.host_ops),
+            "notes": list(program.notes),
+        },
+        "resources": {
+            "basis": "estimated from buffer shapes and per-piece figures, not synthesised",
+            **{kind: used.used(kind) for kind in KINDS},
+        },
+    }
+
+
+# ------------------------------------------------------------------------------ text
+
+_COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("kMAC", lambda row: f"{row['macs'] / 1e3:,.{1 if row['macs'] < 1e4 else 0}f}"),
+    ("cycles", lambda row: f"{row['cycles']:,}"),
+    ("busy", lambda row: f"{row['array_cycles']:,}"),
+    ("util.", lambda row: f"{100 * row['utilization']:.1f} %"),
+    ("DRAM KiB", lambda row: f"{row['dram_bytes'] / 1024:,.1f}"),
+    ("bound", lambda row: str(row["bound"])),
+)
+
+
+CAPTION = (
+    "layer: as in the model; name:part is a step of it. kMAC: of the model's own products. cycles: "
+    "what the layer adds to the total. busy: cycles of the COMPUTE unit. util.: MACs / (cycles x "
+    "PEs). bound: what was busy longest, the array or the epilogue (both in COMPUTE), the LOAD or "
+    "STORE unit, or the DRAM."
+)
+
+
+def _title(report: dict[str, Any]) -> str:
+    shapes = report["program"]["inputs"]
+    # a leading dimension that all share may as well be the nodes of a graph
+    size = "batch 1" if report["batch"] == 1 else "one run"
+    inputs = ", ".join(f"{name} {_dims(shape)}" for name, shape in shapes.items())
+    return f"{report['board']}, {report['array']} array, {size}: {inputs} (estimated)"
+
+
+def _dims(shape: list[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def port_lines(report: dict[str, Any]) -> list[str]:
+    """Names and shapes of the inputs and outputs."""
+    return [
+        f"{kind}: " + ", ".join(f"{name} {_dims(shape)}" for name, shape in ports.items())
+        for kind, ports in (
+            ("inputs", report["program"]["inputs"]),
+            ("outputs", report["program"]["outputs"]),
+        )
+    ]
+
+
+def layer_table(report: dict[str, Any]) -> Table:
+    """One row per layer and a last one for the network."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    network = report["network"]
+    table = Table(title=_title(report), caption=CAPTION, caption_justify="left")
+    table.add_column("layer", overflow="fold")
+    table.add_column("kind", no_wrap=True)
+    for name, _ in _COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report["layers"]:
+        table.add_row(escape(row["name"]), row["kind"], *(text(row) for _, text in _COLUMNS))
+    total = {**network, "array_cycles": network["busy_cycles"]["compute"], "bound": ""}
+    table.add_section()
+    table.add_row("network", "", *(text(total) for _, text in _COLUMNS))
+    return table
+
+
+def summary_lines(report: dict[str, Any]) -> list[str]:
+    """Latency, rate and basis in words."""
+    network = report["network"]
+    unit = unit_of(report["batch"], report["program"]["inputs"].values())
+    return [
+        f"estimated: {network['latency_s'] * 1e3:.3f} ms per {unit}, "
+        f"{network['frames_per_s']:,.1f} {unit}s/s, {network['cycles']:,} cycles at "
+        f"{network['clock_mhz']:g} MHz, array utilisation {100 * network['utilization']:.1f} %",
+        f"basis: {network['basis'].removeprefix('estimated: ')}",
+        *(f"note: {note}" for note in report["program"]["notes"]),
+    ]
+
+
+# ------------------------------------------------------------------------------ HTML
+
+
+def write_html(program: Program, path: Path) -> None:
+    """A page with each unit's time line and the cycles of each layer.  ToolMissing: no plotly."""
+    try:
+        import plotly.graph_objects as go
+        from plotly.subplots import make_subplots
+    except ImportError:
+        raise ToolMissing(
+            "plotly is not installed, and the HTML report needs it; pip install plotly"
+        ) from None
+    report, timeline = program_report(program), program.estimate().timeline
+    names = [row["name"] for row in report["layers"]]
+    titles = ("when each unit is busy", "cycles each layer adds")
+    figure = make_subplots(rows=2, cols=1, subplot_titles=titles, vertical_spacing=0.15)
+    for unit, label in enumerate(("load", "compute", "store")):
+        mine = timeline.unit == unit
+        hover = [names[i] if i >= 0 else "" for i in program.insn_layer[mine]]
+        bar = go.Bar(
+            base=timeline.start[mine],
+            x=(timeline.end - timeline.start)[mine],
+            y=[label] * int(mine.sum()),
+            orientation="h",
+            hovertext=hover,
+            name=label,
+        )
+        figure.add_trace(bar, row=1, col=1)
+    cycles = [row["cycles"] for row in report["layers"]]
+    figure.add_trace(go.Bar(x=names, y=cycles, name="cycles"), row=2, col=1)
+    figure.update_xaxes(title_text="cycles (estimated)", row=1, col=1)
+    figure.update_yaxes(title_text="cycles (estimated)", row=2, col=1)
+    heading = "<br>".join((_title(report), *summary_lines(report)[:2]))
+    figure.update_layout(
+        title={"text": heading, "font": {"size": 14}},
+        height=900,
+        margin={"t": 130},
+        barmode="overlay",  # else every unit's bars leave room for those of the others
+        showlegend=False,
+    )
+    page = figure.to_html(include_plotlyjs=True).encode()
+    write_whole(path, lambda file: file.write(page))

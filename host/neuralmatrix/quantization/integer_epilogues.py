@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From real-valued epilogues to the integers of docs/numerics.md.
+
+In: the real value of one accumulator step per channel, an Epilogue, the scales around it.
+Out: a QEpilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+
+import numpy as np
+
+from ..ir.functions import evaluate, kinks
+from ..ir.matgraph.ops import Epilogue
+from ..ir.types import Array, Function, QParams
+from .integer_row_statistics import RowNumbers
+from .pwl.table import Segments, aligned_scale, fit
+from .qgraph import QEpilogue
+
+FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers leave room
+MAX_SHIFT = 55
+INT16 = 2**15 - 1
+INT24 = 2**23 - 1
+MAX_SEGMENTS = 64
+
+
+NO_ROWS = RowNumbers()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What arrives at the epilogue: ``step`` real value of one accumulator unit, ``bias`` in such
+    units."""
+
+    name: str
+    step: Array  # (C,)
+    bias: Array  # (C,)
+    epilogue: Epilogue = Epilogue()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Scales inside one epilogue: of x, of y, and the Hadamard shift."""
+
+    x_scale: float
+    y_scale: float
+    u_shift: int = 0
+    table: Segments | None = None
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Multipliers in front of x: ``m / 2^s`` per channel of the accumulator, ``mt`` of the
+    residual, both times 2^f_shift."""
+
+    m: Array  # int32 (C,), 24 bits
+    s: Array  # uint8 (C,)
+    f_shift: int
+    mt: int
+
+
+def build_epilogue(
+    stage: Stage,
+    out: QParams,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    qparams: Mapping[str, QParams] | None = None,
+    rows: RowNumbers = NO_ROWS,
+) -> QEpilogue:
+    """All integers of an epilogue.  ``bounds`` must hold name:pre / name:act where those exist."""
+    bounds, qparams = bounds or {}, qparams or {}
+    e = stage.epilogue
+    u = qparams[e.hadamard] if e.hadamard else None
+    t = qparams[e.residual] if e.residual else None
+    plan = _plan(stage, out, t, u, bounds)
+    gains = _gains(stage, plan, t)
+    lo, hi = _clamp(e.activation if plan.table is None else None, out)
+    made = QEpilogue(
+        bias=stage.bias.astype(np.int32),
+        m=gains.m,
+        s=gains.s,
+        f_shift=gains.f_shift,
+        off=-gains.mt * (t.zero_point if t else 0),
+        mt=gains.mt,
+        uz=u.zero_point if u else 0,
+        u_shift=plan.u_shift,
+        zp=out.zero_point,
+        lo=lo,
+        hi=hi,
+        table=plan.table,
+        residual=e.residual,
+        hadamard=e.hadamard,
+    )
+    return _with_statistics(made, rows)
+
+
+def _with_statistics(made: QEpilogue, rows: RowNumbers) -> QEpilogue:
+    """``made`` with the statistics of its rows; squares need a shift of their own."""
+    return replace(
+        made,
+        u_shift=rows.u_shift or made.u_shift,
+        stat=rows.stat,
+        stat_m=rows.stat_m,
+        stat_shift=rows.stat_shift,
+        stat_off=rows.stat_off,
+        sq_m=rows.sq_m,
+        sq_shift=rows.sq_shift,
+    )
+
+
+def _gains(stage: Stage, plan: Plan, t: QParams | None) -> Gains:
+    """Multipliers that bring the accumulator, and the residual ``t``, to the scale of x."""
+    ratio = stage.epilogue.residual_gain * t.scale / plan.x_scale if t else 0.0
+    ratio = float(np.clip(ratio, -INT24, INT24))
+    gain = np.float32(stage.step) / np.float32(plan.x_scale)
+    f_shift = _fraction_bits(gain, ratio)
+    m, s = multipliers(gain, f_shift)
+    return Gains(m, s, f_shift, mt=int(np.rint(ratio * 2**f_shift)))
+
+
+def multipliers(real: Array, f_shift: int) -> tuple[Array, Array]:
+    """24-bit m and shift s with m / 2^s = real * 2^f_shift to 23 bits."""
+    target = np.asarray(real, np.float64) * 2.0**f_shift
+    fraction, exponent = np.frexp(target)
+    s = np.clip(23 - exponent, 0, MAX_SHIFT)
+    m = np.rint(target * 2.0**s)
+    over = np.abs(m) > INT24  # 0.99999999 rounds up to 2^23
+    s = np.where(over & (s > 0), s - 1, s)
+    m = np.clip(np.rint(target * 2.0**s), -INT24, INT24)
+    return m.astype(np.int32), s.astype(np.uint8)
+
+
+def _fraction_bits(gain: Array, ratio: float) -> int:
+    """Largest F up to FRACTION_BITS whose multipliers still fit 24 bits."""
+    peak = max(float(np.abs(gain).max(initial=0.0)), abs(ratio), 2.0**-30)
+    return int(np.clip(np.floor(np.log2(INT24 / peak)), 0, FRACTION_BITS))
+
+
+def _plan(
+    stage: Stage,
+    out: QParams,
+    t: QParams | None,
+    u: QParams | None,
+    bounds: Mapping[str, tuple[float, float]],
+) -> Plan:
+    activation = stage.epilogue.activation
+    y_scale, u_shift = out.scale, 0
+    if u is not None:
+        act = bounds[stage.name + ":act"]
+        y_scale, u_shift = _hadamard_scale(out, u, max(-act[0], act[1], 1e-30))
+    if activation is None or (activation.name in CLAMPS and _ends_in_clamp(stage)):
+        return Plan(y_scale, y_scale, u_shift)
+    lo, hi = bounds[stage.name + ":pre"]
+    least = t.scale if t else 0.0  # one step of x may not be far finer than one of t
+    x_scale = _x_scale(activation, (lo, hi), least)
+    clip = (out.qmin - out.zero_point, out.qmax - out.zero_point) if u is None else (-INT16, INT16)
+    table = _table(activation, x_scale, (lo, hi), y_scale, clip)
+    return Plan(x_scale, y_scale, u_shift, table)
+
+
+def _ends_in_clamp(stage: Stage) -> bool:
+    """Neither a product nor a square takes the value before the clamp."""
+    e = stage.epilogue
+    return e.hadamard is None and all(row.kind != "square" for row in e.rows)
+
+
+def _x_scale(activation: Function, x_range: tuple[float, float], least: float) -> float:
+    """Real value of a code of x; negative where x is, since octaves count from the left."""
+    lo, hi = x_range
+    corners = [corner for corner in kinks(activation) if lo < corner < hi]
+    scale = aligned_scale(max(-lo, hi, least) or 1.0, corners)
+    return -scale if lo < 0 and hi <= 0 else scale
+
+
+@lru_cache(maxsize=1024)  # the layers of a network, and the trials of mixed precision, are alike
+def _table(
+    activation: Function,
+    x_scale: float,
+    x_range: tuple[float, float],
+    y_scale: float,
+    y_clip: tuple[int, int],
+) -> Segments:
+    lo, hi = sorted(end / x_scale for end in x_range)
+    codes = (int(np.floor(lo)), int(np.ceil(hi)))
+    function, corners = partial(evaluate, activation), kinks(activation)
+    return fit(function, x_scale, codes, y_scale, y_clip, MAX_SEGMENTS, kinks=corners)
+
+
+def _hadamard_scale(out: QParams, u: QParams, peak: float) -> tuple[float, int]:
+    """y's scale such that the product needs only a shift: out = 2^n * y * u."""
+    n = int(np.floor(np.log2(max(INT16 * out.scale / (u.scale * peak), 1.0))))
+    n = int(np.clip(n, 0, 31))
+    return out.scale / (u.scale * 2.0**n), n
+
+
+def _relu(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
+    return max(out.qmin, out.zero_point), out.qmax
+
+
+def _clip(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
+    codes = np.rint(np.clip(np.asarray(params) / out.scale, -1e6, 1e6)) + out.zero_point
+    lo, hi = (int(np.clip(code, out.qmin, out.qmax)) for code in codes)
+    return lo, hi
+
+
+CLAMPS = {"relu": _relu, "clip": _clip}
+
+
+def _clamp(activation: Function | None, out: QParams) -> tuple[int, int]:
+    """Lowest and highest output code; exact ReLU and Clip."""
+    if activation is None:
+        return out.qmin, out.qmax
+    return CLAMPS[activation.name](out, activation.params)

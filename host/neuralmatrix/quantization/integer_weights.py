@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Integer weights, and the real value of one unit of them per output channel.
+
+In: a Gemm or a Window.  Out: ``IntWeight``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import numpy as np
+
+from ..ir.matgraph.ops import Gemm, MatOp, Window
+from ..ir.types import Array
+
+
+@dataclass(frozen=True)
+class IntWeight:
+    """Integer weights, the real value of one unit per output channel, and max over channels of
+    sum|w|."""
+
+    values: Array
+    scale: Array  # (M,)
+    reach: int
+
+
+def is_weighted(op: MatOp) -> TypeGuard[Gemm | Window]:
+    """Whether an operation multiplies by constants."""
+    return isinstance(op, Window) or (isinstance(op, Gemm) and op.rhs is None)
+
+
+def int_weight(op: Gemm | Window, floor: float = 0.0) -> IntWeight:
+    """``floor``: least real weight step, for channels whose bias dwarfs their weights."""
+    if isinstance(op, Window):
+        if op.reduce == "max":
+            return IntWeight((op.weight != 0).astype(np.int32), np.ones(len(op.bias)), 1)
+        if op.minus is not None or (floor == 0.0 and _is_uniform(op)):
+            return _uniform_weight(op)
+    assert op.weight is not None
+    weight = np.asarray(op.weight, np.float64)
+    if isinstance(op, Window):
+        weight = np.broadcast_to(weight, (*weight.shape[:2], len(op.bias)))
+    if op.weight_scale is not None:
+        scale = np.broadcast_to(np.asarray(op.weight_scale, np.float64), (len(op.bias),))
+    else:
+        peak = np.abs(weight).reshape(-1, weight.shape[-1]).max(0) / 127.0
+        least = np.maximum(np.abs(op.bias) * floor, max(float(peak.max()) * 2.0**-20, 1e-30))
+        scale = np.maximum(peak, least)
+    values = np.rint(weight / scale).astype(np.int32)
+    return IntWeight(values, scale, _reach(values))
+
+
+def _reach(values: Array) -> int:
+    return int(np.abs(values).reshape(-1, values.shape[-1]).sum(0).max())
+
+
+def _is_uniform(op: Window) -> bool:
+    """All present taps of a channel weigh the same: element-wise operators, mean pooling."""
+    taps = op.weight.reshape(-1, op.weight.shape[-1])
+    present = taps != 0
+    factor = np.abs(taps).max(0)
+    same_taps = np.all(present == present[:, :1])
+    first = taps[np.abs(taps[:, 0]).argmax()]
+    same_value = np.all((taps == first) | ~present)
+    largest = max(float(factor.max()), float(np.abs(op.bias).max(initial=0)))
+    visible = np.all(factor > 1e-6 * largest)
+    return bool(same_taps and same_value and visible)
+
+
+def _uniform_weight(op: Window) -> IntWeight:
+    """One tap value for all channels; a channel's own factor, sign included, goes into its scale.
+
+    A bias needs the finer accumulator step that a weight of 127 gives.  Subtracted values meet the
+    negated weight.
+    """
+    unit = 127 if np.any(op.bias) else 1
+    taps = op.weight.reshape(-1, op.weight.shape[-1])
+    factor = taps[np.abs(taps[:, 0]).argmax()].astype(np.float64)
+    present = np.ones((1, 1, 1), bool) if op.minus is not None else op.weight[..., :1] != 0
+    values = np.where(present, unit, 0).astype(np.int32)
+    scale = np.broadcast_to(factor / unit, (len(op.bias),)).copy()
+    return IntWeight(values, scale, _reach(values) * (2 if op.minus is not None else 1))

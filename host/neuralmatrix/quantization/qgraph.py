@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quantised MatGraph: geometry from MatGraph, integers for everything the array multiplies.
+
+In: nothing.  Out: ``QOp`` and ``QGraph``, made by ``quantize``, evaluated exactly by ``integer``
+and turned into instructions by ``schedule``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..hardware.isa import Stat
+from ..ir.matgraph.ops import MatOp, Port, Tensor
+from ..ir.types import Array, QParams
+from .pwl.table import Segments
+
+
+@dataclass(frozen=True)
+class QEpilogue:
+    """The numbers of one EPILOGUE instruction and its per-channel parameters (docs/numerics.md).
+
+    ``stat`` MOMENTS: ``u_shift`` is the shift of the squares.  Which tensors the statistics are is
+    in the MatOp's ``epilogue.rows``: SUM makes "sum" or "mean", MOMENTS "mean" and "square".
+    """
+
+    bias: Array  # int32 (C,)
+    m: Array  # int32 (C,), 24 bits
+    s: Array  # uint8 (C,)
+    f_shift: int
+    off: int
+    mt: int
+    uz: int
+    u_shift: int
+    zp: int
+    lo: int
+    hi: int
+    table: Segments | None = None
+    residual: str | None = None
+    hadamard: str | None = None
+    stat: Stat = Stat.NONE  # row statistic, with its numbers
+    stat_m: int = 0
+    stat_shift: int = 0
+    stat_off: int = 0
+    sq_m: int = 0
+    sq_shift: int = 0
+
+
+@dataclass(frozen=True)
+class QOp:
+    """One operation of the array.
+
+    ``weight`` holds integers in the layout of the MatOp's own weight (Window: (KH, KW, C or 1));
+    None for RowMax, Move and a Gemm with rhs.  A Move carries no epilogue: it copies codes,
+    ``fill`` included.
+    """
+
+    op: MatOp
+    weight: Array | None = None
+    epilogue: QEpilogue | None = None
+    fill: int = 0
+
+
+@dataclass(frozen=True)
+class QGraph:
+    """Quantised operations in execution order."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    ops: tuple[QOp, ...]
+    tensors: Mapping[str, Tensor]
+    constants: Mapping[str, Array]  # (N,H,W,C) integer codes
+    qparams: Mapping[str, QParams]

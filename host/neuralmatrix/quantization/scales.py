@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scale and zero point of every activation.
+
+In: a MatGraph, its groups of tensors that share a scale, the range each has to span.
+Out: QParams by tensor name; codes of int16 tensors are limited where a sum could overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt
+
+import numpy as np
+
+from ..errors import DoesNotFit
+from ..ir.matgraph.ops import Gemm, MatGraph, Window
+from ..ir.types import Array, QParams
+from ..transforms.matgraph.tie_scales import Groups
+from .integer_row_statistics import least_scale
+from .integer_weights import IntWeight
+
+ACC_LIMIT = 2**31 - 1
+BIAS_LIMIT = 2**26  # keeps a dead channel's scale from blowing up its integer bias
+FULL = 32639  # the largest int16 code; no limit
+INT8_PEAK = 128
+
+Bounds = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Roots of the tie groups that are int16, and of those that are symmetric."""
+
+    wide: frozenset[str]
+    symmetric: frozenset[str]
+
+
+def all_qparams(
+    mg: MatGraph, bounds: Bounds, groups: Groups, forms: Forms, weights: Mapping[str, IntWeight]
+) -> dict[str, QParams]:
+    """QParams of every tensor."""
+    limits, whole = _code_limits(mg, groups, weights, forms.wide), whole_inputs(mg)
+    found: dict[str, QParams] = {}
+    for root, members in groups.members(mg.tensors).items():
+        limit = limits.get(root, FULL)
+        given = [mg.quant[m] for m in members if m in mg.quant]
+        if given:
+            qp = _checked(given[0], limit, members[0])
+        else:
+            lo = min(0.0, *(bounds[m][0] for m in members))
+            hi = max(0.0, *(bounds[m][1] for m in members))
+            qp = choose_qparams(lo, hi, root in forms.wide, limit, root in forms.symmetric)
+            qp = _on_whole_numbers(qp, lo, hi) if not whole.isdisjoint(members) else qp
+        found.update({m: qp for m in members})
+    return {**found, **_coarser_statistics(mg, groups, found)}
+
+
+def whole_inputs(mg: MatGraph) -> frozenset[str]:
+    """Network inputs of an integer type that are computed with, lengths and positions say."""
+    ports = (port for port in mg.inputs if port.table is None)
+    return frozenset(port.tensor for port in ports if np.dtype(port.dtype).kind in "iub")
+
+
+def _on_whole_numbers(qp: QParams, lo: float, hi: float) -> QParams:
+    """One code per whole number, so that comparisons are exact; 0 and 1 are in any case."""
+    top = max(-lo, hi)
+    if hi - lo <= 1 or top > (min(FULL, qp.qmax) if qp.wide else INT8_PEAK - 1):
+        return qp
+    return QParams(1.0, 0, qp.wide, qp.limit)
+
+
+def choose_qparams(
+    lo: float, hi: float, wide: bool, limit: int = FULL, symmetric: bool = False
+) -> QParams:
+    """Scale and zero point that cover lo..hi (0 included); a tensor that was always 0 gets
+    -1..1."""
+    if lo == hi:
+        lo, hi = -1.0, 1.0
+    if wide:
+        top = min(limit, 32000)  # a little head room beyond the calibrated range
+        scale = max(-lo, hi) / top
+        return QParams(scale, 0, True, limit if limit < FULL else 0)
+    if symmetric:
+        return QParams(max(-lo, hi) / 127.0)
+    scale = (hi - lo) / 255.0
+    zero_point = int(np.clip(np.rint(-128 - lo / scale), -128, 127))
+    return QParams(scale, zero_point)
+
+
+def encode(x: Array, qp: QParams) -> Array:
+    """Codes of real values: round half to even, saturated; int32 array of x's shape."""
+    q = np.rint(np.asarray(x, np.float64) / qp.scale) + qp.zero_point
+    return np.asarray(np.clip(q, qp.qmin, qp.qmax), np.int32)
+
+
+def peak_code(qp: QParams) -> int:
+    """Largest |q|."""
+    return max(-qp.qmin, qp.qmax)
+
+
+def terms(op: Gemm, mg: MatGraph) -> int:
+    """How many products of two largest codes a product of two tensors can add up to."""
+    k = mg.tensors[op.input].shape[3]
+    if op.input not in mg.constants:
+        return k
+    x = np.abs(mg.constants[op.input])
+    rows = x.reshape(-1, k).astype(np.float64)
+    ratios = rows.sum(1) / max(float(x.max(initial=0.0)), 1e-30)
+    rounding = np.count_nonzero(rows, 1) / (2 * 127)
+    return min(k, int(np.ceil((ratios + rounding).max(initial=0.0))) + 1)
+
+
+def _coarser_statistics(
+    mg: MatGraph, groups: Groups, found: Mapping[str, QParams]
+) -> dict[str, QParams]:
+    """Statistics whose calibrated scale is finer than their multiplier can express."""
+    coarser: dict[str, QParams] = {}
+    for op in mg.ops:
+        if not isinstance(op, Gemm | Window):
+            continue
+        channels = mg.tensors[op.output].shape[3]
+        for row in op.epilogue.rows:
+            least = 0.0
+            if row.kind in ("sum", "square"):
+                least = least_scale(row, channels, found[op.output])
+            qp = coarser.get(row.tensor, found[row.tensor])
+            if qp.scale < least and row.tensor not in mg.quant:
+                members = groups.members(mg.tensors)[groups.root(row.tensor)]
+                coarser.update({m: QParams(least, 0, qp.wide, qp.limit) for m in members})
+    return coarser
+
+
+def _checked(qp: QParams, limit: int, name: str) -> QParams:
+    if qp.wide and limit < FULL:
+        raise DoesNotFit(
+            f"tensor {name!r} is prescribed as int16, but codes beyond {limit} could overflow the "
+            "32-bit accumulators of its consumer; quantise it to int8 or remove its scale"
+        )
+    return qp
+
+
+def _code_limits(
+    mg: MatGraph, groups: Groups, weights: Mapping[str, IntWeight], wide: frozenset[str]
+) -> dict[str, int]:
+    """Largest |code| per int16 tie group that keeps sum|w| * |x| + |bias| below 2^31."""
+    limits: dict[str, int] = {}
+    room = ACC_LIMIT - 2 * BIAS_LIMIT
+    for op in mg.ops:
+        if not isinstance(op, Gemm | Window):
+            continue
+        if op.output in weights:
+            found = {groups.root(op.input): room // max(1, weights[op.output].reach)}
+        else:
+            found = _product_limits(op, mg, groups, wide, room)
+        for root, limit in found.items():
+            limits[root] = min(limits.get(root, FULL), limit)
+    return limits
+
+
+def _product_limits(
+    op: Gemm | Window, mg: MatGraph, groups: Groups, wide: frozenset[str], room: int
+) -> dict[str, int]:
+    """Of both sides of a product of two tensors; two int16 sides share what there is."""
+    assert isinstance(op, Gemm) and op.rhs is not None
+    roots = {groups.root(op.input), groups.root(op.rhs)} & wide
+    both = {groups.root(op.input), groups.root(op.rhs)} <= wide
+    each = room // terms(op, mg)
+    return {root: isqrt(each) if both else each // INT8_PEAK for root in roots}

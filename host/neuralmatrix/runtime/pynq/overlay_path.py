@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where ``pynq.Overlay("neuralmatrix.bit")`` looks: the folder of this board's overlay.
+
+In: pynq's active device.  Out: ``__path__``, which pynq reads of every module that is registered
+as an entry point ``pynq.overlays``, each time it looks for a bitstream.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import NeuralMatrixError
+from ...hardware.overlay_folder import board_of_device, resolve
+
+
+def _folder() -> Path:
+    """The overlay's folder.  Without an overlay, one without bitstreams: pynq then reports the name
+    that it was given, and finds other packages' bitstreams."""
+    from pynq import Device
+
+    try:
+        board = board_of_device(Device.active_device.name)
+        if board is not None:
+            return resolve(board).folder
+    except (NeuralMatrixError, RuntimeError):  # no overlay; no device
+        pass
+    return Path(__file__).parent
+
+
+def __getattr__(name: str) -> list[str]:
+    if name != "__path__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return [str(_folder())]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the self-test of a board's array: compiled by the compiler's own passes, run in emulation.
+
+In: a Board.  Out: ``SelfTest``, and its two files beside an overlay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...files import write_whole
+from ...hardware.board import Board
+from ...hardware.overlay_folder import EXPECTED, SELFTEST
+from ...ir.matgraph.ops import MatGraph
+from ...ir.matgraph.reference import run_float
+from ...ir.types import Array
+from ...program.host_io import write_input
+from ...program.program import Program
+from ...program.verify import verify_program
+from ...quantization.qgraph import QGraph
+from ...quantization.quantize import quantize
+from ...scheduling import schedule
+from ..emulation.emulator import Emulator
+from ..selftest import SelfTest
+from .extra_instructions import with_token, with_two_parts
+from .network import RAISED, SPLIT, network
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The self-test on its way: the network, its integers, their program, inputs by name."""
+
+    network: MatGraph
+    integers: QGraph
+    program: Program
+    feeds: dict[str, Array]
+
+
+def compiled(board: Board) -> Compiled:
+    """Compile the self-test for a board's array."""
+    graph = network(board.array)
+    rng = np.random.default_rng(0)
+    feeds = {port.name: rng.standard_normal(port.shape).astype(np.float32) for port in graph.inputs}
+    values = run_float(graph, feeds)
+    bounds = {name: (float(v.min()), float(v.max())) for name, v in values.items()}
+    integers = quantize(graph, bounds, "int8", RAISED)
+    # Every tensor keeps its bytes, so that a difference names the operation that made it.
+    program = schedule(integers, board, shared=False)
+    program = with_token(with_two_parts(program, SPLIT))
+    verify_program(program)
+    return Compiled(graph, integers, program, feeds)
+
+
+def make(board: Board) -> SelfTest:
+    """Compile the self-test for a board's array and run it in emulation."""
+    made = compiled(board)
+    p = made.program
+    emulator = Emulator(p.array, p.timing, p.const, p.instructions, p.arena_bytes)
+    for port in p.inputs:
+        write_input(port, made.feeds[port.name], emulator.arena)
+    before = emulator.arena.copy()
+    emulator.run()
+    return SelfTest(p, before, emulator.arena.copy())
+
+
+def write(board: Board, folder: Path) -> None:
+    """Make the self-test of a board's array and write its two files."""
+    test = make(board)
+    test.program.save(folder / SELFTEST)
+    write_whole(
+        folder / EXPECTED,
+        lambda file: np.savez_compressed(file, before=test.before, after=test.after),
+    )

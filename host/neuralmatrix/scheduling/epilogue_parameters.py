@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channel parameters, segment tables and the EPILOGUE that puts them to use.
+
+In: the integers of a QEpilogue.  Out: their 64-bit entries in PBUF, and EPILOGUE instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import DoesNotFit
+from ..hardware.isa import Buffer, Opcode, SegKind
+from ..ir.types import Array
+from ..quantization.pwl.table import Segments
+from ..quantization.qgraph import QEpilogue
+from .context import PARAM_WORDS, Context, load_const
+from .emitter import Range
+
+CELLS_PER_ENTRY = 8
+
+
+@dataclass(frozen=True)
+class Params:
+    """Where an operation's parameters lie: first row of its channels, rows of its table."""
+
+    base: int
+    seg_base: int
+    seg_rows: int = 0
+
+
+def load_params(ctx: Context, e: QEpilogue) -> Params:
+    """Put channel parameters and the table into PBUF."""
+    rows = pack_params(e, ctx.lanes)
+    table = pack_table(e, ctx.lanes)
+    count = (rows.size + table.size) // ctx.lanes
+    if count > ctx.array.pbuf_rows:
+        raise DoesNotFit(
+            f"{len(e.m)} channels need {count} parameter rows, the board has {ctx.array.pbuf_rows}"
+        )
+    base = ctx.rings.pbuf.take(count)
+    offset = ctx.const.add(np.concatenate([rows, table]))
+    load_const(ctx, Buffer.PBUF, base * PARAM_WORDS, offset, count * PARAM_WORDS)
+    return Params(base, base + rows.size // ctx.lanes, table.size // ctx.lanes)
+
+
+def replicate(e: QEpilogue, lanes: int) -> QEpilogue:
+    """The parameters of a replicated tensor's one channel, for every lane."""
+    return replace(
+        e, bias=np.repeat(e.bias, lanes), m=np.repeat(e.m, lanes), s=np.repeat(e.s, lanes)
+    )
+
+
+def pack_params(e: QEpilogue, lanes: int) -> Array:
+    """64-bit channel parameters, padded to whole rows."""
+    packed = np.zeros(-(-len(e.m) // lanes) * lanes, np.uint64)
+    bias = e.bias.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF)
+    m = e.m.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFF)
+    packed[: len(m)] = bias | m << np.uint64(32) | e.s.astype(np.uint64) << np.uint64(56)
+    return packed
+
+
+def pack_table(e: QEpilogue, lanes: int) -> Array:
+    """64-bit segments and, after them, the map of cells; each padded to whole rows."""
+    if e.table is None:
+        return np.zeros(0, np.uint64)
+    seg = e.table
+    packed = np.zeros(-(-len(seg.k) // lanes) * lanes, np.uint64)
+    b = seg.b.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF)
+    k = seg.k.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFF)
+    packed[: len(k)] = b | k << np.uint64(32) | seg.sh.astype(np.uint64) << np.uint64(48)
+    return np.concatenate([packed, _pack_map(seg, lanes)])
+
+
+def _pack_map(seg: Segments, lanes: int) -> Array:
+    row = CELLS_PER_ENTRY * lanes
+    packed = np.zeros(-(-_cells(seg) // row) * row, np.uint8)
+    if seg.cells is not None:
+        packed[: len(seg.cells)] = seg.cells
+    return packed.view("<u8").astype(np.uint64)
+
+
+def _cells(seg: Segments) -> int:
+    return 0 if seg.cells is None else len(seg.cells)
+
+
+def set_epilogue(
+    ctx: Context, e: QEpilogue, params: Params, out_wide: bool, extra: Mapping[str, int]
+) -> None:
+    """Emit an EPILOGUE unless the unit is already in that state."""
+    values = dict(
+        t_en=int(e.residual is not None), u_en=int(e.hadamard is not None),
+        t_wide=int(e.residual is not None and ctx.qparams[e.residual].wide),
+        u_wide=int(e.hadamard is not None and ctx.qparams[e.hadamard].wide),
+        out_wide=int(out_wide), f_shift=e.f_shift, u_shift=e.u_shift, off=e.off, mt=e.mt, uz=e.uz,
+        zp=e.zp, lo=e.lo, hi=e.hi, stat=int(e.stat), stat_m=e.stat_m, stat_shift=e.stat_shift,
+        stat_off=e.stat_off, sq_m=e.sq_m, sq_shift=e.sq_shift, seg_kind=int(SegKind.NONE),
+    )  # fmt: skip
+    values.update(extra)
+    reads: tuple[Range, ...] = ()
+    if e.table is not None:
+        values.update(seg_kind=int(e.table.kind), seg_x0=e.table.x0, seg_shift=e.table.shift,
+                      seg_base=params.seg_base, seg_count=len(e.table.k),
+                      seg_cells=_cells(e.table))  # fmt: skip
+        reads = (Range("pbuf", params.seg_base, params.seg_base + params.seg_rows),)
+    if values == ctx.state:
+        return
+    ctx.state = dict(values)
+    ctx.emitter.emit(Opcode.EPILOGUE, values, reads)

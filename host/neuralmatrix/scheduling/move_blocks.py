@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes an arbitrary rearrangement apart into affine copies.
+
+In: for one plane of words (H, W, lanes) the source address of every byte.  Out: ``Piece``s, each a
+grid of words whose lanes come from a few affine sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir.types import Array
+
+CONST_FLAG = 1 << 40  # added to addresses in the CONST region
+FILL = -1  # the lane holds the fill value
+IDLE = -2  # nobody reads the lane
+PHASES = (1, 2, 3, 4, 5, 6, 7, 8)  # row and column interleaves that are looked for
+
+
+@dataclass(frozen=True)
+class Source:
+    """Lanes l0..l1-1 of every word: address = base + row*row_step + col*col_step +
+    lane*lane_step."""
+
+    l0: int
+    l1: int
+    base: int
+    row_step: int
+    col_step: int
+    lane_step: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Words (row + i*row_stride, col + j*col_stride), i < rows, j < cols; lanes without a source
+    hold fill."""
+
+    row: int
+    col: int
+    rows: int
+    cols: int
+    row_stride: int
+    col_stride: int
+    sources: tuple[Source, ...]
+
+
+def take_apart(plane: Array) -> list[Piece]:
+    """Pieces that cover a plane of addresses, few where the rearrangement is regular."""
+    for ph in PHASES:
+        for pw in PHASES:
+            pieces = _interleaved(plane, ph, pw)
+            if pieces is not None:
+                return pieces
+    return list(_by_rows(plane))
+
+
+def _interleaved(plane: Array, ph: int, pw: int) -> list[Piece] | None:
+    """One piece per phase, if every phase is affine as a whole."""
+    if ph > plane.shape[0] or pw > plane.shape[1]:
+        return None
+    pieces = []
+    for i in range(ph):
+        for j in range(pw):
+            grid = plane[i::ph, j::pw]
+            steps = _affine(grid)
+            if steps is None:
+                return None
+            sources = _sources(grid[0, 0], *steps)
+            pieces.append(Piece(i, j, len(grid), grid.shape[1], ph, pw, sources))
+    return pieces
+
+
+def _affine(grid: Array) -> tuple[int, int] | None:
+    """Row and column step of a grid of words, equal for all used lanes; None if there are none."""
+    used = grid[0, 0] >= 0
+    if np.any((grid >= 0) != used) or np.any(grid[:, :, ~used] != grid[0, 0, ~used]):
+        return None
+    if not used.any():
+        return 0, 0
+    lanes = grid[:, :, used]
+    if np.any((lanes >= CONST_FLAG // 2) != (lanes[0, 0] >= CONST_FLAG // 2)):
+        return None
+    row = int(lanes[1, 0, 0] - lanes[0, 0, 0]) if len(lanes) > 1 else 0
+    col = int(lanes[0, 1, 0] - lanes[0, 0, 0]) if lanes.shape[1] > 1 else 0
+    i, j = np.arange(len(lanes))[:, None, None], np.arange(lanes.shape[1])[None, :, None]
+    if np.any(lanes != lanes[0, 0] + i * row + j * col):
+        return None
+    return row, col
+
+
+def _sources(word: Array, row_step: int, col_step: int) -> tuple[Source, ...]:
+    """Group the used lanes of a word into affine runs."""
+    found: list[Source] = []
+    lane = 0
+    while lane < len(word):
+        if word[lane] < 0:
+            lane += 1
+            continue
+        stop = lane + 1
+        step = int(word[stop] - word[lane]) if stop < len(word) and word[stop] >= 0 else 1
+        if abs(step) >= CONST_FLAG // 2:  # the next lane comes from the other region
+            step = 1
+        while stop < len(word) and word[stop] >= 0 and word[stop] - word[stop - 1] == step:
+            stop += 1
+        if stop == lane + 1:
+            step = 1
+        found.append(Source(lane, stop, int(word[lane]) - lane * step, row_step, col_step, step))
+        lane = stop
+    return tuple(found)
+
+
+def _by_rows(plane: Array) -> Iterator[Piece]:
+    """Cut every row where its pattern breaks; join equal cuts of following rows."""
+    cuts = [_cut(row) for row in plane]
+    start = 0
+    while start < len(plane):
+        stop = start + 1
+        while stop < len(plane) and cuts[stop] == cuts[start] and _joins(plane, start, stop, cuts):
+            stop += 1
+        for c0, c1 in cuts[start]:
+            steps = _affine(plane[start:stop, c0:c1])
+            assert steps is not None
+            sources = _sources(plane[start, c0], *steps)
+            yield Piece(start, c0, stop - start, c1 - c0, 1, 1, sources)
+        start = stop
+
+
+def _joins(plane: Array, start: int, stop: int, cuts: list[list[tuple[int, int]]]) -> bool:
+    return all(_affine(plane[start : stop + 1, c0:c1]) is not None for c0, c1 in cuts[start])
+
+
+def _cut(row: Array) -> list[tuple[int, int]]:
+    """Longest affine runs of a row's words, from the left."""
+    cuts = []
+    start = 0
+    while start < len(row):
+        stop = start + 1
+        while stop < len(row) and _affine(row[None, start : stop + 1]) is not None:
+            stop += 1
+        cuts.append((start, stop))
+        start = stop
+    return cuts

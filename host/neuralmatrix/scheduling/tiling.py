@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tile sizes and loop order.
+
+In: the size of one operation in words and blocks, and the array's buffers.  Out: the plan with the
+least estimated time; DoesNotFit when no tile fits.
+
+The estimate here only ranks candidates; cycles that are reported come from ``estimate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from ..errors import DoesNotFit
+from ..hardware.target import ArrayConfig
+from .context import Box
+
+INSN_OVERHEAD = 60  # cycles an instruction costs besides its work
+DMA_OVERHEAD = 50
+# Port cycles per word, gaps between bursts included; all supported boards have ROWS = 2 ports wide.
+BEATS_PER_WORD = 2 + 1 / 8
+KERNEL_LIMIT = 255  # largest count of the kernel loops' fields
+GROUP_CYCLES = (1500, 5000)  # a group this long hides the next group's transfers
+
+
+@dataclass(frozen=True)
+class OperandSize:
+    """t or u: its digits, and whether each output block has its own rows."""
+
+    digits: int
+    each: bool
+
+
+def operand_room(
+    array: ArrayConfig, operands: Mapping[str, OperandSize], positions: int
+) -> list[int]:
+    """Output blocks whose operands fill half of their buffer."""
+    rows = {"t": array.tbuf_rows, "u": array.ubuf_rows}
+    return [rows[key] // 2 // positions for key, size in operands.items() if size.each]
+
+
+def operand_limit(array: ArrayConfig, operands: Mapping[str, OperandSize]) -> int:
+    """Positions of a tile whose operands fit."""
+    rows = {"t": array.tbuf_rows, "u": array.ubuf_rows}
+    return min((rows[key] for key in operands), default=1 << 30)
+
+
+def operand_words(operands: Mapping[str, OperandSize], nb: int, groups: int) -> int:
+    """Words that are loaded per position."""
+    return sum(size.digits * (nb if size.each else groups) for size in operands.values())
+
+
+@dataclass(frozen=True)
+class GemmProblem:
+    out_h: int
+    out_w: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    cb: int
+    nb: int
+    digits: int
+    out_digits: int
+    operands: Mapping[str, OperandSize]  # by buffer
+    grouped: bool  # most blocks of weights are zero, and each output block has others
+    weight_digits: int = 1
+    stat_planes: int = 0  # rows of row statistics per position
+    stored: bool = True  # results leave the chip
+    images: int = 1
+    alike: int = 1  # images that share their weights
+
+
+@dataclass(frozen=True)
+class GemmPlan:
+    """``tile``: output rows x columns; ``nb_step``: output blocks per group; ``chunk``: kernel
+    rows, kernel columns and input blocks per job.  Several chunks: the sums of a whole group stay
+    in the accumulators, and a chunk of the input is loaded once for all of them."""
+
+    tile: tuple[int, int]
+    nb_step: int
+    chunk: tuple[int, int, int]
+    resident: bool  # all weights stay in WBUF across tiles
+    weights_outer: bool  # loop over weights outside, tiles inside
+    chunked_input: bool  # only what a job reads is on chip
+    cost: float
+
+
+def boxes(height: int, width: int, tile: tuple[int, int]) -> list[Box]:
+    """Tiles that cover height x width, row by row."""
+    return [
+        Box(r, min(r + tile[0], height), c, min(c + tile[1], width))
+        for r in range(0, height, tile[0])
+        for c in range(0, width, tile[1])
+    ]
+
+
+def tile_sizes(
+    height: int, width: int, limit: int, widest: int = 1 << 30
+) -> Iterator[tuple[int, int]]:
+    """Candidate tiles of at most ``limit`` positions: even splits of the rows, then of the columns
+    too."""
+    splits = (*range(1, 9), 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
+    widest = max(1, min(limit, widest))
+    least = -(-width // widest)  # wider images than the fixed splits foresee
+    more = (least * k for k in (1, 2, 4))
+    for col_split in sorted({k for k in (*splits, *more) if least <= k <= width}):
+        cols = -(-width // col_split)
+        seen = set()
+        for split in (*range(1, 33), 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, height):
+            rows = -(-height // split)
+            if rows * cols <= limit and rows not in seen:
+                seen.add(rows)
+                yield rows, cols
+        if seen and height > 1:
+            return
+        if seen and col_split >= 64:
+            return
+
+
+def plan_gemm(array: ArrayConfig, p: GemmProblem) -> GemmPlan:
+    """Cheapest plan; raises DoesNotFit when not even one output row of one block fits."""
+    limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
+    limit = min(limit, operand_limit(array, p.operands))
+    best: GemmPlan | None = None
+    for tile in tile_sizes(p.out_h, p.out_w, limit):
+        for plan in _plans(array, p, tile):
+            if best is None or plan.cost < best.cost:
+                best = plan
+    if best is None:
+        raise DoesNotFit(
+            f"a {p.kernel[0]}x{p.kernel[1]} kernel over {p.cb} blocks of channels needs more than "
+            f"the {array.ibuf_words} words of input buffer and {array.wbuf_words} of weight buffer"
+        )
+    return best
+
+
+def _plans(array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]) -> Iterator[GemmPlan]:
+    found = _chunk(array, p, tile)
+    if found is None:
+        return
+    chunk, chunked_input = found
+    tiles = len(boxes(p.out_h, p.out_w, tile))
+    chunks = _chunks(p, chunk)
+    words = p.kernel[0] * p.kernel[1] * p.cb * p.weight_digits * array.rows
+    uses = tiles * p.alike
+    resident = uses > 1 and words * p.nb <= array.wbuf_words and not p.grouped
+    for nb_step in _group_sizes(array, p, tile[0] * tile[1], chunks):
+        may_stay = chunks == 1 and words * nb_step <= array.wbuf_words
+        may_stay = may_stay or words * nb_step <= array.wbuf_words // 2
+        outer = tiles > 1 and not resident and may_stay and not p.stat_planes
+        for weights_outer in (False, True) if outer else (False,):
+            plan = GemmPlan(tile, nb_step, chunk, resident, weights_outer, chunked_input, 0.0)
+            yield _with_cost(array, p, plan, tiles)
+
+
+def _chunk(
+    array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]
+) -> tuple[tuple[int, int, int], bool] | None:
+    """Most of the K loop whose weights take half of WBUF; and whether its input must be cut alike.
+
+    Then a chunk's input takes half of IBUF, too.  None where a single tap's input does not fit.
+    """
+    blocks = array.wbuf_words // 2 // array.rows // p.weight_digits
+    room = array.ibuf_words // 2
+    whole = _input_words(p, tile, p.kernel) * p.digits * p.cb <= array.ibuf_words
+    cols = min(p.kernel[1], blocks, KERNEL_LIMIT)
+    rows = min(p.kernel[0], blocks // cols, KERNEL_LIMIT) if cols == p.kernel[1] else 1
+    while not whole and _input_words(p, tile, (rows, cols)) * p.digits > room:
+        if rows == cols == 1:
+            return None
+        rows, cols = (-(-rows // 2), cols) if rows > 1 else (1, -(-cols // 2))
+    depth = min(p.cb, max(1, blocks // (rows * cols)))
+    if not whole:
+        depth = min(depth, max(1, room // (_input_words(p, tile, (rows, cols)) * p.digits)))
+    depth = _cdiv(p.cb, _cdiv(p.cb, depth))  # even chunks
+    return (rows, cols, depth), not whole
+
+
+def _cdiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _chunks(p: GemmProblem, chunk: tuple[int, int, int]) -> int:
+    rows, cols, depth = chunk
+    return _cdiv(p.kernel[0], rows) * _cdiv(p.kernel[1], cols) * _cdiv(p.cb, depth)
+
+
+def _input_words(p: GemmProblem, tile: tuple[int, int], kernel: tuple[int, int]) -> int:
+    rows = (tile[0] - 1) * p.strides[0] + (kernel[0] - 1) * p.dilations[0] + 1
+    cols = (tile[1] - 1) * p.strides[1] + (kernel[1] - 1) * p.dilations[1] + 1
+    return rows * cols
+
+
+def _group_sizes(array: ArrayConfig, p: GemmProblem, positions: int, chunks: int) -> list[int]:
+    """Output blocks per group: bounded by half of every buffer, and no longer than useful."""
+    if chunks > 1:
+        most = min(p.nb, array.acc_rows // positions)
+        return sorted({1, _cdiv(p.nb, _cdiv(p.nb, max(1, most)))})
+    if p.grouped:
+        return [1]
+    taps = p.kernel[0] * p.kernel[1]
+    room = [array.wbuf_words // 2 // (taps * p.cb * p.weight_digits * array.rows)]
+    if p.stored:
+        room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)
+    room += operand_room(array, p.operands, positions)
+    one = taps * p.cb * p.digits * p.weight_digits * max(positions, array.rows)
+    return sorted({max(1, min(p.nb, *room, -(-cycles // one))) for cycles in GROUP_CYCLES})
+
+
+def _with_cost(array: ArrayConfig, p: GemmProblem, plan: GemmPlan, tiles: int) -> GemmPlan:
+    lanes = array.rows
+    taps = p.kernel[0] * p.kernel[1]
+    positions = plan.tile[0] * plan.tile[1]
+    groups = -(-p.nb // plan.nb_step)
+    chunks = _chunks(p, plan.chunk)
+    computes = groups if chunks == 1 else p.nb * chunks
+    weights = taps * p.cb * p.nb * p.weight_digits * lanes
+    passes = taps * p.cb * p.digits * p.weight_digits * p.nb
+    compute = tiles * (passes * max(positions, lanes) + computes * INSN_OVERHEAD)
+    compute += tiles * p.stat_planes * positions
+    tile_words = _tile_words(p, plan)
+    input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else 1)
+    weight_loads = 1.0 if plan.weights_outer else float(tiles)
+    if plan.resident:
+        weight_loads = 1 / p.alike
+    outputs = tiles * positions * p.nb * p.out_digits
+    load = BEATS_PER_WORD * (tile_words * input_loads + weights * weight_loads)
+    load += BEATS_PER_WORD * tiles * positions * operand_words(p.operands, p.nb, groups)
+    load += DMA_OVERHEAD * (
+        input_loads + weight_loads * computes + tiles * groups * len(p.operands)
+    )
+    stored = outputs if p.stored else 0
+    stored += tiles * positions * p.stat_planes * 2
+    store = BEATS_PER_WORD * stored + DMA_OVERHEAD * tiles * groups
+    overlap = tile_words * 2 <= array.ibuf_words or tiles * p.images == 1
+    serial = compute + BEATS_PER_WORD * tile_words * input_loads
+    steady = max(compute, load, store) if overlap else serial
+    last = plan.nb_step * positions * p.out_digits if p.stored and chunks == 1 else 2 * positions
+    edge = BEATS_PER_WORD * (tile_words + last) + 2 * DMA_OVERHEAD
+    return replace(plan, cost=p.images * steady + edge * _exposed(tiles * p.images))
+
+
+def _exposed(tiles: int) -> float:
+    """Part of the first load and last store that no neighbouring operation hides: tiles let the
+    next operation begin before this one ends."""
+    return {1: 1.0, 2: 0.4}.get(tiles, 0.2)
+
+
+def _tile_words(p: GemmProblem, plan: GemmPlan) -> int:
+    """Input words loaded for one tile and one group of output blocks."""
+    if not plan.chunked_input:
+        return _input_words(p, plan.tile, p.kernel) * p.digits * p.cb
+    rows, cols, depth = plan.chunk
+    jobs = _cdiv(p.kernel[0], rows) * _cdiv(p.kernel[1], cols)
+    return jobs * _input_words(p, plan.tile, (rows, cols)) * p.digits * p.cb
+
+
+# ------------------------------------------------------------------ WINDOW mode
+
+
+@dataclass(frozen=True)
+class WindowProblem:
+    out_h: int
+    out_w: int
+    taps: tuple[int, int]  # taps per pass
+    tiles: tuple[int, int]  # tiles of taps
+    strides: tuple[int, int]
+    nb: int
+    digits: int
+    out_digits: int
+    operands: Mapping[str, OperandSize]
+    same_input: bool  # a replicated input: one block serves all
+    shared_weights: bool = False
+    stat_planes: int = 0  # rows of row statistics per position
+    stored: bool = True  # results leave the chip
+    minus: bool = False  # a replicated tile is subtracted: one COMPUTE for each block
+    images: int = 1
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    tile: tuple[int, int]
+    nb_step: int
+    tap_rows: int  # rows of tap tiles per COMPUTE; fewer than all splits the sum
+    span: int  # channel blocks per range of IBUF, where words are subtracted
+    cost: float
+
+
+def plan_window(array: ArrayConfig, p: WindowProblem) -> WindowPlan:
+    """Cheapest plan; raises DoesNotFit when not even one output fits."""
+    limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
+    limit = min(limit, operand_limit(array, p.operands))
+    best: WindowPlan | None = None
+    widest = (array.line_words - p.taps[1]) // p.strides[1] + 1
+    for tile in tile_sizes(p.out_h, p.out_w, limit, max(widest, 1)):
+        plan = _window_plan(array, p, tile)
+        if plan and (best is None or plan.cost < best.cost):
+            best = plan
+    best = best or _window_plan(array, p, (1, 1), split=True)
+    if best is None:
+        raise DoesNotFit(
+            f"a window of {p.tiles[0] * p.taps[0]}x{p.tiles[1] * p.taps[1]} needs rows wider than "
+            f"the {array.line_words} words of the line buffers, or more than the "
+            f"{array.ibuf_words} words of input buffer"
+        )
+    return best
+
+
+def window_grid(p: WindowProblem, tile: tuple[int, int], tap_rows: int) -> tuple[int, int]:
+    """Input rows and columns an output tile reads with ``tap_rows`` rows of tap tiles."""
+    rows = (tile[0] - 1) * p.strides[0] + tap_rows * p.taps[0]
+    cols = (tile[1] - 1) * p.strides[1] + p.tiles[1] * p.taps[1]
+    return rows, cols
+
+
+def _window_plan(
+    array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], split: bool = False
+) -> WindowPlan | None:
+    raster = (tile[1] - 1) * p.strides[1] + p.taps[1]
+    if raster > array.line_words:
+        return None
+    tap_rows = p.tiles[0]
+    while split and tap_rows > 1 and not _fits(array, p, tile, tap_rows):
+        tap_rows = -(-tap_rows // 2)
+    if not _fits(array, p, tile, tap_rows):
+        return None
+    rows, cols = window_grid(p, tile, tap_rows)
+    words = rows * cols * p.digits
+    positions = tile[0] * tile[1]
+    per_pass = ((tile[0] - 1) * p.strides[0] + p.taps[0]) * raster
+    passes = p.tiles[0] * p.tiles[1] * p.digits * (1 + p.minus)
+    nb_step = _window_blocks(array, p, positions, words, tap_rows, passes * per_pass)
+    span = _span(array, p, words)
+    tiles = -(-p.out_h // tile[0]) * -(-p.out_w // tile[1])
+    instructions = tiles * -(-p.nb // nb_step)
+    computes = tiles * p.nb if p.minus else instructions
+    compute = tiles * p.nb * passes * max(per_pass, array.rows) + computes * INSN_OVERHEAD
+    compute += tiles * p.stat_planes * positions
+    blocks = p.nb + (-(-p.nb // span) if p.minus else 0)
+    groups = -(-p.nb // nb_step)
+    load = BEATS_PER_WORD * tiles * blocks * words
+    load += BEATS_PER_WORD * tiles * positions * operand_words(p.operands, p.nb, groups)
+    load += instructions * DMA_OVERHEAD * (1 + len(p.operands))
+    stored = p.nb * p.out_digits * p.stored + 2 * p.stat_planes
+    store = BEATS_PER_WORD * tiles * positions * stored + instructions * DMA_OVERHEAD
+    edge = BEATS_PER_WORD * nb_step * (words + positions) + 2 * DMA_OVERHEAD
+    cost = p.images * max(compute, load, store) + edge * _exposed(tiles * p.images)
+    return WindowPlan(tile, nb_step, tap_rows, span, cost)
+
+
+def _span(array: ArrayConfig, p: WindowProblem, words: int) -> int:
+    """Blocks that lie in IBUF together with the words subtracted from them."""
+    return max(1, min(p.nb, array.ibuf_words // 2 // words - 1)) if p.minus else p.nb
+
+
+def _fits(array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], tap_rows: int) -> bool:
+    rows, cols = window_grid(p, tile, tap_rows)
+    weights = tap_rows * p.tiles[1] * array.rows
+    loops = max(tap_rows, p.tiles[1]) <= KERNEL_LIMIT
+    words = rows * cols * p.digits * (1 + p.minus)
+    return loops and words <= array.ibuf_words and weights <= array.wbuf_words
+
+
+def _window_blocks(
+    array: ArrayConfig, p: WindowProblem, positions: int, words: int, tap_rows: int, cycles: int
+) -> int:
+    """Channel blocks per group."""
+    room = [-(-GROUP_CYCLES[0] // cycles), _span(array, p, words)]
+    if p.stored:
+        room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)
+    room += operand_room(array, p.operands, positions)
+    if not p.same_input:
+        room.append(array.ibuf_words // 2 // words)
+    if not p.shared_weights:
+        room.append(array.wbuf_words // 2 // (tap_rows * p.tiles[1] * array.rows))
+    return 1 if tap_rows < p.tiles[0] else max(1, min(p.nb, *room))

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Multiplications and additions of constants: one form, merged, and folded into weights.
+
+In: a view of a Graph and one node.  Out: what the node becomes, or None.
+BatchNorm is imported as such a pair and disappears here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ...ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Node
+from ...ir.types import Array
+from .rewrite import Change, View
+
+
+class Affine(NamedTuple):
+    """A Binary "mul" or "add" whose second operand is a constant."""
+
+    node: Binary
+    x: str
+    value: Array
+
+
+def _affine(view: View, node: Node | None, kind: str) -> Affine | None:
+    if not isinstance(node, Binary) or node.kind != kind:
+        return None
+    value = view.constant(node.inputs[1])
+    is_constant = node.inputs[0] in view.graph.constants
+    return None if value is None or is_constant else Affine(node, node.inputs[0], value)
+
+
+def to_mul_and_add(view: View, node: Node) -> Change | None:
+    """c+x to x+c, x-c to x+(-c), c-x to x*-1+c, x/c to x*(1/c), -x to x*-1 where it can merge."""
+    if not isinstance(node, Binary):
+        return None
+    left, right = (view.constant(name) for name in node.inputs)
+    if (left is None) == (right is None):
+        return None
+    if left is not None:
+        return _constant_first(view, node)
+    if node.kind == "sub":
+        return _with_constant(view, node, "add", -np.asarray(right))
+    if node.kind == "div" and right is not None and right.all():
+        inverse = (1 / right.astype(np.float64)).astype(np.float32)
+        return _with_constant(view, node, "mul", inverse) if np.isfinite(inverse).all() else None
+    return None
+
+
+def _with_constant(view: View, node: Binary, kind: str, value: Array) -> Change:
+    name = view.fresh(f"{node.inputs[1]}.{kind}")
+    merged = Binary((node.inputs[0], name), node.output, node.source, kind=kind)  # type: ignore[arg-type]
+    return Change((merged,), {name: value})
+
+
+def _constant_first(view: View, node: Binary) -> Change | None:
+    if node.kind in ("add", "mul", "min", "max"):
+        return Change((replace(node, inputs=node.inputs[::-1]),))
+    if node.kind == "div":
+        return None
+    minus = view.fresh(f"{node.output}.minus")
+    negated = view.fresh(f"{node.output}.negated")
+    constant, x = node.inputs
+    return Change(
+        (
+            Binary((x, minus), negated, node.source, kind="mul"),
+            Binary((negated, constant), node.output, node.source, kind="add"),
+        ),
+        {minus: np.asarray(-1, np.float32)},
+    )
+
+
+def merge_affine(view: View, node: Node) -> Change | None:
+    """(x*a)*b, (x+a)+b become one node; (x+a)*b becomes x*b + a*b, so that b can reach weights."""
+    for kind, combine in (("mul", np.multiply), ("add", np.add)):
+        outer = _affine(view, node, kind)
+        inner = _affine(view, view.private(node.inputs[0]), kind)
+        if outer and inner:
+            name = view.fresh(f"{outer.node.inputs[1]}.merged")
+            merged = replace(outer.node, inputs=(inner.x, name))
+            return Change((merged,), {name: np.asarray(combine(inner.value, outer.value))})
+    return _swap(view, node)
+
+
+def _swap(view: View, node: Node) -> Change | None:
+    outer = _affine(view, node, "mul")
+    inner = _affine(view, view.private(node.inputs[0]), "add")
+    if not outer or not inner:
+        return None
+    scaled = view.fresh(f"{outer.node.output}.scaled")
+    term = view.fresh(f"{inner.node.inputs[1]}.scaled")
+    first = replace(outer.node, inputs=(inner.x, outer.node.inputs[1]), output=scaled)
+    second = Binary((scaled, term), outer.node.output, inner.node.source, kind="add")
+    return Change((first, second), {term: np.asarray(inner.value * outer.value)})
+
+
+def fold_into_weights(view: View, node: Node) -> Change | None:
+    """A factor or a term per output channel moves into the weights or bias of the only producer."""
+    maker = view.private(node.inputs[0])
+    for kind in ("mul", "add"):
+        affine = _affine(view, node, kind)
+        if affine is None or view.shape(node.output) != view.shape(affine.x):
+            continue
+        if isinstance(maker, Conv | ConvTranspose):
+            vector = _per_axis(affine.value, len(view.shape(affine.x)), 1)
+            if vector is not None:
+                return _into_convolution(view, maker, affine, vector)
+        elif isinstance(maker, MatMul) and kind == "mul":
+            rank = len(view.shape(affine.x))
+            vector = _per_axis(affine.value, rank, rank - 1)
+            weight = view.constant(maker.inputs[1])
+            if vector is not None and weight is not None and weight.ndim >= 2:
+                return _into_matrix(view, maker, affine, vector)
+    return None
+
+
+def _per_axis(value: Array, rank: int, axis: int) -> Array | None:
+    """A constant that differs at most along one axis, as a vector or one element; else None."""
+    if value.size == 1:
+        return value.reshape(1)
+    full = (1,) * (rank - value.ndim) + value.shape
+    return value.reshape(-1) if full[axis] == value.size else None
+
+
+def _scaled_scale(view: View, weight: str, factor: Array) -> Array | None:
+    """Scale of the codes of ``weight * factor``; where the factor is 0 any scale does."""
+    scale = view.graph.weight_scales.get(weight)
+    if scale is None:
+        return None
+    return np.asarray(scale * np.where(factor == 0, 1, np.abs(factor)), np.float32)
+
+
+def _with_weight(
+    view: View, maker: Node, affine: Affine, weight: str, factor: Array
+) -> tuple[str, dict[str, Array], dict[str, Array]]:
+    """A new weight constant: its name, value and scale."""
+    name = view.fresh(f"{weight}.scaled")
+    scale = _scaled_scale(view, weight, factor)
+    value = np.asarray(view.graph.constants[weight] * factor, np.float32)
+    return name, {name: value}, {} if scale is None else {name: scale}
+
+
+def _into_matrix(view: View, maker: MatMul, affine: Affine, vector: Array) -> Change:
+    x, weight = maker.inputs
+    name, constants, scales = _with_weight(view, maker, affine, weight, vector)
+    merged = replace(maker, inputs=(x, name), output=affine.node.output)
+    return Change((merged,), constants, scales)
+
+
+def _channel_factor(view: View, maker: Conv | ConvTranspose, vector: Array) -> Array:
+    """``vector`` shaped to multiply the kernel's output channels.
+
+    A transposed kernel is (C, M/groups, ..): each group of C has its own part of the vector.
+    """
+    shape = view.shape(maker.inputs[1])
+    spatial = [1] * (len(shape) - 2)
+    if isinstance(maker, Conv) or vector.size == 1:
+        return vector.reshape(-1, 1, *spatial)
+    parts = vector.reshape(maker.groups, 1, shape[1], *spatial)
+    whole = np.repeat(parts, shape[0] // maker.groups, axis=1)
+    return whole.reshape(*shape[:2], *spatial)
+
+
+def _into_convolution(
+    view: View, maker: Conv | ConvTranspose, affine: Affine, vector: Array
+) -> Change:
+    x, weight, *rest = maker.inputs
+    channels = view.shape(maker.output)[1]
+    bias = view.graph.constants[rest[0]] if rest else np.zeros(channels, np.float32)
+    constants: dict[str, Array] = {}
+    scales: dict[str, Array] = {}
+    if affine.node.kind == "mul":
+        factor = _channel_factor(view, maker, vector)
+        weight, constants, scales = _with_weight(view, maker, affine, weight, factor)
+        bias = bias * vector
+    else:
+        bias = bias + vector
+    if rest or affine.node.kind == "add":
+        name = view.fresh(f"{affine.node.output}.bias")
+        constants[name] = np.asarray(bias, np.float32)
+        rest = [name]
+    merged = replace(maker, inputs=(x, weight, *rest), output=affine.node.output)
+    return Change((merged,), constants, scales)

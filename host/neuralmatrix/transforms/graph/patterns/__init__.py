@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decomposed forms that exporters emit become the one node that they mean.
+
+In: a Graph.  Out: ``PASSES`` for ``simplify``: normalisation, activations, attention with its
+masks.  Each rule is exact in real arithmetic; where a form differs, the plain nodes stay.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..rewrite import Pass, apply_rule
+from .attention import fuse_attention
+from .gated_activations import fuse_activation, fuse_sigmoid_quotient
+from .normalization import fold_norm_affine, fuse_folded_norm, fuse_norm
+from .rotary_embedding import fold_factor_forward, fuse_rotation, unwrap_sum
+
+PASSES: tuple[tuple[str, Pass], ...] = (
+    ("fuse_folded_norm", partial(apply_rule, fuse_folded_norm)),
+    ("fuse_norm", partial(apply_rule, fuse_norm)),
+    ("fold_norm_affine", partial(apply_rule, fold_norm_affine)),
+    ("fuse_activation", partial(apply_rule, fuse_activation)),
+    ("fuse_sigmoid_quotient", partial(apply_rule, fuse_sigmoid_quotient)),
+    ("fuse_rotation", partial(apply_rule, fuse_rotation)),
+    ("unwrap_sum", partial(apply_rule, unwrap_sum)),
+    ("fold_factor_forward", partial(apply_rule, fold_factor_forward)),
+    ("fuse_attention", partial(apply_rule, fuse_attention)),
+)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""softmax(scale * q k^T + mask) v as one Attention node.
+
+In: a view of a Graph and the last product.  Out: Attention, its mask and its bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ....errors import NeuralMatrixError
+from ....ir.graph.nodes import Attention, Binary, MatMul, Select, Softmax, Transpose
+from ....ir.graph.operators import ShapeError, infer_shape
+from ....ir.types import Shape
+from ..rewrite import Change, View
+from .masks import Terms, add_term, is_far
+from .match import made, scaled
+
+
+@dataclass(frozen=True)
+class Scores:
+    """scale * product, and what is added to it or left out of it."""
+
+    product: MatMul
+    scale: float
+    terms: Terms
+
+
+def fuse_attention(view: View, node: object) -> Change | None:
+    """MatMul of a softmax over the last axis of masked scores."""
+    if not isinstance(node, MatMul):
+        return None
+    weights, values = node.inputs
+    softmax = view.private(weights)
+    rank = len(view.shape(weights))
+    if not isinstance(softmax, Softmax) or softmax.log or softmax.axis % rank != rank - 1:
+        return None
+    scores = _scores(view, softmax.inputs[0], Terms(view, node.output, node.source))
+    if scores is None or len(view.shape(values)) < 2:
+        return None
+    return _attention(view, node, scores, values)
+
+
+def _scores(view: View, name: str, terms: Terms) -> Scores | None:
+    """Down from the softmax to the product of queries and keys."""
+    factor = 1.0
+    while True:
+        name, step = scaled(view, name)
+        factor *= step
+        maker = made(view, name)
+        if isinstance(maker, MatMul):
+            return Scores(maker, factor, terms)
+        below = _below(view, maker, factor, terms)
+        if below is None or view.shape(below) != view.shape(name):
+            return None
+        name = below
+
+
+def _below(view: View, maker: object, factor: float, terms: Terms) -> str | None:
+    """The scores under one mask or bias, which is entered into ``terms``."""
+    if isinstance(maker, Select):
+        return _unselected(view, maker, terms)
+    if isinstance(maker, Binary) and maker.kind in ("add", "sub"):
+        first, second = maker.inputs
+        if _leads_to_product(view, first):
+            add_term(terms, second, factor if maker.kind == "add" else -factor)
+            return first
+        if maker.kind == "add" and _leads_to_product(view, second):
+            add_term(terms, first, factor)
+            return second
+    return None
+
+
+def _unselected(view: View, node: Select, terms: Terms) -> str | None:
+    condition, first, second = node.inputs
+    for far, rest, positive in ((first, second, False), (second, first, True)):
+        if is_far(view, far):
+            terms.keep(condition, positive)
+            return rest
+    return None
+
+
+def _leads_to_product(view: View, name: str) -> bool:
+    """Are there, under factors, masks and biases, scores that a product makes?"""
+    name, _ = scaled(view, name)
+    maker = made(view, name)
+    if isinstance(maker, Binary) and maker.kind in ("add", "sub"):
+        return any(_leads_to_product(view, n) for n in maker.inputs)
+    if isinstance(maker, Select):
+        return any(_leads_to_product(view, n) for n in maker.inputs[1:])
+    return isinstance(maker, MatMul)
+
+
+def _attention(view: View, node: MatMul, scores: Scores, values: str) -> Change | None:
+    left, right = scores.product.inputs
+    (q, by_q), (kt, by_k) = scaled(view, left), scaled(view, right)
+    constants = view.graph.constants
+    if {q, kt, values} & constants.keys() or min(len(view.shape(n)) for n in (q, kt)) < 2:
+        return None
+    terms = scores.terms
+    k = terms.fresh("keys")
+    rank = len(view.shape(kt))
+    swapped = Transpose((kt,), k, scores.product.source, (*range(rank - 2), rank - 1, rank - 2))
+    mask, bias = terms.mask(), terms.bias()
+    names = (q, k, values, mask, bias) if bias else (q, k, values, mask) if mask else (q, k, values)
+    fused = Attention(names, node.output, node.source, scores.scale * by_q * by_k)
+    change = Change((*terms.nodes, swapped, fused), terms.constants)
+    return change if _fits(view, change) == view.shape(node.output) else None
+
+
+def _fits(view: View, change: Change) -> Shape | None:
+    """The shape of the changed output; None where the operands do not fit an Attention."""
+    shapes = {**view.graph.shapes, **{n: a.shape for n, a in change.constants.items()}}
+    try:
+        for node in change.nodes:
+            shapes[node.output] = infer_shape(node, shapes)
+    except (ShapeError, NeuralMatrixError):
+        return None
+    return shapes[change.nodes[-1].output]

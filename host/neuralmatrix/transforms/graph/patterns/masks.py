@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Additive masks: where they are 0 a score counts, where they are huge and negative it does not.
+
+In: a view of a Graph and a tensor that is added to attention scores.  Out: ``Terms``: a mask of 0
+and 1 and a finite bias, with the nodes that compute them.
+
+A mask that is computed from an input holds 0 and 1, as attention masks do: (1 - m) * -10000.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ....ir.graph.nodes import Binary, Node, Reshape, Select, Slice, Take, Transpose
+from ....ir.types import Array
+from ..rewrite import View
+from .match import affine, grown, made, scalar, unary
+
+# Scores that lose this much count for nothing: exp(-100) of the largest.
+FAR = -100.0
+
+
+@dataclass
+class Terms:
+    """The parts of a mask and of a bias found so far, and the nodes to add for them."""
+
+    view: View
+    hint: str
+    source: str
+    masks: list[str] = field(default_factory=list)  # factors, each 0 or 1
+    biases: list[str] = field(default_factory=list)
+    fixed: Array | None = None  # constant factor
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+
+    def fresh(self, label: str) -> str:
+        """A name that neither the graph nor these terms have."""
+        taken = {node.output for node in self.nodes} | self.constants.keys()
+        name, count = self.view.fresh(f"{self.hint}.{label}"), 1
+        while name in taken:
+            count += 1
+            name = self.view.fresh(f"{self.hint}.{label}.{count}")
+        return name
+
+    def constant(self, label: str, array: Array) -> str:
+        name = self.fresh(label)
+        self.constants[name] = np.asarray(array, np.float32)
+        return name
+
+    def binary(self, kind: str, x: str, y: str) -> str:
+        name = self.fresh(kind)
+        self.nodes.append(Binary((x, y), name, self.source, kind=kind))  # type: ignore[arg-type]
+        return name
+
+    def inverted(self, name: str) -> str:
+        """1 - name; of what is such a difference already, the tensor itself."""
+        inner, slope, offset = affine(self.view, name)
+        if (slope, offset) == (-1.0, 1.0):
+            return inner
+        minus, one = self.constant("minus", np.asarray(-1.0)), self.constant("one", np.asarray(1.0))
+        return self.binary("add", self.binary("mul", name, minus), one)
+
+    def keep(self, name: str, positive: bool = True) -> None:
+        """One more mask, or with ``positive`` False its opposite."""
+        name = grown(self.view, name)
+        name = unary(self.view, name, "truth") or name
+        array = self.view.constant(name)
+        if array is not None:
+            kept = (array != 0) == positive
+            self.fixed = kept if self.fixed is None else self.fixed & kept
+            return
+        if not positive:
+            name = grown(self.view, self.inverted(name))
+        if name not in self.masks:
+            self.masks.append(name)
+
+    def mask(self) -> str:
+        """The product of all masks, "" if everything is kept."""
+        parts = list(self.masks)
+        if self.fixed is not None and not self.fixed.all():
+            parts.append(self.constant("mask", self.fixed))
+        while len(parts) > 1:
+            parts = [self.binary("mul", *parts[:2]), *parts[2:]]
+        return parts[0] if parts else ""
+
+    def bias(self) -> str:
+        """The sum of all biases, "" if there is none."""
+        parts = list(self.biases)
+        while len(parts) > 1:
+            parts = [self.binary("add", *parts[:2]), *parts[2:]]
+        return parts[0] if parts else ""
+
+
+def add_term(terms: Terms, name: str, factor: float) -> None:
+    """Enter an addend of the scores, times ``factor``."""
+    array = terms.view.constant(grown(terms.view, name))
+    if array is not None:
+        _add_constant(terms, array, factor)
+        return
+    kept = _masks(terms.view, name)
+    if kept is not None:
+        for mask, positive, path in kept:
+            terms.keep(_along(terms, mask, path), positive)
+        return
+    if factor != 1:
+        name = terms.binary("mul", name, terms.constant("factor", np.asarray(factor)))
+    terms.biases.append(name)
+
+
+def _add_constant(terms: Terms, array: Array, factor: float) -> None:
+    far = array * factor <= FAR
+    if far.any():
+        terms.fixed = ~far if terms.fixed is None else terms.fixed & ~far
+    rest = np.where(far, 0, array * factor)
+    if rest.any():
+        terms.biases.append(terms.constant("bias", rest))
+
+
+Path = tuple[Node, ...]  # layout nodes between a mask and the scores, the last first
+Masks = list[tuple[str, bool, Path]]
+
+
+def _along(terms: Terms, mask: str, path: Path) -> str:
+    """The mask behind the layout nodes that its additive form went through."""
+    for node in reversed(path):
+        name = terms.fresh("mask")
+        terms.nodes.append(replace(node, inputs=(mask, *node.inputs[1:]), output=name))
+        mask = name
+    return mask
+
+
+def is_far(view: View, name: str) -> bool:
+    """A constant that leaves out wherever it is added."""
+    array = view.constant(grown(view, name))
+    return array is not None and bool((array <= FAR).all())
+
+
+def _is_nothing(view: View, name: str) -> bool:
+    array = view.constant(grown(view, name))
+    return array is not None and not array.any()
+
+
+def _masks(view: View, name: str) -> Masks | None:
+    """The masks whose additive form a computed tensor is; None where it is anything else."""
+    name = grown(view, name)
+    node = made(view, name)
+    if isinstance(node, Select):
+        return _of_select(view, node)
+    if isinstance(node, Reshape | Transpose | Slice | Take):
+        inner = _masks(view, node.inputs[0])
+        return inner and [(mask, sign, (node, *path)) for mask, sign, path in inner]
+    if isinstance(node, Binary) and node.kind == "add" and scalar(view, node.inputs[1]) is None:
+        parts = [_masks(view, n) for n in node.inputs]
+        return None if None in parts else [m for part in parts for m in part or ()]
+    return _of_affine(view, name)
+
+
+def _of_affine(view: View, name: str) -> Masks | None:
+    """a * m + b that is 0 where m is 1 (or 0) and far where it is not."""
+    inner, slope, offset = affine(view, name)
+    if inner == name or view.constant(inner) is not None:
+        return None
+    size = max(abs(slope), abs(offset))
+    if offset <= FAR and abs(slope + offset) <= 1e-6 * size:
+        return [(inner, True, ())]
+    return [(inner, False, ())] if slope <= FAR and abs(offset) <= 1e-6 * size else None
+
+
+def _of_select(view: View, node: Select) -> Masks | None:
+    """Far in one branch, nothing or another mask in the other."""
+    condition, first, second = node.inputs
+    for far, rest, positive in ((first, second, False), (second, first, True)):
+        if not is_far(view, far):
+            continue
+        if _is_nothing(view, rest) or (rest == condition and not positive):
+            return [(condition, positive, ())]
+        inner = _masks(view, rest)
+        if inner is not None:
+            return [(condition, positive, ()), *inner]
+    return None

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LayerNorm, RMSNorm and L2 normalisation, as exporters spell them out.
+
+In: a view of a Graph and the last node of such a form.  Out: one Normalize node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ....ir.graph.nodes import Binary, Normalize, Unary
+from ....ir.types import Array
+from ..rewrite import Change, View
+from .match import binary, grown, made, reduced, scalar, scaled, squared, unary
+
+_BIGGEST = 1e30
+
+
+class Root(NamedTuple):
+    """1 / root of (mean of squares of ``x`` over ``axes`` * gain + epsilon), or its l2 form."""
+
+    x: str
+    axes: tuple[int, ...]
+    gain: float
+    epsilon: float
+    kind: str
+
+
+class Centred(NamedTuple):
+    """x - mean of x over axes."""
+
+    x: str
+    axes: tuple[int, ...]
+    mean: str
+
+
+def _centred(view: View, name: str) -> Centred | None:
+    node = binary(view, name, "sub")
+    if not node:
+        return None
+    x, mean = node.inputs[0], grown(view, node.inputs[1])
+    found = reduced(view, mean, "mean")
+    if found is None or found[0] != x or not np.isclose(found[2], 1.0, rtol=1e-6):
+        return None
+    return Centred(x, found[1], mean)
+
+
+# ---------------------------------------------------------------- the divisor
+
+
+def _mean_square(view: View, name: str) -> tuple[str, tuple[int, ...], float] | None:
+    """(x, axes, gain) of gain * mean of squares of x."""
+    found = reduced(view, name, "mean")
+    x = squared(view, found[0]) if found else None
+    return (x, found[1], found[2]) if x and found else None
+
+
+def _root(view: View, name: str) -> Root | None:
+    """The divisor sqrt(mean square + epsilon), or max(l2 norm, epsilon)."""
+    name = grown(view, name)
+    least = _lower_bound(view, name)
+    if least:
+        inner = unary(view, grown(view, least[0]), "sqrt")
+        found = _mean_square(view, inner) if inner else None
+        if not found or not np.isclose(found[2], _count(view, found), rtol=1e-6):
+            return None
+        return Root(found[0], found[1], found[2], least[1], "l2")
+    argument = unary(view, name, "sqrt")
+    return _variance(view, argument) if argument else None
+
+
+def _count(view: View, found: tuple[str, tuple[int, ...], float]) -> float:
+    return float(prod(view.shape(found[0])[axis] for axis in found[1]))
+
+
+def _lower_bound(view: View, name: str) -> tuple[str, float] | None:
+    """(x, bound) of max(x, bound)."""
+    node = made(view, name)
+    if isinstance(node, Binary) and node.kind == "max":
+        bound = scalar(view, node.inputs[1])
+        return None if bound is None else (node.inputs[0], bound)
+    if isinstance(node, Unary) and node.function.name == "clip":
+        low, high = node.function.params
+        return (node.inputs[0], low) if low >= 0 and high > _BIGGEST else None
+    return None
+
+
+def _variance(view: View, name: str) -> Root | None:
+    """mean square [+ epsilon]."""
+    name, epsilon = grown(view, name), 0.0
+    node = binary(view, name, "add")
+    value = scalar(view, node.inputs[1]) if node else None
+    if node and value is not None and value >= 0:
+        name, epsilon = node.inputs[0], value
+    found = _mean_square(view, name)
+    return Root(*found, epsilon, "variance") if found and found[2] > 0 else None
+
+
+def _inverse_root(view: View, name: str) -> Root | None:
+    """A factor 1 / root."""
+    name = grown(view, name)
+    argument = unary(view, name, "rsqrt")
+    if argument:
+        return _variance(view, argument)
+    argument = unary(view, name, "reciprocal")
+    node = binary(view, name, "div")
+    if node and scalar(view, node.inputs[0]) == 1:
+        argument = node.inputs[1]
+    return _root(view, argument) if argument else None
+
+
+# ---------------------------------------------------------------- rules
+
+
+def fuse_norm(view: View, node: object) -> Change | None:
+    """x / root, or x * (1 / root), centred or not."""
+    if not isinstance(node, Binary) or node.kind not in ("mul", "div"):
+        return None
+    if node.kind == "div":
+        pairs = [(node.inputs[0], _root(view, node.inputs[1]))]
+    else:
+        first, second = node.inputs
+        pairs = [(first, _inverse_root(view, second)), (second, _inverse_root(view, first))]
+    for x, root in pairs:
+        if root and view.shape(x) == view.shape(node.output) == view.shape(root.x):
+            change = _normalized(view, node, x, root)
+            if change:
+                return change
+    return None
+
+
+def _normalized(view: View, node: Binary, x: str, root: Root) -> Change | None:
+    own, other = _centred(view, x), _centred(view, root.x)
+    if own and other and own.x == other.x and own.axes == other.axes == root.axes:
+        return _change(view, node, own.x, root, True)
+    return _change(view, node, x, root, False) if x == root.x else None
+
+
+def _change(view: View, node: Binary, x: str, root: Root, centred: bool) -> Change:
+    """gain * mean square + epsilon is gain * (mean square + epsilon / gain)."""
+    if root.kind == "l2":
+        made_l2 = Normalize((x,), node.output, node.source, root.axes, root.epsilon, centred, "l2")
+        return Change((made_l2,))
+    epsilon = root.epsilon / root.gain
+    if np.isclose(root.gain, 1.0, rtol=1e-6):
+        return Change((Normalize((x,), node.output, node.source, root.axes, epsilon, centred),))
+    name = view.fresh(f"{node.output}.scale")
+    norm = Normalize((x, name), node.output, node.source, root.axes, epsilon, centred)
+    return Change((norm,), {name: np.asarray(root.gain**-0.5, np.float32)})
+
+
+def fuse_folded_norm(view: View, node: object) -> Change | None:
+    """x * s + (beta - mean * s) with s = [gamma] / root, as batch normalisation is written."""
+    if not isinstance(node, Binary) or node.kind not in ("add", "sub"):
+        return None
+    for first, second in (node.inputs, node.inputs[::-1]):
+        product = binary(view, first, "mul")
+        shift = _shift(view, second, -1.0 if node.kind == "sub" else 1.0)
+        if product and shift:
+            change = _unfolded(view, node, product, *shift)
+            if change:
+                return change
+        if node.kind == "sub":
+            break
+    return None
+
+
+def _shift(view: View, name: str, sign: float) -> tuple[Binary, str] | None:
+    """(mean * s, beta or "") of beta - mean * s."""
+    beta = ""
+    node = binary(view, name, "add")
+    if node and sign > 0 and view.constant(node.inputs[1]) is not None:
+        name, beta = node.inputs[0], node.inputs[1]
+    source, factor = scaled(view, name)
+    product = binary(view, source, "mul")
+    return (product, beta) if product and factor * sign == -1 else None
+
+
+def _unfolded(view: View, node: Binary, product: Binary, shift: Binary, beta: str) -> Change | None:
+    """The same factor on x and on its mean."""
+    for x, factor in (product.inputs, product.inputs[::-1]):
+        others = [name for name in shift.inputs if name != factor]
+        if factor not in shift.inputs or len(others) != 1:
+            continue
+        gamma, root = _gain(view, factor)
+        centred = _centred(view, root.x) if root else None
+        if not root or not centred or root.kind == "l2" or not np.isclose(root.gain, 1.0):
+            continue
+        mean = reduced(view, grown(view, others[0]), "mean")
+        same = centred.x == x and mean == (x, root.axes, mean[2] if mean else 0.0)
+        if same and centred.axes == root.axes and view.shape(x) == view.shape(node.output):
+            names = (x, gamma, beta) if beta else (x, gamma) if gamma else (x,)
+            norm = Normalize(names, node.output, node.source, root.axes, root.epsilon)
+            return Change((norm,))
+    return None
+
+
+def _gain(view: View, name: str) -> tuple[str, Root | None]:
+    """(gamma or "", root) of gamma / root."""
+    node = binary(view, name, "mul")
+    if node and view.constant(node.inputs[1]) is not None:
+        return node.inputs[1], _inverse_root(view, node.inputs[0])
+    return "", _inverse_root(view, name)
+
+
+def fold_norm_affine(view: View, node: object) -> Change | None:
+    """Constant factors and terms behind a normalisation become its scale and bias."""
+    if not isinstance(node, Binary) or node.kind not in ("mul", "add"):
+        return None
+    norm, value = view.private(node.inputs[0]), view.constant(node.inputs[1])
+    if not isinstance(norm, Normalize) or value is None:
+        return None
+    if view.shape(node.output) != view.shape(norm.output):
+        return None
+    x, scale, bias = (*norm.inputs, "", "")[:3]
+    changed: dict[str, Array] = {}
+    if node.kind == "mul":
+        scale = _combined(view, node, scale, value, changed, "scale")
+        bias = _combined(view, node, bias, value, changed, "bias") if bias else ""
+    else:
+        bias = _combined(view, node, bias, value, changed, "bias", add=True)
+    names = (x, scale, bias) if bias else (x, scale)
+    return Change((replace(norm, inputs=names, output=node.output),), changed)
+
+
+def _combined(
+    view: View,
+    node: Binary,
+    old: str,
+    value: Array,
+    changed: dict[str, Array],
+    label: str,
+    add: bool = False,
+) -> str:
+    """The old operand times, or plus, a constant; the constant itself where there was none."""
+    name = view.fresh(f"{node.output}.{label}")
+    known = view.graph.constants.get(old)
+    if known is None:
+        changed[name] = value
+    else:
+        changed[name] = np.asarray(known + value if add else known * value, np.float32)
+    return name

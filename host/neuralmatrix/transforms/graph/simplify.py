@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rewriting a Graph into fewer nodes that compute the same.
+
+In: a Graph.  Out: an equivalent Graph; ``PASSES`` is the list of what is done, in order, until
+nothing changes.  Rewrites are exact in real arithmetic and leave prescribed quantisation alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+from math import prod
+
+import numpy as np
+
+from ...ir.graph.nodes import (
+    AxisMatMul,
+    Binary,
+    Concat,
+    Conv,
+    Expand,
+    Graph,
+    Node,
+    Pad,
+    Pool,
+    Reduce,
+    Reshape,
+    Select,
+    Slice,
+    Softmax,
+    Take,
+    Transpose,
+    Unary,
+)
+from ...ir.graph.operators import evaluate
+from ...ir.graph.verify import to_text, verify_graph
+from ...ir.types import Array, Function
+from . import patterns
+from .fold_affine import fold_into_weights, merge_affine, to_mul_and_add
+from .rewrite import Change, Pass, View, apply_rule, clean
+
+log = logging.getLogger(__name__)
+
+_MAX_FOLDED = 1 << 24  # elements of a constant that folding may make
+
+
+def simplify(graph: Graph) -> Graph:
+    """The graph after all ``PASSES``, repeated until none changes it; verified after each."""
+    before = None
+    while before is not graph:
+        before = graph
+        for name, step in PASSES:
+            after = step(graph)
+            if after is not graph:
+                graph = verify_graph(after)
+                log.debug("after %s:\n%s", name, to_text(graph))
+    return graph
+
+
+def drop_dead_nodes(graph: Graph) -> Graph:
+    cleaned = clean(graph)
+    same = len(cleaned.nodes) == len(graph.nodes)
+    return graph if same and len(cleaned.shapes) == len(graph.shapes) else cleaned
+
+
+def fold_constants(view: View, node: Node) -> Change | None:
+    """A node of constants becomes a constant."""
+    graph = view.graph
+    if node.output in graph.outputs or not all(n in graph.constants for n in node.inputs):
+        return None
+    if prod(view.shape(node.output)) > _MAX_FOLDED:
+        return None
+    arrays = [graph.constants[name] for name in node.inputs]
+    return Change(constants={node.output: np.asarray(evaluate(node, *arrays), np.float32)})
+
+
+def _is_all(array: Array | None, value: float) -> bool:
+    return array is not None and bool((array == value).all())
+
+
+def _does_nothing(view: View, node: Node) -> bool:
+    """Is the output the first input, given that their shapes agree?"""
+    match node:
+        case Unary(function=Function(name="identity")) | Reshape() | Expand():
+            return True
+        case Transpose(perm=perm):
+            return perm == tuple(range(len(perm)))
+        case Slice() | Pad():
+            return True
+        case Concat(inputs=inputs):
+            return len(inputs) == 1
+        case Take(indices=indices):
+            return indices == tuple(range(len(indices)))
+        case AxisMatMul(inputs=(_, matrix)):
+            values = view.constant(matrix)
+            return values is not None and np.array_equal(values, np.eye(*values.shape))
+        case Reduce(axes=axes):
+            return all(view.shape(node.inputs[0])[axis] == 1 for axis in axes)
+        case Binary(inputs=(_, other), kind="add" | "sub"):
+            return _is_all(view.constant(other), 0.0)
+        case Binary(inputs=(_, other), kind="mul" | "div"):
+            return _is_all(view.constant(other), 1.0)
+    return False
+
+
+def drop_identities(view: View, node: Node) -> Change | None:
+    """A node whose output equals its input goes."""
+    source = node.inputs[0]
+    if view.shape(node.output) != view.shape(source) or source in view.graph.constants:
+        return None
+    return Change(same=source) if _does_nothing(view, node) else None
+
+
+def drop_selections(view: View, node: Node) -> Change | None:
+    """A selection whose condition is the same constant everywhere is one of its branches."""
+    if not isinstance(node, Select):
+        return None
+    condition = view.constant(node.inputs[0])
+    if condition is None or not (condition.all() or not condition.any()):
+        return None
+    source = node.inputs[1] if condition.all() else node.inputs[2]
+    same = view.shape(source) == view.shape(node.output)
+    return Change(same=source) if same and source not in view.graph.constants else None
+
+
+_NOT_NEGATIVE = frozenset("relu sigmoid hard_sigmoid abs exp square sqrt softplus".split())
+
+
+def _not_negative(view: View, name: str) -> bool:
+    """Is every element of a tensor known to be 0 or more?"""
+    node = view.producer.get(name)
+    match node:
+        case Unary(function=function):
+            clipped = function.name == "clip" and function.params[0] >= 0
+            return clipped or function.name in _NOT_NEGATIVE
+        case Softmax(log=log_):
+            return not log_
+        case Pad(inputs=(source,), value=value):
+            return value >= 0 and _not_negative(view, source)
+        case Concat(inputs=sources):
+            return all(_not_negative(view, source) for source in sources)
+        case Pool() | Reduce() | Reshape() | Transpose() | Slice() | Take() | Expand():
+            return _not_negative(view, node.inputs[0])
+    return False
+
+
+def drop_relus(view: View, node: Node) -> Change | None:
+    """ReLU of what is never negative goes."""
+    is_relu = isinstance(node, Unary) and node.function.name == "relu"
+    return Change(same=node.inputs[0]) if is_relu and _not_negative(view, node.inputs[0]) else None
+
+
+# ---------------------------------------------------------------- activations
+
+
+def _unary(node: Node | None, name: str) -> Unary | None:
+    return node if isinstance(node, Unary) and node.function.name == name else None
+
+
+def _gate(view: View, name: str, x: str) -> Function | None:
+    """The activation that x times the private tensor ``name`` is."""
+    node = view.private(name)
+    if (gate := _unary(node, "sigmoid")) and gate.inputs[0] == x:
+        return Function("silu")
+    if (gate := _unary(node, "hard_sigmoid")) and gate.inputs[0] == x:
+        return Function("hard_swish") if np.allclose(gate.function.params, (1 / 6, 0.5)) else None
+    if gate := _unary(node, "tanh"):
+        inner = _unary(view.private(gate.inputs[0]), "softplus")
+        return Function("mish") if inner and inner.inputs[0] == x else None
+    return None
+
+
+def fuse_gates(view: View, node: Node) -> Change | None:
+    """x*sigmoid(x), x*hard_sigmoid(x), x*tanh(softplus(x)) are one function each."""
+    if not isinstance(node, Binary) or node.kind != "mul":
+        return None
+    for x, gate in (node.inputs, node.inputs[::-1]):
+        function = _gate(view, gate, x)
+        if function is not None:
+            return Change((Unary((x,), node.output, node.source, function=function),))
+    return None
+
+
+def fuse_hard_sigmoid(view: View, node: Node) -> Change | None:
+    """clip(x + b, 0, m) * c is hard_sigmoid(c, b*c) where m*c is 1."""
+    if not isinstance(node, Binary) or node.kind != "mul":
+        return None
+    factor = view.constant(node.inputs[1])
+    clip = _unary(view.private(node.inputs[0]), "clip")
+    if factor is None or factor.size != 1 or clip is None:
+        return None
+    low, high = clip.function.params
+    added = view.private(clip.inputs[0])
+    if not isinstance(added, Binary) or added.kind != "add":
+        return None
+    term, c = view.constant(added.inputs[1]), float(factor.reshape(()))
+    # 1/6 and 6 are float32 in the source model
+    if term is None or term.size != 1 or low != 0 or abs(high * c - 1) > 1e-6:
+        return None
+    function = Function("hard_sigmoid", (1 / high, float(term.reshape(())) / high))
+    out = view.shape(node.output)
+    if view.shape(added.inputs[0]) != out:
+        return None
+    return Change((Unary((added.inputs[0],), node.output, node.source, function=function),))
+
+
+def gate_before_factor(view: View, node: Node) -> Change | None:
+    """(x * clip(..)) * c is x * (clip(..) * c), which ``fuse_hard_sigmoid`` can read."""
+    if not isinstance(node, Binary) or node.kind != "mul":
+        return None
+    product, factor = view.private(node.inputs[0]), view.constant(node.inputs[1])
+    if not isinstance(product, Binary) or product.kind != "mul":
+        return None
+    if factor is None or factor.size != 1:
+        return None
+    for x, gate in (product.inputs, product.inputs[::-1]):
+        if _unary(view.private(gate), "clip"):
+            name = view.fresh(f"{node.output}.gate")
+            scaled = Binary((gate, node.inputs[1]), name, node.source, kind="mul")
+            return Change((scaled, replace(node, inputs=(x, name))))
+    return None
+
+
+# ---------------------------------------------------------------- layout
+
+
+def merge_transposes(view: View, node: Node) -> Change | None:
+    """A transpose of a transpose is one transpose."""
+    inner = view.transparent(node.inputs[0])
+    if not isinstance(node, Transpose) or not isinstance(inner, Transpose):
+        return None
+    perm = tuple(inner.perm[axis] for axis in node.perm)
+    return Change((replace(node, inputs=inner.inputs, perm=perm),))
+
+
+def merge_reshapes(view: View, node: Node) -> Change | None:
+    """Of two reshapes in a row only the second matters."""
+    inner = view.transparent(node.inputs[0])
+    if not isinstance(node, Reshape) or not isinstance(inner, Reshape):
+        return None
+    return Change((replace(node, inputs=inner.inputs),))
+
+
+def merge_slices(view: View, node: Node) -> Change | None:
+    """A slice of a slice is one slice."""
+    inner = view.transparent(node.inputs[0])
+    if not isinstance(node, Slice) or not isinstance(inner, Slice):
+        return None
+    sizes = view.shape(inner.inputs[0])
+    kept = (
+        range(size)[slice(*first)][slice(*second)]
+        for size, first, second in zip(sizes, inner.slices, node.slices, strict=True)
+    )
+    parts = tuple((r.start, r.stop, r.step) for r in kept)
+    return Change((replace(node, inputs=inner.inputs, slices=parts),))
+
+
+_LOWEST = float(np.finfo(np.float32).min)
+
+
+def _padding_fits(node: Conv | Pool, pad: Pad) -> bool:
+    """Does the node's own padding read what ``pad`` writes?"""
+    if isinstance(node, Conv):
+        return pad.value == 0
+    if node.kind == "max":
+        return pad.value <= _LOWEST
+    return pad.value == 0 and (node.count_include_pad or not any(node.pads))
+
+
+def fold_pads(view: View, node: Node) -> Change | None:
+    """Spatial padding moves into the convolution or pool that reads it."""
+    if not isinstance(node, Conv | Pool):
+        return None
+    pad = view.producer.get(node.inputs[0])
+    if not isinstance(pad, Pad) or view.uses[pad.output] != 1 or not _padding_fits(node, pad):
+        return None
+    if view.transparent(pad.output) is None or any(map(any, pad.pads[:2])):
+        return None
+    added = (*(b for b, _ in pad.pads[2:]), *(a for _, a in pad.pads[2:]))
+    pads = tuple(p + more for p, more in zip(node.pads, added, strict=True))
+    merged = replace(node, inputs=(*pad.inputs, *node.inputs[1:]), pads=pads)
+    if isinstance(merged, Pool) and merged.kind == "average":
+        merged = replace(merged, count_include_pad=True)
+    return Change((merged,))
+
+
+PASSES: tuple[tuple[str, Pass], ...] = (
+    ("drop_dead_nodes", drop_dead_nodes),
+    ("fold_constants", partial(apply_rule, fold_constants)),
+    ("drop_identities", partial(apply_rule, drop_identities)),
+    ("drop_selections", partial(apply_rule, drop_selections)),
+    ("drop_relus", partial(apply_rule, drop_relus)),
+    ("merge_transposes", partial(apply_rule, merge_transposes)),
+    ("merge_reshapes", partial(apply_rule, merge_reshapes)),
+    ("merge_slices", partial(apply_rule, merge_slices)),
+    ("fold_pads", partial(apply_rule, fold_pads)),
+    ("to_mul_and_add", partial(apply_rule, to_mul_and_add)),
+    *patterns.PASSES,
+    ("gate_before_factor", partial(apply_rule, gate_before_factor)),
+    ("fuse_hard_sigmoid", partial(apply_rule, fuse_hard_sigmoid)),
+    ("fuse_gates", partial(apply_rule, fuse_gates)),
+    ("merge_affine", partial(apply_rule, merge_affine)),
+    ("fold_into_weights", partial(apply_rule, fold_into_weights)),
+)

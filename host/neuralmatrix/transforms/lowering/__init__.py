@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lowering: Graph to MatGraph, and the MatGraph's own passes."""

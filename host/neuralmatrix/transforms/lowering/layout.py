@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layout operators: all of them are one index array, and the array's form decides whether it moves.
+
+In: Reshape, Transpose, Slice, Pad, Concat, Expand, Take nodes.  Out: relabelled or gathered values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from ...ir.graph.nodes import Concat, Expand, Pad, Reshape, Slice, Take, Transpose
+from ...ir.types import Array
+from .builder import Builder, Gathered, Value, broadcast, gathered, reshaped, transposed
+
+
+def lower_reshape(b: Builder, node: Reshape) -> Value:
+    return reshaped(b, b.value(node.inputs[0]), b.graph.shapes[node.output], node.output)
+
+
+def lower_transpose(b: Builder, node: Transpose) -> Value:
+    return transposed(b.value(node.inputs[0]), node.perm, node.output)
+
+
+def lower_expand(b: Builder, node: Expand) -> Value:
+    shape = b.graph.shapes[node.output]
+    return broadcast(b, b.value(node.inputs[0]), shape, node.output)
+
+
+def _picked(b: Builder, value: Value, name: str, pick: Callable[[Array], Array]) -> Value:
+    """Apply a numpy layout function to the indices; one that changes nothing costs nothing."""
+    whole = gathered(b, value, name)
+    index = pick(whole.index)
+    if index.shape == whole.shape and np.array_equal(index, whole.index):
+        return value
+    return replace(whole, index=index)
+
+
+def lower_slice(b: Builder, node: Slice) -> Value:
+    parts = tuple(slice(*part) for part in node.slices)
+    return _picked(b, b.value(node.inputs[0]), node.output, lambda index: index[parts])
+
+
+def lower_take(b: Builder, node: Take) -> Value:
+    def pick(index: Array) -> Array:
+        return np.take(index, node.indices, node.axis)
+
+    return _picked(b, b.value(node.inputs[0]), node.output, pick)
+
+
+def lower_pad(b: Builder, node: Pad) -> Value:
+    value = with_fill(b, b.value(node.inputs[0]), node.value)
+
+    def pick(index: Array) -> Array:
+        return np.pad(index, node.pads, constant_values=-1)
+
+    padded = _picked(b, value, node.output, pick)
+    return replace(padded, fill=node.value) if isinstance(padded, Gathered) else padded
+
+
+def with_fill(b: Builder, value: Value, fill: float) -> Value:
+    """``value`` ready for more elements equal to ``fill``: one Move has one fill value."""
+    if isinstance(value, Gathered) and value.fill != fill and bool((value.index < 0).any()):
+        return b.direct(value)
+    return value
+
+
+def lower_concat(b: Builder, node: Concat) -> Value:
+    fill = _common_fill(b, node)
+    parts = [_part(b, name, node.output, fill) for name in node.inputs]
+    sources = tuple(dict.fromkeys(s for part in parts for s in part.sources))
+    starts = _starts(b, sources)
+    index = np.concatenate([_shifted(b, part, starts) for part in parts], node.axis)
+    groups = next((part.groups for part in parts if part.groups), None)
+    return Gathered(node.output, sources, index, fill, groups)
+
+
+def _constant_fill(b: Builder, name: str) -> float | None:
+    """The value of a constant whose elements are all equal."""
+    array = b.graph.constants.get(name)
+    if array is None or not np.all(array == array.flat[0]):
+        return None
+    return float(array.flat[0])
+
+
+def _common_fill(b: Builder, node: Concat) -> float:
+    """The fill of the first operand that has one, else 0."""
+    for name in node.inputs:
+        fill = _constant_fill(b, name)
+        if fill is not None:
+            return fill
+        value = b.values.get(name)
+        if isinstance(value, Gathered) and bool((value.index < 0).any()):
+            return value.fill
+    return 0.0
+
+
+def _part(b: Builder, name: str, output: str, fill: float) -> Gathered:
+    """One operand of a concatenation; a constant equal to ``fill`` needs no tensor."""
+    if _constant_fill(b, name) == fill:
+        return Gathered(output, (), np.full(b.graph.shapes[name], -1, np.int64), fill)
+    return gathered(b, with_fill(b, b.value(name), fill), output)
+
+
+def _starts(b: Builder, sources: tuple[str, ...]) -> dict[str, int]:
+    """Where each source begins once all are flattened one after the other."""
+    sizes = [prod(b.tensors[s].shape) for s in sources]
+    return dict(zip(sources, np.cumsum([0, *sizes]).tolist(), strict=False))
+
+
+def _shifted(b: Builder, part: Gathered, starts: dict[str, int]) -> Array:
+    """The part's index with its own sources replaced by those of the whole concatenation."""
+    index = part.index
+    result = np.full(index.shape, -1, np.int64)
+    for source, own in _starts(b, part.sources).items():
+        size = prod(b.tensors[source].shape)
+        inside = (index >= own) & (index < own + size)
+        result[inside] = index[inside] - own + starts[source]
+    return result

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Identity Windows in front of operations that need their operand stored in another way.
+
+In: a MatGraph.  Out: the same function; every operand of a product of two tensors may be
+symmetric and has zeros in its padding lanes, every tensor with a mean may be int16, and the bias of
+such a product is a constant operand (its accumulator's step may be far too fine for a bias).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowMax, Tensor, Window
+from ...ir.types import Array, QParams
+
+LARGEST_ARRAY = 32  # channels that are a multiple of it leave no padding lane in any array
+
+
+@dataclass
+class _Copier:
+    """The operations so far, and the copies made: (tensor, purpose) to the copy's name."""
+
+    tensors: dict[str, Tensor]
+    constants: dict[str, Array]
+    ops: list[MatOp] = field(default_factory=list)
+    made: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def copy(self, name: str, purpose: str, source: str, epilogue: Epilogue | None = None) -> str:
+        """An identity Window of ``name``; the same one for the same purpose."""
+        key = (name, purpose)
+        if key not in self.made or epilogue:
+            fresh = f"{name}:{purpose}"
+            self.tensors[fresh] = replace(self.tensors[name], name=fresh)
+            bias = np.zeros(self.tensors[name].shape[3])
+            one = np.ones((1, 1, 1))
+            self.ops.append(
+                Window(fresh, name, one, bias, epilogue=epilogue or Epilogue(), source=source)
+            )
+            self.made[key] = fresh
+        return self.made[key]
+
+
+def legalize_operands(mg: MatGraph) -> MatGraph:
+    """``mg`` with those copies."""
+    copier = _Copier(dict(mg.tensors), dict(mg.constants))
+    padded: dict[str, bool] = {}  # whether the padding lanes of a tensor may hold nonzero codes
+    for op in mg.ops:
+        for rule in (_centred, _symmetric, _zero_padded, _without_bias):
+            op = rule(op, mg, copier, padded)
+        _append(op, mg, copier)
+        padded[op.output] = _may_fill_padding(op, padded)
+    ops, constants = tuple(copier.ops), copier.constants
+    return replace(mg, ops=ops, tensors=copier.tensors, constants=constants)
+
+
+def original(name: str) -> str:
+    """The tensor that a copy shows."""
+    for purpose in PURPOSES:
+        name = name.removesuffix(f":{purpose}")
+    return name
+
+
+PURPOSES = ("padded", "centred", "symmetric")
+
+
+def _centred(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
+    """A mean is subtracted from int16 codes."""
+    if not isinstance(op, Window) or op.minus is None or not _is_narrow(op.input, mg):
+        return op
+    return replace(op, input=copier.copy(op.input, "centred", op.source))
+
+
+def _is_narrow(name: str, mg: MatGraph) -> bool:
+    return name in mg.quant and not mg.quant[name].wide
+
+
+def _symmetric(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
+    """Both sides of a product of two tensors have zero point 0."""
+    if not isinstance(op, Gemm) or op.rhs is None:
+        return op
+    x, rhs = (
+        copier.copy(name, "symmetric", op.source) if _is_shifted(mg.quant.get(name)) else name
+        for name in (op.input, op.rhs)
+    )
+    return replace(op, input=x, rhs=rhs)
+
+
+def _is_shifted(qp: QParams | None) -> bool:
+    return qp is not None and qp.zero_point != 0
+
+
+def _zero_padded(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
+    """Where the sum runs over the channels of both sides, those beyond the last count 0."""
+    if not isinstance(op, Gemm) or op.rhs is None or not op.rhs_transposed:
+        return op
+    channels = copier.tensors[op.input].shape[3]
+    if channels % LARGEST_ARRAY == 0 or not padded.get(op.rhs, False):
+        return op
+    return replace(op, rhs=copier.copy(op.rhs, "padded", op.source))
+
+
+def _without_bias(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
+    if not isinstance(op, Gemm) or op.rhs is None or op.epilogue.residual or not np.any(op.bias):
+        return op
+    name = f"{op.output}:bias"
+    value = np.asarray(op.bias, np.float32).reshape(1, 1, 1, -1)
+    copier.constants[name] = value
+    copier.tensors[name] = Tensor(name, (1, 1, 1, value.shape[3]))
+    epilogue = replace(op.epilogue, residual=name, residual_gain=1.0)
+    return replace(op, bias=np.zeros_like(op.bias), epilogue=epilogue)
+
+
+def _may_fill_padding(op: MatOp, padded: Mapping[str, bool]) -> bool:
+    """A lane without parameters gives 0 unless something is added to it or maps 0 elsewhere."""
+    if isinstance(op, Move):
+        return op.fill != 0 or any(padded.get(name, False) for name in op.inputs)
+    if isinstance(op, RowMax):
+        return True
+    e = op.epilogue
+    return bool(e.residual or e.hadamard or (e.activation and e.activation.name != "relu"))
+
+
+def _append(op: MatOp, mg: MatGraph, copier: _Copier) -> None:
+    """``op``; a mean or square of prescribed int8 codes is taken of an int16 copy instead."""
+    if not isinstance(op, Linear) or not op.epilogue.rows or not _is_narrow(op.output, mg):
+        copier.ops.append(op)
+        return
+    rows = op.epilogue.rows
+    if all(row.kind in ("max", "sum") for row in rows):
+        copier.ops.append(op)
+        return
+    copier.ops.append(replace(op, epilogue=replace(op.epilogue, rows=())))
+    copier.copy(op.output, "centred", op.source, Epilogue(rows=rows))

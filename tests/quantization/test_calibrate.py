@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration ranges on a small MatGraph whose values are known.
+
+In: seeded images.
+Out: exact extremes, sensible clipping, independence of chunking, clear refusals.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from neuralmatrix.errors import BadInput
+from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port, Tensor, Window
+from neuralmatrix.ir.types import Function, ViewStep
+from neuralmatrix.quantization import calibrate as module
+from neuralmatrix.quantization.calibrate import Range, calibrate
+from neuralmatrix.quantization.quantize import choose_qparams, encode
+
+SHAPE = (1, 4, 5, 3)
+BIAS = np.array([0.5, -0.25, 0.0])
+
+
+def one_by_one(output, source, factor, bias, activation):
+    epilogue = Epilogue(activation=Function(activation) if activation else None)
+    weight = np.full((1, 1, 1), factor, np.float32)
+    return Window(output, source, weight, np.asarray(bias, np.float32), epilogue=epilogue)
+
+
+def graph():
+    """input -> relu(2x + bias) -> y = relu - 1, in NCHW at the ports."""
+    to_nhwc = (ViewStep("transpose", (0, 2, 3, 1)),)
+    to_nchw = (ViewStep("transpose", (0, 3, 1, 2)),)
+    port_shape = (1, 3, 4, 5)
+    return MatGraph(
+        (Port("input", port_shape, "x", to_nhwc),),
+        (Port("output", port_shape, "y", to_nchw),),
+        (
+            one_by_one("relu", "x", 2.0, BIAS, "relu"),
+            one_by_one("y", "relu", 1.0, -np.ones(3), None),
+        ),
+        {name: Tensor(name, SHAPE) for name in ("x", "relu", "y")},
+        {},
+    )
+
+
+def images(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(count, 3, 4, 5)).astype(np.float32)
+
+
+def test_minmax_is_exact_for_every_tensor():
+    x = images(20)
+    found = calibrate(graph(), [{"input": x}], "minmax")
+    pre = 2 * x + BIAS.astype(np.float32)[:, None, None]
+    relu = np.maximum(pre, 0)
+    assert found.images == 20
+    assert found.ranges == found.extremes
+    assert set(found.ranges) == {"x", "relu", "relu:pre", "y"}
+    for name, values in {"x": x, "relu:pre": pre, "relu": relu, "y": relu - 1}.items():
+        wanted = (min(values.min(), 0), max(values.max(), 0))
+        assert (found.ranges[name].lo, found.ranges[name].hi) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("method", ["mse", "minmax", "percentile"])
+def test_zero_stays_inside_and_relu_starts_at_zero(method):
+    found = calibrate(graph(), [{"input": images(40)}], method).ranges
+    assert found["relu"].lo == 0.0
+    for name in ("x", "relu", "y"):
+        assert found[name].lo <= 0.0 <= found[name].hi
+    assert found["relu:pre"].lo < 0.0 < found["relu:pre"].hi
+
+
+def test_values_before_an_activation_keep_bounds_that_exclude_zero():
+    x = np.abs(images(10)) + 3
+    found = calibrate(graph(), [{"input": x}]).ranges
+    assert found["relu:pre"].lo == pytest.approx((2 * x + BIAS[:, None, None]).min(), rel=1e-6)
+    assert found["x"].lo == 0.0
+
+
+def test_one_outlier_is_clipped_except_by_minmax_and_at_outputs():
+    x = images(400)
+    x[7, 1, 2, 3] = 60.0
+    highs = {
+        method: calibrate(graph(), [{"input": x}], method, max_images=400).ranges
+        for method in ("minmax", "percentile", "mse")
+    }
+    assert highs["minmax"]["x"].hi == 60.0
+    assert 3.0 < highs["percentile"]["x"].hi < 6.0
+    assert highs["mse"]["x"].hi < 60.0
+    for ranges in highs.values():
+        assert ranges["y"].hi == pytest.approx(2 * 60 - 0.25 - 1)
+
+
+def squared_error(x, found: Range):
+    q = choose_qparams(found.lo, found.hi, wide=False)
+    return float(np.square((encode(x, q) - q.zero_point) * q.scale - x).mean())
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("power", [1, 3, 5])
+def test_mse_beats_the_other_methods_on_its_own_measure(power, seed):
+    x = images(400, seed) ** power
+    errors = {
+        method: squared_error(x, calibrate(graph(), [{"input": x}], method, 400).ranges["x"])
+        for method in ("mse", "minmax", "percentile")
+    }
+    # The histogram's bins and the grid of clip positions cost a few percent at most.
+    assert errors["mse"] <= 1.05 * min(errors.values())
+
+
+def test_one_pass_over_a_generator_in_any_grouping_gives_the_same(monkeypatch):
+    x = images(23)
+    whole = calibrate(graph(), [{"input": x}])
+    single = calibrate(graph(), ({"input": image[None]} for image in x))
+    monkeypatch.setattr(module, "MOST_TOGETHER", 5)
+    chunked = calibrate(graph(), [{"input": x[:9]}, {"input": x[9:]}])
+    assert whole == single == chunked
+
+
+def test_ranges_that_grow_keep_the_counts():
+    x = np.sort(images(64).reshape(-1) ** 3).reshape(64, 3, 4, 5)
+    order = np.argsort(np.abs(x).max((1, 2, 3)))
+    growing = calibrate(graph(), ({"input": x[i : i + 1]} for i in order))
+    falling = calibrate(graph(), ({"input": x[i : i + 1]} for i in order[::-1]))
+    for name in growing.ranges:
+        a, b = growing.ranges[name], falling.ranges[name]
+        assert (a.lo, a.hi) == pytest.approx((b.lo, b.hi), rel=0.05)
+
+
+def test_no_more_than_max_images_are_read():
+    def endless():
+        while True:
+            yield {"input": images(3)}
+
+    assert calibrate(graph(), endless(), max_images=10).images == 10
+
+
+def test_all_zero_images():
+    found = calibrate(graph(), [{"input": np.zeros((2, 3, 4, 5))}])
+    assert found.ranges["x"] == Range(0.0, 0.0)
+    assert found.ranges["relu"] == Range(0.0, 0.5)
+
+
+def with_value(value):
+    x = images(2)
+    x[1, 0, 0, 0] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("feeds", "text"),
+    [
+        (None, "no calibration data given; pass an iterable of {input name: array}"),
+        ([], "the calibration set is empty; give at least one"),
+        ([{"image": images(1)}], "inputs ['image']; the model's inputs are ['input']"),
+        ([{}], "inputs []; the model's inputs are ['input']"),
+        ([images(1)], "feed 0 is a ndarray; allowed is {input name: array}"),
+        ([{"input": images(1)[:, :2]}], "has shape (1, 2, 4, 5); allowed is (1, 3, 4, 5)"),
+        ([{"input": images(1)[:0]}], "has shape (0, 3, 4, 5); allowed is (1, 3, 4, 5)"),
+        ([{"input": with_value(np.nan)}], "holds NaN, infinity or a value beyond float32"),
+        ([{"input": with_value(np.inf)}], "holds NaN, infinity or a value beyond float32"),
+        ([{"input": np.full((1, 3, 4, 5), "a")}], "has dtype <U1; allowed are real numbers"),
+    ],
+)
+def test_bad_feeds_are_refused(feeds, text):
+    with pytest.raises(BadInput) as caught:
+        calibrate(graph(), feeds)
+    assert text in str(caught.value)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(BadInput, match="method 'best'; allowed are mse, minmax, percentile"):
+        calibrate(graph(), [{"input": images(1)}], "best")
+
+
+def test_a_single_feed_may_stand_for_a_list():
+    assert calibrate(graph(), {"input": images(4)}).images == 4
