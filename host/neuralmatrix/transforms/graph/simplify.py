@@ -34,8 +34,9 @@ from ...ir.graph.nodes import (
     Transpose,
     Unary,
 )
-from ...ir.graph.operators import evaluate, verify_graph
+from ...ir.graph.operators import evaluate
 from ...ir.graph.uses import GraphUses
+from ...ir.graph.verify import verify_graph
 from ...ir.types import Array, Function
 from . import patterns
 from .fold_affine import fold_into_weights, merge_affine, to_mul_and_add
