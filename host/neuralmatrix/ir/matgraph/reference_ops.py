@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import functions
 from ..types import Array, Function, Shape
-from .ops import Epilogue, Gemm, MatGraph, MatOp, Move, RowMax, Window
+from .ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowMax, Window
 
 Values = dict[str, Array]
 
@@ -35,7 +35,7 @@ def _padded(x: Array, pads: tuple[int, int, int, int], value: float) -> Array:
     return full
 
 
-def _positions(op: Gemm | Window, x: Array, kernel: Shape) -> tuple[int, int]:
+def _positions(op: Linear, x: Array, kernel: Shape) -> tuple[int, int]:
     """Output height and width over a padded input."""
     high, wide = (
         (x.shape[1 + i] - op.dilations[i] * (kernel[i] - 1) - 1) // op.strides[i] + 1
@@ -44,7 +44,7 @@ def _positions(op: Gemm | Window, x: Array, kernel: Shape) -> tuple[int, int]:
     return high, wide
 
 
-def _windows(op: Gemm | Window, x: Array, kernel: Shape) -> Array:
+def _windows(op: Linear, x: Array, kernel: Shape) -> Array:
     """(N, OH, OW, KH, KW, C) view of a padded input."""
     n, h, w, c = x.strides
     (sh, sw), (dh, dw) = op.strides, op.dilations
@@ -173,7 +173,7 @@ EVALUATE: Mapping[type[MatOp], Callable[..., Values]] = {
 
 
 def _finished(
-    op: Gemm | Window, lin: Array, values: Mapping[str, Array], mg: MatGraph, keep: bool
+    op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph, keep: bool
 ) -> Values:
     """act(lin + gain * residual) * hadamard, and the values in between."""
     e: Epilogue = op.epilogue
@@ -193,8 +193,6 @@ def _finished(
 
 def row_statistics(op: MatOp, out: Array) -> Values:
     """Statistics over the channels of an op's result."""
-    if not isinstance(op, Gemm | Window):
-        return {}
     return {row.tensor: _STATISTIC[row.kind](out) for row in op.epilogue.rows}
 
 

@@ -13,8 +13,14 @@ from .ops import MatGraph, MatOp, Tensor
 
 
 def renamed(ops: Iterable[MatOp], names: Mapping[str, str]) -> tuple[MatOp, ...]:
-    """``ops`` with ``names[t]`` for every tensor ``t``, read or written, that ``names`` has."""
-    return tuple(op.renamed(names) for op in ops)
+    """``ops`` with ``names[t]`` for every tensor ``t``, read or written, that ``names`` has.
+
+    Operations that have none of those tensors stay the same objects.
+    """
+    return tuple(
+        op if names.keys().isdisjoint((*op.inputs, *op.outputs)) else op.renamed(names)
+        for op in ops
+    )
 
 
 def with_ops(

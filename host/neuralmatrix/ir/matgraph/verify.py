@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import BadModel
 from ..types import Array, Shape, ViewStep
-from .ops import Gemm, MatGraph, MatOp, Move, Port, RowMax, Tensor, Window
+from .ops import Gemm, Linear, MatGraph, MatOp, Move, Port, RowMax, Tensor, Window
 
 Tensors = Mapping[str, Tensor]
 
@@ -59,7 +59,7 @@ def _same(found: object, wanted: object, where: str) -> None:
     _need(found == wanted, f"{where} is {found}, not {wanted}")
 
 
-def _positions(op: Gemm | Window, x: Shape, kernel: Shape) -> Shape:
+def _positions(op: Linear, x: Shape, kernel: Shape) -> Shape:
     top, left, bottom, right = op.pads
     full = (x[1] + top + bottom, x[2] + left + right)
     return tuple(
@@ -126,7 +126,7 @@ def _check_minus(op: Window, x: Tensor, minus: Tensor, where: str) -> None:
     )
 
 
-def _check_epilogue(op: Gemm | Window, tensors: Tensors, where: str) -> None:
+def _check_epilogue(op: Linear, tensors: Tensors, where: str) -> None:
     out = tensors[op.output]
     _need(not out.replicated or out.shape[3] == 1, f"{where} is replicated but has channels")
     scale = op.weight_scale
@@ -144,7 +144,7 @@ def _check_epilogue(op: Gemm | Window, tensors: Tensors, where: str) -> None:
 ROWS = ({"max"}, {"sum"}, {"mean"}, {"square"}, {"mean", "square"})
 
 
-def _check_rows(op: Gemm | Window, tensors: Tensors, where: str) -> None:
+def _check_rows(op: Linear, tensors: Tensors, where: str) -> None:
     rows = op.epilogue.rows
     kinds = {row.kind for row in rows}
     _need(
@@ -229,7 +229,7 @@ def _step(step: ViewStep) -> str:
     return f"{step.kind}({','.join(map(str, arg))})"
 
 
-def _geometry(op: Gemm | Window) -> str:
+def _geometry(op: Linear) -> str:
     words = [f"k{op.weight.shape[0]}x{op.weight.shape[1]}" if op.weight is not None else ""]
     words += [f"s{op.strides[0]}x{op.strides[1]}"] if op.strides != (1, 1) else []
     words += [f"p{','.join(map(str, op.pads))}"] if any(op.pads) else []
@@ -238,13 +238,13 @@ def _geometry(op: Gemm | Window) -> str:
         words += [f"g{op.groups}"] if op.groups > 1 else []
         words += [f"rhs={op.rhs}{'^T' if op.rhs_transposed else ''}"] if op.rhs else []
         words += [f"x{op.gain:g}"] if op.gain != 1.0 else []
-    else:
+    elif isinstance(op, Window):
         words.append(op.reduce)
         words += [f"minus={op.minus}"] if op.minus else []
     return " ".join(filter(None, words))
 
 
-def _epilogue(op: Gemm | Window) -> str:
+def _epilogue(op: Linear) -> str:
     e = op.epilogue
     words = [f"{e.residual_gain:+g}*{e.residual}"] if e.residual else []
     if e.activation:
@@ -260,7 +260,7 @@ def _op_text(op: MatOp, mg: MatGraph) -> str:
     head = f"{op.output}: {_size(tensor.shape)}{' replicated' if tensor.replicated else ''}"
     if q:
         head += f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.wide else ''}]"
-    if isinstance(op, (Gemm, Window)):
+    if isinstance(op, Linear):
         detail = f"({op.input}) {_geometry(op)} {_epilogue(op)}"
     else:
         detail = f"({', '.join(op.inputs)})"

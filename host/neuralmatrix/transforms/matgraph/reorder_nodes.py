@@ -19,6 +19,7 @@ import numpy as np
 from ...hardware.target import Target
 from ...ir.matgraph.ops import (
     Gemm,
+    Linear,
     MatGraph,
     MatOp,
     Move,
@@ -126,7 +127,7 @@ def _tie_window(op: Window, mg: MatGraph, found: _Classes) -> None:
     _tie_epilogue(op, mg, found)
 
 
-def _tie_epilogue(op: Gemm | Window, mg: MatGraph, found: _Classes) -> None:
+def _tie_epilogue(op: Linear, mg: MatGraph, found: _Classes) -> None:
     shape = mg.tensors[op.output].shape
     for name in filter(None, (op.epilogue.residual, op.epilogue.hadamard)):
         for axis in (2, 3):
@@ -315,7 +316,7 @@ def _port(port: Port, rows: Array | None, channels: Array | None, is_input: bool
 
 
 def _permuted_op(op: MatOp, order: Callable[[str, int], Array | None]) -> MatOp:
-    if not isinstance(op, Gemm | Window):
+    if not isinstance(op, Linear):
         return op
     out, source = order(op.output, 3), order(op.input, 3)
     if out is not None:
