@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, Move, RowMax, RowStat, Window
+from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, Move, RowMax, RowStat, Tensor, Window
 from neuralmatrix.ir.matgraph.predicates import (
     is_copy,
     is_difference,
     is_elementwise,
     is_identity,
     is_pointwise,
+    is_projection,
+    is_transposition,
     only_statistics,
 )
 from neuralmatrix.ir.matgraph.uses import Uses
@@ -88,3 +90,20 @@ def test_a_difference_has_a_negated_residual_and_nothing_more() -> None:
         assert not is_difference(replace(op, epilogue=epilogue))
     assert not is_difference(replace(op, weight=np.full((1, 1, 1), 2.0)))
     assert not is_difference(replace(op, reduce="max"))
+
+
+def test_a_projection_has_weights_over_all_channels() -> None:
+    assert is_projection(CONVOLUTION)
+    for op in (PRODUCT, COPY, RowMax("y", "x"), replace(CONVOLUTION, groups=2), None):
+        assert not is_projection(op)
+
+
+def test_a_transposition_moves_one_matrix_to_its_transpose() -> None:
+    index = np.arange(6).reshape(2, 3).T[None, None]
+    move = Move("y", ("x",), index)
+    tensors = {"x": Tensor("x", (1, 1, 2, 3)), "y": Tensor("y", (1, 1, 3, 2))}
+    assert is_transposition(move, tensors)
+    assert not is_transposition(replace(move, index=index[..., ::-1]), tensors)
+    assert not is_transposition(replace(move, parts=("x", "x")), tensors)
+    flat = {**tensors, "x": Tensor("x", (1, 2, 1, 3))}
+    assert not is_transposition(move, flat)

@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from .ops import NO_EPILOGUE, Linear, MatOp, Move, Tensor, Window
+from .ops import NO_EPILOGUE, Gemm, Linear, MatOp, Move, Tensor, Window
 from .uses import Uses
 
 
@@ -51,6 +51,11 @@ def is_difference(op: MatOp) -> TypeGuard[Window]:
     return plain and is_elementwise(op) and op.weight.size == 1 and op.weight.flat[0] == 1.0
 
 
+def is_projection(op: MatOp | None) -> TypeGuard[Gemm]:
+    """Whether an operation multiplies all channels of its input by weights: one group of them."""
+    return isinstance(op, Gemm) and op.weight is not None and op.groups == 1
+
+
 def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Move]:
     """Whether an operation moves one matrix (1, 1, R, C) to its transpose."""
     if not isinstance(op, Move) or len(op.parts) > 1:
@@ -68,6 +73,7 @@ __all__ = [
     "is_elementwise",
     "is_identity",
     "is_pointwise",
+    "is_projection",
     "is_transposition",
     "only_statistics",
 ]

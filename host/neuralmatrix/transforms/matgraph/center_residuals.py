@@ -14,8 +14,8 @@ from typing import TypeGuard
 import numpy as np
 
 from ...hardware.target import Target
-from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, Port, Window
-from ...ir.matgraph.predicates import only_statistics
+from ...ir.matgraph.ops import Epilogue, Linear, MatGraph, MatOp, Move, Port, Window
+from ...ir.matgraph.predicates import is_projection, only_statistics
 from ...ir.matgraph.uses import Uses
 from ...ir.types import Array
 
@@ -86,8 +86,8 @@ def _is_sum(op: MatOp) -> TypeGuard[Linear]:
     """A linear function whose channels can be centred by its constants or operands."""
     if op.epilogue.activation or op.epilogue.hadamard:
         return False
-    if isinstance(op, Gemm):
-        return op.weight is not None and op.groups == 1 and op.weight_scale is None
+    if is_projection(op):
+        return op.weight_scale is None
     if not isinstance(op, Window) or op.weight_scale is not None:
         return False
     return op.weight.size == 1 and op.reduce == "add" and not op.minus and not any(op.pads)

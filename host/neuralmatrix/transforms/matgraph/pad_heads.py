@@ -17,6 +17,7 @@ import numpy as np
 
 from ...hardware.target import Target
 from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor
+from ...ir.matgraph.predicates import is_projection
 from ...ir.matgraph.rewrite import with_ops
 from ...ir.matgraph.uses import Uses
 from ...ir.types import Array
@@ -75,19 +76,14 @@ def _splits(state: _State, name: str) -> tuple[Gemm, Move] | None:
     if not isinstance(move, Move) or len(move.parts) != 1 or state.uses.fixed(name):
         return None
     gemm = state.uses.maker(move.parts[0])
-    if not _is_projection(gemm) or state.uses.only_reader(gemm.output) is not move:
+    if not is_projection(gemm) or gemm.epilogue != Epilogue():
+        return None
+    if state.uses.only_reader(gemm.output) is not move:
         return None
     whole, part = state.mg.tensors[gemm.output].shape, state.mg.tensors[name].shape
     if part[3] % state.lanes == 0 or not _same_rows(whole, part):
         return None
     return (gemm, move) if np.array_equal(move.index, _split_index(whole, part)) else None
-
-
-def _is_projection(op: MatOp | None) -> TypeGuard[Gemm]:
-    """A product with constants whose channels are independent of all but the input."""
-    if not isinstance(op, Gemm) or op.weight is None or op.groups > 1:
-        return False
-    return op.epilogue == Epilogue()
 
 
 def _same_rows(whole: tuple[int, ...], part: tuple[int, ...]) -> bool:
@@ -166,9 +162,9 @@ def _is_inverse(move: Move, whole: tuple[int, ...], part: tuple[int, ...]) -> bo
 
 def _projects(op: MatOp, name: str) -> TypeGuard[Gemm]:
     """Is ``name`` what the operation multiplies by a matrix, and no other operand of it?"""
-    if not isinstance(op, Gemm) or op.weight is None or op.groups > 1:
+    if not is_projection(op) or op.weight is None or op.weight.shape[:2] != (1, 1):
         return False
-    return op.weight.shape[:2] == (1, 1) and op.inputs.count(name) == 1 and op.input == name
+    return op.inputs.count(name) == 1 and op.input == name
 
 
 def _pad_result(state: _State, product: Gemm, move: Move, readers: list[Gemm]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...hardware.target import Target
 from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor
+from ...ir.matgraph.predicates import is_projection
 from ...ir.matgraph.rewrite import with_ops
 from ...ir.matgraph.uses import Uses
 from ...ir.types import Array
@@ -44,8 +45,7 @@ def split_projections(mg: MatGraph, target: Target) -> MatGraph:
 def _splits(op: MatOp) -> TypeGuard[Gemm]:
     """A product with constants whose channels are independent of each other."""
     e = op.epilogue
-    plain = not (e.residual or e.hadamard or e.rows)
-    return plain and isinstance(op, Gemm) and op.weight is not None and op.groups == 1
+    return is_projection(op) and not (e.residual or e.hadamard or e.rows)
 
 
 def _parts(op: Gemm, readers: Iterable[MatOp], tensors: Mapping[str, Tensor]) -> list[Part]:
