@@ -56,7 +56,7 @@ def schedule(graph: QGraph, target: Target, shared: bool = True) -> Program:
     const, array = ConstRegion(), target.array
     memory = plan_memory(graph, target.word_bytes, const, shared)
     emitter = Emitter(array, memory.arena_bytes)
-    ctx = Context(array, emitter, make_rings(array), const, memory.places,
+    ctx = Context(target, emitter, make_rings(array), const, memory.places,
                   graph.tensors, graph.qparams, _ages(graph))  # fmt: skip
     layers, stores = _schedule_ops(ctx, graph, memory)
     arena = _guards(emitter, Region.ARENA, memory.arena_bytes, target.word_bytes)

@@ -18,6 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ...hardware.instruction_costs import gather_cycles, product_cycles
 from ...hardware.target import Target
 from ...ir.matgraph.ops import (
     Epilogue,
@@ -33,8 +34,6 @@ from ...ir.matgraph.ops import (
 from ...ir.types import Array, ViewStep
 from .fuse_epilogues import fuse_epilogues
 
-LOAD_CYCLES = 2  # of a word
-GATHER_CYCLES = 4  # of a byte that is moved alone
 ALL_COMBINATIONS = 10  # tensors up to which every combination of orientations is tried
 PAIRS = 24  # tensors up to which pairs are flipped together
 SWAP = ViewStep("transpose", (0, 1, 3, 2))
@@ -56,7 +55,7 @@ class _Net:
     """Operations without the transposing Moves; ``alias`` tells what those would have made."""
 
     mg: MatGraph
-    lanes: int
+    target: Target
     ops: tuple[MatOp, ...]
     alias: Mapping[str, tuple[str, bool]]
     choices: Mapping[str, Mapping[bool, Choice]] = field(default_factory=dict)
@@ -73,7 +72,7 @@ def choose_orientation(mg: MatGraph, target: Target) -> MatGraph:
     if not moves or mg.quant:  # scales that a model prescribes stay with its own tensors
         return mg
     mg = _with_settled_biases(mg)
-    net = _net(mg, moves, target.lanes)
+    net = _net(mg, moves, target)
     bits = _search(net)
     return fuse_epilogues(_Rebuilt(net, bits).graph(), target) if any(bits.values()) else mg
 
@@ -89,13 +88,13 @@ def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> bool:
     return bool(np.array_equal(op.index[0, 0].T.reshape(-1), np.arange(rows * cols)))
 
 
-def _net(mg: MatGraph, moves: set[str], lanes: int) -> _Net:
+def _net(mg: MatGraph, moves: set[str], target: Target) -> _Net:
     alias: dict[str, tuple[str, bool]] = {}
     for op in mg.ops:
         if isinstance(op, Move) and op.output in moves:
             root, flipped = alias.get(op.inputs[0], (op.inputs[0], False))
             alias[op.output] = (root, not flipped)
-    net = _Net(mg, lanes, tuple(op for op in mg.ops if op.output not in moves), alias)
+    net = _Net(mg, target, tuple(op for op in mg.ops if op.output not in moves), alias)
     net.choices = {op.output: dict(_choices(op, net)) for op in net.ops}
     made = [name for name, choices in net.choices.items() if True in choices]
     inputs = [p.tensor for p in mg.inputs if _is_matrix(mg.tensors[p.tensor])]
@@ -124,7 +123,7 @@ def _choices(op: MatOp, net: _Net) -> Iterator[tuple[bool, Choice]]:
         main = ((op.rhs, not op.rhs_transposed), (op.input, None))
     rows, channels = net.mg.tensors[op.output].shape[2:]
     depth = net.mg.tensors[op.input].shape[3]
-    yield True, Choice((*main, *extra), _product_cycles(net.lanes, channels, depth, rows))
+    yield True, Choice((*main, *extra), product_cycles(net.target, channels, depth, rows))
 
 
 def _plain_needs(op: MatOp) -> Needs:
@@ -138,8 +137,8 @@ def _plain_cycles(op: MatOp, net: _Net) -> float:
         return 0
     n, h, w, channels = net.mg.tensors[op.output].shape
     depth = net.mg.tensors[op.input].shape[3]
-    blocks = None if op.weight is None else nonzero_blocks(op.weight, net.lanes)
-    return _product_cycles(net.lanes, n * h * w, depth, channels, blocks)
+    blocks = None if op.weight is None else nonzero_blocks(op.weight, net.target.lanes)
+    return product_cycles(net.target, n * h * w, depth, channels, blocks)
 
 
 def nonzero_blocks(weight: Array, lanes: int) -> int:
@@ -148,16 +147,6 @@ def nonzero_blocks(weight: Array, lanes: int) -> int:
     pads = ((0, 0), (0, 0), (0, -c % lanes), (0, -m % lanes))
     cells = np.pad(weight != 0, pads).reshape(kh, kw, -1, lanes, -(-m // lanes), lanes)
     return int(cells.any(axis=(3, 5)).sum())
-
-
-def _product_cycles(
-    lanes: int, rows: int, depth: int, channels: int, blocks: int | None = None
-) -> float:
-    """The longer of passes and loads of ``rows`` positions times depth x channels weights."""
-    k = -(-depth // lanes)
-    if blocks is None:
-        blocks = k * -(-channels // lanes)
-    return max(blocks * max(rows, lanes), LOAD_CYCLES * (blocks * lanes + rows * k))
 
 
 def _may_swap(op: Gemm | Window, net: _Net) -> bool:
@@ -258,7 +247,7 @@ def _cost(net: _Net, bits: Bits) -> float:
             is_fixed = root not in net.mg.constants and wanted is not None
             if is_fixed and bits.get(root, False) ^ flipped != wanted:
                 copied.add(root)
-    return total + sum(GATHER_CYCLES * math.prod(net.mg.tensors[root].shape) for root in copied)
+    return total + gather_cycles(sum(math.prod(net.mg.tensors[root].shape) for root in copied))
 
 
 # ---------------------------------------------------------------- the new graph
