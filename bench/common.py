@@ -25,6 +25,8 @@ import numpy.typing as npt
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "models"), str(REPOSITORY / "host")]
 
+from data_sets import data_folder as data_folder  # noqa: E402
+
 Array = npt.NDArray[Any]
 Source = Literal["measured", "emulated", "estimated"]
 BOARD = "pynq-z2"
@@ -82,14 +84,6 @@ def report(bench: str, rows: list[Row]) -> None:
         number = f"{row.value:>12.4g} {row.unit:<10}"
         print(f"{row.what:<{width}} {number} {row.source:<10} {row.bar:<10} {row.verdict}")
     print(flush=True)
-
-
-def data_folder() -> Path:
-    """The folder of trained networks and data sets, or exit saying how to name it."""
-    folder = Path(os.environ.get("NEURALMATRIX_DATA", REPOSITORY.parent / "shared" / "data"))
-    if not folder.is_dir():
-        sys.exit(f"no data at {folder}; set NEURALMATRIX_DATA to the folder of data sets")
-    return folder
 
 
 def cifar10_images() -> tuple[Array, Array]:

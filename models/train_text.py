@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import training
+from data_sets import data_folder
 
 NAME = "text_sst2"
 SEED = 7
@@ -28,7 +29,7 @@ DROPPED = 0.3  # share of words that training replaces by the unknown one
 
 def read(part: str) -> tuple[list[list[str]], Any]:
     """Words of every sentence and the labels of "train", "dev" or "test"."""
-    text = (training.data_folder() / "sst2" / f"{part}.tsv").read_text(encoding="utf-8")
+    text = (data_folder() / "sst2" / f"{part}.tsv").read_text(encoding="utf-8")
     rows = [line.rsplit("\t", 1) for line in text.splitlines()]
     return [sentence.split() for sentence, _ in rows], np.array([int(label) for _, label in rows])
 

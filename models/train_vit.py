@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import training
+from data_sets import data_folder
 
 NAME = "vit_fashion"
 SEED = 7
@@ -21,7 +22,7 @@ MEAN, SPREAD = 0.2860, 0.3530  # of the training pixels / 255
 
 def load(part: str) -> tuple[Any, Any]:
     """Network inputs (N, 1, 28, 28) and labels of "train" or "test"."""
-    with np.load(training.data_folder() / "fashion_mnist" / f"{part}.npz") as archive:
+    with np.load(data_folder() / "fashion_mnist" / f"{part}.npz") as archive:
         return as_input(archive["x"]), archive["y"]
 
 

@@ -7,8 +7,6 @@ float16).  Needs torch to train; reading weights and evaluating need numpy, onnx
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +18,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
-
-
-def data_folder() -> Path:
-    """The folder of data sets, or exit saying how to name it."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("NEURALMATRIX_DATA", beside))
-    if not folder.is_dir():
-        sys.exit(f"no data at {folder}; set NEURALMATRIX_DATA to the folder of data sets")
-    return folder
 
 
 def fit(

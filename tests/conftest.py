@@ -17,14 +17,9 @@ from golden_text import pytest_addoption as pytest_addoption
 from neuralmatrix.program.program import Program
 from programs import copy_program
 
+from models.data_sets import find_data
+
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def data_dir() -> Path | None:
-    """NEURALMATRIX_DATA, else shared/data beside the repository, else None."""
-    named = os.environ.get("NEURALMATRIX_DATA")
-    folder = Path(named) if named else ROOT.parent / "shared" / "data"
-    return folder if folder.is_dir() else None
 
 
 def pynq() -> str | None:
@@ -43,7 +38,7 @@ def sshd() -> str | None:
 
 _AVAILABLE: dict[str, tuple[Callable[[], object], str]] = {
     "gxx": (lambda: shutil.which("g++") or shutil.which("clang++"), "no C++ compiler"),
-    "data": (data_dir, "no data: set NEURALMATRIX_DATA"),
+    "data": (find_data, "no data: set NEURALMATRIX_DATA"),
     "board": (lambda: os.environ.get("BOARD"), "not on a board"),
     "pynq": (pynq, "no pynq: pip install pynq"),
     "ssh": (sshd, "no OpenSSH server: apt install openssh-server openssh-client"),
@@ -60,7 +55,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def data() -> Path:
     """The folder with models and data sets."""
-    folder = data_dir()
+    folder = find_data()
     if folder is None:
         pytest.skip("no data: set NEURALMATRIX_DATA")
     return folder

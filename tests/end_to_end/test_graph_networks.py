@@ -29,10 +29,10 @@ from neuralmatrix.cli.main import app
 from neuralmatrix.compiler import Options, front_end
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
 from neuralmatrix.frontend.onnx.bind_constants import bind_constants, read_constants
+from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, apply_steps
-from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
 from neuralmatrix.transforms.matgraph.reorder_nodes import cluster, cuthill_mckee, reorder_nodes
 from neuralmatrix.verification import signal_to_noise
 from slow import slow_after

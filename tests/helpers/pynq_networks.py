@@ -15,10 +15,12 @@ from typing import Any
 
 import neuralmatrix as nm
 import numpy as np
-from conftest import ROOT, data_dir
+from conftest import ROOT
 from neuralmatrix.demo.tasks import task
 from neuralmatrix.program.host_io import zero_feeds
 from neuralmatrix.program.program import Program
+
+from models.data_sets import find_data
 
 Feeds = Mapping[str, Any]
 
@@ -57,7 +59,7 @@ def _demo(name: str) -> Callable[[], Path]:
 
 
 def _trained_resnet8() -> Path:
-    folder = data_dir()
+    folder = find_data()
     assert folder is not None
     return folder / "mlperf_tiny" / "pretrainedResnet.onnx"
 

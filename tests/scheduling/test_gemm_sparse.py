@@ -9,13 +9,13 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from build_onnx import signed
+from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Port, Tensor
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, Function, ViewStep
 from neuralmatrix.program.verify import verify_program
 from neuralmatrix.quantization.quantize import quantize
 from neuralmatrix.scheduling.gemm_sparse import cover
-from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
 from neuralmatrix.verification import compare
 from targets import scheduled, target
 

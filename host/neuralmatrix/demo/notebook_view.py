@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from ..ir.types import Array
 
 _BAR = "background:#4c78a8;height:1em;display:inline-block"
 _BAR_CHARS = 40

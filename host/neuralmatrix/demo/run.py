@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -24,6 +23,7 @@ from ..compiler import compile_model, front_end
 from ..files import make_folder, write_arrays, write_whole
 from ..hardware.target import Target
 from ..ir.matgraph.reference import port_outputs, run_float
+from ..ir.types import Array
 from ..program.program import Program
 from ..program.report import layer_table, program_report, summary_lines
 from ..runtime.session import Session
@@ -31,7 +31,6 @@ from .tasks import DATA, MODEL, TASKS, Digits, Samples, Task, load_digits, task
 
 __all__ = ["DATA", "MODEL", "TASKS", "DemoResult", "Digits", "load_digits", "run_demo"]
 
-Array = npt.NDArray[Any]
 
 LOG_WIDTH = 120  # where output goes to a file
 KEPT = ("net.onnx", "net.nmx", "samples.npz", "inputs.npz")

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import BadInput
-
-Array = npt.NDArray[Any]
+from ..ir.types import Array
 
 DATA = Path(__file__).resolve().parent / "data"
 MODEL = DATA / "digits_cnn.onnx"

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .types import Function
-
-Array = npt.NDArray[Any]
+from .types import Array, Function
 
 _LARGEST_EXP = 709.0  # exp of more than this is no float64
 _erf = np.frompyfunc(math.erf, 1, 1)

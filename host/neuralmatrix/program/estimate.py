@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..hardware.instruction_costs import Costs, costs
 from ..hardware.isa import Unit
 from ..hardware.timeline import Timeline, simulate
+from ..ir.types import Array
 from .data import ProgramData
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import BadInput
-from ..ir.types import QParams, apply_steps, arg_max
+from ..ir.types import Array, QParams, apply_steps, arg_max
 from .data import ProgramPort, TensorSlot
-
-Array = npt.NDArray[Any]
 
 
 def quantize_array(x: Array, q: QParams) -> Array:

@@ -19,17 +19,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .._version import __version__
 from ..errors import BadProgram
 from ..files import DAMAGE, is_endless, write_whole
 from ..hardware.isa import ISA_VERSION
+from ..ir.types import Array
 from ..jsonform import FormError, from_json, to_json
 from .check_tables import form_problem
 from .data import ProgramData, ProgramPort, ProgramTables
-
-Array = npt.NDArray[Any]
 
 FORMAT = 1
 _MANIFEST = "manifest.json"

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import BadProgram
 from ..hardware.instruction_columns import Columns, columns, opcodes, used_bits
@@ -20,9 +18,8 @@ from ..hardware.instruction_costs import cdiv, costs
 from ..hardware.isa import MAP_CELLS, UNIT_OF, Buffer, Mode, Opcode, Region, SegKind, Stat, Unit
 from ..hardware.target import ArrayConfig
 from ..hardware.timeline import Deadlock, simulate
+from ..ir.types import Array
 from .data import ProgramData
-
-Array = npt.NDArray[Any]
 
 _MOST_CYCLES = 1 << 36
 _AGAIN = "the program is corrupted, compile it again"

@@ -59,8 +59,8 @@ def schedule(graph: QGraph, target: Target, shared: bool = True) -> Program:
     ctx = Context(target, emitter, make_rings(array), const, memory.places,
                   graph.tensors, graph.qparams, _ages(graph))  # fmt: skip
     layers, stores = _schedule_ops(ctx, graph, memory)
-    arena = _guards(emitter, Region.ARENA, memory.arena_bytes, target.word_bytes)
-    consts = _guards(emitter, Region.CONST, const.size, target.word_bytes)
+    sizes = (Region.ARENA, memory.arena_bytes), (Region.CONST, const.size)
+    arena, consts = (_guards(emitter, *size, target.word_bytes) for size in sizes)
     _shift(emitter, {Region.ARENA: arena.before, Region.CONST: consts.before})
     memory = with_guard(memory, arena.before)
     finished = emitter.finish(target.timing)

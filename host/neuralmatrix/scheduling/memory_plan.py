@@ -8,14 +8,15 @@ reshapes) becomes an offset into another tensor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..hardware.isa import Region
 from ..hardware.tensor_layout import Blocked, Layout, Rows
-from ..ir.matgraph.ops import Gemm, Move, Port, RowMax
+from ..ir.matgraph.ops import Gemm, MatOp, Move, Port
+from ..ir.matgraph.uses import Uses
 from ..ir.types import Array
 from ..quantization.qgraph import QGraph
 
@@ -58,63 +59,48 @@ class MemoryPlan:
     renamed: frozenset[str]  # outputs of Moves that need no instructions
 
 
-def unread_outputs(graph: QGraph) -> frozenset[str]:
-    """Main outputs that nothing reads, of operations whose row statistics are what is wanted."""
-    read = {name for qop in graph.ops for name in qop.op.inputs}
-    read |= {port.tensor for port in graph.outputs}
-    return frozenset(
-        qop.op.output for qop in graph.ops
-        if not isinstance(qop.op, (Move, RowMax)) and qop.op.epilogue.rows
-        and qop.op.output not in read
-    )  # fmt: skip
-
-
 def plan_memory(graph: QGraph, lanes: int, const: ConstRegion, shared: bool = True) -> MemoryPlan:
     """Place all tensors.  ``shared`` False gives every tensor bytes of its own (for inspection)."""
-    layouts = {name: _layout(graph, name, lanes) for name in graph.tensors}
+    ops = tuple(qop.op for qop in graph.ops)
+    uses = Uses(ops, (port.tensor for port in graph.outputs))
+    layouts = {name: _layout(graph, uses, name, lanes) for name in graph.tensors}
     places: dict[str, Place] = {}
     for name, codes in graph.constants.items():
         layout = layouts[name]
         places[name] = Place(Region.CONST, const.add(layout.pack(codes)), layout)
     views = _views(graph, layouts)
-    lives = _lives(graph, views)
+    lives = _lives(graph, uses, views)
     offsets, total = _allocate(lives, layouts, shared)
     for name, layout in layouts.items():
         if name not in places and (name in views or name in lives):
             root, delta = _resolve(name, views)
             places[name] = Place(Region.ARENA, offsets[root] + delta, layout)
-    renamed = frozenset(
-        qop.op.output for qop in graph.ops
-        if isinstance(qop.op, Move) and _is_renamed(qop.op, views, layouts)
-    )  # fmt: skip
+    renamed = frozenset(op.output for op in ops if isinstance(op, Move) and _is_renamed(op, views))
     return MemoryPlan(places, total + ALIGN, renamed)  # a view may end some lanes past its tensor
 
 
 # ------------------------------------------------------------------ layouts
 
 
-def _layout(graph: QGraph, name: str, lanes: int) -> Layout:
+def _layout(graph: QGraph, uses: Uses, name: str, lanes: int) -> Layout:
     t = graph.tensors[name]
     n, h, w, c = t.shape
     blocked = Blocked(n, h, w, c, lanes, graph.qparams[name].wide, t.replicated)
     port = next((p for p in graph.inputs if p.tensor == name), None)
-    rows = _rows_layout(graph, port, blocked) if port else None
+    rows = _rows_layout(uses.readers(name), port, blocked) if port else None
     return rows or blocked
 
 
-def _rows_layout(graph: QGraph, port: Port, b: Blocked) -> Rows | None:
+def _rows_layout(readers: Sequence[MatOp], port: Port, b: Blocked) -> Rows | None:
     """A few-channel input of one convolution lies as plain rows: a word then spans kernel
     columns."""
-    readers = [q for q in graph.ops if port.tensor in q.op.inputs]
-    if len(readers) != 1 or not isinstance(readers[0].op, Gemm) or b.wide:
+    op = readers[0] if len(readers) == 1 else None
+    if not isinstance(op, Gemm) or op.weight is None or b.wide:
         return None
-    op = readers[0].op
-    if op.weight is None or op.groups != 1 or op.dilations[1] != 1 or op.input != port.tensor:
+    if op.groups != 1 or op.dilations[1] != 1 or op.inputs.count(port.tensor) > 1:
         return None
     kw = op.weight.shape[1]
-    if port.tensor in (op.epilogue.residual, op.epilogue.hadamard):
-        return None
-    if -(-kw * b.c // b.lanes) >= kw * b.blocks:
+    if op.input != port.tensor or -(-kw * b.c // b.lanes) >= kw * b.blocks:
         return None
     top, left, bottom, right = op.pads
     return Rows(
@@ -198,7 +184,7 @@ def _resolve(name: str, views: Views) -> tuple[str, int]:
     return name, delta
 
 
-def _is_renamed(op: Move, views: Views, layouts: Mapping[str, Layout]) -> bool:
+def _is_renamed(op: Move, views: Views) -> bool:
     if op.output in views and len(op.inputs) == 1 and views[op.output][0] == op.inputs[0]:
         return True
     return all(views.get(n, ("", 0))[0] == op.output for n in op.inputs)
@@ -207,10 +193,11 @@ def _is_renamed(op: Move, views: Views, layouts: Mapping[str, Layout]) -> bool:
 # ------------------------------------------------------------------ live ranges
 
 
-def _lives(graph: QGraph, views: Views) -> dict[str, tuple[int, int]]:
+def _lives(graph: QGraph, uses: Uses, views: Views) -> dict[str, tuple[int, int]]:
     """First and last operation that touch each root tensor; nothing for outputs never stored."""
     lives: dict[str, tuple[int, int]] = {}
-    nowhere = unread_outputs(graph) | set(graph.constants)
+    outputs = (qop.op.output for qop in graph.ops if qop.op.epilogue.rows)
+    nowhere = {name for name in outputs if not uses.count(name)} | set(graph.constants)
 
     def touch(name: str, when: int) -> None:
         if name in nowhere:

@@ -297,17 +297,17 @@ class _Run:
             r_base=r_base, stat_first=int(g.finish.first and skip == 0), stat_last=int(stat_last),
             **self._operand_bases(operands, skip),
         )  # fmt: skip
-        reads = [Range("ibuf", base, base + (1 if p.same_input else len(nb)) * each)]
         if x.minus >= 0:
             values.update(x_base=x.minus, x_kh=base - x.minus, kh=2)
-            reads.append(Range("ibuf", x.minus, x.minus + each))
-        reads += [
+        reads = (
+            Range("ibuf", base, base + (1 if p.same_input else len(nb)) * each),
+            *([Range("ibuf", x.minus, x.minus + each)] if x.minus >= 0 else []),
             Range("wbuf", weights.base, weights.base + weights.words),
             Range("pbuf", self.params.base + nb.start, self.params.base + nb.stop),
             *(operand.read for operand in operands.values()),
-        ]
+        )
         stop = r_base + (self.stats.planes * g.box.words if stat_last else 0)
-        ctx.emitter.emit(Opcode.COMPUTE, values, tuple(reads), (Range("obuf", out, stop),))
+        ctx.emitter.emit(Opcode.COMPUTE, values, reads, (Range("obuf", out, stop),))
 
     def _operand_bases(self, operands: dict[str, Operand], skip: int) -> dict[str, int]:
         """First rows of t and u for a block ``skip`` blocks into its group."""

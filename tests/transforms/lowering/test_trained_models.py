@@ -7,7 +7,6 @@ repository).  Out: agreement of the outputs; skipped without the folder.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,6 @@ import pytest
 from neuralmatrix.ir.matgraph.ops import Gemm, Move, Window
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from targets import lower
-
-_BESIDE = Path(__file__).resolve().parents[4] / "shared" / "data"
-DATA = Path(os.environ.get("NEURALMATRIX_DATA", _BESIDE))
 
 MODELS = {
     "resnet_cifar/resnet20_finetuned_jpeg.onnx": ((3, 32, 32), 1.0, {Gemm: 20, Window: 1, Move: 2}),
@@ -27,8 +23,8 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_against_onnxruntime(name: str) -> None:
-    path = DATA / name
+def test_against_onnxruntime(name: str, data: Path) -> None:
+    path = data / name
     if not path.is_file():
         pytest.skip(f"{path} is not there; set NEURALMATRIX_DATA")
     ort = pytest.importorskip("onnxruntime")

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from graph_models import dense_gcn, features, random_graph
 from neuralmatrix.compiler import front_end
+from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Port, Tensor
-from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
 from neuralmatrix.transforms.matgraph.reorder_nodes import reorder_nodes
 from neuralmatrix.verification import verify
 from targets import target

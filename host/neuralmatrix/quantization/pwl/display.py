@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import ToolMissing
 from ...files import write_whole
 from ...ir.functions import evaluate
-from .index import Array
+from ...ir.types import Array
 from .lines import starts_of
 from .report import Wanted, errors_by_code, table_report
 from .table import Segments, lookup

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...errors import BadInput
 from ...hardware.isa import MAP_CELLS, SegKind
-
-Array = npt.NDArray[Any]
+from ...ir.types import Array
 
 INT16_LO, INT16_HI = -32768, 32767
 MAX_SEG_SHIFT = 15

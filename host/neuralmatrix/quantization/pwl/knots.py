@@ -20,7 +20,8 @@ from itertools import product
 import numpy as np
 
 from ...hardware.isa import MAP_CELLS, SegKind
-from .index import INT16_LO, MAX_SEG_SHIFT, Array, Index, positions_of
+from ...ir.types import Array
+from .index import INT16_LO, MAX_SEG_SHIFT, Index, positions_of
 from .lines import Problem, chord_error, sizes_of, starts_of
 
 POINTS = 4  # looked at in every cell

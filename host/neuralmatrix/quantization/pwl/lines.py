@@ -12,7 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .index import INT16_HI, INT16_LO, Array, Index, apply_lines, segment_index, starts_in
+from ...ir.types import Array
+from .index import INT16_HI, INT16_LO, Index, apply_lines, segment_index, starts_in
 
 MAX_SH = 31
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from ...errors import BadInput
 from ...ir.functions import FUNCTIONS, evaluate, kinks
-from ...ir.types import Function
-from .index import INT16_HI, INT16_LO, Array, segment_index
+from ...ir.types import Array, Function
+from .index import INT16_HI, INT16_LO, segment_index
 from .lines import starts_of
 from .table import Segments, aligned_scale, fit, lookup
 

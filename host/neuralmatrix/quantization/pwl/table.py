@@ -15,7 +15,8 @@ import numpy as np
 
 from ...errors import BadInput
 from ...hardware.isa import MAP_CELLS, SegKind
-from .index import INT16_HI, INT16_LO, MAX_SEG_SHIFT, Array, Index, apply_lines, segment_index
+from ...ir.types import Array
+from .index import INT16_HI, INT16_LO, MAX_SEG_SHIFT, Index, apply_lines, segment_index
 from .knots import free_knots
 from .lines import Lines, Problem, chord_error, fit_lines, starts_of
 

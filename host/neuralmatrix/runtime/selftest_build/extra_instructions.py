@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...hardware.instruction_columns import columns, opcodes
 from ...hardware.isa import SLOTS, Mode, Opcode
+from ...ir.types import Array
 from ...program.program import Program
-
-Array = npt.NDArray[Any]
 
 _WAITS = ("wait_load", "wait_compute", "wait_store")
 _SIGNALS = ("signal_load", "signal_compute", "signal_store")

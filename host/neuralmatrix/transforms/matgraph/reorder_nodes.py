@@ -26,8 +26,8 @@ from ...ir.matgraph.ops import (
     RowMax,
     Window,
 )
+from ...ir.matgraph.predicates import is_pointwise, is_transposition
 from ...ir.types import Array, ViewStep
-from .choose_orientation import is_transposition
 
 LEAST_NODES = 64  # a shorter axis has too few blocks
 LARGEST = 8192  # nodes up to which the quadratic search is quick
@@ -104,14 +104,9 @@ def _classes(mg: MatGraph) -> _Classes:
     return found
 
 
-def _is_pointwise(op: Gemm | Window) -> bool:
-    kernel = (1, 1) if op.weight is None else op.weight.shape[:2]
-    return kernel == (1, 1) and (op.strides, op.pads) == ((1, 1), (0, 0, 0, 0))
-
-
 def _tie_gemm(op: Gemm, mg: MatGraph, found: _Classes) -> None:
     found.tie((op.input, 2), (op.output, 2))
-    if not _is_pointwise(op) or op.groups > 1:
+    if not is_pointwise(op) or op.groups > 1:
         found.fixed |= {(name, axis) for name in (op.input, op.output) for axis in (2, 3)}
     if op.rhs is not None:
         inner, outer = (3, 2) if op.rhs_transposed else (2, 3)
@@ -124,7 +119,7 @@ def _tie_window(op: Window, mg: MatGraph, found: _Classes) -> None:
     found.tie((op.input, 2), (op.output, 2))
     if mg.tensors[op.input].shape[3] == mg.tensors[op.output].shape[3]:
         found.tie((op.input, 3), (op.output, 3))
-    if not _is_pointwise(op):
+    if not is_pointwise(op):
         found.fixed |= {(op.input, 2), (op.output, 2)}
     if op.minus is not None:
         found.tie((op.minus, 2), (op.output, 2))

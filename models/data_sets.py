@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where trained networks and data sets lie.
+
+In: NEURALMATRIX_DATA, else shared/data beside the repository.  Out: that folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def find_data() -> Path | None:
+    """The folder of trained networks and data sets; None where there is none."""
+    folder = Path(os.environ.get("NEURALMATRIX_DATA") or BESIDE)
+    return folder if folder.is_dir() else None
+
+
+def data_folder() -> Path:
+    """The folder of trained networks and data sets, or exit saying how to name it."""
+    folder = find_data()
+    if folder is None:
+        named = os.environ.get("NEURALMATRIX_DATA") or BESIDE
+        sys.exit(f"no data at {named}; set NEURALMATRIX_DATA to the folder of data sets")
+    return folder
