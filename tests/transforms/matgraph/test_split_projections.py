@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A product that is only read in slices of its channels becomes one product a slice.
+
+In: small graphs.  Out: golden texts before and after the pass; the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from golden_passes import check_pass, exact
+from lowering_graphs import graph
+from neuralmatrix.ir.graph.nodes import Binary, Graph, MatMul, Node, Slice
+
+ROWS = {"x": (1, 3, 4)}
+WEIGHTS = {"w": exact(1, 4, 8)}
+
+
+def part(start: int, stop: int, y: str) -> Slice:
+    """Channels of the product."""
+    return Slice(("h",), y, f"{y}.node", slices=((0, None, 1), (0, None, 1), (start, stop, 1)))
+
+
+def make(*nodes: Node, outputs: Sequence[str] = ()) -> Graph:
+    return graph([MatMul(("x", "w"), "h", "h.node"), *nodes], ROWS, WEIGHTS, outputs)
+
+
+PRODUCT = Binary(("a", "b"), "y", kind="mul")
+CASES = {
+    "halves": make(part(0, 4, "a"), part(4, 8, "b"), PRODUCT),
+    "some_rows": make(
+        part(1, 4, "a"), Slice(("h",), "b", slices=((0, None, 1), (0, 1, 1), (5, None, 1))),
+        PRODUCT,
+    ),
+    "kept_overlap": make(part(0, 4, "a"), part(3, 7, "b"), PRODUCT),
+    "kept_output": make(part(0, 4, "a"), part(4, 8, "b"), PRODUCT, outputs=("h", "y")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(request: pytest.FixtureRequest, case: str) -> None:
+    check_pass(request, "split_projections", case, CASES[case])
