@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
+from blocks import Maker
 from golden_text import check_golden
 from graph_text import graph_text
 from neuralmatrix.hardware.board import load_board
@@ -123,6 +124,16 @@ def exact(seed: int, *shape: int) -> Array:
     """Multiples of 1/8 from -1 to 1, no 0: their products and sums are exact in float32."""
     rng = np.random.default_rng(seed)
     return np.asarray(rng.integers(1, 9, shape) * rng.choice([-1, 1], shape) / 8, np.float32)
+
+
+class Exact(Maker):
+    """Products with weights that are exact in float32."""
+
+    def gemm(self, name: str, source: str, m: int, **fields: object) -> str:
+        made = super().gemm(name, source, m, **fields)
+        weight = self.ops[-1].weight  # type: ignore[union-attr]
+        weight[:] = exact(len(self.ops), *weight.shape)  # type: ignore[index,union-attr]
+        return made
 
 
 def before(name: str, graph: Graph) -> MatGraph:

@@ -85,7 +85,7 @@ def _short(value: Any) -> str:
     """A small value in one line."""
     if isinstance(value, np.ndarray):
         return array_text(value)
-    if isinstance(value, float):
+    if isinstance(value, float | np.floating):
         return f"{value:.4g}"
     if is_dataclass(value):
         named = ((f, getattr(value, f.name)) for f in fields(value))

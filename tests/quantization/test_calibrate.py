@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from blocks import attention, layer_norm
+from golden_passes import calibrated, exact
+from golden_text import check_golden
+from graph_text import graph_text, mapping_text
 from neuralmatrix.errors import BadInput
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port, Tensor, Window
+from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Function, ViewStep
 from neuralmatrix.quantization import calibrate as module
 from neuralmatrix.quantization.calibrate import Range, calibrate
@@ -175,3 +180,24 @@ def test_an_unknown_method_is_refused():
 
 def test_a_single_feed_may_stand_for_a_list():
     assert calibrate(graph(), {"input": images(4)}).images == 4
+
+
+# ---------------------------------------------------------------- golden texts
+
+GOLDEN = {
+    "attention": attention(heads=1, p=4, d=2),
+    "masked_attention": attention(heads=1, p=9, d=2, mask="add"),
+    "normalisation": layer_norm((1, 1, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_golden(request: pytest.FixtureRequest, case: str) -> None:
+    """Every tensor has a range, and what lies in front of activations and factors has one too."""
+    mg = GOLDEN[case]
+    runs = [{"x": exact(seed, *mg.inputs[0].shape)} for seed in range(3)]
+    found = calibrated(mg, runs)
+    check_golden(request, f"calibrate/{case}.in.txt", graph_text(mg))
+    check_golden(request, f"calibrate/{case}.out.txt", mapping_text(found))
+    assert found.keys() == run_float(mg, runs[0]).keys()
+    assert all(lo <= 0 <= hi for name, (lo, hi) in found.items() if name in mg.tensors)

@@ -12,6 +12,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from blocks import Maker, attention, feed
+from golden_passes import chosen_precision
+from golden_text import check_golden
+from graph_text import graph_text
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Tensor, Window
 from neuralmatrix.ir.matgraph.reference import run_float, verify_matgraph
 from neuralmatrix.ir.types import Array, Function
@@ -211,3 +214,16 @@ def test_bias_correction_does_nothing_at_int16_weights_of_full_precision() -> No
     wide = activation_scales(exact, bounds, "int16")
     shifts = correct_biases(exact, wide, sample(exact, runs(exact)))
     assert all(np.abs(shift).max() < 1e-3 for shift in shifts.values())
+
+
+# ---------------------------------------------------------------- golden texts
+
+
+@pytest.mark.parametrize(("max_loss", "raised"), [(0.05, ["b"]), (1.0, [])])
+def test_golden(request: pytest.FixtureRequest, max_loss: float, raised: list[str]) -> None:
+    mg = weak_spot()
+    found = chosen_precision(mg, ranges(mg, "minmax"), runs(mg), max_loss)
+    case = "weak_spot" if raised else "kept_int8"
+    check_golden(request, f"choose_precision/{case}.in.txt", graph_text(mg))
+    check_golden(request, f"choose_precision/{case}.out.txt", f"int16: {' '.join(found)}")
+    assert found == raised

@@ -6,8 +6,13 @@ In: small MatGraphs.  Out: integers that stand for the same reals, or one clear 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from golden_passes import Exact, chosen_scales, exact, quantized
+from golden_text import check_golden
+from graph_text import graph_text, mapping_text
 from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.ir.matgraph.ops import (
     Epilogue,
@@ -182,3 +187,57 @@ def test_a_copy_between_prescribed_scales_requantises() -> None:
     got = run_integer(q, {"x": x})["y"]
     want = encode(decode(encode(x, given["x"]), given["x"])[:, ::-1], given["y"])
     np.testing.assert_array_equal(got, want)
+
+
+# ---------------------------------------------------------------- golden texts
+
+
+def residual_block() -> MatGraph:
+    """Two products, a ReLU between them and a sum behind them."""
+    b = Exact()
+    b.tensor("x", (1, 1, 6, 4))
+    b.gemm("h", "x", 8, bias=exact(7, 8), epilogue=Epilogue(activation=Function("relu")))
+    b.gemm("y", "h", 4, epilogue=Epilogue("x", 0.5))
+    return b.graph()
+
+
+def row_maximum() -> MatGraph:
+    """A product less the maximum of its rows, and a rearrangement of that."""
+    b = Exact()
+    b.tensor("x", (1, 1, 3, 4))
+    b.gemm("g", "x", 4, epilogue=Epilogue(rows=b.rows((1, 1, 3, 4), ("max", "max"))))
+    b.window("d", "g", epilogue=Epilogue("max", -1.0))
+    index = np.ascontiguousarray(np.arange(12).reshape(1, 1, 3, 4)[:, :, ::-1])
+    b.ops.append(Move("y", ("d",), index))
+    b.tensor("y", (1, 1, 3, 4))
+    return b.graph()
+
+
+def prescribed() -> MatGraph:
+    return replace(residual_block(), quant={"x": QParams(0.0625, 3), "h": QParams(1 / 64, -128)})
+
+
+GOLDEN = {
+    "residual_int8": (residual_block(), "int8"),
+    "residual_int16": (residual_block(), "int16"),
+    "row_maximum": (row_maximum(), "int8"),
+    "prescribed": (prescribed(), "int8"),
+}
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_golden(request: pytest.FixtureRequest, case: str) -> None:
+    """Scales of all tensors, then the integers that stand for the graph."""
+    mg, precision = GOLDEN[case]
+    x = exact(5, *mg.inputs[0].shape)
+    found = quantized(mg, bounds(mg, x), precision)
+    for name in ("choose_scales", "quantize"):
+        check_golden(request, f"{name}/{case}.in.txt", graph_text(mg))
+    scales = chosen_scales(mg, bounds(mg, x), precision)
+    check_golden(request, f"choose_scales/{case}.out.txt", mapping_text(scales))
+    check_golden(request, f"quantize/{case}.out.txt", graph_text(found))
+    assert found.qparams == scales
+    y = run_float(mg, {"x": x})["y"]
+    got = decode(run_integer(found, {"x": x})["y"], found.qparams["y"])
+    # int8 weights and tensors: about 1 % of the largest value
+    assert np.abs(got - y).max() < 0.02 * np.abs(y).max()

@@ -8,20 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from blocks import Maker
-from golden_passes import check_pass, exact
+from golden_passes import Exact, check_pass, exact
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph
 from neuralmatrix.ir.types import Function, QParams
-
-
-class Exact(Maker):
-    """Products with weights that are exact in float32."""
-
-    def gemm(self, name: str, source: str, m: int, **fields: object) -> str:
-        made = super().gemm(name, source, m, **fields)
-        weight = self.ops[-1].weight  # type: ignore[union-attr]
-        weight[:] = exact(len(self.ops), *weight.shape)  # type: ignore[index,union-attr]
-        return made
 
 
 def scores(
