@@ -18,6 +18,7 @@ from neuralmatrix.errors import BadInput
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Window
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Function, QParams
+from neuralmatrix.quantization.interval_bounds import propagate
 
 GIVEN = {"x": QParams(0.0625, 3)}
 CASES = {
@@ -49,3 +50,26 @@ def test_a_function_without_a_finite_range_asks_for_calibration() -> None:
     bad: MatGraph = replace(mg, ops=(last,), quant={"x": QParams(0.0625)})
     with pytest.raises(BadInput, match="log of a value .* pass calibration="):
         interval_bounds(bad)
+
+
+@pytest.mark.parametrize("mask", ["", "add", "keep"])
+def test_intervals_hold_whatever_comes(mask: str) -> None:
+    mg = replace(attention(mask=mask), quant={"x": QParams(0.02, 3)})
+    found = propagate(mg)
+    for seed in range(3):
+        for name, value in run_float(mg, {"x": feed(mg, seed, 1.0)}).items():
+            if name in found and not (mask == "keep" and name in ("e:pre", "e:act")):
+                lo, hi = found[name]
+                slack = 1e-5 * max(1.0, abs(lo), abs(hi))  # float32 sums
+                assert lo - slack <= value.min() and value.max() <= hi + slack, name
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_intervals_of_a_normalisation_keep_the_variance_positive(centred: bool) -> None:
+    mg = replace(layer_norm(centred=centred), quant={"x": QParams(0.02, 3)})
+    found = propagate(mg)
+    assert found["inverse:pre"][0] == pytest.approx(1e-5)
+    for name, value in run_float(mg, {"x": feed(mg)}).items():
+        lo, hi = found[name]
+        slack = 1e-5 * max(1.0, abs(lo), abs(hi))  # float32 sums
+        assert lo - slack <= value.min() and value.max() <= hi + slack, name

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cnn_graphs import IMAGE, RELU
 from golden_passes import check_texts, exact, feeds_for, lowered
 from graph_text import graph_text
 from lowering_graphs import graph
+from neuralmatrix.compiler import lower
 from neuralmatrix.errors import UnsupportedModel
 from neuralmatrix.ir.graph import nodes as all_nodes
 from neuralmatrix.ir.graph.nodes import (
@@ -45,7 +47,7 @@ from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.matgraph.verify import verify_matgraph
 from neuralmatrix.ir.types import Function
 
-IMAGE = {"x": (1, 2, 4, 4)}
+SMALL_IMAGE = {"x": (1, 2, 4, 4)}
 ROWS = {"x": (1, 3, 8)}
 TANH = Function("tanh")
 POOL = {"kernel": (2, 2), "strides": (2, 2), "pads": (0,) * 4, "dilations": (1, 1)}
@@ -54,19 +56,19 @@ CASES: dict[str, Graph] = {
         [Conv(("x", "w", "b"), "c", "c.node", (1, 1), (1,) * 4, (1, 1)),
          Conv(("c", "d"), "e", "e.node", (1, 1), (1,) * 4, (1, 1), 3),
          ConvTranspose(("e", "t"), "y", "y.node", (2, 2), (0,) * 4, (1, 1), 1, (0, 0))],
-        IMAGE, {"w": exact(1, 3, 2, 3, 3), "b": exact(2, 3), "d": exact(3, 3, 1, 3, 3),
+        SMALL_IMAGE, {"w": exact(1, 3, 2, 3, 3), "b": exact(2, 3), "d": exact(3, 3, 1, 3, 3),
                 "t": exact(4, 3, 2, 2, 2)},
     ),
     "pooling": graph(
         [Pool(("x",), "m", "m.node", "max", **POOL),  # type: ignore[arg-type]
          Pool(("m",), "a", "a.node", "average", **POOL),  # type: ignore[arg-type]
          Reduce(("x",), "r", "r.node", "mean", (2, 3)), Binary(("a", "r"), "y")],
-        IMAGE,
+        SMALL_IMAGE,
     ),
     "pointwise": graph(
         [PRelu(("x", "s"), "p", "p.node"), Unary(("p",), "u", function=TANH),
          Binary(("u", "x"), "d", kind="sub"), Select(("k", "d", "x"), "y", "y.node")],
-        IMAGE, {"s": np.float32(0.25), "k": np.arange(16).reshape(1, 1, 4, 4) % 3 > 0},
+        SMALL_IMAGE, {"s": np.float32(0.25), "k": np.arange(16).reshape(1, 1, 4, 4) % 3 > 0},
     ),
     "layout": graph(
         [Slice(("x",), "s", slices=((0, None, 1), (0, None, 1), (0, 2, 1), (0, None, 2))),
@@ -74,7 +76,7 @@ CASES: dict[str, Graph] = {
          Transpose(("p",), "t", perm=(0, 1, 3, 2)), Take(("t",), "k", axis=2, indices=(2, 0, 1)),
          Concat(("k", "t"), "c", axis=1), Unary(("c",), "u", function=TANH),
          Reshape(("u",), "r", shape=(1, 36)), Expand(("r",), "y", shape=(2, 36))],
-        IMAGE,
+        SMALL_IMAGE,
     ),
     "products": graph(
         [MatMul(("x", "w"), "h", "h.node"), Transpose(("x",), "t", perm=(0, 2, 1)),
@@ -116,4 +118,17 @@ def test_the_cases_hold_every_kind_of_node() -> None:
 
 def test_refusals_leave_no_graph() -> None:
     with pytest.raises(UnsupportedModel, match="only at a network output"):
-        lowered(graph([ArgMax(("x",), "i", axis=1), Unary(("i",), "y", function=TANH)], IMAGE))
+        lowered(
+            graph([ArgMax(("x",), "i", axis=1), Unary(("i",), "y", function=TANH)], SMALL_IMAGE)
+        )
+
+
+def test_all_refusals_at_once() -> None:
+    nodes = [
+        ArgMax(("x",), "i", "pick", axis=1), Unary(("i",), "a", function=RELU),
+        Binary(("k", "k"), "kk", "twice", kind="add"), Binary(("a", "kk"), "y", kind="mul"),
+    ]  # fmt: skip
+    with pytest.raises(UnsupportedModel) as caught:
+        lower(graph(nodes, IMAGE, {"k": 1.0}))
+    assert [(n.name, n.op) for n in caught.value.nodes] == [("pick", "ArgMax"), ("twice", "Binary")]
+    assert "only at a network output" in str(caught.value)

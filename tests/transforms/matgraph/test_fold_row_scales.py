@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import pytest
 from golden_passes import check_pass, exact
+from graph_models import (
+    dense_gat,
+    features,
+)
+from graph_networks import GRAPH, check_floats, moves
 from lowering_graphs import graph
 from neuralmatrix.ir.graph.nodes import (
     Binary,
@@ -21,6 +26,7 @@ from neuralmatrix.ir.graph.nodes import (
     Transpose,
     Unary,
 )
+from neuralmatrix.ir.matgraph.ops import Gemm
 from neuralmatrix.ir.types import Function
 
 ROWS = {"x": (5, 8)}
@@ -58,3 +64,10 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_golden(request: pytest.FixtureRequest, case: str) -> None:
     check_pass(request, "fold_row_scales", case, CASES[case])
+
+
+def test_dense_gat_reads_columns_and_scales_rows_in_passing() -> None:
+    mg = check_floats(dense_gat(GRAPH), {"x": features(GRAPH)})
+    assert not moves(mg)
+    last = mg.ops[-1]
+    assert isinstance(last, Gemm) and last.epilogue.hadamard and last.rhs
