@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Graph networks: bound constants, orientation, node order, sparse products, scatters, whole."""
+"""Graph networks as a whole, on the array."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from graph_models import (
 from graph_networks import GRAPH, lowered
 from neuralmatrix.ir.matgraph.ops import Window
 from neuralmatrix.verification import signal_to_noise
-
-# ---------------------------------------------------------------- end to end
 
 LEAST_SNR = {"int8": 25, "int16": 38}  # dB; int8 weights and edges bound both
 

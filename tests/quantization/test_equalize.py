@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scale migration: golden texts, exactness in real arithmetic, and where it must not be done.
+"""Scale migration and bias correction: golden texts, exactness, and where they must not be done.
 
 In: small networks with uneven channels.  Out: factors in weights; less error in integers.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of two tensors, row statistics, attention and normalisation in integers.
+"""Products of two tensors, attention and normalisation in integers.
 
-In: small MatGraphs.  Out: integers that follow the floats, exact statistics, proofs.
+In: small MatGraphs.  Out: integers that follow the floats.
 """
 
 from __future__ import annotations
@@ -51,9 +51,6 @@ def test_rows_far_from_zero_and_of_different_size_are_normalised() -> None:
     got = decode(run_integer(q, {"x": x})["y"], q.qparams["y"])
     # the rows of least variance keep 8 bits of it
     assert np.abs(got - y).max() < 0.05
-
-
-# ---------------------------------------------------------------- forms of tensors
 
 
 def test_raising_tensors_reduces_the_error() -> None:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mixed precision, scale migration and bias correction.
+"""Mixed precision.
 
-In: small networks with known weak spots.  Out: the right tensors raised; refinements that are exact
-in real arithmetic and gain in integers.
+In: small networks with known weak spots.  Out: the right tensors raised to int16.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalisation: which operations it takes, where its statistics and its bias go, and its values.
+"""Normalisation: which operations it takes, and its values.
 
 In: small Graphs.  Out: their MatGraphs' operations; values are checked against ``ops``.
 """

@@ -6,8 +6,16 @@ In: small graphs.  Out: golden texts of the graph and of the groups; the same va
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from golden_passes import before, check_texts, exact, same_values, tied
+from chains import bounds, chain, feed
+from golden_passes import (
+    before,
+    check_texts,
+    exact,
+    same_values,
+    tied,
+)
 from graph_text import graph_text
 from lowering_graphs import graph
 from neuralmatrix.ir.graph.nodes import (
@@ -21,7 +29,12 @@ from neuralmatrix.ir.graph.nodes import (
     Softmax,
     Unary,
 )
+from neuralmatrix.ir.matgraph.ops import (
+    Move,
+)
 from neuralmatrix.ir.types import Function, QParams
+from neuralmatrix.quantization.integer_reference import decode, run_integer
+from neuralmatrix.quantization.quantize import encode, quantize
 
 IMAGE = {"x": (1, 4, 4, 4)}
 ROWS = {"x": (1, 3, 8)}
@@ -64,3 +77,23 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
     lines = "".join(f"group: {', '.join(group)}\n" for group in groups)
     check_texts(request, f"tie_scales/{case}", graph_text(mg), graph_text(found) + lines)
     same_values(mg, found)
+
+
+def test_copies_share_their_scale() -> None:
+    index = np.arange(24).reshape(1, 2, 3, 4)[:, ::-1]
+    mg = chain((1, 2, 3, 4), Move("y", ("x",), np.ascontiguousarray(index)))
+    q = quantize(mg, bounds(mg, feed(1, 2, 3, 4)), "int8")
+    assert q.qparams["x"] == q.qparams["y"]
+
+
+def test_a_copy_between_prescribed_scales_requantises() -> None:
+    index = np.arange(24).reshape(1, 2, 3, 4)[:, ::-1]
+    given = {"x": QParams(0.1, 3), "y": QParams(0.05, -7)}
+    mg = chain((1, 2, 3, 4), Move("y", ("x",), np.ascontiguousarray(index)), quant=given)
+    x = feed(1, 2, 3, 4)
+    q = quantize(mg, bounds(mg, x), "int8")
+    assert [type(op.op).__name__ for op in q.ops] == ["Window", "Move"]
+    assert (q.qparams["x"], q.qparams["y"]) == (given["x"], given["y"])
+    got = run_integer(q, {"x": x})["y"]
+    want = encode(decode(encode(x, given["x"]), given["x"])[:, ::-1], given["y"])
+    np.testing.assert_array_equal(got, want)
