@@ -16,7 +16,7 @@ import pytest
 from blocks import Maker
 from golden_text import check_golden
 from graph_text import graph_text
-from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.board import Board, load_board
 from neuralmatrix.ir.graph.nodes import Graph
 from neuralmatrix.ir.graph.operators import run_graph, verify_graph
 from neuralmatrix.ir.matgraph.ops import MatGraph
@@ -50,6 +50,7 @@ from neuralmatrix.transforms.matgraph.tie_scales import tie
 Bounds = Mapping[str, tuple[float, float]]
 Feeds = Mapping[str, Array]
 Groups = list[list[str]]
+BOARD = load_board("pynq-z2")
 
 REWRITES: Mapping[str, Callable[[Graph], Graph]] = dict(simplify.PASSES)
 
@@ -113,8 +114,8 @@ def quantized(mg: MatGraph, bounds: Bounds, precision: str = "int8") -> QGraph:
     return quantize(mg, dict(bounds), precision)
 
 
-def scheduled(graph: QGraph, board: str = "pynq-z2") -> Program:
-    return schedule(graph, load_board(board))
+def scheduled(graph: QGraph, board: Board = BOARD, shared: bool = True) -> Program:
+    return schedule(graph, board, shared)
 
 
 # ---------------------------------------------------------------- golden tests

@@ -12,8 +12,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
-from golden_passes import exact, quantized
-from neuralmatrix.hardware.board import load_board
+from golden_passes import BOARD, exact, quantized, scheduled
 from neuralmatrix.hardware.isa import Instruction, Opcode, Region, decode
 from neuralmatrix.hardware.tensor_layout import Blocked
 from neuralmatrix.ir.matgraph.ops import MatGraph, Tensor
@@ -21,12 +20,10 @@ from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import QParams
 from neuralmatrix.program.program import Program
 from neuralmatrix.program.verify import verify_program
-from neuralmatrix.scheduling import schedule
 from neuralmatrix.scheduling.context import Context
 from neuralmatrix.scheduling.emitter import Emitter, make_rings
 from neuralmatrix.scheduling.memory_plan import ConstRegion, Place
 
-BOARD = load_board("pynq-z2")
 LANES = BOARD.array.rows
 
 
@@ -52,7 +49,7 @@ def program_of(mg: MatGraph, precision: str = "int8", **sizes: int) -> Program:
     values = run_float(mg, {"x": exact(5, *mg.inputs[0].shape)})
     bounds = {n: (float(v.min()), float(v.max())) for n, v in values.items()}
     board = replace(BOARD, array=replace(BOARD.array, **sizes))
-    program = schedule(quantized(mg, bounds, precision), board, shared=False)
+    program = scheduled(quantized(mg, bounds, precision), board, shared=False)
     verify_program(program)
     return program
 

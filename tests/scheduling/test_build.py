@@ -10,18 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from golden_passes import Exact, exact, quantized, scheduled
+from golden_passes import BOARD, Exact, exact, quantized, scheduled
 from golden_text import check_golden
 from graph_text import array_text, graph_text
 from neuralmatrix.errors import DoesNotFit
-from neuralmatrix.hardware.board import load_board
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Move
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Function
 from neuralmatrix.program.disassembly import listing
 from neuralmatrix.program.verify import verify_program
 from neuralmatrix.quantization.qgraph import QGraph
-from neuralmatrix.scheduling import schedule
 
 
 def residual_block() -> MatGraph:
@@ -70,8 +68,7 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
 
 
 def test_tensors_of_a_program_for_inspection_share_no_bytes() -> None:
-    board = load_board("pynq-z2")
-    apart = schedule(CASES["residual_int8"], board, shared=False)
+    apart = scheduled(CASES["residual_int8"], shared=False)
     slots = [point.tensor for point in apart.watchpoints] + [apart.inputs[0].slot]
     spans = sorted((slot.offset, slot.offset + slot.layout.nbytes) for slot in slots)
     assert all(one[1] <= other[0] for one, other in zip(spans, spans[1:], strict=False))
@@ -79,10 +76,9 @@ def test_tensors_of_a_program_for_inspection_share_no_bytes() -> None:
 
 
 def test_a_network_beyond_the_dram_is_refused() -> None:
-    board = load_board("pynq-z2")
-    tiny = replace(board, dram=replace(board.dram, mbytes=0))
+    tiny = replace(BOARD, dram=replace(BOARD.dram, mbytes=0))
     with pytest.raises(DoesNotFit, match="MiB of DRAM, .* has 0 MiB"):
-        schedule(CASES["residual_int8"], tiny)
+        scheduled(CASES["residual_int8"], tiny)
 
 
 def test_layers_are_named_after_what_they_run() -> None:
