@@ -84,6 +84,16 @@ def test_weights_of_one_tile_after_another_are_loaded_once() -> None:
     assert len(instructions(program, Opcode.COMPUTE)) > 2
 
 
+def test_weights_serve_all_images() -> None:
+    b = Exact()
+    b.tensor("x", (3, 1, 10, 32))
+    b.gemm("y", "x", 32)
+    program = program_of(b.graph())
+    loads = [i for i in instructions(program, Opcode.LOAD) if i["dest"] == Buffer.WBUF]
+    assert sum(i["n0"] * i["n1"] * i["n2"] for i in loads) == 2 * 2 * LANES
+    assert once(program, "y")
+
+
 def test_a_right_operand_is_loaded_for_its_images() -> None:
     program = program_of(attention_scores())
     loads = [i for i in instructions(program, Opcode.LOAD) if i["dest"] == Buffer.WBUF]

@@ -41,6 +41,10 @@ CASES = {
     "transposed_between": make(
         MatMul(("x", "w"), "h"), Transpose(("h",), "t", perm=(1, 0)), MatMul(("t", "a"), "y")
     ),
+    "equal_products": graph(
+        [MatMul(("x", "v"), "h"), Transpose(("h",), "t", perm=(1, 0)), MatMul(("t", "v"), "y")],
+        {"x": (16, 16)}, {"v": exact(4, 16, 16)},
+    ),
     "kept_softmax": make(
         MatMul(("a", "x"), "h"), Softmax(("h",), "s", axis=1), Transpose(("s",), "t", perm=(1, 0)),
         Softmax(("t",), "y", axis=1),

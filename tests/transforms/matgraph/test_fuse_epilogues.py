@@ -33,6 +33,7 @@ SMALL = {
     "v": exact(2, 4, 4, 1, 1),
     "b": exact(3, 4),
     "k": exact(4, 4, 1, 1),
+    "h": np.float32(0.5),
 }
 
 
@@ -57,6 +58,10 @@ CASES = {
     "factors_and_terms": small(
         small_conv("x", "v", "c"), Binary(("c", "k"), "m", kind="mul"),
         Binary(("k", "m"), "s", kind="sub"), Binary(("s", "x"), "y", kind="mul"),
+    ),
+    "scaled_sum": small(
+        small_conv("x", "v", "c"), Binary(("c", "x"), "s", kind="add"),
+        Binary(("s", "h"), "y", kind="mul"),
     ),
     "behind_a_move": small(
         small_conv("x", "v", "c"),

@@ -39,7 +39,17 @@ def layers(matrix: Array) -> Graph:
     return graph(nodes, {"x": (len(matrix), 4)}, {"a": matrix})
 
 
+def clusters(rows: int, columns: int) -> Array:
+    """Nodes in groups of unequal size, and a few edges between them."""
+    rng = np.random.default_rng(4)
+    groups = (rng.integers(0, 9, rows) ** 2 // 9, rng.integers(0, 9, columns) ** 2 // 9)
+    edges = (groups[0][:, None] == groups[1]) & (rng.random((rows, columns)) < 0.25)
+    edges |= rng.random((rows, columns)) < 0.002
+    return np.asarray(edges * exact(5, rows, columns), np.float32)
+
+
 CASES = {
+    "clusters": graph([MatMul(("a", "x"), "y")], {"x": (112, 4)}, {"a": clusters(144, 112)}),
     "shuffled_band": layers(small_band(112)),
     "kept_dense": layers(exact(3, 80, 80) / 8),
     "kept_few_nodes": layers(small_band(48)),

@@ -22,8 +22,9 @@ from neuralmatrix.ir.graph.nodes import (
 from neuralmatrix.ir.matgraph.ops import Gemm
 from neuralmatrix.ir.types import Function
 
+JOINT = (MatMul(("x", "w"), "p", "p.node"), Binary(("p", "bias"), "h"))
 ROWS = {"x": (1, 3, 4)}
-WEIGHTS = {"w": exact(1, 4, 8)}
+WEIGHTS = {"w": exact(1, 4, 8), "bias": exact(2, 8)}
 
 
 def part(start: int, stop: int, y: str) -> Slice:
@@ -32,7 +33,7 @@ def part(start: int, stop: int, y: str) -> Slice:
 
 
 def make(*nodes: Node, outputs: Sequence[str] = ()) -> Graph:
-    return graph([MatMul(("x", "w"), "h", "h.node"), *nodes], ROWS, WEIGHTS, outputs)
+    return graph([*JOINT, *nodes], ROWS, WEIGHTS, outputs)
 
 
 PRODUCT = Binary(("a", "b"), "y", kind="mul")
