@@ -9,7 +9,7 @@ JOBS ?= 4
 FLAGS ?=
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test bench emulate csim hls lint-hls overlay generated format clean
+.PHONY: check test bench docs emulate csim hls lint-hls overlay generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -20,10 +20,13 @@ check: ## formatting, lint, types, then all tests
 test:
 	$(PYTHON) -m pytest
 
-bench: ## every number of the README, with where it comes from
-	failed=0; for name in utilization accuracy transformers graphs qdq speed nest segments compile_time \
+bench: ## the figures of docs/benchmarks.md, each with where it comes from
+	failed=0; for name in utilization rates accuracy transformers graphs qdq speed nest segments compile_time \
 	    hls4ml_compare overhead; do \
 	    $(PYTHON) bench/$$name.py || failed=1; done; exit $$failed
+
+docs: ## the documentation site, in build/site; needs the extra docs
+	$(PYTHON) -m mkdocs build --strict
 
 emulate: ## the embedded network, whole, in emulation
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix demo

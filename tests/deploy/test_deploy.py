@@ -112,10 +112,10 @@ def test_what_is_there_is_not_sent_again(far: Far, request_: Request, tmp_path: 
     assert sum(note.startswith("sending ") for note in notes) == 2
     assert not any(deploy(far.target, fresh)["sent"].values())
     package = next(Path(fresh.remote_dir).glob("package-*"))
-    (package / "neuralmatrix" / "isa.py").write_text("damaged = True\n")
+    (package / "neuralmatrix" / "paths.py").write_text("damaged = True\n")
     again = deploy(far.target, fresh)["sent"]
     assert [name for name, sent in again.items() if sent] == [package.name]
-    assert "damaged" not in (package / "neuralmatrix" / "isa.py").read_text()
+    assert "damaged" not in (package / "neuralmatrix" / "paths.py").read_text()
 
 
 def test_names_that_a_shell_would_change(

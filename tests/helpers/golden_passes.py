@@ -16,9 +16,11 @@ import pytest
 from blocks import Maker
 from golden_text import check_golden
 from graph_text import graph_text
+from neuralmatrix.compiler import Options, passes
 from neuralmatrix.hardware.board import Board, load_board
 from neuralmatrix.ir.graph.nodes import Graph
-from neuralmatrix.ir.graph.operators import run_graph, verify_graph
+from neuralmatrix.ir.graph.operators import run_graph
+from neuralmatrix.ir.graph.verify import verify_graph
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.matgraph.verify import verify_matgraph
@@ -31,21 +33,11 @@ from neuralmatrix.quantization.interval_bounds import propagate
 from neuralmatrix.quantization.mixed_precision import choose_mixed
 from neuralmatrix.quantization.qgraph import QGraph
 from neuralmatrix.quantization.quantize import activation_scales, quantize
-from neuralmatrix.scheduling import schedule
+from neuralmatrix.scheduling import for_board, schedule
+from neuralmatrix.stages import Pass, part
 from neuralmatrix.transforms.graph import simplify
-from neuralmatrix.transforms.lowering.rules import lower_graph
-from neuralmatrix.transforms.matgraph.center_residuals import centre_streams
-from neuralmatrix.transforms.matgraph.choose_orientation import orient
-from neuralmatrix.transforms.matgraph.defer_bias import defer_offsets
-from neuralmatrix.transforms.matgraph.fold_input_permutations import fold_inputs
-from neuralmatrix.transforms.matgraph.fold_row_scales import settle_rows
-from neuralmatrix.transforms.matgraph.fuse_epilogues import fuse
-from neuralmatrix.transforms.matgraph.fuse_row_statistics import fuse_rows
-from neuralmatrix.transforms.matgraph.legalize_operands import with_copies
-from neuralmatrix.transforms.matgraph.pad_heads import pad_heads
-from neuralmatrix.transforms.matgraph.reorder_nodes import reorder
-from neuralmatrix.transforms.matgraph.split_projections import split_slices
-from neuralmatrix.transforms.matgraph.tie_scales import tie
+from neuralmatrix.transforms.matgraph.legalize_operands import legalize_operands
+from neuralmatrix.transforms.matgraph.tie_scales import tie_scales
 
 Bounds = Mapping[str, tuple[float, float]]
 Feeds = Mapping[str, Array]
@@ -54,33 +46,22 @@ BOARD = load_board("pynq-z2")
 
 REWRITES: Mapping[str, Callable[[Graph], Graph]] = dict(simplify.PASSES)
 
-PASSES: Mapping[str, Callable[[MatGraph], MatGraph]] = {
-    "fuse_epilogues": fuse,
-    "split_projections": split_slices,
-    "fuse_row_statistics": fuse_rows,
-    "defer_bias": defer_offsets,
-    "center_residuals": centre_streams,
-    "pad_heads": pad_heads,
-    "fold_input_permutations": fold_inputs,
-    "fold_row_scales": settle_rows,
-    "choose_orientation": orient,
-    "reorder_nodes": reorder,
-    "legalize_operands": with_copies,
+LISTED = passes(Options())
+PASSES: Mapping[str, Pass] = {
+    **dict(LISTED),
+    "legalize_operands": lambda mg, _: legalize_operands(mg),
 }
-ORDER = (
-    "fuse_epilogues", "split_projections", "fuse_epilogues", "fuse_row_statistics", "defer_bias",
-    "center_residuals", "pad_heads", "fold_input_permutations", "fold_row_scales",
-    "choose_orientation", "reorder_nodes",
-)  # fmt: skip
+ORDER = tuple(name for name, _ in part(LISTED, "fuse_epilogues", "reorder_nodes"))
 
 
 def lowered(graph: Graph) -> MatGraph:
-    return lower_graph(graph)
+    found: MatGraph = PASSES["lower_graph"](graph, BOARD.target)
+    return found
 
 
 def tied(mg: MatGraph) -> tuple[MatGraph, Groups]:
     """The graph, and the tensors of every group of two or more that share a scale."""
-    found, groups = tie(mg)
+    found, groups = tie_scales(mg)
     members = groups.members(sorted(found.tensors)).values()
     return found, sorted(sorted(group) for group in members if len(group) > 1)
 
@@ -115,7 +96,7 @@ def quantized(mg: MatGraph, bounds: Bounds, precision: str = "int8") -> QGraph:
 
 
 def scheduled(graph: QGraph, board: Board = BOARD, shared: bool = True) -> Program:
-    return schedule(graph, board, shared)
+    return for_board(schedule(graph, board.target, shared), board)
 
 
 # ---------------------------------------------------------------- golden tests
@@ -141,7 +122,7 @@ def before(name: str, graph: Graph) -> MatGraph:
     """What the passes in front of ``name`` make of ``graph``."""
     mg = lowered(graph)
     for other in ORDER[: ORDER.index(name)] if name in ORDER else ORDER:
-        mg = PASSES[other](mg)
+        mg = PASSES[other](mg, BOARD.target)
     return mg
 
 
@@ -153,7 +134,7 @@ def check_pass(
     The pass has to change the text, unless ``case`` begins with "kept"; and no real value.
     """
     mg = before(name, given) if isinstance(given, Graph) else given
-    found = PASSES[name](mg)
+    found = PASSES[name](mg, BOARD.target)
     check_texts(request, f"{name}/{case}", graph_text(mg), graph_text(found))
     same_values(mg, verify_matgraph(found))
     return found

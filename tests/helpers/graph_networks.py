@@ -12,16 +12,17 @@ from build_onnx import onnxruntime_outputs
 from graph_models import (
     random_graph,
 )
-from neuralmatrix.compiler import Stages, front_end
+from neuralmatrix.compiler import Options, front_end
 from neuralmatrix.ir.matgraph.ops import MatGraph, Move
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, apply_steps
+from targets import target
 
 GRAPH = random_graph(45)
 
 
 def lowered(proto: onnx.ModelProto, constants: dict[str, Array] | None = None) -> MatGraph:
-    return front_end(proto, {}, Stages(), constants)
+    return front_end(proto, target(), Options(constants=constants))
 
 
 def floats(mg: MatGraph, feeds: dict[str, Array]) -> dict[str, Array]:

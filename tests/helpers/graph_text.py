@@ -52,7 +52,7 @@ def _mapping(what: str, values: Mapping[str, Any]) -> list[str]:
 def _block(item: Any, indent: str = "") -> list[str]:
     """A line of small fields, then the arrays and what holds arrays."""
     words, below = [type(item).__name__], []
-    for field in fields(item):
+    for field in sorted(fields(item), key=_place):
         value = getattr(item, field.name)
         if value is None or _is_default(field, value):
             continue
@@ -64,6 +64,11 @@ def _block(item: Any, indent: str = "") -> list[str]:
         else:
             words.append(f"{field.name}={_short(value)}")
     return [indent + " ".join(words), *below]
+
+
+def _place(field: Field[Any]) -> tuple[bool, str]:
+    """What an operation makes comes first; the order of declaration makes no difference."""
+    return field.name != "output", field.name
 
 
 def _is_default(field: Field[Any], value: Any) -> bool:

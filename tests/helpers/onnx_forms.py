@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 from build_onnx import model, node, onnxruntime_outputs, signed
-from neuralmatrix.compiler import lower
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.transforms.graph.simplify import simplify
+from targets import lower
 
 Nodes = list[onnx.NodeProto]
 

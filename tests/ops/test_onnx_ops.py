@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from build_onnx import onnxruntime_outputs
-from neuralmatrix.compiler import lower
 from neuralmatrix.frontend.onnx.context import Handler
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
@@ -30,6 +29,7 @@ from op_case import (
     w,
 )
 from op_cases_more import MORE
+from targets import lower
 
 CONVOLUTIONS = [
     case("Conv", IMAGE, w(4, 5, 3, 3)),
@@ -366,7 +366,7 @@ _ELSEWHERE = frozenset(
     "QuantizeLinear DequantizeLinear Cast Shape Size OneHot Equal Greater GreaterOrEqual Less "
     "LessOrEqual Not And Or Xor Where".split()
 )
-_OWN_TESTS = ("onnx_norm", "onnx_attention")
+_OWN_TESTS = ("normalization", "attention", "rotary_embedding")
 
 
 def _is_tested_here(op: str, *handlers: Handler) -> bool:

@@ -33,7 +33,7 @@ def convolution(
     b.tensor("x", (1, height, width, c))
     pad = kernel // 2
     weight = exact(1, kernel, kernel, c, m)
-    b.ops.append(Gemm("y", "x", weight, exact(2, m), (stride,) * 2, (pad,) * 4))
+    b.ops.append(Gemm("y", "x", weight, exact(2, m), strides=(stride,) * 2, pads=(pad,) * 4))
     out = [(size + 2 * pad - kernel) // stride + 1 for size in (height, width)]
     b.tensor("y", (1, out[0], out[1], m))
     return b.graph()

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from neuralmatrix.hardware.board import load_board
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.quantization.quantize import quantize
-from neuralmatrix.scheduling import schedule
 from neuralmatrix.scheduling.memory_plan import ConstRegion, plan_memory
+from targets import scheduled
 
 
 def concat_graph(c1: int, c2: int) -> MatGraph:
@@ -41,7 +40,7 @@ def quantised(mg: MatGraph) -> object:
 @pytest.mark.parametrize("c1, c2, free", [(16, 16, True), (32, 5, True), (5, 16, False)])
 def test_concat_of_whole_blocks_is_only_addresses(c1: int, c2: int, free: bool) -> None:
     graph = quantised(concat_graph(c1, c2))
-    program = schedule(graph, load_board("pynq-z2"))  # type: ignore[arg-type]
+    program = scheduled(graph)  # type: ignore[arg-type]
     assert [layer.kind for layer in program.layers].count("Move") == (0 if free else 1)
 
 
@@ -77,7 +76,7 @@ def test_only_what_is_read_is_stored(kinds: tuple[str, ...], read: bool) -> None
     values = run_float(mg, {"x": np.random.default_rng(1).standard_normal((1, 1, 20, 32))})
     graph = quantize(mg, {n: (float(v.min()), float(v.max())) for n, v in values.items()})
     assert ("s" in plan_memory(graph, 16, ConstRegion()).places) == read
-    program = schedule(graph, load_board("pynq-z2"))
+    program = scheduled(graph)
     stored = [point.tensor.name for point in program.watchpoints]
     assert stored == (["s"] if read else []) + list(kinds)
     (layer,) = program.layers  # the heads are split by addresses alone

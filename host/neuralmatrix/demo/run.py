@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..compiler import Stages, compile_model, front_end
+from ..compiler import compile_model, front_end
 from ..files import make_folder, write_arrays, write_whole
+from ..hardware.target import Target
 from ..ir.matgraph.reference import port_outputs, run_float
 from ..program.program import Program
 from ..program.report import layer_table, program_report, summary_lines
@@ -92,25 +93,15 @@ def run_demo(
     samples = chosen.load(limit)
     if keep is not None:
         make_folder(keep)
-    began = time.perf_counter()
-    program = compile_model(chosen.model, board=board, calibration=[samples.calibration])
-    compile_seconds = time.perf_counter() - began
+    program, seconds = _compiled(chosen, samples, board)
     if not as_json:
-        _show_program(console, chosen, program, compile_seconds)
+        _show_program(console, chosen, program, seconds)
     if keep is not None:
         _keep(keep, chosen, samples, program)
     array, session = _array_logits(program, samples, console, quiet=as_json)
-    real = _float_logits(chosen, samples)
-    found = _compare(samples, real, array)
-    assert session.stats is not None
-    result = DemoResult(
-        demo=name,
-        images=session.stats.images,
-        images_per_host_second=session.stats.images_per_host_second,
-        compile_seconds=compile_seconds,
-        report=program_report(program),
-        **found,
-    )
+    real = _float_logits(chosen, samples, Target(program.array, program.timing))
+    accuracy = _compare(samples, real, array)
+    result = _result(name, program, seconds, session, accuracy)
     if as_json:
         console.file.write(json.dumps(result.to_dict(), indent=2) + "\n")
     else:
@@ -118,6 +109,28 @@ def run_demo(
         if keep is not None:
             console.print(f"kept in {keep}: {', '.join(KEPT)}", highlight=False, markup=False)
     return result
+
+
+def _compiled(chosen: Task, samples: Samples, board: str) -> tuple[Program, float]:
+    """The network's program, and the seconds that compiling it took."""
+    began = time.perf_counter()
+    program = compile_model(chosen.model, board=board, calibration=[samples.calibration])
+    return program, time.perf_counter() - began
+
+
+def _result(
+    name: str, program: Program, seconds: float, session: Session, accuracy: dict[str, Any]
+) -> DemoResult:
+    """``accuracy`` is what ``_compare`` found of the session's run."""
+    assert session.stats is not None
+    return DemoResult(
+        demo=name,
+        images=session.stats.images,
+        images_per_host_second=session.stats.images_per_host_second,
+        compile_seconds=seconds,
+        report=program_report(program),
+        **accuracy,
+    )
 
 
 def _keep(folder: Path, chosen: Task, samples: Samples, program: Program) -> None:
@@ -135,8 +148,8 @@ def _console() -> Console:
     return console if known else Console(width=LOG_WIDTH)
 
 
-def _float_logits(chosen: Task, samples: Samples) -> Array:
-    lowered = front_end(chosen.model, {}, Stages())
+def _float_logits(chosen: Task, samples: Samples, target: Target) -> Array:
+    lowered = front_end(chosen.model, target)
     return port_outputs(lowered, run_float(lowered, samples.feeds, keep=False))["logits"]
 
 

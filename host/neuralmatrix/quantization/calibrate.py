@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..errors import BadInput
 from ..ir.matgraph import reference
 from ..ir.matgraph.ops import MatGraph, Port
-from ..transforms.matgraph.tie_scales import tie
+from ..transforms.matgraph.tie_scales import tie_scales
 from .adjust_ranges import MASK_ROOM, MASKED
 from .bit_widths import score_tensors, wide_tensors
 
@@ -161,7 +161,7 @@ def _unmasked(scores: Array) -> Array:
 
 def _unclipped(mg: MatGraph) -> set[str]:
     """Outputs, and what has 16 bits at any precision."""
-    tied, groups = tie(mg)
+    tied, groups = tie_scales(mg)
     wide = wide_tensors(tied, groups, "int8")
     shown = {port.tensor for port in mg.outputs}
     return shown | {name for name in mg.tensors if groups.root(name) in wide}

@@ -15,8 +15,8 @@ from ..errors import DoesNotFit
 from ..hardware.isa import Stat
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from ..ir.types import Array, QParams
-from ..transforms.matgraph.legalize_operands import with_copies
-from ..transforms.matgraph.tie_scales import Groups, tie
+from ..transforms.matgraph.legalize_operands import legalize_operands
+from ..transforms.matgraph.tie_scales import Groups, tie_scales
 from .adjust_ranges import Bounds, spanned
 from .bit_widths import symmetric_tensors, wide_tensors
 from .integer_epilogues import Stage, build_epilogue
@@ -47,7 +47,7 @@ def quantize(
     activations; ``raised``: tensors that are int16 all the same.  Raises DoesNotFit when an
     accumulator could overflow at prescribed scales.
     """
-    mg, groups = tie(with_copies(mg))
+    mg, groups = tie_scales(legalize_operands(mg))
     bounds = spanned(mg, bounds, groups)
     weights = {op.output: int_weight(op) for op in mg.ops if is_weighted(op)}
     qparams = _qparams(mg, groups, bounds, weights, precision, raised)
@@ -60,7 +60,7 @@ def activation_scales(
     mg: MatGraph, bounds: Bounds, precision: str = "int8", raised: Iterable[str] = ()
 ) -> dict[str, QParams]:
     """The QParams that ``quantize`` gives every tensor."""
-    mg, groups = tie(with_copies(mg))
+    mg, groups = tie_scales(legalize_operands(mg))
     weights = {op.output: int_weight(op) for op in mg.ops if is_weighted(op)}
     return _qparams(mg, groups, spanned(mg, bounds, groups), weights, precision, raised)
 
@@ -94,6 +94,7 @@ def _quantize_op(
         return QOp(op, fill=int(encode(np.asarray(op.fill), out)))
     if isinstance(op, RowMax):
         return _quantize_rowmax(op, mg, qparams)
+    assert isinstance(op, Gemm | Window)
     weight = weights.get(op.output)
     if weight is None:
         stage = _product_stage(op, mg, qparams)

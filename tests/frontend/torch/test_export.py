@@ -18,6 +18,7 @@ import pytest
 from neuralmatrix.compiler import compile_model
 from neuralmatrix.errors import BadInput, BadModel, ToolMissing
 from neuralmatrix.frontend.torch import export as importer
+from neuralmatrix.frontend.torch.tracing import trace
 
 MODELS = Path(__file__).resolve().parents[3] / "models"
 EXPORTERS = [
@@ -37,7 +38,7 @@ def torch():
 @pytest.fixture(params=EXPORTERS)
 def exporter(request, monkeypatch):
     """Only that one of the two exporters."""
-    one = importer._exporters()[request.param] if request.param != "tracing" else importer._trace
+    one = importer._exporters()[request.param] if request.param != "tracing" else trace
     monkeypatch.setattr(importer, "_exporters", lambda: {request.param: one})
     return request.param
 
@@ -211,7 +212,7 @@ def test_tracing_freezes_no_value(torch, monkeypatch, capsys):
         def forward(self, x):
             return x * x.max().item()
 
-    monkeypatch.setattr(importer, "_exporters", lambda: {"tracing": importer._trace})
+    monkeypatch.setattr(importer, "_exporters", lambda: {"tracing": trace})
     with pytest.raises(
         BadModel, match=r"\(tracing: ValueError: data-dependent: Converting a tensor"
     ):

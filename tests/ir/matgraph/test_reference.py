@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from cnn_graphs import Q1, conv, make, relu
 from lowering_graphs import feeds_of, random
-from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadInput
 from neuralmatrix.ir.graph import operators
 from neuralmatrix.ir.graph.nodes import (
@@ -23,6 +22,7 @@ from neuralmatrix.ir.graph.nodes import (
 )
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Array, QParams
+from targets import lower
 
 
 def batch_graph() -> Graph:

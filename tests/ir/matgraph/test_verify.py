@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from blocks import attention, layer_norm
 from cnn_graphs import Q2, conv, make, relu
-from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadInput, BadModel
 from neuralmatrix.ir.graph.nodes import (
     Binary,
@@ -25,6 +24,7 @@ from neuralmatrix.ir.matgraph.reference import (
     verify_matgraph,
 )
 from neuralmatrix.ir.types import ViewStep
+from targets import lower
 
 
 def changed(mg: MatGraph, output: str, **fields: object) -> MatGraph:

@@ -18,14 +18,8 @@ from neuralmatrix.cli.main import app
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.ir.functions import evaluate
 from neuralmatrix.ir.types import Function
-from neuralmatrix.quantization.pwl.report import (
-    Wanted,
-    make_table,
-    plot_lines,
-    table_notes,
-    table_report,
-    write_plot,
-)
+from neuralmatrix.quantization.pwl.display import plot_lines, write_plot
+from neuralmatrix.quantization.pwl.report import Wanted, make_table, table_notes, table_report
 from neuralmatrix.quantization.pwl.table import lookup
 from typer.testing import CliRunner
 

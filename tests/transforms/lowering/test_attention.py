@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from cnn_graphs import kinds
 from lowering_graphs import check, gemms, graph, random
-from neuralmatrix.compiler import lower
 from neuralmatrix.ir.graph.nodes import (
     Attention,
     Binary,
@@ -25,6 +24,7 @@ from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.ops import Gemm, Window
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Array, Function, Shape
+from targets import lower
 
 TRIANGLE = np.tril(np.ones((5, 7)))
 Q, K, V = (2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 4)

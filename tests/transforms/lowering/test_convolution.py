@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from cnn_graphs import IMAGE, WEIGHTS, conv, kinds, make, relu
 from lowering_graphs import check, graph, random
-from neuralmatrix.compiler import lower
 from neuralmatrix.errors import UnsupportedModel
 from neuralmatrix.ir.graph.nodes import (
     Binary,
@@ -20,6 +19,7 @@ from neuralmatrix.ir.graph.nodes import (
     Reshape,
 )
 from neuralmatrix.ir.matgraph.ops import Gemm, Window
+from targets import lower
 
 
 def test_plain_cnn_has_no_moves() -> None:

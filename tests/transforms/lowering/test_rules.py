@@ -13,7 +13,6 @@ from cnn_graphs import IMAGE, RELU
 from golden_passes import check_texts, exact, feeds_for, lowered
 from graph_text import graph_text
 from lowering_graphs import graph
-from neuralmatrix.compiler import lower
 from neuralmatrix.errors import UnsupportedModel
 from neuralmatrix.ir.graph import nodes as all_nodes
 from neuralmatrix.ir.graph.nodes import (
@@ -46,6 +45,7 @@ from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.matgraph.verify import verify_matgraph
 from neuralmatrix.ir.types import Function
+from targets import lower
 
 SMALL_IMAGE = {"x": (1, 2, 4, 4)}
 ROWS = {"x": (1, 3, 8)}

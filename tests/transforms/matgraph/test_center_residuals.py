@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from golden_passes import check_pass, exact
 from lowering_graphs import check, graph, random
-from neuralmatrix.compiler import lower
 from neuralmatrix.ir.graph.nodes import (
     Binary,
     Concat,
@@ -29,6 +28,7 @@ from neuralmatrix.ir.matgraph.ops import Gemm, Window
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Function
 from norm_graphs import WEIGHTS, make, norm, rows
+from targets import lower
 
 ROWS = {"x": (1, 3, 8)}
 SMALL = {

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...files import write_whole
 from ...hardware.board import Board
 from ...hardware.overlay_folder import EXPECTED, SELFTEST
+from ...ir.matgraph.ops import MatGraph
+from ...ir.matgraph.reference import run_float
+from ...ir.types import Array
+from ...program.host_io import write_input
 from ...program.program import Program
-
-if TYPE_CHECKING:
-    from ...ir.matgraph.ops import MatGraph
-    from ...quantization.qgraph import QGraph
-
-from ..selftest import Array, SelfTest
+from ...program.verify import verify_program
+from ...quantization.qgraph import QGraph
+from ...quantization.quantize import quantize
+from ...scheduling import for_board, schedule
+from ..emulation.emulator import Emulator
+from ..selftest import SelfTest
+from .extra_instructions import with_token, with_two_parts
+from .network import RAISED, SPLIT, network
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,6 @@ class Compiled:
 
 def compiled(board: Board) -> Compiled:
     """Compile the self-test for a board's array."""
-    from ...ir.matgraph.reference import run_float
-    from ...program.verify import verify_program
-    from ...quantization.quantize import quantize
-    from ...scheduling import schedule
-    from .extra_instructions import with_token, with_two_parts
-    from .network import RAISED, SPLIT, network
-
     graph = network(board.array)
     rng = np.random.default_rng(0)
     feeds = {port.name: rng.standard_normal(port.shape).astype(np.float32) for port in graph.inputs}
@@ -50,7 +48,7 @@ def compiled(board: Board) -> Compiled:
     bounds = {name: (float(v.min()), float(v.max())) for name, v in values.items()}
     integers = quantize(graph, bounds, "int8", RAISED)
     # Every tensor keeps its bytes, so that a difference names the operation that made it.
-    program = schedule(integers, board, shared=False)
+    program = for_board(schedule(integers, board.target, shared=False), board)
     program = with_token(with_two_parts(program, SPLIT))
     verify_program(program)
     return Compiled(graph, integers, program, feeds)
@@ -58,9 +56,6 @@ def compiled(board: Board) -> Compiled:
 
 def make(board: Board) -> SelfTest:
     """Compile the self-test for a board's array and run it in emulation."""
-    from ...program.host_io import write_input
-    from ..emulation.emulator import Emulator
-
     made = compiled(board)
     p = made.program
     emulator = Emulator(p.array, p.timing, p.const, p.instructions, p.arena_bytes)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Element-wise operators are 1x1 Windows; a second tensor enters through the epilogue.
 
-In: Unary, Binary, PRelu and Select nodes.  Out: the value of each; ``fuse`` moves most of them
-into the operation that makes their input.
+In: Unary, Binary, PRelu and Select nodes.  Out: the value of each; ``fuse_epilogues`` moves most
+of them into the operation that makes their input.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import (
     Epilogue,
     Gemm,
@@ -25,13 +26,12 @@ from ...ir.matgraph.ops import (
     MatOp,
     Move,
     Port,
+    RowMax,
     Tensor,
     Window,
-    op_inputs,
-    op_outputs,
 )
 from ...ir.types import Array, ViewStep
-from .fuse_epilogues import fuse
+from .fuse_epilogues import fuse_epilogues
 
 LANES = 16  # of every supported array; only costs are ranked with it
 LOAD_CYCLES = 2  # of a word
@@ -67,7 +67,7 @@ class _Net:
         return self.alias.get(name, (name, False))
 
 
-def orient(mg: MatGraph) -> MatGraph:
+def choose_orientation(mg: MatGraph, target: Target) -> MatGraph:
     """``mg`` with the orientations that cost least; itself where nothing is to be gained."""
     moves = {op.output for op in mg.ops if is_transposition(op, mg.tensors)}
     if not moves or mg.quant:  # scales that a model prescribes stay with its own tensors
@@ -75,7 +75,7 @@ def orient(mg: MatGraph) -> MatGraph:
     mg = _with_settled_biases(mg)
     net = _net(mg, moves)
     bits = _search(net)
-    return fuse(_Rebuilt(net, bits).graph()) if any(bits.values()) else mg
+    return fuse_epilogues(_Rebuilt(net, bits).graph(), target) if any(bits.values()) else mg
 
 
 def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> bool:
@@ -129,7 +129,7 @@ def _choices(op: MatOp, net: _Net) -> Iterator[tuple[bool, Choice]]:
 
 def _plain_needs(op: MatOp) -> Needs:
     either = {op.rhs} if isinstance(op, Gemm) and op.rhs != op.input else set()
-    return tuple((name, None if name in either else False) for name in op_inputs(op))
+    return tuple((name, None if name in either else False) for name in op.inputs)
 
 
 def _plain_cycles(op: MatOp, tensors: Mapping[str, Tensor]) -> float:
@@ -187,7 +187,7 @@ def _bias_fits(op: Gemm | Window, mg: MatGraph) -> bool:
 def _with_settled_biases(mg: MatGraph) -> MatGraph:
     """Biases beside a run-time residual move into what makes that residual, where only that is
     read there."""
-    uses = Counter(t for op in mg.ops for t in op_inputs(op))
+    uses = Counter(t for op in mg.ops for t in op.inputs)
     uses.update(port.tensor for port in mg.outputs)
     ops = {op.output: op for op in mg.ops}
     constants, tensors = dict(mg.constants), dict(mg.tensors)
@@ -269,7 +269,7 @@ class _Rebuilt:
         self.tensors = {name: t for name, t in net.mg.tensors.items() if name not in net.alias}
         self.constants = dict(net.mg.constants)
         self.ops: list[MatOp] = []
-        self.sources = {name: op.source for op in net.mg.ops for name in op_outputs(op)}
+        self.sources = {name: op.source for op in net.mg.ops for name in op.outputs}
         for name, flipped in bits.items():
             if flipped:
                 self.tensors[name] = _swapped(self.tensors[name])
@@ -322,9 +322,10 @@ class _Rebuilt:
 
     def _plain(self, op: MatOp) -> MatOp:
         if isinstance(op, Move):
-            return replace(op, inputs=tuple(self.need(name, False) for name in op.inputs))
-        if not isinstance(op, Gemm | Window):
+            return replace(op, parts=tuple(self.need(name, False) for name in op.inputs))
+        if isinstance(op, RowMax):
             return replace(op, input=self.need(op.input, False))
+        assert isinstance(op, Gemm | Window)
         e = op.epilogue
         residual = e.residual and self.need(e.residual, False)
         hadamard = e.hadamard and self.need(e.hadamard, False)

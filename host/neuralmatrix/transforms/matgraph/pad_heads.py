@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor, op_inputs
+from ...hardware.target import Target
+from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor
 from ...ir.types import Array
 
 WORD = 16  # lanes of the default array
@@ -36,7 +37,7 @@ class _Uses:
         return found[0] if len(found) == 1 and name not in self.fixed else None
 
 
-def pad_heads(mg: MatGraph) -> MatGraph:
+def pad_heads(mg: MatGraph, target: Target) -> MatGraph:
     """All attention blocks of ``mg`` with heads of whole words where that is possible."""
     uses = _uses(mg)
     changed: dict[str, MatOp] = {}
@@ -57,7 +58,7 @@ def pad_heads(mg: MatGraph) -> MatGraph:
 def _uses(mg: MatGraph) -> _Uses:
     readers: dict[str, list[MatOp]] = {}
     for op in mg.ops:
-        for name in set(op_inputs(op)):
+        for name in set(op.inputs):
             readers.setdefault(name, []).append(op)
     fixed = frozenset({port.tensor for port in mg.outputs} | mg.quant.keys())
     return _Uses(mg.tensors, {op.output: op for op in mg.ops}, readers, fixed)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import (
     Gemm,
     MatGraph,
@@ -24,8 +25,6 @@ from ...ir.matgraph.ops import (
     Port,
     RowMax,
     Window,
-    op_inputs,
-    op_outputs,
 )
 from ...ir.types import Array, ViewStep
 from .choose_orientation import LANES, is_transposition
@@ -70,7 +69,7 @@ class _Pattern:
     ends: tuple[Axis, Axis]  # the classes of output and input channels
 
 
-def reorder(mg: MatGraph) -> MatGraph:
+def reorder_nodes(mg: MatGraph, target: Target) -> MatGraph:
     """``mg`` with its node axes in a better order; itself where there is none."""
     sparse = [op for op in mg.ops if isinstance(op, Gemm) and _is_sparse(op)]
     if not sparse:
@@ -95,7 +94,7 @@ def _is_sparse(op: Gemm) -> bool:
 def _classes(mg: MatGraph) -> _Classes:
     found = _Classes()
     for op in mg.ops:
-        names = (*op_inputs(op), *op_outputs(op))
+        names = (*op.inputs, *op.outputs)
         if any(mg.tensors[name].shape[:2] != (1, 1) for name in names):
             found.fixed |= {(name, axis) for name in names for axis in (2, 3)}
         TIES[type(op)](op, mg, found)
@@ -333,4 +332,4 @@ def _permuted_op(op: MatOp, order: Callable[[str, int], Array | None]) -> MatOp:
     return op
 
 
-__all__ = ["cluster", "cuthill_mckee", "reorder"]
+__all__ = ["cluster", "cuthill_mckee", "reorder_nodes"]
