@@ -57,6 +57,7 @@ DEV = [
     "pytest>=7",
     "hypothesis>=6",
     "ruff>=0.4",
+    "clang-format==21.1.8",  # versions before 16 format some lines in another way
     "mypy>=1.8",
     "scikit-learn>=1.2",
     "pillow>=9",

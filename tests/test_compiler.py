@@ -17,6 +17,7 @@ from neuralmatrix.compiler import Options, compile_model, front_end, passes
 from neuralmatrix.demo.tasks import task
 from neuralmatrix.stages import Stages
 from neuralmatrix.transforms.graph.simplify import PASSES
+from slow import slow_after
 from targets import target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
@@ -95,7 +96,7 @@ def test_unknown_precision_and_board() -> None:
 UTILIZATION = {"resnet20": 0.65, "resnet18": 0.85, "mobilenet_v1": 0.45, "mobilenet_v2": 0.45}
 
 
-@pytest.mark.parametrize("name", UTILIZATION)
+@pytest.mark.parametrize("name", slow_after(1, UTILIZATION))
 def test_the_array_is_kept_busy(name: str) -> None:
     size = 32 if name == "resnet20" else 224
     program = compile_model(getattr(zoo, name)(size=size), calibration=images(size, 1))

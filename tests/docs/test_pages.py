@@ -214,6 +214,7 @@ def test_commands_of_usage_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert {"mixed.nmx", "outputs.npz", "report.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 @pytest.mark.slow
 def test_torch_example_of_usage_runs() -> None:

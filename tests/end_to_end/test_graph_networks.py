@@ -22,13 +22,14 @@ from graph_models import (
 from graph_networks import GRAPH, lowered
 from neuralmatrix.ir.matgraph.ops import Window
 from neuralmatrix.verification import signal_to_noise
+from slow import slow_after
 
 LEAST_SNR = {"int8": 25, "int16": 38}  # dB; int8 weights and edges bound both
 
 
 @pytest.mark.gxx
 @pytest.mark.parametrize("precision", ["int8", "int16"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", slow_after(2, MODELS))
 def test_networks_on_the_array(name: str, precision: str) -> None:
     proto, feeds = MODELS[name](GRAPH), {"x": features(GRAPH)}
     program = nm.compile(proto, calibration=[feeds], precision=precision)
@@ -40,6 +41,7 @@ def test_networks_on_the_array(name: str, precision: str) -> None:
     assert signal_to_noise(expected, y) > LEAST_SNR[precision]
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 @pytest.mark.data
 def test_cora(data: Path) -> None:
@@ -53,6 +55,7 @@ def test_cora(data: Path) -> None:
     assert found["program's constants"].value < 1
 
 
+@pytest.mark.slow
 def test_a_large_graph_keeps_its_width() -> None:
     """Only the constants depend on the number of edges, not on nodes squared."""
     graph: RandomGraph = random_graph(1000, degree=2.0)

@@ -178,6 +178,7 @@ def test_a_build_replaces_the_one_before(path: Path, tmp_path: Path, quick: None
 # ------------------------------------------------------------------------------ it fails
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "text"),
     (

@@ -228,6 +228,7 @@ def test_a_wrong_design_is_refused(
     assert recording.code == 1 and text in recording.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "old", "new", "text"),
     (

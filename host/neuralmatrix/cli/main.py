@@ -268,8 +268,11 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: errors become one message and exit code 1."""
-    signal.signal(signal.SIGTERM, _stop)
+    """Entry point: errors become one message and exit code 1.
+
+    The handler of SIGTERM is the caller's again afterwards.
+    """
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except NeuralMatrixError as error:
@@ -278,6 +281,8 @@ def main() -> None:
         _fail(f"the operating system refused: {error}; free some space or choose another place")
     except MemoryError:
         _fail("this machine has too little free memory; close programs or use a smaller network")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stop(number: int, frame: object) -> None:

@@ -16,7 +16,7 @@ TEST = """
 from golden_text import check_golden
 
 def test_a_pass(request):
-    check_golden(request, "fuse_epilogues/relu.out.txt", {text!r})
+    check_golden(request, "fuse/relu.out.txt", {text!r})
 """
 
 
@@ -25,7 +25,7 @@ class Rig:
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self._pytester = pytester
-        self.golden = pytester.path / "tests" / "golden" / "fuse_epilogues" / "relu.out.txt"
+        self.golden = pytester.path / "tests" / "golden" / "fuse" / "relu.out.txt"
         pytester.makepyprojecttoml("[tool.pytest.ini_options]\naddopts = '-p no:cacheprovider'")
         tests = pytester.mkdir("tests")
         (tests / "conftest.py").write_text(
