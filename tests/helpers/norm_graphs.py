@@ -23,7 +23,7 @@ WEIGHTS = {
     "gamma": 1 + random(5, 24) / 3,
     "beta": random(6, 24),
     "place": random(7, 5, 24),
-    "small": random(10, 3, 2),
+    "small": random(10, 10, 2),
     "cls": random(8, 1, 1, 24),
 }
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
+from ..ir.matgraph.predicates import is_difference
 from ..ir.types import Array
 from ..transforms.matgraph.tie_scales import Groups
 
@@ -65,21 +66,9 @@ def score_tensors(mg: MatGraph) -> frozenset[str]:
             found |= maxima | ({op.output} if maxima else set())
     found |= _position_scores(mg)
     for op in mg.ops:  # the end of a LogSoftmax
-        if isinstance(op, Window) and op.input in found and _is_difference(op):
+        if is_difference(op) and op.input in found:
             found.add(op.output)
     return frozenset(found)
-
-
-def _is_difference(op: Window) -> bool:
-    """x minus something, and nothing more."""
-    e = op.epilogue
-    plain = e.activation is None and e.hadamard is None and op.minus is None and op.reduce == "add"
-    return (
-        plain
-        and e.residual_gain == -1.0
-        and op.weight.size == 1
-        and float(op.weight.flat[0]) == 1.0
-    )
 
 
 def _position_scores(mg: MatGraph) -> set[str]:

@@ -78,7 +78,7 @@ def test_bias_is_added_where_it_must_be() -> None:
 
 
 def test_bias_stays_in_front_of_a_move_that_mixes_channels() -> None:
-    mg = check(make(norm("x", "n", "gamma", "beta"), Reshape(("n",), "r", shape=(1, 40, 3)),
+    mg = check(make(norm("x", "n", "gamma", "beta"), Reshape(("n",), "r", shape=(1, 12, 10)),
                     MatMul(("r", "small"), "y")))  # fmt: skip
     assert offsets(mg) == ["n"]
 

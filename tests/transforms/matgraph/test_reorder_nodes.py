@@ -18,11 +18,13 @@ from golden_passes import check_pass, exact
 from graph_networks import check_floats, lowered
 from lowering_graphs import graph
 from neuralmatrix.ir.graph.nodes import Graph, MatMul, Unary
+from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from neuralmatrix.ir.matgraph.ops import Gemm
 from neuralmatrix.ir.types import Array, Function
-from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
 from neuralmatrix.transforms.matgraph.reorder_nodes import cluster, cuthill_mckee, reorder_nodes
 from targets import target
+
+LANES = target().lanes
 
 
 def small_band(nodes: int) -> Array:
@@ -80,20 +82,20 @@ def two_products(matrix: Array, width: int = 5) -> onnx.ModelProto:
 @pytest.mark.parametrize("nodes", [1, 16, 77])
 def test_orders_are_permutations(nodes: int) -> None:
     pattern = shuffled_band(nodes) != 0
-    for order in (cuthill_mckee(pattern), cluster(pattern), cluster(pattern, "high")):
+    for order in (cuthill_mckee(pattern), cluster(pattern, LANES), cluster(pattern, LANES, "high")):
         assert sorted(order) == list(range(nodes))
 
 
 def test_order_of_unconnected_nodes() -> None:
     assert sorted(cuthill_mckee(np.zeros((20, 20), bool))) == list(range(20))
-    assert sorted(cluster(np.zeros((20, 3), bool))) == list(range(20))
+    assert sorted(cluster(np.zeros((20, 3), bool), LANES)) == list(range(20))
 
 
 def test_reordering_leaves_fewer_blocks_and_the_same_results() -> None:
     matrix = shuffled_band(203)
-    before = nonzero_blocks(matrix.T[None, None])
+    before = nonzero_blocks(matrix.T[None, None], LANES)
     mg = check_floats(two_products(matrix), {"x": signed((203, 5))})
-    counts = [nonzero_blocks(op.weight) for op in mg.ops
+    counts = [nonzero_blocks(op.weight, LANES) for op in mg.ops
               if isinstance(op, Gemm) and op.weight is not None]  # fmt: skip
     assert len(counts) == 2 and max(counts) <= before / 3
     assert any(step.kind == "take" for port in (*mg.inputs, *mg.outputs) for step in port.steps)
@@ -108,7 +110,7 @@ def test_reordering_a_rectangular_matrix() -> None:
     mg = check_floats(proto, {"x": signed((133, 6))})
     (op,) = mg.ops
     assert isinstance(op, Gemm) and op.weight is not None
-    assert nonzero_blocks(op.weight) < nonzero_blocks(matrix.T[None, None]) / 2
+    assert nonzero_blocks(op.weight, LANES) < nonzero_blocks(matrix.T[None, None], LANES) / 2
 
 
 def test_axes_of_reshaped_tensors_keep_their_order() -> None:
