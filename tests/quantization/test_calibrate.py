@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from blocks import Maker, attention, layer_norm
+from golden_passes import calibrated, exact
+from golden_text import check_golden
+from graph_text import graph_text, mapping_text
 from neuralmatrix.errors import BadInput
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port, Tensor, Window
+from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Function, ViewStep
 from neuralmatrix.quantization import calibrate as module
 from neuralmatrix.quantization.calibrate import Range, calibrate
@@ -175,3 +180,38 @@ def test_an_unknown_method_is_refused():
 
 def test_a_single_feed_may_stand_for_a_list():
     assert calibrate(graph(), {"input": images(4)}).images == 4
+
+
+# ---------------------------------------------------------------- golden texts
+
+
+def long_tails() -> MatGraph:
+    """A factor, in front of a product that looks at it in int8."""
+    b = Maker()
+    b.tensor("x", (1, 1, 2048, 8))
+    b.window("h", "x", weight=np.full((1, 1, 1), 0.5))
+    b.gemm("y", "h", 4)
+    return b.graph()
+
+
+GOLDEN = {
+    "attention": attention(heads=1, p=4, d=2),
+    "masked_attention": attention(heads=1, p=9, d=2, mask="add"),
+    "normalisation": layer_norm((1, 1, 3, 4)),
+    "long_tails": long_tails(),
+}
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_golden(request: pytest.FixtureRequest, case: str) -> None:
+    """Every tensor has a range, and what lies in front of activations and factors has one too."""
+    mg = GOLDEN[case]
+    runs = [{"x": exact(seed, *mg.inputs[0].shape)} for seed in range(3)]
+    if case == "long_tails":  # few values are large, so that it pays to clip them
+        x = np.random.default_rng(4).standard_normal(mg.inputs[0].shape) ** 3
+        runs = [{"x": x.astype(np.float32)}]
+    found = calibrated(mg, runs)
+    check_golden(request, f"calibrate/{case}.in.txt", graph_text(mg))
+    check_golden(request, f"calibrate/{case}.out.txt", mapping_text(found))
+    assert found.keys() == run_float(mg, runs[0]).keys()
+    assert all(lo <= 0 <= hi for name, (lo, hi) in found.items() if name in mg.tensors)
