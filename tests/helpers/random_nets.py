@@ -105,8 +105,9 @@ def conv(net: Net) -> None:
     m = groups * net.pick(1, 2, 5) if groups > 1 else net.pick(1, 7, 16, 17, 33)
     weight = net.rng.standard_normal((*g.kernel, c // groups, m)) * 0.3
     shape = (n, *g.out, m)
-    op = Gemm(net.fresh, net.current, weight, net.rng.standard_normal(m), g.strides, g.pads,
-              g.dilations, groups, epilogue(net, shape))  # fmt: skip
+    bias = net.rng.standard_normal(m)
+    op = Gemm(net.fresh, net.current, weight, bias, strides=g.strides, pads=g.pads,
+              dilations=g.dilations, groups=groups, epilogue=epilogue(net, shape))  # fmt: skip
     net.add(op, shape)
 
 
@@ -119,8 +120,9 @@ def window(net: Net) -> None:
     weight = net.rng.standard_normal((*g.kernel, c)) if kind == 0 else np.ones((*g.kernel, 1))
     if kind == 1:
         weight = weight / weight.size
-    op = Window(net.fresh, net.current, weight, bias, "max" if kind == 2 else "add", g.strides,
-                g.pads, g.dilations, epilogue(net, shape))  # fmt: skip
+    op = Window(net.fresh, net.current, weight, bias, reduce="max" if kind == 2 else "add",
+                strides=g.strides, pads=g.pads, dilations=g.dilations,
+                epilogue=epilogue(net, shape))  # fmt: skip
     net.add(op, shape)
 
 

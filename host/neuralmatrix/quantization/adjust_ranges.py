@@ -153,7 +153,7 @@ def subtracts_own_maximum(op: Gemm | Window, mg: MatGraph) -> bool:
     maker = makers.get(_through_moves(e.residual, mg))
     if isinstance(maker, RowMax):
         return _is_identity(op) and op.input == maker.input
-    if maker is None or isinstance(maker, Move):
+    if not isinstance(maker, Gemm | Window):
         return False
     return (_is_identity(op) and op.input == maker.output) or _same_sum(op, maker)
 
@@ -161,8 +161,6 @@ def subtracts_own_maximum(op: Gemm | Window, mg: MatGraph) -> bool:
 def _maxima(op: MatOp) -> tuple[str, ...]:
     if isinstance(op, RowMax):
         return (op.output,)
-    if isinstance(op, Move):
-        return ()
     return tuple(row.tensor for row in op.epilogue.rows if row.kind == "max")
 
 

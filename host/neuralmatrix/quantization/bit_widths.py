@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window, op_inputs
+from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from ..ir.types import Array
 from ..transforms.matgraph.tie_scales import Groups
 
@@ -42,7 +42,7 @@ def wide_tensors(
 
 def is_read(mg: MatGraph, name: str) -> bool:
     """Whether an operation reads the tensor."""
-    return any(name in op_inputs(op) for op in mg.ops)
+    return any(name in op.inputs for op in mg.ops)
 
 
 def symmetric_tensors(mg: MatGraph, groups: Groups) -> frozenset[str]:

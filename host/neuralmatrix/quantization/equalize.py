@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Window, op_inputs
+from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Window
 from ..ir.matgraph.reference import evaluate, rounded
 from ..ir.types import Array, QParams
 from .fake_quant import Sample, Values, relative_error, rerun, rounded_weight, with_rounded_weights
@@ -70,7 +70,7 @@ def migrate(mg: MatGraph, seen: Sample) -> dict[str, Array]:
     """
     found = {}
     for op in mg.ops:
-        readers = [other for other in mg.ops if op.output in op_inputs(other)]
+        readers = [other for other in mg.ops if op.output in other.inputs]
         if _may_scale(op, mg) and readers and all(_takes_factors(r, op.output) for r in readers):
             gemms = [r for r in readers if isinstance(r, Gemm)]
             best = _best_factors(mg, gemms, seen.values[op.output], seen.values)
@@ -90,7 +90,7 @@ def _may_scale(op: MatOp, mg: MatGraph) -> bool:
 
 
 def _takes_factors(op: MatOp, name: str) -> bool:
-    if not isinstance(op, Gemm) or op.weight is None or op_inputs(op).count(name) > 1:
+    if not isinstance(op, Gemm) or op.weight is None or op.inputs.count(name) > 1:
         return False
     return op.input == name and op.groups == 1 and op.weight_scale is None
 

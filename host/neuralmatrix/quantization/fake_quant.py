@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from ..ir.matgraph.ops import MatGraph, MatOp, Window, op_inputs, op_outputs
+from ..ir.matgraph.ops import MatGraph, MatOp, Window
 from ..ir.matgraph.reference import evaluate, port_outputs, rounded, run_float
 from ..ir.types import Array, QParams
 from .integer_weights import int_weight, is_weighted
@@ -66,14 +66,14 @@ def rerun(
     taken over from ``values``; None evaluates everything."""
     found = dict(values)
     dirty = set(quant) if changed is None else set(changed)
-    made = {name for op in mg.ops for name in op_outputs(op)}
+    made = {name for op in mg.ops for name in op.outputs}
     for name in (dirty & quant.keys() & found.keys()) - made:
         found[name] = rounded(found[name], quant[name])
     for op in mg.ops:
-        touched = not dirty.isdisjoint((*op_inputs(op), op.output))
+        touched = not dirty.isdisjoint((*op.inputs, op.output))
         if touched or changed is None:
             found.update(evaluate(op, found, mg, quant))
-            dirty.update(op_outputs(op))
+            dirty.update(op.outputs)
     return found
 
 

@@ -45,11 +45,11 @@ def evaluate(qop: QOp, values: Values, graph: QGraph) -> Values:
     """Codes of the tensors that one operation makes, from those it reads."""
     op, e = qop.op, qop.epilogue
     if isinstance(op, Move):
-        flat = np.concatenate([values[name].reshape(-1) for name in op.inputs])
+        flat = np.concatenate([values[name].reshape(-1) for name in op.parts])
         copied = np.where(op.index < 0, qop.fill, flat[op.index])
         return {op.output: np.asarray(copied, np.int32)}
     assert e is not None
-    y = _before_clamp(_accumulate(qop, values, graph.qparams[op.input]), e, values)
+    y = _before_clamp(_accumulate(qop, values, graph.qparams[op.inputs[0]]), e, values)
     q = np.asarray(np.clip(y + e.zp, e.lo, e.hi), np.int32)
     if isinstance(op, RowMax):
         return {op.output: np.asarray(q.max(-1, keepdims=True))}
@@ -58,18 +58,17 @@ def evaluate(qop: QOp, values: Values, graph: QGraph) -> Values:
 
 
 def _accumulate(qop: QOp, values: Values, source: QParams) -> Array:
-    op = qop.op
-    assert not isinstance(op, Move)
-    x = values[op.input]
+    op, x = qop.op, values[qop.op.inputs[0]]
     if isinstance(op, RowMax):
         return x.astype(np.int64)
     if isinstance(op, Gemm) and op.rhs is not None:
         return _product(op, x, values[op.rhs])
     assert qop.weight is not None
-    if isinstance(op, Window) and op.minus is not None:
-        x = x - values[op.minus]  # both of them meet the weight, one negated
     if isinstance(op, Gemm):
         return _gemm(op, qop.weight, _padded(x, op, source.zero_point))
+    assert isinstance(op, Window)
+    if op.minus is not None:
+        x = x - values[op.minus]  # both of them meet the weight, one negated
     fill = source.qmin if op.reduce == "max" else source.zero_point
     return _window(op, qop.weight, _padded(x, op, fill))
 

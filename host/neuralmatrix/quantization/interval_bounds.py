@@ -53,7 +53,7 @@ def propagate(mg: MatGraph) -> Bounds:
             bounds[op.output] = bounds[op.input]
             source, extent = facts.maximum_of.get(op.input, (op.input, (1, 1, False)))
             facts.maximum_of[op.output] = (source, (*extent[:2], True))
-        else:
+        elif isinstance(op, Gemm | Window):
             _compute(op, facts, mg)
         if op.output in mg.quant:
             bounds[op.output] = _meet(bounds[op.output], _expressible(mg.quant[op.output]))

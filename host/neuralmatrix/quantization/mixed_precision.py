@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, op_inputs, op_outputs
+from ..ir.matgraph.ops import Gemm, MatGraph, MatOp
 from ..ir.types import Array, QParams
 from ..transforms.matgraph.legalize_operands import legalize_operands
 from ..transforms.matgraph.tie_scales import tie_scales
@@ -160,14 +160,14 @@ def _candidate(problem: _Problem, names: tuple[str, ...]) -> Candidate:
     mg, wanted = problem.mg, problem.seen.values
     found = rerun(mg, wanted, {**mg.quant, **{n: problem.low[n] for n in names}}, names)
     error = relative_error(mg, found, wanted) ** 2
-    makers = [op.source for op in mg.ops if set(op_outputs(op)) & set(names) and op.source]
+    makers = [op.source for op in mg.ops if set(op.outputs) & set(names) and op.source]
     cycles = sum(_extra_cycles(op, names, mg) for op in mg.ops)
     return Candidate(names, makers[0] if makers else "", error, cycles)
 
 
 def _extra_cycles(op: MatOp, names: tuple[str, ...], mg: MatGraph) -> int:
     """A second pass of a matrix product that reads one of the tensors; twice the bytes."""
-    touched = [n for n in (*op_inputs(op), op.output) if n in names]
+    touched = [n for n in (*op.inputs, op.output) if n in names]
     moved = sum(prod(mg.tensors[n].shape) for n in touched) // BYTES_PER_CYCLE
     sides = [n for n in touched if isinstance(op, Gemm) and n in (op.input, op.rhs)]
     return moved + len(sides) * _macs(op, mg) // MACS_PER_CYCLE

@@ -94,6 +94,7 @@ def _quantize_op(
         return QOp(op, fill=int(encode(np.asarray(op.fill), out)))
     if isinstance(op, RowMax):
         return _quantize_rowmax(op, mg, qparams)
+    assert isinstance(op, Gemm | Window)
     weight = weights.get(op.output)
     if weight is None:
         stage = _product_stage(op, mg, qparams)

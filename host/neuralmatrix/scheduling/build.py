@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import DoesNotFit
 from ..hardware.board import Board
 from ..hardware.isa import Opcode, Region
-from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window, op_outputs
+from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window
 from ..program.data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
 from ..program.host_io import quantize_array
 from ..program.program import Program
@@ -108,7 +108,7 @@ def _schedule_ops(
 
 
 def _ages(graph: QGraph) -> dict[str, int]:
-    return {name: i for i, qop in enumerate(graph.ops) for name in op_outputs(qop.op)}
+    return {name: i for i, qop in enumerate(graph.ops) for name in qop.op.outputs}
 
 
 def _layer(op: MatOp, graph: QGraph, memory: MemoryPlan) -> LayerInfo:
@@ -126,7 +126,7 @@ def _layer(op: MatOp, graph: QGraph, memory: MemoryPlan) -> LayerInfo:
 def _macs(op: MatOp, graph: QGraph, memory: MemoryPlan) -> int:
     """Multiply-adds of the source layer: convolutions and matrix products, padding channels and
     zero blocks of a sparse matrix left out."""
-    if isinstance(op, (Move, RowMax)):
+    if not isinstance(op, Gemm | Window):
         return 0
     if graph.tensors[op.output].replicated:  # a sum over channels, such as softmax's
         return 0

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..hardware.isa import Region
 from ..hardware.tensor_layout import Blocked, Layout, Rows
-from ..ir.matgraph.ops import Gemm, Move, Port, RowMax, op_inputs, op_outputs
+from ..ir.matgraph.ops import Gemm, Move, Port, RowMax
 from ..ir.types import Array
 from ..quantization.qgraph import QGraph
 
@@ -60,7 +60,7 @@ class MemoryPlan:
 
 def unread_outputs(graph: QGraph) -> frozenset[str]:
     """Main outputs that nothing reads, of operations whose row statistics are what is wanted."""
-    read = {name for qop in graph.ops for name in op_inputs(qop.op)}
+    read = {name for qop in graph.ops for name in qop.op.inputs}
     read |= {port.tensor for port in graph.outputs}
     return frozenset(
         qop.op.output for qop in graph.ops
@@ -105,7 +105,7 @@ def _layout(graph: QGraph, name: str, lanes: int) -> Layout:
 def _rows_layout(graph: QGraph, port: Port, b: Blocked) -> Rows | None:
     """A few-channel input of one convolution lies as plain rows: a word then spans kernel
     columns."""
-    readers = [q for q in graph.ops if port.tensor in op_inputs(q.op)]
+    readers = [q for q in graph.ops if port.tensor in q.op.inputs]
     if len(readers) != 1 or not isinstance(readers[0].op, Gemm) or b.wide:
         return None
     op = readers[0].op
@@ -222,7 +222,7 @@ def _lives(graph: QGraph, views: Views) -> dict[str, tuple[int, int]]:
     for port in graph.inputs:
         touch(port.tensor, -1)
     for i, qop in enumerate(graph.ops):
-        for name in (*op_inputs(qop.op), *op_outputs(qop.op)):
+        for name in (*qop.op.inputs, *qop.op.outputs):
             touch(name, i)
     for port in graph.outputs:
         touch(port.tensor, len(graph.ops))

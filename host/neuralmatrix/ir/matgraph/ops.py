@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """MatGraph: operations of the array in real arithmetic, which lowering makes.
 
-In: nothing.  Out: ``Gemm``, ``Window``, ``RowMax``, ``Move``, their epilogues, and ``MatGraph``.
+In: nothing.  Out: ``MatOp`` and its four kinds ``Gemm``, ``Window``, ``RowMax`` and ``Move``, their
+epilogues, and ``MatGraph``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, ClassVar, Literal, TypeVar
 
 from ..axis_view import Relabel
 from ..types import Array, Function, QParams, Shape, ViewStep
@@ -50,38 +51,108 @@ class Epilogue:
     hadamard: str | None = None
     rows: tuple[RowStat, ...] = ()
 
+    def renamed(self, names: Mapping[str, str]) -> Epilogue:
+        """The same with ``names[t]`` for every tensor ``t`` that ``names`` has."""
+        return replace(
+            self,
+            residual=_new_name(self.residual, names),
+            hadamard=_new_name(self.hadamard, names),
+            rows=tuple(replace(r, tensor=names.get(r.tensor, r.tensor)) for r in self.rows),
+        )
+
+
+def _new_name(name: str | None, names: Mapping[str, str]) -> str | None:
+    return name if name is None else names.get(name, name)
+
+
+NO_EPILOGUE = Epilogue()
+Op = TypeVar("Op", bound="MatOp")
+
 
 @dataclass(frozen=True)
-class Gemm:
+class MatOp:
+    """What every operation has: an output, inputs, an epilogue, and the layer it comes from."""
+
+    _OPERANDS: ClassVar[tuple[str, ...]] = ()  # fields with the name of a tensor, or None
+
+    output: str
+    _: KW_ONLY
+    source: str = ""
+
+    @property
+    def epilogue(self) -> Epilogue:
+        """What happens to the result: nothing, where the operation has no epilogue of its own."""
+        return NO_EPILOGUE
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of all tensors it reads: main inputs, rhs or minus, residual, hadamard."""
+        main = [getattr(self, operand) for operand in self._OPERANDS]
+        e = self.epilogue
+        return tuple(name for name in (*main, e.residual, e.hadamard) if name is not None)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of all tensors it writes: its output, then its row statistics."""
+        return (self.output, *(row.tensor for row in self.epilogue.rows))
+
+    def renamed(self: Op, names: Mapping[str, str]) -> Op:
+        """The same with ``names[t]`` for every tensor ``t``, read or written, that it has."""
+        fields = ("output", *self._OPERANDS)
+        changed: dict[str, Any] = {f: _new_name(getattr(self, f), names) for f in fields}
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True)
+class Linear(MatOp):
+    """What Gemm and Window share: weights on a window of one input, a bias, and an epilogue.
+
+    ``pads`` top, left, bottom, right.  ``weight_scale`` (M,): prescribed by a QDQ model.
+    """
+
+    _OPERANDS: ClassVar[tuple[str, ...]] = ("input",)
+
+    input: str
+    weight: Array | None
+    bias: Array
+    _: KW_ONLY
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    epilogue: Epilogue = NO_EPILOGUE
+    weight_scale: Array | None = None
+
+    def renamed(self: Lin, names: Mapping[str, str]) -> Lin:
+        return replace(super().renamed(names), epilogue=self.epilogue.renamed(names))
+
+
+Lin = TypeVar("Lin", bound=Linear)
+
+
+@dataclass(frozen=True)
+class Gemm(Linear):
     """Convolution and matrix product.
 
     out[n,oh,ow,m] = bias[m] + sum over kh,kw,c of x[n,oh*sh+kh*dh-top,...,c] * w[kh,kw,c,m]
 
     ``weight`` (KH, KW, C/groups, M) floats; a matrix product has KH = KW = 1.  Padding reads real
-    0.  ``pads`` top, left, bottom, right.  If the output tensor is replicated, M == 1.
+    0.  If the output tensor is replicated, M == 1.
     ``rhs``: instead of ``weight``, the name of a tensor (N', 1, K, M) or, with ``rhs_transposed``,
     (N', 1, M, K); N is a multiple of N', and image n meets rhs image n * N' // N.  ``gain`` then
     multiplies the sum.  An output that nothing reads is not stored (its row statistics are).
     """
 
-    output: str
-    input: str
-    weight: Array | None
-    bias: Array
-    strides: tuple[int, int] = (1, 1)
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilations: tuple[int, int] = (1, 1)
+    _OPERANDS: ClassVar[tuple[str, ...]] = ("input", "rhs")
+
+    _: KW_ONLY
     groups: int = 1
-    epilogue: Epilogue = Epilogue()
-    weight_scale: Array | None = None  # (M,), prescribed by a QDQ model
     rhs: str | None = None
     rhs_transposed: bool = False
     gain: float = 1.0
-    source: str = ""
 
 
 @dataclass(frozen=True)
-class Window:
+class Window(Linear):
     """Per-channel window: out[..,c] = bias[c] + sum or max over taps of x[.., tap, c] * w[tap, c].
 
     ``weight`` (KH, KW, C), or (KH, KW, 1) for the same in all channels.  reduce "max" ignores its
@@ -91,46 +162,44 @@ class Window:
     weight (1x1 windows that add).
     """
 
-    output: str
-    input: str
+    _OPERANDS: ClassVar[tuple[str, ...]] = ("input", "minus")
+
     weight: Array
-    bias: Array
+    _: KW_ONLY
     reduce: Literal["add", "max"] = "add"
-    strides: tuple[int, int] = (1, 1)
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilations: tuple[int, int] = (1, 1)
-    epilogue: Epilogue = Epilogue()
-    weight_scale: Array | None = None
     minus: str | None = None
-    source: str = ""
 
 
 @dataclass(frozen=True)
-class RowMax:
+class RowMax(MatOp):
     """out[n,h,w] = max over channels; the output is replicated (N, H, W, 1)."""
 
-    output: str
+    _OPERANDS: ClassVar[tuple[str, ...]] = ("input",)
+
     input: str
-    source: str = ""
 
 
 @dataclass(frozen=True)
-class Move:
-    """out.flat[i] = concatenation of the inputs' elements (each flattened as N,H,W,C)[index[i]].
+class Move(MatOp):
+    """out.flat[i] = concatenation of the parts' elements (each flattened as N,H,W,C)[index[i]].
 
     Index -1 gives ``fill``.  Concat, slices, reshapes, transposes, tiling, nearest resize: all are
     Moves; the scheduler turns those into addresses that it can.
     """
 
-    output: str
-    inputs: tuple[str, ...]
+    parts: tuple[str, ...]  # its inputs; the same one may occur twice
     index: Array  # int64, shape of the output (N,H,W,C)
     fill: float = 0.0
-    source: str = ""
+    _: KW_ONLY
     relabel: Relabel | None = None  # where the Move only permutes
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.parts
 
-MatOp = Gemm | Window | RowMax | Move
+    def renamed(self, names: Mapping[str, str]) -> Move:
+        parts = tuple(names.get(name, name) for name in self.parts)
+        return replace(super().renamed(names), parts=parts)
 
 
 @dataclass(frozen=True)
@@ -162,21 +231,3 @@ class MatGraph:
     tensors: Mapping[str, Tensor]
     constants: Mapping[str, Array]  # (N,H,W,C) floats used as epilogue operands
     quant: Mapping[str, QParams] = field(default_factory=dict)
-
-
-def op_outputs(op: MatOp) -> tuple[str, ...]:
-    """Names of all tensors an op writes: its output, then its row statistics."""
-    if isinstance(op, (Move, RowMax)):
-        return (op.output,)
-    return (op.output, *(row.tensor for row in op.epilogue.rows))
-
-
-def op_inputs(op: MatOp) -> tuple[str, ...]:
-    """Names of all tensors an op reads: main inputs, rhs or minus, residual, hadamard."""
-    if isinstance(op, Move):
-        return op.inputs
-    if isinstance(op, RowMax):
-        return (op.input,)
-    second = op.rhs if isinstance(op, Gemm) else op.minus
-    extra = tuple(t for t in (second, op.epilogue.residual, op.epilogue.hadamard) if t)
-    return (op.input, *extra)

@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import BadInput
 from .. import functions
 from ..types import Array, Function, QParams, Shape, ViewStep, arg_max
-from .ops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, Window, op_inputs, op_outputs
+from .ops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, Window
 from .verify import matgraph_text, verify_matgraph
 
 __all__ = ["matgraph_text", "port_outputs", "run_float", "verify_matgraph"]
@@ -44,13 +44,13 @@ def run_float(
     quant = mg.quant if prescribed else {}
     for name in quant.keys() & values.keys():
         values[name] = rounded(values[name], quant[name])
-    last = {name: i for i, op in enumerate(mg.ops) for name in op_inputs(op)}
+    last = {name: i for i, op in enumerate(mg.ops) for name in op.inputs}
     shown = {port.tensor for port in mg.outputs}
     for i, op in enumerate(mg.ops):
         values.update(evaluate(op, values, mg, quant, keep))
         if not keep:
-            done = {n for n in op_inputs(op) if last[n] == i}
-            done |= {n for n in op_outputs(op) if n not in last}
+            done = {n for n in op.inputs if last[n] == i}
+            done |= {n for n in op.outputs if n not in last}
             for name in done - shown:
                 values.pop(name, None)
     return values

@@ -1,29 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small rewrites that several passes need.
+"""Rewrites of a MatGraph that several passes need.
 
-In: an operation of a MatGraph.  Out: the same with other names.
+In: a MatGraph and what changes in it.  Out: the MatGraph with those changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from .ops import Gemm, MatOp, Move, RowMax
+from .ops import MatGraph, MatOp, Tensor
 
 
-def renamed(op: MatOp, old: str, new: str) -> MatOp:
-    """``op`` reading ``new`` wherever it read ``old``."""
-    if isinstance(op, Move):
-        return replace(op, inputs=tuple(new if t == old else t for t in op.inputs))
-    x = new if op.input == old else op.input
-    if isinstance(op, RowMax):
-        return replace(op, input=x)
-    e = op.epilogue
-    epilogue = replace(
-        e,
-        residual=new if e.residual == old else e.residual,
-        hadamard=new if e.hadamard == old else e.hadamard,
+def renamed(ops: Iterable[MatOp], names: Mapping[str, str]) -> tuple[MatOp, ...]:
+    """``ops`` with ``names[t]`` for every tensor ``t``, read or written, that ``names`` has."""
+    return tuple(op.renamed(names) for op in ops)
+
+
+def with_ops(
+    mg: MatGraph, changed: Mapping[str, Sequence[MatOp]], tensors: Mapping[str, Tensor]
+) -> MatGraph:
+    """``mg`` with ``changed[op.output]`` in the place of every operation that has such an entry.
+
+    ``tensors``: all tensors of the result.  The same object if nothing changed.
+    """
+    if not changed:
+        return mg
+    ops = tuple(new for op in mg.ops for new in changed.get(op.output, (op,)))
+    return replace(mg, ops=ops, tensors=tensors)
+
+
+def pruned(mg: MatGraph) -> MatGraph:
+    """Without operations, tensors and constants that no output depends on; inputs stay."""
+    needed = {port.tensor for port in mg.outputs}
+    kept: list[MatOp] = []
+    for op in reversed(mg.ops):
+        if not needed.isdisjoint(op.outputs):
+            kept.append(op)
+            needed.update(op.inputs, op.outputs)
+    needed.update(port.tensor for port in mg.inputs)
+    return replace(
+        mg,
+        ops=tuple(reversed(kept)),
+        tensors={n: t for n, t in mg.tensors.items() if n in needed},
+        constants={n: c for n, c in mg.constants.items() if n in needed},
+        quant={n: q for n, q in mg.quant.items() if n in needed},
     )
-    if isinstance(op, Gemm):
-        return replace(op, input=x, epilogue=epilogue, rhs=new if op.rhs == old else op.rhs)
-    return replace(op, input=x, epilogue=epilogue, minus=new if op.minus == old else op.minus)
+
+
+__all__ = ["pruned", "renamed", "with_ops"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import BadModel
 from ..types import Array, Shape, ViewStep
-from .ops import Gemm, MatGraph, MatOp, Move, Port, RowMax, Tensor, Window, op_inputs, op_outputs
+from .ops import Gemm, MatGraph, MatOp, Move, Port, RowMax, Tensor, Window
 
 Tensors = Mapping[str, Tensor]
 
@@ -26,9 +26,9 @@ def verify_matgraph(mg: MatGraph) -> MatGraph:
         _finite(array, f"constant {name!r}")
     for op in mg.ops:
         where = f"{type(op).__name__} {op.output!r} (source {op.source!r})"
-        for name in op_inputs(op):
+        for name in op.inputs:
             _need(name in defined, f"{where} reads {name!r} before anything defines it")
-        made = op_outputs(op)
+        made = op.outputs
         for name in made:
             _need(name not in defined, f"{where} defines a name that exists already: {name!r}")
             _need(name in mg.tensors, f"{where} makes {name!r}, a tensor that is not declared")
@@ -263,7 +263,7 @@ def _op_text(op: MatOp, mg: MatGraph) -> str:
     if isinstance(op, (Gemm, Window)):
         detail = f"({op.input}) {_geometry(op)} {_epilogue(op)}"
     else:
-        detail = f"({', '.join(op.inputs if isinstance(op, Move) else (op.input,))})"
+        detail = f"({', '.join(op.inputs)})"
     note = f"  # {op.source}" if op.source else ""
     return f"{head} = {type(op).__name__}{detail.rstrip()}{note}"
 

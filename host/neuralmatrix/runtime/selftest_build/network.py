@@ -78,8 +78,8 @@ def _large_map(net: _Net) -> None:
     net.gemm("factor", "front", c, epilogue=Epilogue(activation=Function("clip", (-0.5, 6.0))))
     gate = Epilogue("front", -0.5, Function("abs"), "factor")
     net.gemm("second", "front", c, 3, epilogue=gate)
-    net.ops.append(Window("small", "second", np.ones((6, 6, 1)), np.zeros(c), "max", (6, 6),
-                          (1, 0, 1, 0)))  # fmt: skip
+    net.ops.append(Window("small", "second", np.ones((6, 6, 1)), np.zeros(c), reduce="max",
+                          strides=(6, 6), pads=(1, 0, 1, 0)))  # fmt: skip
     net.declare("small", (n, H, W, c))
     total = net.stat("sum", (n, H, W, c))
     rows = Epilogue(activation=Function("leaky_relu", (0.1,)), rows=(total,))
@@ -101,8 +101,8 @@ def _convolutions(net: _Net, lanes: int) -> None:
                           epilogue=Epilogue(activation=Function("silu"))))  # fmt: skip
     net.declare("depth", (1, (H + 1) // 2, (W + 1) // 2, wide))
     for name, source in (("pooled", "deep"), ("narrow", "stem")):
-        net.ops.append(Window(name, source, np.ones((3, 3, 1)), np.zeros(wide), "max", (2, 2),
-                              (1, 1, 1, 1)))  # fmt: skip
+        net.ops.append(Window(name, source, np.ones((3, 3, 1)), np.zeros(wide), reduce="max",
+                              strides=(2, 2), pads=(1, 1, 1, 1)))  # fmt: skip
         net.declare(name, (1, (H + 1) // 2, (W + 1) // 2, wide))
 
 

@@ -172,7 +172,7 @@ class Builder:
         name = self.fresh(value.name)
         q = self.graph.quant.get(value.name) or (known.pop() if len(known) == 1 else None)
         sources = tuple(self._requantised(s, q, name) for s in value.sources)
-        move = Move(name, sources, index, value.fill, self.origin(value.name))
+        move = Move(name, sources, index, value.fill, source=self.origin(value.name))
         done = self.emit(move, view)
         if q is not None:
             self.quant[done.tensor] = q

@@ -109,14 +109,15 @@ def lower_conv(b: Builder, node: Conv) -> Value:
     kernel = weight.reshape(*weight.shape[:2], *pair(weight.shape[2:], 1))
     scale = prescribed(b, node.inputs[1], (*range(1, weight.ndim), 0))
     bias = bias_of(b, node, weight.shape[0])
-    geometry = (pair(node.strides, 1), four_pads(pads), pair(node.dilations, 1))
+    strides, dilations = pair(node.strides, 1), pair(node.dilations, 1)
     if node.groups == weight.shape[0] > 1 and weight.shape[1] == 1:
         taps = np.ascontiguousarray(kernel[:, 0].transpose(1, 2, 0))
-        op = Window(node.output, x.tensor, taps, bias, "add", *geometry,
-                    weight_scale=scale, source=node.source)  # fmt: skip
+        op = Window(node.output, x.tensor, taps, bias, strides=strides, pads=four_pads(pads),
+                    dilations=dilations, weight_scale=scale, source=node.source)  # fmt: skip
         return b.emit(op, view)
     gemm = Gemm(node.output, x.tensor, np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), bias,
-                *geometry, node.groups, weight_scale=scale, source=node.source)  # fmt: skip
+                strides=strides, pads=four_pads(pads), dilations=dilations, groups=node.groups,
+                weight_scale=scale, source=node.source)  # fmt: skip
     return b.emit(gemm, view)
 
 

@@ -49,8 +49,9 @@ def _pooled(
 ) -> Direct:
     taps = np.full((*pair(node.kernel, 1), 1), weight, np.float32)
     op = Window(node.output, x.tensor, taps, zeros(view.canonical[3]),
-                "max" if node.kind == "max" else "add", pair(node.strides, 1), pads,
-                pair(node.dilations, 1), epilogue or Epilogue(), source=node.source)  # fmt: skip
+                reduce="max" if node.kind == "max" else "add", strides=pair(node.strides, 1),
+                pads=pads, dilations=pair(node.dilations, 1), epilogue=epilogue or Epilogue(),
+                source=node.source)  # fmt: skip
     return b.emit(op, view)
 
 
@@ -137,7 +138,7 @@ def _extreme(
         inside = view_of((n, h // kh, w // kw, c), ((0,), (1,), (2,), (3,)))
         taps = np.ones((kh, kw, 1), np.float32)
         op = Window(
-            f"{name}:map" if use_c else name, x.tensor, taps, zeros(c), "max", source=source
+            f"{name}:map" if use_c else name, x.tensor, taps, zeros(c), reduce="max", source=source
         )
         replicated = b.tensors[x.tensor].replicated
         x = b.emit(op, inside if use_c else result, replicated)

@@ -22,8 +22,6 @@ from ...ir.matgraph.ops import (
     Port,
     RowMax,
     Window,
-    op_inputs,
-    op_outputs,
 )
 from ...ir.types import Array
 
@@ -67,7 +65,7 @@ def center_residuals(mg: MatGraph) -> MatGraph:
 def _uses(mg: MatGraph) -> _Uses:
     readers: dict[str, list[MatOp]] = {}
     for op in mg.ops:
-        for name in set(op_inputs(op)):
+        for name in set(op.inputs):
             readers.setdefault(name, []).append(op)
     return _Uses(
         mg,
@@ -158,7 +156,7 @@ def _adds(op: Gemm | Window, name: str) -> bool:
 def _mean_of(uses: _Uses, mean: str) -> str | None:
     """The tensor whose mean a statistic is; a window that only counts counts its input."""
     for op in uses.mg.ops:
-        if isinstance(op, Gemm | Window) and mean in op_outputs(op)[1:]:
+        if isinstance(op, Gemm | Window) and mean in op.outputs[1:]:
             return op.input if _counts_only(uses, op) else op.output
     return None
 
@@ -223,7 +221,7 @@ def _centred(mg: MatGraph, stream: _Stream) -> MatGraph:
     constants = {f"{name}:level": _level(mg.constants[name]) for name in stream.constants}
     tensors = {n: t for n, t in mg.tensors.items() if n not in means | squares}
     tensors |= {f"{n}:level": replace(mg.tensors[n], name=f"{n}:level") for n in stream.constants}
-    read = {name for op in ops for name in op_inputs(op)}
+    read = {name for op in ops for name in op.inputs}
     unread = stream.constants - read
     return replace(
         mg,
@@ -253,7 +251,7 @@ def _rewritten(op: MatOp, stream: _Stream, means: set[str], squares: set[str]) -
         return op
     if isinstance(op, Move):
         inputs = tuple(f"{n}:level" if n in stream.constants else n for n in op.inputs)
-        return replace(op, inputs=inputs)
+        return replace(op, parts=inputs)
     assert isinstance(op, Gemm | Window)
     residual = op.epilogue.residual
     if residual in stream.constants:

@@ -25,10 +25,9 @@ from ...ir.matgraph.ops import (
     MatOp,
     Move,
     Port,
+    RowMax,
     Tensor,
     Window,
-    op_inputs,
-    op_outputs,
 )
 from ...ir.types import Array, ViewStep
 from .fuse_epilogues import fuse_epilogues
@@ -129,7 +128,7 @@ def _choices(op: MatOp, net: _Net) -> Iterator[tuple[bool, Choice]]:
 
 def _plain_needs(op: MatOp) -> Needs:
     either = {op.rhs} if isinstance(op, Gemm) and op.rhs != op.input else set()
-    return tuple((name, None if name in either else False) for name in op_inputs(op))
+    return tuple((name, None if name in either else False) for name in op.inputs)
 
 
 def _plain_cycles(op: MatOp, tensors: Mapping[str, Tensor]) -> float:
@@ -187,7 +186,7 @@ def _bias_fits(op: Gemm | Window, mg: MatGraph) -> bool:
 def _with_settled_biases(mg: MatGraph) -> MatGraph:
     """Biases beside a run-time residual move into what makes that residual, where only that is
     read there."""
-    uses = Counter(t for op in mg.ops for t in op_inputs(op))
+    uses = Counter(t for op in mg.ops for t in op.inputs)
     uses.update(port.tensor for port in mg.outputs)
     ops = {op.output: op for op in mg.ops}
     constants, tensors = dict(mg.constants), dict(mg.tensors)
@@ -269,7 +268,7 @@ class _Rebuilt:
         self.tensors = {name: t for name, t in net.mg.tensors.items() if name not in net.alias}
         self.constants = dict(net.mg.constants)
         self.ops: list[MatOp] = []
-        self.sources = {name: op.source for op in net.mg.ops for name in op_outputs(op)}
+        self.sources = {name: op.source for op in net.mg.ops for name in op.outputs}
         for name, flipped in bits.items():
             if flipped:
                 self.tensors[name] = _swapped(self.tensors[name])
@@ -322,9 +321,10 @@ class _Rebuilt:
 
     def _plain(self, op: MatOp) -> MatOp:
         if isinstance(op, Move):
-            return replace(op, inputs=tuple(self.need(name, False) for name in op.inputs))
-        if not isinstance(op, Gemm | Window):
+            return replace(op, parts=tuple(self.need(name, False) for name in op.inputs))
+        if isinstance(op, RowMax):
             return replace(op, input=self.need(op.input, False))
+        assert isinstance(op, Gemm | Window)
         e = op.epilogue
         residual = e.residual and self.need(e.residual, False)
         hadamard = e.hadamard and self.need(e.hadamard, False)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window, op_inputs
-from ...ir.matgraph.rewrite import renamed
+from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window
 from ...ir.types import Array
 
 
@@ -85,11 +84,11 @@ def _wait(state: _State, op: Window) -> None:
 
 
 def _reader(state: _State, op: MatOp) -> None:
-    for name in op_inputs(op):
+    for name in op.inputs:
         offset = state.waiting.get(name)
         taken = _taken(op, name, offset) if offset and isinstance(op, Gemm | Window) else None
         if offset and taken:
-            op = renamed(taken, name, offset.tensor)
+            op = taken.renamed({name: offset.tensor})
         else:
             state.read(op, name)
     state.ops.append(op)
@@ -147,7 +146,7 @@ def _move(state: _State, op: Move) -> None:
     tensor = state.tensors[op.output]
     state.tensors[base] = replace(tensor, name=base)
     inputs = tuple(offsets[n].tensor if n in offsets else n for n in op.inputs)
-    state.ops.append(replace(op, output=base, inputs=inputs))
+    state.ops.append(replace(op, output=base, parts=inputs))
     made = Window(op.output, base, np.ones((1, 1, 1), np.float32),
                   np.asarray(value, np.float32), source=op.source)  # fmt: skip
     state.waiting[op.output] = Offset(base, value, made)

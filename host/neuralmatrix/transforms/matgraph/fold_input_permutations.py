@@ -10,18 +10,17 @@ from collections import Counter
 from dataclasses import replace
 
 from ...ir.axis_view import Relabel, View, default_groups, to_canonical, view_of
-from ...ir.matgraph.ops import MatGraph, Move, Port, Tensor, op_inputs
-from ...ir.matgraph.rewrite import renamed
+from ...ir.matgraph.ops import MatGraph, Move, Port, Tensor
 
 
 def fold_input_permutations(mg: MatGraph) -> MatGraph:
     """Input ports whose tensor is only permuted deliver the permuted tensor at once."""
-    uses = Counter(t for op in mg.ops for t in op_inputs(op))
+    uses = Counter(t for op in mg.ops for t in op.inputs)
     uses.update(port.tensor for port in mg.outputs)
     ops, tensors, ports = list(mg.ops), dict(mg.tensors), []
     quant, folded = dict(mg.quant), dict[str, str]()
     for port in mg.inputs:
-        move = next((op for op in ops if port.tensor in op_inputs(op)), None)
+        move = next((op for op in ops if port.tensor in op.inputs), None)
         relabel = move.relabel if isinstance(move, Move) else None
         if move is None or relabel is None or uses[port.tensor] > 1:
             ports.append(port)
@@ -31,7 +30,7 @@ def fold_input_permutations(mg: MatGraph) -> MatGraph:
         folded[move.output] = port.tensor
         quant.pop(move.output, None)
         tensors[port.tensor] = Tensor(port.tensor, view.canonical)
-        ops = [renamed(op, move.output, port.tensor) for op in ops if op is not move]
+        ops = [op.renamed({move.output: port.tensor}) for op in ops if op is not move]
         ports.append(replace(port, steps=to_canonical(view)))
     outputs = tuple(replace(p, tensor=folded.get(p.tensor, p.tensor)) for p in mg.outputs)
     return MatGraph(tuple(ports), outputs, tuple(ops), tensors, mg.constants, quant)

@@ -13,13 +13,13 @@ from math import prod
 
 import numpy as np
 
-from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window, op_inputs
+from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window
 from .fuse_epilogues import is_pointwise
 
 
 def fold_row_scales(mg: MatGraph) -> MatGraph:
     """``mg`` without the passes that only repeat or multiply a column."""
-    uses = Counter(t for op in mg.ops for t in op_inputs(op))
+    uses = Counter(t for op in mg.ops for t in op.inputs)
     uses.update(port.tensor for port in mg.outputs)
     ops, tensors = {op.output: op for op in mg.ops}, dict(mg.tensors)
     for op in mg.ops:

@@ -15,7 +15,8 @@ from math import prod
 import numpy as np
 
 from ...ir import functions
-from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Window, op_inputs, op_outputs
+from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Window
+from ...ir.matgraph.rewrite import pruned
 from ...ir.types import Array
 
 Linear = Gemm | Window
@@ -23,7 +24,7 @@ Linear = Gemm | Window
 
 def fuse_epilogues(mg: MatGraph) -> MatGraph:
     """Merge element-wise windows into their producers; drop what no output needs."""
-    mg = _pruned(_hoisted(_pruned(mg)))
+    mg = pruned(_hoisted(pruned(mg)))
     uses = _uses(mg)
     done: dict[str, MatOp] = {}
     for op in mg.ops:
@@ -33,32 +34,13 @@ def fuse_epilogues(mg: MatGraph) -> MatGraph:
             del done[producer]
             merged = _merged_once(op, done, uses, mg)
         done[op.output] = op
-    return _pruned(replace(mg, ops=tuple(done.values())))
+    return pruned(replace(mg, ops=tuple(done.values())))
 
 
 def _uses(mg: MatGraph) -> Counter[str]:
-    uses = Counter(t for op in mg.ops for t in op_inputs(op))
+    uses = Counter(t for op in mg.ops for t in op.inputs)
     uses.update(port.tensor for port in mg.outputs)
     return uses
-
-
-def _pruned(mg: MatGraph) -> MatGraph:
-    """Without operations, tensors and constants that no output depends on."""
-    needed = {port.tensor for port in mg.outputs}
-    kept: list[MatOp] = []
-    for op in reversed(mg.ops):
-        if needed.intersection(op_outputs(op)):
-            kept.append(op)
-            needed.update((*op_inputs(op), *op_outputs(op)))
-    needed |= {port.tensor for port in mg.inputs}
-    return MatGraph(
-        mg.inputs,
-        mg.outputs,
-        tuple(reversed(kept)),
-        {n: t for n, t in mg.tensors.items() if n in needed},
-        {n: c for n, c in mg.constants.items() if n in needed},
-        {n: q for n, q in mg.quant.items() if n in needed},
-    )
 
 
 def is_pointwise(op: MatOp) -> bool:
@@ -217,7 +199,7 @@ def _hoisted(mg: MatGraph) -> MatGraph:
         bias = np.full(x.shape[3], op.bias[0], np.float32)
         fill = float(_value(op, move.fill))
         ops[move.output] = replace(op, output=move.output, input=x.name, bias=bias)
-        ops[op.output] = replace(move, output=op.output, inputs=(move.output,), fill=fill)
+        ops[op.output] = replace(move, output=op.output, parts=(move.output,), fill=fill)
     return replace(mg, ops=tuple(ops.values()), tensors=tensors)
 
 

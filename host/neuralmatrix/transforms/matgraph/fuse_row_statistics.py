@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, RowMax, RowStat, Window, op_inputs
+from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, RowMax, RowStat, Window
 
 TOGETHER = frozenset({"mean", "square"})
 
 
 def fuse_row_statistics(mg: MatGraph) -> MatGraph:
     """Statistics move into the producers of their tensors; a maximum left over is a RowMax."""
-    read = {t for op in mg.ops for t in op_inputs(op)} | {port.tensor for port in mg.outputs}
+    read = {t for op in mg.ops for t in op.inputs} | {port.tensor for port in mg.outputs}
     done: dict[str, MatOp] = {}
     for op in mg.ops:
         if not isinstance(op, Window) or op.output in read or not _only_counts(op):
@@ -28,7 +28,7 @@ def fuse_row_statistics(mg: MatGraph) -> MatGraph:
             rows = (*producer.epilogue.rows, *op.epilogue.rows)
             done[op.input] = replace(producer, epilogue=replace(producer.epilogue, rows=rows))
         elif [row.kind for row in op.epilogue.rows] == ["max"]:
-            done[op.output] = RowMax(op.epilogue.rows[0].tensor, op.input, op.source)
+            done[op.output] = RowMax(op.epilogue.rows[0].tensor, op.input, source=op.source)
         else:
             done[op.output] = op
     made = {name for op in done.values() for name in (op.output, *_row_names(op))}

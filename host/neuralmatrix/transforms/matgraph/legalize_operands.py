@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, RowMax, Tensor, Window
+from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowMax, Tensor, Window
 from ...ir.types import Array, QParams
 
 LARGEST_ARRAY = 32  # channels that are a multiple of it leave no padding lane in any array
@@ -125,7 +125,7 @@ def _may_fill_padding(op: MatOp, padded: Mapping[str, bool]) -> bool:
 
 def _append(op: MatOp, mg: MatGraph, copier: _Copier) -> None:
     """``op``; a mean or square of prescribed int8 codes is taken of an int16 copy instead."""
-    if isinstance(op, Move | RowMax) or not op.epilogue.rows or not _is_narrow(op.output, mg):
+    if not isinstance(op, Linear) or not op.epilogue.rows or not _is_narrow(op.output, mg):
         copier.ops.append(op)
         return
     rows = op.epilogue.rows

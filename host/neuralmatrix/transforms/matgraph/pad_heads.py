@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor, op_inputs
+from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor
 from ...ir.types import Array
 
 WORD = 16  # lanes of the default array
@@ -57,7 +57,7 @@ def pad_heads(mg: MatGraph) -> MatGraph:
 def _uses(mg: MatGraph) -> _Uses:
     readers: dict[str, list[MatOp]] = {}
     for op in mg.ops:
-        for name in set(op_inputs(op)):
+        for name in set(op.inputs):
             readers.setdefault(name, []).append(op)
     fixed = frozenset({port.tensor for port in mg.outputs} | mg.quant.keys())
     return _Uses(mg.tensors, {op.output: op for op in mg.ops}, readers, fixed)

@@ -24,8 +24,6 @@ from ...ir.matgraph.ops import (
     Port,
     RowMax,
     Window,
-    op_inputs,
-    op_outputs,
 )
 from ...ir.types import Array, ViewStep
 from .choose_orientation import LANES, is_transposition
@@ -95,7 +93,7 @@ def _is_sparse(op: Gemm) -> bool:
 def _classes(mg: MatGraph) -> _Classes:
     found = _Classes()
     for op in mg.ops:
-        names = (*op_inputs(op), *op_outputs(op))
+        names = (*op.inputs, *op.outputs)
         if any(mg.tensors[name].shape[:2] != (1, 1) for name in names):
             found.fixed |= {(name, axis) for name in names for axis in (2, 3)}
         TIES[type(op)](op, mg, found)

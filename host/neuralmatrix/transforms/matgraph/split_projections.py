@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor, op_inputs
+from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor
 from ...ir.types import Array
 
 
@@ -28,7 +28,7 @@ def split_projections(mg: MatGraph) -> MatGraph:
     """One Gemm per slice, wherever slices do not overlap; the same object if nothing changed."""
     readers: dict[str, list[MatOp]] = {}
     for op in mg.ops:
-        for name in set(op_inputs(op)):
+        for name in set(op.inputs):
             readers.setdefault(name, []).append(op)
     kept = {port.tensor for port in mg.outputs} | mg.quant.keys()
     changed: dict[str, list[MatOp]] = {}
@@ -100,7 +100,7 @@ def _narrowed(move: Move, name: str, rank: Array) -> Move:
     kept = int((rank >= 0).sum())
     row, channel = np.divmod(move.index, len(rank))
     index = np.where(move.index >= 0, row * kept + rank[channel], -1)
-    return replace(move, inputs=(name,), index=index.astype(np.int64))
+    return replace(move, parts=(name,), index=index.astype(np.int64))
 
 
 def _copies(move: Move, shape: tuple[int, ...]) -> bool:

@@ -49,7 +49,7 @@ def tie_scales(mg: MatGraph) -> tuple[MatGraph, Groups]:
             inputs.append(name)
         for a, b in _tied_statistics(op):
             _join(groups, prescribed, a, b)
-        ops.append(replace(op, inputs=tuple(inputs)) if isinstance(op, Move) else op)
+        ops.append(replace(op, parts=tuple(inputs)) if isinstance(op, Move) else op)
     return replace(mg, ops=tuple(ops), tensors=tensors, quant=_by_name(mg, prescribed)), groups
 
 
@@ -62,7 +62,7 @@ def _tied_inputs(op: MatOp) -> tuple[str, ...]:
         and not (op.epilogue.residual or op.epilogue.hadamard or op.epilogue.activation)
         and not np.any(op.bias)
     )
-    return (op.input,) if plain_max or isinstance(op, RowMax) else ()
+    return op.inputs if plain_max or isinstance(op, RowMax) else ()
 
 
 def _tied_statistics(op: MatOp) -> list[tuple[str, str]]:
