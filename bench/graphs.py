@@ -95,13 +95,12 @@ def nonzero_blocks(weight: Array, lanes: int) -> int:
 
 def quantised(model: Any, feeds: dict[str, Array], constants: dict[str, Array] | None) -> Any:
     """The quantised graph that ``nm.compile`` schedules."""
-    from neuralmatrix.compiler import Stages, front_end
-    from neuralmatrix.quantization.decide import decide
-    from neuralmatrix.quantization.quantize import quantize
-    from neuralmatrix.quantization.settings import Settings
+    import neuralmatrix as nm
+    from neuralmatrix.compiler import Options, back_end, front_end
 
-    lowered = front_end(model, {}, Stages(), constants)
-    return quantize(lowered, decide(lowered, [feeds], Settings()).bounds)
+    target = nm.load_board(BOARD).target
+    options = Options(calibration=[feeds], constants=constants)
+    return back_end(front_end(model, target, options), target, options)
 
 
 # ---------------------------------------------------------------- rows

@@ -6,13 +6,18 @@ In: networks of models/zoo.py.  Out: programs, their estimates, errors by text.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import neuralmatrix as nm
 import numpy as np
 import pytest
-from neuralmatrix.compiler import compile_model
+from neuralmatrix.compiler import Options, compile_model, front_end, passes
+from neuralmatrix.demo.tasks import task
+from neuralmatrix.stages import Stages
+from neuralmatrix.transforms.graph.simplify import PASSES
+from targets import target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 import zoo  # noqa: E402
@@ -25,10 +30,40 @@ def images(size: int, count: int = 2) -> list[dict[str, np.ndarray]]:
 
 def test_every_stage_is_written(tmp_path: Path) -> None:
     compile_model(zoo.small_cnn(), calibration=images_of(zoo.small_cnn()), keep_stages=tmp_path)
-    names = sorted(p.name for p in tmp_path.iterdir())
-    passes = ["import", "simplify", "lower", "calibrate", "quantize", "program"]
-    assert names == [f"{i:02d}-{name}.txt" for i, name in enumerate(passes, 1)]
-    assert all(p.read_text().count("\n") > 3 for p in tmp_path.iterdir())
+    texts = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    names = [name for name, _ in passes(Options())]
+    assert sorted(texts) == [f"{i:02d}-{name}.txt" for i, name in enumerate(names, 1)]
+    unchanged = {name for name, text in texts.items() if text == "unchanged\n"}
+    assert all(texts[name].count("\n") > 3 for name in texts.keys() - unchanged)
+    assert "14-reorder_nodes.txt" in unchanged and "03-lower_graph.txt" not in unchanged
+
+
+def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
+    assert [name for name, _ in passes(Options())] == [
+        "import_onnx", "simplify", "lower_graph", "fuse_epilogues", "split_projections",
+        "fuse_epilogues", "fuse_row_statistics", "defer_bias", "center_residuals", "pad_heads",
+        "fold_input_permutations", "fold_row_scales", "choose_orientation", "reorder_nodes",
+        "calibrate", "quantize", "schedule",
+    ]  # fmt: skip
+
+
+def test_rewrites_of_simplify_are_written_by_name(tmp_path: Path) -> None:
+    compile_model(zoo.small_cnn(), calibration=images_of(zoo.small_cnn()), keep_stages=tmp_path)
+    lines = (tmp_path / "02-simplify.txt").read_text().splitlines()
+    told = dict(line.split(": ", 1) for line in lines[: len(PASSES)])
+    assert list(told) == [name for name, _ in PASSES]
+    assert re.fullmatch(
+        r"changed the graph in [1-9] of \d rounds, [\d.]+ ms", told["fold_into_weights"]
+    )
+
+
+@pytest.mark.parametrize("name", ("digits", "transformer", "gnn"))
+def test_fusing_again_changes_nothing_where_nothing_was_split(name: str, tmp_path: Path) -> None:
+    chosen = task(name)
+    front_end(chosen.model, target(), Options(stages=Stages(tmp_path)))
+    split, again = ((tmp_path / f).read_text() for f in (
+        "05-split_projections.txt", "06-fuse_epilogues.txt"))  # fmt: skip
+    assert split != "unchanged\n" or again == "unchanged\n"
 
 
 def images_of(model: object) -> list[dict[str, np.ndarray]]:

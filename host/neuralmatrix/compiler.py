@@ -1,38 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""compile_model(): the list of passes, top to bottom.
+"""The compiler: one list of passes, from a model to a Program.
 
 In: an ONNX model, a board, calibration inputs.  Out: a Program.
-Reading ``compile_model`` and ``front_end`` is reading the product.
+Reading ``passes`` from top to bottom is reading the product.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .errors import DoesNotFit
 from .frontend.onnx.bind_constants import bind_constants
 from .frontend.onnx.import_onnx import import_onnx
 from .frontend.torch.export import as_onnx
 from .hardware.board import Board, load_board
+from .hardware.target import Target
 from .ir.graph.nodes import Graph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
-from .ir.matgraph.verify import verify_matgraph
 from .ir.types import Array, Shape
 from .program.program import Program
-from .program.verify import verify_program
-from .quantization.decide import Decision, decide
+from .quantization.decide import Decision, decide, prepared
 from .quantization.pwl.report import table_notes
+from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize
 from .quantization.settings import Method, Settings, check_settings
-from .scheduling import schedule
-from .stages import write_stage
+from .scheduling import for_board, schedule
+from .stages import Passes, Stages, part
 from .transforms.graph.simplify import simplify
 from .transforms.lowering.rules import lower_graph
 from .transforms.matgraph.center_residuals import center_residuals
@@ -52,21 +50,52 @@ if TYPE_CHECKING:
 Feed = Mapping[str, Array]
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the passes need besides a graph and a Target.
+
+    ``saved``: take ranges and recipe of this program instead of choosing them on ``calibration``.
+    """
+
+    settings: Settings = Settings()
+    calibration: Iterable[Feed] | None = None
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    constants: Mapping[str, Array] | None = None
+    saved: Program | None = None
+    stages: Stages = field(default_factory=Stages)
+
+
+def passes(options: Options) -> Passes:
+    """Every pass from an ONNX model to a Program, in the order in which they run."""
+    return (
+        ("import_onnx", partial(_import, options)),
+        ("simplify", partial(simplify, note=options.stages.note)),
+        ("lower_graph", lower_graph),
+        ("fuse_epilogues", fuse_epilogues),
+        ("split_projections", split_projections),
+        ("fuse_epilogues", fuse_epilogues),  # into the products that were split
+        ("fuse_row_statistics", fuse_row_statistics),
+        ("defer_bias", defer_bias),
+        ("center_residuals", center_residuals),
+        ("pad_heads", pad_heads),
+        ("fold_input_permutations", fold_input_permutations),
+        ("fold_row_scales", fold_row_scales),
+        ("choose_orientation", choose_orientation),
+        ("reorder_nodes", reorder_nodes),
+        ("calibrate", partial(_calibrate, options)),
+        ("quantize", partial(_quantize, options)),
+        ("schedule", schedule),
+    )
+
+
 def compile_model(
-    model: Any,
-    board: str | Board = "pynq-z2",
-    calibration: Iterable[Feed] | None = None,
-    precision: str = "int8",
-    shapes: Mapping[str, Shape] | None = None,
-    constants: Mapping[str, Array] | None = None,
-    method: Method = "mse",
-    max_images: int = 256,
-    keep_stages: str | Path | None = None,
-    example_inputs: Any = None,
-    max_loss: float | None = None,
-    measure: str = "relative",
-    refine: bool | None = None,
-) -> Program:
+    model: Any, board: str | Board = "pynq-z2", calibration: Iterable[Feed] | None = None,
+    precision: str = "int8", shapes: Mapping[str, Shape] | None = None,
+    constants: Mapping[str, Array] | None = None, method: Method = "mse", max_images: int = 256,
+    keep_stages: str | Path | None = None, example_inputs: Any = None,
+    max_loss: float | None = None, measure: str = "relative", refine: bool | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Program:  # fmt: skip
     """Compile a network for a board.
 
     ``model``: ONNX path, bytes or ModelProto, or a torch.nn.Module with ``example_inputs``: a
@@ -79,52 +108,83 @@ def compile_model(
     them.  ``refine`` migrates scales into weights and corrects biases on the calibration inputs
     (default: in mixed).  ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays
     (an adjacency matrix).  ``keep_stages``: a folder that receives every stage as readable text.
+    ``progress`` is called with the name of every pass, and of a long one with what it is at.
 
     Raises BadModel, UnsupportedModel, BadInput or DoesNotFit.
 
     >>> program = compile_model("net.onnx", board="pynq-z2", calibration=feeds)  # doctest: +SKIP
     """
-    stages = Stages(Path(keep_stages) if keep_stages else None)
     settings = Settings(precision, method, max_images, refine, max_loss, measure)
+    stages = Stages(Path(keep_stages) if keep_stages else None, progress)
+    options = Options(settings, calibration, shapes or {}, constants, stages=stages)
     check_settings(settings, calibration is not None)
-    target = board if isinstance(board, Board) else load_board(board)
-    model = as_onnx(model, example_inputs)
-    lowered = front_end(model, shapes or {}, stages, constants)
-    _check_dram(lowered, target)
-    chosen: Decision = stages.run("calibrate", decide, lowered, calibration, settings)
-    graph, bounds, raised = chosen.graph, chosen.bounds, chosen.recipe.raised
-    quantised = stages.run("quantize", quantize, graph, bounds, precision, raised)
-    program: Program = stages.run("program", schedule, quantised, target)
-    verify_program(program)
-    ranges = tuple((name, lo, hi) for name, (lo, hi) in bounds.items())
-    notes = (*program.notes, *chosen.notes, *table_notes(quantised))
-    return replace(program, precision=precision, ranges=ranges, recipe=chosen.recipe, notes=notes)
+    chosen = board if isinstance(board, Board) else load_board(board)
+    return _compiled(as_onnx(model, example_inputs), chosen, options)
 
 
-def lower(graph: Graph) -> MatGraph:
-    """The MatGraph of ``graph``, element-wise operators fused into their producers."""
-    mg = fuse_epilogues(lower_graph(graph))
-    cut = split_projections(mg)
-    mg = mg if cut is mg else fuse_epilogues(cut)
-    mg = pad_heads(center_residuals(defer_bias(fuse_row_statistics(mg))))
-    return verify_matgraph(
-        reorder_nodes(choose_orientation(fold_row_scales(fold_input_permutations(mg))))
+def lower(graph: Graph, target: Target) -> MatGraph:
+    """The MatGraph of a simplified Graph, ready to be calibrated."""
+    lowered: MatGraph = Stages().run(
+        part(passes(Options()), "lower_graph", "reorder_nodes"), graph, target
     )
+    return lowered
 
 
 def front_end(
-    model: str | Path | bytes | ModelProto,
-    shapes: Mapping[str, Shape],
-    stages: Stages,
-    constants: Mapping[str, Array] | None = None,
+    model: str | Path | bytes | ModelProto, target: Target, options: Options | None = None
 ) -> MatGraph:
-    """ONNX to the array's operations, in real numbers."""
-    if constants:
-        model = bind_constants(model, constants)
-    graph = stages.run("import", import_onnx, model, shapes)
-    graph = stages.run("simplify", simplify, graph)
-    lowered: MatGraph = stages.run("lower", lower, graph)
+    """ONNX to the array's operations, in real numbers: the first part of the list."""
+    options = options or Options()
+    first = part(passes(options), "import_onnx", "reorder_nodes")
+    lowered: MatGraph = options.stages.run(first, model, target)
     return lowered
+
+
+def back_end(lowered: MatGraph, target: Target, options: Options) -> QGraph:
+    """The array's operations in integers: the list from calibration to ``quantize``."""
+    second = part(passes(options), "calibrate", "quantize")
+    quantized: QGraph = options.stages.run(second, lowered, target)
+    return quantized
+
+
+def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
+    stages = options.stages
+    lowered = front_end(model, board.target, options)
+    _check_dram(lowered, board)
+    last = part(passes(options), "calibrate", "schedule")
+    program: Program = stages.run(last, lowered, board.target)
+    chosen: Decision = stages.results[Decision]
+    return replace(
+        for_board(program, board),
+        precision=options.settings.precision,
+        ranges=tuple((name, lo, hi) for name, (lo, hi) in chosen.bounds.items()),
+        recipe=chosen.recipe,
+        notes=(*program.notes, *chosen.notes, *table_notes(stages.results[QGraph])),
+    )
+
+
+# ------------------------------------------------------------------ passes with options
+
+
+def _import(options: Options, model: Any, target: Target) -> Graph:
+    bound = bind_constants(model, options.constants) if options.constants else model
+    return import_onnx(bound, options.shapes)
+
+
+def _calibrate(options: Options, mg: MatGraph, target: Target) -> Decision:
+    saved = options.saved
+    if saved is None:
+        return decide(mg, options.calibration, options.settings)
+    ranges = {name: (lo, hi) for name, lo, hi in saved.ranges}
+    return Decision(prepared(mg, saved.recipe), ranges, saved.recipe)
+
+
+def _quantize(options: Options, chosen: Decision, target: Target) -> QGraph:
+    precision, raised = options.settings.precision, chosen.recipe.raised
+    return quantize(chosen.graph, chosen.bounds, precision, raised)
+
+
+# ------------------------------------------------------------------ the board
 
 
 def _check_dram(lowered: MatGraph, board: Board) -> None:
@@ -139,22 +199,3 @@ def _check_dram(lowered: MatGraph, board: Board) -> None:
             f"{largest.shape}), {board.title} has {have} MiB; choose a larger board or a smaller "
             "input"
         )
-
-
-@dataclass
-class Stages:
-    """Runs the passes; writes each result to ``folder`` when there is one, and keeps the times."""
-
-    folder: Path | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def run(self, name: str, step: Callable[..., Any], *args: Any) -> Any:
-        """step(*args), timed and written down."""
-        start = time.perf_counter()
-        # Numbers that leave the floats are refused by the passes' own checks, in one message.
-        with np.errstate(all="ignore"):
-            result = step(*args)
-        self.seconds[name] = time.perf_counter() - start
-        if self.folder is not None:
-            write_stage(self.folder, len(self.seconds), name, result)
-        return result

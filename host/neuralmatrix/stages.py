@@ -1,32 +1,115 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readable text of every stage of a compilation.
+"""Runs passes one after another: each timed, its result verified and written as text.
 
-In: the result of a pass.  Out: ``NN-name.txt`` in a folder.
+In: named passes, what the first one takes, a Target.  Out: the last one's result; in a folder one
+``NN-name.txt`` per pass.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .errors import NeuralMatrixError
+from .hardware.target import Target
 from .ir.graph.nodes import Graph
-from .ir.graph.operators import to_text
+from .ir.graph.operators import to_text, verify_graph
 from .ir.matgraph.ops import MatGraph
-from .ir.matgraph.verify import matgraph_text
+from .ir.matgraph.verify import matgraph_text, verify_matgraph
 from .program.disassembly import listing
 from .program.program import Program
+from .program.verify import verify_program
 from .quantization.decide import Decision
 from .quantization.qgraph import QGraph
 
+Pass = Callable[[Any, Target], Any]
+Passes = tuple[tuple[str, Pass], ...]
 
-def write_stage(folder: Path, number: int, name: str, result: Any) -> None:
+
+@dataclass
+class Stages:
+    """Runs passes and keeps what they took and made.
+
+    ``folder`` receives the text of every result; ``progress`` hears the name of every pass that
+    begins, and of a long one its steps, as "calibrate: tensor 3 of 40".
+    """
+
+    folder: Path | None = None
+    progress: Callable[[str], None] | None = None
+    seconds: list[tuple[str, float]] = field(default_factory=list)  # pass by pass
+    results: dict[type, Any] = field(default_factory=dict)  # the last result of every type
+    _notes: list[str] = field(default_factory=list)
+
+    def run(self, passes: Passes, graph: Any, target: Target) -> Any:
+        """The result of the last of ``passes``; each takes the result of the one before."""
+        for name, step in passes:
+            graph = self._run(name, step, graph, target)
+        return graph
+
+    def note(self, line: str) -> None:
+        """For the running pass: a line above its result's text."""
+        self._notes.append(line)
+
+    def step(self, what: str) -> None:
+        """For the running pass: what it is at."""
+        if self.progress is not None:
+            self.progress(f"{self.seconds[-1][0]}: {what}")
+
+    def _run(self, name: str, step: Pass, graph: Any, target: Target) -> Any:
+        self._notes.clear()
+        self.seconds.append((name, 0.0))
+        if self.progress is not None:
+            self.progress(name)
+        start = time.perf_counter()
+        # Numbers that leave the floats are refused by the passes' own checks, in one message.
+        with np.errstate(all="ignore"):
+            result = step(graph, target)
+            self.seconds[-1] = name, time.perf_counter() - start
+            VERIFIERS.get(type(result), _accept)(result)
+        self.results[type(result)] = result
+        if self.folder is not None:
+            text = "unchanged\n" if equal(graph, result) else WRITERS[type(result)](result)
+            _write(self.folder, f"{len(self.seconds):02d}-{name}.txt", self._notes, text)
+        return result
+
+
+def part(passes: Passes, first: str, last: str) -> Passes:
+    """The passes from ``first`` to ``last``, both included, by name."""
+    names = [name for name, _ in passes]
+    return passes[names.index(first) : names.index(last) + 1]
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two graphs, or parts of graphs, hold the same values."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b)
+    if is_dataclass(a):
+        return all(equal(getattr(a, name), getattr(b, name)) for name in a.__dataclass_fields__)
+    if isinstance(a, Mapping):
+        return list(a) == list(b) and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)
+
+
+def _accept(result: Any) -> None:
+    """What has no verifier was checked by the pass that made it."""
+
+
+def _write(folder: Path, name: str, notes: list[str], text: str) -> None:
     """Write one stage; creates the folder."""
-    text = WRITERS[type(result)](result)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number:02d}-{name}.txt").write_text(text, encoding="utf-8")
+        (folder / name).write_text("".join(f"{line}\n" for line in notes) + text, encoding="utf-8")
     except OSError as error:
         raise NeuralMatrixError(
             f"cannot write stages to {folder}: {error.strerror or error}; choose a writable folder"
@@ -53,6 +136,12 @@ def _decision_text(decision: Decision) -> str:
     ranges = (f"{name}: {lo:.6g} .. {hi:.6g}" for name, (lo, hi) in decision.bounds.items())
     return "\n".join((*decision.notes, *ranges)) + "\n"
 
+
+VERIFIERS: Mapping[type, Callable[[Any], object]] = {
+    Graph: verify_graph,
+    MatGraph: verify_matgraph,
+    Program: verify_program,
+}
 
 WRITERS: Mapping[type, Callable[[Any], str]] = {
     Graph: to_text,

@@ -16,19 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .compiler import Stages, front_end
+from .compiler import Options, back_end, front_end
 from .errors import BadInput
-from .hardware.board import board_names, load_board
+from .hardware.target import Target
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.reference import run_float
 from .ir.types import Array
 from .program.data import Watchpoint
 from .program.host_io import check_feeds, write_input
 from .program.program import Program
-from .quantization.decide import prepared
 from .quantization.integer_reference import decode, run_integer
 from .quantization.qgraph import QGraph
-from .quantization.quantize import quantize
+from .quantization.settings import Settings
 from .runtime.emulation.emulator import Emulator, Watch
 from .scheduling import schedule
 
@@ -103,20 +102,20 @@ def verify(
     ``program`` must have been compiled from ``model`` and ``constants``; BadInput otherwise.
     """
     shapes = {port.name: port.shape for port in program.inputs}
+    target = Target(program.array, program.timing)
+    settings = Settings(program.precision)
+    options = Options(settings, shapes=shapes, constants=constants, saved=program)
     try:
-        lowered = front_end(model, shapes, Stages(), constants)
+        lowered = front_end(model, target, options)
     except BadInput as error:
         raise _other_model(f"inputs: {error}") from None
     arrays, images = check_feeds(program.inputs, feeds)
-    bounds = {name: (lo, hi) for name, lo, hi in program.ranges}
     try:
-        with np.errstate(all="ignore"):  # a recipe of any origin; what it makes is compared below
-            source = prepared(lowered, program.recipe)
-            graph = quantize(source, bounds, program.precision, program.recipe.raised)
+        graph = back_end(lowered, target, options)
     except (KeyError, ValueError) as error:
         raise _other_model(f"tensor {error} does not match") from None
     check = compare(lowered, graph, program, *split_images(arrays, images))
-    if not check.ok and not _same_constants(graph, program):
+    if not check.ok and not np.array_equal(schedule(graph, target).const, program.const):
         raise _other_model("the weights differ")
     return check
 
@@ -154,15 +153,6 @@ def _joined(runs: Sequence[LayerCheck]) -> LayerCheck:
         mismatches=sum(run.mismatches for run in runs),
         first=next((run.first for run in runs if run.first is not None), None),
     )
-
-
-def _same_constants(graph: QGraph, program: Program) -> bool:
-    """Does the model compile to the program's constants?  True where the board is not known."""
-    if program.board not in board_names():
-        return True
-    board = load_board(program.board)
-    again = schedule(graph, board).const
-    return board.array != program.array or np.array_equal(again, program.const)
 
 
 def _other_model(what: str) -> BadInput:

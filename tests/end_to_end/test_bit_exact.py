@@ -15,17 +15,16 @@ import numpy as np
 import pytest
 from build_onnx import model as onnx_model
 from build_onnx import node, onnxruntime_outputs
-from neuralmatrix.hardware.board import load_board
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array
 from neuralmatrix.program.verify import verify_program
 from neuralmatrix.quantization.quantize import quantize
 from neuralmatrix.runtime.session import Session
-from neuralmatrix.scheduling import schedule
 from neuralmatrix.verification import compare, signal_to_noise
 from random_models import random_model
 from random_nets import random_net
+from targets import scheduled
 from transformer import Sizes, encoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
@@ -44,7 +43,7 @@ def bounds_of(mg: MatGraph, feed: dict[str, Array]) -> dict[str, tuple[float, fl
 
 def check(mg: MatGraph, feed: dict[str, Array], precision: str, board: str) -> None:
     graph = quantize(mg, bounds_of(mg, feed), precision)
-    program = schedule(graph, load_board(board))
+    program = scheduled(graph, board)
     verify_program(program)
     found = compare(mg, graph, program, feed)
     assert found.ok, found.to_text()
@@ -71,7 +70,7 @@ def test_integers_follow_the_floats(seed: int) -> None:
     """int16 keeps 20 dB even through chains of products of cancelling terms and int8 weights."""
     mg, feed = random_net(seed)
     graph = quantize(mg, bounds_of(mg, feed), "int16")
-    found = compare(mg, graph, schedule(graph, load_board("pynq-z2")), feed)
+    found = compare(mg, graph, scheduled(graph), feed)
     real = run_float(mg, feed)
     loud = [layer for layer in found.layers if np.any(real.get(layer.name, np.zeros(1)))]
     assert loud and all(layer.snr_db > 20 for layer in loud), found.to_text()
@@ -143,7 +142,7 @@ def test_the_array_is_busy_in_encoder_layers(sizes: Sizes, least: float) -> None
     ranges = {"": (-4.0, 4.0), ":pre": (0.01, 4.0), ":act": (-4.0, 4.0)}
     bounds = {name + part: ends for name in mg.tensors for part, ends in ranges.items()}
     graph = quantize(mg, bounds)
-    found = schedule(graph, load_board("pynq-z2")).estimate()
+    found = scheduled(graph).estimate()
     products = [layer for layer in found.layers if layer.kind in ("Gemm", "MatMul")]
     assert found.macs == sum(layer.macs for layer in products)
     assert found.utilization > least
@@ -186,7 +185,7 @@ def test_a_changed_weight_is_found() -> None:
     """The comparison can fail: flipped weight bits are reported with the layer."""
     mg, feed = random_net(4)
     graph = quantize(mg, bounds_of(mg, feed), "int8")
-    program = schedule(graph, load_board("pynq-z2"))
+    program = scheduled(graph)
     program.const[:] ^= 0x40
     found = compare(mg, graph, program, feed)
     assert not found.ok

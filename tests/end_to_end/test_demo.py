@@ -14,6 +14,7 @@ import pytest
 from neuralmatrix.demo import run
 from neuralmatrix.errors import BadInput
 from rich.console import Console
+from targets import target
 
 IMAGES = 60
 
@@ -30,7 +31,7 @@ def test_packaged_data_are_small_and_complete():
 def test_float_accuracy_of_the_packaged_network():
     digits = run.load_digits()
     chosen = run.TASKS["digits"]
-    answers = run._float_logits(chosen, chosen.load(None)).argmax(1)
+    answers = run._float_logits(chosen, chosen.load(None), target()).argmax(1)
     assert (answers == digits.y).mean() >= 0.98
 
 

@@ -26,7 +26,7 @@ from graph_models import (
     sage,
 )
 from neuralmatrix.cli.main import app
-from neuralmatrix.compiler import Stages, front_end
+from neuralmatrix.compiler import Options, front_end
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
 from neuralmatrix.frontend.onnx.bind_constants import bind_constants, read_constants
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
@@ -35,13 +35,14 @@ from neuralmatrix.ir.types import Array, apply_steps
 from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
 from neuralmatrix.transforms.matgraph.reorder_nodes import cluster, cuthill_mckee, reorder_nodes
 from neuralmatrix.verification import signal_to_noise
+from targets import target
 from typer.testing import CliRunner
 
 GRAPH = random_graph(45)
 
 
 def lowered(proto: onnx.ModelProto, constants: dict[str, Array] | None = None) -> MatGraph:
-    return front_end(proto, {}, Stages(), constants)
+    return front_end(proto, target(), Options(constants=constants))
 
 
 def floats(mg: MatGraph, feeds: dict[str, Array]) -> dict[str, Array]:
@@ -288,7 +289,7 @@ def test_axes_of_reshaped_tensors_keep_their_order() -> None:
 
 def test_dense_weights_are_left_alone() -> None:
     mg = lowered(two_products(signed((80, 80), 4)))
-    assert reorder_nodes(mg) is mg
+    assert reorder_nodes(mg, target()) is mg
 
 
 def test_program_with_a_bad_order_is_refused(tmp_path: Path) -> None:

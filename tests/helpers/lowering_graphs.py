@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from neuralmatrix.compiler import lower
 from neuralmatrix.ir.graph import operators
 from neuralmatrix.ir.graph.nodes import Graph, Node
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Array, QParams, Shape
+from targets import lower
 
 
 def graph(

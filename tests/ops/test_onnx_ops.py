@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from build_onnx import onnxruntime_outputs
-from neuralmatrix.compiler import lower
 from neuralmatrix.frontend.onnx.context import Handler
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
@@ -30,6 +29,7 @@ from op_case import (
     w,
 )
 from op_cases_more import MORE
+from targets import lower
 
 CONVOLUTIONS = [
     case("Conv", IMAGE, w(4, 5, 3, 3)),

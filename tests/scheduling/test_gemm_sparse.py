@@ -9,16 +9,15 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from build_onnx import signed
-from neuralmatrix.hardware.board import load_board
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Port, Tensor
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, Function, ViewStep
 from neuralmatrix.program.verify import verify_program
 from neuralmatrix.quantization.quantize import quantize
-from neuralmatrix.scheduling import schedule
 from neuralmatrix.scheduling.gemm_sparse import cover
 from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
 from neuralmatrix.verification import compare
+from targets import scheduled
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -71,12 +70,12 @@ def sparse_graph(
     return MatGraph(ports[0], (out,), (op,), tensors, constants), feeds
 
 
-def scheduled(mg: MatGraph, feeds: dict[str, Array], precision: str) -> tuple[nm.Program, bool]:
+def emulated(mg: MatGraph, feeds: dict[str, Array], precision: str) -> tuple[nm.Program, bool]:
     """The program, and whether emulation equals the integer reference."""
     values = run_float(mg, feeds)
     bounds = {name: (float(v.min()), float(v.max())) for name, v in values.items()}
     graph = quantize(mg, bounds, precision)
-    program = schedule(graph, load_board("pynq-z2"))
+    program = scheduled(graph)
     verify_program(program)
     return program, compare(mg, graph, program, feeds).ok
 
@@ -97,7 +96,7 @@ def scheduled(mg: MatGraph, feeds: dict[str, Array], precision: str) -> tuple[nm
 def test_sparse_products_bit_by_bit(
     shape: tuple[int, int, int], density: float, epilogue: bool, precision: str
 ) -> None:
-    _, equal = scheduled(*sparse_graph(shape, density, epilogue, 1), precision)
+    _, equal = emulated(*sparse_graph(shape, density, epilogue, 1), precision)
     assert equal
 
 
@@ -116,4 +115,4 @@ def test_zero_blocks_are_neither_stored_nor_computed() -> None:
 def quantised_program(mg: MatGraph, feeds: dict[str, Array]) -> nm.Program:
     values = run_float(mg, feeds)
     bounds = {name: (float(v.min()), float(v.max())) for name, v in values.items()}
-    return schedule(quantize(mg, bounds, "int8"), load_board("pynq-z2"))
+    return scheduled(quantize(mg, bounds, "int8"))

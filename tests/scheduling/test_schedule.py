@@ -19,7 +19,6 @@ from neuralmatrix.ir.types import Array
 from neuralmatrix.quantization.pwl.table import Segments
 from neuralmatrix.quantization.qgraph import QEpilogue
 from neuralmatrix.quantization.quantize import quantize
-from neuralmatrix.scheduling import schedule
 from neuralmatrix.scheduling.epilogue_parameters import pack_table
 from neuralmatrix.scheduling.gemm_jobs import Chunk, Job, plan_jobs, runs_of
 from neuralmatrix.scheduling.memory_plan import ConstRegion, plan_memory
@@ -34,6 +33,7 @@ from neuralmatrix.scheduling.tiling import (
     plan_window,
     tile_sizes,
 )
+from targets import scheduled
 
 ARRAY = load_board("pynq-z2").array
 
@@ -66,7 +66,7 @@ def quantised(mg: MatGraph) -> object:
 @pytest.mark.parametrize("c1, c2, free", [(16, 16, True), (32, 5, True), (5, 16, False)])
 def test_concat_of_whole_blocks_is_only_addresses(c1: int, c2: int, free: bool) -> None:
     graph = quantised(concat_graph(c1, c2))
-    program = schedule(graph, load_board("pynq-z2"))  # type: ignore[arg-type]
+    program = scheduled(graph)  # type: ignore[arg-type]
     assert [layer.kind for layer in program.layers].count("Move") == (0 if free else 1)
 
 
@@ -102,7 +102,7 @@ def test_only_what_is_read_is_stored(kinds: tuple[str, ...], read: bool) -> None
     values = run_float(mg, {"x": np.random.default_rng(1).standard_normal((1, 1, 20, 32))})
     graph = quantize(mg, {n: (float(v.min()), float(v.max())) for n, v in values.items()})
     assert ("s" in plan_memory(graph, 16, ConstRegion()).places) == read
-    program = schedule(graph, load_board("pynq-z2"))
+    program = scheduled(graph)
     stored = [point.tensor.name for point in program.watchpoints]
     assert stored == (["s"] if read else []) + list(kinds)
     (layer,) = program.layers  # the heads are split by addresses alone

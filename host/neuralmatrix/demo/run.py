@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..compiler import Stages, compile_model, front_end
+from ..compiler import compile_model, front_end
 from ..files import make_folder, write_arrays, write_whole
+from ..hardware.target import Target
 from ..ir.matgraph.reference import port_outputs, run_float
 from ..program.program import Program
 from ..program.report import layer_table, program_report, summary_lines
@@ -100,7 +101,7 @@ def run_demo(
     if keep is not None:
         _keep(keep, chosen, samples, program)
     array, session = _array_logits(program, samples, console, quiet=as_json)
-    real = _float_logits(chosen, samples)
+    real = _float_logits(chosen, samples, Target(program.array, program.timing))
     found = _compare(samples, real, array)
     assert session.stats is not None
     result = DemoResult(
@@ -135,8 +136,8 @@ def _console() -> Console:
     return console if known else Console(width=LOG_WIDTH)
 
 
-def _float_logits(chosen: Task, samples: Samples) -> Array:
-    lowered = front_end(chosen.model, {}, Stages())
+def _float_logits(chosen: Task, samples: Samples, target: Target) -> Array:
+    lowered = front_end(chosen.model, target)
     return port_outputs(lowered, run_float(lowered, samples.feeds, keep=False))["logits"]
 
 

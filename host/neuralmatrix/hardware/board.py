@@ -17,7 +17,7 @@ from ..errors import BadInput
 from ..jsonform import FormError, from_json
 from ..paths import boards_dir
 from .processing_system import Family, load_family
-from .target import ArrayConfig, Timing
+from .target import ArrayConfig, Target, Timing
 
 BUFFERS = ("ibuf", "wbuf", "pbuf", "tbuf", "ubuf", "obuf", "acc")
 
@@ -152,6 +152,11 @@ class Board:
             burst_beats=self.burst_beats,
             dram_latency=self.dram.latency_cycles,
         )
+
+    @property
+    def target(self) -> Target:
+        """What a compilation for this board needs to know."""
+        return Target(self.array, self.timing)
 
 
 def board_names() -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a program is compiled for: the array and the timing of its memory.
 
-In: nothing.  Out: ``ArrayConfig`` (what the kernels are built with) and ``Timing`` (what the cycle
-model needs besides).
+In: nothing.  Out: ``ArrayConfig`` (what the kernels are built with), ``Timing`` (what the cycle
+model needs besides), and ``Target``, both together, which every pass of the compiler is given.
 """
 
 from __future__ import annotations
@@ -55,3 +55,24 @@ class Timing:
     ddr_bytes_per_256_cycles: int  # effective DRAM bandwidth shared by all ports
     burst_beats: int  # longest burst
     dram_latency: int  # cycles from request to first beat
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a program is compiled for, and all that a pass may know of the hardware.
+
+    A program holds both parts, so that the same passes make the same graphs of its model again.
+    """
+
+    array: ArrayConfig
+    timing: Timing
+
+    @property
+    def lanes(self) -> int:
+        """Output channels that the array computes side by side; channels of a block."""
+        return self.array.cols
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a word in DRAM and in the buffers; input channels of a block."""
+        return self.array.rows

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a QGraph to a Program: memory, tiles, instructions, tokens.
 
-In: ``QGraph``, ``Board``.  Out: ``schedule(graph, board) -> Program``.
+In: ``QGraph``, ``Target``.  Out: ``schedule(graph, target) -> Program``; ``for_board`` gives it a
+board's name and clock.
 """
 
-from .build import schedule
+from .build import for_board, schedule
 
-__all__ = ["schedule"]
+__all__ = ["for_board", "schedule"]

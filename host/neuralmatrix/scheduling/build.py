@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts a Program together.
 
-In: a QGraph and a Board.  Out: a Program: constants, instructions with tokens, ports, layers and
+In: a QGraph and a Target.  Out: a Program: constants, instructions with tokens, ports, layers and
 the points at which each tensor can be inspected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import DoesNotFit
 from ..hardware.board import Board
 from ..hardware.isa import Opcode, Region
+from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window
 from ..program.data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
 from ..program.host_io import quantize_array
@@ -46,30 +47,32 @@ class Guards:
     after: int
 
 
-def schedule(graph: QGraph, board: Board, shared: bool = True) -> Program:
-    """Schedule a quantised graph.  Raises DoesNotFit when an operation exceeds a buffer.
+def schedule(graph: QGraph, target: Target, shared: bool = True) -> Program:
+    """Schedule a quantised graph; the Program has no board yet (``for_board``).
 
     ``shared`` False gives every tensor arena bytes of its own, for inspection after a run.
+    Raises DoesNotFit when an operation exceeds a buffer, or a region its addresses.
     """
-    const = ConstRegion()
-    memory = plan_memory(graph, board.array.rows, const, shared)
-    emitter = Emitter(board.array, memory.arena_bytes)
-    ctx = Context(board.array, emitter, make_rings(board.array), const, memory.places,
+    const, array = ConstRegion(), target.array
+    memory = plan_memory(graph, target.word_bytes, const, shared)
+    emitter = Emitter(array, memory.arena_bytes)
+    ctx = Context(array, emitter, make_rings(array), const, memory.places,
                   graph.tensors, graph.qparams, _ages(graph))  # fmt: skip
     layers, stores = _schedule_ops(ctx, graph, memory)
-    arena = _guards(emitter, Region.ARENA, memory.arena_bytes, board.array.rows)
-    consts = _guards(emitter, Region.CONST, const.size, board.array.rows)
+    arena = _guards(emitter, Region.ARENA, memory.arena_bytes, target.word_bytes)
+    consts = _guards(emitter, Region.CONST, const.size, target.word_bytes)
     _shift(emitter, {Region.ARENA: arena.before, Region.CONST: consts.before})
     memory = with_guard(memory, arena.before)
-    finished = emitter.finish(board.timing)
+    finished = emitter.finish(target.timing)
     data = np.pad(const.bytes(), (consts.before, consts.after))
     arena_bytes = memory.arena_bytes + arena.after
-    _check_size(arena_bytes, data.size, board)
+    _check_addresses(arena_bytes, data.size)
+    points = ((_slot(name, graph, memory), layer, insn) for name, layer, insn in stores)
     return Program(
-        board=board.name,
-        array=board.array,
-        timing=board.timing,
-        clock_mhz=board.clock_mhz,
+        board="",
+        array=array,
+        timing=target.timing,
+        clock_mhz=0.0,
         instructions=finished.words,
         insn_layer=finished.layers,
         const=data,
@@ -77,12 +80,20 @@ def schedule(graph: QGraph, board: Board, shared: bool = True) -> Program:
         inputs=tuple(_port(p, graph, memory) for p in graph.inputs),
         outputs=tuple(_port(p, graph, memory) for p in graph.outputs),
         layers=layers,
-        watchpoints=tuple(
-            Watchpoint(_slot(name, graph, memory), layer, int(finished.places[insn]))
-            for name, layer, insn in stores
-        ),
+        watchpoints=tuple(Watchpoint(s, n, int(finished.places[i])) for s, n, i in points),
         host_ops=_host_ops(graph),
     )
+
+
+def for_board(program: Program, board: Board) -> Program:
+    """A scheduled Program with its board's name and clock; DoesNotFit beyond the board's DRAM."""
+    need = program.arena_bytes + program.const.size
+    if need > board.dram.mbytes * 2**20:
+        raise DoesNotFit(
+            f"the network needs {need / 2**20:.0f} MiB of DRAM, {board.title} has "
+            f"{board.dram.mbytes} MiB; choose a larger board or a smaller input"
+        )
+    return replace(program, board=board.name, clock_mhz=board.clock_mhz)
 
 
 def _schedule_ops(
@@ -173,16 +184,10 @@ def _shift(emitter: Emitter, guards: Mapping[Region, int]) -> None:
             item.values["addr"] += guards[Region.ARENA]
 
 
-def _check_size(arena_bytes: int, const_bytes: int, board: Board) -> None:
+def _check_addresses(arena_bytes: int, const_bytes: int) -> None:
     for what, size in (("activations", arena_bytes), ("weights", const_bytes)):
         if size >= ADDRESS_LIMIT:
             raise DoesNotFit(f"{what} take {size} bytes; a region holds less than {ADDRESS_LIMIT}")
-    need = arena_bytes + const_bytes
-    if need > board.dram.mbytes * 2**20:
-        raise DoesNotFit(
-            f"the network needs {need / 2**20:.0f} MiB of DRAM, {board.title} has "
-            f"{board.dram.mbytes} MiB; choose a larger board or a smaller input"
-        )
 
 
 # ------------------------------------------------------------------ ports

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 from build_onnx import model, node, onnxruntime_outputs, signed
-from neuralmatrix.compiler import lower
 from neuralmatrix.errors import UnsupportedModel
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Embedding, Graph, Select, Unary
@@ -22,6 +21,7 @@ from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Function
 from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto
+from targets import lower
 
 FLOAT, INT32, INT64, BOOL = (
     TensorProto.FLOAT,

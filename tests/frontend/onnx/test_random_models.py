@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from build_onnx import onnxruntime_outputs
-from neuralmatrix.compiler import lower
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.transforms.graph.simplify import simplify
 from random_models import random_model
+from targets import lower
 
 
 @pytest.mark.parametrize("first", range(1000, 1100, 20))

@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import pytest
 from build_onnx import model, node, onnxruntime_outputs, signed
-from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadModel, UnsupportedModel
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Attention, Embedding, Graph, Normalize
@@ -20,6 +19,7 @@ from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
+from targets import lower
 
 MICROSOFT = "com.microsoft"
 X = (2, 6, 4, 5)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadInput
 from neuralmatrix.hardware.isa import SegKind
 from neuralmatrix.ir.functions import FUNCTIONS, evaluate
@@ -27,6 +26,7 @@ from neuralmatrix.quantization.pwl.lines import starts_of
 from neuralmatrix.quantization.pwl.report import Wanted, make_table, table_report
 from neuralmatrix.quantization.pwl.table import Segments, aligned_scale, fit, lookup, segment_index
 from neuralmatrix.transforms.lowering.range_reduction import CURVES
+from targets import lower
 
 # parameters, then the ranges that a table of the function meets; wider ones are composed
 # (lower/curves.py) or reported, see test_what_one_table_does_not_hold

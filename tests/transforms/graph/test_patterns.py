@@ -14,12 +14,12 @@ import numpy as np
 import onnx
 import pytest
 from build_onnx import model, node, onnxruntime_outputs, signed
-from neuralmatrix.compiler import lower
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import Attention, Graph, Normalize, Unary
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto
+from targets import lower
 
 Nodes = list[onnx.NodeProto]
 Constants = dict[str, np.ndarray]

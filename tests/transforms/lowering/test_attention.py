@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from lowering_graphs import check, graph, random
-from neuralmatrix.compiler import lower
 from neuralmatrix.hardware.tensor_layout import Blocked
 from neuralmatrix.ir.graph.nodes import (
     Attention,
@@ -31,6 +30,7 @@ from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Array, Function, Shape
 from neuralmatrix.scheduling.memory_plan import _deltas
+from targets import lower
 
 TRIANGLE = np.tril(np.ones((5, 7)))
 Q, K, V = (2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 4)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from lowering_graphs import check, feeds_of, graph, random
-from neuralmatrix.compiler import lower
 from neuralmatrix.ir.graph import operators
 from neuralmatrix.ir.graph.nodes import (
     ArgMax,
@@ -40,6 +39,7 @@ from neuralmatrix.ir.graph.nodes import (
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Function, Shape
 from neuralmatrix.transforms.lowering.rules import RULES
+from targets import lower
 
 CASES: dict[str, Graph] = {}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from lowering_graphs import check, graph, random
-from neuralmatrix.compiler import lower
 from neuralmatrix.ir.graph.nodes import (
     Binary,
     Concat,
@@ -29,6 +28,7 @@ from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, RowMax, Window
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Function
+from targets import lower
 
 WEIGHTS = {
     "w": random(1, 24, 24) / 5,

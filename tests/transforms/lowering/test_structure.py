@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from lowering_graphs import check, feeds_of, graph, random
-from neuralmatrix.compiler import lower
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
 from neuralmatrix.ir.graph import operators
 from neuralmatrix.ir.graph.nodes import (
@@ -34,6 +33,7 @@ from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Window
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.matgraph.verify import matgraph_text, verify_matgraph
 from neuralmatrix.ir.types import Array, Function, QParams
+from targets import lower
 
 RELU = Function("relu")
 WEIGHTS: dict[str, Array] = {

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from neuralmatrix.compiler import lower
 from neuralmatrix.ir.matgraph.ops import Gemm, Move, Window
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from targets import lower
 
 _BESIDE = Path(__file__).resolve().parents[4] / "shared" / "data"
 DATA = Path(os.environ.get("NEURALMATRIX_DATA", _BESIDE))

@@ -39,7 +39,7 @@ def compiled(board: Board) -> Compiled:
     from ...ir.matgraph.reference import run_float
     from ...program.verify import verify_program
     from ...quantization.quantize import quantize
-    from ...scheduling import schedule
+    from ...scheduling import for_board, schedule
     from .extra_instructions import with_token, with_two_parts
     from .network import RAISED, SPLIT, network
 
@@ -50,7 +50,7 @@ def compiled(board: Board) -> Compiled:
     bounds = {name: (float(v.min()), float(v.max())) for name, v in values.items()}
     integers = quantize(graph, bounds, "int8", RAISED)
     # Every tensor keeps its bytes, so that a difference names the operation that made it.
-    program = schedule(integers, board, shared=False)
+    program = for_board(schedule(integers, board.target, shared=False), board)
     program = with_token(with_two_parts(program, SPLIT))
     verify_program(program)
     return Compiled(graph, integers, program, feeds)

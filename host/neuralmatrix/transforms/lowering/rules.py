@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import UnsupportedModel, UnsupportedNode
+from ...hardware.target import Target
 from ...ir.axis_view import default_groups, view_of
 from ...ir.graph.nodes import (
     ArgMax,
@@ -82,7 +83,7 @@ RULES: Mapping[type[Node], Callable[[Builder, Any], Value]] = {
 }
 
 
-def lower_graph(graph: Graph) -> MatGraph:
+def lower_graph(graph: Graph, target: Target) -> MatGraph:
     """One or more matrix operators per node, nothing fused yet."""
     b = Builder(graph)
     looked_up = {node.inputs[0] for node in graph.nodes if isinstance(node, Embedding)}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import (
     Epilogue,
     Gemm,
@@ -45,7 +46,7 @@ class _Uses:
     shown: frozenset[str]
 
 
-def center_residuals(mg: MatGraph) -> MatGraph:
+def center_residuals(mg: MatGraph, target: Target) -> MatGraph:
     """Every stream of ``mg`` that can be centred is."""
     uses = _uses(mg)
     done: set[str] = set()

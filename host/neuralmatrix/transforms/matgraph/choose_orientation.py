@@ -18,6 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import (
     Epilogue,
     Gemm,
@@ -66,7 +67,7 @@ class _Net:
         return self.alias.get(name, (name, False))
 
 
-def choose_orientation(mg: MatGraph) -> MatGraph:
+def choose_orientation(mg: MatGraph, target: Target) -> MatGraph:
     """``mg`` with the orientations that cost least; itself where nothing is to be gained."""
     moves = {op.output for op in mg.ops if is_transposition(op, mg.tensors)}
     if not moves or mg.quant:  # scales that a model prescribes stay with its own tensors
@@ -74,7 +75,7 @@ def choose_orientation(mg: MatGraph) -> MatGraph:
     mg = _with_settled_biases(mg)
     net = _net(mg, moves)
     bits = _search(net)
-    return fuse_epilogues(_Rebuilt(net, bits).graph()) if any(bits.values()) else mg
+    return fuse_epilogues(_Rebuilt(net, bits).graph(), target) if any(bits.values()) else mg
 
 
 def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> bool:

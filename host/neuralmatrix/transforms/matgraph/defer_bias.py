@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window
 from ...ir.types import Array
 
@@ -41,7 +42,7 @@ class _State:
             self.ops.append(self.waiting.pop(name).made)
 
 
-def defer_bias(mg: MatGraph) -> MatGraph:
+def defer_bias(mg: MatGraph, target: Target) -> MatGraph:
     """Windows that only add a constant per channel go where their readers can take it."""
     state = _State(mg, dict(mg.tensors))
     for op in mg.ops:

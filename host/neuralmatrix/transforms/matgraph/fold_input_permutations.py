@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from ...hardware.target import Target
 from ...ir.axis_view import Relabel, View, default_groups, to_canonical, view_of
 from ...ir.matgraph.ops import MatGraph, Move, Port, Tensor
 
 
-def fold_input_permutations(mg: MatGraph) -> MatGraph:
+def fold_input_permutations(mg: MatGraph, target: Target) -> MatGraph:
     """Input ports whose tensor is only permuted deliver the permuted tensor at once."""
     uses = Counter(t for op in mg.ops for t in op.inputs)
     uses.update(port.tensor for port in mg.outputs)

@@ -13,11 +13,12 @@ from math import prod
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window
 from .fuse_epilogues import is_pointwise
 
 
-def fold_row_scales(mg: MatGraph) -> MatGraph:
+def fold_row_scales(mg: MatGraph, target: Target) -> MatGraph:
     """``mg`` without the passes that only repeat or multiply a column."""
     uses = Counter(t for op in mg.ops for t in op.inputs)
     uses.update(port.tensor for port in mg.outputs)

@@ -14,6 +14,7 @@ from math import prod
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir import functions
 from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Window
 from ...ir.matgraph.rewrite import pruned
@@ -22,7 +23,7 @@ from ...ir.types import Array
 Linear = Gemm | Window
 
 
-def fuse_epilogues(mg: MatGraph) -> MatGraph:
+def fuse_epilogues(mg: MatGraph, target: Target) -> MatGraph:
     """Merge element-wise windows into their producers; drop what no output needs."""
     mg = pruned(_hoisted(pruned(mg)))
     uses = _uses(mg)

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, RowMax, RowStat, Window
 
 TOGETHER = frozenset({"mean", "square"})
 
 
-def fuse_row_statistics(mg: MatGraph) -> MatGraph:
+def fuse_row_statistics(mg: MatGraph, target: Target) -> MatGraph:
     """Statistics move into the producers of their tensors; a maximum left over is a RowMax."""
     read = {t for op in mg.ops for t in op.inputs} | {port.tensor for port in mg.outputs}
     done: dict[str, MatOp] = {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor
 from ...ir.types import Array
 
@@ -36,7 +37,7 @@ class _Uses:
         return found[0] if len(found) == 1 and name not in self.fixed else None
 
 
-def pad_heads(mg: MatGraph) -> MatGraph:
+def pad_heads(mg: MatGraph, target: Target) -> MatGraph:
     """All attention blocks of ``mg`` with heads of whole words where that is possible."""
     uses = _uses(mg)
     changed: dict[str, MatOp] = {}

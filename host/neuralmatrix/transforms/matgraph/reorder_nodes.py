@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import (
     Gemm,
     MatGraph,
@@ -68,7 +69,7 @@ class _Pattern:
     ends: tuple[Axis, Axis]  # the classes of output and input channels
 
 
-def reorder_nodes(mg: MatGraph) -> MatGraph:
+def reorder_nodes(mg: MatGraph, target: Target) -> MatGraph:
     """``mg`` with its node axes in a better order; itself where there is none."""
     sparse = [op for op in mg.ops if isinstance(op, Gemm) and _is_sparse(op)]
     if not sparse:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor
 from ...ir.types import Array
 
@@ -24,7 +25,7 @@ class Part:
     moves: tuple[Move, ...]
 
 
-def split_projections(mg: MatGraph) -> MatGraph:
+def split_projections(mg: MatGraph, target: Target) -> MatGraph:
     """One Gemm per slice, wherever slices do not overlap; the same object if nothing changed."""
     readers: dict[str, list[MatOp]] = {}
     for op in mg.ops:
