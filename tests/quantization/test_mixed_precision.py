@@ -13,34 +13,41 @@ import numpy as np
 import pytest
 from blocks import Maker, attention, feed
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Tensor, Window
-from neuralmatrix.ir.matgraph.reference import run_float, verify_matgraph
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.points import Ranges
+from neuralmatrix.ir.quantized_values import dequantize_array
+from neuralmatrix.ir.recipe import as_numbers
 from neuralmatrix.ir.types import Array, Function
-from neuralmatrix.quantization.calibrate import calibrate
-from neuralmatrix.quantization.equalize import Refinement, correct_biases, migrate, refined
+from neuralmatrix.quantization.correct_biases import shifts_of, with_shifts
+from neuralmatrix.quantization.equalize import migrate, with_factors
 from neuralmatrix.quantization.fake_quant import rerun, sample, with_rounded_weights
-from neuralmatrix.quantization.integer_reference import decode, run_integer
+from neuralmatrix.quantization.integer_reference import run_integer
 from neuralmatrix.quantization.mixed_precision import Mixed, choose_mixed
-from neuralmatrix.quantization.quantize import activation_scales, quantize
-
-Bounds = dict[str, tuple[float, float]]
+from quantized import calibrated, quantized, scales, tied
+from targets import target
 
 
 def runs(mg: MatGraph, count: int = 4) -> list[dict[str, Array]]:
     return [{"x": feed(mg, seed)} for seed in range(count)]
 
 
-def ranges(mg: MatGraph, method: str = "mse") -> Bounds:
-    found = calibrate(verify_matgraph(mg), runs(mg), method)  # type: ignore[arg-type]
-    return {name: (r.lo, r.hi) for name, r in found.ranges.items()}
+def ranges(mg: MatGraph, method: str = "mse") -> Ranges:
+    return calibrated(mg, runs(mg), method).ranges
+
+
+def mixed(mg: MatGraph, max_loss: float, method: str = "mse", measure: str = "relative") -> Mixed:
+    """What is raised, on the inputs of the calibration."""
+    found = calibrated(mg, runs(mg), method)
+    return choose_mixed(found, target(), runs(mg), max_loss, measure)
 
 
 def integer_error(
-    mg: MatGraph, plain: MatGraph, bounds: Bounds, raised: tuple[str, ...] = ()
+    mg: MatGraph, plain: MatGraph, bounds: Ranges, raised: tuple[str, ...] = ()
 ) -> float:
     """Of ``mg`` in integers against ``plain`` in float, on an input not calibrated with."""
-    q, x = quantize(mg, bounds, "int8", raised), feed(mg, 99)
+    q, x = quantized(mg, bounds, "int8", raised), feed(mg, 99)
     y = run_float(plain, {"x": x})["y"]
-    got = decode(run_integer(q, {"x": x})["y"], q.qparams["y"])
+    got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
     return float(np.linalg.norm(got - y) / np.linalg.norm(y))
 
 
@@ -61,7 +68,7 @@ def weak_spot() -> MatGraph:
 
 def test_the_weak_tensor_alone_is_raised() -> None:
     mg = weak_spot()
-    found = choose_mixed(mg, ranges(mg, "minmax"), runs(mg), max_loss=0.05)
+    found = mixed(mg, 0.05, "minmax")
     assert found.tensors == {"b"}
     assert found.met and found.before > 0.1
     assert found.after == pytest.approx(integer_error_on_runs(mg, ("b",)), rel=1e-6)
@@ -70,21 +77,21 @@ def test_the_weak_tensor_alone_is_raised() -> None:
 
 
 def integer_error_on_runs(mg: MatGraph, raised: tuple[str, ...]) -> float:
-    q = quantize(mg, ranges(mg, "minmax"), "int8", raised)
+    q = quantized(mg, ranges(mg, "minmax"), "int8", raised)
     y = np.concatenate([run_float(mg, run)["y"] for run in runs(mg)])
     codes = np.concatenate([run_integer(q, run)["y"] for run in runs(mg)])
-    return float(np.linalg.norm(decode(codes, q.qparams["y"]) - y) / np.linalg.norm(y))
+    return float(np.linalg.norm(dequantize_array(codes, q.qparams["y"]) - y) / np.linalg.norm(y))
 
 
 def test_nothing_is_raised_where_int8_is_enough() -> None:
     mg = attention()
-    found = choose_mixed(mg, ranges(mg), runs(mg), max_loss=0.5)
+    found = mixed(mg, 0.5)
     assert found.raised == () and found.met and found.after == found.before
 
 
 def test_an_impossible_loss_stops_near_int16() -> None:
     mg = attention()
-    found = choose_mixed(mg, ranges(mg), runs(mg), max_loss=1e-6)
+    found = mixed(mg, 1e-6)
     assert not found.met and found.raised
     # a tenth above the floor, and what rounded floats do not model
     assert found.after < 1.3 * found.floor
@@ -93,8 +100,7 @@ def test_an_impossible_loss_stops_near_int16() -> None:
 
 def test_a_tighter_loss_raises_more() -> None:
     mg = attention(sharpness=2.0)
-    bounds = ranges(mg)
-    chosen: list[Mixed] = [choose_mixed(mg, bounds, runs(mg), loss) for loss in (0.03, 0.012)]
+    chosen = [mixed(mg, loss) for loss in (0.03, 0.012)]
     assert len(chosen[0].raised) < len(chosen[1].raised)
     assert chosen[0].after > chosen[1].after
     for found in chosen:
@@ -103,7 +109,7 @@ def test_a_tighter_loss_raises_more() -> None:
 
 def test_top1_counts_rows() -> None:
     mg = weak_spot()
-    found = choose_mixed(mg, ranges(mg, "minmax"), runs(mg), max_loss=0.02, measure="top1")
+    found = mixed(mg, 0.02, "minmax", "top1")
     assert 0.02 < found.before <= 1 and found.met
     assert "largest element differs" in found.to_text()
 
@@ -112,7 +118,7 @@ def test_only_what_depends_on_a_tensor_is_evaluated_again() -> None:
     mg = attention()
     seen = sample(mg, runs(mg))
     assert seen.images == 4
-    q = activation_scales(mg, ranges(mg))
+    q = scales(mg, ranges(mg))
     whole = rerun(mg, seen.values, {"v": q["v"]})
     part = rerun(mg, seen.values, {"v": q["v"]}, ("v",))
     assert part["e"] is seen.values["e"] and part["q"] is seen.values["q"]
@@ -124,9 +130,9 @@ def test_rounded_floats_predict_the_integers() -> None:
     mg = weak_spot()
     bounds = ranges(mg)
     seen = sample(mg, runs(mg, 1))
-    q = quantize(mg, bounds, "int8")
+    q = quantized(mg, bounds, "int8")
     found = rerun(with_rounded_weights(mg), seen.values, {n: q.qparams[n] for n in mg.tensors})
-    got = decode(run_integer(q, runs(mg)[0])["y"], q.qparams["y"])
+    got = dequantize_array(run_integer(q, runs(mg)[0])["y"], q.qparams["y"])
     # the last rounding of each tensor may fall the other way on a tie
     np.testing.assert_allclose(found["y"], got, atol=0.02 * np.abs(got).max())
 
@@ -151,7 +157,7 @@ def test_migration_is_exact_and_reduces_the_error() -> None:
     mg = uneven_norm()
     factors = migrate(mg, sample(mg, runs(mg)))
     assert set(factors) == {"n"}
-    better = refined(mg, Refinement(factors))
+    better = with_factors(mg, target(), factors=as_numbers(factors))
     x = feed(mg, 7)
     # float32 products of factors
     np.testing.assert_allclose(
@@ -198,9 +204,9 @@ def offset_net() -> MatGraph:
 def test_bias_correction_removes_the_mean_error() -> None:
     mg = offset_net()
     bounds = ranges(mg)
-    shifts = correct_biases(mg, activation_scales(mg, bounds), sample(mg, runs(mg)))
+    shifts = shifts_of(mg, scales(mg, bounds), sample(mg, runs(mg)))
     assert set(shifts) <= {"h", "y"} and "y" in shifts
-    better = refined(mg, Refinement(shifts=shifts))
+    better = with_shifts(tied(mg), target(), shifts=as_numbers(shifts)).graph
     assert integer_error(better, mg, bounds) < 0.9 * integer_error(mg, mg, bounds)
 
 
@@ -208,6 +214,6 @@ def test_bias_correction_does_nothing_at_int16_weights_of_full_precision() -> No
     mg = offset_net()
     exact = with_rounded_weights(mg)  # its weights are int8 codes already
     bounds = ranges(exact)
-    wide = activation_scales(exact, bounds, "int16")
-    shifts = correct_biases(exact, wide, sample(exact, runs(exact)))
+    wide = scales(exact, bounds, "int16")
+    shifts = shifts_of(exact, wide, sample(exact, runs(exact)))
     assert all(np.abs(shift).max() < 1e-3 for shift in shifts.values())

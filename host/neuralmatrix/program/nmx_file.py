@@ -31,7 +31,7 @@ from .data import ProgramData, ProgramPort, ProgramTables
 
 Array = npt.NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 64 << 20
 _ARRAYS: dict[str, np.dtype[Any]] = {

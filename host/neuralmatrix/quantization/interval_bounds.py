@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import BadInput
+from ..hardware.target import Target
 from ..ir.functions import evaluate
+from ..ir.matgraph.facts import TiedGraph
 from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowMax, Window
+from ..ir.points import Interval, Point
 from ..ir.types import Array, QParams
 from .adjust_ranges import subtracts_own_maximum
+from .calibrated_graph import CalibratedGraph
 
-Interval = tuple[float, float]
-Bounds = dict[str, Interval]
+Bounds = dict[str, Interval]  # of tensors
 Extent = tuple[int, int, bool]  # rows and columns reduced over, and whether over all channels
 
 
@@ -32,6 +35,7 @@ class _Facts:
 
     bounds: Bounds
     prescribed: frozenset[str]
+    inner: dict[Point, Interval] = field(default_factory=dict)  # of the other points
     maximum_of: dict[str, tuple[str, Extent]] = field(default_factory=dict)  # of which tensor
     holds_zero: dict[str, Extent] = field(default_factory=dict)  # every extent has an element 0
     holds_one: dict[str, Extent] = field(default_factory=dict)  # every extent has an element 1
@@ -40,8 +44,25 @@ class _Facts:
     squared_mean: dict[str, str] = field(default_factory=dict)  # mean * mean
 
 
-def propagate(mg: MatGraph) -> Bounds:
-    """Interval of every tensor; prescribed scales cut it to what their codes can express."""
+def interval_bounds(tied: TiedGraph, target: Target, *, precision: str) -> CalibratedGraph:
+    """The interval of every point as its range.  BadInput: an input has no prescribed scale."""
+    missing = [
+        port.name
+        for port in tied.graph.inputs
+        if port.tensor not in tied.graph.quant and port.table is None
+    ]
+    if missing:
+        raise BadInput(
+            f"no calibration given, and the model prescribes no scale for input(s) "
+            f"{', '.join(missing)}; pass calibration= (--calibration) with some typical inputs "
+            "(16 to 256), or a QDQ model"
+        )
+    found = propagate(tied.graph)
+    return CalibratedGraph(tied.graph, tied.facts, precision, found, found)
+
+
+def propagate(mg: MatGraph) -> dict[Point, Interval]:
+    """Interval of every point; prescribed scales cut it to what their codes can express."""
     bounds: Bounds = {n: (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     for port in mg.inputs:
         bounds[port.tensor] = _input(port, mg)
@@ -59,7 +80,7 @@ def propagate(mg: MatGraph) -> Bounds:
             bounds[op.output] = _meet(bounds[op.output], _expressible(mg.quant[op.output]))
         if isinstance(op, Gemm | Window):
             _statistics(op, facts, mg.tensors[op.output].shape[3])
-    return bounds
+    return {**{Point(name): found for name, found in bounds.items()}, **facts.inner}
 
 
 def _input(port: Port, mg: MatGraph) -> Interval:
@@ -124,9 +145,9 @@ def _compute(op: Gemm | Window, facts: _Facts, mg: MatGraph) -> None:
         facts.squared_mean[op.output] = facts.mean_of[op.input]
     if isinstance(op, Window) and op.reduce == "max":
         facts.maximum_of[op.output] = (op.input, _extent(op) or (0, 0, False))
-    bounds[op.output + ":pre"] = pre
     act = _activated(e, pre, op.output in facts.prescribed and not e.hadamard)
-    bounds[op.output + ":act"] = act
+    facts.inner[Point(op.output, "pre_activation")] = pre
+    facts.inner[Point(op.output, "pre_product")] = act
     bounds[op.output] = _times(act, bounds[e.hadamard]) if e.hadamard else act
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every tensor of a MatGraph holds, in float.
 
-In: a MatGraph and source-shaped arrays.  Out: every tensor as (N,H,W,C) float32, and the values in
-front of activations and Hadamard products that calibration asks for.
+In: a MatGraph and source-shaped arrays.  Out: every tensor as (N,H,W,C) float32 by name, or by
+``Point`` together with the values in front of activations and Hadamard products.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import numpy as np
 
 from ...errors import BadInput
 from .. import functions
+from ..points import Point
+from ..quantized_values import rounded
 from ..types import Array, Function, QParams, Shape, ViewStep, arg_max
 from .ops import Epilogue, Gemm, MatGraph, MatOp, Move, Port, RowMax, Window
 from .verify import matgraph_text, verify_matgraph
 
-__all__ = ["matgraph_text", "port_outputs", "run_float", "verify_matgraph"]
+__all__ = ["matgraph_text", "port_outputs", "run_float", "run_points", "verify_matgraph"]
 
 Values = dict[str, Array]
+PointValues = dict[Point, Array]
 
 COLUMN_FLOATS = 1 << 20  # convolution columns made at a time: they stay in the cache
 FLOAT32_MAX = np.finfo(np.float32).max
@@ -34,25 +37,40 @@ def run_float(
     """Evaluate ``mg``.  ``feeds``: port name -> array in the source shape, or any multiple of it
     along its leading axis (more images than the model's batch run side by side).
 
-    The result holds every tensor, ``name:pre`` (before an activation) and ``name:act`` (before a
-    Hadamard product); with ``keep=False`` only what the output ports show.  ``prescribed``: tensors
-    of ``mg.quant`` are rounded to their codes, as in the source model, whose saturation may well be
-    its only ReLU.
+    The result holds every tensor; with ``keep=False`` only what the output ports show.
+    ``prescribed``: tensors of ``mg.quant`` are rounded to their codes, as in the source model,
+    whose saturation may well be its only ReLU.
     """
-    batches = _batches(mg, feeds)
-    values: Values = {**mg.constants, **_inputs(mg, feeds, batches)}
     quant = mg.quant if prescribed else {}
-    for name in quant.keys() & values.keys():
-        values[name] = rounded(values[name], quant[name])
+    values = _sources(mg, feeds, quant)
     last = {name: i for i, op in enumerate(mg.ops) for name in op.inputs}
     shown = {port.tensor for port in mg.outputs}
     for i, op in enumerate(mg.ops):
-        values.update(evaluate(op, values, mg, quant, keep))
+        values.update(evaluate(op, values, mg, quant))
         if not keep:
             done = {n for n in op.inputs if last[n] == i}
             done |= {n for n in op.outputs if n not in last}
             for name in done - shown:
                 values.pop(name, None)
+    return values
+
+
+def run_points(mg: MatGraph, feeds: Mapping[str, Array]) -> PointValues:
+    """What ``run_float`` returns, and what lies before activations and Hadamard products."""
+    values = _sources(mg, feeds, mg.quant)
+    found = {Point(name): value for name, value in values.items()}
+    for op in mg.ops:
+        made = _evaluate_points(op, values, mg, mg.quant)
+        values.update(_outputs(made))
+        found.update(made)
+    return found
+
+
+def _sources(mg: MatGraph, feeds: Mapping[str, Array], quant: Mapping[str, QParams]) -> Values:
+    """Constants and inputs."""
+    values: Values = {**mg.constants, **_inputs(mg, feeds, _batches(mg, feeds))}
+    for name in quant.keys() & values.keys():
+        values[name] = rounded(values[name], quant[name])
     return values
 
 
@@ -62,24 +80,25 @@ def _inputs(mg: MatGraph, feeds: Mapping[str, Array], batches: int) -> Values:
 
 
 def evaluate(
-    op: MatOp,
-    values: Mapping[str, Array],
-    mg: MatGraph,
-    quant: Mapping[str, QParams],
-    keep: bool = False,
+    op: MatOp, values: Mapping[str, Array], mg: MatGraph, quant: Mapping[str, QParams]
 ) -> Values:
-    """What one operation makes; its result rounded to the codes that ``quant`` gives it."""
-    found: Values = _EVALUATE[type(op)](op, values, mg, keep)
+    """The tensors that one operation makes; its result rounded to the codes that ``quant`` gives
+    it."""
+    return _outputs(_evaluate_points(op, values, mg, quant))
+
+
+def _outputs(found: PointValues) -> Values:
+    return {point.tensor: value for point, value in found.items() if point.at == "output"}
+
+
+def _evaluate_points(
+    op: MatOp, values: Mapping[str, Array], mg: MatGraph, quant: Mapping[str, QParams]
+) -> PointValues:
+    found = _EVALUATE[type(op)](op, values, mg)
+    out = Point(op.output)
     if op.output in quant:
-        found[op.output] = rounded(found[op.output], quant[op.output])
-    return {**found, **_row_statistics(op, found[op.output])}
-
-
-def rounded(x: Array, q: QParams) -> Array:
-    """The nearest values that the codes of ``q`` stand for."""
-    scale = np.float32(q.scale)
-    codes = np.clip(np.rint(x / scale) + q.zero_point, q.qmin, q.qmax)
-    return np.asarray((codes - q.zero_point) * scale, np.float32)
+        found[out] = rounded(found[out], quant[op.output])
+    return {**found, **_row_statistics(op, found[out])}
 
 
 def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
@@ -191,7 +210,7 @@ def _windows(op: Gemm | Window, x: Array, kernel: Shape) -> Array:
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 
-def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
+def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
     x = values[op.input]
     if op.rhs is not None:
         lin = _dynamic(op, x, values[op.rhs], mg)
@@ -199,7 +218,7 @@ def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Va
         assert op.weight is not None
         lin = _convolution(op, x, op.weight)
     lin += op.bias
-    return _finished(op, lin, values, mg, keep)
+    return _finished(op, lin, values, mg)
 
 
 def _dynamic(op: Gemm, x: Array, rhs: Array, mg: MatGraph) -> Array:
@@ -244,7 +263,7 @@ def _products(op: Gemm, windows: Array, weight: Array) -> Array:
     return np.asarray(parts.swapaxes(0, 1).reshape(*windows.shape[:3], m))
 
 
-def _window(op: Window, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
+def _window(op: Window, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
     is_max = op.reduce == "max"
     x = values[op.input]
     if op.minus is not None:
@@ -256,7 +275,7 @@ def _window(op: Window, values: Mapping[str, Array], mg: MatGraph, keep: bool) -
         padded = _padded(x, op.pads, -np.inf if is_max else 0.0)
         windows = _windows(op, padded, kernel)
         lin = (_largest if is_max else _weighted)(windows, op.weight)
-    return _finished(op, lin + op.bias, values, mg, keep)
+    return _finished(op, lin + op.bias, values, mg)
 
 
 def _weighted(windows: Array, weight: Array) -> Array:
@@ -282,11 +301,11 @@ def _largest(windows: Array, weight: Array) -> Array:
     return out
 
 
-def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
-    return {op.output: values[op.input].max(-1, keepdims=True)}
+def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+    return {Point(op.output): values[op.input].max(-1, keepdims=True)}
 
 
-def _move(op: Move, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
+def _move(op: Move, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
     """The index counts within one model batch."""
     sizes = [prod(mg.tensors[name].shape) for name in op.inputs]
     batches = max(values[n].size // s for n, s in zip(op.inputs, sizes, strict=True))
@@ -296,10 +315,10 @@ def _move(op: Move, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Va
     ]
     flat = np.concatenate([*parts, np.full((batches, 1), op.fill, np.float32)], 1)
     out = np.take(flat, op.index.reshape(-1), 1)  # index -1 reads the fill at the end
-    return {op.output: out.reshape(-1, *op.index.shape[1:])}
+    return {Point(op.output): out.reshape(-1, *op.index.shape[1:])}
 
 
-_EVALUATE: Mapping[type[MatOp], Callable[..., Values]] = {
+_EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
     Gemm: _gemm,
     Window: _window,
     RowMax: _rowmax,
@@ -311,29 +330,29 @@ _EVALUATE: Mapping[type[MatOp], Callable[..., Values]] = {
 
 
 def _finished(
-    op: Gemm | Window, lin: Array, values: Mapping[str, Array], mg: MatGraph, keep: bool
-) -> Values:
+    op: Gemm | Window, lin: Array, values: Mapping[str, Array], mg: MatGraph
+) -> PointValues:
     """act(lin + gain * residual) * hadamard, and the values in between."""
     e: Epilogue = op.epilogue
-    found: Values = {}
+    found: PointValues = {}
     if e.residual:
         lin = lin + _operand(e.residual, lin, values, mg) * np.float32(e.residual_gain)
     if e.activation:
-        found[f"{op.output}:pre"] = lin
+        found[Point(op.output, "pre_activation")] = lin
         lin = _activated(e.activation, lin)
     if e.hadamard:
         # a factor of 0 takes out what a power overflowed to: masked attention scores
         lin = np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX)
-        found[f"{op.output}:act"] = lin
+        found[Point(op.output, "pre_product")] = lin
         lin = lin * _operand(e.hadamard, lin, values, mg)
-    return {**(found if keep else {}), op.output: lin}
+    return {**found, Point(op.output): lin}
 
 
-def _row_statistics(op: MatOp, out: Array) -> Values:
+def _row_statistics(op: MatOp, out: Array) -> PointValues:
     """Statistics over the channels of an op's result."""
     if not isinstance(op, Gemm | Window):
         return {}
-    return {row.tensor: _STATISTIC[row.kind](out) for row in op.epilogue.rows}
+    return {Point(row.tensor): _STATISTIC[row.kind](out) for row in op.epilogue.rows}
 
 
 _STATISTIC: Mapping[str, Callable[[Array], Array]] = {
