@@ -36,8 +36,8 @@ class _Copier:
         if key not in self.made or epilogue:
             fresh = fresh_name(f"{name}:{purpose}", self.tensors)
             self.tensors[fresh] = replace(self.tensors[name], name=fresh, copy_of=name)
-            bias = np.zeros(self.tensors[name].shape[3])
-            one = np.ones((1, 1, 1))
+            bias = np.zeros(self.tensors[name].shape[3], np.float32)
+            one = np.ones((1, 1, 1), np.float32)
             self.ops.append(
                 Window(fresh, name, one, bias, epilogue=epilogue or Epilogue(), source=source)
             )

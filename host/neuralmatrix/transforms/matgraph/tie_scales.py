@@ -88,8 +88,8 @@ def _requantise(
         return name
     fresh = fresh_name(f"{name}:as:{op.output}", tensors)
     tensors[fresh] = replace(tensors[name], name=fresh)
-    channels = tensors[name].shape[3]
-    ops.append(Window(fresh, name, np.ones((1, 1, 1)), np.zeros(channels), source=op.source))
+    one, zero = np.ones((1, 1, 1), np.float32), np.zeros(tensors[name].shape[3], np.float32)
+    ops.append(Window(fresh, name, one, zero, source=op.source))
     prescribed[fresh] = prescribed[groups.root(op.output)]
     _join(groups, prescribed, fresh, op.output)
     return fresh
