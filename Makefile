@@ -7,23 +7,32 @@ CXX ?= g++
 BOARD ?= pynq-z2
 JOBS ?= 4
 FLAGS ?=
+
+CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h hls/emulation/*.cpp
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test bench emulate csim hls lint-hls overlay generated format clean
+.PHONY: check test test-all bench docs emulate csim hls lint-hls overlay generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
-	ruff format --check host overlay tests models bench hls/lint setup.py
+	ruff format --check .
+	clang-format --dry-run --Werror $(CPP)
 	mypy
 	$(PYTHON) -m pytest
 
-test:
+test: ## the quick tests, of every package some
+	$(PYTHON) -m pytest -m "not slow"
+
+test-all: ## all tests, as CI runs them
 	$(PYTHON) -m pytest
 
-bench: ## every number of the README, with where it comes from
-	failed=0; for name in utilization accuracy transformers graphs qdq speed nest segments compile_time \
+bench: ## the figures of docs/benchmarks.md, each with where it comes from
+	failed=0; for name in utilization rates accuracy transformers graphs qdq speed nest segments compile_time \
 	    hls4ml_compare overhead; do \
 	    $(PYTHON) bench/$$name.py || failed=1; done; exit $$failed
+
+docs: ## the documentation site, in build/site; needs the extra docs
+	$(PYTHON) -m mkdocs build --strict
 
 emulate: ## the embedded network, whole, in emulation
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix demo
@@ -52,8 +61,8 @@ generated: ## files made from isa.py, the board files and the demos' networks
 
 format:
 	ruff check --fix .
-	ruff format host overlay tests models bench hls/lint setup.py
-	clang-format -i hls/include/nm/*.h hls/src/*.cpp hls/tb/*.cpp hls/emulation/*.cpp
+	ruff format .
+	clang-format -i $(CPP)
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis host/*.egg-info

@@ -10,6 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
+import setuptools
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
@@ -45,6 +46,9 @@ def version():
     return re.search(r'__version__ = "([^"]+)"', text).group(1)
 
 
+# PEP 639 came with setuptools 77; the setuptools of PYNQ images knows only the older field.
+MODERN = int(setuptools.__version__.split(".")[0]) >= 77
+LICENSE = {"license_expression" if MODERN else "license": "Apache-2.0"}
 ONNX = ["onnx>=1.15"]
 TORCH = ["torch>=2.1", "onnxscript>=0.1", *ONNX]
 DEV = [
@@ -53,12 +57,14 @@ DEV = [
     "pytest>=7",
     "hypothesis>=6",
     "ruff>=0.4",
+    "clang-format==21.1.8",  # versions before 16 format some lines in another way
     "mypy>=1.8",
     "scikit-learn>=1.2",
     "pillow>=9",
     "plotly>=5",
     "pre-commit>=3",
 ]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 
 setup(
     name="neuralmatrix",
@@ -66,7 +72,6 @@ setup(
     description="Whole neural networks as matrix products on one array of a PYNQ board",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.10",
     package_dir={"": "host"},
     packages=find_packages("host"),
@@ -80,6 +85,7 @@ setup(
         "pynq": ["pynq>=3.0.1", "protobuf<6"],
         "report": ["plotly>=5"],
         "dev": DEV,
+        "docs": DOCS,
     },
     entry_points={
         "console_scripts": ["neuralmatrix = neuralmatrix.__main__:main"],
@@ -89,10 +95,34 @@ setup(
     },
     cmdclass={"build_py": BuildPy},
     zip_safe=False,
+    keywords=[
+        "accelerator",
+        "compiler",
+        "FPGA",
+        "graph neural networks",
+        "high-level synthesis",
+        "neural networks",
+        "ONNX",
+        "PYNQ",
+        "quantization",
+        "systolic array",
+        "transformers",
+    ],
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: C++",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Software Development :: Compilers",
+        "Topic :: Software Development :: Embedded Systems",
+        "Typing :: Typed",
     ],
+    **LICENSE,
 )

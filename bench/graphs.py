@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from common import BOARD, Array, Row, accuracy, data_folder, emulate, ort_session, report
+from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from zoo_graphs import graph_net
 
 LARGEST_LOSS = 0.3  # points
@@ -82,15 +83,6 @@ def _bytes(name: str, graph: Any, lanes: int) -> int:
     tensor = graph.tensors[name]
     n, h, w, c = tensor.shape
     return n * h * w * _blocks(c, lanes) * lanes * (2 if graph.qparams[name].wide else 1)
-
-
-def nonzero_blocks(weight: Array, lanes: int) -> int:
-    """Blocks of lanes x lanes of (KH, KW, K, M) weights that hold anything."""
-    pads = [(0, 0), (0, 0), (0, -weight.shape[2] % lanes), (0, -weight.shape[3] % lanes)]
-    full = np.pad(weight != 0, pads)
-    kh, kw, k, m = full.shape
-    cells = full.reshape(kh, kw, k // lanes, lanes, m // lanes, lanes)
-    return int(cells.any(axis=(3, 5)).sum())
 
 
 def quantised(model: Any, feeds: dict[str, Array], constants: dict[str, Array] | None) -> Any:

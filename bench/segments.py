@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Size of a segment table against its error, beside second-order polynomials on intervals.
+"""Size of a piecewise-linear table against its error, beside second-order polynomials.
 
-In: the usual functions and ranges.  Out: the table of docs/segments.md (Markdown), computed here.
+In: the usual functions and ranges.  Out: the table of docs/pwl-tables.md (Markdown), computed here.
 
 A table of the lanes is fitted to int16 codes and measured over every code, integer rounding
 included.  The polynomials are computed as I-BERT does: a range reduction (sign, or multiples of

@@ -36,7 +36,7 @@ from neuralmatrix.hardware.overlay_folder import (
     write_info,
 )
 from neuralmatrix.hardware.registers import KERNELS
-from neuralmatrix.runtime.selftest_build import build
+from neuralmatrix.runtime.selftest_build.build import write as write_selftest
 
 from . import csynth
 from .hls_data import DATA_VARIABLE, ip_folder, write_hls_data
@@ -211,7 +211,7 @@ def build_overlay(plan: Plan) -> OverlayInfo:
     self-test needs, by making it."""
     hls, vivado = find_hls(), find_vivado()
     plan.work.mkdir(parents=True, exist_ok=True)
-    build.write(plan.board, _fresh(plan.selftest))
+    write_selftest(plan.board, _fresh(plan.selftest))
     print(synthesize(plan, hls))
     implement(plan, vivado)
     version = read_results(plan.vivado / RESULTS).get("vivado", UNKNOWN)

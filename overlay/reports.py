@@ -13,7 +13,7 @@ from math import isfinite, nan
 from pathlib import Path
 
 from neuralmatrix.errors import BuildFailed
-from neuralmatrix.hardware.block_design import Design
+from neuralmatrix.hardware.block_design_types import Design
 from neuralmatrix.hardware.overlay_folder import Utilization
 
 # Rows of report_utilization, of 7 series and of UltraScale+.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from neuralmatrix.errors import BadInput
-from neuralmatrix.hardware.block_design import Design
+from neuralmatrix.hardware.block_design_types import Design
 from neuralmatrix.hardware.board import Board
 from neuralmatrix.hardware.processing_system import Parameter
 

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from golden_text import pytest_addoption as pytest_addoption
 from neuralmatrix.program.program import Program
 from programs import copy_program
 

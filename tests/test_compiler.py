@@ -6,7 +6,10 @@ In: networks of models/zoo.py.  Out: programs, their estimates, errors by text.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,10 +21,12 @@ from neuralmatrix.demo.tasks import task
 from neuralmatrix.quantization.settings import Settings
 from neuralmatrix.stages import Stages, part
 from neuralmatrix.transforms.graph.simplify import PASSES
+from slow import slow_after
 from targets import target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 import zoo  # noqa: E402
+import zoo_transformers as zt  # noqa: E402
 
 CALIBRATED = Options(calibration=[])
 
@@ -102,6 +107,28 @@ def test_compiling_twice_gives_the_same_program() -> None:
     np.testing.assert_array_equal(one.const, two.const)
 
 
+def print_digest() -> None:
+    """Of a transformer that centres two constants, as a process of its own compiles it."""
+    model = zt.vit(8, 2, 1, 10, zt.Size(32, 1, 2, 64, 17))
+    feed = {"input": np.random.default_rng(0).standard_normal((1, 1, 8, 8)).astype(np.float32)}
+    program = compile_model(model, calibration=[feed])
+    print(hashlib.sha256(program.instructions.tobytes() + program.const.tobytes()).hexdigest())
+
+
+def test_the_order_of_sets_does_not_matter() -> None:
+    code = "import test_compiler; test_compiler.print_digest()"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in "0123"
+    }  # fmt: skip
+    assert len(found) == 1
+
+
 def test_calibration_is_required_for_a_float_model() -> None:
     with pytest.raises(nm.BadInput, match=r"no calibration given.*input\(s\) input.*calibration="):
         compile_model(zoo.small_cnn())
@@ -118,7 +145,7 @@ def test_unknown_precision_and_board() -> None:
 UTILIZATION = {"resnet20": 0.65, "resnet18": 0.85, "mobilenet_v1": 0.45, "mobilenet_v2": 0.45}
 
 
-@pytest.mark.parametrize("name", UTILIZATION)
+@pytest.mark.parametrize("name", slow_after(1, UTILIZATION))
 def test_the_array_is_kept_busy(name: str) -> None:
     size = 32 if name == "resnet20" else 224
     program = compile_model(getattr(zoo, name)(size=size), calibration=images(size, 1))

@@ -169,7 +169,7 @@ compute(const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t*
     NM_REGISTER(ended)
     NM_REGISTER(retired)
     NM_REGISTER(fault)
-    NM_REGISTER(return )
+    NM_REGISTER(return)
     NM_STREAM(queue)
     NM_STREAM(from_load)
     NM_STREAM(from_store)

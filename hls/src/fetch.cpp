@@ -62,7 +62,7 @@ extern "C" void fetch(const nm::FetchBeat* code, uint32_t count, const volatile 
     NM_REGISTER(began)
     NM_REGISTER(fault)
     NM_REGISTER(checksum)
-    NM_REGISTER(return )
+    NM_REGISTER(return)
     NM_STREAM(to_load)
     NM_STREAM(to_compute)
     NM_STREAM(to_store)

@@ -155,7 +155,7 @@ extern "C" void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t con
     NM_REGISTER(retired)
     NM_REGISTER(fault)
     NM_REGISTER(checksum)
-    NM_REGISTER(return )
+    NM_REGISTER(return)
     NM_STREAM(queue)
     NM_STREAM(from_compute)
     NM_STREAM(from_store)

@@ -124,7 +124,7 @@ extern "C" void store(nm::StoreBeat* dram, uint64_t arena_base, uint32_t arena_b
     NM_REGISTER(ended)
     NM_REGISTER(retired)
     NM_REGISTER(fault)
-    NM_REGISTER(return )
+    NM_REGISTER(return)
     NM_STREAM(queue)
     NM_STREAM(from_load)
     NM_STREAM(from_compute)

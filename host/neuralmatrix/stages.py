@@ -18,7 +18,7 @@ import numpy as np
 from .errors import NeuralMatrixError
 from .hardware.target import Target
 from .ir.graph.nodes import Graph
-from .ir.graph.operators import to_text, verify_graph
+from .ir.graph.verify import to_text, verify_graph
 from .ir.matgraph.facts import TiedGraph
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.verify import matgraph_text, verify_matgraph

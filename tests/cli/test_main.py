@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from conftest import ROOT
+from neuralmatrix.cli import main as cli
 from neuralmatrix.cli.common import waiting
 from neuralmatrix.cli.doctor import diagnose
 from neuralmatrix.cli.main import app, main
@@ -44,6 +48,42 @@ def fail(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
         sys.argv = old
     assert isinstance(stop.value.code, int)
     return stop.value.code, capsys.readouterr().err
+
+
+@contextmanager
+def handler(of_sigterm: Callable[..., None]) -> Iterator[Callable[..., None]]:
+    """A handler of SIGTERM that a program which calls ``main`` has installed."""
+    before = signal.signal(signal.SIGTERM, of_sigterm)
+    try:
+        yield of_sigterm
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), ((("boards",), 0), (("report", "nowhere.nmx"), 1), (("nonsense",), 2))
+)
+def test_the_callers_handler_of_sigterm_is_back_afterwards(
+    arguments: tuple[str, ...], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["neuralmatrix", *arguments])
+    with handler(lambda *_: None) as mine:
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert signal.getsignal(signal.SIGTERM) is mine
+    assert stop.value.code == code
+
+
+def test_sigterm_ends_a_command_and_the_callers_handler_is_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda: signal.raise_signal(signal.SIGTERM))
+    with handler(lambda *_: None) as mine:
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert signal.getsignal(signal.SIGTERM) is mine
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "error: stopped by SIGTERM\n"
 
 
 @pytest.fixture

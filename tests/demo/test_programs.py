@@ -12,6 +12,7 @@ from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.overlay_folder import EMULATED_VARIABLE
 from neuralmatrix.program.program import load
 from neuralmatrix.runtime.session import Session
+from slow import slow_after
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.gxx
-@pytest.mark.parametrize("name", programs.SHIPPED)
+@pytest.mark.parametrize("name", slow_after(1, programs.SHIPPED))
 def test_shipped_program_is_the_compiled_one(name: str) -> None:
     pytest.importorskip("onnx")
     board = load_board(programs.SHIPPED_FOR)

@@ -104,6 +104,7 @@ def test_outputs_equal_those_of_a_local_run(
     assert stays(request_) == {"package", "program"}, "inputs and outputs do not stay there"
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_sent_again(far: Far, request_: Request, tmp_path: Path) -> None:
     notes: list[str] = []
     fresh = replace(request_, remote_dir=str(tmp_path / "far"))
@@ -112,12 +113,13 @@ def test_what_is_there_is_not_sent_again(far: Far, request_: Request, tmp_path: 
     assert sum(note.startswith("sending ") for note in notes) == 2
     assert not any(deploy(far.target, fresh)["sent"].values())
     package = next(Path(fresh.remote_dir).glob("package-*"))
-    (package / "neuralmatrix" / "isa.py").write_text("damaged = True\n")
+    (package / "neuralmatrix" / "paths.py").write_text("damaged = True\n")
     again = deploy(far.target, fresh)["sent"]
     assert [name for name, sent in again.items() if sent] == [package.name]
-    assert "damaged" not in (package / "neuralmatrix" / "isa.py").read_text()
+    assert "damaged" not in (package / "neuralmatrix" / "paths.py").read_text()
 
 
+@pytest.mark.slow
 def test_names_that_a_shell_would_change(
     far: Far, request_: Request, feeds: Path, tmp_path: Path
 ) -> None:
@@ -128,6 +130,7 @@ def test_names_that_a_shell_would_change(
     assert stays(wanted) == {"package", "program"}
 
 
+@pytest.mark.slow
 def test_an_overlay_is_sent_once_and_whole(far: Far, tmp_path: Path) -> None:
     piece = overlay_piece(open_overlay(overlay_folder(tmp_path / "overlay")))
     with connect(far.target) as connection:
@@ -138,12 +141,14 @@ def test_an_overlay_is_sent_once_and_whole(far: Far, tmp_path: Path) -> None:
     check_files(open_overlay(tmp_path / "far" / piece.name))
 
 
+@pytest.mark.slow
 def test_bench(far: Far, request_: Request) -> None:
     bench = deploy(far.target, replace(request_, bench=True))["bench"]
     assert bench["board"] == BOARD and bench["cycles"]["total"]["counted"] > 0
     assert bench["origin"] in ("emulated board", "emulation")
 
 
+@pytest.mark.slow
 def test_the_command(far: Far, request_: Request, feeds: Path, tmp_path: Path) -> None:
     out, target = tmp_path / "out.npz", far.target
     options = ["--port", target.port, "--ssh-config", target.config, "--python", sys.executable]
@@ -248,29 +253,34 @@ def test_requests_that_cannot_be(
 # ------------------------------------------------------------------------------ there
 
 
+@pytest.mark.slow
 def test_no_python_there(far: Far, request_: Request) -> None:
     with pytest.raises(RemoteFailure, match=r"/none/python: it cannot be run .*--python"):
         deploy(far.target, replace(request_, python="/none/python"))
 
 
+@pytest.mark.slow
 def test_a_python_without_numpy(far: Far, request_: Request, tmp_path: Path) -> None:
     bare = interpreter(tmp_path / "bare", options="-S")
     with pytest.raises(RemoteFailure, match="it has no numpy; install it there"):
         deploy(far.target, replace(request_, python=bare))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(DEVICE == "pynq", reason="pynq is installed")
 def test_a_python_without_pynq(far: Far, request_: Request) -> None:
     with pytest.raises(RemoteFailure, match="it has no pynq; use a PYNQ image"):
         deploy(far.target, replace(request_, device="pynq"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["/proc/neuralmatrix", "/dev/null/neuralmatrix"])
 def test_a_folder_that_cannot_be_written(far: Far, request_: Request, place: str) -> None:
     with pytest.raises(RemoteFailure, match=f"{place}: .*choose a folder that this user can write"):
         deploy(far.target, replace(request_, remote_dir=place))
 
 
+@pytest.mark.slow
 def test_no_space_there(far: Far, request_: Request, tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: writing fails halfway."""
     limited = interpreter(tmp_path / "limited", before="ulimit -f 16")
@@ -280,6 +290,7 @@ def test_no_space_there(far: Far, request_: Request, tmp_path: Path) -> None:
     assert list(Path(fresh.remote_dir).iterdir()) == [], "nothing half-written stays"
 
 
+@pytest.mark.slow
 def test_an_error_there_keeps_its_class(
     far: Far, request_: Request, feeds: Path, tmp_path: Path
 ) -> None:
@@ -292,6 +303,7 @@ def test_an_error_there_keeps_its_class(
     assert stays(request_) == {"package", "program"}, "a failed run leaves no folder"
 
 
+@pytest.mark.slow
 def test_a_run_that_dies(far: Far, request_: Request, feeds: Path, tmp_path: Path) -> None:
     before = '[ "$1" = -u ] && { echo "Traceback: something broke" >&2; exit 3; }'
     dying = interpreter(tmp_path / "dying", before=before)
@@ -299,6 +311,7 @@ def test_a_run_that_dies(far: Far, request_: Request, feeds: Path, tmp_path: Pat
         deploy(far.target, replace(with_run(request_, feeds), python=dying))
 
 
+@pytest.mark.slow
 def test_a_far_side_that_talks(far: Far, request_: Request, feeds: Path, tmp_path: Path) -> None:
     """Greetings without an end of line, lines that look like ours, and much of anything."""
     noise = "head -c 300000 /dev/urandom"
@@ -317,6 +330,7 @@ def test_a_far_side_that_answers_something_else(
         deploy(far.target, replace(request_, python=other))
 
 
+@pytest.mark.slow
 def test_a_connection_that_breaks(far: Far, request_: Request, feeds: Path, tmp_path: Path) -> None:
     """What serves this connection ends while the program runs there."""
     parents = "read _ _ _ parent _ < /proc/$PPID/stat"

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +22,27 @@ from neuralmatrix.hardware.board import load_board
 from rich.console import Console
 from typer.testing import CliRunner
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-FOLDERS = ("", "host/neuralmatrix", "host/neuralmatrix/*", "hls", "hls/*", "overlay",
+PAGES = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
+README_SECTIONS = (
+    "Three commands",
+    "Networks",
+    "Boards and kinds of networks",
+    "Use it from Python",
+    "How it works",
+    "Limits",
+    "Documentation, contributing, licence",
+)
+README_WORDS = (850, 950)
+PACKAGES = ("frontend", "ir", "transforms", "quantization", "hardware", "scheduling", "program",
+            "runtime", "measure", "deploy", "demo", "cli")  # fmt: skip
+FOLDERS = ("", "host/neuralmatrix", "host/neuralmatrix/**", "hls", "hls/*", "overlay",
            "overlay/boards", "docs", "models")  # fmt: skip
 GENERATED = {"boards.md", "isa.md"}
 MADE = {"overlay.json", "overlay/build", "overlay/build/BOARD", "build/overlay/BOARD"}
-MADE |= {"global_pl_state_.json", "net.onnx"}  # pynq's, the demo's
+MADE |= {"global_pl_state_.json", "net.onnx", "build/digits"}  # pynq's, the demo's
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -36,11 +54,28 @@ def exists(name: str) -> bool:
     return any(any(ROOT.glob(f"{folder}/{name}".lstrip("/"))) for folder in FOLDERS)
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub and the site make of a page's headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading).strip().lower() for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\((?!http)([^)#]+)\)", text)
-    assert all((page.parent / target).exists() for target in targets), targets
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", text)
+    for name, anchor in links:
+        target = page.parent / name if name else page
+        assert target.exists(), (name, anchor)
+        assert not anchor or anchor in anchors(target), (name, anchor)
+
+
+def test_every_page_is_in_the_site() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r"^ +- .*: (\S+\.md)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted({page.name for page in PAGES} - {"README.md"} | {"index.md"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -59,13 +94,40 @@ def test_lines_of_pages_that_people_write_are_short(page: Path) -> None:
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
-def test_pipeline_names_every_module() -> None:
-    """The folders and the main modules of the way from a model to numbers."""
+def test_pipeline_enters_every_package_once() -> None:
+    """A heading for each package, or one for several."""
     text = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
-    for folder in ("importers", "lower", "schedule", "device"):
-        assert f"`{folder}/" in text
-    for name in ("simplify", "calibrate", "quantize", "program", "proof", "estimate", "session"):
-        assert f"`{name}.py`" in text
+    headings = "\n".join(re.findall(r"^## .+$", text, re.MULTILINE))
+    assert re.findall(r"`(\w+)/`", headings) == list(PACKAGES)
+
+
+def test_api_names_every_public_name() -> None:
+    """Each directive leads to an object, and each public name has one."""
+    pytest.importorskip("onnx")
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = []
+    for path in re.findall(r"^::: neuralmatrix\.(\S+)$", text, re.MULTILINE):
+        module, _, name = path.rpartition(".")
+        found = import_module(f"neuralmatrix.{module}") if module else None
+        shown.append(getattr(found, name) if found else import_module(f"neuralmatrix.{name}"))
+    assert errors in shown
+    public = [getattr(nm, name) for name in nm.__all__ if name != "__version__"]
+    ours = [value for value in public if value.__module__ != errors.__name__]
+    assert [value for value in ours if value not in shown] == []
+
+
+def test_readme_is_short_and_in_order() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    low, high = README_WORDS
+    assert low <= len(text.split()) <= high
+    assert tuple(re.findall(r"^## (.+)$", text, re.MULTILINE)) == README_SECTIONS
+    first = text.partition("## ")[0]
+    status = re.findall(r"^\* \*\*(\w+: \w+)\.\*\*", first, re.MULTILINE)
+    assert status == ["Emulated: yes", "Bitstream: no", "Board: no"]
+    for command in ("pip install '.[onnx]' && neuralmatrix demo",
+                    "pip install -e '.[dev]' && pytest",
+                    'pytest -m "not slow"'):  # fmt: skip
+        assert command in text
 
 
 @pytest.mark.gxx
@@ -85,51 +147,83 @@ def keep_demo(folder: Path) -> None:
     run_demo(console=Console(quiet=True), limit=2, keep=folder)
 
 
+def run_commands(line: str) -> str:
+    """Output of a shell line: our commands are run, folders entered, installations left out."""
+    shown = ""
+    for part in line.split(" && "):
+        name, *arguments = shlex.split(part)
+        if name == "cd":
+            os.chdir(arguments[0])
+        elif name == "neuralmatrix":
+            result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+            assert result.exit_code == 0, (part, result.output)
+            shown += result.output
+        else:
+            assert name == "pip", part
+    return " ".join(shown.split())
+
+
 @pytest.mark.gxx
-def test_readme_example_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+def test_readme_commands_print_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(ROOT / "README.md", "console")
+    commands = re.findall(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    assert len(commands) == 3
+    for command, output in commands:
+        shown = run_commands(command)
+        lines = [" ".join(line.split()) for line in output.splitlines() if line != "..."]
+        assert lines and [line for line in lines if line not in shown] == [], shown
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("page", ("README.md", "docs/usage.md"))
+def test_python_of_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep_demo(tmp_path)
     monkeypatch.chdir(tmp_path)
     scope: dict[str, Any] = {}
-    for block in blocks(ROOT / "README.md", "python"):
+    for block in blocks(ROOT / page, "python"):
         if "import torch" not in block:
-            exec(compile(block, "README.md", "exec"), scope)
+            exec(compile(block, page, "exec"), scope)
     assert "all tensors bit-equal" in capsys.readouterr().out
     assert {name: y.shape for name, y in scope["outputs"].items()} == {"logits": (2, 10)}
 
 
 @pytest.mark.gxx
-def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of 'Use it' that name files of the kept demo, top to bottom."""
+@pytest.mark.slow
+def test_commands_of_usage_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of 'The command line', top to bottom, on files of the kept demo."""
     for package in ("onnxruntime", "plotly"):
         pytest.importorskip(package)
     keep_demo(tmp_path)
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("## Use it")[2].partition("**torch.**")[0]
-    commands = re.findall(r"^    neuralmatrix (.+)$", section, re.MULTILINE)
+    text = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+    section = text.partition("## The command line")[2].partition("\n## ")[0]
+    commands = re.findall(r"^    (neuralmatrix .+)$", section, re.MULTILINE)
     assert len(commands) == 9
-    shown = ""
-    for command in commands:
-        arguments = command.split()
-        # windows of power take minutes where the processor tells its watts
-        quick = ["--no-power"] if arguments[0] == "compare" else []
-        result = CliRunner().invoke(app, [*arguments, *quick], catch_exceptions=False)
-        assert result.exit_code == 0, (command, result.output)
-        shown += " ".join(result.stdout.split())
+    # windows of power take minutes where the processor tells its watts
+    quick = {"compare": " --no-power"}
+    shown = "".join(run_commands(line + quick.get(line.split()[1], "")) for line in commands)
     assert "on the first 4 of the calibration inputs, 0.02 allowed (met)" in shown
     assert {"mixed.nmx", "outputs.npz", "report.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
-def test_readme_torch_example_runs() -> None:
+@pytest.mark.slow
+def test_torch_example_of_usage_runs() -> None:
     for package in ("torch", "onnxscript", "onnx"):
         pytest.importorskip(package)
     scope: dict[str, Any] = {"np": np, "nm": nm}
-    for block in blocks(ROOT / "README.md", "python"):
+    for block in blocks(ROOT / "docs" / "usage.md", "python"):
         if "import torch" in block:
-            exec(compile(block, "README.md", "exec"), scope)
+            exec(compile(block, "usage.md", "exec"), scope)
     assert {name: y.shape for name, y in scope["outputs"].items()} == {"output": (2, 16, 64)}
 
 
@@ -145,21 +239,14 @@ def test_operators_are_those_of_the_importers() -> None:
     assert sorted(theirs) == sorted(MICROSOFT)
 
 
-def test_readme_commands_exist() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    names = set(re.findall(r"^    (?:.*&& )?neuralmatrix (\w+)", text, re.MULTILINE))
-    assert {"compile", "run", "verify", "report", "bench", "boards", "demo", "list"} <= names
-    for name in sorted(names):
-        result = CliRunner().invoke(app, [name, "--help"])
-        assert result.exit_code == 0, name
-
-
 def test_commands_of_all_pages_exist() -> None:
     names: set[str] = set()
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        names |= set(re.findall(r"(?:^    .*|`)neuralmatrix ([a-z]\w+)", text, re.MULTILINE))
-    assert {"deploy", "doctor", "bench", "compare"} <= names
+        named = re.findall(r"(?:^    .*|^\$ .*|`)neuralmatrix ([a-z]\w+)", text, re.MULTILINE)
+        names |= set(named)
+    assert names >= {"compile", "run", "verify", "report", "bench", "boards", "demo", "list",
+                     "deploy", "doctor", "compare", "segments"}  # fmt: skip
     for name in sorted(names):
         result = CliRunner().invoke(app, [name, "--help"])
         assert result.exit_code == 0, name
@@ -204,7 +291,7 @@ def test_on_a_board_explains_every_error_of_the_driver() -> None:
 
 def test_makefile_targets() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("check", "test", "bench", "emulate", "hls", "overlay", "clean"):
+    for target in ("check", "test", "bench", "docs", "emulate", "hls", "overlay", "clean"):
         assert re.search(rf"^{target}:", text, re.MULTILINE)
     scripts = re.findall(r"for name in ([^;]+); do", text)[0].replace("\\\n", " ").split()
     assert scripts and all((ROOT / "bench" / f"{name}.py").exists() for name in scripts)

@@ -105,6 +105,7 @@ def test_interrupted_build(copied: Path, number: signal.Signals) -> None:
     assert (copied / "old.out").read_bytes() == PREVIOUS
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 def test_two_builds_at_once(copied: Path) -> None:
     cache = copied / "cache"

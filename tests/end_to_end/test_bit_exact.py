@@ -25,6 +25,7 @@ from neuralmatrix.verification import compare, signal_to_noise
 from quantized import observed, quantized, tied
 from random_models import random_model
 from random_nets import random_net
+from slow import slow_after
 from targets import scheduled
 from transformer import Sizes, encoder
 
@@ -48,20 +49,20 @@ def check(mg: MatGraph, feed: dict[str, Array], precision: str, board: str) -> N
     assert session.stats.cycles == program.estimate().cycles
 
 
-@pytest.mark.parametrize("first", range(0, NETWORKS, PER_TEST))
+@pytest.mark.parametrize("first", slow_after(1, range(0, NETWORKS, PER_TEST)))
 def test_random_networks(first: int) -> None:
     for seed in range(first, first + PER_TEST):
         mg, feed = random_net(seed)
         check(mg, feed, "int16" if seed % 3 == 0 else "int8", "pynq-z2")
 
 
-@pytest.mark.parametrize("seed", range(1000, 1020))
+@pytest.mark.parametrize("seed", slow_after(2, range(1000, 1020)))
 def test_random_networks_on_a_larger_array(seed: int) -> None:
     mg, feed = random_net(seed)
     check(mg, feed, "int16" if seed % 3 == 0 else "int8", "kv260")
 
 
-@pytest.mark.parametrize("seed", range(2000, 2012))
+@pytest.mark.parametrize("seed", slow_after(1, range(2000, 2012)))
 def test_integers_follow_the_floats(seed: int) -> None:
     """int16 keeps 20 dB even through chains of products of cancelling terms and int8 weights."""
     mg, feed = random_net(seed)
@@ -72,6 +73,7 @@ def test_integers_follow_the_floats(seed: int) -> None:
     assert loud and all(layer.snr_db > 20 for layer in loud), found.to_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 120, PER_TEST))
 def test_random_models(first: int) -> None:
     """Whole ONNX networks of mixed operators: bit-equal, and close to onnxruntime."""
@@ -120,13 +122,15 @@ ENCODERS = (
 )
 
 
-@pytest.mark.parametrize("sizes, precision, board", ENCODERS)
-def test_encoder_layers(sizes: Sizes, precision: str, board: str) -> None:
+@pytest.mark.parametrize("case", slow_after(1, ENCODERS), ids=range(len(ENCODERS)))
+def test_encoder_layers(case: tuple[Sizes, str, str]) -> None:
+    sizes, precision, board = case
     mg = encoder(sizes)
     x = np.random.default_rng(7).standard_normal(mg.inputs[0].shape).astype(np.float32)
     check(mg, {"x": x}, precision, board)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes, least",
     [(Sizes(128, 768, 12, 3072, True), 0.85), (Sizes(197, 192, 3, 768, False), 0.75)],
@@ -157,7 +161,7 @@ def test_all_images_are_compared() -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "int16"])
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2"])
+@pytest.mark.parametrize("name", slow_after(1, ["resnet20", "mobilenet_v2"]))
 def test_whole_networks(name: str, precision: str) -> None:
     model = getattr(zoo, name)(size=32)
     x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
@@ -167,6 +171,7 @@ def test_whole_networks(name: str, precision: str) -> None:
     assert len(found.layers) == len(program.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_trained_resnet20_byte_for_byte(data: Path) -> None:
     path = data / "resnet_cifar" / "resnet20_finetuned_jpeg.onnx"

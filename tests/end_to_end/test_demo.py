@@ -62,6 +62,7 @@ def test_demo_as_json_is_one_object_on_another_board():
     assert "float_accuracy" in found["measured"]
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 def test_transformer_demo_runs_whole_on_the_array():
     text = io.StringIO()

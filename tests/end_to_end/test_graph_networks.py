@@ -29,16 +29,18 @@ from neuralmatrix.cli.main import app
 from neuralmatrix.compiler import Options, front_end
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
 from neuralmatrix.frontend.onnx.bind_constants import bind_constants, read_constants
+from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, apply_steps
-from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
 from neuralmatrix.transforms.matgraph.reorder_nodes import cluster, cuthill_mckee, reorder_nodes
 from neuralmatrix.verification import signal_to_noise
+from slow import slow_after
 from targets import target
 from typer.testing import CliRunner
 
 GRAPH = random_graph(45)
+LANES = target().lanes
 
 
 def lowered(proto: onnx.ModelProto, constants: dict[str, Array] | None = None) -> MatGraph:
@@ -247,20 +249,20 @@ def two_products(matrix: Array, width: int = 5) -> onnx.ModelProto:
 @pytest.mark.parametrize("nodes", [1, 16, 77])
 def test_orders_are_permutations(nodes: int) -> None:
     pattern = shuffled_band(nodes) != 0
-    for order in (cuthill_mckee(pattern), cluster(pattern), cluster(pattern, "high")):
+    for order in (cuthill_mckee(pattern), cluster(pattern, LANES), cluster(pattern, LANES, "high")):
         assert sorted(order) == list(range(nodes))
 
 
 def test_order_of_unconnected_nodes() -> None:
     assert sorted(cuthill_mckee(np.zeros((20, 20), bool))) == list(range(20))
-    assert sorted(cluster(np.zeros((20, 3), bool))) == list(range(20))
+    assert sorted(cluster(np.zeros((20, 3), bool), LANES)) == list(range(20))
 
 
 def test_reordering_leaves_fewer_blocks_and_the_same_results() -> None:
     matrix = shuffled_band(203)
-    before = nonzero_blocks(matrix.T[None, None])
+    before = nonzero_blocks(matrix.T[None, None], LANES)
     mg = check_floats(two_products(matrix), {"x": signed((203, 5))})
-    counts = [nonzero_blocks(op.weight) for op in mg.ops
+    counts = [nonzero_blocks(op.weight, LANES) for op in mg.ops
               if isinstance(op, Gemm) and op.weight is not None]  # fmt: skip
     assert len(counts) == 2 and max(counts) <= before / 3
     assert any(step.kind == "take" for port in (*mg.inputs, *mg.outputs) for step in port.steps)
@@ -275,7 +277,7 @@ def test_reordering_a_rectangular_matrix() -> None:
     mg = check_floats(proto, {"x": signed((133, 6))})
     (op,) = mg.ops
     assert isinstance(op, Gemm) and op.weight is not None
-    assert nonzero_blocks(op.weight) < nonzero_blocks(matrix.T[None, None]) / 2
+    assert nonzero_blocks(op.weight, LANES) < nonzero_blocks(matrix.T[None, None], LANES) / 2
 
 
 def test_axes_of_reshaped_tensors_keep_their_order() -> None:
@@ -403,7 +405,7 @@ LEAST_SNR = {"int8": 25, "int16": 38}  # dB; int8 weights and edges bound both
 
 @pytest.mark.gxx
 @pytest.mark.parametrize("precision", ["int8", "int16"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", slow_after(2, MODELS))
 def test_networks_on_the_array(name: str, precision: str) -> None:
     proto, feeds = MODELS[name](GRAPH), {"x": features(GRAPH)}
     program = nm.compile(proto, calibration=[feeds], precision=precision)
@@ -415,6 +417,7 @@ def test_networks_on_the_array(name: str, precision: str) -> None:
     assert signal_to_noise(expected, y) > LEAST_SNR[precision]
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 @pytest.mark.data
 def test_cora(data: Path) -> None:
@@ -428,6 +431,7 @@ def test_cora(data: Path) -> None:
     assert found["program's constants"].value < 1
 
 
+@pytest.mark.slow
 def test_a_large_graph_keeps_its_width() -> None:
     """Only the constants depend on the number of edges, not on nodes squared."""
     graph: RandomGraph = random_graph(1000, degree=2.0)

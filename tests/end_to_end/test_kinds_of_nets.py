@@ -21,6 +21,7 @@ from build_onnx import model, node, onnxruntime_outputs
 from conftest import ROOT
 from neuralmatrix.quantization.integer_epilogues import _table
 from neuralmatrix.verification import signal_to_noise
+from slow import slow_after
 
 sys.path.insert(0, str(ROOT / "models"))
 import zoo  # noqa: E402
@@ -98,7 +99,7 @@ NETS: dict[str, tuple[Callable[[], Net], set[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", slow_after(2, NETS))
 def test_every_tensor_of_a_whole_network(name: str) -> None:
     (proto, feed), host = NETS[name][0](), NETS[name][1]
     rng = np.random.default_rng(2)

@@ -185,7 +185,9 @@ def check_runs(proto: onnx.ModelProto, program: nm.Program) -> None:
         assert signal_to_noise(expected[name], y) > LEAST_DB
 
 
-@pytest.mark.parametrize("what", RUN)
+@pytest.mark.parametrize(
+    "what", [pytest.param(k, marks=pytest.mark.slow) if k == "1000 channels" else k for k in RUN]
+)
 def test_odd_models_run(what: str) -> None:
     proto = RUN[what]()
     check_runs(proto, nm.compile(proto, calibration=feeds_of(proto)))

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from neuralmatrix.errors import BadInput
-from neuralmatrix.hardware.block_design import Design, design_of, memories
+from neuralmatrix.hardware.block_design import design_of
+from neuralmatrix.hardware.block_design_cells import memories
+from neuralmatrix.hardware.block_design_types import Design
 from neuralmatrix.hardware.board import board_from_file, board_names, family_of, load_board
 from neuralmatrix.hardware.processing_system import load_family
 from neuralmatrix.hardware.registers import ADDRESS_RANGE, KERNELS, vlnv

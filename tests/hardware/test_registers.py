@@ -61,6 +61,7 @@ def described(entries: list[dict]) -> tuple[Argument, ...]:
     return tuple(map(argument, slave))
 
 
+@pytest.mark.slow
 @needs_clang
 def test_registers_are_those_of_the_sources() -> None:
     found = ports()
@@ -75,7 +76,7 @@ KERNEL = """
 extern "C" void store({arguments}) {{
     NM_MAXI(dram, store_port, 8)
     {registers}
-    NM_REGISTER(return )
+    NM_REGISTER(return)
     *{output} = dram[0];
 }}
 """

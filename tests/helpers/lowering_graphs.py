@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from neuralmatrix.ir.graph import operators
 from neuralmatrix.ir.graph.nodes import Graph, Node
+from neuralmatrix.ir.graph.verify import verify_graph
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Array, QParams, Shape
@@ -35,7 +36,7 @@ def graph(
     made = Graph(
         tuple(inputs), outs, tuple(nodes), arrays, shapes, quant or {}, weight_scales or {}
     )
-    return operators.verify_graph(made)
+    return verify_graph(made)
 
 
 def random(seed: int, *shape: int) -> Array:

@@ -17,7 +17,7 @@ from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.cpp_headers import config_header
 from neuralmatrix.paths import hls_dir
 
-pytestmark = pytest.mark.gxx
+pytestmark = [pytest.mark.gxx, pytest.mark.slow]
 HLS = hls_dir()
 BENCHES = sorted(path.stem for path in (HLS / "tb").glob("tb_*.cpp"))
 COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from neuralmatrix.paths import hls_dir
 
-pytestmark = pytest.mark.gxx
+pytestmark = [pytest.mark.gxx, pytest.mark.slow]
 HLS = hls_dir()
 BENCHES = sorted(path.stem for path in (HLS / "tb").glob("tb_*.cpp"))
 # Less optimised than elsewhere: three machines' worth of compiling.

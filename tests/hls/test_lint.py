@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from neuralmatrix.paths import hls_dir
+from slow import slow_after
 
 HLS = hls_dir()
 LINT = HLS / "lint"
@@ -71,7 +72,7 @@ MISTAKES = {
     "goto": ("label", "RUNS:", "            if (columns == 0) goto RUNS;\n        RUNS:"),
     "no label": ("label", "    LINES:\n", ""),
     "no register": ("interface", "    NM_REGISTER(arena_base)\n", ""),
-    "no control": ("interface", "    NM_REGISTER(return )\n", ""),
+    "no control": ("interface", "    NM_REGISTER(return)\n", ""),
     "no base of a master": ("interface", "    NM_REGISTER(dram)\n", ""),
     "misspelt": ("interface", "NM_BRAM(o_hi)", "NM_BRAM(o_high)"),
     "twice": ("interface", "NM_BRAM(o_hi)", "NM_BRAM(o_hi)\n    NM_BRAM(o_hi)"),
@@ -134,13 +135,14 @@ def lint(*sources: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_our_kernels_pass() -> None:
     done = lint()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 sources, 0 findings" in done.stdout
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("name", slow_after(3, MISTAKES))
 def test_a_mistake_is_found(name: str, tmp_path: Path) -> None:
     rule, right, wrong = MISTAKES[name]
     text = (HLS / "src" / "store.cpp").read_text(encoding="utf-8")
@@ -155,6 +157,7 @@ def test_a_mistake_is_found(name: str, tmp_path: Path) -> None:
     assert "store.cpp:" in done.stdout
 
 
+@pytest.mark.slow
 def test_ports_are_listed() -> None:
     """What a design is held against: arguments in order, each with its pragmas."""
     done = subprocess.run(
@@ -179,6 +182,7 @@ def test_templates_are_checked_as_they_are_used(tmp_path: Path) -> None:
     assert done.stdout.count("trip-count") == 1
 
 
+@pytest.mark.slow
 def test_a_header_of_the_library_is_read(tmp_path: Path) -> None:
     """Its declarations are none of ours; what is made of them is."""
     seeded = tmp_path / "store.cpp"

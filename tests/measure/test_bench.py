@@ -261,7 +261,7 @@ def test_the_emulation(program: Program) -> None:
 
 
 def test_numpy_is_all_that_measuring_imports() -> None:
-    names = ("bench", "charts", "compare", "host_power", "power_run", "tables")
+    names = ("bench", "charts", "compare", "host_power", "power_run", "text_tables")
     code = "import sys\n" + "".join(f"import neuralmatrix.measure.{name}\n" for name in names)
     code += (
         "bad = {'onnx', 'onnxruntime', 'rich', 'typer', 'plotly', 'pynq'} & set(sys.modules)\n"

@@ -79,6 +79,7 @@ def test_the_seed_decides_every_weight(models):
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_random_networks_keep_their_signal(models):
     zoo = models["zoo_transformers"]
     mask = np.ones((1, 12), np.int64)
@@ -193,6 +194,7 @@ def test_vocabulary_of_the_text_classifier(models):
     assert feeds["mask"].sum(1).tolist() == [2, 64]
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_accuracy_of_the_kept_weights(models, data, monkeypatch):
     pytest.importorskip("onnxruntime")

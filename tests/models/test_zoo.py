@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper, shape_inference
+from slow import slow_after
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEMO_MODEL = REPOSITORY / "host" / "neuralmatrix" / "demo" / "data" / "digits_cnn.onnx"
@@ -32,16 +33,16 @@ def zoo():
 # Millions of parameters as the papers and torchvision give them (batch normalisation counted with
 # its two running statistics), and the ops a network is made of.
 KNOWN = {
-    "resnet18": (11.70, 1000, {"Conv": 20, "Add": 8, "MaxPool": 1}),
-    "resnet50": (25.61, 1000, {"Conv": 53, "Add": 16, "MaxPool": 1}),
     "resnet20": (0.274, 10, {"Conv": 21, "Add": 9}),
     "mobilenet_v1": (4.25, 1000, {"Conv": 27, "Clip": 27}),
     "mobilenet_v2": (3.54, 1000, {"Conv": 52, "Clip": 35, "Add": 10}),
     "small_cnn": (0.0149, 10, {"Conv": 3}),
+    "resnet18": (11.70, 1000, {"Conv": 20, "Add": 8, "MaxPool": 1}),
+    "resnet50": (25.61, 1000, {"Conv": 53, "Add": 16, "MaxPool": 1}),
 }
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", slow_after(4, KNOWN))
 def test_size_and_make_up(zoo, name):
     millions, classes, counts = KNOWN[name]
     model = zoo.ZOO[name](size=64)
@@ -61,6 +62,7 @@ def test_the_seed_decides_every_weight(zoo):
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_random_networks_keep_their_signal(zoo):
     ort = pytest.importorskip("onnxruntime")
     x = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)

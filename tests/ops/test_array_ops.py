@@ -16,6 +16,7 @@ import pytest
 from build_onnx import model, node, onnxruntime_outputs
 from op_case import Case, float_model
 from ops.test_onnx_ops import CASES
+from slow import slow_repeats
 
 pytestmark = pytest.mark.gxx
 
@@ -100,7 +101,10 @@ def skip_reason(one: Case) -> str:
     return ""
 
 
-@pytest.mark.parametrize("one", [p for p in CASES if not skip_reason(p.values[0])])
+RUN = [case for case in CASES if not skip_reason(case.values[0])]
+
+
+@pytest.mark.parametrize("one", slow_repeats(RUN, lambda case: case.values[0].op))
 def test_operator_is_within_one_step(one: Any) -> None:
     proto, feeds, steps = qdq_model(one)
     program = nm.compile(proto, calibration=[feeds] if one.calibrated else None)

@@ -366,7 +366,7 @@ _ELSEWHERE = frozenset(
     "QuantizeLinear DequantizeLinear Cast Shape Size OneHot Equal Greater GreaterOrEqual Less "
     "LessOrEqual Not And Or Xor Where".split()
 )
-_OWN_TESTS = ("onnx_norm", "onnx_attention")
+_OWN_TESTS = ("normalization", "attention", "rotary_embedding")
 
 
 def _is_tested_here(op: str, *handlers: Handler) -> bool:

@@ -72,7 +72,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build.selftest, "write", no_selftest)
+    monkeypatch.setattr(build, "write_selftest", no_selftest)
 
 
 def overlay(root: Path, board: str = "pynq-z2", *flags: str) -> int:
@@ -178,6 +178,7 @@ def test_a_build_replaces_the_one_before(path: Path, tmp_path: Path, quick: None
 # ------------------------------------------------------------------------------ it fails
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "text"),
     (
@@ -245,7 +246,7 @@ def test_a_self_test_that_fails_leaves_nothing(
     def fail(_: object, folder: Path) -> None:
         raise BuildFailed("no self-test")
 
-    monkeypatch.setattr(build.selftest, "write", fail)
+    monkeypatch.setattr(build, "write_selftest", fail)
     fake_tools.write_tools(path, hwh_of("pynq-z2"))
     assert overlay(tmp_path) == 1
     assert not (tmp_path / "overlay").exists()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from neuralmatrix.errors import BadInput
-from neuralmatrix.hardware.block_design import Design, design_of
+from neuralmatrix.hardware.block_design import design_of
+from neuralmatrix.hardware.block_design_types import Design
 from neuralmatrix.hardware.board import board_names, load_board
 from tcl_runner import ROOT, Recording, needs_tclsh, run_script
 
@@ -227,6 +228,7 @@ def test_a_wrong_design_is_refused(
     assert recording.code == 1 and text in recording.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "old", "new", "text"),
     (

@@ -17,6 +17,7 @@ from neuralmatrix.paths import hls_dir
 from neuralmatrix.program.data import LayerInfo
 from neuralmatrix.program.program import Program
 from programs import copy_instructions, copy_program, insn, make_program, random_program
+from slow import slow_after
 
 NAMES = (
     "FETCH_CYCLES_EXTRA", "LOAD_SETUP", "STORE_SETUP", "BURST_GAP", "STRIDED_EXTRA",
@@ -137,7 +138,7 @@ def test_deadlock_lists_every_unit() -> None:
 
 
 @pytest.mark.gxx
-@pytest.mark.parametrize("depths", ((64, 64), (3, 2)))
+@pytest.mark.parametrize("depths", slow_after(1, ((64, 64), (3, 2))))
 @pytest.mark.parametrize("seed", range(5))
 def test_equal_to_the_emulation(seed: int, depths: tuple[int, int]) -> None:
     """Start, end and total equal what the kernels count, also with short queues."""

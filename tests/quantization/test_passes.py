@@ -55,6 +55,7 @@ def test_mixed_raises_nothing_where_all_is_allowed() -> None:
     assert program.recipe.raised == ()
 
 
+@pytest.mark.slow
 def test_mixed_is_nearer_to_float_than_int8() -> None:
     model, feeds = small_transformer()
     session = onnxruntime.InferenceSession(model.SerializeToString())

@@ -21,6 +21,7 @@ from neuralmatrix.runtime.emulation.emulator import Emulator
 from neuralmatrix.runtime.selftest import SelfTest, check, read
 from neuralmatrix.runtime.selftest_build.build import compiled, make, write
 from neuralmatrix.verification import compare
+from slow import slow_after
 
 pytestmark = pytest.mark.gxx
 
@@ -171,7 +172,9 @@ def test_one_bit_of_a_bias_or_multiplier(layer: str, byte: int) -> None:
         assert found_at(test, const) == layer
 
 
-@pytest.mark.parametrize("layer", ("powers", "inverse", "deviation", "gated", "sum", "second"))
+@pytest.mark.parametrize(
+    "layer", slow_after(1, ("second", "powers", "inverse", "deviation", "gated", "sum"))
+)
 def test_segments(layer: str) -> None:
     """Of a table's bytes a good part is used: a segment no value falls into tells nothing."""
     test, found = made(), set()

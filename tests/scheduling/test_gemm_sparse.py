@@ -9,14 +9,16 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from build_onnx import signed
+from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Port, Tensor
 from neuralmatrix.ir.types import Array, Function, ViewStep
 from neuralmatrix.program.verify import verify_program
 from neuralmatrix.scheduling.gemm_sparse import cover
-from neuralmatrix.transforms.matgraph.choose_orientation import nonzero_blocks
 from neuralmatrix.verification import compare
 from quantized import observed, quantized
-from targets import scheduled
+from targets import scheduled, target
+
+LANES = target().lanes
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -103,10 +105,10 @@ def test_zero_blocks_are_neither_stored_nor_computed() -> None:
     assert isinstance(op, Gemm) and op.weight is not None
     full = replace(mg, ops=(replace(op, weight=np.where(op.weight == 0, 0.01, op.weight)),))
     sparse, dense = (quantised_program(g, feeds) for g in (mg, full))
-    share = nonzero_blocks(op.weight) / 1600
+    share = nonzero_blocks(op.weight, LANES) / 1600
     assert sparse.const.size < (share + 0.05) * dense.const.size
     assert sparse.estimate().cycles < (share + 0.15) * dense.estimate().cycles
-    assert sparse.estimate().macs == 16 * 256 * nonzero_blocks(op.weight)
+    assert sparse.estimate().macs == 16 * 256 * nonzero_blocks(op.weight, LANES)
 
 
 def quantised_program(mg: MatGraph, feeds: dict[str, Array]) -> nm.Program:

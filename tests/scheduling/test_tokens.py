@@ -168,6 +168,7 @@ def check_order(finished: Finished, touched: dict[int, tuple[Unit, Range, Range]
             assert known[places[j]][unit] >= places[i], (i, j)
 
 
+@pytest.mark.slow
 @given(RUNS, st.integers(1, 3))
 @settings(deadline=None)
 def test_the_shortest_queues_dead_lock_no_program(

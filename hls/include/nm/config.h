@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sizes of one array.
-// Generated from an ArrayConfig by `python -m neuralmatrix.hardware.cpp_headers`; do not edit.
+// Generated from an ArrayConfig
+// by `python -m neuralmatrix.hardware.cpp_headers`; do not edit.
 // clang-format off
 #pragma once
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a loop costs, in cycles.  neuralmatrix.hardware.instruction_costs parses the constants of this file.
+// What a loop costs, in cycles.  neuralmatrix/hardware/instruction_costs.py parses the constants.
 // In: nothing.  Out: the constants, Ports and Meter.
 #pragma once
 

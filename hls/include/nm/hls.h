@@ -74,8 +74,8 @@
 namespace nm {
 
 // Functions that exist in two schedules take this as a template argument, so that a bench on a CPU
-// can run the hardware's schedule too and compare.
-#if defined(__SYNTHESIS__)
+// can run the hardware's schedule too and compare.  With NM_DEVICE_LOOPS the emulation runs it.
+#if defined(__SYNTHESIS__) || defined(NM_DEVICE_LOOPS)
 constexpr bool HARDWARE = true;
 #else
 constexpr bool HARDWARE = false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The instruction set.
-// Generated from host/neuralmatrix/hardware/isa.py by `python -m neuralmatrix.hardware.cpp_headers`; do not edit.
+// Generated from host/neuralmatrix/hardware/isa.py
+// by `python -m neuralmatrix.hardware.cpp_headers`; do not edit.
 // clang-format off
 #pragma once
 

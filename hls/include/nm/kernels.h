@@ -104,7 +104,7 @@ void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& po
 
 // ---------------------------------------------------------------- kernels (C names, as the IP's)
 
-// host/neuralmatrix/hardware/registers.py lists their registers.  `now`: the design's cycle counter.
+// host/neuralmatrix/hardware/registers.py lists their registers.  `now`: the cycle counter.
 
 extern "C" {
 

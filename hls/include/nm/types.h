@@ -41,7 +41,9 @@ static_assert(ROWS * 128 * 128 < (1 << 24), "a float must hold every sum of a pa
 constexpr int LANES = ROWS; // ROWS == COLS: a row of results is the next layer's word
 
 // One beat of a DRAM port of N bytes.
-template <int N> struct Beat { uint8_t byte[N]; };
+template <int N> struct Beat {
+    uint8_t byte[N];
+};
 
 using LoadBeat = Beat<LOAD_PORT_BYTES>;
 using StoreBeat = Beat<STORE_PORT_BYTES>;

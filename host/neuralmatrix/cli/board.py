@@ -19,6 +19,8 @@ from ..paths import REMOTE_DIR
 from .common import Json, ProgramPath, console, emit, progress
 
 if TYPE_CHECKING:
+    from ..deploy.deploy import Request
+    from ..deploy.ssh import Target
     from .doctor_machine import Check
 
 WIDE_BOARDS = 96  # columns that the table takes with the names of the parts
@@ -27,6 +29,36 @@ BOARDS_CAPTION = (
     "peak: two operations per PE and cycle. tight: placement and timing are in doubt until Vivado "
     "has run. --json gives the basis of each number."
 )
+Host = Annotated[
+    str, typer.Argument(metavar="USER@BOARD", help="Where to; also a host of ~/.ssh/config.")
+]
+RunInputs = Annotated[
+    Path | None, typer.Option(help="Run it on this .npz with one array per input.")
+]
+RunOutputs = Annotated[
+    Path | None, typer.Option("-o", "--output", help=".npz for the outputs of --run.")
+]
+BenchThere = Annotated[bool, typer.Option("--bench", help="Time it there, beside the estimate.")]
+PowerThere = Annotated[
+    bool, typer.Option("--power", help="As --bench, and read the board's power sensors.")
+]
+MadeOverlay = Annotated[
+    Path | None,
+    typer.Option(help="Folder made by 'make overlay'; else the one found here, or there."),
+]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Of ssh; 22 if nothing else is configured.")
+]
+Identity = Annotated[Path | None, typer.Option(help="Private key for ssh.")]
+SshConfig = Annotated[Path | None, typer.Option(help="Instead of ~/.ssh/config.")]
+BoardPython = Annotated[
+    str | None,
+    typer.Option(help="Python on the board; else that of the PYNQ image, else python3."),
+]
+RemoteDir = Annotated[str, typer.Option(help="Folder on the board for the files.")]
+BoardDevice = Annotated[
+    str, typer.Option(help="On the board: 'pynq', or 'emulation' on its processor.")
+]
 NOT_ON_A_BOARD = (
     "This is not a board. 'neuralmatrix deploy user@board net.nmx' runs a program on one; "
     "'neuralmatrix doctor' there says what the board has."
@@ -36,13 +68,19 @@ NOT_ON_A_BOARD = (
 def boards(as_json: Json = False) -> None:
     """Show the boards, their arrays and what these take of the part (estimated)."""
     from ..hardware.board_table import board_table
-    from ..hardware.resources import KINDS
 
     rows = board_table()
     if as_json:
         emit(rows)
         return
     screen = console()
+    screen.print(_board_table(rows, wide=screen.width >= WIDE_BOARDS))
+
+
+def _board_table(rows: list[dict[str, Any]], wide: bool) -> Table:
+    """One row per board; ``wide``: with the names of the parts."""
+    from ..hardware.resources import KINDS
+
     facts = ("array", "MHz", "peak\nGop/s", "DRAM\nGB/s", *(f"{kind.upper()}\n%" for kind in KINDS))
     table = Table(caption=BOARDS_CAPTION, caption_justify="left", box=box.SIMPLE_HEAD)
     table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
@@ -50,7 +88,6 @@ def boards(as_json: Json = False) -> None:
     for name in facts:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("fits", no_wrap=True)
-    wide = screen.width >= WIDE_BOARDS
     if wide:
         table.add_column("part", no_wrap=True)
     for row in rows:
@@ -65,7 +102,7 @@ def boards(as_json: Json = False) -> None:
             row["fits"],
             *([row["part"]] if wide else []),
         )
-    screen.print(table)
+    return table
 
 
 def doctor(as_json: Json = False) -> None:
@@ -100,41 +137,19 @@ def _print_checks(checks: tuple[Check, ...]) -> None:
 
 
 def deploy(
-    host: Annotated[
-        str, typer.Argument(metavar="USER@BOARD", help="Where to; also a host of ~/.ssh/config.")
-    ],
+    host: Host,
     program: ProgramPath,
-    run: Annotated[
-        Path | None, typer.Option(help="Run it on this .npz with one array per input.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help=".npz for the outputs of --run.")
-    ] = None,
-    bench: Annotated[
-        bool, typer.Option("--bench", help="Time it there, beside the estimate.")
-    ] = False,
-    power: Annotated[
-        bool, typer.Option("--power", help="As --bench, and read the board's power sensors.")
-    ] = False,
-    overlay: Annotated[
-        Path | None,
-        typer.Option(help="Folder made by 'make overlay'; else the one found here, or there."),
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Of ssh; 22 if nothing else is configured.")
-    ] = None,
-    identity: Annotated[Path | None, typer.Option(help="Private key for ssh.")] = None,
-    ssh_config: Annotated[Path | None, typer.Option(help="Instead of ~/.ssh/config.")] = None,
-    python: Annotated[
-        str | None,
-        typer.Option(help="Python on the board; else that of the PYNQ image, else python3."),
-    ] = None,
-    remote_dir: Annotated[
-        str, typer.Option(help="Folder on the board for the files.")
-    ] = REMOTE_DIR,
-    device: Annotated[
-        str, typer.Option(help="On the board: 'pynq', or 'emulation' on its processor.")
-    ] = "pynq",
+    run: RunInputs = None,
+    output: RunOutputs = None,
+    bench: BenchThere = False,
+    power: PowerThere = False,
+    overlay: MadeOverlay = None,
+    port: Port = None,
+    identity: Identity = None,
+    ssh_config: SshConfig = None,
+    python: BoardPython = None,
+    remote_dir: RemoteDir = REMOTE_DIR,
+    device: BoardDevice = "pynq",
     as_json: Json = False,
 ) -> None:
     """Copy a program to a board over SSH, run it there, and bring the results back.
@@ -142,22 +157,29 @@ def deploy(
     Package, overlay and program are copied where the board lacks them. ssh must log in with a key
     (ssh-copy-id USER@BOARD puts one there).
     """
-    from ..deploy.deploy import Progress, Request
-    from ..deploy.deploy import deploy as deploy_program
+    from ..deploy.deploy import Request
     from ..deploy.ssh import Target
 
     target = Target(host, port, identity, ssh_config)
     request = Request(
         program, run, output, bench or power, power, overlay, python, remote_dir, device
     )
-    notes = Console(stderr=True, quiet=as_json, soft_wrap=True, emoji=False)
-    with progress(quiet=as_json) as step:
-        told = Progress(lambda text: notes.print(text, highlight=False, markup=False), step)
-        result = deploy_program(target, request, told)
+    result = _deployed(target, request, quiet=as_json)
     if as_json:
         emit(result)
     else:
         _print_deployed(result)
+
+
+def _deployed(target: Target, request: Request, quiet: bool) -> dict[str, Any]:
+    """What the board answered; meanwhile steps and progress on standard error."""
+    from ..deploy.deploy import Progress
+    from ..deploy.deploy import deploy as deploy_program
+
+    notes = Console(stderr=True, quiet=quiet, soft_wrap=True, emoji=False)
+    with progress(quiet) as step:
+        told = Progress(lambda text: notes.print(text, highlight=False, markup=False), step)
+        return deploy_program(target, request, told)
 
 
 def _print_deployed(result: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -33,6 +33,27 @@ from .common import (
     progress,
     waiting,
 )
+
+if TYPE_CHECKING:
+    from ..runtime.session import Stats
+
+# Of segments.
+FunctionName = Annotated[str, typer.Argument(help="A scalar function: gelu, exp, rsqrt, ...")]
+XRange = Annotated[tuple[float, float], typer.Option("--range", help="Lowest and highest x.")]
+MaxError = Annotated[
+    float | None,
+    typer.Option(help="Find the smallest table whose worst error, in units of y, is at most this."),
+]
+MostSegments = Annotated[
+    int, typer.Option("--segments", min=2, max=64, help="At most so many segments.")
+]
+ResultBits = Annotated[int, typer.Option(help="Of the result: 8 or 16.")]
+TableKind = Annotated[str, typer.Option(help="uniform, log, mapped or auto.")]
+Parameters = Annotated[
+    list[float] | None,
+    typer.Option(help="A parameter of the function, as the slope of leaky_relu."),
+]
+HtmlPlot = Annotated[Path | None, typer.Option(help="Also write a plot; needs plotly.")]
 
 app = typer.Typer(
     add_completion=False,
@@ -63,8 +84,6 @@ def run(
 ) -> None:
     """Run a program on one input, or on N where its batch is 1."""
     from .. import files
-    from ..jsonform import to_json
-    from ..measure.provenance import RUN, told
     from ..program.host_io import check_feeds
     from ..program.program import load
     from ..runtime.session import Session
@@ -79,6 +98,15 @@ def run(
     assert stats is not None
     files.write_arrays(output, outputs)
     shapes = {name: list(array.shape) for name, array in outputs.items()}
+    _show_run(output, shapes, stats, info, as_json)
+
+
+def _show_run(
+    output: Path, shapes: dict[str, list[int]], stats: Stats, info: dict[str, Any], as_json: bool
+) -> None:
+    from ..jsonform import to_json
+    from ..measure.provenance import RUN, told
+
     if as_json:
         found = {"basis": RUN[stats.origin], **to_json(stats)}
         emit({"output": str(output), "shapes": shapes, "stats": found, "device": info})
@@ -172,44 +200,35 @@ app.command()(board.deploy)
 
 @app.command()
 def segments(
-    function: Annotated[str, typer.Argument(help="A scalar function: gelu, exp, rsqrt, ...")],
-    x_range: Annotated[tuple[float, float], typer.Option("--range", help="Lowest and highest x.")],
-    error: Annotated[
-        float | None,
-        typer.Option(
-            help="Find the smallest table whose worst error, in units of y, is at most this."
-        ),
-    ] = None,
-    count: Annotated[
-        int, typer.Option("--segments", min=2, max=64, help="At most so many segments.")
-    ] = 64,
-    bits: Annotated[int, typer.Option(help="Of the result: 8 or 16.")] = 16,
-    kind: Annotated[str, typer.Option(help="uniform, log, mapped or auto.")] = "auto",
-    param: Annotated[
-        list[float] | None,
-        typer.Option(help="A parameter of the function, as the slope of leaky_relu."),
-    ] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a plot; needs plotly.")] = None,
+    function: FunctionName,
+    x_range: XRange,
+    error: MaxError = None,
+    count: MostSegments = 64,
+    bits: ResultBits = 16,
+    kind: TableKind = "auto",
+    param: Parameters = None,
+    html: HtmlPlot = None,
     as_json: Json = False,
 ) -> None:
     """Fit a table of straight segments to a function, and show its error over every input code."""
     from ..files import check_target
     from ..ir.types import Function
-    from ..quantization.pwl import report as sr
+    from ..quantization.pwl import display
+    from ..quantization.pwl.report import Wanted, make_table, table_report
 
     if html:
         check_target(html)
-    wanted = sr.Wanted(Function(function, tuple(param or ())), x_range, bits, kind, count, error)
-    table = sr.make_table(wanted)
-    data = sr.table_report(wanted, table)
+    wanted = Wanted(Function(function, tuple(param or ())), x_range, bits, kind, count, error)
+    table = make_table(wanted)
+    data = table_report(wanted, table)
     if html:
-        sr.write_plot(wanted, table, html)
+        display.write_plot(wanted, table, html)
     if as_json:
         emit(data)
         return
     screen = console()
-    screen.print(sr.segment_rows(data))
-    for line in (*sr.plot_lines(wanted, table), "", *sr.summary_lines(data)):
+    screen.print(display.segment_rows(data))
+    for line in (*display.plot_lines(wanted, table), "", *display.summary_lines(data)):
         screen.print(line, highlight=False, markup=False)
 
 
@@ -249,8 +268,11 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: errors become one message and exit code 1."""
-    signal.signal(signal.SIGTERM, _stop)
+    """Entry point: errors become one message and exit code 1.
+
+    The handler of SIGTERM is the caller's again afterwards.
+    """
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except NeuralMatrixError as error:
@@ -259,6 +281,8 @@ def main() -> None:
         _fail(f"the operating system refused: {error}; free some space or choose another place")
     except MemoryError:
         _fail("this machine has too little free memory; close programs or use a smaller network")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stop(number: int, frame: object) -> None:

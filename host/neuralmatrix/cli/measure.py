@@ -29,6 +29,38 @@ Pairs = Annotated[int, typer.Option(min=3, help="Pairs of idle and loaded window
 Seed = Annotated[int, typer.Option(help="Decides the shuffled order of the windows.")]
 Html = Annotated[Path | None, typer.Option(help="Also write a page of charts; needs plotly.")]
 
+Power = Annotated[
+    bool, typer.Option("--power", help="Read the board's power sensors, idle and loaded.")
+]
+MeterLog = Annotated[
+    Path | None, typer.Option(help="CSV log of an external power meter that ran meanwhile.")
+]
+MeterStart = Annotated[
+    str | None, typer.Option(help="When a log with times from 0 began: 2026-01-31T12:00:00.")
+]
+Saved = Annotated[
+    Path | None,
+    typer.Option("--from", help="Run nothing: lay --meter beside this saved JSON of bench."),
+]
+Sysfs = Annotated[
+    Path | None,
+    typer.Option(help="Read sensors here instead of in /sys; the numbers are called simulated."),
+]
+Inputs = Annotated[
+    Path | None, typer.Argument(help=".npz with one array per input; random if left out.")
+]
+ComparedDevice = Annotated[
+    str, typer.Option(help="'emulation', or 'pynq' on a board; the estimate if left out.")
+]
+BoardResult = Annotated[Path | None, typer.Option(help="Saved JSON of 'bench' on a board.")]
+Rail = Annotated[
+    str, typer.Option(help="Which measured rail stands for the board; the widest if left out.")
+]
+NoPower = Annotated[bool, typer.Option("--no-power", help="Times alone.")]
+HostThreads = Annotated[
+    int, typer.Option(min=0, max=1024, help="Of onnxruntime; 0 leaves the number to it.")
+]
+
 _BATCHES = re.compile(r"\s*[1-9][0-9]{0,5}\s*(,\s*[1-9][0-9]{0,5}\s*)*")
 
 
@@ -68,25 +100,11 @@ def bench(
     program: ProgramPath,
     device: Device = "emulation",
     overlay: Overlay = None,
-    power: Annotated[
-        bool, typer.Option("--power", help="Read the board's power sensors, idle and loaded.")
-    ] = False,
-    meter: Annotated[
-        Path | None, typer.Option(help="CSV log of an external power meter that ran meanwhile.")
-    ] = None,
-    meter_start: Annotated[
-        str | None, typer.Option(help="When a log with times from 0 began: 2026-01-31T12:00:00.")
-    ] = None,
-    saved: Annotated[
-        Path | None,
-        typer.Option("--from", help="Run nothing: lay --meter beside this saved JSON of bench."),
-    ] = None,
-    sysfs: Annotated[
-        Path | None,
-        typer.Option(
-            help="Read sensors here instead of in /sys; the numbers are called simulated."
-        ),
-    ] = None,
+    power: Power = False,
+    meter: MeterLog = None,
+    meter_start: MeterStart = None,
+    saved: Saved = None,
+    sysfs: Sysfs = None,
     batches: Batches = "1,8,32",
     repeats: Repeats = 10,
     seconds: Seconds = 10.0,
@@ -97,11 +115,8 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time a program on a device, its cycles beside the estimate, and its power."""
-    from ..measure.power_run import PowerOptions
-
     plan = _plan(seconds, pairs, seed)
-    wanted = power or meter is not None or sysfs is not None
-    options = PowerOptions(plan, power or sysfs is not None, meter, meter_start, sysfs)
+    options = _power_options(plan, power, meter, meter_start, sysfs)
     _check_targets(html)
     title = f"Bench of {program.name}"
     if saved is not None:
@@ -110,10 +125,19 @@ def bench(
     from ..measure.text_tables import bench_lines
 
     counts = _batches(batches)
-    result = _benched(
-        program, device, overlay, counts, repeats, threads, options if wanted else None
-    )
+    result = _benched(program, device, overlay, counts, repeats, threads, options)
     _show(result, title, list(bench_lines(result)), html, as_json)
+
+
+def _power_options(
+    plan: Plan, power: bool, meter: Path | None, start: str | None, sysfs: Path | None
+) -> PowerOptions | None:
+    """What to measure power with; None where nothing asks for power."""
+    from ..measure.power_run import PowerOptions
+
+    options = PowerOptions(plan, power or sysfs is not None, meter, start, sysfs)
+    wanted = power or meter is not None or sysfs is not None
+    return options if wanted else None
 
 
 def _check_targets(html: Path | None) -> None:
@@ -163,29 +187,19 @@ def _benched(
 def compare(
     model: ModelPath,
     program: ProgramPath,
-    inputs: Annotated[
-        Path | None, typer.Argument(help=".npz with one array per input; random if left out.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="'emulation', or 'pynq' on a board; the estimate if left out.")
-    ] = "",
+    inputs: Inputs = None,
+    device: ComparedDevice = "",
     overlay: Overlay = None,
-    board_result: Annotated[
-        Path | None, typer.Option(help="Saved JSON of 'bench' on a board.")
-    ] = None,
-    rail: Annotated[
-        str, typer.Option(help="Which measured rail stands for the board; the widest if left out.")
-    ] = "",
+    board_result: BoardResult = None,
+    rail: Rail = "",
     constant: Constants = None,
     batches: Batches = "1,8,32",
     repeats: Repeats = 10,
-    no_power: Annotated[bool, typer.Option("--no-power", help="Times alone.")] = False,
+    no_power: NoPower = False,
     seconds: Seconds = 10.0,
     pairs: Pairs = 6,
     seed: Seed = 0,
-    threads: Annotated[
-        int, typer.Option(min=0, max=1024, help="Of onnxruntime; 0 leaves the number to it.")
-    ] = 0,
+    threads: HostThreads = 0,
     html: Html = None,
     as_json: Json = False,
 ) -> None:

@@ -93,25 +93,15 @@ def run_demo(
     samples = chosen.load(limit)
     if keep is not None:
         make_folder(keep)
-    began = time.perf_counter()
-    program = compile_model(chosen.model, board=board, calibration=[samples.calibration])
-    compile_seconds = time.perf_counter() - began
+    program, seconds = _compiled(chosen, samples, board)
     if not as_json:
-        _show_program(console, chosen, program, compile_seconds)
+        _show_program(console, chosen, program, seconds)
     if keep is not None:
         _keep(keep, chosen, samples, program)
     array, session = _array_logits(program, samples, console, quiet=as_json)
     real = _float_logits(chosen, samples, Target(program.array, program.timing))
-    found = _compare(samples, real, array)
-    assert session.stats is not None
-    result = DemoResult(
-        demo=name,
-        images=session.stats.images,
-        images_per_host_second=session.stats.images_per_host_second,
-        compile_seconds=compile_seconds,
-        report=program_report(program),
-        **found,
-    )
+    accuracy = _compare(samples, real, array)
+    result = _result(name, program, seconds, session, accuracy)
     if as_json:
         console.file.write(json.dumps(result.to_dict(), indent=2) + "\n")
     else:
@@ -119,6 +109,28 @@ def run_demo(
         if keep is not None:
             console.print(f"kept in {keep}: {', '.join(KEPT)}", highlight=False, markup=False)
     return result
+
+
+def _compiled(chosen: Task, samples: Samples, board: str) -> tuple[Program, float]:
+    """The network's program, and the seconds that compiling it took."""
+    began = time.perf_counter()
+    program = compile_model(chosen.model, board=board, calibration=[samples.calibration])
+    return program, time.perf_counter() - began
+
+
+def _result(
+    name: str, program: Program, seconds: float, session: Session, accuracy: dict[str, Any]
+) -> DemoResult:
+    """``accuracy`` is what ``_compare`` found of the session's run."""
+    assert session.stats is not None
+    return DemoResult(
+        demo=name,
+        images=session.stats.images,
+        images_per_host_second=session.stats.images_per_host_second,
+        compile_seconds=seconds,
+        report=program_report(program),
+        **accuracy,
+    )
 
 
 def _keep(folder: Path, chosen: Task, samples: Samples, program: Program) -> None:

@@ -17,7 +17,10 @@ from typing import Any
 from ..errors import NeuralMatrixError
 from ..files import read_arrays, write_arrays
 from ..jsonform import to_json
+from ..measure.bench import Options, bench_program
+from ..measure.power_run import PowerOptions
 from ..program.program import Program, load
+from ..runtime.session import Session
 from .board_receive import say
 
 LAST_LINES = 12  # of a traceback
@@ -41,8 +44,6 @@ class Job:
 
 
 def _run(job: Job, program: Program) -> dict[str, Any]:
-    from ..runtime.session import Session
-
     assert job.inputs is not None and job.outputs is not None
     feeds = read_arrays(Path(job.inputs))
     with Session(program, job.device, overlay=job.overlay) as session:
@@ -54,9 +55,6 @@ def _run(job: Job, program: Program) -> dict[str, Any]:
 
 
 def _bench(job: Job, program: Program) -> dict[str, Any]:
-    from ..measure.bench import Options, bench_program
-    from ..measure.power_run import PowerOptions
-
     options = Options(power=PowerOptions() if job.power else None)
     return bench_program(program, job.device, options, overlay=job.overlay)
 

@@ -75,8 +75,8 @@ def _head(job: str, source: str) -> list[str]:
     return [
         "// SPDX-License-Identifier: Apache-2.0",
         f"// {job}",
-        f"// Generated from {source} by `python -m neuralmatrix.hardware.cpp_headers`; "
-        "do not edit.",
+        f"// Generated from {source}",
+        "// by `python -m neuralmatrix.hardware.cpp_headers`; do not edit.",
         "// clang-format off",
         "#pragma once",
         "",

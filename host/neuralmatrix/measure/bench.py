@@ -24,6 +24,7 @@ from ..program.estimate import Estimate
 from ..program.program import Program
 from ..program.report import batch_of, unit_of
 from ..runtime.device import Origin
+from ..runtime.session import Session
 from .clock import SYSTEM, Clock
 from .power_run import NOT_ASKED, PowerOptions, measure_power
 from .provenance import CYCLES, LATENCY_PARTS, WALL
@@ -229,7 +230,5 @@ def bench_program(
     overlay: str | Path | None = None,
 ) -> dict[str, Any]:
     """Open a session, bench it, close it."""
-    from ..runtime.session import Session
-
     with Session(program, device, threads, overlay=overlay) as session:
         return bench_session(session, options)

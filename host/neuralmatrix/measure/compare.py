@@ -21,6 +21,7 @@ from ..errors import BadInput
 from ..program.host_io import check_feeds
 from ..program.program import Program
 from ..program.report import batch_of, unit_of
+from ..runtime.session import Session
 from . import onnxruntime_bench as ort
 from .agreement import agreement
 from .bench import FORMAT as BENCH_FORMAT
@@ -94,8 +95,6 @@ def _runs(program: Program, feeds: Mapping[str, Array] | None) -> tuple[dict[str
 def _our_outputs(
     program: Program, feeds: Mapping[str, Array], options: CompareOptions
 ) -> tuple[dict[str, Array], str]:
-    from ..runtime.session import Session
-
     device = options.device or "emulation"
     with Session(program, device, overlay=options.overlay) as session:
         outputs = session.run(feeds)

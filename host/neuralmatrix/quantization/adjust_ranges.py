@@ -15,6 +15,7 @@ import numpy as np
 
 from ..ir.matgraph.facts import Facts
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
+from ..ir.matgraph.predicates import is_identity
 from ..ir.points import At, Interval, Point, Ranges
 
 Found = Mapping[Point, Interval]
@@ -148,10 +149,10 @@ def subtracts_own_maximum(op: Gemm | Window, mg: MatGraph) -> bool:
     makers = {name: maker for maker in mg.ops for name in _maxima(maker)}
     maker = makers.get(_through_moves(e.residual, mg))
     if isinstance(maker, RowMax):
-        return _is_identity(op) and op.input == maker.input
+        return is_identity(op) and op.input == maker.input
     if not isinstance(maker, Gemm | Window):
         return False
-    return (_is_identity(op) and op.input == maker.output) or _same_sum(op, maker)
+    return (is_identity(op) and op.input == maker.output) or _same_sum(op, maker)
 
 
 def _maxima(op: MatOp) -> tuple[str, ...]:
@@ -166,12 +167,6 @@ def _through_moves(name: str, mg: MatGraph) -> str:
     while name in moves:
         name = moves[name].inputs[0]
     return name
-
-
-def _is_identity(op: Gemm | Window) -> bool:
-    if not isinstance(op, Window) or op.reduce != "add" or op.weight.shape[:2] != (1, 1):
-        return False
-    return op.minus is None and bool(np.all(op.weight == 1.0)) and not np.any(op.bias)
 
 
 def _same_sum(op: Gemm | Window, maker: Gemm | Window) -> bool:

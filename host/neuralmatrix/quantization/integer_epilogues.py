@@ -8,7 +8,7 @@ Out: a QEpilogue.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -52,6 +52,17 @@ class Plan:
     table: Segments | None = None
 
 
+@dataclass(frozen=True)
+class Gains:
+    """Multipliers in front of x: ``m / 2^s`` per channel of the accumulator, ``mt`` of the
+    residual, both times 2^f_shift."""
+
+    m: Array  # int32 (C,), 24 bits
+    s: Array  # uint8 (C,)
+    f_shift: int
+    mt: int
+
+
 def build_epilogue(
     stage: Stage,
     out: QParams,
@@ -66,28 +77,32 @@ def build_epilogue(
     u = qparams[e.hadamard] if e.hadamard else None
     t = qparams[e.residual] if e.residual else None
     plan = _plan(stage, out, t, u, spans)
-    ratio = e.residual_gain * t.scale / plan.x_scale if t else 0.0
-    ratio = float(np.clip(ratio, -INT24, INT24))
-    gain = np.float32(stage.step) / np.float32(plan.x_scale)
-    f_shift = _fraction_bits(gain, ratio)
-    m, s = multipliers(gain, f_shift)
-    mt = int(np.rint(ratio * 2**f_shift))
+    gains = _gains(stage, plan, t)
     lo, hi = _clamp(e.activation if plan.table is None else None, out)
-    return QEpilogue(
+    made = QEpilogue(
         bias=stage.bias.astype(np.int32),
-        m=m,
-        s=s,
-        f_shift=f_shift,
-        off=-mt * (t.zero_point if t else 0),
-        mt=mt,
+        m=gains.m,
+        s=gains.s,
+        f_shift=gains.f_shift,
+        off=-gains.mt * (t.zero_point if t else 0),
+        mt=gains.mt,
         uz=u.zero_point if u else 0,
-        u_shift=rows.u_shift or plan.u_shift,
+        u_shift=plan.u_shift,
         zp=out.zero_point,
         lo=lo,
         hi=hi,
         table=plan.table,
         residual=e.residual,
         hadamard=e.hadamard,
+    )
+    return _with_statistics(made, rows)
+
+
+def _with_statistics(made: QEpilogue, rows: RowNumbers) -> QEpilogue:
+    """``made`` with the statistics of its rows; squares need a shift of their own."""
+    return replace(
+        made,
+        u_shift=rows.u_shift or made.u_shift,
         stat=rows.stat,
         stat_m=rows.stat_m,
         stat_shift=rows.stat_shift,
@@ -95,6 +110,16 @@ def build_epilogue(
         sq_m=rows.sq_m,
         sq_shift=rows.sq_shift,
     )
+
+
+def _gains(stage: Stage, plan: Plan, t: QParams | None) -> Gains:
+    """Multipliers that bring the accumulator, and the residual ``t``, to the scale of x."""
+    ratio = stage.epilogue.residual_gain * t.scale / plan.x_scale if t else 0.0
+    ratio = float(np.clip(ratio, -INT24, INT24))
+    gain = np.float32(stage.step) / np.float32(plan.x_scale)
+    f_shift = _fraction_bits(gain, ratio)
+    m, s = multipliers(gain, f_shift)
+    return Gains(m, s, f_shift, mt=int(np.rint(ratio * 2**f_shift)))
 
 
 def multipliers(real: Array, f_shift: int) -> tuple[Array, Array]:

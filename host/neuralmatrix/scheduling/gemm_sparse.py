@@ -17,6 +17,7 @@ import numpy as np
 
 from ..hardware.isa import Buffer, Mode, Opcode, Reduce
 from ..hardware.target import ArrayConfig
+from ..ir.matgraph.blocks import block_pattern
 from ..ir.matgraph.ops import Gemm
 from ..ir.types import Array
 from ..quantization.qgraph import QEpilogue
@@ -80,7 +81,7 @@ def is_sparse(ctx: Context, s: Setup, op: Gemm) -> bool:
         return False
     used = block_pattern(s.weight[0, 0], ctx.lanes)
     few = used.size >= LEAST_BLOCKS and used.sum() <= DENSEST * used.size
-    return bool(few) and used.shape[1] * s.view.digits <= ctx.array.ibuf_words
+    return bool(few) and used.shape[0] * s.view.digits <= ctx.array.ibuf_words
 
 
 def share_of_blocks(op: Gemm, lanes: int) -> float:
@@ -89,14 +90,6 @@ def share_of_blocks(op: Gemm, lanes: int) -> float:
         return 1.0
     share = float(block_pattern(op.weight[0, 0], lanes).mean())
     return share if share <= DENSEST else 1.0
-
-
-def block_pattern(weight: Array, lanes: int) -> Array:
-    """(output blocks, input blocks): which blocks of a (K, M) matrix hold anything."""
-    k, m = weight.shape
-    full = np.pad(weight != 0, ((0, -k % lanes), (0, -m % lanes)))
-    blocks = full.reshape(-(-k // lanes), lanes, -(-m // lanes), lanes)
-    return np.asarray(blocks.any(axis=(1, 3)).T)
 
 
 def schedule_sparse(ctx: Context, s: Setup, e: QEpilogue, op: Gemm) -> dict[str, int]:
@@ -139,7 +132,7 @@ def _steps(ctx: Context, s: Setup, weight: Array, size: int) -> tuple[list[Step]
     steps: list[Step] = []
     loads: list[Load] = []
     start = words = 0
-    for nb, used in enumerate(block_pattern(weight, ctx.lanes)):
+    for nb, used in enumerate(block_pattern(weight, ctx.lanes).T):
         nests = cover(np.flatnonzero(used), chunk // ctx.lanes, reach)
         for i, nest in enumerate(nests):
             mine = len(nest.blocks) * ctx.lanes
@@ -306,4 +299,4 @@ class _Run:
         ctx.emitter.emit(Opcode.COMPUTE, values, tuple(ranges), writes)
 
 
-__all__ = ["Nest", "block_pattern", "cover", "is_sparse", "schedule_sparse", "share_of_blocks"]
+__all__ = ["Nest", "cover", "is_sparse", "schedule_sparse", "share_of_blocks"]

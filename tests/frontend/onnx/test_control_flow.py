@@ -17,6 +17,7 @@ from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.transforms.graph.simplify import simplify
 from onnx import TensorProto, helper, numpy_helper
+from slow import slow_after
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 Typed = tuple[str, int, tuple[int, ...] | None]
@@ -146,12 +147,12 @@ def _if_at_run_time() -> onnx.ModelProto:
 REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "condition": (_if_at_run_time, "condition is computed at run time.*trace the model"),
     "rounds": (lambda: loop(5000), "5000 rounds; up to 1024 are unrolled"),
-    "no end": (lambda: loop(None), "no end after 1024 rounds"),
     "no round": (lambda: loop(0), "no round is run"),
+    "no end": (lambda: loop(None), "no end after 1024 rounds"),
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("what", slow_after(3, REFUSED))
 def test_control_flow_that_is_refused(what: str) -> None:
     make, text = REFUSED[what]
     with pytest.raises(UnsupportedModel, match=text):

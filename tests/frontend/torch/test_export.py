@@ -18,13 +18,17 @@ import pytest
 from neuralmatrix.compiler import compile_model
 from neuralmatrix.errors import BadInput, BadModel, ToolMissing
 from neuralmatrix.frontend.torch import export as importer
+from neuralmatrix.frontend.torch.tracing import trace
 
 MODELS = Path(__file__).resolve().parents[3] / "models"
 EXPORTERS = [
     "tracing",
     pytest.param(
         "torch.export",
-        marks=pytest.mark.skipif(find_spec("onnxscript") is None, reason="no onnxscript"),
+        marks=[
+            pytest.mark.skipif(find_spec("onnxscript") is None, reason="no onnxscript"),
+            pytest.mark.slow,
+        ],
     ),
 ]
 
@@ -37,7 +41,7 @@ def torch():
 @pytest.fixture(params=EXPORTERS)
 def exporter(request, monkeypatch):
     """Only that one of the two exporters."""
-    one = importer._exporters()[request.param] if request.param != "tracing" else importer._trace
+    one = importer._exporters()[request.param] if request.param != "tracing" else trace
     monkeypatch.setattr(importer, "_exporters", lambda: {request.param: one})
     return request.param
 
@@ -68,6 +72,7 @@ def small(torch):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_values_in_inference_mode_and_training_mode_restored(torch, exporter):
     module = small(torch).train()
     module[3].eval()
@@ -109,6 +114,7 @@ def test_names_can_be_given(torch, exporter):
     assert proto.graph.output[0].name == "output"
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_an_input_keeps_both_names_apart(torch, exporter):
     class Keyed(torch.nn.Module):
         def forward(self, x):
@@ -118,6 +124,7 @@ def test_an_answer_that_is_an_input_keeps_both_names_apart(torch, exporter):
     assert (proto.graph.input[0].name, proto.graph.output[0].name) == ("x", "x_out")
 
 
+@pytest.mark.slow
 def test_transformers_of_the_models_folder(torch, nets, exporter):
     transformers, _ = nets
     torch.manual_seed(1)
@@ -137,6 +144,7 @@ def test_transformers_of_the_models_folder(torch, nets, exporter):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("kind", ["gcn", "sage", "gin", "gat"])
 def test_graph_networks_of_the_models_folder(torch, nets, kind, dense):
@@ -152,6 +160,7 @@ def test_graph_networks_of_the_models_folder(torch, nets, kind, dense):
     np.testing.assert_allclose(found, module.eval()(x).detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compile_keeps_the_names_of_submodules(torch, nets, exporter):
     transformers, _ = nets
     torch.manual_seed(3)
@@ -166,6 +175,7 @@ def test_compile_keeps_the_names_of_submodules(torch, nets, exporter):
         assert any(name.startswith(part) for name in names), names
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 def test_compile_takes_a_module_and_numpy_calibration(torch):
     import neuralmatrix as nm
@@ -182,6 +192,7 @@ def test_compile_takes_a_module_and_numpy_calibration(torch):
 # ------------------------------------------------------------------------------ refusals
 
 
+@pytest.mark.slow
 def test_modules_that_cannot_be_exported_are_refused(torch):
     class Strange(torch.nn.Module):
         def forward(self, x):
@@ -197,6 +208,7 @@ def test_modules_that_cannot_be_exported_are_refused(torch):
         importer.module_to_onnx(Listed(), torch.ones(3, 3))
 
 
+@pytest.mark.slow
 def test_a_branch_that_depends_on_values_is_refused(torch):
     class Chooses(torch.nn.Module):
         def forward(self, x):
@@ -211,7 +223,7 @@ def test_tracing_freezes_no_value(torch, monkeypatch, capsys):
         def forward(self, x):
             return x * x.max().item()
 
-    monkeypatch.setattr(importer, "_exporters", lambda: {"tracing": importer._trace})
+    monkeypatch.setattr(importer, "_exporters", lambda: {"tracing": trace})
     with pytest.raises(
         BadModel, match=r"\(tracing: ValueError: data-dependent: Converting a tensor"
     ):
@@ -219,6 +231,7 @@ def test_tracing_freezes_no_value(torch, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_sizes_may_be_used_in_python(torch):
     class Halves(torch.nn.Module):
         def forward(self, x):
@@ -229,6 +242,7 @@ def test_sizes_may_be_used_in_python(torch):
         assert importer.module_to_onnx(Halves(), torch.ones(1, 4)).graph.node
 
 
+@pytest.mark.slow
 def test_values_of_constants_may_be_used_in_python(torch):
     class Masked(torch.nn.Module):
         def forward(self, x):
@@ -240,6 +254,7 @@ def test_values_of_constants_may_be_used_in_python(torch):
     assert (answers(proto, {"x": x.numpy()})[0] == -1).all()
 
 
+@pytest.mark.slow
 def test_a_layer_with_a_fused_kernel_and_defaults_is_taken_apart(torch):
     layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
     x = torch.randn(1, 5, 16)
@@ -252,6 +267,7 @@ def test_a_layer_with_a_fused_kernel_and_defaults_is_taken_apart(torch):
     np.testing.assert_allclose(found, layer(x).detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_failing_export_restores_the_training_mode(torch):
     class Fails(torch.nn.Module):
         def forward(self, x):

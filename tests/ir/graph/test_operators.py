@@ -35,9 +35,8 @@ from neuralmatrix.ir.graph.operators import (
     evaluate,
     infer_shape,
     run_graph,
-    to_text,
-    verify_graph,
 )
+from neuralmatrix.ir.graph.verify import to_text, verify_graph
 from neuralmatrix.ir.types import Function, QParams
 
 SHAPES = {"a": (2, 3), "b": (3, 4), "c": (5,), "i": (1, 3, 4, 4), "w": (6, 2, 3, 3)}

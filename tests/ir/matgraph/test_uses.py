@@ -50,6 +50,7 @@ def test_the_index_says_what_a_scan_finds(mg: MatGraph) -> None:
         assert all(a is b for a, b in zip(found, reading, strict=True))
         assert uses.maker(name) is (making[0] if making else None)
         assert uses.count(name) == count
+        assert uses.prescribed(name) == (name in mg.quant)
         assert uses.fixed(name) == (name in ports or name in mg.quant)
         assert uses.private(name) == private
         assert uses.only_reader(name) is (reading[0] if private else None)

@@ -10,6 +10,7 @@ import builtins
 import json
 import sys
 from dataclasses import replace
+from functools import lru_cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,18 +19,17 @@ from neuralmatrix.cli.main import app
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.ir.functions import evaluate
 from neuralmatrix.ir.types import Function
-from neuralmatrix.quantization.pwl.report import (
-    Wanted,
-    make_table,
-    plot_lines,
-    table_notes,
-    table_report,
-    write_plot,
-)
-from neuralmatrix.quantization.pwl.table import lookup
+from neuralmatrix.quantization.pwl.display import plot_lines, write_plot
+from neuralmatrix.quantization.pwl.report import Wanted, make_table, table_notes, table_report
+from neuralmatrix.quantization.pwl.table import Segments, lookup
 from typer.testing import CliRunner
 
 GELU = Wanted(Function("gelu"), (-8.0, 8.0), error=1e-3)
+
+
+@lru_cache
+def gelu() -> Segments:
+    return make_table(GELU)
 
 
 def call(*arguments: str) -> str:
@@ -56,7 +56,7 @@ def test_auto_takes_the_kind_with_the_fewest_bytes():
 
 def test_rows_are_the_table():
     """Evaluating the printed lines between the printed ends gives the function."""
-    report = table_report(GELU, make_table(GELU))
+    report = table_report(GELU, gelu())
     rows = report["rows"]
     assert len(rows) == report["segments"]
     for row in rows:
@@ -96,7 +96,7 @@ def test_what_lies_outside_is_said():
 
 
 def test_plots(tmp_path):
-    table = make_table(GELU)
+    table = gelu()
     lines = plot_lines(GELU, table)
     assert lines[-3].count("|") <= table.count and "@ is" in lines[-2]
     pytest.importorskip("plotly")
@@ -116,7 +116,7 @@ def test_without_plotly_the_page_is_refused(monkeypatch, tmp_path):
     for name in [n for n in sys.modules if n.startswith("plotly")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ToolMissing, match="pip install plotly"):
-        write_plot(GELU, make_table(GELU), tmp_path / "gelu.html")
+        write_plot(GELU, gelu(), tmp_path / "gelu.html")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_refusals(change, text):
 
 
 def test_a_network_names_its_tables_that_miss_the_bar():
-    good = make_table(GELU)
+    good = gelu()
     bad = make_table(Wanted(Function("sin"), (0.0, 20.0)))
 
     def step(name, table):

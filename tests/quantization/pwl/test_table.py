@@ -26,6 +26,7 @@ from neuralmatrix.quantization.pwl.lines import starts_of
 from neuralmatrix.quantization.pwl.report import Wanted, make_table, table_report
 from neuralmatrix.quantization.pwl.table import Segments, aligned_scale, fit, lookup, segment_index
 from neuralmatrix.transforms.lowering.range_reduction import CURVES
+from slow import slow_repeats
 from targets import lower
 
 # parameters, then the ranges that a table of the function meets; wider ones are composed
@@ -99,12 +100,18 @@ def errors(seg, function):
     return np.abs(np.clip(lookup(seg, x), *seg.y_clip) - exact)
 
 
+def case_id(case):
+    name, bits, (low, high) = case
+    return f"{name}-{bits}-{low}..{high}"
+
+
 def test_every_scalar_function_has_a_range_here():
     assert set(RANGES) == set(FUNCTIONS)
 
 
-@pytest.mark.parametrize(("name", "bits", "x_range"), CASES)
-def test_every_function_meets_its_bar_over_every_code(name, bits, x_range):
+@pytest.mark.parametrize("case", slow_repeats(CASES, lambda case: case[0]), ids=case_id)
+def test_every_function_meets_its_bar_over_every_code(case):
+    name, bits, x_range = case
     seg = make_table(wanted(name, x_range, bits))
     error = errors(seg, scalar(name))
     # one side of zero has half of the 65,536 codes

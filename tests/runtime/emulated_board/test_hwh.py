@@ -11,7 +11,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from neuralmatrix.hardware.block_design import CONCAT, INTERRUPTS, Design, design_of
+from neuralmatrix.hardware.block_design import design_of
+from neuralmatrix.hardware.block_design_cells import CONCAT, INTERRUPTS
+from neuralmatrix.hardware.block_design_types import Design
 from neuralmatrix.hardware.board import board_names, load_board
 from neuralmatrix.hardware.registers import KERNELS, kernel_cell, registers, vlnv
 from neuralmatrix.runtime.emulated_board.hwh import hwh, ps_parameters, without_interrupts

@@ -159,6 +159,7 @@ def _start(cache: Path, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 def test_processes_side_by_side_and_damaged_libraries(tmp_path: Path) -> None:
     """Both build or one finds the other's; what would crash the loader is built afresh."""

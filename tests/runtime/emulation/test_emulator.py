@@ -37,6 +37,7 @@ from neuralmatrix.hardware.isa import (
 )
 from neuralmatrix.hardware.timeline import simulate
 from neuralmatrix.runtime.emulation.emulator import Emulator, RunStats
+from slow import slow_after
 
 pytestmark = pytest.mark.gxx
 TIMING = load_board("pynq-z2").timing
@@ -68,7 +69,7 @@ def check(case: Case) -> None:
     assert np.array_equal(stats.timeline["reason"], timeline.waited_for)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", slow_after(10, range(40)))
 def test_gemm(seed: int) -> None:
     rng = np.random.default_rng(seed)
     check(compute_case(rng, [random_epilogue(rng), gemm(rng)]))
@@ -81,7 +82,7 @@ def test_gemm_max(seed: int) -> None:
 
 
 @pytest.mark.parametrize("reduce", Reduce)
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", slow_after(8, range(25)))
 def test_window(seed: int, reduce: Reduce) -> None:
     rng = np.random.default_rng(seed)
     check(compute_case(rng, [random_epilogue(rng), window(rng, reduce=reduce)]))
@@ -203,7 +204,7 @@ def random_load(rng: np.random.Generator, **fixed: int) -> Instruction:
     return insn(Opcode.LOAD, **{**values, **(pads if rng.random() < 0.6 else {}), **fixed})
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", slow_after(10, range(40)))
 def test_load(seed: int) -> None:
     """What was loaded is read back by copying it through the array."""
     rng = np.random.default_rng(seed)
@@ -231,7 +232,7 @@ def test_load(seed: int) -> None:
     check(Case(_array(), program, const, extreme_bytes(rng, ARENA_BYTES)))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", slow_after(10, range(20)))
 def test_store(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n2, n1, n0 = (int(v) for v in rng.integers(1, 6, 3))

@@ -30,7 +30,8 @@ from neuralmatrix.ir.graph.nodes import (
     Transpose,
     Unary,
 )
-from neuralmatrix.ir.graph.operators import infer_shape, run_graph, verify_graph
+from neuralmatrix.ir.graph.operators import infer_shape, run_graph
+from neuralmatrix.ir.graph.verify import verify_graph
 from neuralmatrix.ir.types import Function, QParams
 from neuralmatrix.transforms.graph.simplify import simplify
 

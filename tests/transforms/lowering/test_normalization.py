@@ -38,7 +38,7 @@ WEIGHTS = {
     "gamma": 1 + random(5, 24) / 3,
     "beta": random(6, 24),
     "place": random(7, 5, 24),
-    "small": random(10, 3, 2),
+    "small": random(10, 10, 2),
     "cls": random(8, 1, 1, 24),
 }
 X = {"x": (1, 5, 24)}
@@ -164,7 +164,7 @@ def test_bias_is_added_where_it_must_be() -> None:
 
 
 def test_bias_stays_in_front_of_a_move_that_mixes_channels() -> None:
-    mg = check(make(norm("x", "n", "gamma", "beta"), Reshape(("n",), "r", shape=(1, 40, 3)),
+    mg = check(make(norm("x", "n", "gamma", "beta"), Reshape(("n",), "r", shape=(1, 12, 10)),
                     MatMul(("r", "small"), "y")))  # fmt: skip
     assert offsets(mg) == ["n"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import BadInput, BadModel
-from ...ir.graph.operators import count_not_finite
+from ...ir.graph.verify import count_not_finite
 from ...ir.types import Array, Shape
 from .context import Call, as_float
 from .load import plain_call, require_onnx

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import BadModel, UnsupportedModel, UnsupportedNode
 from ...ir.graph.nodes import ArgMax, Conv, ConvTranspose, Graph, MatMul, Node, Unary
-from ...ir.graph.operators import verify_graph
+from ...ir.graph.verify import verify_graph
 from ...ir.types import Function
 from .checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
 from .constant_folding import fold, output_shapes

@@ -25,6 +25,7 @@ from .ops import (
     recurrent,
     reduction,
     resize,
+    rotary_embedding,
 )
 
 HANDLERS: Mapping[str, Versions] = {
@@ -37,6 +38,7 @@ HANDLERS: Mapping[str, Versions] = {
     **logic.HANDLERS,
     **normalization.HANDLERS,
     **attention.HANDLERS,
+    **rotary_embedding.HANDLERS,
     **reduction.HANDLERS,
     **recurrent.HANDLERS,
     **resize.HANDLERS,
@@ -49,6 +51,7 @@ MICROSOFT: Mapping[str, Handler] = {
     **linear.MICROSOFT,
     **normalization.MICROSOFT,
     **attention.MICROSOFT,
+    **rotary_embedding.MICROSOFT,
     **pointwise.MICROSOFT,
     **{op: quantization.HANDLERS[op][1] for op in ("QuantizeLinear", "DequantizeLinear")},
 }

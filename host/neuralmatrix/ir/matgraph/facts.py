@@ -15,6 +15,7 @@ import numpy as np
 
 from ..types import Array
 from .ops import Gemm, Linear, MatGraph, MatOp, Move, RowMax, Window
+from .predicates import is_difference
 from .uses import Uses
 
 INT16_ACTIVATIONS = frozenset({"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"})
@@ -90,21 +91,9 @@ def _score_tensors(mg: MatGraph, position_scores: frozenset[str]) -> frozenset[s
         maxima = {row.tensor for row in op.epilogue.rows if row.kind == "max"}
         found |= maxima | ({op.output} if maxima else set())
     for op in mg.ops:  # the end of a LogSoftmax
-        if isinstance(op, Window) and op.input in found and _is_difference(op):
+        if is_difference(op) and op.input in found:
             found.add(op.output)
     return frozenset(found)
-
-
-def _is_difference(op: Window) -> bool:
-    """x minus something, and nothing more."""
-    e = op.epilogue
-    plain = e.activation is None and e.hadamard is None and op.minus is None and op.reduce == "add"
-    return (
-        plain
-        and e.residual_gain == -1.0
-        and op.weight.size == 1
-        and float(op.weight.flat[0]) == 1.0
-    )
 
 
 def _position_scores(mg: MatGraph, uses: Uses) -> frozenset[str]:

@@ -54,9 +54,13 @@ class Uses:
         """How many operands and output ports a tensor is; an operation may read it twice."""
         return self._counts[name]
 
+    def prescribed(self, name: str) -> bool:
+        """Whether the model gives the scale of a tensor."""
+        return name in self._prescribed
+
     def fixed(self, name: str) -> bool:
         """Whether a tensor has to stay as it is: a port shows it, or the model gives its scale."""
-        return name in self.shown or name in self._prescribed
+        return name in self.shown or self.prescribed(name)
 
     def private(self, name: str) -> bool:
         """Whether a tensor is one operand of one operation, and nothing fixes it."""

@@ -105,12 +105,30 @@ def fit(
     """
     _check(x_scale, x_range, y_scale, y_clip, max_segments, kind)
     problem = _pose(function, x_scale, x_range, y_scale, y_clip, kinks)
-    indices = _finalists(problem, _candidates(problem, max_segments, kind))
+    index, lines = _best_lines(problem, max_segments, kind)
+    return _segments(problem, index, lines, x_scale, y_scale)
+
+
+def _best_lines(problem: Problem, most: int, kind: str) -> tuple[Index, Lines]:
+    """The spacing of at most ``most`` segments that fits best, and its lines."""
+    indices = _finalists(problem, _candidates(problem, most, kind))
     fitted = [(index, fit_lines(problem, index)) for index in indices]
     if kind == "mapped" or (kind == "auto" and min(f[1].worst_error for f in fitted) > NO_MAP):
-        knots = free_knots(problem, min(max_segments, MAP_CELLS), GOOD_ENOUGH)
+        knots = free_knots(problem, min(most, MAP_CELLS), GOOD_ENOUGH)
         fitted += [(k.index, fit_lines(problem, k.index, k.slopes)) for k in knots]
-    index, lines = min(fitted, key=_cost)
+    return min(fitted, key=_cost)
+
+
+def _cost(fitted: tuple[Index, Lines]) -> tuple[float, int, float]:
+    """Worst error in steps of EQUAL, then size, then mean error."""
+    index, lines = fitted
+    return math.ceil(lines.worst_error / EQUAL - 1e-6), index.entries, float(lines.total.sum())
+
+
+def _segments(
+    problem: Problem, index: Index, lines: Lines, x_scale: float, y_scale: float
+) -> Segments:
+    """The table of ``lines``, which has a line in segments without points too."""
     every = _spread(index, segment_index(index, problem.x))
     return Segments(
         kind=index.kind,
@@ -124,15 +142,9 @@ def fit(
         worst_error=lines.worst_error,
         mean_error=float(lines.total.sum() / len(problem.x)),
         cells=index.cells,
-        x_range=x_range,
-        y_clip=y_clip,
+        x_range=(int(problem.x[0]), int(problem.x[-1])),
+        y_clip=problem.clip,
     )
-
-
-def _cost(fitted: tuple[Index, Lines]) -> tuple[float, int, float]:
-    """Worst error in steps of EQUAL, then size, then mean error."""
-    index, lines = fitted
-    return math.ceil(lines.worst_error / EQUAL - 1e-6), index.entries, float(lines.total.sum())
 
 
 def _spread(index: Index, segment: Array) -> Array:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from ...hardware.block_design import CONCAT, INTERRUPTS, Cell, Design, InterfaceNet, Net, Segment
+from ...hardware.block_design_cells import CONCAT, INTERRUPTS
+from ...hardware.block_design_types import Cell, Design, InterfaceNet, Net, Segment
 from ...hardware.registers import (
     AP_DONE,
     AP_IDLE,

@@ -20,7 +20,7 @@ from pynq.pl_server import embedded_device
 from pynq.pl_server.xclbin_parser import XclBin
 from pynqmetadata.frontends import Metadata
 
-from ...hardware.block_design import INTERRUPTS
+from ...hardware.block_design_cells import INTERRUPTS
 from ...hardware.board import Board
 from ...hardware.registers import CTRL, kernel_cell
 from .array import EmulatedArray

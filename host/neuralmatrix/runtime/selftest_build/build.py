@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,13 +15,23 @@ from ...files import write_whole
 from ...hardware.board import Board
 from ...hardware.overlay_folder import EXPECTED, SELFTEST
 from ...hardware.target import Target
+from ...ir.matgraph.ops import MatGraph
+from ...ir.matgraph.reference import run_points
+from ...ir.types import Array
+from ...program.host_io import write_input
 from ...program.program import Program
-
-if TYPE_CHECKING:
-    from ...ir.matgraph.ops import MatGraph
-    from ...quantization.qgraph import QGraph
-
-from ..selftest import Array, SelfTest
+from ...program.verify import verify_program
+from ...quantization.calibrate import with_ranges
+from ...quantization.qgraph import QGraph
+from ...quantization.quantize import quantize
+from ...quantization.scales import choose_scales
+from ...scheduling import for_board, schedule
+from ...transforms.matgraph.legalize_operands import legalize_operands
+from ...transforms.matgraph.tie_scales import tie_scales
+from ..emulation.emulator import Emulator
+from ..selftest import SelfTest
+from .extra_instructions import with_token, with_two_parts
+from .network import RAISED, SPLIT, network
 
 
 @dataclass(frozen=True)
@@ -37,11 +46,6 @@ class Compiled:
 
 def compiled(board: Board) -> Compiled:
     """Compile the self-test for a board's array."""
-    from ...program.verify import verify_program
-    from ...scheduling import for_board, schedule
-    from .extra_instructions import with_token, with_two_parts
-    from .network import SPLIT, network
-
     graph = network(board.array)
     rng = np.random.default_rng(0)
     feeds = {port.name: rng.standard_normal(port.shape).astype(np.float32) for port in graph.inputs}
@@ -55,14 +59,6 @@ def compiled(board: Board) -> Compiled:
 
 def _quantized(graph: MatGraph, feeds: dict[str, Array], target: Target) -> QGraph:
     """The network in integers; ranges are what it holds for its own inputs."""
-    from ...ir.matgraph.reference import run_points
-    from ...quantization.calibrate import with_ranges
-    from ...quantization.quantize import quantize
-    from ...quantization.scales import choose_scales
-    from ...transforms.matgraph.legalize_operands import legalize_operands
-    from ...transforms.matgraph.tie_scales import tie_scales
-    from .network import RAISED
-
     tied = tie_scales(legalize_operands(graph, target), target)
     values = run_points(tied.graph, feeds)
     ranges = {point: (float(v.min()), float(v.max())) for point, v in values.items()}
@@ -72,9 +68,6 @@ def _quantized(graph: MatGraph, feeds: dict[str, Array], target: Target) -> QGra
 
 def make(board: Board) -> SelfTest:
     """Compile the self-test for a board's array and run it in emulation."""
-    from ...program.host_io import write_input
-    from ..emulation.emulator import Emulator
-
     made = compiled(board)
     p = made.program
     emulator = Emulator(p.array, p.timing, p.const, p.instructions, p.arena_bytes)

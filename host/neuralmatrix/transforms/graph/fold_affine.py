@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multiplications and additions of constants: one form, merged, and folded into weights.
 
-In: a view of a Graph and one node.  Out: what the node becomes, or None.
+In: the uses of a Graph and one node.  Out: what the node becomes, or None.
 BatchNorm is imported as such a pair and disappears here.
 """
 
@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ...ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Node
+from ...ir.graph.uses import GraphUses
 from ...ir.types import Array
-from .rewrite import Change, View
+from .rewrite import Change
 
 
 class Affine(NamedTuple):
@@ -25,44 +26,44 @@ class Affine(NamedTuple):
     value: Array
 
 
-def _affine(view: View, node: Node | None, kind: str) -> Affine | None:
+def _affine(uses: GraphUses, node: Node | None, kind: str) -> Affine | None:
     if not isinstance(node, Binary) or node.kind != kind:
         return None
-    value = view.constant(node.inputs[1])
-    is_constant = node.inputs[0] in view.graph.constants
+    value = uses.constant(node.inputs[1])
+    is_constant = node.inputs[0] in uses.graph.constants
     return None if value is None or is_constant else Affine(node, node.inputs[0], value)
 
 
-def to_mul_and_add(view: View, node: Node) -> Change | None:
+def to_mul_and_add(uses: GraphUses, node: Node) -> Change | None:
     """c+x to x+c, x-c to x+(-c), c-x to x*-1+c, x/c to x*(1/c), -x to x*-1 where it can merge."""
     if not isinstance(node, Binary):
         return None
-    left, right = (view.constant(name) for name in node.inputs)
+    left, right = (uses.constant(name) for name in node.inputs)
     if (left is None) == (right is None):
         return None
     if left is not None:
-        return _constant_first(view, node)
+        return _constant_first(uses, node)
     if node.kind == "sub":
-        return _with_constant(view, node, "add", -np.asarray(right))
+        return _with_constant(uses, node, "add", -np.asarray(right))
     if node.kind == "div" and right is not None and right.all():
         inverse = (1 / right.astype(np.float64)).astype(np.float32)
-        return _with_constant(view, node, "mul", inverse) if np.isfinite(inverse).all() else None
+        return _with_constant(uses, node, "mul", inverse) if np.isfinite(inverse).all() else None
     return None
 
 
-def _with_constant(view: View, node: Binary, kind: str, value: Array) -> Change:
-    name = view.fresh(f"{node.inputs[1]}.{kind}")
+def _with_constant(uses: GraphUses, node: Binary, kind: str, value: Array) -> Change:
+    name = uses.fresh(f"{node.inputs[1]}.{kind}")
     merged = Binary((node.inputs[0], name), node.output, node.source, kind=kind)  # type: ignore[arg-type]
     return Change((merged,), {name: value})
 
 
-def _constant_first(view: View, node: Binary) -> Change | None:
+def _constant_first(uses: GraphUses, node: Binary) -> Change | None:
     if node.kind in ("add", "mul", "min", "max"):
         return Change((replace(node, inputs=node.inputs[::-1]),))
     if node.kind == "div":
         return None
-    minus = view.fresh(f"{node.output}.minus")
-    negated = view.fresh(f"{node.output}.negated")
+    minus = uses.fresh(f"{node.output}.minus")
+    negated = uses.fresh(f"{node.output}.negated")
     constant, x = node.inputs
     return Change(
         (
@@ -73,47 +74,47 @@ def _constant_first(view: View, node: Binary) -> Change | None:
     )
 
 
-def merge_affine(view: View, node: Node) -> Change | None:
+def merge_affine(uses: GraphUses, node: Node) -> Change | None:
     """(x*a)*b, (x+a)+b become one node; (x+a)*b becomes x*b + a*b, so that b can reach weights."""
     for kind, combine in (("mul", np.multiply), ("add", np.add)):
-        outer = _affine(view, node, kind)
-        inner = _affine(view, view.private(node.inputs[0]), kind)
+        outer = _affine(uses, node, kind)
+        inner = _affine(uses, uses.private_maker(node.inputs[0]), kind)
         if outer and inner:
-            name = view.fresh(f"{outer.node.inputs[1]}.merged")
+            name = uses.fresh(f"{outer.node.inputs[1]}.merged")
             merged = replace(outer.node, inputs=(inner.x, name))
             return Change((merged,), {name: np.asarray(combine(inner.value, outer.value))})
-    return _swap(view, node)
+    return _swap(uses, node)
 
 
-def _swap(view: View, node: Node) -> Change | None:
-    outer = _affine(view, node, "mul")
-    inner = _affine(view, view.private(node.inputs[0]), "add")
+def _swap(uses: GraphUses, node: Node) -> Change | None:
+    outer = _affine(uses, node, "mul")
+    inner = _affine(uses, uses.private_maker(node.inputs[0]), "add")
     if not outer or not inner:
         return None
-    scaled = view.fresh(f"{outer.node.output}.scaled")
-    term = view.fresh(f"{inner.node.inputs[1]}.scaled")
+    scaled = uses.fresh(f"{outer.node.output}.scaled")
+    term = uses.fresh(f"{inner.node.inputs[1]}.scaled")
     first = replace(outer.node, inputs=(inner.x, outer.node.inputs[1]), output=scaled)
     second = Binary((scaled, term), outer.node.output, inner.node.source, kind="add")
     return Change((first, second), {term: np.asarray(inner.value * outer.value)})
 
 
-def fold_into_weights(view: View, node: Node) -> Change | None:
+def fold_into_weights(uses: GraphUses, node: Node) -> Change | None:
     """A factor or a term per output channel moves into the weights or bias of the only producer."""
-    maker = view.private(node.inputs[0])
+    maker = uses.private_maker(node.inputs[0])
     for kind in ("mul", "add"):
-        affine = _affine(view, node, kind)
-        if affine is None or view.shape(node.output) != view.shape(affine.x):
+        affine = _affine(uses, node, kind)
+        if affine is None or uses.shape(node.output) != uses.shape(affine.x):
             continue
         if isinstance(maker, Conv | ConvTranspose):
-            vector = _per_axis(affine.value, len(view.shape(affine.x)), 1)
+            vector = _per_axis(affine.value, len(uses.shape(affine.x)), 1)
             if vector is not None:
-                return _into_convolution(view, maker, affine, vector)
+                return _into_convolution(uses, maker, affine, vector)
         elif isinstance(maker, MatMul) and kind == "mul":
-            rank = len(view.shape(affine.x))
+            rank = len(uses.shape(affine.x))
             vector = _per_axis(affine.value, rank, rank - 1)
-            weight = view.constant(maker.inputs[1])
+            weight = uses.constant(maker.inputs[1])
             if vector is not None and weight is not None and weight.ndim >= 2:
-                return _into_matrix(view, maker, affine, vector)
+                return _into_matrix(uses, maker, affine, vector)
     return None
 
 
@@ -125,37 +126,37 @@ def _per_axis(value: Array, rank: int, axis: int) -> Array | None:
     return value.reshape(-1) if full[axis] == value.size else None
 
 
-def _scaled_scale(view: View, weight: str, factor: Array) -> Array | None:
+def _scaled_scale(uses: GraphUses, weight: str, factor: Array) -> Array | None:
     """Scale of the codes of ``weight * factor``; where the factor is 0 any scale does."""
-    scale = view.graph.weight_scales.get(weight)
+    scale = uses.graph.weight_scales.get(weight)
     if scale is None:
         return None
     return np.asarray(scale * np.where(factor == 0, 1, np.abs(factor)), np.float32)
 
 
 def _with_weight(
-    view: View, maker: Node, affine: Affine, weight: str, factor: Array
+    uses: GraphUses, maker: Node, affine: Affine, weight: str, factor: Array
 ) -> tuple[str, dict[str, Array], dict[str, Array]]:
     """A new weight constant: its name, value and scale."""
-    name = view.fresh(f"{weight}.scaled")
-    scale = _scaled_scale(view, weight, factor)
-    value = np.asarray(view.graph.constants[weight] * factor, np.float32)
+    name = uses.fresh(f"{weight}.scaled")
+    scale = _scaled_scale(uses, weight, factor)
+    value = np.asarray(uses.graph.constants[weight] * factor, np.float32)
     return name, {name: value}, {} if scale is None else {name: scale}
 
 
-def _into_matrix(view: View, maker: MatMul, affine: Affine, vector: Array) -> Change:
+def _into_matrix(uses: GraphUses, maker: MatMul, affine: Affine, vector: Array) -> Change:
     x, weight = maker.inputs
-    name, constants, scales = _with_weight(view, maker, affine, weight, vector)
+    name, constants, scales = _with_weight(uses, maker, affine, weight, vector)
     merged = replace(maker, inputs=(x, name), output=affine.node.output)
     return Change((merged,), constants, scales)
 
 
-def _channel_factor(view: View, maker: Conv | ConvTranspose, vector: Array) -> Array:
+def _channel_factor(uses: GraphUses, maker: Conv | ConvTranspose, vector: Array) -> Array:
     """``vector`` shaped to multiply the kernel's output channels.
 
     A transposed kernel is (C, M/groups, ..): each group of C has its own part of the vector.
     """
-    shape = view.shape(maker.inputs[1])
+    shape = uses.shape(maker.inputs[1])
     spatial = [1] * (len(shape) - 2)
     if isinstance(maker, Conv) or vector.size == 1:
         return vector.reshape(-1, 1, *spatial)
@@ -165,21 +166,21 @@ def _channel_factor(view: View, maker: Conv | ConvTranspose, vector: Array) -> A
 
 
 def _into_convolution(
-    view: View, maker: Conv | ConvTranspose, affine: Affine, vector: Array
+    uses: GraphUses, maker: Conv | ConvTranspose, affine: Affine, vector: Array
 ) -> Change:
     x, weight, *rest = maker.inputs
-    channels = view.shape(maker.output)[1]
-    bias = view.graph.constants[rest[0]] if rest else np.zeros(channels, np.float32)
+    channels = uses.shape(maker.output)[1]
+    bias = uses.graph.constants[rest[0]] if rest else np.zeros(channels, np.float32)
     constants: dict[str, Array] = {}
     scales: dict[str, Array] = {}
     if affine.node.kind == "mul":
-        factor = _channel_factor(view, maker, vector)
-        weight, constants, scales = _with_weight(view, maker, affine, weight, factor)
+        factor = _channel_factor(uses, maker, vector)
+        weight, constants, scales = _with_weight(uses, maker, affine, weight, factor)
         bias = bias * vector
     else:
         bias = bias + vector
     if rest or affine.node.kind == "add":
-        name = view.fresh(f"{affine.node.output}.bias")
+        name = uses.fresh(f"{affine.node.output}.bias")
         constants[name] = np.asarray(bias, np.float32)
         rest = [name]
     merged = replace(maker, inputs=(x, weight, *rest), output=affine.node.output)

@@ -34,11 +34,13 @@ from ...ir.graph.nodes import (
     Transpose,
     Unary,
 )
-from ...ir.graph.operators import evaluate, verify_graph
+from ...ir.graph.operators import evaluate
+from ...ir.graph.uses import GraphUses
+from ...ir.graph.verify import verify_graph
 from ...ir.types import Array, Function
 from . import patterns
 from .fold_affine import fold_into_weights, merge_affine, to_mul_and_add
-from .rewrite import Change, Pass, View, apply_rule, clean
+from .rewrite import Change, Pass, apply_rule, clean
 
 _MAX_FOLDED = 1 << 24  # elements of a constant that folding may make
 
@@ -92,12 +94,12 @@ def drop_dead_nodes(graph: Graph) -> Graph:
     return graph if same and len(cleaned.shapes) == len(graph.shapes) else cleaned
 
 
-def fold_constants(view: View, node: Node) -> Change | None:
+def fold_constants(uses: GraphUses, node: Node) -> Change | None:
     """A node of constants becomes a constant."""
-    graph = view.graph
+    graph = uses.graph
     if node.output in graph.outputs or not all(n in graph.constants for n in node.inputs):
         return None
-    if prod(view.shape(node.output)) > _MAX_FOLDED:
+    if prod(uses.shape(node.output)) > _MAX_FOLDED:
         return None
     arrays = [graph.constants[name] for name in node.inputs]
     return Change(constants={node.output: np.asarray(evaluate(node, *arrays), np.float32)})
@@ -107,7 +109,7 @@ def _is_all(array: Array | None, value: float) -> bool:
     return array is not None and bool((array == value).all())
 
 
-def _does_nothing(view: View, node: Node) -> bool:
+def _does_nothing(uses: GraphUses, node: Node) -> bool:
     """Is the output the first input, given that their shapes agree?"""
     match node:
         case Unary(function=Function(name="identity")) | Reshape() | Expand():
@@ -121,43 +123,43 @@ def _does_nothing(view: View, node: Node) -> bool:
         case Take(indices=indices):
             return indices == tuple(range(len(indices)))
         case AxisMatMul(inputs=(_, matrix)):
-            values = view.constant(matrix)
+            values = uses.constant(matrix)
             return values is not None and np.array_equal(values, np.eye(*values.shape))
         case Reduce(axes=axes):
-            return all(view.shape(node.inputs[0])[axis] == 1 for axis in axes)
+            return all(uses.shape(node.inputs[0])[axis] == 1 for axis in axes)
         case Binary(inputs=(_, other), kind="add" | "sub"):
-            return _is_all(view.constant(other), 0.0)
+            return _is_all(uses.constant(other), 0.0)
         case Binary(inputs=(_, other), kind="mul" | "div"):
-            return _is_all(view.constant(other), 1.0)
+            return _is_all(uses.constant(other), 1.0)
     return False
 
 
-def drop_identities(view: View, node: Node) -> Change | None:
+def drop_identities(uses: GraphUses, node: Node) -> Change | None:
     """A node whose output equals its input goes."""
     source = node.inputs[0]
-    if view.shape(node.output) != view.shape(source) or source in view.graph.constants:
+    if uses.shape(node.output) != uses.shape(source) or source in uses.graph.constants:
         return None
-    return Change(same=source) if _does_nothing(view, node) else None
+    return Change(same=source) if _does_nothing(uses, node) else None
 
 
-def drop_selections(view: View, node: Node) -> Change | None:
+def drop_selections(uses: GraphUses, node: Node) -> Change | None:
     """A selection whose condition is the same constant everywhere is one of its branches."""
     if not isinstance(node, Select):
         return None
-    condition = view.constant(node.inputs[0])
+    condition = uses.constant(node.inputs[0])
     if condition is None or not (condition.all() or not condition.any()):
         return None
     source = node.inputs[1] if condition.all() else node.inputs[2]
-    same = view.shape(source) == view.shape(node.output)
-    return Change(same=source) if same and source not in view.graph.constants else None
+    same = uses.shape(source) == uses.shape(node.output)
+    return Change(same=source) if same and source not in uses.graph.constants else None
 
 
 _NOT_NEGATIVE = frozenset("relu sigmoid hard_sigmoid abs exp square sqrt softplus".split())
 
 
-def _not_negative(view: View, name: str) -> bool:
+def _not_negative(uses: GraphUses, name: str) -> bool:
     """Is every element of a tensor known to be 0 or more?"""
-    node = view.producer.get(name)
+    node = uses.maker(name)
     match node:
         case Unary(function=function):
             clipped = function.name == "clip" and function.params[0] >= 0
@@ -165,18 +167,18 @@ def _not_negative(view: View, name: str) -> bool:
         case Softmax(log=log_):
             return not log_
         case Pad(inputs=(source,), value=value):
-            return value >= 0 and _not_negative(view, source)
+            return value >= 0 and _not_negative(uses, source)
         case Concat(inputs=sources):
-            return all(_not_negative(view, source) for source in sources)
+            return all(_not_negative(uses, source) for source in sources)
         case Pool() | Reduce() | Reshape() | Transpose() | Slice() | Take() | Expand():
-            return _not_negative(view, node.inputs[0])
+            return _not_negative(uses, node.inputs[0])
     return False
 
 
-def drop_relus(view: View, node: Node) -> Change | None:
+def drop_relus(uses: GraphUses, node: Node) -> Change | None:
     """ReLU of what is never negative goes."""
     is_relu = isinstance(node, Unary) and node.function.name == "relu"
-    return Change(same=node.inputs[0]) if is_relu and _not_negative(view, node.inputs[0]) else None
+    return Change(same=node.inputs[0]) if is_relu and _not_negative(uses, node.inputs[0]) else None
 
 
 # ---------------------------------------------------------------- activations
@@ -186,65 +188,65 @@ def _unary(node: Node | None, name: str) -> Unary | None:
     return node if isinstance(node, Unary) and node.function.name == name else None
 
 
-def _gate(view: View, name: str, x: str) -> Function | None:
+def _gate(uses: GraphUses, name: str, x: str) -> Function | None:
     """The activation that x times the private tensor ``name`` is."""
-    node = view.private(name)
+    node = uses.private_maker(name)
     if (gate := _unary(node, "sigmoid")) and gate.inputs[0] == x:
         return Function("silu")
     if (gate := _unary(node, "hard_sigmoid")) and gate.inputs[0] == x:
         return Function("hard_swish") if np.allclose(gate.function.params, (1 / 6, 0.5)) else None
     if gate := _unary(node, "tanh"):
-        inner = _unary(view.private(gate.inputs[0]), "softplus")
+        inner = _unary(uses.private_maker(gate.inputs[0]), "softplus")
         return Function("mish") if inner and inner.inputs[0] == x else None
     return None
 
 
-def fuse_gates(view: View, node: Node) -> Change | None:
+def fuse_gates(uses: GraphUses, node: Node) -> Change | None:
     """x*sigmoid(x), x*hard_sigmoid(x), x*tanh(softplus(x)) are one function each."""
     if not isinstance(node, Binary) or node.kind != "mul":
         return None
     for x, gate in (node.inputs, node.inputs[::-1]):
-        function = _gate(view, gate, x)
+        function = _gate(uses, gate, x)
         if function is not None:
             return Change((Unary((x,), node.output, node.source, function=function),))
     return None
 
 
-def fuse_hard_sigmoid(view: View, node: Node) -> Change | None:
+def fuse_hard_sigmoid(uses: GraphUses, node: Node) -> Change | None:
     """clip(x + b, 0, m) * c is hard_sigmoid(c, b*c) where m*c is 1."""
     if not isinstance(node, Binary) or node.kind != "mul":
         return None
-    factor = view.constant(node.inputs[1])
-    clip = _unary(view.private(node.inputs[0]), "clip")
+    factor = uses.constant(node.inputs[1])
+    clip = _unary(uses.private_maker(node.inputs[0]), "clip")
     if factor is None or factor.size != 1 or clip is None:
         return None
     low, high = clip.function.params
-    added = view.private(clip.inputs[0])
+    added = uses.private_maker(clip.inputs[0])
     if not isinstance(added, Binary) or added.kind != "add":
         return None
-    term, c = view.constant(added.inputs[1]), float(factor.reshape(()))
+    term, c = uses.constant(added.inputs[1]), float(factor.reshape(()))
     # 1/6 and 6 are float32 in the source model
     if term is None or term.size != 1 or low != 0 or abs(high * c - 1) > 1e-6:
         return None
     function = Function("hard_sigmoid", (1 / high, float(term.reshape(())) / high))
-    out = view.shape(node.output)
-    if view.shape(added.inputs[0]) != out:
+    out = uses.shape(node.output)
+    if uses.shape(added.inputs[0]) != out:
         return None
     return Change((Unary((added.inputs[0],), node.output, node.source, function=function),))
 
 
-def gate_before_factor(view: View, node: Node) -> Change | None:
+def gate_before_factor(uses: GraphUses, node: Node) -> Change | None:
     """(x * clip(..)) * c is x * (clip(..) * c), which ``fuse_hard_sigmoid`` can read."""
     if not isinstance(node, Binary) or node.kind != "mul":
         return None
-    product, factor = view.private(node.inputs[0]), view.constant(node.inputs[1])
+    product, factor = uses.private_maker(node.inputs[0]), uses.constant(node.inputs[1])
     if not isinstance(product, Binary) or product.kind != "mul":
         return None
     if factor is None or factor.size != 1:
         return None
     for x, gate in (product.inputs, product.inputs[::-1]):
-        if _unary(view.private(gate), "clip"):
-            name = view.fresh(f"{node.output}.gate")
+        if _unary(uses.private_maker(gate), "clip"):
+            name = uses.fresh(f"{node.output}.gate")
             scaled = Binary((gate, node.inputs[1]), name, node.source, kind="mul")
             return Change((scaled, replace(node, inputs=(x, name))))
     return None
@@ -253,29 +255,29 @@ def gate_before_factor(view: View, node: Node) -> Change | None:
 # ---------------------------------------------------------------- layout
 
 
-def merge_transposes(view: View, node: Node) -> Change | None:
+def merge_transposes(uses: GraphUses, node: Node) -> Change | None:
     """A transpose of a transpose is one transpose."""
-    inner = view.transparent(node.inputs[0])
+    inner = uses.transparent_maker(node.inputs[0])
     if not isinstance(node, Transpose) or not isinstance(inner, Transpose):
         return None
     perm = tuple(inner.perm[axis] for axis in node.perm)
     return Change((replace(node, inputs=inner.inputs, perm=perm),))
 
 
-def merge_reshapes(view: View, node: Node) -> Change | None:
+def merge_reshapes(uses: GraphUses, node: Node) -> Change | None:
     """Of two reshapes in a row only the second matters."""
-    inner = view.transparent(node.inputs[0])
+    inner = uses.transparent_maker(node.inputs[0])
     if not isinstance(node, Reshape) or not isinstance(inner, Reshape):
         return None
     return Change((replace(node, inputs=inner.inputs),))
 
 
-def merge_slices(view: View, node: Node) -> Change | None:
+def merge_slices(uses: GraphUses, node: Node) -> Change | None:
     """A slice of a slice is one slice."""
-    inner = view.transparent(node.inputs[0])
+    inner = uses.transparent_maker(node.inputs[0])
     if not isinstance(node, Slice) or not isinstance(inner, Slice):
         return None
-    sizes = view.shape(inner.inputs[0])
+    sizes = uses.shape(inner.inputs[0])
     kept = (
         range(size)[slice(*first)][slice(*second)]
         for size, first, second in zip(sizes, inner.slices, node.slices, strict=True)
@@ -296,14 +298,14 @@ def _padding_fits(node: Conv | Pool, pad: Pad) -> bool:
     return pad.value == 0 and (node.count_include_pad or not any(node.pads))
 
 
-def fold_pads(view: View, node: Node) -> Change | None:
+def fold_pads(uses: GraphUses, node: Node) -> Change | None:
     """Spatial padding moves into the convolution or pool that reads it."""
     if not isinstance(node, Conv | Pool):
         return None
-    pad = view.producer.get(node.inputs[0])
-    if not isinstance(pad, Pad) or view.uses[pad.output] != 1 or not _padding_fits(node, pad):
+    pad = uses.maker(node.inputs[0])
+    if not isinstance(pad, Pad) or uses.count(pad.output) != 1 or not _padding_fits(node, pad):
         return None
-    if view.transparent(pad.output) is None or any(map(any, pad.pads[:2])):
+    if uses.transparent_maker(pad.output) is None or any(map(any, pad.pads[:2])):
         return None
     added = (*(b for b, _ in pad.pads[2:]), *(a for _, a in pad.pads[2:]))
     pads = tuple(p + more for p, more in zip(node.pads, added, strict=True))

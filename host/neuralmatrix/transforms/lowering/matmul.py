@@ -18,7 +18,6 @@ from ...ir.types import Array, Shape
 from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped, transposed
 from .convolution import constant_of, prescribed, zeros
 
-LEAST_GROUP = 16  # channels
 LEAST_CHANNELS = 4  # below this, a kernel over a whole map wastes more lanes than a Move costs
 
 
@@ -44,17 +43,12 @@ def _with_kernel(b: Builder, value: Value, axis: int) -> tuple[Direct, tuple[boo
 
 
 def _groups_in_channels(value: Value, axis: int) -> int:
-    """How often ``axis`` repeats in the channels, as the innermost of them; 0 if it does not.
-
-    Narrow groups waste lanes.
-    """
+    """How often ``axis`` repeats in the channels, as the innermost of them; 0 if it does not."""
     if not isinstance(value, Direct):
         return 0
     inner, channels = axis_atoms(value.view)[axis], value.view.dims[3]
-    own = len(inner) > 0 and len(inner) < len(channels) and channels[-len(inner) :] == inner
-    if not own or value.shape[axis] < LEAST_GROUP:
-        return 0
-    return value.view.canonical[3] // value.shape[axis]
+    own = 0 < len(inner) < len(channels) and channels[-len(inner) :] == inner
+    return value.view.canonical[3] // value.shape[axis] if own else 0
 
 
 def _grouped(
@@ -66,7 +60,10 @@ def _grouped(
     scale: Array | None,
     groups: int,
 ) -> Direct:
-    """The same matrix for every group of channels, as for every head."""
+    """The same matrix for every group of channels, as for every head.
+
+    Lanes that narrow groups leave idle cost less than a Move that spreads the groups out.
+    """
     m = weight.shape[1]
     packed = np.tile(weight, groups)[None, None]
     scales = None if scale is None else np.tile(scale, groups)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 import numpy as np
 
 from ...hardware.target import Target
-from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window
+from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, Tensor, Window
+from ...ir.matgraph.predicates import is_elementwise
 from ...ir.types import Array
 
 
@@ -46,7 +48,7 @@ def defer_bias(mg: MatGraph, target: Target) -> MatGraph:
     """Windows that only add a constant per channel go where their readers can take it."""
     state = _State(mg, dict(mg.tensors))
     for op in mg.ops:
-        if _adds_only(op) and isinstance(op, Window) and op.output not in mg.quant:
+        if _adds_only(op) and op.output not in mg.quant:
             _wait(state, op)
         elif isinstance(op, Move):
             _move(state, op)
@@ -60,12 +62,11 @@ def defer_bias(mg: MatGraph, target: Target) -> MatGraph:
     return replace(mg, ops=tuple(state.ops), tensors=tensors)
 
 
-def _adds_only(op: MatOp) -> bool:
+def _adds_only(op: MatOp) -> TypeGuard[Window]:
     """x + bias and nothing else."""
-    if not isinstance(op, Window) or op.epilogue != Epilogue() or op.minus is not None:
+    if not is_elementwise(op) or op.epilogue != Epilogue():
         return False
-    plain = op.weight.shape == (1, 1, 1) and float(op.weight.flat[0]) == 1
-    return plain and (op.reduce, op.strides, op.pads) == ("add", (1, 1), (0,) * 4)
+    return op.weight.size == 1 and float(op.weight.flat[0]) == 1
 
 
 def _wait(state: _State, op: Window) -> None:
@@ -87,7 +88,7 @@ def _wait(state: _State, op: Window) -> None:
 def _reader(state: _State, op: MatOp) -> None:
     for name in op.inputs:
         offset = state.waiting.get(name)
-        taken = _taken(op, name, offset) if offset and isinstance(op, Gemm | Window) else None
+        taken = _taken(op, name, offset) if offset and isinstance(op, Linear) else None
         if offset and taken:
             op = taken.renamed({name: offset.tensor})
         else:
@@ -95,17 +96,15 @@ def _reader(state: _State, op: MatOp) -> None:
     state.ops.append(op)
 
 
-def _taken(op: Gemm | Window, name: str, offset: Offset) -> Gemm | Window | None:
+def _taken(op: Linear, name: str, offset: Offset) -> Linear | None:
     """``op`` with the offset of one operand in its bias; None where that is not the same."""
-    epilogue = op.epilogue
-    uses = (op.input == name, epilogue.residual == name)
-    others = (epilogue.hadamard, op.rhs if isinstance(op, Gemm) else op.minus)
-    if name in others or not any(uses):
+    is_main, is_residual = op.input == name, op.epilogue.residual == name
+    if op.inputs.count(name) > is_main + is_residual:  # it is another operand too
         return None
     total = np.asarray(op.bias, np.float64)
-    if uses[1]:
-        total = total + epilogue.residual_gain * offset.value
-    if uses[0]:
+    if is_residual:
+        total = total + op.epilogue.residual_gain * offset.value
+    if is_main:
         through = _through(op, offset.value)
         if through is None:
             return None
@@ -113,7 +112,7 @@ def _taken(op: Gemm | Window, name: str, offset: Offset) -> Gemm | Window | None
     return replace(op, bias=np.asarray(total, np.float32))
 
 
-def _through(op: Gemm | Window, value: Array) -> Array | None:
+def _through(op: Linear, value: Array) -> Array | None:
     """What an offset of the main operand adds to every result."""
     if any(op.pads):
         return None
@@ -121,7 +120,7 @@ def _through(op: Gemm | Window, value: Array) -> Array | None:
         if op.reduce == "max":
             return value
         return np.asarray(value * op.weight.astype(np.float64).sum((0, 1)))
-    if op.weight is None:
+    if not isinstance(op, Gemm) or op.weight is None:
         return None
     weight = op.weight.astype(np.float64).sum((0, 1))
     parts = np.split(value, op.groups)
@@ -134,7 +133,7 @@ def _through(op: Gemm | Window, value: Array) -> Array | None:
 
 def _move(state: _State, op: Move) -> None:
     """A Move passes an offset on where that depends on nothing but the new channel."""
-    offsets = {n: state.waiting[n] for n in op.inputs if n in state.waiting}
+    offsets = {n: state.waiting[n] for n in op.parts if n in state.waiting}
     value = _moved(state.tensors, op, offsets) if offsets else None
     if value is None or op.output in state.mg.quant:
         for name in op.inputs:
@@ -146,7 +145,7 @@ def _move(state: _State, op: Move) -> None:
         base += "'"
     tensor = state.tensors[op.output]
     state.tensors[base] = replace(tensor, name=base)
-    inputs = tuple(offsets[n].tensor if n in offsets else n for n in op.inputs)
+    inputs = tuple(offsets[n].tensor if n in offsets else n for n in op.parts)
     state.ops.append(replace(op, output=base, parts=inputs))
     made = Window(op.output, base, np.ones((1, 1, 1), np.float32),
                   np.asarray(value, np.float32), source=op.source)  # fmt: skip

@@ -6,35 +6,37 @@ In: a MatGraph.  Out: a MatGraph without such Moves.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 from ...hardware.target import Target
 from ...ir.axis_view import Relabel, View, default_groups, to_canonical, view_of
 from ...ir.matgraph.ops import MatGraph, Move, Port, Tensor
+from ...ir.matgraph.rewrite import renamed
+from ...ir.matgraph.uses import Uses
 
 
 def fold_input_permutations(mg: MatGraph, target: Target) -> MatGraph:
     """Input ports whose tensor is only permuted deliver the permuted tensor at once."""
-    uses = Counter(t for op in mg.ops for t in op.inputs)
-    uses.update(port.tensor for port in mg.outputs)
-    ops, tensors, ports = list(mg.ops), dict(mg.tensors), []
-    quant, folded = dict(mg.quant), dict[str, str]()
+    uses = Uses.of(mg)
+    tensors, ports, folded = dict(mg.tensors), [], dict[str, str]()
     for port in mg.inputs:
-        move = next((op for op in ops if port.tensor in op.inputs), None)
+        move = next(iter(uses.readers(port.tensor)), None)
         relabel = move.relabel if isinstance(move, Move) else None
-        if move is None or relabel is None or uses[port.tensor] > 1:
+        if move is None or relabel is None or uses.count(port.tensor) > 1:
             ports.append(port)
             continue
         view = permuted_input(port, relabel)
-        tensors.pop(move.output)
         folded[move.output] = port.tensor
-        quant.pop(move.output, None)
         tensors[port.tensor] = Tensor(port.tensor, view.canonical)
-        ops = [op.renamed({move.output: port.tensor}) for op in ops if op is not move]
         ports.append(replace(port, steps=to_canonical(view)))
-    outputs = tuple(replace(p, tensor=folded.get(p.tensor, p.tensor)) for p in mg.outputs)
-    return MatGraph(tuple(ports), outputs, tuple(ops), tensors, mg.constants, quant)
+    return replace(
+        mg,
+        inputs=tuple(ports),
+        outputs=tuple(replace(p, tensor=folded.get(p.tensor, p.tensor)) for p in mg.outputs),
+        ops=renamed((op for op in mg.ops if op.output not in folded), folded),
+        tensors={name: t for name, t in tensors.items() if name not in folded},
+        quant={name: q for name, q in mg.quant.items() if name not in folded},
+    )
 
 
 def permuted_input(port: Port, relabel: Relabel) -> View:

@@ -7,56 +7,74 @@ lane at once; diag(u) x in front of a product, x W, becomes a factor of the prod
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
+from typing import TypeGuard
 
 import numpy as np
 
 from ...hardware.target import Target
 from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Tensor, Window
-from .fuse_epilogues import is_pointwise
+from ...ir.matgraph.predicates import is_elementwise, is_identity, is_pointwise
+from ...ir.matgraph.uses import Uses
+
+
+@dataclass
+class _State:
+    """Operations by their output, in execution order, and tensors so far; ``uses`` of the start."""
+
+    uses: Uses
+    ops: dict[str, MatOp]
+    tensors: dict[str, Tensor]
+
+    def drop(self, name: str) -> None:
+        """Without the operation ``name`` and its result."""
+        del self.ops[name], self.tensors[name]
+
+    def put_before(self, name: str, new: MatOp, changed: MatOp) -> None:
+        """``changed`` in place of the operation ``name``, with ``new`` in front of it."""
+        order = list(self.ops.items())
+        self.ops.clear()
+        for key, op in order:
+            if key == name:
+                self.ops[new.output] = new
+            self.ops[key] = changed if key == name else op
+
+    def size(self, name: str) -> int:
+        return prod(self.tensors[name].shape)
 
 
 def fold_row_scales(mg: MatGraph, target: Target) -> MatGraph:
     """``mg`` without the passes that only repeat or multiply a column."""
-    uses = Counter(t for op in mg.ops for t in op.inputs)
-    uses.update(port.tensor for port in mg.outputs)
-    ops, tensors = {op.output: op for op in mg.ops}, dict(mg.tensors)
+    state = _State(Uses.of(mg), {op.output: op for op in mg.ops}, dict(mg.tensors))
     for op in mg.ops:
-        if isinstance(op, Window) and op.input in ops:
-            _read_column(op, ops, tensors, uses, mg)
-        elif isinstance(op, Gemm) and op.input in ops:
-            _factor_behind(op, ops, tensors, uses, mg)
-    return replace(mg, ops=tuple(ops.values()), tensors=tensors)
+        if is_elementwise(op) and op.input in state.ops:
+            _read_column(op, state)
+        elif isinstance(op, Gemm) and op.input in state.ops:
+            _factor_behind(op, state)
+    return replace(mg, ops=tuple(state.ops.values()), tensors=state.tensors)
 
 
-def _read_column(
-    op: Window,
-    ops: dict[str, MatOp],
-    tensors: dict[str, Tensor],
-    uses: Counter[str],
-    mg: MatGraph,
-) -> None:
+def _read_column(op: Window, state: _State) -> None:
     """The window reads the column itself instead of a Move's copies of it."""
-    move = ops[op.input]
-    if not isinstance(move, Move) or len(move.inputs) > 1 or not is_pointwise(op):
+    move = state.ops[op.input]
+    if not isinstance(move, Move) or len(move.parts) > 1 or not state.uses.private(op.input):
         return
-    maker, column = ops.get(move.inputs[0]), tensors[move.inputs[0]]
-    given = {op.input, column.name} & mg.quant.keys()
-    alone = uses[op.input] == 1 and op.minus is None and not given
-    if not alone or not _repeats(move, column):
+    column = state.tensors[move.parts[0]]
+    if state.uses.prescribed(column.name) or not _repeats(move, column):
         return
     if not _in_place(move, column):
         if column.replicated:
-            _move_column(op, move, ops, tensors)
+            _move_column(op, move, state)
         return
     if not column.replicated:
-        if uses[column.name] > 1 or not isinstance(maker, Gemm) or not _is_plain(maker):
+        maker = state.ops.get(column.name)
+        if state.uses.count(column.name) > 1 or maker is None or not _multiplies_only(maker):
             return
-        tensors[column.name] = replace(column, replicated=True)
-    del ops[op.input], tensors[op.input]
-    ops[op.output] = replace(op, input=column.name)
+        state.tensors[column.name] = replace(column, replicated=True)
+    state.drop(op.input)
+    state.ops[op.output] = replace(op, input=column.name)
 
 
 def _repeats(move: Move, column: Tensor) -> bool:
@@ -72,71 +90,50 @@ def _in_place(move: Move, column: Tensor) -> bool:
     )
 
 
-def _move_column(op: Window, move: Move, ops: dict[str, MatOp], tensors: dict[str, Tensor]) -> None:
+def _move_column(op: Window, move: Move, state: _State) -> None:
     """Only the column is moved, not its copies."""
     name = f"{move.output}:column"
     n, h, w, _ = move.index.shape
-    tensors[name] = Tensor(name, (n, h, w, 1), True)
+    state.tensors[name] = Tensor(name, (n, h, w, 1), True)
     column = replace(move, output=name, index=np.ascontiguousarray(move.index[..., :1]))
-    _put_before(ops, op.output, column, replace(op, input=name))
-    del ops[move.output], tensors[move.output]
+    state.put_before(op.output, column, replace(op, input=name))
+    state.drop(move.output)
 
 
-def _is_plain(op: Gemm) -> bool:
+def _multiplies_only(op: MatOp) -> bool:
     """A product with constants and nothing more."""
-    return op.weight is not None and op.epilogue == Epilogue()
+    return isinstance(op, Gemm) and op.weight is not None and op.epilogue == Epilogue()
 
 
-def _factor_behind(
-    op: Gemm, ops: dict[str, MatOp], tensors: dict[str, Tensor], uses: Counter[str], mg: MatGraph
-) -> None:
+def _factor_behind(op: Gemm, state: _State) -> None:
     """The factor of x's rows multiplies the product's rows instead."""
-    scaled = ops[op.input]
-    if not isinstance(scaled, Window) or not _is_row_factor(scaled, tensors):
+    scaled = state.ops[op.input]
+    if not _is_row_factor(scaled, state.tensors):
         return
-    alone = uses[op.input] == 1 and op.input not in mg.quant and op.rhs != op.input
+    alone = state.uses.private(op.input) and op.rhs != op.input
     plain = op.epilogue == Epilogue() and not op.bias.any()
-    fewer = op.output not in mg.quant and 2 * _size(op.output, tensors) <= _size(op.input, tensors)
-    if not alone or not _is_rowwise(op) or not (plain or fewer):
+    smaller = 2 * state.size(op.output) <= state.size(op.input)
+    fewer = smaller and not state.uses.prescribed(op.output)
+    if not alone or not is_pointwise(op) or not (plain or fewer):
         return
-    del ops[op.input], tensors[op.input]
+    state.drop(op.input)
     factor = Epilogue(hadamard=scaled.epilogue.hadamard)
     if plain:
-        ops[op.output] = replace(op, input=scaled.input, epilogue=factor)
+        state.ops[op.output] = replace(op, input=scaled.input, epilogue=factor)
         return
     product = f"{op.output}:scaled"  # what else the epilogue did follows in a pass of its own
-    tensors[product] = replace(tensors[op.output], name=product)
+    state.tensors[product] = replace(state.tensors[op.output], name=product)
     zeros = np.zeros_like(op.bias)
     inner = replace(op, output=product, input=scaled.input, bias=zeros, epilogue=factor)
     outer = Window(op.output, product, np.ones((1, 1, 1), np.float32), op.bias,
                    epilogue=op.epilogue, source=op.source)  # fmt: skip
-    _put_before(ops, op.output, inner, outer)
+    state.put_before(op.output, inner, outer)
 
 
-def _size(name: str, tensors: dict[str, Tensor]) -> int:
-    return prod(tensors[name].shape)
-
-
-def _put_before(ops: dict[str, MatOp], name: str, new: MatOp, changed: MatOp) -> None:
-    """``changed`` in place of the operation ``name``, with ``new`` in front of it."""
-    order = list(ops.items())
-    ops.clear()
-    for key, op in order:
-        if key == name:
-            ops[new.output] = new
-        ops[key] = changed if key == name else op
-
-
-def _is_rowwise(op: Gemm) -> bool:
-    kernel = (1, 1) if op.weight is None else op.weight.shape[:2]
-    return kernel == (1, 1) and (op.strides, op.pads) == ((1, 1), (0, 0, 0, 0))
-
-
-def _is_row_factor(op: Window, tensors: dict[str, Tensor]) -> bool:
+def _is_row_factor(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Window]:
     """x times a replicated tensor, and nothing else."""
     factor = op.epilogue.hadamard
-    if factor is None or op.epilogue != Epilogue(hadamard=factor) or not is_pointwise(op):
+    if factor is None or op.epilogue != Epilogue(hadamard=factor) or not is_identity(op):
         return False
-    same = tensors[op.input].shape == tensors[op.output].shape and op.minus is None
-    unit = bool(np.all(op.weight == 1)) and not op.bias.any()
-    return same and tensors[factor].replicated and unit
+    same = tensors[op.input].shape == tensors[op.output].shape
+    return same and tensors[factor].replicated

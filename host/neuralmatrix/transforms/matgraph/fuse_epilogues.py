@@ -8,25 +8,25 @@ A tensor disappears only when one operation reads it, no port shows it and no sc
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from math import prod
+from typing import TypeGuard
 
 import numpy as np
 
 from ...hardware.target import Target
 from ...ir import functions
-from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Move, Window
+from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, Window
+from ...ir.matgraph.predicates import is_elementwise, is_identity
 from ...ir.matgraph.rewrite import pruned
+from ...ir.matgraph.uses import Uses
 from ...ir.types import Array
-
-Linear = Gemm | Window
 
 
 def fuse_epilogues(mg: MatGraph, target: Target) -> MatGraph:
     """Merge element-wise windows into their producers; drop what no output needs."""
     mg = pruned(_hoisted(pruned(mg)))
-    uses = _uses(mg)
+    uses = Uses.of(mg)
     done: dict[str, MatOp] = {}
     for op in mg.ops:
         merged = _merged_once(op, done, uses, mg)
@@ -38,36 +38,20 @@ def fuse_epilogues(mg: MatGraph, target: Target) -> MatGraph:
     return pruned(replace(mg, ops=tuple(done.values())))
 
 
-def _uses(mg: MatGraph) -> Counter[str]:
-    uses = Counter(t for op in mg.ops for t in op.inputs)
-    uses.update(port.tensor for port in mg.outputs)
-    return uses
-
-
-def is_pointwise(op: MatOp) -> bool:
-    """A 1x1 window that adds and subtracts nothing."""
-    return (
-        isinstance(op, Window)
-        and op.minus is None
-        and op.weight.shape[:2] == (1, 1)
-        and (op.reduce, op.strides, op.pads) == ("add", (1, 1), (0, 0, 0, 0))
-    )
-
-
 # ---------------------------------------------------------------- merging
 
 
 def _merged_once(
-    op: MatOp, done: dict[str, MatOp], uses: Counter[str], mg: MatGraph
+    op: MatOp, done: dict[str, MatOp], uses: Uses, mg: MatGraph
 ) -> tuple[str, MatOp] | None:
     """``op`` merged with the latest producer that takes it, and that producer's output."""
-    if not isinstance(op, Window) or not is_pointwise(op):
+    if not is_elementwise(op):
         return None
     places = {name: i for i, name in enumerate(done)}
     operands = {op.input, op.epilogue.residual, op.epilogue.hadamard} & places.keys()
     for name in sorted((str(t) for t in operands), key=places.__getitem__, reverse=True):
         producer = done[name]
-        if not isinstance(producer, (Gemm, Window)) or not _may_vanish(name, op, uses, mg):
+        if not isinstance(producer, Linear) or not _may_vanish(name, op, uses, mg):
             continue
         if producer.epilogue.rows:  # statistics of what would be gone
             continue
@@ -77,10 +61,10 @@ def _merged_once(
     return None
 
 
-def _may_vanish(name: str, op: Window, uses: Counter[str], mg: MatGraph) -> bool:
+def _may_vanish(name: str, op: Window, uses: Uses, mg: MatGraph) -> bool:
     tensor, out = mg.tensors[name], mg.tensors[op.output]
     alike = tensor.shape == out.shape and tensor.replicated == out.replicated
-    return alike and uses[name] == 1 and name not in mg.quant
+    return alike and uses.private(name)
 
 
 def _merge(producer: Linear, op: Window) -> Linear | None:
@@ -96,18 +80,13 @@ def _scale_bias(op: Window) -> tuple[Array, Array]:
     return np.asarray(op.weight, np.float64).reshape(-1), np.asarray(op.bias, np.float64)
 
 
-def _is_identity(op: Window) -> bool:
-    weight, bias = _scale_bias(op)
-    return bool(np.all(weight == 1) and not bias.any())
-
-
 def _merge_main(producer: Linear, op: Window) -> Linear | None:
     """op's input is the producer's result."""
     old, new = producer.epilogue, op.epilogue
     if old.hadamard:
         return _merge_factor(producer, op)
     if old.activation:
-        plain = _is_identity(op) and not new.residual and not new.activation
+        plain = is_identity(op) and not new.residual and not new.activation
         kept = replace(old, hadamard=new.hadamard, rows=new.rows)
         return _finished(producer, op, kept) if plain else None
     if not old.residual:
@@ -143,7 +122,7 @@ def _merge_residual(producer: Linear, op: Window) -> Linear | None:
 
 def _merge_hadamard(producer: Linear, op: Window) -> Linear | None:
     """op multiplies its input, unchanged, by the producer's result: multiplication commutes."""
-    plain = _is_identity(op) and not op.epilogue.residual and not op.epilogue.activation
+    plain = is_identity(op) and not op.epilogue.residual and not op.epilogue.activation
     if not plain or producer.epilogue.hadamard:
         return None
     kept = replace(producer.epilogue, hadamard=op.input, rows=op.epilogue.rows)
@@ -162,7 +141,7 @@ def _scaled(producer: Linear, weight: Array, bias: Array) -> Linear | None:
     """weight * producer + bias on the producer's own weights; None where they cannot take it."""
     if np.all(weight == 1):
         return replace(producer, bias=_float32(producer.bias + bias))
-    if producer.weight is None and len(set(weight)) == 1 and weight[0]:
+    if isinstance(producer, Gemm) and producer.rhs and len(set(weight)) == 1 and weight[0]:
         gain = producer.gain * float(weight[0])
         return replace(producer, gain=gain, bias=_float32(producer.bias * weight + bias))
     if producer.weight is None or (isinstance(producer, Window) and producer.reduce == "max"):
@@ -187,15 +166,17 @@ def _float32(x: Array) -> Array:
 
 def _hoisted(mg: MatGraph) -> MatGraph:
     """Activations right behind a Move of one tensor run before it, where they can be merged."""
-    uses, tensors = _uses(mg), dict(mg.tensors)
+    uses, tensors = Uses.of(mg), dict(mg.tensors)
     ops = {op.output: op for op in mg.ops}
     for op in mg.ops:
-        move = ops.get(op.input) if isinstance(op, Window) and _is_uniform_function(op) else None
-        if not isinstance(op, Window) or not isinstance(move, Move):
+        if not _is_uniform_function(op):
             continue
-        if not _may_swap(move, op, uses, mg) or not isinstance(ops.get(move.inputs[0]), Linear):
+        move = ops.get(op.input)
+        if not isinstance(move, Move) or not _may_swap(move, op, uses, mg):
             continue
-        x = tensors[move.inputs[0]]
+        if not isinstance(ops.get(move.parts[0]), Linear):
+            continue
+        x = tensors[move.parts[0]]
         tensors[move.output] = replace(x, name=move.output)
         bias = np.full(x.shape[3], op.bias[0], np.float32)
         fill = float(_value(op, move.fill))
@@ -204,11 +185,12 @@ def _hoisted(mg: MatGraph) -> MatGraph:
     return replace(mg, ops=tuple(ops.values()), tensors=tensors)
 
 
-def _is_uniform_function(op: Window) -> bool:
+def _is_uniform_function(op: MatOp) -> TypeGuard[Window]:
     """The same scalar function for every element."""
-    plain = is_pointwise(op) and not op.epilogue.residual and not op.epilogue.hadamard
-    plain = plain and not op.epilogue.rows
-    return plain and op.weight.size == 1 and not np.ptp(op.bias) and op.weight_scale is None
+    plain = replace(op.epilogue, activation=None) == Epilogue()
+    if not plain or not is_elementwise(op):
+        return False
+    return op.weight.size == 1 and not np.ptp(op.bias) and op.weight_scale is None
 
 
 def _value(op: Window, x: float) -> Array:
@@ -216,10 +198,9 @@ def _value(op: Window, x: float) -> Array:
     return functions.evaluate(op.epilogue.activation, y) if op.epilogue.activation else y
 
 
-def _may_swap(move: Move, op: Window, uses: Counter[str], mg: MatGraph) -> bool:
+def _may_swap(move: Move, op: Window, uses: Uses, mg: MatGraph) -> bool:
     """The Move's tensors are free to change, and the window gets few more elements than before."""
-    if len(move.inputs) > 1 or uses[move.output] > 1 or uses[move.inputs[0]] > 1:
+    if len(move.parts) > 1 or op.output in mg.quant:
         return False
-    if {move.output, move.inputs[0], op.output} & mg.quant.keys():
-        return False
-    return prod(mg.tensors[move.inputs[0]].shape) <= 1.5 * move.index.size
+    free = uses.private(move.output) and uses.private(move.parts[0])
+    return free and prod(mg.tensors[move.parts[0]].shape) <= 1.5 * move.index.size

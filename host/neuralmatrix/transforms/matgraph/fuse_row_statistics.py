@@ -8,45 +8,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from ...hardware.target import Target
-from ...ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, RowMax, RowStat, Window
+from ...ir.matgraph.ops import Epilogue, Linear, MatGraph, MatOp, RowMax, RowStat
+from ...ir.matgraph.predicates import only_statistics
+from ...ir.matgraph.uses import Uses
 
 TOGETHER = frozenset({"mean", "square"})
 
 
 def fuse_row_statistics(mg: MatGraph, target: Target) -> MatGraph:
     """Statistics move into the producers of their tensors; a maximum left over is a RowMax."""
-    read = {t for op in mg.ops for t in op.inputs} | {port.tensor for port in mg.outputs}
+    uses = Uses.of(mg)
     done: dict[str, MatOp] = {}
     for op in mg.ops:
-        if not isinstance(op, Window) or op.output in read or not _only_counts(op):
+        if not only_statistics(op, uses):
             done[op.output] = op
             continue
         producer = done.get(op.input)
-        if isinstance(producer, Gemm | Window) and _takes(producer.epilogue, op.epilogue.rows):
+        if isinstance(producer, Linear) and _takes(producer.epilogue, op.epilogue.rows):
             rows = (*producer.epilogue.rows, *op.epilogue.rows)
             done[op.input] = replace(producer, epilogue=replace(producer.epilogue, rows=rows))
         elif [row.kind for row in op.epilogue.rows] == ["max"]:
             done[op.output] = RowMax(op.epilogue.rows[0].tensor, op.input, source=op.source)
         else:
             done[op.output] = op
-    made = {name for op in done.values() for name in (op.output, *_row_names(op))}
+    made = {name for op in done.values() for name in op.outputs}
     known = made | {port.tensor for port in mg.inputs} | set(mg.constants)
     tensors = {name: t for name, t in mg.tensors.items() if name in known}
     return replace(mg, ops=tuple(done.values()), tensors=tensors)
-
-
-def _row_names(op: MatOp) -> tuple[str, ...]:
-    return tuple(r.tensor for r in op.epilogue.rows) if isinstance(op, Gemm | Window) else ()
-
-
-def _only_counts(op: Window) -> bool:
-    """A copy of its input that exists for its statistics."""
-    plain = replace(op.epilogue, rows=()) == Epilogue() and op.minus is None
-    copies = op.weight.shape == (1, 1, 1) and np.all(op.weight == 1) and not op.bias.any()
-    return bool(op.epilogue.rows) and plain and bool(copies) and op.reduce == "add"
 
 
 def _takes(epilogue: Epilogue, rows: tuple[RowStat, ...]) -> bool:

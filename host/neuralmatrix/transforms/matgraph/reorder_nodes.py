@@ -5,7 +5,7 @@ In: a MatGraph.  Out: an equal one in which the axes beside large sparse weights
 weights, biases and constants here, network inputs and outputs by a "take" step of their ports.
 
 Axes that operations tie together share an order.  Similar rows of a matrix become neighbours: a
-greedy choice, sixteen at a time, of those that add the fewest new columns; after reverse
+greedy choice, one block of lanes at a time, of those that add the fewest new columns; after reverse
 Cuthill-McKee it is the better of the two on citation graphs, and both are tried.
 """
 
@@ -26,8 +26,8 @@ from ...ir.matgraph.ops import (
     RowMax,
     Window,
 )
+from ...ir.matgraph.predicates import is_pointwise, is_transposition
 from ...ir.types import Array, ViewStep
-from .choose_orientation import LANES, is_transposition
 
 LEAST_NODES = 64  # a shorter axis has too few blocks
 LARGEST = 8192  # nodes up to which the quadratic search is quick
@@ -77,7 +77,7 @@ def reorder_nodes(mg: MatGraph, target: Target) -> MatGraph:
     classes = _classes(mg)
     orders: Orders = {}
     for patterns in _linked(sparse, classes):
-        orders |= _best(patterns, classes)
+        orders |= _best(patterns, classes, target.lanes)
     return _permuted(mg, classes, orders) if orders else mg
 
 
@@ -104,14 +104,9 @@ def _classes(mg: MatGraph) -> _Classes:
     return found
 
 
-def _is_pointwise(op: Gemm | Window) -> bool:
-    kernel = (1, 1) if op.weight is None else op.weight.shape[:2]
-    return kernel == (1, 1) and (op.strides, op.pads) == ((1, 1), (0, 0, 0, 0))
-
-
 def _tie_gemm(op: Gemm, mg: MatGraph, found: _Classes) -> None:
     found.tie((op.input, 2), (op.output, 2))
-    if not _is_pointwise(op) or op.groups > 1:
+    if not is_pointwise(op) or op.groups > 1:
         found.fixed |= {(name, axis) for name in (op.input, op.output) for axis in (2, 3)}
     if op.rhs is not None:
         inner, outer = (3, 2) if op.rhs_transposed else (2, 3)
@@ -124,7 +119,7 @@ def _tie_window(op: Window, mg: MatGraph, found: _Classes) -> None:
     found.tie((op.input, 2), (op.output, 2))
     if mg.tensors[op.input].shape[3] == mg.tensors[op.output].shape[3]:
         found.tie((op.input, 3), (op.output, 3))
-    if not _is_pointwise(op):
+    if not is_pointwise(op):
         found.fixed |= {(op.input, 2), (op.output, 2)}
     if op.minus is not None:
         found.tie((op.minus, 2), (op.output, 2))
@@ -179,22 +174,22 @@ def _linked(sparse: list[Gemm], classes: _Classes) -> list[list[_Pattern]]:
 # ---------------------------------------------------------------- the search
 
 
-def _best(patterns: list[_Pattern], classes: _Classes) -> Orders:
+def _best(patterns: list[_Pattern], classes: _Classes, lanes: int) -> Orders:
     """Orders of the classes that are not fixed; empty where nothing is gained."""
     roots = dict(end for p in patterns for end in zip(p.ends, p.shape, strict=True))
     free = [root for root in roots if not classes.is_fixed(root)]
     identity = {root: np.arange(size) for root, size in roots.items()}
     trials = [identity]
-    for start in _starts(patterns, roots):
+    for start in _starts(patterns, roots, lanes):
         trials.append({**identity, **{root: start for root in free if len(start) == roots[root]}})
-    best = min(trials, key=lambda orders: _blocks(patterns, orders))
-    best = _refined(patterns, best, free)
-    if _blocks(patterns, best) > GAIN * _blocks(patterns, identity):
+    best = min(trials, key=lambda orders: _blocks(patterns, orders, lanes))
+    best = _refined(patterns, best, free, lanes)
+    if _blocks(patterns, best, lanes) > GAIN * _blocks(patterns, identity, lanes):
         return {}
     return {root: best[root] for root in free if np.any(np.diff(best[root]) != 1)}
 
 
-def _starts(patterns: list[_Pattern], roots: Mapping[Axis, int]) -> Iterator[Array]:
+def _starts(patterns: list[_Pattern], roots: Mapping[Axis, int], lanes: int) -> Iterator[Array]:
     """Orders by the union of all square patterns of one size."""
     for size in sorted(set(roots.values())):
         squares = [p.pairs for p in patterns if p.shape == (size, size)]
@@ -203,42 +198,45 @@ def _starts(patterns: list[_Pattern], roots: Mapping[Axis, int]) -> Iterator[Arr
             for rows, cols in squares:
                 union[rows, cols] = union[cols, rows] = True
             yield cuthill_mckee(union)
-            yield from (cluster(union, seed) for seed in SEEDS)
+            yield from (cluster(union, lanes, seed) for seed in SEEDS)
 
 
-def _refined(patterns: list[_Pattern], orders: Orders, free: list[Axis]) -> Orders:
+def _refined(patterns: list[_Pattern], orders: Orders, free: list[Axis], lanes: int) -> Orders:
     """Each class in turn clustered by the blocks of its neighbours, as long as that helps."""
-    count = _blocks(patterns, orders)
+    count = _blocks(patterns, orders, lanes)
     for root in free:
         for seed in SEEDS:
-            trial = {**orders, root: cluster(_features(patterns, orders, root), seed)}
-            if (fewer := _blocks(patterns, trial)) < count:
+            features = _features(patterns, orders, root, lanes)
+            trial = {**orders, root: cluster(features, lanes, seed)}
+            if (fewer := _blocks(patterns, trial, lanes)) < count:
                 count, orders = fewer, trial
     return orders
 
 
-def _features(patterns: list[_Pattern], orders: Orders, root: Axis) -> Array:
+def _features(patterns: list[_Pattern], orders: Orders, root: Axis, lanes: int) -> Array:
     """Per index of the class: which blocks of other classes it meets."""
     parts = []
     for p in patterns:
         for mine, other in ((0, 1), (1, 0)):
             if p.ends[mine] == root:
-                met = np.zeros((p.shape[mine], -(-p.shape[other] // LANES)), bool)
-                met[p.pairs[mine], _block_of(orders[p.ends[other]])[p.pairs[other]]] = True
+                met = np.zeros((p.shape[mine], -(-p.shape[other] // lanes)), bool)
+                blocks = _block_of(orders[p.ends[other]], lanes)
+                met[p.pairs[mine], blocks[p.pairs[other]]] = True
                 parts.append(met)
     return np.concatenate(parts, axis=1)
 
 
-def _block_of(order: Array) -> Array:
+def _block_of(order: Array, lanes: int) -> Array:
     """Per old index: the block that it comes to lie in."""
-    return np.asarray(np.argsort(order) // LANES)
+    return np.asarray(np.argsort(order) // lanes)
 
 
-def _blocks(patterns: list[_Pattern], orders: Orders) -> int:
+def _blocks(patterns: list[_Pattern], orders: Orders, lanes: int) -> int:
     """Blocks that are not all zero."""
     total = 0
     for p in patterns:
-        rows, cols = (_block_of(orders[e])[at] for e, at in zip(p.ends, p.pairs, strict=True))
+        ends = zip(p.ends, p.pairs, strict=True)
+        rows, cols = (_block_of(orders[e], lanes)[at] for e, at in ends)
         total += len(np.unique(rows * p.shape[1] + cols))
     return total
 
@@ -260,8 +258,8 @@ def cuthill_mckee(adjacent: Array) -> Array:
     return np.array(order[::-1])
 
 
-def cluster(features: Array, seed: str = "low") -> Array:
-    """Rows in blocks of LANES that set few columns together."""
+def cluster(features: Array, lanes: int, seed: str = "low") -> Array:
+    """Rows in blocks of ``lanes`` that set few columns together."""
     columns = np.ascontiguousarray(features.T, np.float32)
     degree, left = columns.sum(0), np.ones(len(features), bool)
     order: list[int] = []
@@ -270,7 +268,7 @@ def cluster(features: Array, seed: str = "low") -> Array:
     shared = np.zeros(len(features), np.float32)
     while left.any():
         rest = np.flatnonzero(left)
-        if len(order) % LANES == 0:
+        if len(order) % lanes == 0:
             at = degree[rest].argmin() if seed == "low" else degree[rest].argmax()
             covered[:], shared[:] = False, 0
         else:

@@ -7,13 +7,16 @@ a gate and its operand, has a scale of its own for each of them, and their slice
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import numpy as np
 
 from ...hardware.target import Target
 from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Tensor
+from ...ir.matgraph.rewrite import with_ops
+from ...ir.matgraph.uses import Uses
 from ...ir.types import Array
 
 
@@ -27,34 +30,29 @@ class Part:
 
 def split_projections(mg: MatGraph, target: Target) -> MatGraph:
     """One Gemm per slice, wherever slices do not overlap; the same object if nothing changed."""
-    readers: dict[str, list[MatOp]] = {}
-    for op in mg.ops:
-        for name in set(op.inputs):
-            readers.setdefault(name, []).append(op)
-    kept = {port.tensor for port in mg.outputs} | mg.quant.keys()
+    uses = Uses.of(mg)
     changed: dict[str, list[MatOp]] = {}
     tensors = dict(mg.tensors)
     for op in mg.ops:
-        if isinstance(op, Gemm) and op.output not in kept and _splits(op):
-            parts = _parts(op, readers.get(op.output, []), tensors)
+        if _splits(op) and not uses.fixed(op.output):
+            parts = _parts(op, uses.readers(op.output), tensors)
             if parts:
                 changed.update(_split(op, parts, tensors))
-    if not changed:
-        return mg
-    ops = tuple(new for op in mg.ops for new in changed.get(op.output, [op]))
-    return replace(mg, ops=ops, tensors=tensors)
+    return with_ops(mg, changed, tensors)
 
 
-def _splits(op: Gemm) -> bool:
+def _splits(op: MatOp) -> TypeGuard[Gemm]:
+    """A product with constants whose channels are independent of each other."""
     e = op.epilogue
-    return op.weight is not None and op.groups == 1 and not (e.residual or e.hadamard or e.rows)
+    plain = not (e.residual or e.hadamard or e.rows)
+    return plain and isinstance(op, Gemm) and op.weight is not None and op.groups == 1
 
 
-def _parts(op: Gemm, readers: list[MatOp], tensors: Mapping[str, Tensor]) -> list[Part]:
+def _parts(op: Gemm, readers: Iterable[MatOp], tensors: Mapping[str, Tensor]) -> list[Part]:
     """The slices, in the order of their channels; none where they overlap or are everything."""
     found: dict[bytes, Part] = {}
     for move in readers:
-        if not isinstance(move, Move) or move.inputs != (op.output,):
+        if not isinstance(move, Move) or move.parts != (op.output,):
             return []
         used = np.unique(move.index[move.index >= 0] % tensors[op.output].shape[3])
         if not used.size:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """softmax(scale * q k^T + mask) v as one Attention node.
 
-In: a view of a Graph and the last product.  Out: Attention, its mask and its bias.
+In: the uses of a Graph and the last product.  Out: Attention, its mask and its bias.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from ....errors import NeuralMatrixError
 from ....ir.graph.nodes import Attention, Binary, MatMul, Select, Softmax, Transpose
 from ....ir.graph.operators import ShapeError, infer_shape
+from ....ir.graph.uses import GraphUses
 from ....ir.types import Shape
-from ..rewrite import Change, View
+from ..rewrite import Change
 from .masks import Terms, add_term, is_far
 from .match import made, scaled
 
@@ -26,91 +27,91 @@ class Scores:
     terms: Terms
 
 
-def fuse_attention(view: View, node: object) -> Change | None:
+def fuse_attention(uses: GraphUses, node: object) -> Change | None:
     """MatMul of a softmax over the last axis of masked scores."""
     if not isinstance(node, MatMul):
         return None
     weights, values = node.inputs
-    softmax = view.private(weights)
-    rank = len(view.shape(weights))
+    softmax = uses.private_maker(weights)
+    rank = len(uses.shape(weights))
     if not isinstance(softmax, Softmax) or softmax.log or softmax.axis % rank != rank - 1:
         return None
-    scores = _scores(view, softmax.inputs[0], Terms(view, node.output, node.source))
-    if scores is None or len(view.shape(values)) < 2:
+    scores = _scores(uses, softmax.inputs[0], Terms(uses, node.output, node.source))
+    if scores is None or len(uses.shape(values)) < 2:
         return None
-    return _attention(view, node, scores, values)
+    return _attention(uses, node, scores, values)
 
 
-def _scores(view: View, name: str, terms: Terms) -> Scores | None:
+def _scores(uses: GraphUses, name: str, terms: Terms) -> Scores | None:
     """Down from the softmax to the product of queries and keys."""
     factor = 1.0
     while True:
-        name, step = scaled(view, name)
+        name, step = scaled(uses, name)
         factor *= step
-        maker = made(view, name)
+        maker = made(uses, name)
         if isinstance(maker, MatMul):
             return Scores(maker, factor, terms)
-        below = _below(view, maker, factor, terms)
-        if below is None or view.shape(below) != view.shape(name):
+        below = _below(uses, maker, factor, terms)
+        if below is None or uses.shape(below) != uses.shape(name):
             return None
         name = below
 
 
-def _below(view: View, maker: object, factor: float, terms: Terms) -> str | None:
+def _below(uses: GraphUses, maker: object, factor: float, terms: Terms) -> str | None:
     """The scores under one mask or bias, which is entered into ``terms``."""
     if isinstance(maker, Select):
-        return _unselected(view, maker, terms)
+        return _unselected(uses, maker, terms)
     if isinstance(maker, Binary) and maker.kind in ("add", "sub"):
         first, second = maker.inputs
-        if _leads_to_product(view, first):
+        if _leads_to_product(uses, first):
             add_term(terms, second, factor if maker.kind == "add" else -factor)
             return first
-        if maker.kind == "add" and _leads_to_product(view, second):
+        if maker.kind == "add" and _leads_to_product(uses, second):
             add_term(terms, first, factor)
             return second
     return None
 
 
-def _unselected(view: View, node: Select, terms: Terms) -> str | None:
+def _unselected(uses: GraphUses, node: Select, terms: Terms) -> str | None:
     condition, first, second = node.inputs
     for far, rest, positive in ((first, second, False), (second, first, True)):
-        if is_far(view, far):
+        if is_far(uses, far):
             terms.keep(condition, positive)
             return rest
     return None
 
 
-def _leads_to_product(view: View, name: str) -> bool:
+def _leads_to_product(uses: GraphUses, name: str) -> bool:
     """Are there, under factors, masks and biases, scores that a product makes?"""
-    name, _ = scaled(view, name)
-    maker = made(view, name)
+    name, _ = scaled(uses, name)
+    maker = made(uses, name)
     if isinstance(maker, Binary) and maker.kind in ("add", "sub"):
-        return any(_leads_to_product(view, n) for n in maker.inputs)
+        return any(_leads_to_product(uses, n) for n in maker.inputs)
     if isinstance(maker, Select):
-        return any(_leads_to_product(view, n) for n in maker.inputs[1:])
+        return any(_leads_to_product(uses, n) for n in maker.inputs[1:])
     return isinstance(maker, MatMul)
 
 
-def _attention(view: View, node: MatMul, scores: Scores, values: str) -> Change | None:
+def _attention(uses: GraphUses, node: MatMul, scores: Scores, values: str) -> Change | None:
     left, right = scores.product.inputs
-    (q, by_q), (kt, by_k) = scaled(view, left), scaled(view, right)
-    constants = view.graph.constants
-    if {q, kt, values} & constants.keys() or min(len(view.shape(n)) for n in (q, kt)) < 2:
+    (q, by_q), (kt, by_k) = scaled(uses, left), scaled(uses, right)
+    constants = uses.graph.constants
+    if {q, kt, values} & constants.keys() or min(len(uses.shape(n)) for n in (q, kt)) < 2:
         return None
     terms = scores.terms
     k = terms.fresh("keys")
-    rank = len(view.shape(kt))
+    rank = len(uses.shape(kt))
     swapped = Transpose((kt,), k, scores.product.source, (*range(rank - 2), rank - 1, rank - 2))
     mask, bias = terms.mask(), terms.bias()
     names = (q, k, values, mask, bias) if bias else (q, k, values, mask) if mask else (q, k, values)
     fused = Attention(names, node.output, node.source, scores.scale * by_q * by_k)
     change = Change((*terms.nodes, swapped, fused), terms.constants)
-    return change if _fits(view, change) == view.shape(node.output) else None
+    return change if _fits(uses, change) == uses.shape(node.output) else None
 
 
-def _fits(view: View, change: Change) -> Shape | None:
+def _fits(uses: GraphUses, change: Change) -> Shape | None:
     """The shape of the changed output; None where the operands do not fit an Attention."""
-    shapes = {**view.graph.shapes, **{n: a.shape for n, a in change.constants.items()}}
+    shapes = {**uses.graph.shapes, **{n: a.shape for n, a in change.constants.items()}}
     try:
         for node in change.nodes:
             shapes[node.output] = infer_shape(node, shapes)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GELU by Erf or Tanh, and x * sigmoid(a x), as exporters spell them out.
 
-In: a view of a Graph and the last product or quotient.  Out: one Unary node.
+In: the uses of a Graph and the last product or quotient.  Out: one Unary node.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import math
 import numpy as np
 
 from ....ir.graph.nodes import Binary, Unary
+from ....ir.graph.uses import GraphUses
 from ....ir.types import Function
-from ..rewrite import Change, View
+from ..rewrite import Change
 from .match import affine, binary, factors, is_polynomial, made, polynomial, scalar, scaled, unary
 
 _ROOT = 1 / math.sqrt(2)
@@ -23,46 +24,46 @@ _ARGUMENTS = {
 }
 
 
-def fuse_activation(view: View, node: object) -> Change | None:
+def fuse_activation(uses: GraphUses, node: object) -> Change | None:
     """k * x * (a * f(x) + b) with k*a = k*b = 1/2; x * sigmoid(a x)."""
     if not isinstance(node, Binary) or node.kind != "mul":
         return None
-    names, factor = factors(view, node)
+    names, factor = factors(uses, node)
     if len(names) != 2:
         return None
     for x, gate in (names, names[::-1]):
-        if view.shape(x) != view.shape(node.output):
+        if uses.shape(x) != uses.shape(node.output):
             continue
-        function = _gelu(view, x, gate, factor)
+        function = _gelu(uses, x, gate, factor)
         if function:
             return Change((Unary((x,), node.output, node.source, function=function),))
-        slope = _sigmoid_slope(view, x, gate) if factor == 1 else None
+        slope = _sigmoid_slope(uses, x, gate) if factor == 1 else None
         if slope:
-            return _swish(view, node, x, slope)
+            return _swish(uses, node, x, slope)
     return None
 
 
-def _gelu(view: View, x: str, gate: str, factor: float) -> Function | None:
-    inner, slope, offset = affine(view, gate)
+def _gelu(uses: GraphUses, x: str, gate: str, factor: float) -> Function | None:
+    inner, slope, offset = affine(uses, gate)
     if not np.allclose((factor * slope, factor * offset), 0.5, rtol=1e-5):
         return None
     for name, (function, wanted) in _ARGUMENTS.items():
-        argument = unary(view, inner, function)
-        if argument and is_polynomial(polynomial(view, argument, x), wanted):
+        argument = unary(uses, inner, function)
+        if argument and is_polynomial(polynomial(uses, argument, x), wanted):
             return Function(name)
     return None
 
 
-def _sigmoid_slope(view: View, x: str, gate: str) -> float | None:
+def _sigmoid_slope(uses: GraphUses, x: str, gate: str) -> float | None:
     """a of sigmoid(a * x), where it is not 1, which other rules take."""
-    argument = unary(view, gate, "sigmoid")
-    source, slope = scaled(view, argument) if argument else ("", 1.0)
+    argument = unary(uses, gate, "sigmoid")
+    source, slope = scaled(uses, argument) if argument else ("", 1.0)
     return slope if source == x and slope not in (0.0, 1.0) else None
 
 
-def _swish(view: View, node: Binary, x: str, slope: float) -> Change:
+def _swish(uses: GraphUses, node: Binary, x: str, slope: float) -> Change:
     """x * sigmoid(a x) is silu(a x) / a."""
-    names = [view.fresh(f"{node.output}.{part}") for part in ("slope", "in", "silu", "inverse")]
+    names = [uses.fresh(f"{node.output}.{part}") for part in ("slope", "in", "silu", "inverse")]
     rise, argument, gated, fall = names
     return Change(
         (
@@ -74,22 +75,22 @@ def _swish(view: View, node: Binary, x: str, slope: float) -> Change:
     )
 
 
-def fuse_sigmoid_quotient(view: View, node: object) -> Change | None:
+def fuse_sigmoid_quotient(uses: GraphUses, node: object) -> Change | None:
     """x / (1 + exp(-x)) is silu(x); 1 / (1 + exp(-x)) is sigmoid(x)."""
     if not isinstance(node, Binary | Unary):
         return None
     numerator, divisor = _quotient(node)
-    total = binary(view, divisor, "add") if divisor else None
-    if not total or scalar(view, total.inputs[1]) != 1:
+    total = binary(uses, divisor, "add") if divisor else None
+    if not total or scalar(uses, total.inputs[1]) != 1:
         return None
-    power = unary(view, total.inputs[0], "exp")
-    source, slope = _negated(view, power) if power else ("", 0.0)
+    power = unary(uses, total.inputs[0], "exp")
+    source, slope = _negated(uses, power) if power else ("", 0.0)
     if slope != -1:
         return None
     if numerator == source:
         return Change((Unary((source,), node.output, node.source, function=Function("silu")),))
-    one = numerator == "" or scalar(view, numerator) == 1
-    if not one or view.shape(source) != view.shape(node.output):
+    one = numerator == "" or scalar(uses, numerator) == 1
+    if not one or uses.shape(source) != uses.shape(node.output):
         return None
     return Change((Unary((source,), node.output, node.source, function=Function("sigmoid")),))
 
@@ -101,8 +102,8 @@ def _quotient(node: Binary | Unary) -> tuple[str, str]:
     return ("", node.inputs[0]) if node.function.name == "reciprocal" else ("", "")
 
 
-def _negated(view: View, name: str) -> tuple[str, float]:
-    node = made(view, name)
+def _negated(uses: GraphUses, name: str) -> tuple[str, float]:
+    node = made(uses, name)
     if isinstance(node, Unary) and node.function.name == "neg":
         return node.inputs[0], -1.0
-    return scaled(view, name)
+    return scaled(uses, name)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Additive masks: where they are 0 a score counts, where they are huge and negative it does not.
 
-In: a view of a Graph and a tensor that is added to attention scores.  Out: ``Terms``: a mask of 0
+In: the uses of a Graph and a tensor that is added to attention scores.  Out: ``Terms``: a mask of 0
 and 1 and a finite bias, with the nodes that compute them.
 
 A mask that is computed from an input holds 0 and 1, as attention masks do: (1 - m) * -10000.
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ....ir.graph.nodes import Binary, Node, Reshape, Select, Slice, Take, Transpose
+from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
-from ..rewrite import View
 from .match import affine, grown, made, scalar, unary
 
 # Scores that lose this much count for nothing: exp(-100) of the largest.
@@ -26,7 +26,7 @@ FAR = -100.0
 class Terms:
     """The parts of a mask and of a bias found so far, and the nodes to add for them."""
 
-    view: View
+    uses: GraphUses
     hint: str
     source: str
     masks: list[str] = field(default_factory=list)  # factors, each 0 or 1
@@ -38,10 +38,10 @@ class Terms:
     def fresh(self, label: str) -> str:
         """A name that neither the graph nor these terms have."""
         taken = {node.output for node in self.nodes} | self.constants.keys()
-        name, count = self.view.fresh(f"{self.hint}.{label}"), 1
+        name, count = self.uses.fresh(f"{self.hint}.{label}"), 1
         while name in taken:
             count += 1
-            name = self.view.fresh(f"{self.hint}.{label}.{count}")
+            name = self.uses.fresh(f"{self.hint}.{label}.{count}")
         return name
 
     def constant(self, label: str, array: Array) -> str:
@@ -56,7 +56,7 @@ class Terms:
 
     def inverted(self, name: str) -> str:
         """1 - name; of what is such a difference already, the tensor itself."""
-        inner, slope, offset = affine(self.view, name)
+        inner, slope, offset = affine(self.uses, name)
         if (slope, offset) == (-1.0, 1.0):
             return inner
         minus, one = self.constant("minus", np.asarray(-1.0)), self.constant("one", np.asarray(1.0))
@@ -64,15 +64,15 @@ class Terms:
 
     def keep(self, name: str, positive: bool = True) -> None:
         """One more mask, or with ``positive`` False its opposite."""
-        name = grown(self.view, name)
-        name = unary(self.view, name, "truth") or name
-        array = self.view.constant(name)
+        name = grown(self.uses, name)
+        name = unary(self.uses, name, "truth") or name
+        array = self.uses.constant(name)
         if array is not None:
             kept = (array != 0) == positive
             self.fixed = kept if self.fixed is None else self.fixed & kept
             return
         if not positive:
-            name = grown(self.view, self.inverted(name))
+            name = grown(self.uses, self.inverted(name))
         if name not in self.masks:
             self.masks.append(name)
 
@@ -95,11 +95,11 @@ class Terms:
 
 def add_term(terms: Terms, name: str, factor: float) -> None:
     """Enter an addend of the scores, times ``factor``."""
-    array = terms.view.constant(grown(terms.view, name))
+    array = terms.uses.constant(grown(terms.uses, name))
     if array is not None:
         _add_constant(terms, array, factor)
         return
-    kept = _masks(terms.view, name)
+    kept = _masks(terms.uses, name)
     if kept is not None:
         for mask, positive, path in kept:
             terms.keep(_along(terms, mask, path), positive)
@@ -131,36 +131,36 @@ def _along(terms: Terms, mask: str, path: Path) -> str:
     return mask
 
 
-def is_far(view: View, name: str) -> bool:
+def is_far(uses: GraphUses, name: str) -> bool:
     """A constant that leaves out wherever it is added."""
-    array = view.constant(grown(view, name))
+    array = uses.constant(grown(uses, name))
     return array is not None and bool((array <= FAR).all())
 
 
-def _is_nothing(view: View, name: str) -> bool:
-    array = view.constant(grown(view, name))
+def _is_nothing(uses: GraphUses, name: str) -> bool:
+    array = uses.constant(grown(uses, name))
     return array is not None and not array.any()
 
 
-def _masks(view: View, name: str) -> Masks | None:
+def _masks(uses: GraphUses, name: str) -> Masks | None:
     """The masks whose additive form a computed tensor is; None where it is anything else."""
-    name = grown(view, name)
-    node = made(view, name)
+    name = grown(uses, name)
+    node = made(uses, name)
     if isinstance(node, Select):
-        return _of_select(view, node)
+        return _of_select(uses, node)
     if isinstance(node, Reshape | Transpose | Slice | Take):
-        inner = _masks(view, node.inputs[0])
+        inner = _masks(uses, node.inputs[0])
         return inner and [(mask, sign, (node, *path)) for mask, sign, path in inner]
-    if isinstance(node, Binary) and node.kind == "add" and scalar(view, node.inputs[1]) is None:
-        parts = [_masks(view, n) for n in node.inputs]
+    if isinstance(node, Binary) and node.kind == "add" and scalar(uses, node.inputs[1]) is None:
+        parts = [_masks(uses, n) for n in node.inputs]
         return None if None in parts else [m for part in parts for m in part or ()]
-    return _of_affine(view, name)
+    return _of_affine(uses, name)
 
 
-def _of_affine(view: View, name: str) -> Masks | None:
+def _of_affine(uses: GraphUses, name: str) -> Masks | None:
     """a * m + b that is 0 where m is 1 (or 0) and far where it is not."""
-    inner, slope, offset = affine(view, name)
-    if inner == name or view.constant(inner) is not None:
+    inner, slope, offset = affine(uses, name)
+    if inner == name or uses.constant(inner) is not None:
         return None
     size = max(abs(slope), abs(offset))
     if offset <= FAR and abs(slope + offset) <= 1e-6 * size:
@@ -168,15 +168,15 @@ def _of_affine(view: View, name: str) -> Masks | None:
     return [(inner, False, ())] if slope <= FAR and abs(offset) <= 1e-6 * size else None
 
 
-def _of_select(view: View, node: Select) -> Masks | None:
+def _of_select(uses: GraphUses, node: Select) -> Masks | None:
     """Far in one branch, nothing or another mask in the other."""
     condition, first, second = node.inputs
     for far, rest, positive in ((first, second, False), (second, first, True)):
-        if not is_far(view, far):
+        if not is_far(uses, far):
             continue
-        if _is_nothing(view, rest) or (rest == condition and not positive):
+        if _is_nothing(uses, rest) or (rest == condition and not positive):
             return [(condition, positive, ())]
-        inner = _masks(view, rest)
+        inner = _masks(uses, rest)
         if inner is not None:
             return [(condition, positive, ()), *inner]
     return None

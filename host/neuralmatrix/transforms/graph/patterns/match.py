@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading the arithmetic around a tensor: factors, sums, polynomials of one variable.
 
-In: a view of a Graph and tensor names.  Out: what the tensor is in terms of others, or None.
+In: the uses of a Graph and tensor names.  Out: what the tensor is in terms of others, or None.
 
 Rules run behind ``to_mul_and_add``: a constant operand is the second of a "mul" or an "add".
 """
@@ -11,63 +11,63 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir.graph.nodes import Binary, Expand, Node, Reduce, Unary
+from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
-from ..rewrite import View
 
 Polynomial = tuple[float, ...]  # coefficients, the constant first
 
 MOST_DEGREE = 3
 
 
-def made(view: View, name: str) -> Node | None:
+def made(uses: GraphUses, name: str) -> Node | None:
     """The node that makes a tensor whose quantisation nothing prescribes."""
-    return None if name in view.graph.quant else view.producer.get(name)
+    return None if name in uses.graph.quant else uses.maker(name)
 
 
-def scalar(view: View, name: str) -> float | None:
+def scalar(uses: GraphUses, name: str) -> float | None:
     """The value of a constant of one element."""
-    array = view.constant(name)
+    array = uses.constant(name)
     return None if array is None or array.size != 1 else float(array.reshape(()))
 
 
-def binary(view: View, name: str, kind: str) -> Binary | None:
-    node = made(view, name)
+def binary(uses: GraphUses, name: str, kind: str) -> Binary | None:
+    node = made(uses, name)
     return node if isinstance(node, Binary) and node.kind == kind else None
 
 
-def unary(view: View, name: str, function: str) -> str | None:
+def unary(uses: GraphUses, name: str, function: str) -> str | None:
     """The argument of a function."""
-    node = made(view, name)
+    node = made(uses, name)
     fits = isinstance(node, Unary) and node.function.name == function
     return node.inputs[0] if node and fits else None
 
 
-def grown(view: View, name: str) -> str:
+def grown(uses: GraphUses, name: str) -> str:
     """The tensor before it is repeated by Expand."""
-    node = made(view, name)
+    node = made(uses, name)
     while isinstance(node, Expand):
         name = node.inputs[0]
-        node = made(view, name)
+        node = made(uses, name)
     return name
 
 
-def scaled(view: View, name: str) -> tuple[str, float]:
+def scaled(uses: GraphUses, name: str) -> tuple[str, float]:
     """(x, factor) with name = factor * x."""
     factor = 1.0
-    while node := binary(view, name, "mul"):
-        step = scalar(view, node.inputs[1])
-        if step is None or view.shape(node.inputs[0]) != view.shape(name):
+    while node := binary(uses, name, "mul"):
+        step = scalar(uses, node.inputs[1])
+        if step is None or uses.shape(node.inputs[0]) != uses.shape(name):
             break
         name, factor = node.inputs[0], factor * step
     return name, factor
 
 
-def affine(view: View, name: str) -> tuple[str, float, float]:
+def affine(uses: GraphUses, name: str) -> tuple[str, float, float]:
     """(x, a, b) with name = a * x + b."""
     slope, offset = 1.0, 0.0
-    while isinstance(node := made(view, name), Binary):
-        step = scalar(view, node.inputs[1])
-        if step is None or view.shape(node.inputs[0]) != view.shape(name):
+    while isinstance(node := made(uses, name), Binary):
+        step = scalar(uses, node.inputs[1])
+        if step is None or uses.shape(node.inputs[0]) != uses.shape(name):
             break
         if node.kind == "mul":
             slope *= step
@@ -79,40 +79,40 @@ def affine(view: View, name: str) -> tuple[str, float, float]:
     return name, slope, offset
 
 
-def reduced(view: View, name: str, kind: str) -> tuple[str, tuple[int, ...], float] | None:
+def reduced(uses: GraphUses, name: str, kind: str) -> tuple[str, tuple[int, ...], float] | None:
     """(x, axes, factor) of a sum or mean with its axes kept; ``factor`` scales a mean."""
-    source, factor = scaled(view, name)
-    node = made(view, source)
+    source, factor = scaled(uses, name)
+    node = made(uses, source)
     if not isinstance(node, Reduce) or node.kind not in ("sum", "mean"):
         return None
     x = node.inputs[0]
-    kept = len(view.shape(source)) == len(view.shape(x))
-    if not kept and not (node.axes == (0,) and len(view.shape(x)) == 1):
+    kept = len(uses.shape(source)) == len(uses.shape(x))
+    if not kept and not (node.axes == (0,) and len(uses.shape(x)) == 1):
         return None
-    count = float(np.prod([view.shape(x)[axis] for axis in node.axes]))
+    count = float(np.prod([uses.shape(x)[axis] for axis in node.axes]))
     sums = {"sum": 1.0, "mean": 1 / count}[node.kind] * factor
     return x, node.axes, sums * (count if kind == "mean" else 1.0)
 
 
-def squared(view: View, name: str) -> str | None:
+def squared(uses: GraphUses, name: str) -> str | None:
     """x of x * x."""
-    node = binary(view, name, "mul")
+    node = binary(uses, name, "mul")
     if node and node.inputs[0] == node.inputs[1]:
         return node.inputs[0]
-    return unary(view, name, "square")
+    return unary(uses, name, "square")
 
 
-def factors(view: View, node: Binary) -> tuple[list[str], float]:
+def factors(uses: GraphUses, node: Binary) -> tuple[list[str], float]:
     """The computed factors of a product and the product of its scalars."""
     found: list[str] = []
     total = 1.0
     for name in node.inputs:
-        value = scalar(view, name)
-        inner = view.private(name)
+        value = scalar(uses, name)
+        inner = uses.private_maker(name)
         if value is not None:
             total *= value
         elif isinstance(inner, Binary) and inner.kind == "mul":
-            more, factor = factors(view, inner)
+            more, factor = factors(uses, inner)
             found, total = found + more, total * factor
         else:
             found.append(name)
@@ -122,17 +122,17 @@ def factors(view: View, node: Binary) -> tuple[list[str], float]:
 # ---------------------------------------------------------------- polynomials
 
 
-def polynomial(view: View, name: str, x: str, depth: int = 8) -> Polynomial | None:
+def polynomial(uses: GraphUses, name: str, x: str, depth: int = 8) -> Polynomial | None:
     """``name`` as a polynomial of ``x``."""
     if name == x:
         return (0.0, 1.0)
-    value = scalar(view, name)
+    value = scalar(uses, name)
     if value is not None:
         return (value,)
-    node = made(view, name)
+    node = made(uses, name)
     if not isinstance(node, Binary | Unary) or not depth:
         return None
-    parts = [polynomial(view, n, x, depth - 1) for n in node.inputs]
+    parts = [polynomial(uses, n, x, depth - 1) for n in node.inputs]
     if any(part is None for part in parts):
         return None
     return _combined(node, [np.asarray(part) for part in parts])

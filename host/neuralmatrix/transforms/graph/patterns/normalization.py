@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """LayerNorm, RMSNorm and L2 normalisation, as exporters spell them out.
 
-In: a view of a Graph and the last node of such a form.  Out: one Normalize node.
+In: the uses of a Graph and the last node of such a form.  Out: one Normalize node.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ....ir.graph.nodes import Binary, Normalize, Unary
+from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
-from ..rewrite import Change, View
+from ..rewrite import Change
 from .match import binary, grown, made, reduced, scalar, scaled, squared, unary
 
 _BIGGEST = 1e30
@@ -38,12 +39,12 @@ class Centred(NamedTuple):
     mean: str
 
 
-def _centred(view: View, name: str) -> Centred | None:
-    node = binary(view, name, "sub")
+def _centred(uses: GraphUses, name: str) -> Centred | None:
+    node = binary(uses, name, "sub")
     if not node:
         return None
-    x, mean = node.inputs[0], grown(view, node.inputs[1])
-    found = reduced(view, mean, "mean")
+    x, mean = node.inputs[0], grown(uses, node.inputs[1])
+    found = reduced(uses, mean, "mean")
     if found is None or found[0] != x or not np.isclose(found[2], 1.0, rtol=1e-6):
         return None
     return Centred(x, found[1], mean)
@@ -52,36 +53,36 @@ def _centred(view: View, name: str) -> Centred | None:
 # ---------------------------------------------------------------- the divisor
 
 
-def _mean_square(view: View, name: str) -> tuple[str, tuple[int, ...], float] | None:
+def _mean_square(uses: GraphUses, name: str) -> tuple[str, tuple[int, ...], float] | None:
     """(x, axes, gain) of gain * mean of squares of x."""
-    found = reduced(view, name, "mean")
-    x = squared(view, found[0]) if found else None
+    found = reduced(uses, name, "mean")
+    x = squared(uses, found[0]) if found else None
     return (x, found[1], found[2]) if x and found else None
 
 
-def _root(view: View, name: str) -> Root | None:
+def _root(uses: GraphUses, name: str) -> Root | None:
     """The divisor sqrt(mean square + epsilon), or max(l2 norm, epsilon)."""
-    name = grown(view, name)
-    least = _lower_bound(view, name)
+    name = grown(uses, name)
+    least = _lower_bound(uses, name)
     if least:
-        inner = unary(view, grown(view, least[0]), "sqrt")
-        found = _mean_square(view, inner) if inner else None
-        if not found or not np.isclose(found[2], _count(view, found), rtol=1e-6):
+        inner = unary(uses, grown(uses, least[0]), "sqrt")
+        found = _mean_square(uses, inner) if inner else None
+        if not found or not np.isclose(found[2], _count(uses, found), rtol=1e-6):
             return None
         return Root(found[0], found[1], found[2], least[1], "l2")
-    argument = unary(view, name, "sqrt")
-    return _variance(view, argument) if argument else None
+    argument = unary(uses, name, "sqrt")
+    return _variance(uses, argument) if argument else None
 
 
-def _count(view: View, found: tuple[str, tuple[int, ...], float]) -> float:
-    return float(prod(view.shape(found[0])[axis] for axis in found[1]))
+def _count(uses: GraphUses, found: tuple[str, tuple[int, ...], float]) -> float:
+    return float(prod(uses.shape(found[0])[axis] for axis in found[1]))
 
 
-def _lower_bound(view: View, name: str) -> tuple[str, float] | None:
+def _lower_bound(uses: GraphUses, name: str) -> tuple[str, float] | None:
     """(x, bound) of max(x, bound)."""
-    node = made(view, name)
+    node = made(uses, name)
     if isinstance(node, Binary) and node.kind == "max":
-        bound = scalar(view, node.inputs[1])
+        bound = scalar(uses, node.inputs[1])
         return None if bound is None else (node.inputs[0], bound)
     if isinstance(node, Unary) and node.function.name == "clip":
         low, high = node.function.params
@@ -89,58 +90,58 @@ def _lower_bound(view: View, name: str) -> tuple[str, float] | None:
     return None
 
 
-def _variance(view: View, name: str) -> Root | None:
+def _variance(uses: GraphUses, name: str) -> Root | None:
     """mean square [+ epsilon]."""
-    name, epsilon = grown(view, name), 0.0
-    node = binary(view, name, "add")
-    value = scalar(view, node.inputs[1]) if node else None
+    name, epsilon = grown(uses, name), 0.0
+    node = binary(uses, name, "add")
+    value = scalar(uses, node.inputs[1]) if node else None
     if node and value is not None and value >= 0:
         name, epsilon = node.inputs[0], value
-    found = _mean_square(view, name)
+    found = _mean_square(uses, name)
     return Root(*found, epsilon, "variance") if found and found[2] > 0 else None
 
 
-def _inverse_root(view: View, name: str) -> Root | None:
+def _inverse_root(uses: GraphUses, name: str) -> Root | None:
     """A factor 1 / root."""
-    name = grown(view, name)
-    argument = unary(view, name, "rsqrt")
+    name = grown(uses, name)
+    argument = unary(uses, name, "rsqrt")
     if argument:
-        return _variance(view, argument)
-    argument = unary(view, name, "reciprocal")
-    node = binary(view, name, "div")
-    if node and scalar(view, node.inputs[0]) == 1:
+        return _variance(uses, argument)
+    argument = unary(uses, name, "reciprocal")
+    node = binary(uses, name, "div")
+    if node and scalar(uses, node.inputs[0]) == 1:
         argument = node.inputs[1]
-    return _root(view, argument) if argument else None
+    return _root(uses, argument) if argument else None
 
 
 # ---------------------------------------------------------------- rules
 
 
-def fuse_norm(view: View, node: object) -> Change | None:
+def fuse_norm(uses: GraphUses, node: object) -> Change | None:
     """x / root, or x * (1 / root), centred or not."""
     if not isinstance(node, Binary) or node.kind not in ("mul", "div"):
         return None
     if node.kind == "div":
-        pairs = [(node.inputs[0], _root(view, node.inputs[1]))]
+        pairs = [(node.inputs[0], _root(uses, node.inputs[1]))]
     else:
         first, second = node.inputs
-        pairs = [(first, _inverse_root(view, second)), (second, _inverse_root(view, first))]
+        pairs = [(first, _inverse_root(uses, second)), (second, _inverse_root(uses, first))]
     for x, root in pairs:
-        if root and view.shape(x) == view.shape(node.output) == view.shape(root.x):
-            change = _normalized(view, node, x, root)
+        if root and uses.shape(x) == uses.shape(node.output) == uses.shape(root.x):
+            change = _normalized(uses, node, x, root)
             if change:
                 return change
     return None
 
 
-def _normalized(view: View, node: Binary, x: str, root: Root) -> Change | None:
-    own, other = _centred(view, x), _centred(view, root.x)
+def _normalized(uses: GraphUses, node: Binary, x: str, root: Root) -> Change | None:
+    own, other = _centred(uses, x), _centred(uses, root.x)
     if own and other and own.x == other.x and own.axes == other.axes == root.axes:
-        return _change(view, node, own.x, root, True)
-    return _change(view, node, x, root, False) if x == root.x else None
+        return _change(uses, node, own.x, root, True)
+    return _change(uses, node, x, root, False) if x == root.x else None
 
 
-def _change(view: View, node: Binary, x: str, root: Root, centred: bool) -> Change:
+def _change(uses: GraphUses, node: Binary, x: str, root: Root, centred: bool) -> Change:
     """gain * mean square + epsilon is gain * (mean square + epsilon / gain)."""
     if root.kind == "l2":
         made_l2 = Normalize((x,), node.output, node.source, root.axes, root.epsilon, centred, "l2")
@@ -148,20 +149,20 @@ def _change(view: View, node: Binary, x: str, root: Root, centred: bool) -> Chan
     epsilon = root.epsilon / root.gain
     if np.isclose(root.gain, 1.0, rtol=1e-6):
         return Change((Normalize((x,), node.output, node.source, root.axes, epsilon, centred),))
-    name = view.fresh(f"{node.output}.scale")
+    name = uses.fresh(f"{node.output}.scale")
     norm = Normalize((x, name), node.output, node.source, root.axes, epsilon, centred)
     return Change((norm,), {name: np.asarray(root.gain**-0.5, np.float32)})
 
 
-def fuse_folded_norm(view: View, node: object) -> Change | None:
+def fuse_folded_norm(uses: GraphUses, node: object) -> Change | None:
     """x * s + (beta - mean * s) with s = [gamma] / root, as batch normalisation is written."""
     if not isinstance(node, Binary) or node.kind not in ("add", "sub"):
         return None
     for first, second in (node.inputs, node.inputs[::-1]):
-        product = binary(view, first, "mul")
-        shift = _shift(view, second, -1.0 if node.kind == "sub" else 1.0)
+        product = binary(uses, first, "mul")
+        shift = _shift(uses, second, -1.0 if node.kind == "sub" else 1.0)
         if product and shift:
-            change = _unfolded(view, node, product, *shift)
+            change = _unfolded(uses, node, product, *shift)
             if change:
                 return change
         if node.kind == "sub":
@@ -169,66 +170,68 @@ def fuse_folded_norm(view: View, node: object) -> Change | None:
     return None
 
 
-def _shift(view: View, name: str, sign: float) -> tuple[Binary, str] | None:
+def _shift(uses: GraphUses, name: str, sign: float) -> tuple[Binary, str] | None:
     """(mean * s, beta or "") of beta - mean * s."""
     beta = ""
-    node = binary(view, name, "add")
-    if node and sign > 0 and view.constant(node.inputs[1]) is not None:
+    node = binary(uses, name, "add")
+    if node and sign > 0 and uses.constant(node.inputs[1]) is not None:
         name, beta = node.inputs[0], node.inputs[1]
-    source, factor = scaled(view, name)
-    product = binary(view, source, "mul")
+    source, factor = scaled(uses, name)
+    product = binary(uses, source, "mul")
     return (product, beta) if product and factor * sign == -1 else None
 
 
-def _unfolded(view: View, node: Binary, product: Binary, shift: Binary, beta: str) -> Change | None:
+def _unfolded(
+    uses: GraphUses, node: Binary, product: Binary, shift: Binary, beta: str
+) -> Change | None:
     """The same factor on x and on its mean."""
     for x, factor in (product.inputs, product.inputs[::-1]):
         others = [name for name in shift.inputs if name != factor]
         if factor not in shift.inputs or len(others) != 1:
             continue
-        gamma, root = _gain(view, factor)
-        centred = _centred(view, root.x) if root else None
+        gamma, root = _gain(uses, factor)
+        centred = _centred(uses, root.x) if root else None
         if not root or not centred or root.kind == "l2" or not np.isclose(root.gain, 1.0):
             continue
-        mean = reduced(view, grown(view, others[0]), "mean")
+        mean = reduced(uses, grown(uses, others[0]), "mean")
         same = centred.x == x and mean == (x, root.axes, mean[2] if mean else 0.0)
-        if same and centred.axes == root.axes and view.shape(x) == view.shape(node.output):
+        if same and centred.axes == root.axes and uses.shape(x) == uses.shape(node.output):
             names = (x, gamma, beta) if beta else (x, gamma) if gamma else (x,)
             norm = Normalize(names, node.output, node.source, root.axes, root.epsilon)
             return Change((norm,))
     return None
 
 
-def _gain(view: View, name: str) -> tuple[str, Root | None]:
+def _gain(uses: GraphUses, name: str) -> tuple[str, Root | None]:
     """(gamma or "", root) of gamma / root."""
-    node = binary(view, name, "mul")
-    if node and view.constant(node.inputs[1]) is not None:
-        return node.inputs[1], _inverse_root(view, node.inputs[0])
-    return "", _inverse_root(view, name)
+    node = binary(uses, name, "mul")
+    if node and uses.constant(node.inputs[1]) is not None:
+        return node.inputs[1], _inverse_root(uses, node.inputs[0])
+    return "", _inverse_root(uses, name)
 
 
-def fold_norm_affine(view: View, node: object) -> Change | None:
+def fold_norm_affine(uses: GraphUses, node: object) -> Change | None:
     """Constant factors and terms behind a normalisation become its scale and bias."""
     if not isinstance(node, Binary) or node.kind not in ("mul", "add"):
         return None
-    norm, value = view.private(node.inputs[0]), view.constant(node.inputs[1])
+    norm, value = uses.private_maker(node.inputs[0]), uses.constant(node.inputs[1])
     if not isinstance(norm, Normalize) or value is None:
         return None
-    if view.shape(node.output) != view.shape(norm.output):
+    if uses.shape(node.output) != uses.shape(norm.output):
         return None
     x, scale, bias = (*norm.inputs, "", "")[:3]
     changed: dict[str, Array] = {}
     if node.kind == "mul":
-        scale = _combined(view, node, scale, value, changed, "scale")
-        bias = _combined(view, node, bias, value, changed, "bias") if bias else ""
+        scale = _combined(uses, node, scale, value, changed, "scale")
+        bias = _combined(uses, node, bias, value, changed, "bias") if bias else ""
     else:
-        bias = _combined(view, node, bias, value, changed, "bias", add=True)
+        bias = _combined(uses, node, bias, value, changed, "bias", add=True)
     names = (x, scale, bias) if bias else (x, scale)
     return Change((replace(norm, inputs=names, output=node.output),), changed)
 
 
 def _combined(
-    view: View,
+    uses: GraphUses,
     node: Binary,
     old: str,
     value: Array,
@@ -237,8 +240,8 @@ def _combined(
     add: bool = False,
 ) -> str:
     """The old operand times, or plus, a constant; the constant itself where there was none."""
-    name = view.fresh(f"{node.output}.{label}")
-    known = view.graph.constants.get(old)
+    name = uses.fresh(f"{node.output}.{label}")
+    known = uses.graph.constants.get(old)
     if known is None:
         changed[name] = value
     else:

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Estimated inferences per second at batch 1, one row a network, one column a board.
+
+In: trained networks of the data folder, networks of models/ with random weights; optionally names
+and --boards.  Out: the rates of the README's table of networks, all from the cycle model.
+A rate depends on shapes, on the precision, and on which weights of a graph network are zero; it
+does not depend on the other weights, so a few samples calibrate, and random weights serve as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import graphs
+import transformers
+from common import TASKS, Array, Row, random_feed, report
+from zoo import ZOO
+from zoo_transformers import TRANSFORMERS, Size, bert
+
+BOARDS = ("pynq-z2", "kv260")
+SAMPLES = 16
+MINILM = Size(384, 6, 12, 1536, 64)  # all-MiniLM-L6-v2 without its pooling
+VOCABULARY = 30522
+
+
+@dataclass(frozen=True)
+class Net:
+    """What nm.compile takes: a model, samples, and arrays that are bound to inputs."""
+
+    model: Any
+    samples: dict[str, Array]
+    constants: dict[str, Array] = field(default_factory=dict)
+
+
+def task(key: str) -> Net:
+    """A trained network of bench/accuracy.py."""
+    trained = TASKS[key]()
+    return Net(trained.path, {trained.input: trained.x[:SAMPLES]})
+
+
+def own(key: str) -> Net:
+    """A trained transformer of bench/transformers.py."""
+    net = transformers.NETS[key]()
+    return Net(net.model, {name: x[:SAMPLES] for name, x in net.calibration.items()})
+
+
+def cora() -> Net:
+    """The graph network of bench/graphs.py."""
+    data = graphs.cora()
+    path = graphs.data_folder() / "cora" / "gcn_cora.onnx"
+    return Net(path, {"features": data["features"]}, {"adj_norm": data["adjacency"]})
+
+
+def random(model: Any) -> Net:
+    """A network with random weights and a random sample."""
+    return Net(model, random_feed(model))
+
+
+NETS: dict[str, Callable[[], Net]] = {
+    "resnet20": lambda: task("resnet20"),
+    "resnet8": lambda: task("resnet8"),
+    "kws": lambda: task("kws"),
+    "vit_fashion": lambda: own("vit"),
+    "text_sst2": lambda: own("text"),
+    "minilm_encoder": lambda: random(bert(VOCABULARY, MINILM)),
+    "gcn_cora": cora,
+    "resnet18": lambda: random(ZOO["resnet18"]()),
+    "resnet50": lambda: random(ZOO["resnet50"]()),
+    "mobilenet_v1": lambda: random(ZOO["mobilenet_v1"]()),
+    "mobilenet_v2": lambda: random(ZOO["mobilenet_v2"]()),
+    "vit_tiny": lambda: random(TRANSFORMERS["vit_tiny"]()),
+    "bert_base": lambda: random(TRANSFORMERS["bert_base"]()),
+}
+
+
+def rows(name: str, boards: list[str]) -> list[Row]:
+    """One network on every board."""
+    import neuralmatrix as nm
+
+    net, result = NETS[name](), []
+    for board in boards:
+        program = nm.compile(
+            net.model, board=board, calibration=[net.samples], constants=net.constants
+        )
+        rate = program.estimate().frames_per_s
+        result.append(Row(f"{name} on {board}", rate, "per s", "estimated"))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=list(NETS), help=", ".join(NETS))
+    parser.add_argument("--boards", nargs="+", default=list(BOARDS))
+    options = parser.parse_args()
+    for name in options.networks:
+        report("rates", rows(name, options.boards))
+
+
+if __name__ == "__main__":
+    main()

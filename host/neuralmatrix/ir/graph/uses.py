@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The def-use index of a Graph.
+
+In: a Graph.  Out: who makes and who reads each tensor, and what rules ask about tensors.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ..types import Array, Shape
+from .nodes import Graph, Node
+
+
+class GraphUses:
+    """Who makes and who reads each tensor of ``graph``; it does not follow later changes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._makers = {node.output: node for node in graph.nodes}
+        self._counts = Counter(name for node in graph.nodes for name in node.inputs)
+        self._counts.update(graph.outputs)
+
+    def maker(self, name: str) -> Node | None:
+        """The node that makes a tensor; None for inputs and constants of the graph."""
+        return self._makers.get(name)
+
+    def count(self, name: str) -> int:
+        """How many operands and outputs of the graph a tensor is."""
+        return self._counts[name]
+
+    def constant(self, name: str) -> Array | None:
+        """The value of a constant whose own quantisation nothing prescribes."""
+        return None if name in self.graph.quant else self.graph.constants.get(name)
+
+    def private_maker(self, name: str) -> Node | None:
+        """The node that makes a tensor with one reader and no prescribed quantisation."""
+        if self.count(name) != 1 or name in self.graph.quant or name in self.graph.outputs:
+            return None
+        return self.maker(name)
+
+    def transparent_maker(self, name: str) -> Node | None:
+        """The node that makes ``name``, unless that rounds what its first input does not."""
+        node = self.maker(name)
+        quant = self.graph.quant.get(name)
+        if node is None or quant not in (None, self.graph.quant.get(node.inputs[0])):
+            return None
+        return node
+
+    def shape(self, name: str) -> Shape:
+        return self.graph.shapes[name]
+
+    def fresh(self, hint: str) -> str:
+        """A tensor name that the graph has not."""
+        name, count = hint, 1
+        while name in self.graph.shapes:
+            count += 1
+            name = f"{hint}.{count}"
+        return name
+
+
+__all__ = ["GraphUses"]

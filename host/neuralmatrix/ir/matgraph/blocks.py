@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which blocks of a weight hold anything: the array leaves blocks of zeros out.
+
+In: a weight and the lanes of the array.  Out: the pattern of its blocks, and their number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..types import Array
+
+
+def block_pattern(weight: Array, lanes: int) -> Array:
+    """Which lanes x lanes blocks of (..., K, M) weights are not all 0: (..., KB, MB) truths."""
+    *lead, k, m = weight.shape
+    pads = [*((0, 0) for _ in lead), (0, -k % lanes), (0, -m % lanes)]
+    cells = np.pad(weight != 0, pads).reshape(*lead, -(-k // lanes), lanes, -(-m // lanes), lanes)
+    return np.asarray(cells.any(axis=(-3, -1)))
+
+
+def nonzero_blocks(weight: Array, lanes: int) -> int:
+    """How many lanes x lanes blocks of (..., K, M) weights are not all 0."""
+    return int(block_pattern(weight, lanes).sum())
+
+
+__all__ = ["block_pattern", "nonzero_blocks"]

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several passes ask about an operation of a MatGraph.
+
+In: an operation.  Out: yes or no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeGuard
+
+import numpy as np
+
+from .ops import NO_EPILOGUE, Linear, MatOp, Move, Tensor, Window
+from .uses import Uses
+
+
+def is_pointwise(op: Linear) -> bool:
+    """Whether every result depends on one position of the input: 1x1, no strides, no padding."""
+    kernel = (1, 1) if op.weight is None else op.weight.shape[:2]
+    return kernel == (1, 1) and (op.strides, op.pads) == ((1, 1), (0, 0, 0, 0))
+
+
+def is_elementwise(op: MatOp) -> TypeGuard[Window]:
+    """Whether an operation is x * weight + bias per element, and then an epilogue."""
+    is_sum = isinstance(op, Window) and op.reduce == "add" and op.minus is None
+    return isinstance(op, Window) and is_sum and is_pointwise(op)
+
+
+def is_identity(op: MatOp) -> TypeGuard[Window]:
+    """Whether an operation passes its input on to its epilogue unchanged."""
+    return is_elementwise(op) and bool(np.all(op.weight == 1)) and not np.any(op.bias)
+
+
+def is_copy(op: MatOp) -> TypeGuard[Window]:
+    """Whether the result of an operation is its input; it may have row statistics."""
+    return is_identity(op) and replace(op.epilogue, rows=()) == NO_EPILOGUE
+
+
+def only_statistics(op: MatOp, uses: Uses) -> TypeGuard[Window]:
+    """Whether an operation is a copy that exists for its row statistics alone."""
+    return bool(op.epilogue.rows) and not uses.count(op.output) and is_copy(op)
+
+
+def is_difference(op: MatOp) -> TypeGuard[Window]:
+    """Whether an operation is x minus its residual, and nothing more; a bias is allowed."""
+    e = op.epilogue
+    minus = e.residual is not None and e.residual_gain == -1.0
+    plain = minus and e.activation is None and e.hadamard is None
+    return plain and is_elementwise(op) and op.weight.size == 1 and op.weight.flat[0] == 1.0
+
+
+def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Move]:
+    """Whether an operation moves one matrix (1, 1, R, C) to its transpose."""
+    if not isinstance(op, Move) or len(op.parts) > 1:
+        return False
+    x, out = tensors[op.parts[0]], tensors[op.output]
+    rows, cols = x.shape[2:]
+    if x.shape[:2] != (1, 1) or out.shape != (1, 1, cols, rows) or x.replicated or out.replicated:
+        return False
+    return bool(np.array_equal(op.index[0, 0].T.reshape(-1), np.arange(rows * cols)))
+
+
+__all__ = [
+    "is_copy",
+    "is_difference",
+    "is_elementwise",
+    "is_identity",
+    "is_pointwise",
+    "is_transposition",
+    "only_statistics",
+]
