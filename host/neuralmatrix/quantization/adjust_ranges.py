@@ -16,6 +16,7 @@ import numpy as np
 from ..ir.matgraph.facts import Facts
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from ..ir.matgraph.predicates import is_identity
+from ..ir.matgraph.uses import Uses
 from ..ir.points import At, Interval, Point, Ranges
 
 Found = Mapping[Point, Interval]
@@ -41,9 +42,10 @@ def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]
             lo, hi = found[point]
             floor = floors.get(facts.scale_groups.root(point.tensor), -np.inf)
             found[point] = (max(lo, floor), hi)
+    uses = Uses.of(mg)
     for op in mg.ops:
         if isinstance(op, Gemm | Window):
-            found.update(_powers(op, mg, found))
+            found.update(_powers(op, uses, found))
             found.update(_around_poles(op, found))
             found.update(_truths(op, found))
             found.update(_clips(op, found))
@@ -121,13 +123,13 @@ def _addends(op: Gemm | Window) -> list[tuple[str, float]]:
     return found
 
 
-def _powers(op: Gemm | Window, mg: MatGraph, found: Found) -> dict[Point, Interval]:
+def _powers(op: Gemm | Window, uses: Uses, found: Found) -> dict[Point, Interval]:
     """Arguments of exp: what lies far below the largest is 0, and x - max(x) is never positive."""
     e = op.epilogue
     if e.activation is None or e.activation.name != "exp":
         return {}
     pre, act, out = _points(op)
-    if not subtracts_own_maximum(op, mg):
+    if not subtracts_own_maximum(op, uses):
         lo, hi = found[pre]
         return {pre: (max(lo, hi - NEGLIGIBLE_EXP), hi)}
     lo, hi = found[out]
@@ -141,13 +143,12 @@ def _points(op: Gemm | Window) -> tuple[Point, Point, Point]:
     return Point(name, "pre_activation"), Point(name, "pre_product"), Point(name)
 
 
-def subtracts_own_maximum(op: Gemm | Window, mg: MatGraph) -> bool:
+def subtracts_own_maximum(op: Gemm | Window, uses: Uses) -> bool:
     """Whether the residual is minus the row maximum of the very values it is added to."""
     e = op.epilogue
     if e.residual is None or e.residual_gain != -1.0:
         return False
-    makers = {name: maker for maker in mg.ops for name in _maxima(maker)}
-    maker = makers.get(_through_moves(e.residual, mg))
+    maker = _maker_of_maximum(e.residual, uses)
     if isinstance(maker, RowMax):
         return is_identity(op) and op.input == maker.input
     if not isinstance(maker, Gemm | Window):
@@ -161,12 +162,11 @@ def _maxima(op: MatOp) -> tuple[str, ...]:
     return tuple(row.tensor for row in op.epilogue.rows if row.kind == "max")
 
 
-def _through_moves(name: str, mg: MatGraph) -> str:
-    """The tensor that Moves of one input copied ``name`` from."""
-    moves = {op.output: op for op in mg.ops if isinstance(op, Move) and len(op.inputs) == 1}
-    while name in moves:
-        name = moves[name].inputs[0]
-    return name
+def _maker_of_maximum(name: str, uses: Uses) -> MatOp | None:
+    """What takes the row maximum that ``name`` is, or that Moves of one input copied it from."""
+    while isinstance(op := uses.maker(name), Move) and len(op.parts) == 1:
+        name = op.parts[0]
+    return op if op is not None and name in _maxima(op) else None
 
 
 def _same_sum(op: Gemm | Window, maker: Gemm | Window) -> bool:

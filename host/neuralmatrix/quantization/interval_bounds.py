@@ -16,6 +16,8 @@ from ..hardware.target import Target
 from ..ir.functions import evaluate
 from ..ir.matgraph.facts import TiedGraph
 from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowMax, Window
+from ..ir.matgraph.predicates import is_identity
+from ..ir.matgraph.uses import Uses
 from ..ir.points import Interval, Point
 from ..ir.types import Array, QParams
 from .adjust_ranges import subtracts_own_maximum
@@ -33,6 +35,7 @@ class _Facts:
     least the square of the mean.
     """
 
+    uses: Uses
     bounds: Bounds
     prescribed: frozenset[str]
     inner: dict[Point, Interval] = field(default_factory=dict)  # of the other points
@@ -66,7 +69,7 @@ def propagate(mg: MatGraph) -> dict[Point, Interval]:
     bounds: Bounds = {n: (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     for port in mg.inputs:
         bounds[port.tensor] = _input(port, mg)
-    facts = _Facts(bounds, frozenset(mg.quant))
+    facts = _Facts(Uses.of(mg), bounds, frozenset(mg.quant))
     for op in mg.ops:
         if isinstance(op, Move):
             bounds[op.output] = _hull([bounds[n] for n in op.inputs] + [(op.fill, op.fill)])
@@ -126,13 +129,13 @@ def _compute(op: Gemm | Window, facts: _Facts, mg: MatGraph) -> None:
     pre = _products(op, facts, mg) if isinstance(op, Gemm) and op.rhs else _linear(op, bounds)
     if e.residual:
         pre = _add(pre, _times(bounds[e.residual], (e.residual_gain, e.residual_gain)))
-    if subtracts_own_maximum(op, mg):
+    if subtracts_own_maximum(op, facts.uses):
         pre = (min(pre[0], 0.0), 0.0)
         facts.holds_zero[op.output] = (1, 1, True)
     elif _subtracts_maximum(op, facts):
         pre = (pre[0], 0.0)
         facts.holds_zero[op.output] = facts.maximum_of[e.residual or ""][1]
-    elif op.input in facts.holds_zero and _is_identity(op) and not e.residual:
+    elif op.input in facts.holds_zero and is_identity(op) and not e.residual:
         facts.holds_zero[op.output] = facts.holds_zero[op.input]
     if e.activation and e.activation.name == "exp" and op.output in facts.holds_zero:
         facts.holds_one[op.output] = facts.holds_zero[op.output]
@@ -141,7 +144,7 @@ def _compute(op: Gemm | Window, facts: _Facts, mg: MatGraph) -> None:
             pre = (max(pre[0], float(op.weight.min() + op.bias.min())), pre[1])
     if _is_variance(op, facts):
         pre = (max(pre[0], float(op.bias.min())), max(pre[1], float(op.bias.max())))
-    if op.input in facts.mean_of and e.hadamard == op.input and _is_identity(op):
+    if op.input in facts.mean_of and e.hadamard == op.input and is_identity(op):
         facts.squared_mean[op.output] = facts.mean_of[op.input]
     if isinstance(op, Window) and op.reduce == "max":
         facts.maximum_of[op.output] = (op.input, _extent(op) or (0, 0, False))
@@ -157,7 +160,7 @@ def _subtracts_maximum(op: Gemm | Window, facts: _Facts) -> bool:
         isinstance(op, Window)
         and e.residual_gain == -1.0
         and facts.maximum_of.get(e.residual or "", ("", None))[0] == op.input
-        and _is_identity(op)
+        and is_identity(op)
     )
 
 
@@ -171,10 +174,6 @@ def _is_variance(op: Gemm | Window, facts: _Facts) -> bool:
         and op.epilogue.residual_gain == -1.0
         and facts.squared_mean.get(op.epilogue.residual or "") == source
     )
-
-
-def _is_identity(op: Gemm | Window) -> bool:
-    return isinstance(op, Window) and bool(np.all(op.weight == 1.0)) and not np.any(op.bias)
 
 
 def _extent(op: Gemm | Window) -> Extent | None:
