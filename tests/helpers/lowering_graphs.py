@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 from neuralmatrix.ir.graph import operators
-from neuralmatrix.ir.graph.nodes import Graph, Node
+from neuralmatrix.ir.graph.nodes import (
+    Graph,
+    Node,
+)
 from neuralmatrix.ir.graph.verify import verify_graph
-from neuralmatrix.ir.matgraph.ops import MatGraph
+from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Array, QParams, Shape
 from targets import lower
@@ -61,3 +64,7 @@ def check(g: Graph) -> MatGraph:
         # float32 sums of at most a few hundred products of normal values, plus folded constants
         np.testing.assert_allclose(found[name], wanted[name], rtol=2e-5, atol=5e-5)
     return mg
+
+
+def gemms(mg: MatGraph) -> list[Gemm]:
+    return [op for op in mg.ops if isinstance(op, Gemm)]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import BadInput
-from .common import Constants, Json, ModelPath, console, emit, waiting
+from .common import Constants, Json, ModelPath, console, emit
+from .stage_line import StageLine
 
 if TYPE_CHECKING:
     from ..program.program import Program
@@ -45,6 +46,9 @@ Measure = Annotated[
 KeepStages = Annotated[
     Path | None, typer.Option(help="Folder that gets each stage as readable text.")
 ]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Show each stage and its time, on standard error.")
+]
 
 
 def compile(
@@ -58,6 +62,7 @@ def compile(
     max_loss: MaxLoss = None,
     measure: Measure = "relative",
     keep_stages: KeepStages = None,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Compile a model to a program for a board."""
@@ -69,7 +74,7 @@ def compile(
     shapes = files.parse_shapes(shape or [])
     constants = read_constants(constant or [])
     samples = files.read_arrays(calibration) if calibration else None
-    with waiting("compiling", quiet=as_json):
+    with StageLine(verbose, line=not as_json) as progress:
         program = compile_model(
             model,
             board=board,
@@ -80,6 +85,7 @@ def compile(
             keep_stages=keep_stages,
             max_loss=max_loss,
             measure=measure,
+            progress=progress,
         )
     program.save(output)
     _show(output, program, as_json)

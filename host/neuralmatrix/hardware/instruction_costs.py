@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ..paths import hls_dir
 from .instruction_columns import Columns, columns, opcodes
 from .isa import UNIT_OF, Mode, Opcode, Reduce, Stat
-from .target import ArrayConfig, Timing
+from .target import ArrayConfig, Target, Timing
 
 Array = npt.NDArray[Any]
 
@@ -143,3 +143,61 @@ def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
     unit = unit_table[opcodes(words)]
     waits, signals = _flags(words, 4), _flags(words, 7)
     return Costs(unit, cycles, passes, dram, dram_cycles, latency, waits, signals)
+
+
+# ------------------------------------------------------------------ what passes rank by
+
+COMPUTE_OVERHEAD = 60  # cycles that a COMPUTE and its EPILOGUE cost besides their work
+TRANSFER_OVERHEAD = 50  # cycles that a LOAD or STORE costs besides its words
+# Of a word, gaps between bursts included, through a port of half its width.  Ports as wide as a
+# word need 1 + 1/16, but ranked by that most networks become slower on the boards that have them
+# (aup-zu3, ultra96-v2: -10 to +6.8 % of estimated cycles): strided words take twice as long there.
+WORD_CYCLES = 2 + 1 / 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the units do for one operation: words that go through the ports, and instructions."""
+
+    passes: float  # cycles in which words stream through the array
+    computes: float
+    loaded: float
+    loads: float
+    stored: float
+    stores: float
+
+
+def compute_cycles(work: Work) -> float:
+    """Of the array."""
+    return work.passes + COMPUTE_OVERHEAD * work.computes
+
+
+def overlapped_cycles(work: Work) -> float:
+    """Of the unit that needs longest, where all of them run side by side."""
+    load = WORD_CYCLES * work.loaded + TRANSFER_OVERHEAD * work.loads
+    store = WORD_CYCLES * work.stored + TRANSFER_OVERHEAD * work.stores
+    return max(compute_cycles(work), load, store)
+
+
+def edge_cycles(loaded: int, stored: int) -> float:
+    """Of the first LOAD and the last STORE of an operation, in words."""
+    return WORD_CYCLES * (loaded + stored) + 2 * TRANSFER_OVERHEAD
+
+
+def product_cycles(
+    target: Target, rows: int, depth: int, channels: int, blocks: int | None = None
+) -> float:
+    """Of ``rows`` positions times depth x channels weights: the longer of passes and loads.
+
+    ``blocks``: how many blocks of weights are not all zero; all of them if None.
+    """
+    lanes, words = target.lanes, -(-depth // target.lanes)
+    if blocks is None:
+        blocks = words * -(-channels // lanes)
+    load = target.word_bytes / target.timing.load_port_bytes
+    return max(blocks * max(rows, lanes), load * (blocks * lanes + rows * words))
+
+
+def gather_cycles(values: int) -> float:
+    """Of copying ``values`` bytes one by one."""
+    return constants()["GATHER_CYCLES"] * values

@@ -17,8 +17,8 @@ from ..hardware.board import Board
 from ..hardware.isa import Opcode, Region
 from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window
+from ..ir.quantized_values import quantize_array
 from ..program.data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
-from ..program.host_io import quantize_array
 from ..program.program import Program
 from ..quantization.qgraph import QGraph, QOp
 from .context import Context
@@ -56,7 +56,7 @@ def schedule(graph: QGraph, target: Target, shared: bool = True) -> Program:
     const, array = ConstRegion(), target.array
     memory = plan_memory(graph, target.word_bytes, const, shared)
     emitter = Emitter(array, memory.arena_bytes)
-    ctx = Context(array, emitter, make_rings(array), const, memory.places,
+    ctx = Context(target, emitter, make_rings(array), const, memory.places,
                   graph.tensors, graph.qparams, _ages(graph))  # fmt: skip
     layers, stores = _schedule_ops(ctx, graph, memory)
     sizes = (Region.ARENA, memory.arena_bytes), (Region.CONST, const.size)

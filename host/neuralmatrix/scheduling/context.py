@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..errors import DoesNotFit
 from ..hardware.isa import Buffer, Opcode, Region
-from ..hardware.target import ArrayConfig
+from ..hardware.target import ArrayConfig, Target
 from ..hardware.tensor_layout import Blocked
 from ..ir.matgraph.ops import Tensor
 from ..ir.types import QParams
@@ -26,7 +26,7 @@ class Context:
     """The scheduler's tools; ``state`` is what the last EPILOGUE set, ``age`` the number of the
     operation that makes a tensor (-1: an input or a constant)."""
 
-    array: ArrayConfig
+    target: Target
     emitter: Emitter
     rings: Rings
     const: ConstRegion
@@ -37,8 +37,12 @@ class Context:
     state: dict[str, int] = field(default_factory=dict)
 
     @property
+    def array(self) -> ArrayConfig:
+        return self.target.array
+
+    @property
     def lanes(self) -> int:
-        return self.array.rows
+        return self.target.word_bytes
 
     def older(self, names: tuple[str, ...], than: str) -> bool:
         """Whether all of some tensors are finished before another: LOAD takes those first."""

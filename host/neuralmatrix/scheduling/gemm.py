@@ -34,7 +34,7 @@ def schedule_gemm(ctx: Context, qop: QOp) -> dict[str, int]:
     setup = setup_of(ctx, op, qop.weight, e)
     if is_sparse(ctx, setup, op):
         return schedule_sparse(ctx, setup, e, op)
-    plan = plan_gemm(ctx.array, _problem(ctx, setup, e, op, stats))
+    plan = plan_gemm(ctx.target, _problem(ctx, setup, e, op, stats))
     groups = plan_jobs(setup.weights, plan, setup.kernel, setup.runs, ctx.lanes)
     if ctx.tensors[op.output].replicated:
         e = replicate(e, ctx.lanes)

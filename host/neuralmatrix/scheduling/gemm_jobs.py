@@ -12,10 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
+from ..hardware.instruction_costs import COMPUTE_OVERHEAD
 from ..hardware.isa import Buffer
 from ..ir.types import Array
 from .context import Context, View, emit_load, load_const
-from .tiling import INSN_OVERHEAD, GemmPlan
+from .tiling import GemmPlan
 
 # Per output block: runs of input blocks that matter, in order.
 Runs = list[list[range]]
@@ -139,7 +140,7 @@ def runs_of(used: Array, shortest_gap: int) -> list[range]:
 
 def shortest_gap(steps: int) -> int:
     """How many blocks of weights of ``steps`` cycles are worth a COMPUTE of their own."""
-    return max(1, -(-INSN_OVERHEAD // steps))
+    return max(1, -(-COMPUTE_OVERHEAD // steps))
 
 
 # ------------------------------------------------------------------ sources

@@ -13,13 +13,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import DoesNotFit
-from ..hardware.target import ArrayConfig
+from ..hardware.instruction_costs import (
+    WORD_CYCLES,
+    Work,
+    compute_cycles,
+    edge_cycles,
+    overlapped_cycles,
+)
+from ..hardware.target import ArrayConfig, Target
 from .context import Box
 
-INSN_OVERHEAD = 60  # cycles an instruction costs besides its work
-DMA_OVERHEAD = 50
-# Port cycles per word, gaps between bursts included; all supported boards have ROWS = 2 ports wide.
-BEATS_PER_WORD = 2 + 1 / 8
 KERNEL_LIMIT = 255  # largest count of the kernel loops' fields
 GROUP_CYCLES = (1500, 5000)  # a group this long hides the next group's transfers
 
@@ -118,13 +121,14 @@ def tile_sizes(
             return
 
 
-def plan_gemm(array: ArrayConfig, p: GemmProblem) -> GemmPlan:
+def plan_gemm(target: Target, p: GemmProblem) -> GemmPlan:
     """Cheapest plan; raises DoesNotFit when not even one output row of one block fits."""
+    array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
     best: GemmPlan | None = None
     for tile in tile_sizes(p.out_h, p.out_w, limit):
-        for plan in _plans(array, p, tile):
+        for plan in _plans(target, p, tile):
             if best is None or plan.cost < best.cost:
                 best = plan
     if best is None:
@@ -135,7 +139,8 @@ def plan_gemm(array: ArrayConfig, p: GemmProblem) -> GemmPlan:
     return best
 
 
-def _plans(array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]) -> Iterator[GemmPlan]:
+def _plans(target: Target, p: GemmProblem, tile: tuple[int, int]) -> Iterator[GemmPlan]:
+    array = target.array
     found = _chunk(array, p, tile)
     if found is None:
         return
@@ -151,7 +156,7 @@ def _plans(array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]) -> Iterato
         outer = tiles > 1 and not resident and may_stay and not p.stat_planes
         for weights_outer in (False, True) if outer else (False,):
             plan = GemmPlan(tile, nb_step, chunk, resident, weights_outer, chunked_input, 0.0)
-            yield _with_cost(array, p, plan, tiles)
+            yield _with_cost(target, p, plan, tiles)
 
 
 def _chunk(
@@ -208,8 +213,8 @@ def _group_sizes(array: ArrayConfig, p: GemmProblem, positions: int, chunks: int
     return sorted({max(1, min(p.nb, *room, -(-cycles // one))) for cycles in GROUP_CYCLES})
 
 
-def _with_cost(array: ArrayConfig, p: GemmProblem, plan: GemmPlan, tiles: int) -> GemmPlan:
-    lanes = array.rows
+def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> GemmPlan:
+    lanes = target.word_bytes
     taps = p.kernel[0] * p.kernel[1]
     positions = plan.tile[0] * plan.tile[1]
     groups = -(-p.nb // plan.nb_step)
@@ -217,27 +222,25 @@ def _with_cost(array: ArrayConfig, p: GemmProblem, plan: GemmPlan, tiles: int) -
     computes = groups if chunks == 1 else p.nb * chunks
     weights = taps * p.cb * p.nb * p.weight_digits * lanes
     passes = taps * p.cb * p.digits * p.weight_digits * p.nb
-    compute = tiles * (passes * max(positions, lanes) + computes * INSN_OVERHEAD)
-    compute += tiles * p.stat_planes * positions
     tile_words = _tile_words(p, plan)
     input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else 1)
     weight_loads = 1.0 if plan.weights_outer else float(tiles)
     if plan.resident:
         weight_loads = 1 / p.alike
-    outputs = tiles * positions * p.nb * p.out_digits
-    load = BEATS_PER_WORD * (tile_words * input_loads + weights * weight_loads)
-    load += BEATS_PER_WORD * tiles * positions * operand_words(p.operands, p.nb, groups)
-    load += DMA_OVERHEAD * (
-        input_loads + weight_loads * computes + tiles * groups * len(p.operands)
+    operands = tiles * positions * operand_words(p.operands, p.nb, groups)
+    work = Work(
+        passes=tiles * (passes * max(positions, lanes) + p.stat_planes * positions),
+        computes=tiles * computes,
+        loaded=tile_words * input_loads + weights * weight_loads + operands,
+        loads=input_loads + weight_loads * computes + tiles * groups * len(p.operands),
+        stored=tiles * positions * (p.nb * p.out_digits * p.stored + p.stat_planes * 2),
+        stores=tiles * groups,
     )
-    stored = outputs if p.stored else 0
-    stored += tiles * positions * p.stat_planes * 2
-    store = BEATS_PER_WORD * stored + DMA_OVERHEAD * tiles * groups
-    overlap = tile_words * 2 <= array.ibuf_words or tiles * p.images == 1
-    serial = compute + BEATS_PER_WORD * tile_words * input_loads
-    steady = max(compute, load, store) if overlap else serial
+    overlap = tile_words * 2 <= target.array.ibuf_words or tiles * p.images == 1
+    serial = compute_cycles(work) + WORD_CYCLES * tile_words * input_loads
+    steady = overlapped_cycles(work) if overlap else serial
     last = plan.nb_step * positions * p.out_digits if p.stored and chunks == 1 else 2 * positions
-    edge = BEATS_PER_WORD * (tile_words + last) + 2 * DMA_OVERHEAD
+    edge = edge_cycles(tile_words, last)
     return replace(plan, cost=p.images * steady + edge * _exposed(tiles * p.images))
 
 
@@ -287,17 +290,18 @@ class WindowPlan:
     cost: float
 
 
-def plan_window(array: ArrayConfig, p: WindowProblem) -> WindowPlan:
+def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
     """Cheapest plan; raises DoesNotFit when not even one output fits."""
+    array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
     best: WindowPlan | None = None
     widest = (array.line_words - p.taps[1]) // p.strides[1] + 1
     for tile in tile_sizes(p.out_h, p.out_w, limit, max(widest, 1)):
-        plan = _window_plan(array, p, tile)
+        plan = _window_plan(target, p, tile)
         if plan and (best is None or plan.cost < best.cost):
             best = plan
-    best = best or _window_plan(array, p, (1, 1), split=True)
+    best = best or _window_plan(target, p, (1, 1), split=True)
     if best is None:
         raise DoesNotFit(
             f"a window of {p.tiles[0] * p.taps[0]}x{p.tiles[1] * p.taps[1]} needs rows wider than "
@@ -315,8 +319,9 @@ def window_grid(p: WindowProblem, tile: tuple[int, int], tap_rows: int) -> tuple
 
 
 def _window_plan(
-    array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], split: bool = False
+    target: Target, p: WindowProblem, tile: tuple[int, int], split: bool = False
 ) -> WindowPlan | None:
+    array = target.array
     raster = (tile[1] - 1) * p.strides[1] + p.taps[1]
     if raster > array.line_words:
         return None
@@ -327,26 +332,34 @@ def _window_plan(
         return None
     rows, cols = window_grid(p, tile, tap_rows)
     words = rows * cols * p.digits
-    positions = tile[0] * tile[1]
     per_pass = ((tile[0] - 1) * p.strides[0] + p.taps[0]) * raster
     passes = p.tiles[0] * p.tiles[1] * p.digits * (1 + p.minus)
-    nb_step = _window_blocks(array, p, positions, words, tap_rows, passes * per_pass)
-    span = _span(array, p, words)
-    tiles = -(-p.out_h // tile[0]) * -(-p.out_w // tile[1])
-    instructions = tiles * -(-p.nb // nb_step)
-    computes = tiles * p.nb if p.minus else instructions
-    compute = tiles * p.nb * passes * max(per_pass, array.rows) + computes * INSN_OVERHEAD
-    compute += tiles * p.stat_planes * positions
-    blocks = p.nb + (-(-p.nb // span) if p.minus else 0)
-    groups = -(-p.nb // nb_step)
-    load = BEATS_PER_WORD * tiles * blocks * words
-    load += BEATS_PER_WORD * tiles * positions * operand_words(p.operands, p.nb, groups)
-    load += instructions * DMA_OVERHEAD * (1 + len(p.operands))
-    stored = p.nb * p.out_digits * p.stored + 2 * p.stat_planes
-    store = BEATS_PER_WORD * tiles * positions * stored + instructions * DMA_OVERHEAD
-    edge = BEATS_PER_WORD * nb_step * (words + positions) + 2 * DMA_OVERHEAD
-    cost = p.images * max(compute, load, store) + edge * _exposed(tiles * p.images)
-    return WindowPlan(tile, nb_step, tap_rows, span, cost)
+    nb_step = _window_blocks(array, p, tile[0] * tile[1], words, tap_rows, passes * per_pass)
+    plan = WindowPlan(tile, nb_step, tap_rows, _span(array, p, words), 0.0)
+    cost = _window_cost(target, p, plan, words, passes * max(per_pass, array.rows))
+    return replace(plan, cost=cost)
+
+
+def _window_cost(
+    target: Target, p: WindowProblem, plan: WindowPlan, words: int, passes: int
+) -> float:
+    """``words`` of input and ``passes`` of the array are those of one block of a tile."""
+    positions = plan.tile[0] * plan.tile[1]
+    tiles = -(-p.out_h // plan.tile[0]) * -(-p.out_w // plan.tile[1])
+    groups = -(-p.nb // plan.nb_step)
+    blocks = p.nb + (-(-p.nb // plan.span) if p.minus else 0)
+    operands = positions * operand_words(p.operands, p.nb, groups)
+    work = Work(
+        passes=tiles * (p.nb * passes + p.stat_planes * positions),
+        computes=tiles * (p.nb if p.minus else groups),
+        loaded=tiles * (blocks * words + operands),
+        loads=tiles * groups * (1 + len(p.operands)),
+        stored=tiles * positions * (p.nb * p.out_digits * p.stored + 2 * p.stat_planes),
+        stores=tiles * groups,
+    )
+    edge = edge_cycles(plan.nb_step * words, plan.nb_step * positions)
+    steady = p.images * overlapped_cycles(work)
+    return steady + edge * _exposed(tiles * p.images)
 
 
 def _span(array: ArrayConfig, p: WindowProblem, words: int) -> int:

@@ -64,7 +64,7 @@ def schedule_window(ctx: Context, qop: QOp) -> dict[str, int]:
         setup = _setup(ctx, op, qop.weight, e, stats)
         if ctx.tensors[op.output].replicated:
             e = replicate(e, ctx.lanes)
-    plan = plan_window(ctx.array, setup.problem)
+    plan = plan_window(ctx.target, setup.problem)
     operands = Operands(ctx, e, setup.flat)
     run = _Run(ctx, setup, plan, op, stored, e, load_params(ctx, e), stats, operands)
     for image in range(ctx.tensors[op.output].shape[0]):

@@ -11,7 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from blocks import attention, layer_norm
+from cnn_graphs import Q2, conv, make, relu
 from neuralmatrix.errors import BadInput, BadModel
+from neuralmatrix.ir.graph.nodes import (
+    Binary,
+)
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Port, RowStat, Tensor
 from neuralmatrix.ir.matgraph.reference import (
     matgraph_text,
@@ -20,6 +24,7 @@ from neuralmatrix.ir.matgraph.reference import (
     verify_matgraph,
 )
 from neuralmatrix.ir.types import ViewStep
+from targets import lower
 
 
 def changed(mg: MatGraph, output: str, **fields: object) -> MatGraph:
@@ -165,3 +170,38 @@ def test_a_table_has_rows_of_numbers() -> None:
     cube = replace(mg.inputs[0], table=np.zeros((9, 5, 1)))
     with pytest.raises(BadModel, match="axes of its table's rows is 2, not 1"):
         verify_matgraph(replace(mg, inputs=(cube, mg.inputs[1])))
+
+
+def _broken(mg: MatGraph, **changes: object) -> MatGraph:
+    from dataclasses import replace
+
+    return replace(mg, ops=(replace(mg.ops[0], **changes), *mg.ops[1:]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"input": "nowhere"}, "reads 'nowhere' before anything defines it"),
+        ({"output": "x"}, "defines a name that exists already"),
+        ({"bias": np.zeros(3, np.float32)}, "bias is \\(3,\\), not \\(4,\\)"),
+        ({"bias": np.full(4, np.nan)}, "bias: 4 of 4 values are NaN or infinite"),
+        ({"strides": (2, 2)}, "is \\(1, 3, 3, 4\\), not \\(1, 6, 6, 4\\)|not \\(1, 3, 3, 4\\)"),
+        ({"epilogue": Epilogue(residual="y")}, "reads 'y' before"),
+    ],
+)
+def test_verify_names_the_rule(changes: dict[str, object], message: str) -> None:
+    mg = lower(make(conv("x", "w", "c"), conv("c", "v", "y")))
+    with pytest.raises(BadModel, match=message):
+        verify_matgraph(_broken(mg, **changes))
+
+
+def test_text() -> None:
+    g = make(
+        conv("x", "w", "c"), Binary(("c", "x"), "s", kind="sub"), relu("s", "y"),
+        quant={"y": Q2},
+    )  # fmt: skip
+    assert matgraph_text(lower(g)) == (
+        "input x: 1x4x6x6 -> x 1x6x6x4 by transpose(0,2,3,1)\n"
+        "y: 1x6x6x4 [scale 0.2 zero 3] = Gemm(x) k3x3 p1,1,1,1 -1*x relu  # c.node\n"
+        "output y: 1x4x6x6 <- y by transpose(0,3,1,2)\n"
+    )

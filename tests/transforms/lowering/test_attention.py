@@ -6,30 +6,24 @@ In: small Graphs.  Out: their MatGraphs' operations; values are checked against 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from lowering_graphs import check, graph, random
-from neuralmatrix.hardware.tensor_layout import Blocked
+from cnn_graphs import kinds
+from lowering_graphs import check, gemms, graph, random
 from neuralmatrix.ir.graph.nodes import (
     Attention,
     Binary,
     Expand,
-    Graph,
     MatMul,
     Node,
     Reshape,
-    Slice,
     Softmax,
     Transpose,
-    Unary,
 )
 from neuralmatrix.ir.graph.operators import run_graph
-from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Window
+from neuralmatrix.ir.matgraph.ops import Gemm, Window
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.types import Array, Function, Shape
-from neuralmatrix.scheduling.memory_plan import _deltas
 from targets import lower
 
 TRIANGLE = np.tril(np.ones((5, 7)))
@@ -38,10 +32,6 @@ Q, K, V = (2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 4)
 
 def attention(*extra: str, **shapes: Shape) -> Node:
     return Attention(("q", "k", "v", *extra), "y", "node", 0.3)
-
-
-def gemms(mg: MatGraph) -> list[Gemm]:
-    return [op for op in mg.ops if isinstance(op, Gemm)]
 
 
 EXTRAS: dict[str, tuple[tuple[str, ...], dict[str, Array]]] = {
@@ -110,109 +100,7 @@ def test_repeated_heads_are_found_behind_an_expand() -> None:
     assert [mg.tensors[op.rhs or ""].shape[0] for op in gemms(mg)] == [2, 2, 2]
 
 
-# ---------------------------------------------------------------- heads
-
-
-def block(batch: int, length: int, heads: int, size: int, joint: bool) -> Graph:
-    """Projections, heads split by reshape and transpose, attention, heads merged, projection."""
-    width = heads * size
-    nodes: list[Node] = []
-    constants = {"wo": random(4, width, width) / 4}
-    if joint:
-        constants |= {"w": random(1, width, 3 * width) / 4, "b": random(2, 3 * width)}
-        nodes += [MatMul(("x", "w"), "xw"), Binary(("xw", "b"), "joint")]
-    for i, name in enumerate("qkv"):
-        if joint:
-            part = (i * width, (i + 1) * width, 1)
-            whole = (0, None, 1)
-            nodes.append(Slice(("joint",), f"{name}0", slices=(whole, whole, part)))
-        else:
-            constants[f"w{name}"] = random(i + 1, width, width) / 4
-            nodes.append(MatMul(("x", f"w{name}"), f"{name}0"))
-        nodes += [Reshape((f"{name}0",), f"{name}1", shape=(batch, length, heads, size)),
-                  Transpose((f"{name}1",), name, perm=(0, 2, 1, 3))]  # fmt: skip
-    nodes += [attention(), Transpose(("y",), "z", perm=(0, 2, 1, 3)),
-              Reshape(("z",), "merged", shape=(batch, length, width)),
-              MatMul(("merged", "wo"), "out")]  # fmt: skip
-    return graph(nodes, {"x": (batch, length, width)}, constants)
-
-
-@pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize(
-    "batch, heads, size", [(1, 3, 16), (2, 2, 32), (3, 2, 48), (2, 3, 10), (1, 1, 24), (1, 2, 40)]
-)
-def test_heads_are_split_and_merged_by_address(
-    batch: int, heads: int, size: int, joint: bool
-) -> None:
-    """Heads that are no whole words get channels of zeros."""
-    mg = check(block(batch, 6, heads, size, joint))
-    assert sum(op.weight is not None for op in gemms(mg)) == 4
-    moves = [op for op in mg.ops if isinstance(op, Move)]
-    assert len(moves) == 4 * (batch * heads > 1)
-    for move in moves:
-        assert _deltas(move, {n: _blocked(mg, n) for n in (*move.inputs, move.output)}) == [0]
-    if heads > 1:
-        assert mg.tensors["y"].shape == (batch * heads, 1, 6, -(-size // 16) * 16)
-
-
-@pytest.mark.parametrize("shown", ["q0", "k", "y", "merged"])
-def test_heads_that_something_else_reads_are_not_padded(shown: str) -> None:
-    g = block(1, 6, 3, 10, False)
-    mg = check(replace(g, outputs=(*g.outputs, shown)))
-    widths = {mg.tensors[op.output].shape[3] for op in mg.ops if isinstance(op, Gemm)}
-    assert 10 in widths or 30 in widths
-
-
-def _blocked(mg: MatGraph, name: str) -> Blocked:
-    n, h, w, c = mg.tensors[name].shape
-    return Blocked(n, h, w, c, 16, False, False)
-
-
-def test_slices_that_overlap_keep_one_product() -> None:
-    whole = (0, None, 1)
-    nodes = [MatMul(("x", "w"), "h"), Slice(("h",), "a", slices=(whole, (0, 5, 1))),
-             Slice(("h",), "b", slices=(whole, (4, 9, 1))), Binary(("a", "b"), "y")]  # fmt: skip
-    mg = check(graph(nodes, {"x": (3, 6)}, {"w": random(1, 6, 9)}))
-    assert len(gemms(mg)) == 1
-
-
-def test_gate_and_operand_of_one_product() -> None:
-    """The halves of a joint projection become two products without Moves."""
-    whole = (0, None, 1)
-    nodes = [
-        MatMul(("x", "w"), "h"), Slice(("h",), "a", slices=(whole, (0, 8, 1))),
-        Slice(("h",), "b", slices=(whole, (8, 16, 1))),
-        Unary(("a",), "s", function=Function("silu")), Binary(("s", "b"), "y", kind="mul"),
-    ]  # fmt: skip
-    mg = check(graph(nodes, {"x": (3, 6)}, {"w": random(1, 6, 16)}))
-    assert [type(op) for op in mg.ops] == [Gemm, Gemm]
-
-
-@pytest.mark.parametrize("size", (2, 12, 16))
-def test_matrix_on_every_head_is_one_grouped_product(size: int) -> None:
-    """Also where heads are narrower than the array: a Move costs more than idle lanes."""
-    nodes = [Reshape(("x",), "h", shape=(1, 5, 3, size)), MatMul(("h", "r"), "t"),
-             Reshape(("t",), "y", shape=(1, 5, 3 * size))]  # fmt: skip
-    mg = check(graph(nodes, {"x": (1, 5, 3 * size)}, {"r": random(1, size, size)}))
-    assert [op.groups for op in gemms(mg)] == [3] and len(mg.ops) == 1
-
-
 # ---------------------------------------------------------------- products and softmax
-
-
-@pytest.mark.parametrize("perm", [(0, 2, 1, 3), (0, 2, 3, 1)])
-def test_product_of_two_takes_its_right_operand_as_it_lies(perm: tuple[int, ...]) -> None:
-    """(B, S, H, D) to (B, H, D, S) is the transposed operand, not a transposing Move."""
-    inner = 16 if perm[3] == 1 else 9
-    nodes: list[Node] = [
-        Reshape(("z",), "r", shape=(2, 9, 2, 16)),
-        Transpose(("r",), "t", perm=perm),
-        MatMul(("x", "t"), "y"),
-    ]
-    mg = check(graph(nodes, {"x": (2, 2, 5, inner), "z": (2, 9, 32)}))
-    (product,) = gemms(mg)
-    assert product.rhs_transposed == (perm[3] == 1)
-    assert mg.tensors[product.rhs or ""].shape == (4, 1, 9, 16)
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -228,3 +116,30 @@ def test_large_scores_do_not_overflow() -> None:
     found = port_outputs(mg, run_float(mg, feeds))["y"]
     # scores of 1e4 in float32 differ by 1e-3; the largest wins by far more
     np.testing.assert_allclose(found, run_graph(g, feeds)["y"], atol=1e-5)
+
+
+def test_softmax_is_six_steps_in_four() -> None:
+    mg = check(graph([Softmax(("x",), "y", axis=1)], {"x": (3, 7)}))
+    assert kinds(mg) == ["RowMax", "Window", "Window", "Window"]
+    assert mg.tensors["y:max"].replicated and mg.tensors["y:inverse"].replicated
+
+
+def test_softmax_over_positions_needs_no_move() -> None:
+    mg = check(graph([Softmax(("x",), "y", axis=2)], {"x": (1, 4, 6, 5)}))
+    assert kinds(mg) == ["Window"] * 4
+
+
+def test_attention() -> None:
+    nodes = [
+        MatMul(("x", "q"), "q1"), MatMul(("x", "k"), "k1"), MatMul(("x", "v"), "v1"),
+        *(Reshape((f"{n}1",), f"{n}2", shape=(1, 5, 2, 4)) for n in "qkv"),
+        Transpose(("q2",), "q3", perm=(0, 2, 1, 3)), Transpose(("k2",), "k3", perm=(0, 2, 3, 1)),
+        Transpose(("v2",), "v3", perm=(0, 2, 1, 3)), MatMul(("q3", "k3"), "s"),
+        Binary(("s", "scale"), "s2", kind="div"), Softmax(("s2",), "p", axis=3),
+        MatMul(("p", "v3"), "o"), Transpose(("o",), "o2", perm=(0, 2, 1, 3)),
+        Reshape(("o2",), "o3", shape=(1, 5, 8)), MatMul(("o3", "q"), "m"),
+        Binary(("m", "x"), "y", kind="add"),
+    ]  # fmt: skip
+    constants = {n: random(i, 8, 8) for i, n in enumerate("qkv")} | {"scale": np.float32(2)}
+    mg = check(graph(nodes, {"x": (1, 5, 8)}, constants))
+    assert mg.ops[-1].epilogue.residual == "x"

@@ -18,6 +18,7 @@ from typing import TypeGuard
 
 import numpy as np
 
+from ...hardware.instruction_costs import gather_cycles, product_cycles
 from ...hardware.target import Target
 from ...ir.matgraph.blocks import nonzero_blocks
 from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Tensor
@@ -26,8 +27,6 @@ from ...ir.matgraph.uses import Uses
 from .apply_orientation import Bits, Untransposed, apply_orientation, without_transpositions
 from .fuse_epilogues import fuse_epilogues
 
-LOAD_CYCLES = 2  # of a word
-GATHER_CYCLES = 4  # of a byte that is moved alone
 ALL_COMBINATIONS = 10  # tensors up to which every combination of orientations is tried
 PAIRS = 24  # tensors up to which pairs are flipped together
 
@@ -58,12 +57,12 @@ def choose_orientation(mg: MatGraph, target: Target) -> MatGraph:
         return mg
     mg = _with_settled_biases(mg)
     net = without_transpositions(mg)
-    bits = _search(_all_choices(net, target.lanes))
+    bits = _search(_all_choices(net, target))
     return fuse_epilogues(apply_orientation(net, bits), target) if any(bits.values()) else mg
 
 
-def _all_choices(net: Untransposed, lanes: int) -> _Choices:
-    found = {op.output: dict(_choices(op, net, lanes)) for op in net.ops}
+def _all_choices(net: Untransposed, target: Target) -> _Choices:
+    found = {op.output: dict(_choices(op, net, target)) for op in net.ops}
     made = [name for name, choices in found.items() if True in choices]
     inputs = [p.tensor for p in net.mg.inputs if _is_matrix(net.mg.tensors[p.tensor])]
     return _Choices(net, found, tuple(dict.fromkeys((*inputs, *made))))
@@ -76,9 +75,9 @@ def _is_matrix(t: Tensor) -> bool:
 # ---------------------------------------------------------------- what an operation offers
 
 
-def _choices(op: MatOp, net: Untransposed, lanes: int) -> Iterator[tuple[bool, Choice]]:
+def _choices(op: MatOp, net: Untransposed, target: Target) -> Iterator[tuple[bool, Choice]]:
     """The orientations an operation can give its result in: as declared, and perhaps transposed."""
-    yield False, Choice(_plain_needs(op), _plain_cycles(op, net.mg.tensors, lanes))
+    yield False, Choice(_plain_needs(op), _plain_cycles(op, net.mg.tensors, target))
     if not _may_swap(op, net):
         return
     extra = tuple((n, True) for n in _run_time_operands(op.epilogue, net.mg))
@@ -90,7 +89,7 @@ def _choices(op: MatOp, net: Untransposed, lanes: int) -> Iterator[tuple[bool, C
         main = ((op.rhs, not op.rhs_transposed), (op.input, None))
     rows, channels = net.mg.tensors[op.output].shape[2:]
     depth = net.mg.tensors[op.input].shape[3]
-    yield True, Choice((*main, *extra), _product_cycles(lanes, channels, depth, rows))
+    yield True, Choice((*main, *extra), product_cycles(target, channels, depth, rows))
 
 
 def _plain_needs(op: MatOp) -> Needs:
@@ -98,23 +97,13 @@ def _plain_needs(op: MatOp) -> Needs:
     return tuple((name, None if name in either else False) for name in op.inputs)
 
 
-def _plain_cycles(op: MatOp, tensors: Mapping[str, Tensor], lanes: int) -> float:
+def _plain_cycles(op: MatOp, tensors: Mapping[str, Tensor], target: Target) -> float:
     """Only what changes with the orientation: products."""
     if not isinstance(op, Gemm):
         return 0
     n, h, w, channels = tensors[op.output].shape
-    blocks = None if op.weight is None else nonzero_blocks(op.weight, lanes)
-    return _product_cycles(lanes, n * h * w, tensors[op.input].shape[3], channels, blocks)
-
-
-def _product_cycles(
-    lanes: int, rows: int, depth: int, channels: int, blocks: int | None = None
-) -> float:
-    """The longer of passes and loads of ``rows`` positions times depth x channels weights."""
-    k = -(-depth // lanes)
-    if blocks is None:
-        blocks = k * -(-channels // lanes)
-    return max(blocks * max(rows, lanes), LOAD_CYCLES * (blocks * lanes + rows * k))
+    blocks = None if op.weight is None else nonzero_blocks(op.weight, target.lanes)
+    return product_cycles(target, n * h * w, tensors[op.input].shape[3], channels, blocks)
 
 
 def _may_swap(op: MatOp, net: Untransposed) -> TypeGuard[Linear]:
@@ -222,4 +211,4 @@ def _cost(choices: _Choices, bits: Bits) -> float:
             is_fixed = root not in net.mg.constants and wanted is not None
             if is_fixed and bits.get(root, False) ^ flipped != wanted:
                 copied.add(root)
-    return total + sum(GATHER_CYCLES * math.prod(net.mg.tensors[root].shape) for root in copied)
+    return total + gather_cycles(sum(math.prod(net.mg.tensors[root].shape) for root in copied))

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of a program: ports and look-up tables that fit together.
+
+In: programs.  Out: nothing, or the problem.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from neuralmatrix.program.check_tables import form_problem
+from neuralmatrix.program.program import Program
+from table_programs import with_table
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    (
+        (np.zeros((3, 5), np.int16), "table: found int16 (3, 5), allowed is int8 (V, D)"),
+        (np.zeros((3, 4), np.int8), "steps: found shape None"),
+        (np.zeros((0, 5), np.int8), "table: found int8 (0, 5)"),
+        (np.zeros(5, np.int8), "table: found int8 (5,)"),
+    ),
+)
+def test_tables_that_fit_no_input(program: Program, table: Any, text: str) -> None:
+    port = replace(with_table(program).inputs[0], table=table)
+    assert text in form_problem(replace(program, inputs=(port,)))
+
+
+def test_inputs_may_share_a_name_and_then_a_shape(program: Program) -> None:
+    one = with_table(program).inputs[0]
+    assert not form_problem(replace(program, inputs=(one, one)))
+    other = replace(one, shape=(1, 16))
+    assert "each name once" in form_problem(replace(program, inputs=(one, other)))

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inputs and outputs of the network: look-ups, and what the host computes.
+
+In: small Graphs.  Out: the ports of their MatGraphs; values are checked too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from cnn_graphs import conv, kinds, make
+from lowering_graphs import check, graph, random
+from neuralmatrix.ir.graph.nodes import (
+    ArgMax,
+    Binary,
+    Embedding,
+)
+from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
+from targets import lower
+
+
+def test_one_input_serves_two_look_ups_and_a_sum() -> None:
+    tables = {"a": random(1, 9, 6), "b": random(2, 9, 6)}
+    nodes = [Embedding(("ids", "a"), "p"), Embedding(("ids", "b"), "q"), Binary(("p", "q"), "y")]
+    g = graph(nodes, {"ids": (2, 3)}, tables)
+    mg = lower(g)
+    assert [port.name for port in mg.inputs] == ["ids", "ids"]
+    feed = {"ids": np.array([[3, 0, 8], [1, 1, 5]])}
+    found = port_outputs(mg, run_float(mg, feed))["y"]
+    np.testing.assert_array_equal(found, tables["a"][feed["ids"]] + tables["b"][feed["ids"]])
+
+
+def test_argmax_is_the_hosts() -> None:
+    mg = check(make(conv("x", "w", "c"), ArgMax(("c",), "y", axis=1)))
+    assert kinds(mg) == ["Gemm"]
+    assert mg.outputs[0].argmax == (1, True, False) and mg.outputs[0].dtype == "int64"
