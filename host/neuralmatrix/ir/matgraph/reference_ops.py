@@ -173,9 +173,7 @@ EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
 # ---------------------------------------------------------------- epilogue
 
 
-def _finished(
-    op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph
-) -> PointValues:
+def _finished(op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
     """act(lin + gain * residual) * hadamard, and the values in between."""
     e: Epilogue = op.epilogue
     found: PointValues = {}
