@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from neuralmatrix.compiler import Options, compile_model, front_end, passes
 from neuralmatrix.demo.tasks import task
-from neuralmatrix.stages import Stages
+from neuralmatrix.quantization.settings import Settings
+from neuralmatrix.stages import Stages, part
 from neuralmatrix.transforms.graph.simplify import PASSES
 from slow import slow_after
 from targets import target
@@ -26,6 +27,8 @@ from targets import target
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 import zoo  # noqa: E402
 import zoo_transformers as zt  # noqa: E402
+
+CALIBRATED = Options(calibration=[])
 
 
 def images(size: int, count: int = 2) -> list[dict[str, np.ndarray]]:
@@ -36,7 +39,7 @@ def images(size: int, count: int = 2) -> list[dict[str, np.ndarray]]:
 def test_every_stage_is_written(tmp_path: Path) -> None:
     compile_model(zoo.small_cnn(), calibration=images_of(zoo.small_cnn()), keep_stages=tmp_path)
     texts = {p.name: p.read_text() for p in tmp_path.iterdir()}
-    names = [name for name, _ in passes(Options())]
+    names = [name for name, _ in passes(CALIBRATED)]
     assert sorted(texts) == [f"{i:02d}-{name}.txt" for i, name in enumerate(names, 1)]
     unchanged = {name for name, text in texts.items() if text == "unchanged\n"}
     assert all(texts[name].count("\n") > 3 for name in texts.keys() - unchanged)
@@ -44,12 +47,32 @@ def test_every_stage_is_written(tmp_path: Path) -> None:
 
 
 def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
-    assert [name for name, _ in passes(Options())] == [
+    assert [name for name, _ in passes(CALIBRATED)] == [
         "import_onnx", "simplify", "lower_graph", "fuse_epilogues", "split_projections",
         "fuse_epilogues", "fuse_row_statistics", "defer_bias", "center_residuals", "pad_heads",
         "fold_input_permutations", "fold_row_scales", "choose_orientation", "reorder_nodes",
-        "calibrate", "quantize", "schedule",
+        "equalize", "legalize_operands", "tie_scales", "calibrate", "choose_scales", "quantize",
+        "schedule",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        (Options(), ["interval_bounds"]),
+        (
+            Options(Settings("mixed"), calibration=[]),
+            ["calibrate", "correct_biases", "calibrate", "choose_precision"],
+        ),
+        (
+            Options(Settings("int8", refine=True), calibration=[]),
+            ["calibrate", "correct_biases", "calibrate"],
+        ),
+    ],
+)
+def test_the_passes_that_choose_ranges(options: Options, chosen: list[str]) -> None:
+    names = [name for name, _ in part(passes(options), "tie_scales", "choose_scales")]
+    assert names == ["tie_scales", *chosen, "choose_scales"]
 
 
 def test_rewrites_of_simplify_are_written_by_name(tmp_path: Path) -> None:

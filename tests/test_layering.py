@@ -29,7 +29,8 @@ MAY = {
     "quantization": "base hardware ir",
     "scheduling": "base hardware ir program quantization",
     "runtime": "base hardware program",
-    "runtime.selftest_build": "base hardware ir program quantization scheduling runtime",
+    "runtime.selftest_build": "base hardware ir program transforms.matgraph quantization "
+    "scheduling runtime",
     "runtime.emulated_board": "base hardware program runtime runtime.selftest_build",
     "face": "base hardware ir program frontend transforms.graph transforms.lowering "
     "transforms.matgraph quantization scheduling runtime",
@@ -46,16 +47,6 @@ TOP = {
 EXCEPTIONS = {
     ("runtime.pynq.device", "runtime.emulated_board.board"): "NEURALMATRIX_EMULATED_BOARD puts the "
     "emulated board under pynq; imported in a function, so that a board never loads it",
-    ("quantization.adjust_ranges", "transforms.matgraph.legalize_operands"): "to be mended",
-    ("quantization.bit_widths", "transforms.matgraph.tie_scales"): "to be mended",
-    ("quantization.calibrate", "transforms.matgraph.tie_scales"): "to be mended",
-    ("quantization.integer_reference", "program.host_io"): "to be mended",
-    ("quantization.mixed_precision", "transforms.matgraph.legalize_operands"): "to be mended",
-    ("quantization.quantize", "transforms.matgraph.legalize_operands"): "to be mended",
-    ("quantization.quantize", "transforms.matgraph.tie_scales"): "to be mended",
-    ("quantization.mixed_precision", "transforms.matgraph.tie_scales"): "to be mended",
-    ("quantization.scales", "transforms.matgraph.tie_scales"): "to be mended",
-    ("quantization.adjust_ranges", "transforms.matgraph.tie_scales"): "to be mended",
 }
 # module, or package: why functions of it import modules of this package
 LATE = {

@@ -24,10 +24,15 @@ from .ir.graph.nodes import Graph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.types import Array, Shape
 from .program.program import Program
-from .quantization.decide import Decision, decide, prepared
+from .quantization.passes import (
+    equalization,
+    equalization_again,
+    quantization,
+    quantization_again,
+)
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
-from .quantization.quantize import quantize
+from .quantization.samples import Samples
 from .quantization.settings import Method, Settings, check_settings
 from .scheduling import for_board, schedule
 from .stages import Passes, Stages, part
@@ -40,9 +45,11 @@ from .transforms.matgraph.fold_input_permutations import fold_input_permutations
 from .transforms.matgraph.fold_row_scales import fold_row_scales
 from .transforms.matgraph.fuse_epilogues import fuse_epilogues
 from .transforms.matgraph.fuse_row_statistics import fuse_row_statistics
+from .transforms.matgraph.legalize_operands import legalize_operands
 from .transforms.matgraph.pad_heads import pad_heads
 from .transforms.matgraph.reorder_nodes import reorder_nodes
 from .transforms.matgraph.split_projections import split_projections
+from .transforms.matgraph.tie_scales import tie_scales
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -67,6 +74,7 @@ class Options:
 
 def passes(options: Options) -> Passes:
     """Every pass from an ONNX model to a Program, in the order in which they run."""
+    first, last = _choosing_numbers(options)
     return (
         ("import_onnx", partial(_import, options)),
         ("simplify", partial(simplify, note=options.stages.note)),
@@ -82,8 +90,10 @@ def passes(options: Options) -> Passes:
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
         ("reorder_nodes", reorder_nodes),
-        ("calibrate", partial(_calibrate, options)),
-        ("quantize", partial(_quantize, options)),
+        *first,
+        ("legalize_operands", legalize_operands),
+        ("tie_scales", tie_scales),
+        *last,
         ("schedule", schedule),
     )
 
@@ -141,8 +151,8 @@ def front_end(
 
 
 def back_end(lowered: MatGraph, target: Target, options: Options) -> QGraph:
-    """The array's operations in integers: the list from calibration to ``quantize``."""
-    second = part(passes(options), "calibrate", "quantize")
+    """The array's operations in integers: the list from ``equalize`` to ``quantize``."""
+    second = part(passes(options), "equalize", "quantize")
     quantized: QGraph = options.stages.run(second, lowered, target)
     return quantized
 
@@ -151,15 +161,16 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     stages = options.stages
     lowered = front_end(model, board.target, options)
     _check_dram(lowered, board)
-    last = part(passes(options), "calibrate", "schedule")
+    last = part(passes(options), "equalize", "schedule")
     program: Program = stages.run(last, lowered, board.target)
-    chosen: Decision = stages.results[Decision]
+    quantized: QGraph = stages.results[QGraph]
+    chosen = quantized.decisions
     return replace(
         for_board(program, board),
-        precision=options.settings.precision,
-        ranges=tuple((name, lo, hi) for name, (lo, hi) in chosen.bounds.items()),
+        precision=chosen.precision,
+        ranges=tuple((point, lo, hi) for point, (lo, hi) in chosen.ranges.items()),
         recipe=chosen.recipe,
-        notes=(*program.notes, *chosen.notes, *table_notes(stages.results[QGraph])),
+        notes=(*program.notes, *chosen.notes, *table_notes(quantized)),
     )
 
 
@@ -171,17 +182,17 @@ def _import(options: Options, model: Any, target: Target) -> Graph:
     return import_onnx(bound, options.shapes)
 
 
-def _calibrate(options: Options, mg: MatGraph, target: Target) -> Decision:
-    saved = options.saved
-    if saved is None:
-        return decide(mg, options.calibration, options.settings)
-    ranges = {name: (lo, hi) for name, lo, hi in saved.ranges}
-    return Decision(prepared(mg, saved.recipe), ranges, saved.recipe)
-
-
-def _quantize(options: Options, chosen: Decision, target: Target) -> QGraph:
-    precision, raised = options.settings.precision, chosen.recipe.raised
-    return quantize(chosen.graph, chosen.bounds, precision, raised)
+def _choosing_numbers(options: Options) -> tuple[Passes, Passes]:
+    """The passes before ``legalize_operands``, and those after ``tie_scales``."""
+    settings, saved, samples = options.settings, options.saved, None
+    if saved is not None:
+        ranges = {point: (lo, hi) for point, lo, hi in saved.ranges}
+        again = quantization_again(settings.precision, ranges, saved.recipe)
+        return equalization_again(saved.recipe), again
+    if options.calibration is not None:
+        several = settings.refines or settings.precision == "mixed"
+        samples = Samples(options.calibration, settings.max_images, keep=several)
+    return equalization(settings, samples), quantization(settings, samples, options.stages.step)
 
 
 # ------------------------------------------------------------------ the board

@@ -19,12 +19,15 @@ from .errors import NeuralMatrixError
 from .hardware.target import Target
 from .ir.graph.nodes import Graph
 from .ir.graph.verify import to_text, verify_graph
+from .ir.matgraph.facts import TiedGraph
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.verify import matgraph_text, verify_matgraph
+from .ir.points import Ranges
+from .ir.types import QParams
 from .program.disassembly import listing
 from .program.program import Program
 from .program.verify import verify_program
-from .quantization.decide import Decision
+from .quantization.calibrated_graph import CalibratedGraph, ScaledGraph
 from .quantization.qgraph import QGraph
 
 Pass = Callable[[Any, Target], Any]
@@ -118,10 +121,7 @@ def _write(folder: Path, name: str, notes: list[str], text: str) -> None:
 
 def qgraph_text(graph: QGraph) -> str:
     """One line per tensor with its scale, one per operation with its integers' ranges."""
-    lines = [
-        f"{name}: scale {qp.scale:.6g} zero {qp.zero_point} {'int16' if qp.wide else 'int8'}"
-        for name, qp in graph.qparams.items()
-    ]
+    lines = []
     for qop in graph.ops:
         line = f"{qop.op.output} = {type(qop.op).__name__}"
         if qop.epilogue is not None:
@@ -129,24 +129,55 @@ def qgraph_text(graph: QGraph) -> str:
             table = f" table[{e.table.count}]" if e.table is not None else ""
             line += f" F={e.f_shift} mt={e.mt} clamp {e.lo}..{e.hi}{table}"
         lines.append(line)
-    return "\n".join(lines) + "\n"
+    return _scales_text(graph.qparams) + "\n".join(lines) + "\n"
 
 
-def _decision_text(decision: Decision) -> str:
-    ranges = (f"{name}: {lo:.6g} .. {hi:.6g}" for name, (lo, hi) in decision.bounds.items())
-    return "\n".join((*decision.notes, *ranges)) + "\n"
+def tied_text(tied: TiedGraph) -> str:
+    """The graph, and above it what is known of its tensors."""
+    facts, groups = tied.facts, tied.facts.scale_groups.members(tied.graph.tensors)
+    lines = [f"one scale: {', '.join(names)}" for names in groups.values() if len(names) > 1]
+    lines += [
+        f"{what}: {', '.join(names)}"
+        for what, roots in (("int16", facts.int16), ("symmetric", facts.symmetric))
+        if (names := [n for root in groups if root in roots for n in groups[root]])
+    ]
+    scores = [name for name in tied.graph.tensors if name in facts.scores]
+    lines += [f"scores: {', '.join(scores)}"] if scores else []
+    return "".join(f"{line}\n" for line in lines) + matgraph_text(tied.graph)
+
+
+def _calibrated_text(calibrated: CalibratedGraph) -> str:
+    return "".join(f"{line}\n" for line in calibrated.notes) + _ranges_text(calibrated.ranges)
+
+
+def _scaled_text(scaled: ScaledGraph) -> str:
+    return _scales_text(scaled.qparams) + _ranges_text(scaled.spans)
+
+
+def _ranges_text(ranges: Ranges) -> str:
+    return "".join(f"{point}: {lo:.6g} .. {hi:.6g}\n" for point, (lo, hi) in ranges.items())
+
+
+def _scales_text(qparams: Mapping[str, QParams]) -> str:
+    return "".join(
+        f"{name}: scale {qp.scale:.6g} zero {qp.zero_point} {'int16' if qp.wide else 'int8'}\n"
+        for name, qp in qparams.items()
+    )
 
 
 VERIFIERS: Mapping[type, Callable[[Any], object]] = {
     Graph: verify_graph,
     MatGraph: verify_matgraph,
+    TiedGraph: lambda tied: verify_matgraph(tied.graph),
     Program: verify_program,
 }
 
 WRITERS: Mapping[type, Callable[[Any], str]] = {
     Graph: to_text,
     MatGraph: matgraph_text,
-    Decision: _decision_text,
+    TiedGraph: tied_text,
+    CalibratedGraph: _calibrated_text,
+    ScaledGraph: _scaled_text,
     QGraph: qgraph_text,
     Program: listing,
 }

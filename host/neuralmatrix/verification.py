@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compiler import Options, back_end, front_end
-from .errors import BadInput
+from .errors import BadInput, BadModel
 from .hardware.target import Target
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.reference import run_float
+from .ir.quantized_values import dequantize_array
 from .ir.types import Array
 from .program.data import Watchpoint
 from .program.host_io import check_feeds, write_input
 from .program.program import Program
-from .quantization.integer_reference import decode, run_integer
+from .quantization.integer_reference import run_integer
 from .quantization.qgraph import QGraph
 from .quantization.settings import Settings
 from .runtime.emulation.emulator import Emulator, Watch
@@ -114,6 +115,8 @@ def verify(
         graph = back_end(lowered, target, options)
     except (KeyError, ValueError) as error:
         raise _other_model(f"tensor {error} does not match") from None
+    except BadModel as error:  # of factors and shifts that do not belong to these weights
+        raise _other_model(f"its recipe: {error}") from None
     check = compare(lowered, graph, program, *split_images(arrays, images))
     if not check.ok and not np.array_equal(schedule(graph, target).const, program.const):
         raise _other_model("the weights differ")
@@ -139,7 +142,7 @@ def _compare_run(
         name, layer = point.tensor.name, program.layers[point.layer]
         if name not in integer or integer[name].shape != codes.shape:
             raise _other_model(f"tensor {name} does not match")
-        values = decode(integer[name], graph.qparams[name])
+        values = dequantize_array(integer[name], graph.qparams[name])
         snr = signal_to_noise(real[name], values) if name in real else float("nan")
         checks.append(_check(name, (layer.kind, layer.source), snr, integer[name], codes))
     return checks

@@ -17,11 +17,12 @@ from build_onnx import model as onnx_model
 from build_onnx import node, onnxruntime_outputs
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.points import At, Interval, Point
 from neuralmatrix.ir.types import Array
 from neuralmatrix.program.verify import verify_program
-from neuralmatrix.quantization.quantize import quantize
 from neuralmatrix.runtime.session import Session
 from neuralmatrix.verification import compare, signal_to_noise
+from quantized import observed, quantized, tied
 from random_models import random_model
 from random_nets import random_net
 from slow import slow_after
@@ -37,13 +38,8 @@ NETWORKS = 300
 PER_TEST = 10
 
 
-def bounds_of(mg: MatGraph, feed: dict[str, Array]) -> dict[str, tuple[float, float]]:
-    values = run_float(mg, feed)
-    return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
-
-
 def check(mg: MatGraph, feed: dict[str, Array], precision: str, board: str) -> None:
-    graph = quantize(mg, bounds_of(mg, feed), precision)
+    graph = quantized(mg, observed(mg, feed, board), precision, board=board)
     program = scheduled(graph, board)
     verify_program(program)
     found = compare(mg, graph, program, feed)
@@ -70,7 +66,7 @@ def test_random_networks_on_a_larger_array(seed: int) -> None:
 def test_integers_follow_the_floats(seed: int) -> None:
     """int16 keeps 20 dB even through chains of products of cancelling terms and int8 weights."""
     mg, feed = random_net(seed)
-    graph = quantize(mg, bounds_of(mg, feed), "int16")
+    graph = quantized(mg, observed(mg, feed), "int16")
     found = compare(mg, graph, scheduled(graph), feed)
     real = run_float(mg, feed)
     loud = [layer for layer in found.layers if np.any(real.get(layer.name, np.zeros(1)))]
@@ -143,9 +139,10 @@ def test_encoder_layers(case: tuple[Sizes, str, str]) -> None:
 def test_the_array_is_busy_in_encoder_layers(sizes: Sizes, least: float) -> None:
     """Useful products against all that the array could do; nonlinear passes take little."""
     mg = encoder(sizes, layers=2)
-    ranges = {"": (-4.0, 4.0), ":pre": (0.01, 4.0), ":act": (-4.0, 4.0)}
-    bounds = {name + part: ends for name in mg.tensors for part, ends in ranges.items()}
-    graph = quantize(mg, bounds)
+    ends: dict[At, Interval] = {"output": (-4.0, 4.0), "pre_product": (-4.0, 4.0)}
+    ends["pre_activation"] = (0.01, 4.0)
+    bounds = {Point(name, at): ends[at] for name in tied(mg).graph.tensors for at in ends}
+    graph = quantized(mg, bounds)
     found = scheduled(graph).estimate()
     products = [layer for layer in found.layers if layer.kind in ("Gemm", "MatMul")]
     assert found.macs == sum(layer.macs for layer in products)
@@ -189,7 +186,7 @@ def test_trained_resnet20_byte_for_byte(data: Path) -> None:
 def test_a_changed_weight_is_found() -> None:
     """The comparison can fail: flipped weight bits are reported with the layer."""
     mg, feed = random_net(4)
-    graph = quantize(mg, bounds_of(mg, feed), "int8")
+    graph = quantized(mg, observed(mg, feed), "int8")
     program = scheduled(graph)
     program.const[:] ^= 0x40
     found = compare(mg, graph, program, feed)

@@ -19,8 +19,9 @@ from neuralmatrix.ir.matgraph.ops import (
     Tensor,
     Window,
 )
-from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.points import Ranges
 from neuralmatrix.ir.types import Array, Function, QParams
+from quantized import observed
 
 Shape = tuple[int, int, int, int]
 ONE = np.ones((1, 1, 1))
@@ -128,5 +129,5 @@ def feed(mg: MatGraph, seed: int = 1, scale: float = 1.0) -> Array:
     return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
 
 
-def bounds(mg: MatGraph, x: Array) -> dict[str, tuple[float, float]]:
-    return {n: (float(v.min()), float(v.max())) for n, v in run_float(mg, {"x": x}).items()}
+def bounds(mg: MatGraph, x: Array) -> Ranges:
+    return observed(mg, {"x": x})

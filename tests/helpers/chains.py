@@ -16,7 +16,9 @@ from neuralmatrix.ir.matgraph.ops import (
     Tensor,
 )
 from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.points import Ranges
 from neuralmatrix.ir.types import Array, QParams
+from quantized import observed
 
 RNG = np.random.default_rng(3)
 
@@ -35,8 +37,8 @@ def chain(shape: tuple[int, ...], *ops: MatOp, quant: dict[str, QParams] | None 
     return MatGraph(draft.inputs, outputs, ops, tensors, {}, quant or {})
 
 
-def bounds(mg: MatGraph, x: Array) -> dict[str, tuple[float, float]]:
-    return {n: (float(v.min()), float(v.max())) for n, v in run_float(mg, {"x": x}).items()}
+def bounds(mg: MatGraph, x: Array) -> Ranges:
+    return observed(mg, {"x": x})
 
 
 def dense(c: int, m: int, scale: float = 0.2, **fields: object) -> Gemm:

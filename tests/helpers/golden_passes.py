@@ -10,9 +10,11 @@ the check that both compute the same real values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import quantized as on_the_way
 from blocks import Maker
 from golden_text import check_golden
 from graph_text import graph_text
@@ -21,25 +23,23 @@ from neuralmatrix.hardware.board import Board, load_board
 from neuralmatrix.ir.graph.nodes import Graph
 from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.graph.verify import verify_graph
+from neuralmatrix.ir.matgraph.facts import TiedGraph
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.matgraph.verify import verify_matgraph
+from neuralmatrix.ir.points import Ranges
 from neuralmatrix.ir.types import Array, QParams
 from neuralmatrix.program.program import Program
-from neuralmatrix.quantization.calibrate import calibrate
-from neuralmatrix.quantization.equalize import Refinement, migrate, refined
-from neuralmatrix.quantization.fake_quant import sample
-from neuralmatrix.quantization.interval_bounds import propagate
-from neuralmatrix.quantization.mixed_precision import choose_mixed
-from neuralmatrix.quantization.qgraph import QGraph
-from neuralmatrix.quantization.quantize import activation_scales, quantize
+from neuralmatrix.quantization.calibrated_graph import CalibratedGraph
+from neuralmatrix.quantization.equalize import equalize
+from neuralmatrix.quantization.mixed_precision import choose_precision
+from neuralmatrix.quantization.qgraph import Decisions, QGraph
+from neuralmatrix.quantization.samples import Samples
+from neuralmatrix.quantization.settings import Settings
 from neuralmatrix.scheduling import for_board, schedule
 from neuralmatrix.stages import Pass, part
 from neuralmatrix.transforms.graph import simplify
-from neuralmatrix.transforms.matgraph.legalize_operands import legalize_operands
-from neuralmatrix.transforms.matgraph.tie_scales import tie_scales
 
-Bounds = Mapping[str, tuple[float, float]]
 Feeds = Mapping[str, Array]
 Groups = list[list[str]]
 BOARD = load_board("pynq-z2")
@@ -47,10 +47,7 @@ BOARD = load_board("pynq-z2")
 REWRITES: Mapping[str, Callable[[Graph], Graph]] = dict(simplify.PASSES)
 
 LISTED = passes(Options())
-PASSES: Mapping[str, Pass] = {
-    **dict(LISTED),
-    "legalize_operands": lambda mg, _: legalize_operands(mg),
-}
+PASSES: Mapping[str, Pass] = dict(LISTED)
 ORDER = tuple(name for name, _ in part(LISTED, "fuse_epilogues", "reorder_nodes"))
 
 
@@ -61,38 +58,41 @@ def lowered(graph: Graph) -> MatGraph:
 
 def tied(mg: MatGraph) -> tuple[MatGraph, Groups]:
     """The graph, and the tensors of every group of two or more that share a scale."""
-    found, groups = tie_scales(mg)
-    members = groups.members(sorted(found.tensors)).values()
-    return found, sorted(sorted(group) for group in members if len(group) > 1)
+    found: TiedGraph = PASSES["tie_scales"](mg, BOARD.target)
+    members = found.facts.scale_groups.members(sorted(found.graph.tensors)).values()
+    return found.graph, sorted(sorted(group) for group in members if len(group) > 1)
 
 
 def equalized(mg: MatGraph, runs: Sequence[Feeds]) -> MatGraph:
-    return refined(mg, Refinement(migrate(mg, sample(mg, list(runs)))))
+    return equalize(mg, BOARD.target, samples=Samples(runs, len(runs)))
 
 
-def calibrated(mg: MatGraph, runs: Sequence[Feeds]) -> Bounds:
-    """Ranges by value: tensors, and what lies in front of activations and factors."""
-    found = calibrate(mg, runs).ranges
-    return {name: (r.lo, r.hi) for name, r in found.items()}
+def calibrated(mg: MatGraph, runs: Sequence[Feeds]) -> Ranges:
+    return on_the_way.calibrated(mg, runs).ranges
 
 
-def interval_bounds(mg: MatGraph) -> Bounds:
-    return propagate(mg)
+def interval_bounds(mg: MatGraph) -> Ranges:
+    found: CalibratedGraph = PASSES["interval_bounds"](on_the_way.tied(mg), BOARD.target)
+    return found.ranges
 
 
 def chosen_precision(
-    mg: MatGraph, bounds: Bounds, runs: Sequence[Feeds], max_loss: float
+    mg: MatGraph, ranges: Ranges, runs: Sequence[Feeds], max_loss: float
 ) -> list[str]:
     """The tensors raised to int16."""
-    return sorted(choose_mixed(mg, dict(bounds), list(runs), max_loss).tensors)
+    known = on_the_way.with_ranges(mg, ranges)
+    samples, settings = Samples(runs, len(runs)), Settings("mixed", max_loss=max_loss)
+    found = choose_precision(known, BOARD.target, samples=samples, settings=settings)
+    return list(found.graph.recipe.raised)
 
 
-def chosen_scales(mg: MatGraph, bounds: Bounds, precision: str = "int8") -> Mapping[str, QParams]:
-    return activation_scales(mg, dict(bounds), precision)
+def chosen_scales(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> Mapping[str, QParams]:
+    return on_the_way.scales(mg, ranges, precision)
 
 
-def quantized(mg: MatGraph, bounds: Bounds, precision: str = "int8") -> QGraph:
-    return quantize(mg, dict(bounds), precision)
+def quantized(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> QGraph:
+    """Without what only the program remembers."""
+    return replace(on_the_way.quantized(mg, ranges, precision), decisions=Decisions())
 
 
 def scheduled(graph: QGraph, board: Board = BOARD, shared: bool = True) -> Program:

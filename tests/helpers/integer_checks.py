@@ -9,18 +9,17 @@ from __future__ import annotations
 import numpy as np
 from blocks import feed
 from neuralmatrix.ir.matgraph.ops import MatGraph
-from neuralmatrix.ir.matgraph.reference import run_float, verify_matgraph
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.quantized_values import dequantize_array
 from neuralmatrix.ir.types import Array
-from neuralmatrix.quantization.calibrate import calibrate
-from neuralmatrix.quantization.integer_reference import decode, run_integer
-from neuralmatrix.quantization.quantize import quantize
+from neuralmatrix.quantization.integer_reference import run_integer
+from quantized import calibrated, quantized
 
 
 def relative_error(mg: MatGraph, precision: str, x: Array | None = None) -> float:
     """Of the integer result on one of two calibrated inputs."""
     x = feed(mg, seed=2) if x is None else x
-    found = calibrate(verify_matgraph(mg), [{"x": feed(mg)}, {"x": x}])
-    q = quantize(mg, {n: (r.lo, r.hi) for n, r in found.ranges.items()}, precision)
+    q = quantized(mg, calibrated(mg, [{"x": feed(mg)}, {"x": x}]).ranges, precision)
     y = run_float(mg, {"x": x})["y"]
-    got = decode(run_integer(q, {"x": x})["y"], q.qparams["y"])
+    got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
     return float(np.linalg.norm(got - y) / np.linalg.norm(y))

@@ -9,31 +9,29 @@ from __future__ import annotations
 import numpy as np
 from blocks import Maker, feed
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph
-from neuralmatrix.ir.matgraph.reference import run_float, verify_matgraph
+from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.points import Ranges
+from neuralmatrix.ir.quantized_values import dequantize_array
 from neuralmatrix.ir.types import Array, Function
-from neuralmatrix.quantization.calibrate import calibrate
-from neuralmatrix.quantization.integer_reference import decode, run_integer
-from neuralmatrix.quantization.quantize import quantize
-
-Bounds = dict[str, tuple[float, float]]
+from neuralmatrix.quantization.integer_reference import run_integer
+from quantized import calibrated, quantized
 
 
 def runs(mg: MatGraph, count: int = 4) -> list[dict[str, Array]]:
     return [{"x": feed(mg, seed)} for seed in range(count)]
 
 
-def ranges(mg: MatGraph, method: str = "mse") -> Bounds:
-    found = calibrate(verify_matgraph(mg), runs(mg), method)  # type: ignore[arg-type]
-    return {name: (r.lo, r.hi) for name, r in found.ranges.items()}
+def ranges(mg: MatGraph, method: str = "mse") -> Ranges:
+    return calibrated(mg, runs(mg), method).ranges
 
 
 def integer_error(
-    mg: MatGraph, plain: MatGraph, bounds: Bounds, raised: tuple[str, ...] = ()
+    mg: MatGraph, plain: MatGraph, bounds: Ranges, raised: tuple[str, ...] = ()
 ) -> float:
     """Of ``mg`` in integers against ``plain`` in float, on an input not calibrated with."""
-    q, x = quantize(mg, bounds, "int8", raised), feed(mg, 99)
+    q, x = quantized(mg, bounds, "int8", raised), feed(mg, 99)
     y = run_float(plain, {"x": x})["y"]
-    got = decode(run_integer(q, {"x": x})["y"], q.qparams["y"])
+    got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
     return float(np.linalg.norm(got - y) / np.linalg.norm(y))
 
 

@@ -16,13 +16,13 @@ from golden_passes import BOARD, exact, quantized, scheduled
 from neuralmatrix.hardware.isa import Instruction, Opcode, Region, decode
 from neuralmatrix.hardware.tensor_layout import Blocked
 from neuralmatrix.ir.matgraph.ops import MatGraph, Tensor
-from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import QParams
 from neuralmatrix.program.program import Program
 from neuralmatrix.program.verify import verify_program
 from neuralmatrix.scheduling.context import Context
 from neuralmatrix.scheduling.emitter import Emitter, make_rings
 from neuralmatrix.scheduling.memory_plan import ConstRegion, Place
+from quantized import observed
 
 LANES = BOARD.array.rows
 
@@ -46,8 +46,7 @@ def blocked(h: int, w: int, c: int, wide: bool = False, n: int = 1) -> Blocked:
 
 def program_of(mg: MatGraph, precision: str = "int8", **sizes: int) -> Program:
     """A verified program, on an array whose buffers may be smaller; no two tensors share bytes."""
-    values = run_float(mg, {"x": exact(5, *mg.inputs[0].shape)})
-    bounds = {n: (float(v.min()), float(v.max())) for n, v in values.items()}
+    bounds = observed(mg, {"x": exact(5, *mg.inputs[0].shape)})
     board = replace(BOARD, array=replace(BOARD.array, **sizes))
     program = scheduled(quantized(mg, bounds, precision), board, shared=False)
     verify_program(program)

@@ -13,18 +13,19 @@ import pytest
 from blocks import Maker, attention, feed
 from neuralmatrix.ir.matgraph.ops import Port
 from neuralmatrix.ir.matgraph.reference import run_float, verify_matgraph
-from neuralmatrix.quantization.calibrate import calibrate
-from neuralmatrix.quantization.integer_reference import decode, run_integer
-from neuralmatrix.quantization.quantize import quantize
+from neuralmatrix.ir.points import Point
+from neuralmatrix.ir.quantized_values import dequantize_array
+from neuralmatrix.quantization.integer_reference import run_integer
+from quantized import calibrated, quantized
 
 
 def test_masked_scores_do_not_widen_the_range() -> None:
     mg = attention(mask="add", p=12)
-    found = calibrate(mg, [{"x": feed(mg)}])
+    found = calibrated(mg, [{"x": feed(mg)}])
     scores = run_float(mg, {"x": feed(mg)})["s"]
     lowest = scores[scores > -5000].min()
-    assert found.ranges["s"].lo == pytest.approx(lowest - 20.0)
-    q = quantize(mg, {n: (r.lo, r.hi) for n, r in found.ranges.items()}).qparams
+    assert found.ranges[Point("s")][0] == pytest.approx(lowest - 20.0)
+    q = quantized(mg, found.ranges).qparams
     assert q["added"].scale * 32640 < 60 and q["s"].scale * 32640 < 40
 
 
@@ -37,9 +38,9 @@ def test_a_look_up_table_counts_whole() -> None:
     mg = b.graph()
     mg = verify_matgraph(replace(mg, inputs=(Port("ids", (1, 1, 3), "x", (), table=table),)))
     ids = np.array([[[3, 0, 49]]])
-    found = calibrate(mg, [{"ids": ids}])
-    assert found.ranges["x"].hi == max(table.max(), 0)
-    q = quantize(mg, {n: (r.lo, r.hi) for n, r in found.ranges.items()})
-    got = decode(run_integer(q, {"ids": ids})["x"], q.qparams["x"])
+    found = calibrated(mg, [{"ids": ids}])
+    assert found.ranges[Point("x")][1] == max(table.max(), 0)
+    q = quantized(mg, found.ranges)
+    got = dequantize_array(run_integer(q, {"ids": ids})["x"], q.qparams["x"])
     np.testing.assert_allclose(got[0], table[ids[0]], atol=q.qparams["x"].scale)
     assert run_float(mg, {"ids": ids})["y"].shape == (1, 1, 3, 4)

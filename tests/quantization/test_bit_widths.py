@@ -12,14 +12,16 @@ from blocks import Maker, attention, bounds, feed, layer_norm
 from integer_checks import relative_error
 from neuralmatrix.ir.matgraph.ops import Epilogue
 from neuralmatrix.ir.matgraph.reference import run_float
-from neuralmatrix.quantization.integer_reference import decode, run_integer
-from neuralmatrix.quantization.quantize import ACC_LIMIT, quantize
+from neuralmatrix.ir.quantized_values import dequantize_array
+from neuralmatrix.quantization.integer_reference import run_integer
+from neuralmatrix.quantization.scales import ACC_LIMIT
+from quantized import quantized
 
 
 def test_exponentials_that_are_multiplied_are_int8_and_symmetric() -> None:
     mg = attention()
     ranges = bounds(mg, feed(mg))
-    low, high = (quantize(mg, ranges, precision).qparams for precision in ("int8", "int16"))
+    low, high = (quantized(mg, ranges, precision).qparams for precision in ("int8", "int16"))
     for name in ("q", "k", "v", "e"):
         assert (low[name].wide, low[name].zero_point) == (False, 0)
         assert high[name].wide
@@ -32,20 +34,20 @@ def test_exponentials_that_are_multiplied_are_int8_and_symmetric() -> None:
 @pytest.mark.parametrize("p", [21, 700])
 def test_every_mix_of_digits_is_proven(raised: tuple[str, ...], p: int) -> None:
     mg = attention(heads=1, p=p, d=16)
-    q = quantize(mg, bounds(mg, feed(mg)), "int8", raised)
+    q = quantized(mg, bounds(mg, feed(mg)), "int8", raised)
     for a, b, k in (("q", "k", 16), ("e", "v", p)):
         x, w = q.qparams[a], q.qparams[b]
         assert (x.wide, w.wide) == (a in raised, b in raised)
         assert k * max(-x.qmin, x.qmax) * max(-w.qmin, w.qmax) <= ACC_LIMIT
     y = run_float(mg, {"x": feed(mg)})["y"]
-    got = decode(run_integer(q, {"x": feed(mg)})["y"], q.qparams["y"])
+    got = dequantize_array(run_integer(q, {"x": feed(mg)})["y"], q.qparams["y"])
     # int8 noise of the sides that are not raised
     assert np.linalg.norm(got - y) < 0.05 * np.linalg.norm(y)
 
 
 def test_a_mean_shares_the_scale_it_is_subtracted_at() -> None:
     mg = layer_norm()
-    q = quantize(mg, bounds(mg, feed(mg)), "int8").qparams
+    q = quantized(mg, bounds(mg, feed(mg)), "int8").qparams
     assert q["g"].wide and q["mean"] == q["g"]
     assert q["square"].wide and q["square"] != q["g"]
 
@@ -59,7 +61,7 @@ def test_what_is_added_up_before_a_normalisation_is_int16() -> None:
     b.window("copy", "total", epilogue=Epilogue(rows=b.rows((1, 1, 9, 12), ("square", "square"))))
     b.gemm("read", "branch", 12)
     b.window("y", "total", epilogue=Epilogue("read", hadamard="square"))
-    q = quantize(b.graph(), bounds(b.graph(), feed(b.graph())), "int8").qparams
+    q = quantized(b.graph(), bounds(b.graph(), feed(b.graph())), "int8").qparams
     assert q["a"].wide and q["total"].wide
     assert not q["x"].wide and not q["branch"].wide  # matrix products read them
 
@@ -75,6 +77,6 @@ def test_a_constant_left_side_is_int8_where_that_holds_it() -> None:
     b.window("y", "even.y", epilogue=Epilogue("uneven.y"))
     mg = b.graph()
     x = feed(mg)
-    q = quantize(mg, bounds(mg, x), "int8")
+    q = quantized(mg, bounds(mg, x), "int8")
     assert not q.qparams["even"].wide and q.qparams["uneven"].wide
     assert relative_error(mg, "int8", x) < 0.01  # int8 rounding of x

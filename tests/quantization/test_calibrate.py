@@ -10,19 +10,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from blocks import Maker, attention, layer_norm
-from golden_passes import calibrated, exact
+from golden_passes import exact
 from golden_text import check_golden
 from graph_text import graph_text, mapping_text
 from neuralmatrix.errors import BadInput
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port, Tensor, Window
-from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.matgraph.reference import run_points
+from neuralmatrix.ir.points import Point
+from neuralmatrix.ir.quantized_values import dequantize_array, quantize_array
 from neuralmatrix.ir.types import Function, ViewStep
 from neuralmatrix.quantization import calibrate as module
-from neuralmatrix.quantization.calibrate import Range, calibrate
-from neuralmatrix.quantization.quantize import choose_qparams, encode
+from neuralmatrix.quantization.scales import choose_qparams
+from quantized import calibrated, tied
 
 SHAPE = (1, 4, 5, 3)
 BIAS = np.array([0.5, -0.25, 0.0])
+PRE = Point("relu", "pre_activation")
 
 
 def one_by_one(output, source, factor, bias, activation):
@@ -55,95 +58,102 @@ def images(count, seed=0):
 
 def test_minmax_is_exact_for_every_tensor():
     x = images(20)
-    found = calibrate(graph(), [{"input": x}], "minmax")
+    found = calibrated(graph(), [{"input": x}], "minmax")
     pre = 2 * x + BIAS.astype(np.float32)[:, None, None]
     relu = np.maximum(pre, 0)
-    assert found.images == 20
     assert found.ranges == found.extremes
-    assert set(found.ranges) == {"x", "relu", "relu:pre", "y"}
-    for name, values in {"x": x, "relu:pre": pre, "relu": relu, "y": relu - 1}.items():
+    held = {Point("x"): x, PRE: pre, Point("relu"): relu, Point("y"): relu - 1}
+    assert set(found.ranges) == set(held)
+    for point, values in held.items():
         wanted = (min(values.min(), 0), max(values.max(), 0))
-        assert (found.ranges[name].lo, found.ranges[name].hi) == pytest.approx(wanted)
+        assert found.ranges[point] == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("method", ["mse", "minmax", "percentile"])
 def test_zero_stays_inside_and_relu_starts_at_zero(method):
-    found = calibrate(graph(), [{"input": images(40)}], method).ranges
-    assert found["relu"].lo == 0.0
+    found = calibrated(graph(), [{"input": images(40)}], method).ranges
+    assert found[Point("relu")][0] == 0.0
     for name in ("x", "relu", "y"):
-        assert found[name].lo <= 0.0 <= found[name].hi
-    assert found["relu:pre"].lo < 0.0 < found["relu:pre"].hi
+        lo, hi = found[Point(name)]
+        assert lo <= 0.0 <= hi
+    assert found[PRE][0] < 0.0 < found[PRE][1]
 
 
 def test_values_before_an_activation_keep_bounds_that_exclude_zero():
     x = np.abs(images(10)) + 3
-    found = calibrate(graph(), [{"input": x}]).ranges
-    assert found["relu:pre"].lo == pytest.approx((2 * x + BIAS[:, None, None]).min(), rel=1e-6)
-    assert found["x"].lo == 0.0
+    found = calibrated(graph(), [{"input": x}]).ranges
+    assert found[PRE][0] == pytest.approx((2 * x + BIAS[:, None, None]).min(), rel=1e-6)
+    assert found[Point("x")][0] == 0.0
 
 
 def test_one_outlier_is_clipped_except_by_minmax_and_at_outputs():
     x = images(400)
     x[7, 1, 2, 3] = 60.0
     highs = {
-        method: calibrate(graph(), [{"input": x}], method, max_images=400).ranges
+        method: calibrated(graph(), [{"input": x}], method, 400).ranges
         for method in ("minmax", "percentile", "mse")
     }
-    assert highs["minmax"]["x"].hi == 60.0
-    assert 3.0 < highs["percentile"]["x"].hi < 6.0
-    assert highs["mse"]["x"].hi < 60.0
+    assert highs["minmax"][Point("x")][1] == 60.0
+    assert 3.0 < highs["percentile"][Point("x")][1] < 6.0
+    assert highs["mse"][Point("x")][1] < 60.0
     for ranges in highs.values():
-        assert ranges["y"].hi == pytest.approx(2 * 60 - 0.25 - 1)
+        assert ranges[Point("y")][1] == pytest.approx(2 * 60 - 0.25 - 1)
 
 
-def squared_error(x, found: Range):
-    q = choose_qparams(found.lo, found.hi, wide=False)
-    return float(np.square((encode(x, q) - q.zero_point) * q.scale - x).mean())
+def squared_error(x, found):
+    q = choose_qparams(*found, wide=False)
+    return float(np.square(dequantize_array(quantize_array(x, q), q) - x).mean())
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("power", [1, 3, 5])
 def test_mse_beats_the_other_methods_on_its_own_measure(power, seed):
     x = images(400, seed) ** power
-    errors = {
-        method: squared_error(x, calibrate(graph(), [{"input": x}], method, 400).ranges["x"])
-        for method in ("mse", "minmax", "percentile")
-    }
+    errors = {}
+    for method in ("mse", "minmax", "percentile"):
+        found = calibrated(graph(), [{"input": x}], method, 400)
+        errors[method] = squared_error(x, found.ranges[Point("x")])
     # The histogram's bins and the grid of clip positions cost a few percent at most.
     assert errors["mse"] <= 1.05 * min(errors.values())
 
 
 def test_one_pass_over_a_generator_in_any_grouping_gives_the_same(monkeypatch):
     x = images(23)
-    whole = calibrate(graph(), [{"input": x}])
-    single = calibrate(graph(), ({"input": image[None]} for image in x))
+    whole = calibrated(graph(), [{"input": x}])
+    single = calibrated(graph(), ({"input": image[None]} for image in x))
     monkeypatch.setattr(module, "MOST_TOGETHER", 5)
-    chunked = calibrate(graph(), [{"input": x[:9]}, {"input": x[9:]}])
-    assert whole == single == chunked
+    chunked = calibrated(graph(), [{"input": x[:9]}, {"input": x[9:]}])
+    assert whole.ranges == single.ranges == chunked.ranges
+    assert whole.extremes == single.extremes == chunked.extremes
 
 
 def test_ranges_that_grow_keep_the_counts():
     x = np.sort(images(64).reshape(-1) ** 3).reshape(64, 3, 4, 5)
     order = np.argsort(np.abs(x).max((1, 2, 3)))
-    growing = calibrate(graph(), ({"input": x[i : i + 1]} for i in order))
-    falling = calibrate(graph(), ({"input": x[i : i + 1]} for i in order[::-1]))
-    for name in growing.ranges:
-        a, b = growing.ranges[name], falling.ranges[name]
-        assert (a.lo, a.hi) == pytest.approx((b.lo, b.hi), rel=0.05)
+    growing = calibrated(graph(), ({"input": x[i : i + 1]} for i in order))
+    falling = calibrated(graph(), ({"input": x[i : i + 1]} for i in order[::-1]))
+    for point in growing.ranges:
+        assert growing.ranges[point] == pytest.approx(falling.ranges[point], rel=0.05)
 
 
 def test_no_more_than_max_images_are_read():
+    read = []
+
     def endless():
         while True:
-            yield {"input": images(3)}
+            read.append({"input": images(3, len(read))})
+            yield read[-1]
 
-    assert calibrate(graph(), endless(), max_images=10).images == 10
+    found = calibrated(graph(), endless(), "minmax", 10)
+    assert len(read) == 4
+    x = np.concatenate([feed["input"] for feed in read])[:10]
+    assert found.ranges[Point("x")] == (x.min(), x.max())
 
 
 def test_all_zero_images():
-    found = calibrate(graph(), [{"input": np.zeros((2, 3, 4, 5))}])
-    assert found.ranges["x"] == Range(0.0, 0.0)
-    assert found.ranges["relu"] == Range(0.0, 0.5)
+    found = calibrated(graph(), [{"input": np.zeros((2, 3, 4, 5))}])
+    assert found.ranges[Point("x")] == (0.0, 0.0)
+    assert found.ranges[Point("relu")] == (0.0, 0.5)
 
 
 def with_value(value):
@@ -169,17 +179,18 @@ def with_value(value):
 )
 def test_bad_feeds_are_refused(feeds, text):
     with pytest.raises(BadInput) as caught:
-        calibrate(graph(), feeds)
+        calibrated(graph(), feeds)
     assert text in str(caught.value)
 
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(BadInput, match="method 'best'; allowed are mse, minmax, percentile"):
-        calibrate(graph(), [{"input": images(1)}], "best")
+        calibrated(graph(), [{"input": images(1)}], "best")
 
 
 def test_a_single_feed_may_stand_for_a_list():
-    assert calibrate(graph(), {"input": images(4)}).images == 4
+    x = images(4)
+    assert calibrated(graph(), {"input": x}).ranges == calibrated(graph(), [{"input": x}]).ranges
 
 
 # ---------------------------------------------------------------- golden texts
@@ -210,8 +221,8 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
     if case == "long_tails":  # few values are large, so that it pays to clip them
         x = np.random.default_rng(4).standard_normal(mg.inputs[0].shape) ** 3
         runs = [{"x": x.astype(np.float32)}]
-    found = calibrated(mg, runs)
+    found = calibrated(mg, runs).ranges
     check_golden(request, f"calibrate/{case}.in.txt", graph_text(mg))
     check_golden(request, f"calibrate/{case}.out.txt", mapping_text(found))
-    assert found.keys() == run_float(mg, runs[0]).keys()
-    assert all(lo <= 0 <= hi for name, (lo, hi) in found.items() if name in mg.tensors)
+    assert found.keys() == run_points(tied(mg).graph, runs[0]).keys()
+    assert all(lo <= 0 <= hi for point, (lo, hi) in found.items() if point.at == "output")

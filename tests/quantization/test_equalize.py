@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scale migration and bias correction: golden texts, exactness, and where they must not be done.
+"""Scale migration: golden texts, exactness, and where they must not be done.
 
 In: small networks with uneven channels.  Out: factors in weights; less error in integers.
 """
@@ -15,11 +15,12 @@ from golden_passes import check_texts, equalized, exact, same_values
 from graph_text import graph_text
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Tensor, Window
 from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.recipe import as_numbers
 from neuralmatrix.ir.types import Function
-from neuralmatrix.quantization.equalize import Refinement, correct_biases, migrate, refined
-from neuralmatrix.quantization.fake_quant import sample, with_rounded_weights
-from neuralmatrix.quantization.quantize import activation_scales
+from neuralmatrix.quantization.equalize import migrate, with_factors
+from neuralmatrix.quantization.fake_quant import sample
 from precision_nets import integer_error, ranges, runs, weak_spot
+from targets import target
 
 
 def scaled_rows(step: float, epilogue: Epilogue | None = None) -> MatGraph:
@@ -66,7 +67,7 @@ def test_migration_is_exact_and_reduces_the_error() -> None:
     mg = uneven_norm()
     factors = migrate(mg, sample(mg, runs(mg)))
     assert set(factors) == {"n"}
-    better = refined(mg, Refinement(factors))
+    better = with_factors(mg, target(), factors=as_numbers(factors))
     x = feed(mg, 7)
     # float32 products of factors
     np.testing.assert_allclose(
@@ -98,31 +99,3 @@ def test_what_others_read_is_not_scaled() -> None:
         mg, ops=(*mg.ops, reader), tensors={**mg.tensors, "z": Tensor("z", (2, 1, 30, 32))}
     )
     assert migrate(mg, sample(mg, runs(mg))) == {}
-
-
-def offset_net() -> MatGraph:
-    """Positive inputs of one size: the rounding of weights leaves a constant error per channel."""
-    b = Maker()
-    b.tensor("x", (1, 1, 50, 60))
-    b.window("p", "x", epilogue=Epilogue(activation=Function("sigmoid")))
-    b.gemm("h", "p", 40, epilogue=Epilogue(activation=Function("sigmoid")))
-    b.gemm("y", "h", 12)
-    return b.graph()
-
-
-def test_bias_correction_removes_the_mean_error() -> None:
-    mg = offset_net()
-    bounds = ranges(mg)
-    shifts = correct_biases(mg, activation_scales(mg, bounds), sample(mg, runs(mg)))
-    assert set(shifts) <= {"h", "y"} and "y" in shifts
-    better = refined(mg, Refinement(shifts=shifts))
-    assert integer_error(better, mg, bounds) < 0.9 * integer_error(mg, mg, bounds)
-
-
-def test_bias_correction_does_nothing_at_int16_weights_of_full_precision() -> None:
-    mg = offset_net()
-    exact = with_rounded_weights(mg)  # its weights are int8 codes already
-    bounds = ranges(exact)
-    wide = activation_scales(exact, bounds, "int16")
-    shifts = correct_biases(exact, wide, sample(exact, runs(exact)))
-    assert all(np.abs(shift).max() < 1e-3 for shift in shifts.values())

@@ -11,8 +11,9 @@ import pytest
 from blocks import attention, bounds, feed, layer_norm
 from integer_checks import relative_error
 from neuralmatrix.ir.matgraph.reference import run_float
-from neuralmatrix.quantization.integer_reference import decode, run_integer
-from neuralmatrix.quantization.quantize import quantize
+from neuralmatrix.ir.quantized_values import dequantize_array
+from neuralmatrix.quantization.integer_reference import run_integer
+from quantized import quantized
 
 
 # q, k, v and weights have int8's relative noise of about 1 % each, the exponent doubles that of
@@ -28,7 +29,7 @@ def test_attention(mask: str, precision: str, most: float, sharpness: float) -> 
 def test_masked_keys_have_no_weight() -> None:
     mg = attention(mask="keep", sharpness=4.0)
     x = feed(mg)
-    q = quantize(mg, bounds(mg, x), "int8")
+    q = quantized(mg, bounds(mg, x), "int8")
     other = x.copy()
     other[:, :, -6:] += 3.0  # the masked positions, as keys and as queries
     one, two = (run_integer(q, {"x": v})["y"][:, :, :-6] for v in (x, other))
@@ -46,9 +47,9 @@ def test_normalisation(centred: bool, direct: bool, precision: str, most: float)
 def test_rows_far_from_zero_and_of_different_size_are_normalised() -> None:
     mg = layer_norm(shape=(1, 1, 30, 24))
     x = feed(mg) * np.geomspace(0.05, 2.0, 30).reshape(1, 1, 30, 1).astype(np.float32)
-    q = quantize(mg, bounds(mg, x), "int16")
+    q = quantized(mg, bounds(mg, x), "int16")
     y = run_float(mg, {"x": x})["y"]
-    got = decode(run_integer(q, {"x": x})["y"], q.qparams["y"])
+    got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
     # the rows of least variance keep 8 bits of it
     assert np.abs(got - y).max() < 0.05
 
@@ -59,8 +60,7 @@ def test_raising_tensors_reduces_the_error() -> None:
     y, ranges = run_float(mg, {"x": x})["y"], bounds(mg, x)
     errors = []
     for raised in ((), ("q", "k"), ("x", "q", "k", "v", "e")):
-        q = quantize(mg, ranges, "int8", raised)
-        errors.append(
-            float(np.linalg.norm(decode(run_integer(q, {"x": x})["y"], q.qparams["y"]) - y))
-        )
+        q = quantized(mg, ranges, "int8", raised)
+        got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
+        errors.append(float(np.linalg.norm(got - y)))
     assert errors[0] > errors[1] > errors[2]

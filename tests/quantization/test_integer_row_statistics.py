@@ -12,10 +12,11 @@ from blocks import Maker, bounds, feed
 from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph
 from neuralmatrix.ir.matgraph.reference import verify_matgraph
+from neuralmatrix.ir.quantized_values import dequantize_array
 from neuralmatrix.ir.types import Function
-from neuralmatrix.quantization.integer_reference import decode, run_integer
+from neuralmatrix.quantization.integer_reference import run_integer
 from neuralmatrix.quantization.integer_row_statistics import ratio, square_shift
-from neuralmatrix.quantization.quantize import quantize
+from quantized import named, quantized
 
 
 def divided(v: int, shift: int) -> int:
@@ -36,7 +37,7 @@ def with_rows(kinds: tuple[str, ...], m: int = 23, activation: str | None = None
 def test_statistics_of_codes(kinds: tuple[str, ...], activation: str | None) -> None:
     mg = with_rows(kinds, activation=activation)
     x = feed(mg)
-    q = quantize(verify_matgraph(mg), bounds(mg, x), "int8")
+    q = quantized(verify_matgraph(mg), bounds(mg, x), "int8")
     found, e = run_integer(q, {"x": x}), q.ops[0].epilogue
     assert e is not None
     for index in np.ndindex(2, 3, 2):
@@ -47,10 +48,10 @@ def test_statistics_of_codes(kinds: tuple[str, ...], activation: str | None) -> 
                   "square": divided(squares * e.sq_m, e.sq_shift)}  # fmt: skip
         for kind in kinds:
             assert found[kind][index] == [wanted[kind]]
-    y = decode(found["y"], q.qparams["y"])
+    y = dequantize_array(found["y"], q.qparams["y"])
     real = {"max": y.max(-1), "sum": y.sum(-1), "mean": y.mean(-1), "square": (y * y).mean(-1)}
     for kind in kinds:
-        got, qp = decode(found[kind], q.qparams[kind])[..., 0], q.qparams[kind]
+        got, qp = dequantize_array(found[kind], q.qparams[kind])[..., 0], q.qparams[kind]
         # half a step, and 15 bits of multiplier; squares lose up to half a unit per channel before
         assert np.abs(got - real[kind]).max() <= 0.75 * qp.scale + 2e-4 * np.abs(real[kind]).max()
 
@@ -78,13 +79,13 @@ def test_ratios_out_of_reach_are_refused(real: float) -> None:
 
 def test_statistics_over_too_many_channels_are_refused() -> None:
     mg = with_rows(("sum",), m=66000)
-    limits = {name: (-1.0, 1.0) for name in mg.tensors}
+    limits = named(**{name: (-1.0, 1.0) for name in mg.tensors})
     with pytest.raises(DoesNotFit, match="the sum over 66000 channels"):
-        quantize(mg, limits, "int16")
+        quantized(mg, limits, "int16")
 
 
 def test_a_tiny_statistic_gets_a_coarser_scale() -> None:
     mg = with_rows(("sum",))
-    q = quantize(mg, {"x": (-1, 1), "y": (-4, 4), "sum": (0.0, 1e-9)}, "int8")
+    q = quantized(mg, named(x=(-1, 1), y=(-4, 4), sum=(0.0, 1e-9)), "int8")
     e = q.ops[0].epilogue
     assert e is not None and 2**14 <= e.stat_m < 2**15

@@ -14,15 +14,23 @@ from golden_text import check_golden
 from graph_text import graph_text
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float
-from neuralmatrix.quantization.integer_reference import decode, run_integer
+from neuralmatrix.ir.quantized_values import dequantize_array
+from neuralmatrix.quantization.integer_reference import run_integer
 from neuralmatrix.quantization.mixed_precision import Mixed, choose_mixed
-from neuralmatrix.quantization.quantize import quantize
 from precision_nets import ranges, runs, weak_spot
+from quantized import calibrated, quantized
+from targets import target
+
+
+def mixed(mg: MatGraph, max_loss: float, method: str = "mse", measure: str = "relative") -> Mixed:
+    """What is raised, on the inputs of the calibration."""
+    found = calibrated(mg, runs(mg), method)
+    return choose_mixed(found, target(), runs(mg), max_loss, measure)
 
 
 def test_the_weak_tensor_alone_is_raised() -> None:
     mg = weak_spot()
-    found = choose_mixed(mg, ranges(mg, "minmax"), runs(mg), max_loss=0.05)
+    found = mixed(mg, 0.05, "minmax")
     assert found.tensors == {"b"}
     assert found.met and found.before > 0.1
     assert found.after == pytest.approx(integer_error_on_runs(mg, ("b",)), rel=1e-6)
@@ -31,21 +39,21 @@ def test_the_weak_tensor_alone_is_raised() -> None:
 
 
 def integer_error_on_runs(mg: MatGraph, raised: tuple[str, ...]) -> float:
-    q = quantize(mg, ranges(mg, "minmax"), "int8", raised)
+    q = quantized(mg, ranges(mg, "minmax"), "int8", raised)
     y = np.concatenate([run_float(mg, run)["y"] for run in runs(mg)])
     codes = np.concatenate([run_integer(q, run)["y"] for run in runs(mg)])
-    return float(np.linalg.norm(decode(codes, q.qparams["y"]) - y) / np.linalg.norm(y))
+    return float(np.linalg.norm(dequantize_array(codes, q.qparams["y"]) - y) / np.linalg.norm(y))
 
 
 def test_nothing_is_raised_where_int8_is_enough() -> None:
     mg = attention()
-    found = choose_mixed(mg, ranges(mg), runs(mg), max_loss=0.5)
+    found = mixed(mg, 0.5)
     assert found.raised == () and found.met and found.after == found.before
 
 
 def test_an_impossible_loss_stops_near_int16() -> None:
     mg = attention()
-    found = choose_mixed(mg, ranges(mg), runs(mg), max_loss=1e-6)
+    found = mixed(mg, 1e-6)
     assert not found.met and found.raised
     # a tenth above the floor, and what rounded floats do not model
     assert found.after < 1.3 * found.floor
@@ -54,8 +62,7 @@ def test_an_impossible_loss_stops_near_int16() -> None:
 
 def test_a_tighter_loss_raises_more() -> None:
     mg = attention(sharpness=2.0)
-    bounds = ranges(mg)
-    chosen: list[Mixed] = [choose_mixed(mg, bounds, runs(mg), loss) for loss in (0.03, 0.012)]
+    chosen = [mixed(mg, loss) for loss in (0.03, 0.012)]
     assert len(chosen[0].raised) < len(chosen[1].raised)
     assert chosen[0].after > chosen[1].after
     for found in chosen:
@@ -64,7 +71,7 @@ def test_a_tighter_loss_raises_more() -> None:
 
 def test_top1_counts_rows() -> None:
     mg = weak_spot()
-    found = choose_mixed(mg, ranges(mg, "minmax"), runs(mg), max_loss=0.02, measure="top1")
+    found = mixed(mg, 0.02, "minmax", "top1")
     assert 0.02 < found.before <= 1 and found.met
     assert "largest element differs" in found.to_text()
 

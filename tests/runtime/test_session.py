@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 from neuralmatrix.errors import BadInput, ToolMissing
 from neuralmatrix.hardware.tensor_layout import Blocked, Rows
+from neuralmatrix.ir.quantized_values import dequantize_array, quantize_array
 from neuralmatrix.ir.types import QParams, ViewStep
 from neuralmatrix.jsonform import to_json
 from neuralmatrix.program.data import ProgramPort, TensorSlot
 from neuralmatrix.program.host_io import (
     check_feeds,
-    dequantize_array,
-    quantize_array,
     read_output,
     read_slot,
     write_input,

@@ -15,11 +15,11 @@ from golden_text import check_golden
 from graph_text import array_text, graph_text
 from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Move
-from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Function
 from neuralmatrix.program.disassembly import listing
 from neuralmatrix.program.verify import verify_program
 from neuralmatrix.quantization.qgraph import QGraph
+from quantized import observed
 
 
 def residual_block() -> MatGraph:
@@ -45,10 +45,7 @@ def scaled_and_moved() -> MatGraph:
 
 
 def codes(mg: MatGraph, precision: str = "int8") -> QGraph:
-    values = run_float(mg, {"x": exact(5, *mg.inputs[0].shape)})
-    return quantized(
-        mg, {n: (float(v.min()), float(v.max())) for n, v in values.items()}, precision
-    )
+    return quantized(mg, observed(mg, {"x": exact(5, *mg.inputs[0].shape)}), precision)
 
 
 CASES = {

@@ -11,12 +11,11 @@ import pytest
 from build_onnx import signed
 from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Port, Tensor
-from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.types import Array, Function, ViewStep
 from neuralmatrix.program.verify import verify_program
-from neuralmatrix.quantization.quantize import quantize
 from neuralmatrix.scheduling.gemm_sparse import cover
 from neuralmatrix.verification import compare
+from quantized import observed, quantized
 from targets import scheduled, target
 
 LANES = target().lanes
@@ -74,9 +73,7 @@ def sparse_graph(
 
 def emulated(mg: MatGraph, feeds: dict[str, Array], precision: str) -> tuple[nm.Program, bool]:
     """The program, and whether emulation equals the integer reference."""
-    values = run_float(mg, feeds)
-    bounds = {name: (float(v.min()), float(v.max())) for name, v in values.items()}
-    graph = quantize(mg, bounds, precision)
+    graph = quantized(mg, observed(mg, feeds), precision)
     program = scheduled(graph)
     verify_program(program)
     return program, compare(mg, graph, program, feeds).ok
@@ -115,6 +112,4 @@ def test_zero_blocks_are_neither_stored_nor_computed() -> None:
 
 
 def quantised_program(mg: MatGraph, feeds: dict[str, Array]) -> nm.Program:
-    values = run_float(mg, feeds)
-    bounds = {name: (float(v.min()), float(v.max())) for name, v in values.items()}
-    return scheduled(quantize(mg, bounds, "int8"))
+    return scheduled(quantized(mg, observed(mg, feeds)))

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
-from neuralmatrix.ir.matgraph.reference import run_float
-from neuralmatrix.quantization.quantize import quantize
 from neuralmatrix.scheduling.memory_plan import ConstRegion, plan_memory
+from quantized import observed, quantized
 from targets import scheduled
 
 
@@ -33,8 +32,8 @@ def concat_graph(c1: int, c2: int) -> MatGraph:
 
 
 def quantised(mg: MatGraph) -> object:
-    values = run_float(mg, {"x": np.random.default_rng(1).standard_normal((1, 3, 5, 8))})
-    return quantize(mg, {n: (float(v.min()), float(v.max())) for n, v in values.items()})
+    feed = {"x": np.random.default_rng(1).standard_normal((1, 3, 5, 8))}
+    return quantized(mg, observed(mg, feed))
 
 
 @pytest.mark.parametrize("c1, c2, free", [(16, 16, True), (32, 5, True), (5, 16, False)])
@@ -73,8 +72,8 @@ def product_graph(kinds: tuple[str, ...], read: bool) -> MatGraph:
 @pytest.mark.parametrize("kinds, read", [(("max",), False), (("mean", "square"), True)])
 def test_only_what_is_read_is_stored(kinds: tuple[str, ...], read: bool) -> None:
     mg = product_graph(kinds, read)
-    values = run_float(mg, {"x": np.random.default_rng(1).standard_normal((1, 1, 20, 32))})
-    graph = quantize(mg, {n: (float(v.min()), float(v.max())) for n, v in values.items()})
+    feed = {"x": np.random.default_rng(1).standard_normal((1, 1, 20, 32))}
+    graph = quantized(mg, observed(mg, feed))
     assert ("s" in plan_memory(graph, 16, ConstRegion()).places) == read
     program = scheduled(graph)
     stored = [point.tensor.name for point in program.watchpoints]

@@ -1,19 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """What calibration chose beside ranges, so that the same integers can be made again.
 
-In: nothing.  Out: ``Recipe``.
+In: arrays by tensor name.  Out: ``Recipe``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+
+from .types import Array
+
+PerChannel = tuple[tuple[str, tuple[float, ...]], ...]  # by tensor name, one number per channel
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What calibration chose beside ranges: tensors raised to int16 (precision mixed), the factors
-    their makers' channels are divided by, and shifts of biases; by tensor name, one per channel."""
+    """``raised``: tensors promoted to int16 (precision mixed).  ``factors``: what the channels of
+    tensors are divided by.  ``shifts``: what is added to the biases of their makers."""
 
     raised: tuple[str, ...] = ()
-    factors: tuple[tuple[str, tuple[float, ...]], ...] = ()
-    shifts: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    factors: PerChannel = ()
+    shifts: PerChannel = ()
+
+
+def as_numbers(arrays: Mapping[str, Array]) -> PerChannel:
+    """Arrays in a form that compares, and that a file holds."""
+    return tuple((name, tuple(map(float, values))) for name, values in arrays.items())
+
+
+def as_arrays(numbers: PerChannel) -> dict[str, Array]:
+    """The float32 arrays again."""
+    return {name: np.asarray(values, np.float32) for name, values in numbers}

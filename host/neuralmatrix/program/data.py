@@ -12,6 +12,7 @@ import numpy as np
 
 from ..hardware.target import ArrayConfig, Timing
 from ..hardware.tensor_layout import Layout
+from ..ir.points import Point
 from ..ir.recipe import Recipe
 from ..ir.types import Array, QParams, Shape, ViewStep
 
@@ -82,8 +83,8 @@ class ProgramTables:
     host_ops: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     precision: str = "int8"
-    # calibrated (tensor, lo, hi): lets verify requantise
-    ranges: tuple[tuple[str, float, float], ...] = ()
+    # calibrated lo, hi: lets verify requantise
+    ranges: tuple[tuple[Point, float, float], ...] = ()
     recipe: Recipe = Recipe()
 
 

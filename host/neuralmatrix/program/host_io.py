@@ -13,22 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..ir.types import Array, QParams, apply_steps, arg_max
+from ..ir.quantized_values import dequantize_array, quantize_array
+from ..ir.types import Array, apply_steps, arg_max
 from .data import ProgramPort, TensorSlot
-
-
-def quantize_array(x: Array, q: QParams) -> Array:
-    """clip(round_half_even(x / scale) + zero_point) as int16, in float32 as ONNX does."""
-    with np.errstate(over="ignore"):  # infinity is clipped like all that is too large
-        steps = np.rint(np.asarray(x, np.float32) / np.float32(q.scale))
-    clipped = np.clip(steps + np.float32(q.zero_point), q.qmin, q.qmax)
-    return np.asarray(clipped, np.int16)
-
-
-def dequantize_array(values: Array, q: QParams) -> Array:
-    """scale * (q - zero_point) as float32."""
-    centred = (values.astype(np.int32) - q.zero_point).astype(np.float32)
-    return np.asarray(centred * np.float32(q.scale), np.float32)
 
 
 def slot_bytes(slot: TensorSlot, arena: Array) -> Array:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what was observed to what the codes have to span.
 
-In: a MatGraph and the calibrated range of every tensor.  Out: ranges with room for unseen rows,
+In: a MatGraph and the calibrated range of every point.  Out: ranges with room for unseen rows,
 without what a mask pushes to minus infinity, and as wide as an exponential can tell apart.
 """
 
@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 
+from ..ir.matgraph.facts import Facts
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from ..ir.matgraph.predicates import is_identity
-from ..transforms.matgraph.legalize_operands import original
-from ..transforms.matgraph.tie_scales import Groups
-from .bit_widths import score_tensors
+from ..ir.matgraph.uses import Uses
+from ..ir.points import At, Interval, Point, Ranges
 
-Interval = tuple[float, float]
-Bounds = Mapping[str, Interval]
+Found = Mapping[Point, Interval]
 
 MASKED = -5000.0  # no score of a trained network reaches it; masks lie at -10000 and below
 NEGLIGIBLE_EXP = 16.0  # exp(-16) of the largest is far below an int16 step
@@ -29,20 +29,23 @@ HEADROOM = 1.25  # of int16 statistics and of what they are taken of, beyond the
 POLES = frozenset({"reciprocal", "rsqrt", "log", "sqrt"})
 
 
-def spanned(mg: MatGraph, bounds: Bounds, groups: Groups) -> dict[str, Interval]:
-    """The range that every tensor of ``mg``, ``name:pre`` and ``name:act`` is quantised for."""
-    scores = score_tensors(mg)
+def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]:
+    """The range that every point of ``mg`` is quantised for."""
+    constants = {Point(n): (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     found = {
-        name: _finite_scores(r) if name.removesuffix(":pre") in scores else r
-        for name, r in _complete(mg, bounds).items()
+        p: _finite_scores(r) if p.tensor in facts.scores and p.at != "pre_product" else r
+        for p, r in {**ranges, **constants}.items()
     }
-    floors = _mask_floors(mg, found, groups)
-    for name in mg.tensors.keys() & found.keys():
-        lo, hi = found[name]
-        found[name] = (max(lo, floors.get(groups.root(name), -np.inf)), hi)
+    floors = _mask_floors(mg, facts, found)
+    for point in map(Point, mg.tensors):
+        if point in found:
+            lo, hi = found[point]
+            floor = floors.get(facts.scale_groups.root(point.tensor), -np.inf)
+            found[point] = (max(lo, floor), hi)
+    uses = Uses.of(mg)
     for op in mg.ops:
         if isinstance(op, Gemm | Window):
-            found.update(_powers(op, mg, found))
+            found.update(_powers(op, uses, found))
             found.update(_around_poles(op, found))
             found.update(_truths(op, found))
             found.update(_clips(op, found))
@@ -50,15 +53,15 @@ def spanned(mg: MatGraph, bounds: Bounds, groups: Groups) -> dict[str, Interval]
     return {**found, **_shared_by_steps(mg, found)}
 
 
-def _shared_by_steps(mg: MatGraph, found: Bounds) -> dict[str, Interval]:
+def _shared_by_steps(mg: MatGraph, found: Found) -> dict[Point, Interval]:
     """The steps of an unrolled recurrence span one range each, so that they share their tables."""
-    shared: dict[str, Interval] = {}
+    shared: dict[Point, Interval] = {}
     for steps in _unrolled(mg):
-        for part in ("", ":pre", ":act"):
-            names = [op.output + part for op in steps if op.output + part in found]
-            ends = [found[name] for name in names]
+        for at in get_args(At):
+            points = [p for op in steps if (p := Point(op.output, at)) in found]
+            ends = [found[point] for point in points]
             whole = (min(lo for lo, _ in ends), max(hi for _, hi in ends)) if ends else (0.0, 0.0)
-            shared.update(dict.fromkeys(names, whole))
+            shared.update(dict.fromkeys(points, whole))
     return shared
 
 
@@ -90,35 +93,24 @@ def _same_numbers(a: Gemm | Window, b: Gemm | Window) -> bool:
     )
 
 
-def _complete(mg: MatGraph, bounds: Bounds) -> dict[str, Interval]:
-    """``bounds``, constants and copies included."""
-    full = dict(bounds)
-    for name, value in mg.constants.items():
-        full[name] = (float(value.min()), float(value.max()))
-    for name in mg.tensors:
-        if name not in full and original(name) in full:
-            full[name] = full[original(name)]
-    return full
-
-
 def _finite_scores(found: Interval) -> Interval:
     """A range of scores that a mask reaches into: only the unmasked ones need codes."""
     lo, hi = found
     return found if lo > MASKED else (-abs(hi) - 2 * MASK_ROOM, hi)
 
 
-def _mask_floors(mg: MatGraph, found: Bounds, groups: Groups) -> dict[str, float]:
+def _mask_floors(mg: MatGraph, facts: Facts, found: Found) -> dict[str, float]:
     """Lowest value worth a code of every tensor that masks scores; lower ones saturate."""
     floors: dict[str, float] = {}
-    scores = score_tensors(mg)
     for op in mg.ops:
-        if not isinstance(op, Gemm | Window) or op.output not in scores:
+        if not isinstance(op, Gemm | Window) or op.output not in facts.scores:
             continue
-        lo, hi = found[op.output]
+        lo, hi = found[Point(op.output)]
         for name, gain in _addends(op):
-            if name in found and gain > 0 and found[name][0] * gain <= MASKED:
+            lowest = found.get(Point(name), (0.0, 0.0))[0]
+            if gain > 0 and lowest * gain <= MASKED:
                 floor = -(hi - lo + MASK_ROOM) / gain
-                root = groups.root(name)
+                root = facts.scale_groups.root(name)
                 floors[root] = min(floors.get(root, 0.0), floor)
     return floors
 
@@ -131,27 +123,32 @@ def _addends(op: Gemm | Window) -> list[tuple[str, float]]:
     return found
 
 
-def _powers(op: Gemm | Window, mg: MatGraph, found: Bounds) -> dict[str, Interval]:
+def _powers(op: Gemm | Window, uses: Uses, found: Found) -> dict[Point, Interval]:
     """Arguments of exp: what lies far below the largest is 0, and x - max(x) is never positive."""
     e = op.epilogue
     if e.activation is None or e.activation.name != "exp":
         return {}
-    name = op.output
-    if not subtracts_own_maximum(op, mg):
-        lo, hi = found[f"{name}:pre"]
-        return {f"{name}:pre": (max(lo, hi - NEGLIGIBLE_EXP), hi)}
-    lo, hi = found[name]
+    pre, act, out = _points(op)
+    if not subtracts_own_maximum(op, uses):
+        lo, hi = found[pre]
+        return {pre: (max(lo, hi - NEGLIGIBLE_EXP), hi)}
+    lo, hi = found[out]
     inside = (max(lo, 0.0), min(hi, 1.0)) if e.hadamard is None else (lo, hi)
-    return {f"{name}:pre": (-NEGLIGIBLE_EXP, 0.0), f"{name}:act": (0.0, 1.0), name: inside}
+    return {pre: (-NEGLIGIBLE_EXP, 0.0), act: (0.0, 1.0), out: inside}
 
 
-def subtracts_own_maximum(op: Gemm | Window, mg: MatGraph) -> bool:
+def _points(op: Gemm | Window) -> tuple[Point, Point, Point]:
+    """In the order of the epilogue: before the activation, before the product, the output."""
+    name = op.output
+    return Point(name, "pre_activation"), Point(name, "pre_product"), Point(name)
+
+
+def subtracts_own_maximum(op: Gemm | Window, uses: Uses) -> bool:
     """Whether the residual is minus the row maximum of the very values it is added to."""
     e = op.epilogue
     if e.residual is None or e.residual_gain != -1.0:
         return False
-    makers = {name: maker for maker in mg.ops for name in _maxima(maker)}
-    maker = makers.get(_through_moves(e.residual, mg))
+    maker = _maker_of_maximum(e.residual, uses)
     if isinstance(maker, RowMax):
         return is_identity(op) and op.input == maker.input
     if not isinstance(maker, Gemm | Window):
@@ -165,12 +162,11 @@ def _maxima(op: MatOp) -> tuple[str, ...]:
     return tuple(row.tensor for row in op.epilogue.rows if row.kind == "max")
 
 
-def _through_moves(name: str, mg: MatGraph) -> str:
-    """The tensor that Moves of one input copied ``name`` from."""
-    moves = {op.output: op for op in mg.ops if isinstance(op, Move) and len(op.inputs) == 1}
-    while name in moves:
-        name = moves[name].inputs[0]
-    return name
+def _maker_of_maximum(name: str, uses: Uses) -> MatOp | None:
+    """What takes the row maximum that ``name`` is, or that Moves of one input copied it from."""
+    while isinstance(op := uses.maker(name), Move) and len(op.parts) == 1:
+        name = op.parts[0]
+    return op if op is not None and name in _maxima(op) else None
 
 
 def _same_sum(op: Gemm | Window, maker: Gemm | Window) -> bool:
@@ -182,31 +178,32 @@ def _same_sum(op: Gemm | Window, maker: Gemm | Window) -> bool:
     return plain == other and bool(np.all(op.bias == maker.bias))
 
 
-def _around_poles(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
+def _around_poles(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
     """Room on both sides where a slightly smaller argument gives a much larger result."""
     activation = op.epilogue.activation
-    pre = f"{op.output}:pre"
+    pre, act, out = _points(op)
     if activation is None or activation.name not in POLES or found[pre][0] <= 0:
         return {}
     lo, hi = found[pre]
-    names = (op.output, f"{op.output}:act")
-    wider = {n: (found[n][0] * HEADROOM, found[n][1] * HEADROOM) for n in names if n in found}
+    points = [point for point in (out, act) if point in found]
+    wider = {p: (found[p][0] * HEADROOM, found[p][1] * HEADROOM) for p in points}
     return {pre: (lo / HEADROOM, hi * HEADROOM), **wider}
 
 
-def _truths(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
+def _truths(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
     """Both truths and both signs have exact codes, whichever the calibration inputs held."""
     if op.epilogue.activation is None or op.epilogue.activation.name != "truth":
         return {}
-    signs, truths = (op.input, f"{op.output}:pre"), [f"{op.output}:act"]
-    truths += [] if op.epilogue.hadamard else [op.output]
-    wider = {n: (min(found[n][0], -128 / 127), max(found[n][1], 1.0)) for n in signs}
-    return {**wider, **{n: (0.0, 1.0) for n in truths if n in found}}
+    pre, act, out = _points(op)
+    signs, truths = (Point(op.input), pre), [act]
+    truths += [] if op.epilogue.hadamard else [out]
+    wider = {p: (min(found[p][0], -128 / 127), max(found[p][1], 1.0)) for p in signs}
+    return {**wider, **{p: (0.0, 1.0) for p in truths if p in found}}
 
 
-def _clips(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
+def _clips(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
     """Arguments of a clip: far outside its ends they may saturate."""
-    activation, pre = op.epilogue.activation, f"{op.output}:pre"
+    activation, pre = op.epilogue.activation, Point(op.output, "pre_activation")
     if activation is None or activation.name != "clip" or not np.isfinite(activation.params).all():
         return {}
     lo, hi = activation.params
@@ -214,11 +211,11 @@ def _clips(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
     return {pre: (float(low), float(high))} if low < high else {}
 
 
-def _with_headroom(op: Gemm | Window, found: Bounds) -> dict[str, Interval]:
+def _with_headroom(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
     """Row statistics, and the rows that maxima, means and squares are taken of."""
     rows = op.epilogue.rows
-    names = {row.tensor: HEADROOM for row in rows}
-    names.update({row.tensor: HEADROOM**2 for row in rows if row.kind == "square"})
+    rooms = {Point(row.tensor): HEADROOM for row in rows}
+    rooms.update({Point(row.tensor): HEADROOM**2 for row in rows if row.kind == "square"})
     if any(row.kind != "sum" for row in rows):
-        names[op.output] = HEADROOM
-    return {n: (found[n][0] * room, found[n][1] * room) for n, room in names.items()}
+        rooms[Point(op.output)] = HEADROOM
+    return {p: (found[p][0] * room, found[p][1] * room) for p, room in rooms.items()}

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import prod
+from itertools import islice
 
 import numpy as np
 
 from ..ir.matgraph.ops import MatGraph, MatOp, Window
-from ..ir.matgraph.reference import evaluate, port_outputs, rounded, run_float
+from ..ir.matgraph.reference import evaluate, port_outputs, run_float
+from ..ir.quantized_values import rounded
 from ..ir.types import Array, QParams
 from .integer_weights import int_weight, is_weighted
+from .samples import Run, floats_of, stacked, stacks
 
 Values = Mapping[str, Array]
 
@@ -33,16 +35,11 @@ class Sample:
     images: int
 
 
-def sample(mg: MatGraph, runs: Iterable[Mapping[str, Array]]) -> Sample:
+def sample(mg: MatGraph, runs: Iterable[Run]) -> Sample:
     """The first few runs (one model batch each) side by side."""
-    floats = sum(prod(tensor.shape) for tensor in mg.tensors.values())
-    most = max(1, min(MOST_IMAGES, SAMPLE_FLOATS // max(1, floats)))
-    if not all(port.shape for port in mg.inputs):
-        most = 1  # a scalar has no axis to stack along
-    chosen = [run for _, run in zip(range(most), runs, strict=False)]
-    feeds = dict(chosen[0])
-    if len(chosen) > 1:
-        feeds = {name: np.concatenate([run[name] for run in chosen]) for name in feeds}
+    most = max(1, min(MOST_IMAGES, SAMPLE_FLOATS // max(1, floats_of(mg)))) if stacks(mg) else 1
+    chosen = list(islice(runs, most))
+    feeds = stacked(chosen)
     return Sample(feeds, run_float(mg, feeds), len(chosen))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..ir.functions import evaluate, kinks
 from ..ir.matgraph.ops import Epilogue
+from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array, Function, QParams
 from .integer_row_statistics import RowNumbers
 from .pwl.table import Segments, aligned_scale, fit
@@ -65,16 +66,17 @@ class Gains:
 def build_epilogue(
     stage: Stage,
     out: QParams,
-    bounds: Mapping[str, tuple[float, float]] | None = None,
+    spans: Ranges | None = None,
     qparams: Mapping[str, QParams] | None = None,
     rows: RowNumbers = NO_ROWS,
 ) -> QEpilogue:
-    """All integers of an epilogue.  ``bounds`` must hold name:pre / name:act where those exist."""
-    bounds, qparams = bounds or {}, qparams or {}
+    """All integers of an epilogue.  ``spans`` holds the points before its activation and its
+    Hadamard product, where it has them."""
+    spans, qparams = spans or {}, qparams or {}
     e = stage.epilogue
     u = qparams[e.hadamard] if e.hadamard else None
     t = qparams[e.residual] if e.residual else None
-    plan = _plan(stage, out, t, u, bounds)
+    plan = _plan(stage, out, t, u, spans)
     gains = _gains(stage, plan, t)
     lo, hi = _clamp(e.activation if plan.table is None else None, out)
     made = QEpilogue(
@@ -143,16 +145,16 @@ def _plan(
     out: QParams,
     t: QParams | None,
     u: QParams | None,
-    bounds: Mapping[str, tuple[float, float]],
+    spans: Ranges,
 ) -> Plan:
     activation = stage.epilogue.activation
     y_scale, u_shift = out.scale, 0
     if u is not None:
-        act = bounds[stage.name + ":act"]
+        act = spans[Point(stage.name, "pre_product")]
         y_scale, u_shift = _hadamard_scale(out, u, max(-act[0], act[1], 1e-30))
     if activation is None or (activation.name in CLAMPS and _ends_in_clamp(stage)):
         return Plan(y_scale, y_scale, u_shift)
-    lo, hi = bounds[stage.name + ":pre"]
+    lo, hi = spans[Point(stage.name, "pre_activation")]
     least = t.scale if t else 0.0  # one step of x may not be far finer than one of t
     x_scale = _x_scale(activation, (lo, hi), least)
     clip = (out.qmin - out.zero_point, out.qmax - out.zero_point) if u is None else (-INT16, INT16)
@@ -166,7 +168,7 @@ def _ends_in_clamp(stage: Stage) -> bool:
     return e.hadamard is None and all(row.kind != "square" for row in e.rows)
 
 
-def _x_scale(activation: Function, x_range: tuple[float, float], least: float) -> float:
+def _x_scale(activation: Function, x_range: Interval, least: float) -> float:
     """Real value of a code of x; negative where x is, since octaves count from the left."""
     lo, hi = x_range
     corners = [corner for corner in kinks(activation) if lo < corner < hi]
@@ -178,7 +180,7 @@ def _x_scale(activation: Function, x_range: tuple[float, float], least: float) -
 def _table(
     activation: Function,
     x_scale: float,
-    x_range: tuple[float, float],
+    x_range: Interval,
     y_scale: float,
     y_clip: tuple[int, int],
 ) -> Segments:

@@ -15,8 +15,8 @@ import numpy as np
 from ..hardware.isa import Stat
 from ..ir.matgraph.ops import Gemm, Move, Port, RowMax, Window
 from ..ir.matgraph.reference import gathered
+from ..ir.quantized_values import dequantize_array, quantize_array
 from ..ir.types import Array, QParams, apply_steps
-from ..program.host_io import quantize_array
 from .pwl.table import lookup
 from .qgraph import QEpilogue, QGraph, QOp
 
@@ -171,17 +171,14 @@ def _round_half_even(v: Array, n: int) -> Array:
     return np.asarray((v + below + ((v >> n) & 1)) >> n)
 
 
-def decode(codes: Array, qp: QParams) -> Array:
-    """Real values of codes."""
-    return np.asarray((codes - qp.zero_point) * qp.scale, np.float32)
-
-
 def outputs_of(graph: QGraph, values: Mapping[str, Array]) -> dict[str, Array]:
     """Network outputs as the source model shapes them (arg-max not applied)."""
     return {
-        port.name: apply_steps(decode(values[port.tensor], graph.qparams[port.tensor]), port.steps)
+        port.name: apply_steps(
+            dequantize_array(values[port.tensor], graph.qparams[port.tensor]), port.steps
+        )
         for port in graph.outputs
     }
 
 
-__all__ = ["apply_epilogue", "decode", "evaluate", "outputs_of", "row_statistics", "run_integer"]
+__all__ = ["apply_epilogue", "evaluate", "outputs_of", "row_statistics", "run_integer"]

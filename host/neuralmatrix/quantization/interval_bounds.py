@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import BadInput
+from ..hardware.target import Target
 from ..ir.functions import evaluate
+from ..ir.matgraph.facts import TiedGraph
 from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowMax, Window
+from ..ir.matgraph.predicates import is_identity
+from ..ir.matgraph.uses import Uses
+from ..ir.points import Interval, Point
 from ..ir.types import Array, QParams
 from .adjust_ranges import subtracts_own_maximum
+from .calibrated_graph import CalibratedGraph
 
-Interval = tuple[float, float]
-Bounds = dict[str, Interval]
+Bounds = dict[str, Interval]  # of tensors
 Extent = tuple[int, int, bool]  # rows and columns reduced over, and whether over all channels
 
 
@@ -30,8 +35,10 @@ class _Facts:
     least the square of the mean.
     """
 
+    uses: Uses
     bounds: Bounds
     prescribed: frozenset[str]
+    inner: dict[Point, Interval] = field(default_factory=dict)  # of the other points
     maximum_of: dict[str, tuple[str, Extent]] = field(default_factory=dict)  # of which tensor
     holds_zero: dict[str, Extent] = field(default_factory=dict)  # every extent has an element 0
     holds_one: dict[str, Extent] = field(default_factory=dict)  # every extent has an element 1
@@ -40,12 +47,29 @@ class _Facts:
     squared_mean: dict[str, str] = field(default_factory=dict)  # mean * mean
 
 
-def propagate(mg: MatGraph) -> Bounds:
-    """Interval of every tensor; prescribed scales cut it to what their codes can express."""
+def interval_bounds(tied: TiedGraph, target: Target, *, precision: str) -> CalibratedGraph:
+    """The interval of every point as its range.  BadInput: an input has no prescribed scale."""
+    missing = [
+        port.name
+        for port in tied.graph.inputs
+        if port.tensor not in tied.graph.quant and port.table is None
+    ]
+    if missing:
+        raise BadInput(
+            f"no calibration given, and the model prescribes no scale for input(s) "
+            f"{', '.join(missing)}; pass calibration= (--calibration) with some typical inputs "
+            "(16 to 256), or a QDQ model"
+        )
+    found = propagate(tied.graph)
+    return CalibratedGraph(tied.graph, tied.facts, precision, found, found)
+
+
+def propagate(mg: MatGraph) -> dict[Point, Interval]:
+    """Interval of every point; prescribed scales cut it to what their codes can express."""
     bounds: Bounds = {n: (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     for port in mg.inputs:
         bounds[port.tensor] = _input(port, mg)
-    facts = _Facts(bounds, frozenset(mg.quant))
+    facts = _Facts(Uses.of(mg), bounds, frozenset(mg.quant))
     for op in mg.ops:
         if isinstance(op, Move):
             bounds[op.output] = _hull([bounds[n] for n in op.inputs] + [(op.fill, op.fill)])
@@ -59,7 +83,7 @@ def propagate(mg: MatGraph) -> Bounds:
             bounds[op.output] = _meet(bounds[op.output], _expressible(mg.quant[op.output]))
         if isinstance(op, Gemm | Window):
             _statistics(op, facts, mg.tensors[op.output].shape[3])
-    return bounds
+    return {**{Point(name): found for name, found in bounds.items()}, **facts.inner}
 
 
 def _input(port: Port, mg: MatGraph) -> Interval:
@@ -105,13 +129,13 @@ def _compute(op: Gemm | Window, facts: _Facts, mg: MatGraph) -> None:
     pre = _products(op, facts, mg) if isinstance(op, Gemm) and op.rhs else _linear(op, bounds)
     if e.residual:
         pre = _add(pre, _times(bounds[e.residual], (e.residual_gain, e.residual_gain)))
-    if subtracts_own_maximum(op, mg):
+    if subtracts_own_maximum(op, facts.uses):
         pre = (min(pre[0], 0.0), 0.0)
         facts.holds_zero[op.output] = (1, 1, True)
     elif _subtracts_maximum(op, facts):
         pre = (pre[0], 0.0)
         facts.holds_zero[op.output] = facts.maximum_of[e.residual or ""][1]
-    elif op.input in facts.holds_zero and _is_identity(op) and not e.residual:
+    elif op.input in facts.holds_zero and is_identity(op) and not e.residual:
         facts.holds_zero[op.output] = facts.holds_zero[op.input]
     if e.activation and e.activation.name == "exp" and op.output in facts.holds_zero:
         facts.holds_one[op.output] = facts.holds_zero[op.output]
@@ -120,13 +144,13 @@ def _compute(op: Gemm | Window, facts: _Facts, mg: MatGraph) -> None:
             pre = (max(pre[0], float(op.weight.min() + op.bias.min())), pre[1])
     if _is_variance(op, facts):
         pre = (max(pre[0], float(op.bias.min())), max(pre[1], float(op.bias.max())))
-    if op.input in facts.mean_of and e.hadamard == op.input and _is_identity(op):
+    if op.input in facts.mean_of and e.hadamard == op.input and is_identity(op):
         facts.squared_mean[op.output] = facts.mean_of[op.input]
     if isinstance(op, Window) and op.reduce == "max":
         facts.maximum_of[op.output] = (op.input, _extent(op) or (0, 0, False))
-    bounds[op.output + ":pre"] = pre
     act = _activated(e, pre, op.output in facts.prescribed and not e.hadamard)
-    bounds[op.output + ":act"] = act
+    facts.inner[Point(op.output, "pre_activation")] = pre
+    facts.inner[Point(op.output, "pre_product")] = act
     bounds[op.output] = _times(act, bounds[e.hadamard]) if e.hadamard else act
 
 
@@ -136,7 +160,7 @@ def _subtracts_maximum(op: Gemm | Window, facts: _Facts) -> bool:
         isinstance(op, Window)
         and e.residual_gain == -1.0
         and facts.maximum_of.get(e.residual or "", ("", None))[0] == op.input
-        and _is_identity(op)
+        and is_identity(op)
     )
 
 
@@ -150,10 +174,6 @@ def _is_variance(op: Gemm | Window, facts: _Facts) -> bool:
         and op.epilogue.residual_gain == -1.0
         and facts.squared_mean.get(op.epilogue.residual or "") == source
     )
-
-
-def _is_identity(op: Gemm | Window) -> bool:
-    return isinstance(op, Window) and bool(np.all(op.weight == 1.0)) and not np.any(op.bias)
 
 
 def _extent(op: Gemm | Window) -> Extent | None:

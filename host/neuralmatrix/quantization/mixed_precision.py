@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Precision "mixed": which int8 tensors to raise to int16 so that the outputs lose little.
 
-In: a MatGraph, its ranges, sample inputs, the loss that is allowed.  Out: ``Mixed``: the tensors,
-why each, and the loss before and after, measured with the exact integer reference.
+In: a CalibratedGraph, samples, the loss that is allowed.  Out: ``Mixed``: the tensors, why each,
+and the loss before and after, measured with the exact integer reference; ``choose_precision`` is
+the pass.
 
 Every group of tensors that shares a scale is rounded alone; its squared output error over what
 its second pass costs orders the groups.  The shortest sufficient part of that order is found by
@@ -11,31 +12,29 @@ bisection, freed of what turns out not to be needed, and confirmed in integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal
 
 import numpy as np
 
+from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp
+from ..ir.matgraph.uses import Uses
+from ..ir.points import Point
+from ..ir.quantized_values import dequantize_array
 from ..ir.types import Array, QParams
-from ..transforms.matgraph.legalize_operands import legalize_operands
-from ..transforms.matgraph.tie_scales import tie_scales
-from .bit_widths import wide_tensors
+from .calibrated_graph import CalibratedGraph
 from .fake_quant import Sample, disagreement, relative_error, rerun, sample, with_rounded_weights
-from .integer_reference import decode, run_integer
-from .quantize import activation_scales, quantize
+from .integer_reference import run_integer
+from .quantize import quantize
+from .samples import Run, Samples
+from .scales import choose_scales
+from .settings import MAX_LOSS, MEASURES, Settings
 
-Bounds = Mapping[str, tuple[float, float]]
-Measure = Literal["relative", "top1"]
+Step = Callable[[str], None]
 
 LOSS = {"relative": relative_error, "top1": disagreement}
-MEASURES = {
-    "relative": "relative error of the outputs",
-    "top1": "share of outputs whose largest element differs from the float model's",
-}
-MAX_LOSS = 0.05  # what int8 weights alone cost a network of a few dozen layers
 # Where int16 throughout is not good enough either, this much beyond it is aimed at.
 NEAR_FLOOR = 1.1
 MACS_PER_CYCLE = 256  # of the smallest array, to weigh a second pass against memory traffic
@@ -76,7 +75,7 @@ class Mixed:
 
     @property
     def tensors(self) -> frozenset[str]:
-        """Names for ``quantize``'s ``raised``."""
+        """Names of all raised tensors."""
         return frozenset(name for group in self.raised for name in group.tensors)
 
     def to_text(self) -> str:
@@ -100,13 +99,17 @@ class Mixed:
 
 @dataclass(frozen=True)
 class _Problem:
-    mg: MatGraph
+    calibrated: CalibratedGraph
+    target: Target
     coarse: MatGraph  # int8 weights
-    bounds: Bounds
     seen: Sample
     low: Mapping[str, QParams]
     high: Mapping[str, QParams]
     measure: str
+
+    @property
+    def mg(self) -> MatGraph:
+        return self.calibrated.graph
 
     def loss(self, raised: Iterable[Candidate]) -> float:
         """Of rounded floats."""
@@ -116,53 +119,93 @@ class _Problem:
         return float(LOSS[self.measure](self.mg, found, self.seen.values))
 
 
+def silent(what: str) -> None:
+    """A Step that nobody hears."""
+
+
+def choose_precision(
+    calibrated: CalibratedGraph,
+    target: Target,
+    *,
+    samples: Samples,
+    settings: Settings,
+    step: Step = silent,
+) -> CalibratedGraph:
+    """``calibrated`` with the tensors in its recipe that ``choose_mixed`` raises, and with their
+    unclipped ranges.  ``step`` hears which tensor is looked at."""
+    limit = MAX_LOSS if settings.max_loss is None else settings.max_loss
+    runs = samples.runs(calibrated.graph)
+    mixed = choose_mixed(calibrated, target, runs, limit, settings.measure, step)
+    extremes = calibrated.extremes
+    wider = {p: extremes[p] for p in map(Point, mixed.tensors) if p in extremes}
+    return replace(
+        _with_raised(calibrated, mixed.tensors),
+        ranges={**calibrated.ranges, **wider},
+        notes=tuple(mixed.to_text().splitlines()),
+    )
+
+
+def _with_raised(calibrated: CalibratedGraph, names: Iterable[str]) -> CalibratedGraph:
+    recipe = replace(calibrated.graph.recipe, raised=tuple(sorted(names)))
+    return replace(calibrated, graph=replace(calibrated.graph, recipe=recipe))
+
+
 def choose_mixed(
-    mg: MatGraph,
-    bounds: Bounds,
-    runs: Iterable[Mapping[str, Array]],
+    calibrated: CalibratedGraph,
+    target: Target,
+    runs: Iterable[Run],
     max_loss: float = MAX_LOSS,
-    measure: Measure = "relative",
+    measure: str = "relative",
+    step: Step = silent,
 ) -> Mixed:
     """Raise as few int8 tensors as keep the loss of the outputs within ``max_loss``.
 
     ``runs``: calibration inputs in the source shapes, one model batch each; the first few count.
     """
-    groups = _groups(mg)
+    mg, groups = calibrated.graph, _groups(calibrated)
     names = [name for group in groups for name in group]
-    low = activation_scales(mg, bounds, "int8")
-    high = activation_scales(mg, bounds, "int8", names)
+    low, high = (
+        choose_scales(_with_raised(calibrated, raised), target).qparams for raised in ((), names)
+    )
     seen = sample(mg, runs)
-    problem = _Problem(mg, with_rounded_weights(mg), bounds, seen, low, high, measure)
-    ordered = _ordered([_candidate(problem, group) for group in groups])
+    problem = _Problem(calibrated, target, with_rounded_weights(mg), seen, low, high, measure)
+    ordered = _ordered(_candidates(problem, groups, step))
     floor = problem.loss(ordered)
-    target = max(max_loss, NEAR_FLOOR * floor)
-    enough = _dropped(problem, _shortest(problem, ordered, target), target)
+    aim = max(max_loss, NEAR_FLOOR * floor)
+    enough = _dropped(problem, _shortest(problem, ordered, aim), aim)
     before = _integer_loss(problem, ())
-    raised, after = _confirmed(problem, enough, ordered, target)
+    raised, after = _confirmed(problem, enough, ordered, aim)
     kept = len(ordered) - len(raised)
     return Mixed(measure, max_loss, before, after, floor, raised, kept, seen.images)
 
 
-def _groups(mg: MatGraph) -> list[tuple[str, ...]]:
-    """Tensors of ``mg`` that are int8 and may be int16, by shared scale."""
-    tied, groups = tie_scales(legalize_operands(mg))
-    wide = wide_tensors(tied, groups, "int8")
-    members = groups.members(mg.tensors)
+def _groups(calibrated: CalibratedGraph) -> list[tuple[str, ...]]:
+    """Tensors that are int8 and may be int16, by shared scale."""
+    mg, facts = calibrated.graph, calibrated.facts
     return [
         tuple(names)
-        for root, names in members.items()
-        if root not in wide and not any(n in mg.quant for n in names)
+        for root, names in facts.scale_groups.members(mg.tensors).items()
+        if root not in facts.int16 and not any(n in mg.quant for n in names)
     ]
 
 
-def _candidate(problem: _Problem, names: tuple[str, ...]) -> Candidate:
-    """How much rounding these tensors alone changes the outputs, and what int16 would cost."""
+def _candidates(
+    problem: _Problem, groups: Sequence[tuple[str, ...]], step: Step
+) -> list[Candidate]:
+    """How much rounding each group alone changes the outputs, and what int16 would cost."""
     mg, wanted = problem.mg, problem.seen.values
-    found = rerun(mg, wanted, {**mg.quant, **{n: problem.low[n] for n in names}}, names)
-    error = relative_error(mg, found, wanted) ** 2
-    makers = [op.source for op in mg.ops if set(op.outputs) & set(names) and op.source]
-    cycles = sum(_extra_cycles(op, names, mg) for op in mg.ops)
-    return Candidate(names, makers[0] if makers else "", error, cycles)
+    uses, place = Uses.of(mg), {op.output: i for i, op in enumerate(mg.ops)}
+    found = []
+    for number, names in enumerate(groups, 1):
+        step(f"tensor {number} of {len(groups)}")
+        rounded = {**mg.quant, **{n: problem.low[n] for n in names}}
+        error = relative_error(mg, rerun(mg, wanted, rounded, names), wanted) ** 2
+        makers = [op for name in names if (op := uses.maker(name)) is not None and op.source]
+        first = min(makers, key=lambda op: place[op.output], default=None)
+        touched = {op.output: op for n in names for op in (uses.maker(n), *uses.readers(n)) if op}
+        cycles = sum(_extra_cycles(op, names, mg) for op in touched.values())
+        found.append(Candidate(names, first.source if first else "", error, cycles))
+    return found
 
 
 def _extra_cycles(op: MatOp, names: tuple[str, ...], mg: MatGraph) -> int:
@@ -187,35 +230,35 @@ def _ordered(candidates: list[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda c: -c.error / (typical + c.cycles))
 
 
-def _shortest(problem: _Problem, ordered: list[Candidate], target: float) -> list[Candidate]:
-    """The shortest beginning of ``ordered`` that meets the target, by bisection."""
+def _shortest(problem: _Problem, ordered: list[Candidate], aim: float) -> list[Candidate]:
+    """The shortest beginning of ``ordered`` that meets the aim, by bisection."""
     low, high = 0, len(ordered)
     while low < high:
         middle = (low + high) // 2
-        if problem.loss(ordered[:middle]) <= target:
+        if problem.loss(ordered[:middle]) <= aim:
             high = middle
         else:
             low = middle + 1
     return ordered[:high]
 
 
-def _dropped(problem: _Problem, raised: list[Candidate], target: float) -> list[Candidate]:
-    """Without those that the target does not need; the dearest for their effect go first."""
+def _dropped(problem: _Problem, raised: list[Candidate], aim: float) -> list[Candidate]:
+    """Without those that the aim does not need; the dearest for their effect go first."""
     for group in sorted(raised, key=lambda c: c.error / max(1, c.cycles))[:MOST_DROPS]:
         fewer = [other for other in raised if other != group]
-        if problem.loss(fewer) <= target:
+        if problem.loss(fewer) <= aim:
             raised = fewer
     return raised
 
 
 def _confirmed(
-    problem: _Problem, raised: list[Candidate], ordered: list[Candidate], target: float
+    problem: _Problem, raised: list[Candidate], ordered: list[Candidate], aim: float
 ) -> tuple[tuple[Candidate, ...], float]:
     """The integers may lose more than rounded floats: raise more until they do not."""
     left = [group for group in ordered if group not in raised]
     loss = _integer_loss(problem, raised)
     for _ in range(CONFIRMATIONS):
-        if loss <= target or not left:
+        if loss <= aim or not left:
             break
         step = max(1, len(ordered) // 8)
         more = [*raised, *left[:step]]
@@ -228,9 +271,10 @@ def _confirmed(
 
 def _integer_loss(problem: _Problem, raised: Iterable[Candidate]) -> float:
     """Of the exact integer reference, on a few images."""
-    mg, seen = problem.mg, problem.seen
+    mg, seen, target = problem.mg, problem.seen, problem.target
     names = [name for group in raised for name in group.tensors]
-    graph = quantize(mg, problem.bounds, "int8", names)
+    scaled = choose_scales(_with_raised(problem.calibrated, names), target)
+    graph = quantize(scaled, target)
     count = min(seen.images, MOST_CHECKED)
     shown = {port.tensor for port in mg.outputs}
     parts: dict[str, list[Array]] = {name: [] for name in shown}
@@ -238,7 +282,7 @@ def _integer_loss(problem: _Problem, raised: Iterable[Candidate]) -> float:
         feeds = {p.name: _image(seen.feeds[p.name], image, seen.images) for p in mg.inputs}
         codes = run_integer(graph, feeds)
         for name in shown:
-            parts[name].append(decode(codes[name], graph.qparams[name]))
+            parts[name].append(dequantize_array(codes[name], graph.qparams[name]))
     found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     wanted = {name: seen.values[name][: len(found[name])] for name in shown}
     return float(LOSS[problem.measure](mg, found, wanted))
@@ -250,6 +294,3 @@ def _image(feed: Array, image: int, images: int) -> Array:
         return feed
     each = len(feed) // images
     return feed[image * each : (image + 1) * each]
-
-
-__all__ = ["Candidate", "Mixed", "choose_mixed"]

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quantised MatGraph: geometry from MatGraph, integers for everything the array multiplies.
 
-In: nothing.  Out: ``QOp`` and ``QGraph``, made by ``quantize``, evaluated exactly by ``integer``
-and turned into instructions by ``schedule``.
+In: nothing.  Out: ``QOp``, ``Decisions`` and ``QGraph``, made by ``quantize``, evaluated exactly by
+``integer_reference`` and turned into instructions by ``schedule``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..hardware.isa import Stat
 from ..ir.matgraph.ops import MatOp, Port, Tensor
+from ..ir.points import Ranges
+from ..ir.recipe import Recipe
 from ..ir.types import Array, QParams
 from .pwl.table import Segments
 
@@ -62,6 +64,16 @@ class QOp:
 
 
 @dataclass(frozen=True)
+class Decisions:
+    """What makes the same integers again from the source model, and notes for people."""
+
+    precision: str = "int8"
+    ranges: Ranges = field(default_factory=dict)
+    recipe: Recipe = Recipe()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class QGraph:
     """Quantised operations in execution order."""
 
@@ -71,3 +83,4 @@ class QGraph:
     tensors: Mapping[str, Tensor]
     constants: Mapping[str, Array]  # (N,H,W,C) integer codes
     qparams: Mapping[str, QParams]
+    decisions: Decisions = Decisions()

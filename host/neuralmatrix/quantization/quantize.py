@@ -1,101 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scales, integer weights and requantise constants.
+"""Integer weights, biases and requantise constants.
 
-In: a MatGraph and the calibrated range of every tensor.  Out: a QGraph whose accumulators are
-proven not to overflow.
+In: a ScaledGraph.  Out: a QGraph whose accumulators are proven not to overflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..errors import DoesNotFit
 from ..hardware.isa import Stat
+from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
+from ..ir.quantized_values import quantize_array
 from ..ir.types import Array, QParams
-from ..transforms.matgraph.legalize_operands import legalize_operands
-from ..transforms.matgraph.tie_scales import Groups, tie_scales
-from .adjust_ranges import Bounds, spanned
-from .bit_widths import symmetric_tensors, wide_tensors
+from .calibrated_graph import ScaledGraph
 from .integer_epilogues import Stage, build_epilogue
 from .integer_row_statistics import RowNumbers, row_numbers
-from .integer_weights import IntWeight, int_weight, is_weighted
-from .qgraph import QEpilogue, QGraph, QOp
-from .scales import (
-    ACC_LIMIT,
-    BIAS_LIMIT,
-    INT8_PEAK,
-    Forms,
-    all_qparams,
-    choose_qparams,
-    encode,
-    peak_code,
-    terms,
-    whole_inputs,
-)
+from .integer_weights import IntWeight, int_weight
+from .qgraph import QGraph, QOp
+from .scales import ACC_LIMIT, BIAS_LIMIT, peak_code, terms
 
 
-def quantize(
-    mg: MatGraph, bounds: Bounds, precision: str = "int8", raised: Iterable[str] = ()
-) -> QGraph:
-    """Quantise a MatGraph.
-
-    ``bounds``: (lo, hi) of every tensor, of ``name:pre`` where an activation follows and of
-    ``name:act`` where a Hadamard product follows.  ``precision``: int8 (also of "mixed") or int16
-    activations; ``raised``: tensors that are int16 all the same.  Raises DoesNotFit when an
-    accumulator could overflow at prescribed scales.
-    """
-    mg, groups = tie_scales(legalize_operands(mg))
-    bounds = spanned(mg, bounds, groups)
-    weights = {op.output: int_weight(op) for op in mg.ops if is_weighted(op)}
-    qparams = _qparams(mg, groups, bounds, weights, precision, raised)
-    ops = tuple(_quantize_op(op, mg, bounds, qparams, weights) for op in mg.ops)
-    constants = {name: encode(value, qparams[name]) for name, value in mg.constants.items()}
-    return QGraph(mg.inputs, mg.outputs, ops, mg.tensors, constants, qparams)
-
-
-def activation_scales(
-    mg: MatGraph, bounds: Bounds, precision: str = "int8", raised: Iterable[str] = ()
-) -> dict[str, QParams]:
-    """The QParams that ``quantize`` gives every tensor."""
-    mg, groups = tie_scales(legalize_operands(mg))
-    weights = {op.output: int_weight(op) for op in mg.ops if is_weighted(op)}
-    return _qparams(mg, groups, spanned(mg, bounds, groups), weights, precision, raised)
-
-
-def _qparams(
-    mg: MatGraph,
-    groups: Groups,
-    bounds: Bounds,
-    weights: Mapping[str, IntWeight],
-    precision: str,
-    raised: Iterable[str],
-) -> dict[str, QParams]:
-    large = (n for n in whole_inputs(mg) if max(map(abs, bounds[n])) >= INT8_PEAK)
-    wide = wide_tensors(mg, groups, precision, (*raised, *large))
-    forms = Forms(wide, symmetric_tensors(mg, groups))
-    return all_qparams(mg, bounds, groups, forms, weights)
+def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
+    """Integers of all operations.  DoesNotFit: an accumulator could overflow."""
+    mg, qparams = scaled.graph, scaled.qparams
+    ops = tuple(_quantize_op(op, scaled) for op in mg.ops)
+    constants = {
+        name: quantize_array(value, qparams[name]).astype(np.int32)
+        for name, value in mg.constants.items()
+    }
+    return QGraph(mg.inputs, mg.outputs, ops, mg.tensors, constants, qparams, scaled.decisions)
 
 
 # ------------------------------------------------------------------ operations
 
 
-def _quantize_op(
-    op: MatOp,
-    mg: MatGraph,
-    bounds: Bounds,
-    qparams: Mapping[str, QParams],
-    weights: Mapping[str, IntWeight],
-) -> QOp:
+def _quantize_op(op: MatOp, scaled: ScaledGraph) -> QOp:
+    mg, qparams = scaled.graph, scaled.qparams
     out = qparams[op.output]
     if isinstance(op, Move):
-        return QOp(op, fill=int(encode(np.asarray(op.fill), out)))
+        return QOp(op, fill=int(quantize_array(np.asarray(op.fill), out)))
     if isinstance(op, RowMax):
         return _quantize_rowmax(op, mg, qparams)
     assert isinstance(op, Gemm | Window)
-    weight = weights.get(op.output)
+    weight = scaled.weights.get(op.output)
     if weight is None:
         stage = _product_stage(op, mg, qparams)
     else:
@@ -105,7 +56,9 @@ def _quantize_op(
         stage = _weighted_stage(op, weight, source)
     rows = row_numbers(op, mg.tensors[op.output].shape[3], out, qparams)
     return QOp(
-        op, weight.values if weight else None, build_epilogue(stage, out, bounds, qparams, rows)
+        op,
+        weight.values if weight else None,
+        build_epilogue(stage, out, scaled.spans, qparams, rows),
     )
 
 
@@ -167,6 +120,3 @@ def _prove_no_overflow(op: Gemm | Window, products: int, bias: Array) -> None:
             f"{op.source or op.output!r}: sum|w| * max|x| + |bias| = {worst} does not fit a 32-bit "
             "accumulator; use int8 activations or split the layer"
         )
-
-
-__all__ = ["ACC_LIMIT", "activation_scales", "QEpilogue", "choose_qparams", "encode", "quantize"]

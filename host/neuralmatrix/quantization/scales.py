@@ -1,46 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scale and zero point of every activation.
 
-In: a MatGraph, its groups of tensors that share a scale, the range each has to span.
-Out: QParams by tensor name; codes of int16 tensors are limited where a sum could overflow.
+In: a CalibratedGraph.  Out: a ScaledGraph: what every point has to span, and the QParams of every
+tensor; codes of int16 tensors are limited where a sum could overflow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import isqrt
 
 import numpy as np
 
 from ..errors import DoesNotFit
+from ..hardware.target import Target
+from ..ir.matgraph.facts import Facts, Groups
 from ..ir.matgraph.ops import Gemm, MatGraph, Window
-from ..ir.types import Array, QParams
-from ..transforms.matgraph.tie_scales import Groups
+from ..ir.points import Point, Ranges
+from ..ir.types import QParams
+from .adjust_ranges import spanned
+from .bit_widths import int16_groups
+from .calibrated_graph import CalibratedGraph, ScaledGraph
 from .integer_row_statistics import least_scale
-from .integer_weights import IntWeight
+from .integer_weights import IntWeight, int_weight, is_weighted
 
 ACC_LIMIT = 2**31 - 1
 BIAS_LIMIT = 2**26  # keeps a dead channel's scale from blowing up its integer bias
 FULL = 32639  # the largest int16 code; no limit
 INT8_PEAK = 128
 
-Bounds = Mapping[str, tuple[float, float]]
+
+def choose_scales(calibrated: CalibratedGraph, target: Target) -> ScaledGraph:
+    """QParams of every tensor, from what its codes have to span.
+
+    DoesNotFit: an accumulator could overflow at prescribed scales.
+    """
+    mg, facts = calibrated.graph, calibrated.facts
+    spans = spanned(mg, facts, calibrated.ranges)
+    weights = {op.output: int_weight(op) for op in mg.ops if is_weighted(op)}
+    large = (n for n in whole_inputs(mg) if max(map(abs, spans[Point(n)])) >= INT8_PEAK)
+    int16 = int16_groups(mg, facts, calibrated.precision, (*mg.recipe.raised, *large))
+    qparams = _all_qparams(mg, facts, spans, int16, weights)
+    return ScaledGraph(mg, spans, qparams, weights, calibrated.decisions)
 
 
-@dataclass(frozen=True)
-class Forms:
-    """Roots of the tie groups that are int16, and of those that are symmetric."""
-
-    wide: frozenset[str]
-    symmetric: frozenset[str]
-
-
-def all_qparams(
-    mg: MatGraph, bounds: Bounds, groups: Groups, forms: Forms, weights: Mapping[str, IntWeight]
+def _all_qparams(
+    mg: MatGraph,
+    facts: Facts,
+    spans: Ranges,
+    int16: frozenset[str],
+    weights: Mapping[str, IntWeight],
 ) -> dict[str, QParams]:
-    """QParams of every tensor."""
-    limits, whole = _code_limits(mg, groups, weights, forms.wide), whole_inputs(mg)
+    groups = facts.scale_groups
+    limits, whole = _code_limits(mg, groups, weights, int16), whole_inputs(mg)
     found: dict[str, QParams] = {}
     for root, members in groups.members(mg.tensors).items():
         limit = limits.get(root, FULL)
@@ -48,16 +60,16 @@ def all_qparams(
         if given:
             qp = _checked(given[0], limit, members[0])
         else:
-            lo = min(0.0, *(bounds[m][0] for m in members))
-            hi = max(0.0, *(bounds[m][1] for m in members))
-            qp = choose_qparams(lo, hi, root in forms.wide, limit, root in forms.symmetric)
+            ends = [spans[Point(m)] for m in members]
+            lo, hi = min(0.0, *(lo for lo, _ in ends)), max(0.0, *(hi for _, hi in ends))
+            qp = choose_qparams(lo, hi, root in int16, limit, root in facts.symmetric)
             qp = _on_whole_numbers(qp, lo, hi) if not whole.isdisjoint(members) else qp
         found.update({m: qp for m in members})
     return {**found, **_coarser_statistics(mg, groups, found)}
 
 
 def whole_inputs(mg: MatGraph) -> frozenset[str]:
-    """Network inputs of an integer type that are computed with, lengths and positions say."""
+    """Network inputs of an integer type that are computed with, e.g. lengths and positions."""
     ports = (port for port in mg.inputs if port.table is None)
     return frozenset(port.tensor for port in ports if np.dtype(port.dtype).kind in "iub")
 
@@ -86,12 +98,6 @@ def choose_qparams(
     scale = (hi - lo) / 255.0
     zero_point = int(np.clip(np.rint(-128 - lo / scale), -128, 127))
     return QParams(scale, zero_point)
-
-
-def encode(x: Array, qp: QParams) -> Array:
-    """Codes of real values: round half to even, saturated; int32 array of x's shape."""
-    q = np.rint(np.asarray(x, np.float64) / qp.scale) + qp.zero_point
-    return np.asarray(np.clip(q, qp.qmin, qp.qmax), np.int32)
 
 
 def peak_code(qp: QParams) -> int:
@@ -141,7 +147,7 @@ def _checked(qp: QParams, limit: int, name: str) -> QParams:
 
 
 def _code_limits(
-    mg: MatGraph, groups: Groups, weights: Mapping[str, IntWeight], wide: frozenset[str]
+    mg: MatGraph, groups: Groups, weights: Mapping[str, IntWeight], int16: frozenset[str]
 ) -> dict[str, int]:
     """Largest |code| per int16 tie group that keeps sum|w| * |x| + |bias| below 2^31."""
     limits: dict[str, int] = {}
@@ -152,18 +158,18 @@ def _code_limits(
         if op.output in weights:
             found = {groups.root(op.input): room // max(1, weights[op.output].reach)}
         else:
-            found = _product_limits(op, mg, groups, wide, room)
+            found = _product_limits(op, mg, groups, int16, room)
         for root, limit in found.items():
             limits[root] = min(limits.get(root, FULL), limit)
     return limits
 
 
 def _product_limits(
-    op: Gemm | Window, mg: MatGraph, groups: Groups, wide: frozenset[str], room: int
+    op: Gemm | Window, mg: MatGraph, groups: Groups, int16: frozenset[str], room: int
 ) -> dict[str, int]:
     """Of both sides of a product of two tensors; two int16 sides share what there is."""
     assert isinstance(op, Gemm) and op.rhs is not None
-    roots = {groups.root(op.input), groups.root(op.rhs)} & wide
-    both = {groups.root(op.input), groups.root(op.rhs)} <= wide
+    roots = {groups.root(op.input), groups.root(op.rhs)} & int16
+    both = {groups.root(op.input), groups.root(op.rhs)} <= int16
     each = room // terms(op, mg)
     return {root: isqrt(each) if both else each // INT8_PEAK for root in roots}

@@ -6,20 +6,21 @@ In: the arguments of ``compile_model``.  Out: ``Settings``, checked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, get_args
 
 from ..errors import BadInput
-from ..ir.types import Array
-from .mixed_precision import MEASURES
-
-Feed = Mapping[str, Array]
 
 Method = Literal["mse", "minmax", "percentile"]
 
 Precision = Literal["int8", "int16", "mixed"]
+
+MEASURES = {
+    "relative": "relative error of the outputs",
+    "top1": "share of outputs whose largest element differs from the float model's",
+}
+MAX_LOSS = 0.05  # of mixed; what int8 weights alone cost a network of a few dozen layers
 
 
 @dataclass(frozen=True)

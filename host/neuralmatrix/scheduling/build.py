@@ -17,8 +17,8 @@ from ..hardware.board import Board
 from ..hardware.isa import Opcode, Region
 from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window
+from ..ir.quantized_values import quantize_array
 from ..program.data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
-from ..program.host_io import quantize_array
 from ..program.program import Program
 from ..quantization.qgraph import QGraph, QOp
 from .context import Context

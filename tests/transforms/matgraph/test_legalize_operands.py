@@ -14,10 +14,10 @@ from blocks import Maker, attention, bounds, feed, layer_norm
 from golden_passes import Exact, check_pass, exact
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float
+from neuralmatrix.ir.quantized_values import dequantize_array
 from neuralmatrix.ir.types import Function, QParams
-from neuralmatrix.quantization.integer_reference import decode, run_integer
-from neuralmatrix.quantization.interval_bounds import propagate
-from neuralmatrix.quantization.quantize import quantize
+from neuralmatrix.quantization.integer_reference import run_integer
+from quantized import prescribed, quantized
 
 
 def scores(
@@ -63,14 +63,14 @@ def test_prescribed_zero_points_get_a_symmetric_copy() -> None:
     mg = attention()
     given = {"x": QParams(0.03), "q": QParams(0.03, 5), "k": QParams(0.03, -7), "v": QParams(0.02)}
     mg = replace(mg, quant=given)
-    q = quantize(mg, propagate(mg))
+    q = prescribed(mg)
     product = q.ops[[op.op.output for op in q.ops].index("s")].op
     assert (product.input, product.rhs) == ("q:symmetric", "k:symmetric")  # type: ignore[union-attr]
     assert q.qparams["q:symmetric"].zero_point == 0 and q.qparams["q:symmetric"].wide
     assert q.qparams["v"] == given["v"]
     x = feed(mg)
     y = run_float(mg, {"x": x})["y"]
-    got = decode(run_integer(q, {"x": x})["y"], q.qparams["y"])
+    got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
     # the prescribed int8 codes are in y too; scales from intervals leave the sum and its inverse
     # some 8 bits
     assert np.linalg.norm(got - y) < 0.05 * np.linalg.norm(y)
@@ -78,13 +78,13 @@ def test_prescribed_zero_points_get_a_symmetric_copy() -> None:
 
 def test_a_mean_of_prescribed_int8_codes_is_taken_of_an_int16_copy() -> None:
     mg = replace(layer_norm(), quant={"x": QParams(0.03, 3), "g": QParams(0.05, -9)})
-    q = quantize(mg, bounds(mg, feed(mg)))
+    q = quantized(mg, bounds(mg, feed(mg)))
     assert [op.op.output for op in q.ops][:2] == ["g", "g:centred"]
     assert q.qparams["g"] == QParams(0.05, -9) and q.qparams["g:centred"].wide
     assert q.ops[-1].op.input == "g:centred"  # type: ignore[union-attr]
     x = feed(mg)
     y = run_float(mg, {"x": x})["y"]
-    got = decode(run_integer(q, {"x": x})["y"], q.qparams["y"])
+    got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
     assert np.linalg.norm(got - y) < 0.02 * np.linalg.norm(y)  # int8 weights of the Gemm
 
 
@@ -95,7 +95,7 @@ def test_padding_lanes_of_the_right_side_are_zero(depth: int, copied: bool) -> N
     b.gemm("q", "x", depth)
     b.gemm("k", "x", depth, epilogue=Epilogue(activation=Function("sigmoid")))
     b.product("y", "q", "k", 5, rhs_transposed=True)
-    q = quantize(b.graph(), bounds(b.graph(), feed(b.graph())))
+    q = quantized(b.graph(), bounds(b.graph(), feed(b.graph())))
     assert ("k:padded" in q.qparams) == copied
 
 
@@ -106,7 +106,7 @@ def test_a_bias_of_a_product_is_a_constant_operand() -> None:
     b.product("y", "x", "k", 6, rhs_transposed=True, gain=1e-6, bias=np.arange(6.0))
     mg = b.graph()
     x = feed(mg)
-    q = quantize(mg, bounds(mg, x), "int16")
-    got = decode(run_integer(q, {"x": x})["y"], q.qparams["y"])
+    q = quantized(mg, bounds(mg, x), "int16")
+    got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
     # two int16 roundings
     np.testing.assert_allclose(got, run_float(mg, {"x": x})["y"], atol=2 * q.qparams["y"].scale)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...errors import BadInput
 from .. import functions
+from ..quantized_values import rounded
 from ..types import Array, QParams, Shape, arg_max
 from .nodes import (
     ArgMax,
@@ -251,11 +252,6 @@ def evaluate(node: Node, *arrays: Array | None) -> Array:
 # ---------------------------------------------------------------- whole graphs
 
 
-def _rounded(x: Array, q: QParams) -> Array:
-    codes = np.clip(np.rint(x / q.scale) + q.zero_point, q.qmin, q.qmax)
-    return np.asarray((codes - q.zero_point) * q.scale, x.dtype)
-
-
 def run_graph(
     graph: Graph, feeds: Mapping[str, Array], *, quantized: bool = False, keep_all: bool = False
 ) -> dict[str, Array]:
@@ -270,8 +266,13 @@ def run_graph(
     values: dict[str, Array] = {**graph.constants, **{n: feeds[n] for n in graph.inputs}}
     quant = graph.quant if quantized else {}
     for name in quant.keys() & values.keys():
-        values[name] = _rounded(values[name], quant[name])
+        values[name] = _as_codes(values[name], quant[name])
     for node in graph.nodes:
         y = evaluate(node, *(values[n] if n else None for n in node.inputs))
-        values[node.output] = _rounded(y, quant[node.output]) if node.output in quant else y
+        values[node.output] = _as_codes(y, quant[node.output]) if node.output in quant else y
     return values if keep_all else {name: values[name] for name in graph.outputs}
+
+
+def _as_codes(x: Array, q: QParams) -> Array:
+    """Rounded to codes; the float type stays."""
+    return rounded(x, q).astype(x.dtype)

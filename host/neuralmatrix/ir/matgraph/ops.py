@@ -12,16 +12,21 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 from ..axis_view import Relabel
+from ..recipe import Recipe
 from ..types import Array, Function, QParams, Shape, ViewStep
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A (N, H, W, C) tensor; ``replicated``: C is 1 and every lane of its word holds that value."""
+    """A (N, H, W, C) tensor; ``replicated``: C is 1 and every lane of its word holds that value.
+
+    ``copy_of``: the tensor it is a copy of, stored in another way.
+    """
 
     name: str
     shape: tuple[int, int, int, int]
     replicated: bool = False
+    copy_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -231,3 +236,4 @@ class MatGraph:
     tensors: Mapping[str, Tensor]
     constants: Mapping[str, Array]  # (N,H,W,C) floats used as epilogue operands
     quant: Mapping[str, QParams] = field(default_factory=dict)
+    recipe: Recipe = Recipe()  # what calibration has changed in it

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every tensor of a MatGraph holds, in float.
 
-In: a MatGraph and source-shaped arrays.  Out: every tensor as (N,H,W,C) float32, and the values in
-front of activations and Hadamard products that calibration asks for.
+In: a MatGraph and source-shaped arrays.  Out: every tensor as (N,H,W,C) float32 by name, or by
+``Point`` together with the values in front of activations and Hadamard products.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...errors import BadInput
+from ..points import Point
+from ..quantized_values import rounded
 from ..types import Array, QParams, Shape, ViewStep, arg_max
 from .ops import MatGraph, MatOp, Port
-from .reference_ops import EVALUATE, Values, row_statistics
+from .reference_ops import EVALUATE, PointValues, row_statistics
 from .verify import matgraph_text, verify_matgraph
 
-__all__ = ["matgraph_text", "port_outputs", "run_float", "verify_matgraph"]
+__all__ = ["matgraph_text", "port_outputs", "run_float", "run_points", "verify_matgraph"]
+
+Values = dict[str, Array]
 
 
 def run_float(
@@ -26,25 +30,40 @@ def run_float(
     """Evaluate ``mg``.  ``feeds``: port name -> array in the source shape, or any multiple of it
     along its leading axis (more images than the model's batch run side by side).
 
-    The result holds every tensor, ``name:pre`` (before an activation) and ``name:act`` (before a
-    Hadamard product); with ``keep=False`` only what the output ports show.  ``prescribed``: tensors
-    of ``mg.quant`` are rounded to their codes, as in the source model, whose saturation may well be
-    its only ReLU.
+    The result holds every tensor; with ``keep=False`` only what the output ports show.
+    ``prescribed``: tensors of ``mg.quant`` are rounded to their codes, as in the source model,
+    whose saturation may well be its only ReLU.
     """
-    batches = _batches(mg, feeds)
-    values: Values = {**mg.constants, **_inputs(mg, feeds, batches)}
     quant = mg.quant if prescribed else {}
-    for name in quant.keys() & values.keys():
-        values[name] = rounded(values[name], quant[name])
+    values = _sources(mg, feeds, quant)
     last = {name: i for i, op in enumerate(mg.ops) for name in op.inputs}
     shown = {port.tensor for port in mg.outputs}
     for i, op in enumerate(mg.ops):
-        values.update(evaluate(op, values, mg, quant, keep))
+        values.update(evaluate(op, values, mg, quant))
         if not keep:
             done = {n for n in op.inputs if last[n] == i}
             done |= {n for n in op.outputs if n not in last}
             for name in done - shown:
                 values.pop(name, None)
+    return values
+
+
+def run_points(mg: MatGraph, feeds: Mapping[str, Array]) -> PointValues:
+    """What ``run_float`` returns, and what lies before activations and Hadamard products."""
+    values = _sources(mg, feeds, mg.quant)
+    found = {Point(name): value for name, value in values.items()}
+    for op in mg.ops:
+        made = _evaluate_points(op, values, mg, mg.quant)
+        values.update(_outputs(made))
+        found.update(made)
+    return found
+
+
+def _sources(mg: MatGraph, feeds: Mapping[str, Array], quant: Mapping[str, QParams]) -> Values:
+    """Constants and inputs."""
+    values: Values = {**mg.constants, **_inputs(mg, feeds, _batches(mg, feeds))}
+    for name in quant.keys() & values.keys():
+        values[name] = rounded(values[name], quant[name])
     return values
 
 
@@ -54,24 +73,25 @@ def _inputs(mg: MatGraph, feeds: Mapping[str, Array], batches: int) -> Values:
 
 
 def evaluate(
-    op: MatOp,
-    values: Mapping[str, Array],
-    mg: MatGraph,
-    quant: Mapping[str, QParams],
-    keep: bool = False,
+    op: MatOp, values: Mapping[str, Array], mg: MatGraph, quant: Mapping[str, QParams]
 ) -> Values:
-    """What one operation makes; its result rounded to the codes that ``quant`` gives it."""
-    found: Values = EVALUATE[type(op)](op, values, mg, keep)
+    """The tensors that one operation makes; its result rounded to the codes that ``quant`` gives
+    it."""
+    return _outputs(_evaluate_points(op, values, mg, quant))
+
+
+def _outputs(found: PointValues) -> Values:
+    return {point.tensor: value for point, value in found.items() if point.at == "output"}
+
+
+def _evaluate_points(
+    op: MatOp, values: Mapping[str, Array], mg: MatGraph, quant: Mapping[str, QParams]
+) -> PointValues:
+    found = EVALUATE[type(op)](op, values, mg)
+    out = Point(op.output)
     if op.output in quant:
-        found[op.output] = rounded(found[op.output], quant[op.output])
-    return {**found, **row_statistics(op, found[op.output])}
-
-
-def rounded(x: Array, q: QParams) -> Array:
-    """The nearest values that the codes of ``q`` stand for."""
-    scale = np.float32(q.scale)
-    codes = np.clip(np.rint(x / scale) + q.zero_point, q.qmin, q.qmax)
-    return np.asarray((codes - q.zero_point) * scale, np.float32)
+        found[out] = rounded(found[out], quant[op.output])
+    return {**found, **row_statistics(op, found[out])}
 
 
 def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from .. import functions
+from ..points import Point
 from ..types import Array, Function, Shape
 from .ops import Epilogue, Gemm, MatGraph, MatOp, Move, RowMax, Window
 
-Values = dict[str, Array]
+PointValues = dict[Point, Array]
 
 COLUMN_FLOATS = 1 << 20  # convolution columns made at a time: they stay in the cache
 FLOAT32_MAX = np.finfo(np.float32).max
@@ -53,7 +54,7 @@ def _windows(op: Gemm | Window, x: Array, kernel: Shape) -> Array:
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 
-def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
+def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
     x = values[op.input]
     if op.rhs is not None:
         lin = _dynamic(op, x, values[op.rhs], mg)
@@ -61,7 +62,7 @@ def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Va
         assert op.weight is not None
         lin = _convolution(op, x, op.weight)
     lin += op.bias
-    return _finished(op, lin, values, mg, keep)
+    return _finished(op, lin, values, mg)
 
 
 def _dynamic(op: Gemm, x: Array, rhs: Array, mg: MatGraph) -> Array:
@@ -106,7 +107,7 @@ def _products(op: Gemm, windows: Array, weight: Array) -> Array:
     return np.asarray(parts.swapaxes(0, 1).reshape(*windows.shape[:3], m))
 
 
-def _window(op: Window, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
+def _window(op: Window, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
     is_max = op.reduce == "max"
     x = values[op.input]
     if op.minus is not None:
@@ -118,7 +119,7 @@ def _window(op: Window, values: Mapping[str, Array], mg: MatGraph, keep: bool) -
         padded = _padded(x, op.pads, -np.inf if is_max else 0.0)
         windows = _windows(op, padded, kernel)
         lin = (_largest if is_max else _weighted)(windows, op.weight)
-    return _finished(op, lin + op.bias, values, mg, keep)
+    return _finished(op, lin + op.bias, values, mg)
 
 
 def _weighted(windows: Array, weight: Array) -> Array:
@@ -144,11 +145,11 @@ def _largest(windows: Array, weight: Array) -> Array:
     return out
 
 
-def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
-    return {op.output: values[op.input].max(-1, keepdims=True)}
+def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+    return {Point(op.output): values[op.input].max(-1, keepdims=True)}
 
 
-def _move(op: Move, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Values:
+def _move(op: Move, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
     """The index counts within one model batch."""
     sizes = [prod(mg.tensors[name].shape) for name in op.inputs]
     batches = max(values[n].size // s for n, s in zip(op.inputs, sizes, strict=True))
@@ -158,10 +159,10 @@ def _move(op: Move, values: Mapping[str, Array], mg: MatGraph, keep: bool) -> Va
     ]
     flat = np.concatenate([*parts, np.full((batches, 1), op.fill, np.float32)], 1)
     out = np.take(flat, op.index.reshape(-1), 1)  # index -1 reads the fill at the end
-    return {op.output: out.reshape(-1, *op.index.shape[1:])}
+    return {Point(op.output): out.reshape(-1, *op.index.shape[1:])}
 
 
-EVALUATE: Mapping[type[MatOp], Callable[..., Values]] = {
+EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
     Gemm: _gemm,
     Window: _window,
     RowMax: _rowmax,
@@ -173,29 +174,29 @@ EVALUATE: Mapping[type[MatOp], Callable[..., Values]] = {
 
 
 def _finished(
-    op: Gemm | Window, lin: Array, values: Mapping[str, Array], mg: MatGraph, keep: bool
-) -> Values:
+    op: Gemm | Window, lin: Array, values: Mapping[str, Array], mg: MatGraph
+) -> PointValues:
     """act(lin + gain * residual) * hadamard, and the values in between."""
     e: Epilogue = op.epilogue
-    found: Values = {}
+    found: PointValues = {}
     if e.residual:
         lin = lin + _operand(e.residual, lin, values, mg) * np.float32(e.residual_gain)
     if e.activation:
-        found[f"{op.output}:pre"] = lin
+        found[Point(op.output, "pre_activation")] = lin
         lin = _activated(e.activation, lin)
     if e.hadamard:
         # a factor of 0 takes out what a power overflowed to: masked attention scores
         lin = np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX)
-        found[f"{op.output}:act"] = lin
+        found[Point(op.output, "pre_product")] = lin
         lin = lin * _operand(e.hadamard, lin, values, mg)
-    return {**(found if keep else {}), op.output: lin}
+    return {**found, Point(op.output): lin}
 
 
-def row_statistics(op: MatOp, out: Array) -> Values:
+def row_statistics(op: MatOp, out: Array) -> PointValues:
     """Statistics over the channels of an op's result."""
     if not isinstance(op, Gemm | Window):
         return {}
-    return {row.tensor: _STATISTIC[row.kind](out) for row in op.epilogue.rows}
+    return {Point(row.tensor): _STATISTIC[row.kind](out) for row in op.epilogue.rows}
 
 
 _STATISTIC: Mapping[str, Callable[[Array], Array]] = {

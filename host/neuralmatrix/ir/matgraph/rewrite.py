@@ -6,7 +6,7 @@ In: a MatGraph and what changes in it.  Out: the MatGraph with those changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from .ops import MatGraph, MatOp, Tensor
@@ -48,4 +48,13 @@ def pruned(mg: MatGraph) -> MatGraph:
     )
 
 
-__all__ = ["pruned", "renamed", "with_ops"]
+def fresh_name(name: str, taken: Container[str]) -> str:
+    """``name``, or ``name`` with the first number that makes it a new one."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}:{number}"
+    return found
+
+
+__all__ = ["fresh_name", "pruned", "renamed", "with_ops"]

@@ -14,15 +14,20 @@ import numpy as np
 from ...files import write_whole
 from ...hardware.board import Board
 from ...hardware.overlay_folder import EXPECTED, SELFTEST
+from ...hardware.target import Target
 from ...ir.matgraph.ops import MatGraph
-from ...ir.matgraph.reference import run_float
+from ...ir.matgraph.reference import run_points
 from ...ir.types import Array
 from ...program.host_io import write_input
 from ...program.program import Program
 from ...program.verify import verify_program
+from ...quantization.calibrate import with_ranges
 from ...quantization.qgraph import QGraph
 from ...quantization.quantize import quantize
+from ...quantization.scales import choose_scales
 from ...scheduling import for_board, schedule
+from ...transforms.matgraph.legalize_operands import legalize_operands
+from ...transforms.matgraph.tie_scales import tie_scales
 from ..emulation.emulator import Emulator
 from ..selftest import SelfTest
 from .extra_instructions import with_token, with_two_parts
@@ -44,14 +49,21 @@ def compiled(board: Board) -> Compiled:
     graph = network(board.array)
     rng = np.random.default_rng(0)
     feeds = {port.name: rng.standard_normal(port.shape).astype(np.float32) for port in graph.inputs}
-    values = run_float(graph, feeds)
-    bounds = {name: (float(v.min()), float(v.max())) for name, v in values.items()}
-    integers = quantize(graph, bounds, "int8", RAISED)
+    integers = _quantized(graph, feeds, board.target)
     # Every tensor keeps its bytes, so that a difference names the operation that made it.
     program = for_board(schedule(integers, board.target, shared=False), board)
     program = with_token(with_two_parts(program, SPLIT))
     verify_program(program)
     return Compiled(graph, integers, program, feeds)
+
+
+def _quantized(graph: MatGraph, feeds: dict[str, Array], target: Target) -> QGraph:
+    """The network in integers; ranges are what it holds for its own inputs."""
+    tied = tie_scales(legalize_operands(graph, target), target)
+    values = run_points(tied.graph, feeds)
+    ranges = {point: (float(v.min()), float(v.max())) for point, v in values.items()}
+    known = with_ranges(tied, target, precision="int8", ranges=ranges, raised=tuple(RAISED))
+    return quantize(choose_scales(known, target), target)
 
 
 def make(board: Board) -> SelfTest:

@@ -8,6 +8,7 @@ that has no such form.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ...errors import UnsupportedModel, UnsupportedNode
@@ -53,6 +54,7 @@ from .layout import (
     lower_transpose,
 )
 from .matmul import lower_axis_matmul, lower_matmul
+from .names import separated
 from .normalization import lower_normalize
 from .pointwise import lower_binary, lower_prelu, lower_select, lower_unary
 from .pooling import lower_pool, lower_reduce
@@ -85,6 +87,7 @@ RULES: Mapping[type[Node], Callable[[Builder, Any], Value]] = {
 
 def lower_graph(graph: Graph, target: Target) -> MatGraph:
     """One or more matrix operators per node, nothing fused yet."""
+    graph, given = separated(graph)
     b = Builder(graph)
     looked_up = {node.inputs[0] for node in graph.nodes if isinstance(node, Embedding)}
     plain = [name for name in graph.inputs if name not in looked_up or _is_read(graph, name)]
@@ -92,9 +95,13 @@ def lower_graph(graph: Graph, target: Target) -> MatGraph:
     refused = [found for node in graph.nodes if (found := _lower_node(b, node))]
     if refused:
         raise UnsupportedModel(tuple(refused))
-    outputs = tuple(output_port(b, name) for name in graph.outputs)
-    ports = tuple(sorted(b.ports, key=lambda port: graph.inputs.index(port.name)))
-    return MatGraph(ports, outputs, tuple(b.ops), b.tensors, b.constants, b.quant)
+    outputs = [output_port(b, name) for name in graph.outputs]
+    inputs = sorted(b.ports, key=lambda port: graph.inputs.index(port.name))
+    shown, fed = (
+        tuple(replace(port, name=given.get(port.name, port.name)) for port in ports)
+        for ports in (outputs, inputs)
+    )
+    return MatGraph(fed, shown, tuple(b.ops), b.tensors, b.constants, b.quant)
 
 
 def _is_read(graph: Graph, name: str) -> bool:

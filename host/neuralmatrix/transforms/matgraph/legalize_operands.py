@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...hardware.target import Target
 from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowMax, Tensor, Window
+from ...ir.matgraph.rewrite import fresh_name
 from ...ir.types import Array, QParams
 
 LARGEST_ARRAY = 32  # channels that are a multiple of it leave no padding lane in any array
@@ -32,10 +34,10 @@ class _Copier:
         """An identity Window of ``name``; the same one for the same purpose."""
         key = (name, purpose)
         if key not in self.made or epilogue:
-            fresh = f"{name}:{purpose}"
-            self.tensors[fresh] = replace(self.tensors[name], name=fresh)
-            bias = np.zeros(self.tensors[name].shape[3])
-            one = np.ones((1, 1, 1))
+            fresh = fresh_name(f"{name}:{purpose}", self.tensors)
+            self.tensors[fresh] = replace(self.tensors[name], name=fresh, copy_of=name)
+            bias = np.zeros(self.tensors[name].shape[3], np.float32)
+            one = np.ones((1, 1, 1), np.float32)
             self.ops.append(
                 Window(fresh, name, one, bias, epilogue=epilogue or Epilogue(), source=source)
             )
@@ -43,27 +45,17 @@ class _Copier:
         return self.made[key]
 
 
-def legalize_operands(mg: MatGraph) -> MatGraph:
-    """``mg`` with those copies."""
-    copier = _Copier(dict(mg.tensors), dict(mg.constants))
+def legalize_operands(graph: MatGraph, target: Target) -> MatGraph:
+    """``graph`` with those copies."""
+    copier = _Copier(dict(graph.tensors), dict(graph.constants))
     padded: dict[str, bool] = {}  # whether the padding lanes of a tensor may hold nonzero codes
-    for op in mg.ops:
+    for op in graph.ops:
         for rule in (_centred, _symmetric, _zero_padded, _without_bias):
-            op = rule(op, mg, copier, padded)
-        _append(op, mg, copier)
+            op = rule(op, graph, copier, padded)
+        _append(op, graph, copier)
         padded[op.output] = _may_fill_padding(op, padded)
     ops, constants = tuple(copier.ops), copier.constants
-    return replace(mg, ops=ops, tensors=copier.tensors, constants=constants)
-
-
-def original(name: str) -> str:
-    """The tensor that a copy shows."""
-    for purpose in PURPOSES:
-        name = name.removesuffix(f":{purpose}")
-    return name
-
-
-PURPOSES = ("padded", "centred", "symmetric")
+    return replace(graph, ops=ops, tensors=copier.tensors, constants=constants)
 
 
 def _centred(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
@@ -105,7 +97,7 @@ def _zero_padded(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, boo
 def _without_bias(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
     if not isinstance(op, Gemm) or op.rhs is None or op.epilogue.residual or not np.any(op.bias):
         return op
-    name = f"{op.output}:bias"
+    name = fresh_name(f"{op.output}:bias", copier.tensors)
     value = np.asarray(op.bias, np.float32).reshape(1, 1, 1, -1)
     copier.constants[name] = value
     copier.tensors[name] = Tensor(name, (1, 1, 1, value.shape[3]))

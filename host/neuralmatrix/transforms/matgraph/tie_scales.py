@@ -1,47 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tensors that must share one scale because an operation copies or compares their codes.
 
-In: a MatGraph.  Out: the same graph with a requantising Window wherever a QDQ model prescribes two
-scales for one copy, and the groups of tensors that share a scale.
+In: a MatGraph.  Out: a TiedGraph: the same graph with a requantising Window wherever a QDQ model
+prescribes two scales for one copy, the groups of tensors that share a scale, and what follows from
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from ...ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Tensor, Window
+from ...hardware.target import Target
+from ...ir.matgraph.facts import Groups, TiedGraph, facts_of
+from ...ir.matgraph.ops import MatGraph, MatOp, Move, RowMax, Tensor, Window
+from ...ir.matgraph.rewrite import fresh_name
 from ...ir.types import QParams
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Union-find forest over tensor names."""
-
-    parent: dict[str, str]
-
-    def root(self, name: str) -> str:
-        while self.parent.get(name, name) != name:
-            name = self.parent[name]
-        return name
-
-    def members(self, names: Iterable[str]) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for name in names:
-            found.setdefault(self.root(name), []).append(name)
-        return found
-
-
-def tie_scales(mg: MatGraph) -> tuple[MatGraph, Groups]:
+def tie_scales(graph: MatGraph, target: Target) -> TiedGraph:
     """Group the tensors of every Move, maximum and subtracted mean; requantise where a Move cannot
     share."""
     groups = Groups({})
-    prescribed = dict(mg.quant)
-    tensors = dict(mg.tensors)
+    prescribed = dict(graph.quant)
+    tensors = dict(graph.tensors)
     ops: list[MatOp] = []
-    for op in mg.ops:
+    for op in graph.ops:
         inputs = []
         for name in _tied_inputs(op):
             if not _join(groups, prescribed, name, op.output):
@@ -50,7 +35,9 @@ def tie_scales(mg: MatGraph) -> tuple[MatGraph, Groups]:
         for a, b in _tied_statistics(op):
             _join(groups, prescribed, a, b)
         ops.append(replace(op, parts=tuple(inputs)) if isinstance(op, Move) else op)
-    return replace(mg, ops=tuple(ops), tensors=tensors, quant=_by_name(mg, prescribed)), groups
+    quant = {**prescribed, **graph.quant}
+    tied = replace(graph, ops=tuple(ops), tensors=tensors, quant=quant)
+    return TiedGraph(tied, facts_of(tied, groups))
 
 
 def _tied_inputs(op: MatOp) -> tuple[str, ...]:
@@ -67,8 +54,6 @@ def _tied_inputs(op: MatOp) -> tuple[str, ...]:
 
 def _tied_statistics(op: MatOp) -> list[tuple[str, str]]:
     """A maximum and a mean are codes of their row; a mean is subtracted from codes."""
-    if not isinstance(op, Gemm | Window):
-        return []
     pairs = [(row.tensor, op.output) for row in op.epilogue.rows if row.kind in ("max", "mean")]
     if isinstance(op, Window) and op.minus is not None:
         pairs.append((op.minus, op.input))
@@ -101,14 +86,10 @@ def _requantise(
     themselves."""
     if not isinstance(op, Move):
         return name
-    fresh = f"{name}:as:{op.output}"
+    fresh = fresh_name(f"{name}:as:{op.output}", tensors)
     tensors[fresh] = replace(tensors[name], name=fresh)
-    channels = tensors[name].shape[3]
-    ops.append(Window(fresh, name, np.ones((1, 1, 1)), np.zeros(channels), source=op.source))
+    one, zero = np.ones((1, 1, 1), np.float32), np.zeros(tensors[name].shape[3], np.float32)
+    ops.append(Window(fresh, name, one, zero, source=op.source))
     prescribed[fresh] = prescribed[groups.root(op.output)]
     _join(groups, prescribed, fresh, op.output)
     return fresh
-
-
-def _by_name(mg: MatGraph, prescribed: dict[str, QParams]) -> dict[str, QParams]:
-    return {**prescribed, **mg.quant}

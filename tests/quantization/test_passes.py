@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calibration decides, through the compiler and the file and back.
+"""The passes of quantisation, through the compiler and the file and back.
 
 In: a small CNN and a small transformer.  Out: recipes that verify can follow; clear refusals.
 """
@@ -7,6 +7,8 @@ In: a small CNN and a small transformer.  Out: recipes that verify can follow; c
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import neuralmatrix as nm
 import numpy as np
 import onnxruntime
 import pytest
+from graph_text import graph_text
+from neuralmatrix.compiler import Options, back_end, front_end
 from neuralmatrix.ir.recipe import Recipe
 from neuralmatrix.quantization.settings import Settings, check_settings
+from targets import target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
 import zoo  # noqa: E402
@@ -75,6 +80,55 @@ def test_refinement_of_int8_is_kept_in_the_program() -> None:
     assert plain.recipe == Recipe()
     assert program.recipe.factors or program.recipe.shifts
     assert nm.verify(model, program, {k: x[:1] for k, x in feeds.items()}).ok
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings("int16"), Settings("mixed", max_loss=0)])
+def test_the_same_integers_again(settings: Settings) -> None:
+    """What a program remembers replaces the samples."""
+    model, feeds = small_transformer()
+    first = Options(settings, calibration=[feeds])
+    lowered = front_end(model, target(), first)
+    found = back_end(lowered, target(), first)
+    ranges = tuple((point, lo, hi) for point, (lo, hi) in found.decisions.ranges.items())
+    program = replace(
+        nm.compile(model, calibration=[feeds]), ranges=ranges, recipe=found.decisions.recipe
+    )
+    again = back_end(lowered, target(), Options(settings, saved=program))
+    assert graph_text(replace(again, decisions=found.decisions)) == graph_text(found)
+    assert again.decisions.recipe == found.decisions.recipe
+
+
+def test_a_generator_of_samples_is_read_once_unless_refined() -> None:
+    model, feeds = small_cnn()
+    read = []
+
+    def images() -> Iterator[Feeds]:
+        for image in feeds["input"]:
+            read.append(image)
+            yield {"input": image[None]}
+
+    few = nm.compile(model, calibration=images(), max_images=4)
+    assert len(read) == 4
+    kept = nm.compile(model, calibration=images(), refine=True)
+    assert len(read) == 4 + 6
+    whole = nm.compile(model, calibration=[feeds], refine=True)
+    assert kept.recipe == whole.recipe and kept.ranges == whole.ranges
+    assert few.ranges != whole.ranges
+
+
+def test_mixed_tells_how_far_it_is() -> None:
+    model, feeds = small_cnn()
+    heard: list[str] = []
+    nm.compile(model, calibration=[feeds], precision="mixed", progress=heard.append)
+    steps = [line for line in heard if line.startswith("choose_precision: tensor ")]
+    assert steps[0].startswith("choose_precision: tensor 1 of ")
+    assert steps[-1].split(" of ")[1] == steps[-1].split()[2]
+
+
+@pytest.mark.parametrize("precision", ["int8", "mixed"])
+def test_no_samples_are_refused(precision: str) -> None:
+    with pytest.raises(nm.BadInput, match="the calibration set is empty"):
+        nm.compile(small_cnn()[0], calibration=[], precision=precision)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real values to integer codes and back, as ONNX defines it.
+
+In: an array and the QParams of its tensor.  Out: codes, reals, or reals rounded to codes.  All of
+it is in float32, and halves go to the even code: the runtimes of QDQ models do the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .types import Array, QParams
+
+
+def quantize_array(x: Array, q: QParams) -> Array:
+    """clip(round_half_even(x / scale) + zero_point) as int16, of x's shape.
+
+    Infinite values get the outermost codes.  ``x`` holds no NaN.
+    """
+    return np.asarray(_codes(x, q), np.int16)
+
+
+def dequantize_array(codes: Array, q: QParams) -> Array:
+    """scale * (code - zero_point) as float32, of the shape of ``codes``."""
+    steps = np.asarray(codes, np.int32) - np.int32(q.zero_point)
+    return np.asarray(steps.astype(np.float32) * np.float32(q.scale), np.float32)
+
+
+def rounded(x: Array, q: QParams) -> Array:
+    """What the codes of ``x`` stand for, float32; NaN stays NaN."""
+    steps = _codes(x, q) - np.float32(q.zero_point)
+    return np.asarray(steps * np.float32(q.scale), np.float32)
+
+
+def _codes(x: Array, q: QParams) -> Array:
+    """Codes as float32."""
+    with np.errstate(over="ignore"):  # infinity is clipped like all that is too large
+        steps = np.rint(np.asarray(x, np.float32) / np.float32(q.scale))
+    return np.asarray(np.clip(steps + np.float32(q.zero_point), q.qmin, q.qmax))

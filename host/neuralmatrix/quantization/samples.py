@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration inputs as single runs of a network.
+
+In: what a user gives as calibration data.  Out: checked arrays in the source shapes; BadInput.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from math import prod
+
+import numpy as np
+
+from ..errors import BadInput
+from ..ir.matgraph.ops import MatGraph, Port
+from ..ir.types import Array
+
+Feed = Mapping[str, Array]
+Run = dict[str, Array]
+
+
+class Samples:
+    """At most ``most`` runs of ``feeds``, an iterable of {input name: array}; an array is one run's
+    input, or several stacked along the first axis.
+
+    They are checked when they are read.  ``keep`` them if several passes read them; otherwise
+    ``feeds`` may be a generator of any length, of which no run stays in memory.
+    """
+
+    def __init__(self, feeds: Iterable[Feed] | None, most: int, keep: bool = False) -> None:
+        self._feeds = feeds
+        self._most = most
+        self._keep = keep
+        self._kept: tuple[Run, ...] = ()
+
+    def runs(self, mg: MatGraph) -> Iterator[Run]:
+        """Single runs for the input ports of ``mg``.  BadInput: some do not fit, or there is
+        none."""
+        if not self._keep:
+            return _runs_of(mg, self._feeds, self._most)
+        self._kept = self._kept or tuple(_runs_of(mg, self._feeds, self._most))
+        return iter(self._kept)
+
+
+def floats_of(mg: MatGraph) -> int:
+    """How many values all tensors of one run hold; copies that the array needs are not counted."""
+    return sum(prod(tensor.shape) for tensor in mg.tensors.values() if tensor.copy_of is None)
+
+
+def stacks(mg: MatGraph) -> bool:
+    """Whether runs can be evaluated side by side: a scalar has no axis to stack along."""
+    return all(port.shape for port in mg.inputs)
+
+
+def stacked(runs: list[Run]) -> Run:
+    """Several runs side by side, along the first axis."""
+    if len(runs) == 1:
+        return dict(runs[0])
+    return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+
+
+def _runs_of(mg: MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[Run]:
+    """Checked single runs in the source shapes, at most ``most`` of them."""
+    if feeds is None:
+        raise BadInput(
+            "no calibration data given; pass an iterable of {input name: array} as calibration"
+        )
+    if isinstance(feeds, Mapping):
+        feeds = [feeds]
+    if not isinstance(feeds, Iterable):
+        raise BadInput(
+            f"the calibration data is a {type(feeds).__name__}; allowed is an iterable of "
+            "{input name: array}"
+        )
+    found = 0
+    for run in islice(_all_runs(mg, feeds), most):
+        found += 1
+        yield run
+    if not found:
+        raise BadInput(
+            "the calibration set is empty; give at least one {input name: array}, "
+            "16 to 256 typical inputs are best"
+        )
+
+
+def _all_runs(mg: MatGraph, feeds: Iterable[Feed]) -> Iterator[Run]:
+    for number, feed in enumerate(feeds):
+        yield from _split(mg, feed, f"calibration feed {number}")
+
+
+def _split(mg: MatGraph, feed: Feed, where: str) -> Iterator[Run]:
+    """The runs stacked in one feed."""
+    if not isinstance(feed, Mapping):
+        raise BadInput(f"{where} is a {type(feed).__name__}; allowed is {{input name: array}}")
+    wanted = {port.name for port in mg.inputs}
+    if set(feed) != wanted:
+        raise BadInput(
+            f"{where} has inputs {sorted(map(str, feed))}; "
+            f"the model's inputs are {sorted(wanted)}, give exactly these, or bind what never "
+            "changes with constants= (--constant)"
+        )
+    arrays = {port.name: _checked(port, feed[port.name], where) for port in mg.inputs}
+    lengths = {len(array) for array in arrays.values()}
+    if len(lengths) != 1:
+        raise BadInput(f"{where} stacks {sorted(lengths)} runs; give all inputs the same number")
+    for i in range(lengths.pop()):
+        yield {name: array[i] for name, array in arrays.items()}
+
+
+def _checked(port: Port, value: Array, where: str) -> Array:
+    """``value`` as (runs, *port.shape)."""
+    what = f"{where}: input {port.name!r}"
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{what} is no array ({error}); pass a numpy array") from None
+    if array.dtype.kind not in "fiub":
+        raise BadInput(f"{what} has dtype {array.dtype}; allowed are real numbers")
+    largest = np.finfo(np.float32).max
+    if not np.all(np.abs(array) <= largest):  # NaN is not
+        raise BadInput(
+            f"{what} holds NaN, infinity or a value beyond float32; allowed are finite numbers, "
+            "clean the data"
+        )
+    if port.table is not None and array.dtype.kind == "f" and (array % 1).any():
+        raise BadInput(
+            f"{what} holds fractions; allowed are whole numbers, the rows of its table; tokenise "
+            "with the model's own vocabulary"
+        )
+    return _stacked(port, array, what)
+
+
+def _stacked(port: Port, array: Array, what: str) -> Array:
+    shape = tuple(port.shape)
+    if array.shape[1:] == shape[1:] and shape and array.shape[0] and array.shape[0] % shape[0] == 0:
+        return array.reshape(-1, *shape)
+    if array.shape == shape:
+        return array[None]
+    raise BadInput(
+        f"{what} has shape {array.shape}; allowed is {shape}, or a multiple of it "
+        "stacked along the first axis"
+    )

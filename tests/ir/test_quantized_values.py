@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Codes of real values and back, as ONNX defines them.
+
+In: floats, scales.  Out: what onnxruntime makes of them; codes that come back as they were.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+from build_onnx import model, node
+from neuralmatrix.ir.quantized_values import dequantize_array, quantize_array, rounded
+from neuralmatrix.ir.types import QParams
+
+INT8 = [QParams(0.05, 3), QParams(0.1, -128), QParams(1 / 3, 0), QParams(0.0078431377, 127)]
+INT16 = [QParams(0.001, wide=True), QParams(1 / 3, wide=True), QParams(0.0001, wide=True, limit=99)]
+
+
+def halves(q: QParams) -> np.ndarray:
+    """Random values, and those in the middle of two codes."""
+    between = (np.arange(-300, 300) + np.float32(0.5)) * np.float32(q.scale)
+    return np.concatenate([between, np.random.default_rng(0).normal(size=400) * 60 * q.scale])
+
+
+@pytest.mark.parametrize("q", INT8)
+def test_codes_and_values_are_those_of_onnxruntime(q: QParams) -> None:
+    x = halves(q).astype(np.float32)
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["c"]),
+             node("DequantizeLinear", ["c", "s", "z"], ["y"])]  # fmt: skip
+    constants = {"s": np.float32(q.scale), "z": np.int8(q.zero_point)}
+    proto = model(nodes, {"x": x.shape}, ["y"], constants, opset=13)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    (wanted,) = session.run(None, {"x": x})
+    codes = quantize_array(x, q)
+    assert codes.dtype == np.int16 and codes.min() >= -128 and codes.max() <= 127
+    np.testing.assert_array_equal(dequantize_array(codes, q), wanted)
+
+
+@pytest.mark.parametrize("q", INT8 + INT16)
+def test_rounded_values_are_codes_there_and_back(q: QParams) -> None:
+    x = halves(q)
+    np.testing.assert_array_equal(rounded(x, q), dequantize_array(quantize_array(x, q), q))
+    every = np.arange(q.qmin, q.qmax + 1)
+    np.testing.assert_array_equal(quantize_array(dequantize_array(every, q), q), every)
+
+
+@pytest.mark.parametrize("q", INT8 + INT16)
+def test_what_is_too_large_saturates(q: QParams) -> None:
+    x = np.asarray([-np.inf, -1e38, 1e38, np.inf])
+    np.testing.assert_array_equal(quantize_array(x, q), [q.qmin, q.qmin, q.qmax, q.qmax])
+
+
+def test_no_number_stays_none() -> None:
+    """Calibration refuses NaN; rounding to prescribed scales does not hide it."""
+    assert np.isnan(rounded(np.asarray([np.nan, 1.0]), QParams(0.1))[0])
