@@ -201,3 +201,8 @@ def product_cycles(
 def gather_cycles(values: int) -> float:
     """Of copying ``values`` bytes one by one."""
     return constants()["GATHER_CYCLES"] * values
+
+
+def rough_cycles(target: Target, values: int, macs: int) -> int:
+    """Of moving ``values`` bytes and of ``macs`` multiply-adds, with every lane busy."""
+    return values // target.timing.load_port_bytes + macs // (target.lanes * target.word_bytes)

@@ -18,6 +18,7 @@ from math import prod
 
 import numpy as np
 
+from ..hardware.instruction_costs import rough_cycles
 from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp
 from ..ir.matgraph.uses import Uses
@@ -37,8 +38,6 @@ Step = Callable[[str], None]
 LOSS = {"relative": relative_error, "top1": disagreement}
 # Where int16 throughout is not good enough either, this much beyond it is aimed at.
 NEAR_FLOOR = 1.1
-MACS_PER_CYCLE = 256  # of the smallest array, to weigh a second pass against memory traffic
-BYTES_PER_CYCLE = 8
 MOST_DROPS = 12  # tries to do without a tensor that was raised
 MOST_CHECKED = 4  # images of the confirmation in integers
 CONFIRMATIONS = 4
@@ -47,7 +46,7 @@ CONFIRMATIONS = 4
 @dataclass(frozen=True)
 class Candidate:
     """Tensors that share an int8 scale; ``error``: relative squared output error of rounding them
-    alone; ``cycles``: estimated cost of int16 on a 16x16 array."""
+    alone; ``cycles``: estimated cost of int16 on the target."""
 
     tensors: tuple[str, ...]
     source: str
@@ -203,17 +202,18 @@ def _candidates(
         makers = [op for name in names if (op := uses.maker(name)) is not None and op.source]
         first = min(makers, key=lambda op: place[op.output], default=None)
         touched = {op.output: op for n in names for op in (uses.maker(n), *uses.readers(n)) if op}
-        cycles = sum(_extra_cycles(op, names, mg) for op in touched.values())
+        cycles = sum(_extra_cycles(op, names, problem) for op in touched.values())
         found.append(Candidate(names, first.source if first else "", error, cycles))
     return found
 
 
-def _extra_cycles(op: MatOp, names: tuple[str, ...], mg: MatGraph) -> int:
+def _extra_cycles(op: MatOp, names: tuple[str, ...], problem: _Problem) -> int:
     """A second pass of a matrix product that reads one of the tensors; twice the bytes."""
+    mg = problem.mg
     touched = [n for n in (*op.inputs, op.output) if n in names]
-    moved = sum(prod(mg.tensors[n].shape) for n in touched) // BYTES_PER_CYCLE
+    moved = sum(prod(mg.tensors[n].shape) for n in touched)
     sides = [n for n in touched if isinstance(op, Gemm) and n in (op.input, op.rhs)]
-    return moved + len(sides) * _macs(op, mg) // MACS_PER_CYCLE
+    return rough_cycles(problem.target, moved, len(sides) * _macs(op, mg))
 
 
 def _macs(op: MatOp, mg: MatGraph) -> int:

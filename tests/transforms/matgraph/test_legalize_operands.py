@@ -17,7 +17,9 @@ from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.quantized_values import dequantize_array
 from neuralmatrix.ir.types import Function, QParams
 from neuralmatrix.quantization.integer_reference import run_integer
+from neuralmatrix.transforms.matgraph.legalize_operands import legalize_operands
 from quantized import prescribed, quantized
+from targets import target
 
 
 def scores(
@@ -110,3 +112,12 @@ def test_a_bias_of_a_product_is_a_constant_operand() -> None:
     got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
     # two int16 roundings
     np.testing.assert_allclose(got, run_float(mg, {"x": x})["y"], atol=2 * q.qparams["y"].scale)
+
+
+@pytest.mark.parametrize("lanes, depth, copied", [
+    (16, 20, True), (16, 48, False), (32, 48, True), (32, 64, False), (64, 32, True),
+])  # fmt: skip
+def test_padding_lanes_are_those_of_the_target(lanes: int, depth: int, copied: bool) -> None:
+    array = replace(target().array, rows=lanes, cols=lanes)
+    legal = legalize_operands(scores(depth, "sigmoid"), replace(target(), array=array))
+    assert ("k:padded" in legal.tensors) == copied

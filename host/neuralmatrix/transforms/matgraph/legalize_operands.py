@@ -18,13 +18,12 @@ from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, Ro
 from ...ir.matgraph.rewrite import fresh_name
 from ...ir.types import Array, QParams
 
-LARGEST_ARRAY = 32  # channels that are a multiple of it leave no padding lane in any array
-
 
 @dataclass
 class _Copier:
     """The operations so far, and the copies made: (tensor, purpose) to the copy's name."""
 
+    word_bytes: int  # channels that are a multiple of it leave no padding lane
     tensors: dict[str, Tensor]
     constants: dict[str, Array]
     ops: list[MatOp] = field(default_factory=list)
@@ -47,7 +46,7 @@ class _Copier:
 
 def legalize_operands(graph: MatGraph, target: Target) -> MatGraph:
     """``graph`` with those copies."""
-    copier = _Copier(dict(graph.tensors), dict(graph.constants))
+    copier = _Copier(target.word_bytes, dict(graph.tensors), dict(graph.constants))
     padded: dict[str, bool] = {}  # whether the padding lanes of a tensor may hold nonzero codes
     for op in graph.ops:
         for rule in (_centred, _symmetric, _zero_padded, _without_bias):
@@ -89,7 +88,7 @@ def _zero_padded(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, boo
     if not isinstance(op, Gemm) or op.rhs is None or not op.rhs_transposed:
         return op
     channels = copier.tensors[op.input].shape[3]
-    if channels % LARGEST_ARRAY == 0 or not padded.get(op.rhs, False):
+    if channels % copier.word_bytes == 0 or not padded.get(op.rhs, False):
         return op
     return replace(op, rhs=copier.copy(op.rhs, "padded", op.source))
 
