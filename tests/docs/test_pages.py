@@ -36,7 +36,7 @@ README_SECTIONS = (
     "Documentation, contributing, licence",
 )
 README_WORDS = (850, 950)
-PACKAGES = ("frontend", "ir", "transforms", "quantization", "hardware", "scheduling", "program",
+PACKAGES = ("hardware", "frontend", "ir", "transforms", "quantization", "scheduling", "program",
             "runtime", "measure", "deploy", "demo", "cli")  # fmt: skip
 FOLDERS = ("", "host/neuralmatrix", "host/neuralmatrix/**", "hls", "hls/*", "overlay",
            "overlay/boards", "docs", "models")  # fmt: skip
