@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from neuralmatrix.compiler import Options, compile_model, front_end, passes
 from neuralmatrix.demo.tasks import task
+from neuralmatrix.quantization.passes import unchanged
 from neuralmatrix.quantization.settings import Settings
 from neuralmatrix.stages import Stages, part
 from neuralmatrix.transforms.graph.simplify import PASSES
@@ -28,8 +29,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
 import zoo  # noqa: E402
 import zoo_transformers as zt  # noqa: E402
 
-CALIBRATED = Options(calibration=[])
-
 
 def images(size: int, count: int = 2) -> list[dict[str, np.ndarray]]:
     x = np.random.default_rng(0).standard_normal((count, 3, size, size)).astype(np.float32)
@@ -39,20 +38,20 @@ def images(size: int, count: int = 2) -> list[dict[str, np.ndarray]]:
 def test_every_stage_is_written(tmp_path: Path) -> None:
     compile_model(zoo.small_cnn(), calibration=images_of(zoo.small_cnn()), keep_stages=tmp_path)
     texts = {p.name: p.read_text() for p in tmp_path.iterdir()}
-    names = [name for name, _ in passes(CALIBRATED)]
+    names = [name for name, _ in passes(Options())]
     assert sorted(texts) == [f"{i:02d}-{name}.txt" for i, name in enumerate(names, 1)]
-    unchanged = {name for name, text in texts.items() if text == "unchanged\n"}
-    assert all(texts[name].count("\n") > 3 for name in texts.keys() - unchanged)
-    assert "14-reorder_nodes.txt" in unchanged and "03-lower_graph.txt" not in unchanged
+    same = {name for name, text in texts.items() if text == "unchanged\n"}
+    assert all(texts[name].count("\n") > 3 for name in texts.keys() - same)
+    assert "14-reorder_nodes.txt" in same and "03-lower_graph.txt" not in same
 
 
 def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
-    assert [name for name, _ in passes(CALIBRATED)] == [
+    assert [name for name, _ in passes(Options())] == [
         "import_onnx", "simplify", "lower_graph", "fuse_epilogues", "split_projections",
         "fuse_epilogues", "fuse_row_statistics", "defer_bias", "center_residuals", "pad_heads",
         "fold_input_permutations", "fold_row_scales", "choose_orientation", "reorder_nodes",
-        "equalize", "legalize_operands", "tie_scales", "calibrate", "choose_scales", "quantize",
-        "schedule",
+        "equalize", "legalize_operands", "tie_scales", "interval_bounds", "calibrate",
+        "correct_biases", "calibrate", "choose_precision", "choose_scales", "quantize", "schedule",
     ]  # fmt: skip
 
 
@@ -60,19 +59,23 @@ def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
     ("options", "chosen"),
     [
         (Options(), ["interval_bounds"]),
+        (Options(calibration=[]), ["calibrate"]),
         (
             Options(Settings("mixed"), calibration=[]),
-            ["calibrate", "correct_biases", "calibrate", "choose_precision"],
+            ["equalize", "calibrate", "correct_biases", "calibrate", "choose_precision"],
         ),
         (
             Options(Settings("int8", refine=True), calibration=[]),
-            ["calibrate", "correct_biases", "calibrate"],
+            ["equalize", "calibrate", "correct_biases", "calibrate"],
         ),
     ],
 )
-def test_the_passes_that_choose_ranges(options: Options, chosen: list[str]) -> None:
-    names = [name for name, _ in part(passes(options), "tie_scales", "choose_scales")]
-    assert names == ["tie_scales", *chosen, "choose_scales"]
+def test_numbers_are_chosen_by_the_passes_that_are_asked_for(
+    options: Options, chosen: list[str]
+) -> None:
+    listed = part(passes(options), "equalize", "choose_precision")
+    working = [name for name, step in listed if step is not unchanged]
+    assert [name for name in working if name not in ("legalize_operands", "tie_scales")] == chosen
 
 
 def test_rewrites_of_simplify_are_written_by_name(tmp_path: Path) -> None:

@@ -24,15 +24,12 @@ from .ir.graph.nodes import Graph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.types import Array, Shape
 from .program.program import Program
-from .quantization.passes import (
-    equalization,
-    equalization_again,
-    quantization,
-    quantization_again,
-)
+from .quantization.passes import NumberPasses, chosen, remembered
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
+from .quantization.quantize import quantize
 from .quantization.samples import Samples
+from .quantization.scales import choose_scales
 from .quantization.settings import Method, Settings, check_settings
 from .scheduling import for_board, schedule
 from .stages import Passes, Stages, part
@@ -74,7 +71,7 @@ class Options:
 
 def passes(options: Options) -> Passes:
     """Every pass from an ONNX model to a Program, in the order in which they run."""
-    first, last = _choosing_numbers(options)
+    numbers = _numbers(options)
     return (
         ("import_onnx", partial(_import, options)),
         ("simplify", partial(simplify, note=options.stages.note)),
@@ -90,10 +87,16 @@ def passes(options: Options) -> Passes:
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
         ("reorder_nodes", reorder_nodes),
-        *first,
+        ("equalize", numbers.equalize),
         ("legalize_operands", legalize_operands),
         ("tie_scales", tie_scales),
-        *last,
+        ("interval_bounds", numbers.interval_bounds),  # of a model with prescribed scales, or
+        ("calibrate", numbers.calibrate),
+        ("correct_biases", numbers.correct_biases),
+        ("calibrate", numbers.calibrate_again),
+        ("choose_precision", numbers.choose_precision),
+        ("choose_scales", choose_scales),
+        ("quantize", quantize),
         ("schedule", schedule),
     )
 
@@ -128,8 +131,8 @@ def compile_model(
     stages = Stages(Path(keep_stages) if keep_stages else None, progress)
     options = Options(settings, calibration, shapes or {}, constants, stages=stages)
     check_settings(settings, calibration is not None)
-    chosen = board if isinstance(board, Board) else load_board(board)
-    return _compiled(as_onnx(model, example_inputs), chosen, options)
+    found = board if isinstance(board, Board) else load_board(board)
+    return _compiled(as_onnx(model, example_inputs), found, options)
 
 
 def lower(graph: Graph, target: Target) -> MatGraph:
@@ -164,13 +167,13 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     last = part(passes(options), "equalize", "schedule")
     program: Program = stages.run(last, lowered, board.target)
     quantized: QGraph = stages.results[QGraph]
-    chosen = quantized.decisions
+    made = quantized.decisions
     return replace(
         for_board(program, board),
-        precision=chosen.precision,
-        ranges=tuple((point, lo, hi) for point, (lo, hi) in chosen.ranges.items()),
-        recipe=chosen.recipe,
-        notes=(*program.notes, *chosen.notes, *table_notes(quantized)),
+        precision=made.precision,
+        ranges=tuple((point, lo, hi) for point, (lo, hi) in made.ranges.items()),
+        recipe=made.recipe,
+        notes=(*program.notes, *made.notes, *table_notes(quantized)),
     )
 
 
@@ -182,17 +185,15 @@ def _import(options: Options, model: Any, target: Target) -> Graph:
     return import_onnx(bound, options.shapes)
 
 
-def _choosing_numbers(options: Options) -> tuple[Passes, Passes]:
-    """The passes before ``legalize_operands``, and those after ``tie_scales``."""
+def _numbers(options: Options) -> NumberPasses:
     settings, saved, samples = options.settings, options.saved, None
     if saved is not None:
         ranges = {point: (lo, hi) for point, lo, hi in saved.ranges}
-        again = quantization_again(settings.precision, ranges, saved.recipe)
-        return equalization_again(saved.recipe), again
+        return remembered(settings.precision, ranges, saved.recipe)
     if options.calibration is not None:
         several = settings.refines or settings.precision == "mixed"
         samples = Samples(options.calibration, settings.max_images, keep=several)
-    return equalization(settings, samples), quantization(settings, samples, options.stages.step)
+    return chosen(settings, samples, options.stages.step)
 
 
 # ------------------------------------------------------------------ the board
