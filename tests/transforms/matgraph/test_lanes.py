@@ -36,6 +36,13 @@ def encoder(channels: int, heads: int) -> tuple[object, dict[str, np.ndarray]]:
     return model, {"ids": ids, "mask": np.ones((1, 50), np.int64)}
 
 
+def vision_encoder(channels: int, heads: int) -> tuple[object, dict[str, np.ndarray]]:
+    """One pre-norm layer over 8 x 8 patches, and its input."""
+    size = zt.Size(channels, 1, heads, 4 * channels, 64)
+    image = np.random.default_rng(0).standard_normal((1, 1, 16, 16)).astype(np.float32)
+    return zt.vit(16, 2, 1, 10, size, "mean"), {"input": image}
+
+
 def head_channels(mg: MatGraph) -> set[int]:
     """Channels of both sides of every product of two tensors."""
     products = [op for op in mg.ops if isinstance(op, Gemm) and op.rhs]
@@ -63,10 +70,26 @@ def test_splitting_heads_copies_nothing(size: tuple[int, int], board: str) -> No
     assert board == "pynq-z2" or program.estimate().cycles <= ENCODERS[size]
 
 
+@pytest.mark.parametrize("board, channels, heads, cycles", [
+    ("kv260", 32, 2, 20_914), ("kv260", 48, 3, 29_487), ("pynq-z2", 48, 2, 31_141),
+])  # fmt: skip
+def test_heads_of_image_patches_are_padded_too(
+    board: str, channels: int, heads: int, cycles: int
+) -> None:
+    """Positions of a vision transformer lie in rows and columns of patches."""
+    model, feed = vision_encoder(channels, heads)
+    program = nm.compile(model, board, [feed])
+    assert not [layer for layer in program.layers if layer.kind == Move.__name__]
+    assert program.estimate().cycles <= cycles
+
+
 @pytest.mark.gxx
-def test_padded_heads_are_bit_exact_on_32_lanes() -> None:
-    model, feed = encoder(48, 3)
-    assert verify(model, nm.compile(model, "kv260", [feed]), feed).ok
+@pytest.mark.parametrize("board, made", [
+    ("kv260", encoder(48, 3)), ("kv260", vision_encoder(48, 3)), ("pynq-z2", vision_encoder(48, 2)),
+])  # fmt: skip
+def test_padded_heads_are_bit_exact(board: str, made: tuple[object, dict[str, np.ndarray]]) -> None:
+    model, feed = made
+    assert verify(model, nm.compile(model, board, [feed]), feed).ok
 
 
 # ---------------------------------------------------------------- graph networks

@@ -87,15 +87,16 @@ def _splits(state: _State, name: str) -> tuple[Gemm, Move] | None:
 
 
 def _same_rows(whole: tuple[int, ...], part: tuple[int, ...]) -> bool:
-    """(N, 1, S, heads * D) and (N * heads, 1, S, D)."""
+    """(N, H, W, heads * D) and (N * heads, 1, H * W, D)."""
     heads = part[0] // whole[0]
-    return whole[1] == part[1] == 1 and whole[2] == part[2] and whole[3] == heads * part[3]
+    rows = part[1] == 1 and whole[1] * whole[2] == part[2]
+    return rows and whole[3] == heads * part[3]
 
 
 def _split_index(whole: tuple[int, ...], part: tuple[int, ...]) -> Array:
     """Flat places of the heads' elements in the whole."""
     flat = np.arange(int(np.prod(whole)), dtype=np.int64)
-    heads = flat.reshape(whole[0], whole[2], -1, part[3]).transpose(0, 2, 1, 3)
+    heads = flat.reshape(whole[0], part[2], -1, part[3]).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(heads).reshape(part)
 
 
@@ -113,9 +114,9 @@ def _pad_scores(state: _State, keys: str, products: list[Gemm]) -> None:
 
 def _pad_split(state: _State, gemm: Gemm, move: Move) -> None:
     n, _, s, size = state.tensors[move.output].shape
-    images, _, _, total = state.tensors[gemm.output].shape
+    images, h, w, total = state.tensors[gemm.output].shape
     heads, wide = total // size, state.wide(size)
-    whole, part = (images, 1, s, heads * wide), (n, 1, s, wide)
+    whole, part = (images, h, w, heads * wide), (n, 1, s, wide)
     places, gemm = state.places(heads, size), state.latest(gemm)
     assert gemm.weight is not None
     weight = np.zeros((*gemm.weight.shape[:3], heads * wide), np.float32)
@@ -169,9 +170,9 @@ def _projects(op: MatOp, name: str) -> TypeGuard[Gemm]:
 
 def _pad_result(state: _State, product: Gemm, move: Move, readers: list[Gemm]) -> None:
     n, _, s, size = state.tensors[product.output].shape
-    images, _, _, total = state.tensors[move.output].shape
+    images, h, w, total = state.tensors[move.output].shape
     heads, wide = total // size, state.wide(size)
-    whole, part = (images, 1, s, heads * wide), (n, 1, s, wide)
+    whole, part = (images, h, w, heads * wide), (n, 1, s, wide)
     bias = np.zeros(wide, np.float32)
     bias[:size] = product.bias
     state.put(replace(product, bias=bias), part)
