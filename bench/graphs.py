@@ -82,7 +82,7 @@ def _bytes(name: str, graph: Any, lanes: int) -> int:
     """A tensor in DRAM: whole words, both digits."""
     tensor = graph.tensors[name]
     n, h, w, c = tensor.shape
-    return n * h * w * _blocks(c, lanes) * lanes * (2 if graph.qparams[name].wide else 1)
+    return n * h * w * _blocks(c, lanes) * lanes * (2 if graph.qparams[name].int16 else 1)
 
 
 def quantised(model: Any, feeds: dict[str, Array], constants: dict[str, Array] | None) -> Any:

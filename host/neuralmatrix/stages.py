@@ -160,7 +160,7 @@ def _ranges_text(ranges: Ranges) -> str:
 
 def _scales_text(qparams: Mapping[str, QParams]) -> str:
     return "".join(
-        f"{name}: scale {qp.scale:.6g} zero {qp.zero_point} {'int16' if qp.wide else 'int8'}\n"
+        f"{name}: scale {qp.scale:.6g} zero {qp.zero_point} {'int16' if qp.int16 else 'int8'}\n"
         for name, qp in qparams.items()
     )
 

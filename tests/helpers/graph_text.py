@@ -111,13 +111,13 @@ def array_text(array: np.ndarray) -> str:
         return f"{size} [{' '.join(_numbers(flat))}]"
     if flat.dtype.kind != "f":
         return f"{size} {_digest(flat)} [{' '.join(_numbers(flat[:6]))} ...]"
-    wide = flat.astype(np.float64)
-    steps = wide * EXACT
+    int16 = flat.astype(np.float64)
+    steps = int16 * EXACT
     if np.array_equal(steps, np.rint(steps)):
-        return f"{size} {_digest(np.rint(steps))} [{' '.join(_numbers(wide[:6]))} ...]"
+        return f"{size} {_digest(np.rint(steps))} [{' '.join(_numbers(int16[:6]))} ...]"
     ramp = np.arange(flat.size) % 97
-    sums = (wide.sum(), np.abs(wide).sum(), (np.abs(wide) * ramp).sum())
-    return f"{size} sums {' '.join(_numbers(sums))} [{' '.join(_numbers(wide[:6]))} ...]"
+    sums = (int16.sum(), np.abs(int16).sum(), (np.abs(int16) * ramp).sum())
+    return f"{size} sums {' '.join(_numbers(sums))} [{' '.join(_numbers(int16[:6]))} ...]"
 
 
 def _numbers(values: Iterable[Any]) -> list[str]:

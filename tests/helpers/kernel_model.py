@@ -46,7 +46,7 @@ def half(n: int) -> int:
     return 0 if n == 0 else 1 << (n - 1)
 
 
-def wide(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def int16(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Two digits in the lanes' 16 bits; random bytes may form what no tensor holds."""
     return (low + 256 * high + 2**15) % 2**16 - 2**15
 
@@ -157,7 +157,7 @@ class Model:
     def _operand(self, i: Instruction, base: int, height: int, width: int) -> np.ndarray:
         """The whole value of x, for maxima."""
         x = self._x(i, base, height, width, 0)
-        return wide(x, self._x(i, base, height, width, 1)) if i["x_wide"] else x
+        return int16(x, self._x(i, base, height, width, 1)) if i["x_wide"] else x
 
     def _gemm(self, i: Instruction, base: int, w: np.ndarray, digit: int) -> np.ndarray:
         """One block of K: sums, or maxima over x whose weight is not 0."""
@@ -218,7 +218,7 @@ class Model:
         at = (at + np.arange(i["m0"]) * e[f"{name}_m0"]).reshape(-1)
         value = self.buffers[f"{name}_lo"][at].astype(np.int64)
         if e[f"{name}_wide"]:
-            value = wide(value, self.buffers[f"{name}_hi"][at].astype(np.int64))
+            value = int16(value, self.buffers[f"{name}_hi"][at].astype(np.int64))
         return value
 
     def _index(self, x: np.ndarray) -> np.ndarray:
@@ -257,10 +257,10 @@ class Model:
         if e["stat"] != Stat.NONE:
             self._statistic(i, nb, q, squares)
 
-    def _write(self, row: int, q: np.ndarray, wide: bool = False) -> None:
+    def _write(self, row: int, q: np.ndarray, int16: bool = False) -> None:
         low = ((q + 128) & 255) - 128
         self.out[0, row : row + len(q)] = low
-        if self.e["out_wide"] or wide:
+        if self.e["out_wide"] or int16:
             self.out[1, row : row + len(q)] = (((q - low) >> 8) + 128 & 255) - 128
 
     def _statistic(self, i: Instruction, nb: int, q: np.ndarray, squares: np.ndarray) -> None:
@@ -282,12 +282,12 @@ class Model:
         if e["stat"] != Stat.MAX:
             value = (value + e["stat_off"]) * e["stat_m"] + half(e["stat_shift"])
             value = sat(value >> e["stat_shift"], -32640, 32639)
-        wide = e["stat"] != Stat.MAX
-        self._write(i["r_base"], np.repeat(value[:, None], self.lanes, 1), wide)
+        int16 = e["stat"] != Stat.MAX
+        self._write(i["r_base"], np.repeat(value[:, None], self.lanes, 1), int16)
         if e["stat"] == Stat.MOMENTS:
             squares = (squares * e["sq_m"] + half(e["sq_shift"])) >> e["sq_shift"]
             squares = sat(squares, 0, 32639)
-            self._write(i["r_base"] + m, np.repeat(squares[:, None], self.lanes, 1), wide)
+            self._write(i["r_base"] + m, np.repeat(squares[:, None], self.lanes, 1), int16)
 
 
 _UNIT = {

@@ -155,8 +155,8 @@ def recurrent(op: str, **attrs: Any) -> Any:
     # every step rounds its gates and its state; unrolled layers take long to fit tables for
     steps = attrs.pop("array_steps", 0.0)
     both = 2 if attrs.get("direction") == "bidirectional" else 1
-    wide = _GATES[op] * HIDDEN
-    constants = [w(both, wide, WIDTH), w(both, wide, HIDDEN, seed=8), w(both, 2 * wide, seed=9)]
+    int16 = _GATES[op] * HIDDEN
+    constants = [w(both, int16, WIDTH), w(both, int16, HIDDEN, seed=8), w(both, 2 * int16, seed=9)]
     shape = (BATCH, STEPS, WIDTH) if attrs.get("layout") else (STEPS, BATCH, WIDTH)
     extra = attrs.pop("extra", ())
     count = 3 if op == "LSTM" else 2

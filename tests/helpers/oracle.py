@@ -75,8 +75,8 @@ def _rasters(i: Instruction) -> tuple[range, range]:
     if i["mode"] == Mode.GEMM:
         return range(i["m1"]), range(i["m0"])
     high = (i["m1"] - 1) * i["stride_h"] + i["win_h"]
-    wide = (i["m0"] - 1) * i["stride_w"] + i["win_w"]
-    return range(high), range(wide)
+    int16 = (i["m0"] - 1) * i["stride_w"] + i["win_w"]
+    return range(high), range(int16)
 
 
 def _compute(i: Instruction, state: Instruction, lanes: int) -> Iterator[Touch]:

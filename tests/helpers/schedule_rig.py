@@ -34,14 +34,14 @@ def context(**layouts: Blocked) -> Context:
         places[name] = Place(Region.ARENA, offset, layout)
         offset += layout.nbytes
     tensors = {n: Tensor(n, (b.n, b.h, b.w, b.c), b.replicated) for n, b in layouts.items()}
-    qparams = {n: QParams(1 / 64, 0 if b.wide else 5, b.wide) for n, b in layouts.items()}
+    qparams = {n: QParams(1 / 64, 0 if b.int16 else 5, b.int16) for n, b in layouts.items()}
     emitter = Emitter(BOARD.array, offset)
     return Context(BOARD.target, emitter, make_rings(BOARD.array), ConstRegion(), places, tensors,
                    qparams)  # fmt: skip
 
 
-def blocked(h: int, w: int, c: int, wide: bool = False, n: int = 1) -> Blocked:
-    return Blocked(n, h, w, c, LANES, wide)
+def blocked(h: int, w: int, c: int, int16: bool = False, n: int = 1) -> Blocked:
+    return Blocked(n, h, w, c, LANES, int16)
 
 
 def program_of(mg: MatGraph, precision: str = "int8", **sizes: int) -> Program:

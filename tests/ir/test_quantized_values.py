@@ -14,7 +14,11 @@ from neuralmatrix.ir.quantized_values import dequantize_array, quantize_array, r
 from neuralmatrix.ir.types import QParams
 
 INT8 = [QParams(0.05, 3), QParams(0.1, -128), QParams(1 / 3, 0), QParams(0.0078431377, 127)]
-INT16 = [QParams(0.001, wide=True), QParams(1 / 3, wide=True), QParams(0.0001, wide=True, limit=99)]
+INT16 = [
+    QParams(0.001, int16=True),
+    QParams(1 / 3, int16=True),
+    QParams(0.0001, int16=True, limit=99),
+]
 
 
 def halves(q: QParams) -> np.ndarray:

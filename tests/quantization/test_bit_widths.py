@@ -23,11 +23,11 @@ def test_exponentials_that_are_multiplied_are_int8_and_symmetric() -> None:
     ranges = bounds(mg, feed(mg))
     low, high = (quantized(mg, ranges, precision).qparams for precision in ("int8", "int16"))
     for name in ("q", "k", "v", "e"):
-        assert (low[name].wide, low[name].zero_point) == (False, 0)
-        assert high[name].wide
+        assert (low[name].int16, low[name].zero_point) == (False, 0)
+        assert high[name].int16
     assert low["e"].scale == pytest.approx(1 / 127)
-    assert low["s"].wide and low["max"] == low["s"]
-    assert low["sum"].wide and low["inverse"].wide
+    assert low["s"].int16 and low["max"] == low["s"]
+    assert low["sum"].int16 and low["inverse"].int16
 
 
 @pytest.mark.parametrize("raised", [(), ("q",), ("k",), ("q", "k"), ("e",), ("v",), ("e", "v")])
@@ -37,7 +37,7 @@ def test_every_mix_of_digits_is_proven(raised: tuple[str, ...], p: int) -> None:
     q = quantized(mg, bounds(mg, feed(mg)), "int8", raised)
     for a, b, k in (("q", "k", 16), ("e", "v", p)):
         x, w = q.qparams[a], q.qparams[b]
-        assert (x.wide, w.wide) == (a in raised, b in raised)
+        assert (x.int16, w.int16) == (a in raised, b in raised)
         assert k * max(-x.qmin, x.qmax) * max(-w.qmin, w.qmax) <= ACC_LIMIT
     y = run_float(mg, {"x": feed(mg)})["y"]
     got = dequantize_array(run_integer(q, {"x": feed(mg)})["y"], q.qparams["y"])
@@ -48,8 +48,8 @@ def test_every_mix_of_digits_is_proven(raised: tuple[str, ...], p: int) -> None:
 def test_a_mean_shares_the_scale_it_is_subtracted_at() -> None:
     mg = layer_norm()
     q = quantized(mg, bounds(mg, feed(mg)), "int8").qparams
-    assert q["g"].wide and q["mean"] == q["g"]
-    assert q["square"].wide and q["square"] != q["g"]
+    assert q["g"].int16 and q["mean"] == q["g"]
+    assert q["square"].int16 and q["square"] != q["g"]
 
 
 def test_what_is_added_up_before_a_normalisation_is_int16() -> None:
@@ -62,8 +62,8 @@ def test_what_is_added_up_before_a_normalisation_is_int16() -> None:
     b.gemm("read", "branch", 12)
     b.window("y", "total", epilogue=Epilogue("read", hadamard="square"))
     q = quantized(b.graph(), bounds(b.graph(), feed(b.graph())), "int8").qparams
-    assert q["a"].wide and q["total"].wide
-    assert not q["x"].wide and not q["branch"].wide  # matrix products read them
+    assert q["a"].int16 and q["total"].int16
+    assert not q["x"].int16 and not q["branch"].int16  # matrix products read them
 
 
 def test_a_constant_left_side_is_int8_where_that_holds_it() -> None:
@@ -78,5 +78,5 @@ def test_a_constant_left_side_is_int8_where_that_holds_it() -> None:
     mg = b.graph()
     x = feed(mg)
     q = quantized(mg, bounds(mg, x), "int8")
-    assert not q.qparams["even"].wide and q.qparams["uneven"].wide
+    assert not q.qparams["even"].int16 and q.qparams["uneven"].int16
     assert relative_error(mg, "int8", x) < 0.01  # int8 rounding of x

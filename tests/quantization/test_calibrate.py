@@ -101,7 +101,7 @@ def test_one_outlier_is_clipped_except_by_minmax_and_at_outputs():
 
 
 def squared_error(x, found):
-    q = choose_qparams(*found, wide=False)
+    q = choose_qparams(*found, int16=False)
     return float(np.square(dequantize_array(quantize_array(x, q), q) - x).mean())
 
 

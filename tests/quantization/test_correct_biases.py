@@ -41,6 +41,6 @@ def test_bias_correction_does_nothing_at_int16_weights_of_full_precision() -> No
     mg = offset_net()
     exact = with_rounded_weights(mg)  # its weights are int8 codes already
     bounds = ranges(exact)
-    wide = scales(exact, bounds, "int16")
-    shifts = shifts_of(exact, wide, sample(exact, runs(exact)))
+    int16 = scales(exact, bounds, "int16")
+    shifts = shifts_of(exact, int16, sample(exact, runs(exact)))
     assert all(np.abs(shift).max() < 1e-3 for shift in shifts.values())

@@ -14,19 +14,19 @@ from neuralmatrix.quantization.scales import choose_qparams
 
 @pytest.mark.parametrize("lo, hi", [(-1.0, 3.0), (0.0, 6.0), (-5.0, 0.0), (-0.1, 0.1)])
 def test_int8_codes_span_the_range(lo: float, hi: float) -> None:
-    qp = choose_qparams(lo, hi, wide=False)
+    qp = choose_qparams(lo, hi, int16=False)
     codes = quantize_array(np.asarray([lo, 0.0, hi]), qp)
     assert codes[0] == -128 and codes[2] in (126, 127)
     assert codes[1] == qp.zero_point  # 0 is exact: padding and ReLU rely on it
 
 
 def test_int16_is_symmetric_with_head_room() -> None:
-    qp = choose_qparams(-2.0, 1.0, wide=True)
-    assert qp.zero_point == 0 and qp.wide
+    qp = choose_qparams(-2.0, 1.0, int16=True)
+    assert qp.zero_point == 0 and qp.int16
     assert quantize_array(np.asarray([-2.0]), qp)[0] == -32000
     assert quantize_array(np.asarray([-9.0]), qp)[0] == -32640
 
 
 def test_a_tensor_that_is_always_zero_has_a_usable_scale() -> None:
-    assert choose_qparams(0.0, 0.0, wide=False).scale == pytest.approx(2 / 255)
-    assert choose_qparams(0.0, 0.0, wide=True).scale == pytest.approx(1 / 32000)
+    assert choose_qparams(0.0, 0.0, int16=False).scale == pytest.approx(2 / 255)
+    assert choose_qparams(0.0, 0.0, int16=True).scale == pytest.approx(1 / 32000)

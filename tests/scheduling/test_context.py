@@ -82,7 +82,7 @@ def test_digits_with_their_own_padding_are_loaded_one_by_one(
     fill: tuple[int, int], loads: int
 ) -> None:
     """Word order is [block][digit][row][column] either way."""
-    ctx = context(x=blocked(2, 3, 20, wide=True))
+    ctx = context(x=blocked(2, 3, 20, int16=True))
     view = replace(blocked_view(ctx, "x"), top=1, fill=fill)
     load_grid(ctx, view, 0, Box(0, 3, 0, 3), range(2), Buffer.IBUF, 0)
     assert len(ctx.emitter.items) == loads
@@ -104,7 +104,7 @@ def test_constants_beyond_the_count_of_one_load_take_several() -> None:
 
 
 def test_both_digits_of_finished_rows_are_stored() -> None:
-    ctx = context(a=blocked(1, 1, 3), y=blocked(4, 5, 40, wide=True))
+    ctx = context(a=blocked(1, 1, 3), y=blocked(4, 5, 40, int16=True))
     last = store_rows(ctx, "y", 0, Box(1, 3, 0, 5), range(1, 3), 11, flat=False)
     place, plane = ctx.places["y"], 4 * 5 * LANES
     first = place.offset + 2 * plane + 5 * LANES

@@ -61,7 +61,7 @@ def test_axes_of_one_position_are_repeated(
 
 
 def test_both_digits_of_an_int16_operand_are_loaded() -> None:
-    ctx = context(h=blocked(4, 8, 16, wide=True))
+    ctx = context(h=blocked(4, 8, 16, int16=True))
     Operands(ctx, epilogue(hadamard="h"), False).load(0, BOX, range(1))
     assert [load[0] for load in loads(ctx)] == [Buffer.U_LO, Buffer.U_HI]
     low, high = (item.values["addr"] for item in ctx.emitter.items)

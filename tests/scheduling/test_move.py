@@ -42,7 +42,7 @@ def test_addresses_of_bytes_name_their_source() -> None:
 
 
 def test_bytes_of_the_second_digit_lie_a_plane_further() -> None:
-    ctx = context(x=blocked(2, 3, 5, wide=True), y=blocked(2, 3, 5, wide=True))
+    ctx = context(x=blocked(2, 3, 5, int16=True), y=blocked(2, 3, 5, int16=True))
     op = Move("y", ("x",), reversed_rows(2, 3, 5))
     out = ctx.places["y"].layout
     assert isinstance(out, Blocked)
@@ -72,11 +72,11 @@ def test_a_replicated_result_has_its_value_in_all_lanes() -> None:
 
 
 @pytest.mark.parametrize(("wide", "fills"), [(False, [44]), (True, [44, 1])])
-def test_the_fill_is_a_bias_of_each_digit(wide: bool, fills: list[int]) -> None:
+def test_the_fill_is_a_bias_of_each_digit(int16: bool, fills: list[int]) -> None:
     """300 is 256 + 44."""
-    ctx = context(x=blocked(1, 1, 16, wide), y=blocked(1, 1, 16, wide))
+    ctx = context(x=blocked(1, 1, 16, int16), y=blocked(1, 1, 16, int16))
     empty = Move("y", ("x",), np.full((1, 1, 1, 16), -1), fill=1.0)
-    last = schedule_move(ctx, QOp(empty, fill=300 if wide else 44))
+    last = schedule_move(ctx, QOp(empty, fill=300 if int16 else 44))
     stores = [i for i in ctx.emitter.items if i.opcode == Opcode.STORE]
     assert last == {"y": len(ctx.emitter.items) - 1} and len(stores) == len(fills)
     loads = [i for i in ctx.emitter.items if i.opcode == Opcode.LOAD]

@@ -33,7 +33,7 @@ class Blocked:
     w: int
     c: int
     lanes: int
-    wide: bool = False
+    int16: bool = False
     replicated: bool = False
 
     @property
@@ -42,7 +42,7 @@ class Blocked:
 
     @property
     def digits(self) -> int:
-        return 2 if self.wide else 1
+        return 2 if self.int16 else 1
 
     @property
     def plane_bytes(self) -> int:
@@ -76,7 +76,7 @@ class Blocked:
             full[..., : self.c] = q
         split = full.reshape(self.n, self.h, self.w, self.blocks, self.lanes)
         split = split.transpose(0, 3, 1, 2, 4)
-        planes = np.stack(split_digits(split), 2) if self.wide else split[:, :, None]
+        planes = np.stack(split_digits(split), 2) if self.int16 else split[:, :, None]
         return np.ascontiguousarray(planes, np.int8).reshape(-1)
 
     def unpack(self, data: Array) -> Array:
@@ -84,7 +84,7 @@ class Blocked:
         planes = np.asarray(data).view(np.int8)
         planes = planes.reshape(self.n, self.blocks, self.digits, self.h, self.w, self.lanes)
         value = planes[:, :, 0].astype(np.int16)
-        if self.wide:
+        if self.int16:
             value = value + planes[:, :, 1].astype(np.int16) * 256
         value = value.transpose(0, 2, 3, 1, 4).reshape(self.n, self.h, self.w, -1)
         return np.asarray(value[..., : self.c])

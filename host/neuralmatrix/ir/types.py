@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class QParams:
-    """real = scale * (q - zero_point); ``wide`` is int16 (zero_point 0), else int8.
+    """real = scale * (q - zero_point); ``int16`` is int16 (zero_point 0), else int8.
 
     ``limit`` > 0 narrows the codes to -limit..limit, where a full-range tensor could overflow an
     accumulator.
@@ -27,16 +27,16 @@ class QParams:
 
     scale: float
     zero_point: int = 0
-    wide: bool = False
+    int16: bool = False
     limit: int = 0
 
     @property
     def qmin(self) -> int:
-        return max(-32640 if self.wide else -128, -self.limit if self.limit else -32640)
+        return max(-32640 if self.int16 else -128, -self.limit if self.limit else -32640)
 
     @property
     def qmax(self) -> int:
-        return min(32639 if self.wide else 127, self.limit or 32639)
+        return min(32639 if self.int16 else 127, self.limit or 32639)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _rows_problem(where: str, port: ProgramPort) -> str:
     table, q = port.table, port.slot.qparams
     if table is None:
         return ""
-    wanted = "int16" if q.wide else "int8"
+    wanted = "int16" if q.int16 else "int8"
     if table.ndim != 2 or not table.size or table.dtype != np.dtype(wanted):
         return f"{where}.table: found {table.dtype} {table.shape}, allowed is {wanted} (V, D)"
     return _range(f"{where}.table", int(table.min()), q.qmin, q.qmax) or _range(

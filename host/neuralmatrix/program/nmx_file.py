@@ -74,7 +74,7 @@ def _members(program: ProgramData) -> dict[str, bytes]:
     arrays = {f"{n}.npy": _npy(getattr(program, n), dtype) for n, dtype in _ARRAYS.items()}
     for i, port in enumerate(program.inputs):
         if port.table is not None:
-            dtype = _TABLE_DTYPES[port.slot.qparams.wide]
+            dtype = _TABLE_DTYPES[port.slot.qparams.int16]
             arrays[f"table_{i}.npy"] = _npy(port.table, dtype)
     sums = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in arrays.items())
     return {_MANIFEST: _manifest_json(program, sums), **arrays}

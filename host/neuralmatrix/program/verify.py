@@ -155,11 +155,11 @@ def _store(c: Columns, program: ProgramData) -> Iterator[_Rule]:
 
 
 def _epilogue(c: Columns, program: ProgramData) -> Iterator[_Rule]:
-    array, wide = program.array, c["out_wide"] == 1
+    array, int16 = program.array, c["out_wide"] == 1
     yield from _no_tokens(c, (Unit.COMPUTE,))
     yield _Rule("seg_kind", c["seg_kind"], 0, int(max(SegKind)))
     yield _Rule("stat", c["stat"], 0, int(max(Stat)))
-    low, high = np.where(wide, -32640, -128), np.where(wide, 32639, 127)
+    low, high = np.where(int16, -32640, -128), np.where(int16, 32639, 127)
     yield _Rule("lo", c["lo"], low, high)
     yield _Rule("hi", c["hi"], c["lo"], high)
     segmented = c["seg_kind"] != SegKind.NONE

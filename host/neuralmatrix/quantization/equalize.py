@@ -119,7 +119,7 @@ def _factors(size: Array, weights: Array, power: float) -> Array:
 def _error(mg: MatGraph, gemms: list[Gemm], x: Array, factors: Array) -> float:
     """Squared error of int8 codes of x/factors times int8 codes of weights*factors."""
     small = np.asarray(x / factors, np.float32)
-    codes = rounded(small, choose_qparams(float(small.min()), float(small.max()), wide=False))
+    codes = rounded(small, choose_qparams(float(small.min()), float(small.max()), int16=False))
     total = 0.0
     for gemm in gemms:
         scaled = _scaled(without_epilogue(gemm), {gemm.input: factors})

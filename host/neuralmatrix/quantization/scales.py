@@ -77,19 +77,19 @@ def whole_inputs(mg: MatGraph) -> frozenset[str]:
 def _on_whole_numbers(qp: QParams, lo: float, hi: float) -> QParams:
     """One code per whole number, so that comparisons are exact; 0 and 1 are in any case."""
     top = max(-lo, hi)
-    if hi - lo <= 1 or top > (min(FULL, qp.qmax) if qp.wide else INT8_PEAK - 1):
+    if hi - lo <= 1 or top > (min(FULL, qp.qmax) if qp.int16 else INT8_PEAK - 1):
         return qp
-    return QParams(1.0, 0, qp.wide, qp.limit)
+    return QParams(1.0, 0, qp.int16, qp.limit)
 
 
 def choose_qparams(
-    lo: float, hi: float, wide: bool, limit: int = FULL, symmetric: bool = False
+    lo: float, hi: float, int16: bool, limit: int = FULL, symmetric: bool = False
 ) -> QParams:
     """Scale and zero point that cover lo..hi (0 included); a tensor that was always 0 gets
     -1..1."""
     if lo == hi:
         lo, hi = -1.0, 1.0
-    if wide:
+    if int16:
         top = min(limit, 32000)  # a little head room beyond the calibrated range
         scale = max(-lo, hi) / top
         return QParams(scale, 0, True, limit if limit < FULL else 0)
@@ -133,12 +133,12 @@ def _coarser_statistics(
             qp = coarser.get(row.tensor, found[row.tensor])
             if qp.scale < least and row.tensor not in mg.quant:
                 members = groups.members(mg.tensors)[groups.root(row.tensor)]
-                coarser.update({m: QParams(least, 0, qp.wide, qp.limit) for m in members})
+                coarser.update({m: QParams(least, 0, qp.int16, qp.limit) for m in members})
     return coarser
 
 
 def _checked(qp: QParams, limit: int, name: str) -> QParams:
-    if qp.wide and limit < FULL:
+    if qp.int16 and limit < FULL:
         raise DoesNotFit(
             f"tensor {name!r} is prescribed as int16, but codes beyond {limit} could overflow the "
             "32-bit accumulators of its consumer; quantise it to int8 or remove its scale"

@@ -203,7 +203,7 @@ def _port(port: Port, graph: QGraph, memory: MemoryPlan) -> ProgramPort:
     slot = _slot(port.tensor, graph, memory)
     table = None
     if port.table is not None:
-        dtype = np.int16 if slot.qparams.wide else np.int8
+        dtype = np.int16 if slot.qparams.int16 else np.int8
         table = quantize_array(port.table, slot.qparams).astype(dtype)
     return ProgramPort(port.name, port.shape, port.dtype, slot, port.steps, port.argmax, table)
 

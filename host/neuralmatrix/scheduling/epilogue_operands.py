@@ -32,7 +32,7 @@ def operand_sizes(ctx: Context, e: QEpilogue) -> dict[str, OperandSize]:
     """What t and u take on chip, by buffer."""
     names = {"t": e.residual, "u": e.hadamard}
     return {
-        key: OperandSize(2 if ctx.qparams[name].wide else 1, not ctx.tensors[name].replicated)
+        key: OperandSize(2 if ctx.qparams[name].int16 else 1, not ctx.tensors[name].replicated)
         for key, name in names.items() if name
     }  # fmt: skip
 

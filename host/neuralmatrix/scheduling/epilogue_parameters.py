@@ -92,8 +92,8 @@ def set_epilogue(
     """Emit an EPILOGUE unless the unit is already in that state."""
     values = dict(
         t_en=int(e.residual is not None), u_en=int(e.hadamard is not None),
-        t_wide=int(e.residual is not None and ctx.qparams[e.residual].wide),
-        u_wide=int(e.hadamard is not None and ctx.qparams[e.hadamard].wide),
+        t_wide=int(e.residual is not None and ctx.qparams[e.residual].int16),
+        u_wide=int(e.hadamard is not None and ctx.qparams[e.hadamard].int16),
         out_wide=int(out_wide), f_shift=e.f_shift, u_shift=e.u_shift, off=e.off, mt=e.mt, uz=e.uz,
         zp=e.zp, lo=e.lo, hi=e.hi, stat=int(e.stat), stat_m=e.stat_m, stat_shift=e.stat_shift,
         stat_off=e.stat_off, sq_m=e.sq_m, sq_shift=e.sq_shift, seg_kind=int(SegKind.NONE),

@@ -51,7 +51,7 @@ def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm, stats: RowStatistic
     return GemmProblem(
         out_h=s.out_h, out_w=s.out_w, kernel=s.kernel, strides=s.strides, dilations=s.dilations,
         cb=s.cb, nb=len(s.runs), digits=s.view.digits,
-        out_digits=2 if ctx.qparams[op.output].wide else 1, operands=operand_sizes(ctx, e),
+        out_digits=2 if ctx.qparams[op.output].int16 else 1, operands=operand_sizes(ctx, e),
         grouped=sparse, weight_digits=s.weights.digits, stat_planes=stats.planes,
         stored=op.output in ctx.places, images=images, alike=images // versions,
     )  # fmt: skip
@@ -124,7 +124,7 @@ class _Run:
         rows = box.words * (len(job.nb) if stored else 1)
         planes = self.stats.planes if finish.last else 0
         out = ctx.rings.obuf.take(rows + planes * box.words)
-        set_epilogue(ctx, self.epilogue, self.params, ctx.qparams[self.op.output].wide,
+        set_epilogue(ctx, self.epilogue, self.params, ctx.qparams[self.op.output].int16,
                      {**strides(operands), **self.stats.fields})  # fmt: skip
         values = dict(
             p_nb=1, p_base=self.params.base + job.nb.start, o_base=out,

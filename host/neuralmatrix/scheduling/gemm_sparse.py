@@ -241,8 +241,8 @@ class _Run:
             blocks = range(group[0].nb, group[-1].nb + 1)
             operands = self.operands.load(image, box, blocks)
             out = ctx.rings.obuf.take(len(blocks) * box.words)
-            wide = ctx.qparams[self.output].wide
-            set_epilogue(ctx, self.epilogue, self.params, wide, strides(operands))
+            int16 = ctx.qparams[self.output].int16
+            set_epilogue(ctx, self.epilogue, self.params, int16, strides(operands))
             for step in group:
                 row = step.nb - blocks.start
                 self._compute(step, box, x, out + row * box.words, row, operands)

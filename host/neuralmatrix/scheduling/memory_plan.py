@@ -85,7 +85,7 @@ def plan_memory(graph: QGraph, lanes: int, const: ConstRegion, shared: bool = Tr
 def _layout(graph: QGraph, uses: Uses, name: str, lanes: int) -> Layout:
     t = graph.tensors[name]
     n, h, w, c = t.shape
-    blocked = Blocked(n, h, w, c, lanes, graph.qparams[name].wide, t.replicated)
+    blocked = Blocked(n, h, w, c, lanes, graph.qparams[name].int16, t.replicated)
     port = next((p for p in graph.inputs if p.tensor == name), None)
     rows = _rows_layout(uses.readers(name), port, blocked) if port else None
     return rows or blocked
@@ -95,7 +95,7 @@ def _rows_layout(readers: Sequence[MatOp], port: Port, b: Blocked) -> Rows | Non
     """A few-channel input of one convolution lies as plain rows: a word then spans kernel
     columns."""
     op = readers[0] if len(readers) == 1 else None
-    if not isinstance(op, Gemm) or op.weight is None or b.wide:
+    if not isinstance(op, Gemm) or op.weight is None or b.int16:
         return None
     if op.groups != 1 or op.dilations[1] != 1 or op.inputs.count(port.tensor) > 1:
         return None
@@ -159,7 +159,7 @@ def _compatible(source: Layout, out: Layout) -> bool:
         return False
     if source.replicated != out.replicated:
         return False
-    return not out.wide or source.plane_bytes == out.plane_bytes
+    return not out.int16 or source.plane_bytes == out.plane_bytes
 
 
 def _deltas(op: Move, layouts: Mapping[str, Layout]) -> list[int] | None:

@@ -102,7 +102,7 @@ def _setup(
     out_h, out_w = (1, h * w) if flat else (h, w)
     problem = WindowProblem(
         out_h, out_w, taps, tiles, op.strides, -(-c // ctx.lanes), view.digits,
-        2 if ctx.qparams[op.output].wide else 1, operand_sizes(ctx, e),
+        2 if ctx.qparams[op.output].int16 else 1, operand_sizes(ctx, e),
         ctx.tensors[op.input].replicated and not ctx.tensors[op.output].replicated,
         weight.shape[2] == 1, stats.planes, op.output in ctx.places, minus is not None, n,
     )  # fmt: skip
@@ -231,7 +231,7 @@ class _Run:
         planes = self.stats.planes if g.finish.last else 0
         rows = g.box.words * (len(g.nb) if self.stored else 1)
         out = ctx.rings.obuf.take(rows + planes * g.box.words)
-        set_epilogue(ctx, self.epilogue, self.params, ctx.qparams[self.op.output].wide,
+        set_epilogue(ctx, self.epilogue, self.params, ctx.qparams[self.op.output].int16,
                      {**strides(operands), **self.stats.fields})  # fmt: skip
         for first_row in range(0, tiles, self.plan.tap_rows):
             x = x if x and first_row == 0 else self._input(g, first_row)

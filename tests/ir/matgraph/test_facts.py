@@ -17,7 +17,7 @@ from neuralmatrix.ir.types import QParams
 from quantized import tied
 
 
-def int16(mg: MatGraph) -> set[str]:
+def int16_names(mg: MatGraph) -> set[str]:
     """Names of all tensors that are int16 at any precision."""
     found = tied(mg)
     root = found.facts.scale_groups.root
@@ -33,21 +33,21 @@ def test_groups_are_named_by_their_root() -> None:
 def test_attention_is_int16_where_softmax_is_computed() -> None:
     mg = attention()
     facts = tied(mg).facts
-    assert int16(mg) == {"s", "max", "sum", "inverse", "y"}
+    assert int16_names(mg) == {"s", "max", "sum", "inverse", "y"}
     assert {facts.scale_groups.root(name) for name in "qkev"} == facts.symmetric
     assert facts.scores == {"s", "max"}
 
 
 def test_a_normalisation_is_int16_but_for_its_input() -> None:
-    assert int16(layer_norm()) == set(layer_norm().tensors) - {"x"}
+    assert int16_names(layer_norm()) == set(layer_norm().tensors) - {"x"}
 
 
 def test_a_prescribed_int8_scale_wins() -> None:
     mg = layer_norm()
     given = replace(mg, quant={"x": QParams(0.03, 3), "y": QParams(0.05, -9)})
-    assert "y" in int16(mg) and "y" not in int16(given)
-    wide = replace(mg, quant={"x": QParams(0.001, wide=True)})
-    assert "x" not in int16(mg) and "x" in int16(wide)
+    assert "y" in int16_names(mg) and "y" not in int16_names(given)
+    int16 = replace(mg, quant={"x": QParams(0.001, int16=True)})
+    assert "x" not in int16_names(mg) and "x" in int16_names(int16)
 
 
 def position_maximum(gain: float) -> MatGraph:

@@ -76,8 +76,8 @@ def rotation(f: Form) -> str:
 
 
 def sum_in_another_shape(f: Form) -> str:
-    wide = f.op("Reshape", "x", np.array([2, 3, 2, 4]))
-    return f.op("Reshape", f.op("Add", wide, exact(1, 2, 4)), np.array([2, 3, 8]))
+    int16 = f.op("Reshape", "x", np.array([2, 3, 2, 4]))
+    return f.op("Reshape", f.op("Add", int16, exact(1, 2, 4)), np.array([2, 3, 8]))
 
 
 def masked(f: Form) -> str:

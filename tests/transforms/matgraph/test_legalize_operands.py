@@ -68,7 +68,7 @@ def test_prescribed_zero_points_get_a_symmetric_copy() -> None:
     q = prescribed(mg)
     product = q.ops[[op.op.output for op in q.ops].index("s")].op
     assert (product.input, product.rhs) == ("q:symmetric", "k:symmetric")  # type: ignore[union-attr]
-    assert q.qparams["q:symmetric"].zero_point == 0 and q.qparams["q:symmetric"].wide
+    assert q.qparams["q:symmetric"].zero_point == 0 and q.qparams["q:symmetric"].int16
     assert q.qparams["v"] == given["v"]
     x = feed(mg)
     y = run_float(mg, {"x": x})["y"]
@@ -82,7 +82,7 @@ def test_a_mean_of_prescribed_int8_codes_is_taken_of_an_int16_copy() -> None:
     mg = replace(layer_norm(), quant={"x": QParams(0.03, 3), "g": QParams(0.05, -9)})
     q = quantized(mg, bounds(mg, feed(mg)))
     assert [op.op.output for op in q.ops][:2] == ["g", "g:centred"]
-    assert q.qparams["g"] == QParams(0.05, -9) and q.qparams["g:centred"].wide
+    assert q.qparams["g"] == QParams(0.05, -9) and q.qparams["g:centred"].int16
     assert q.ops[-1].op.input == "g:centred"  # type: ignore[union-attr]
     x = feed(mg)
     y = run_float(mg, {"x": x})["y"]

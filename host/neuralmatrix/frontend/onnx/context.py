@@ -76,13 +76,13 @@ class Codes:
         """The same on int8 or int16; Refused where that is not exact."""
         if self.dtype not in _SHIFT:
             raise Refused(f"type {self.dtype}; {', '.join(_SHIFT)} are supported")
-        zero, wide = self.zero_point - _SHIFT[self.dtype], self.dtype.endswith("16")
-        if wide and zero:
+        zero, int16 = self.zero_point - _SHIFT[self.dtype], self.dtype.endswith("16")
+        if int16 and zero:
             raise Refused(
                 f"zero point {self.zero_point} of {self.dtype}; 16-bit tensors are supported with "
                 f"zero point {_SHIFT[self.dtype]}"
             )
-        return QParams(self.scale, zero, wide)
+        return QParams(self.scale, zero, int16)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def to_text(graph: Graph) -> str:
     for node in graph.nodes:
         q = graph.quant.get(node.output)
         note = (
-            f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.wide else ''}]" if q else ""
+            f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.int16 else ''}]" if q else ""
         )
         lines.append(
             f"{node.output}: {_size(graph.shapes[node.output])}{note} = {type(node).__name__}"

@@ -259,7 +259,7 @@ def _op_text(op: MatOp, mg: MatGraph) -> str:
     tensor, q = mg.tensors[op.output], mg.quant.get(op.output)
     head = f"{op.output}: {_size(tensor.shape)}{' replicated' if tensor.replicated else ''}"
     if q:
-        head += f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.wide else ''}]"
+        head += f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.int16 else ''}]"
     if isinstance(op, Linear):
         detail = f"({op.input}) {_geometry(op)} {_epilogue(op)}"
     else:

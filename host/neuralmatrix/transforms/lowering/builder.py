@@ -310,7 +310,7 @@ def transposed(value: Value, perm: tuple[int, ...], name: str) -> Value:
     return replace(value, name=name, index=value.index.transpose(perm), groups=groups)
 
 
-def broadcast(b: Builder, value: Value, shape: Shape, name: str) -> Value:
+def broadcast_value(b: Builder, value: Value, shape: Shape, name: str) -> Value:
     """``value`` repeated to ``shape``; leading axes may be new."""
     lead = (1,) * (len(shape) - len(value.shape))
     value = reshaped(b, value, (*lead, *value.shape), name)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...ir.graph.nodes import Concat, Expand, Pad, Reshape, Slice, Take, Transpose
 from ...ir.types import Array
-from .builder import Builder, Gathered, Value, broadcast, gathered, reshaped, transposed
+from .builder import Builder, Gathered, Value, broadcast_value, gathered, reshaped, transposed
 
 
 def lower_reshape(b: Builder, node: Reshape) -> Value:
@@ -27,7 +27,7 @@ def lower_transpose(b: Builder, node: Transpose) -> Value:
 
 def lower_expand(b: Builder, node: Expand) -> Value:
     shape = b.graph.shapes[node.output]
-    return broadcast(b, b.value(node.inputs[0]), shape, node.output)
+    return broadcast_value(b, b.value(node.inputs[0]), shape, node.output)
 
 
 def _picked(b: Builder, value: Value, name: str, pick: Callable[[Array], Array]) -> Value:

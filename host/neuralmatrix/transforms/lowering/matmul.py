@@ -15,7 +15,16 @@ from ...ir.axis_view import Groups, View, axis_atoms, channel_groups, replace_ax
 from ...ir.graph.nodes import AxisMatMul, MatMul, Node
 from ...ir.matgraph.ops import Gemm
 from ...ir.types import Array, Shape
-from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped, transposed
+from .builder import (
+    Builder,
+    Direct,
+    Gathered,
+    Refused,
+    Value,
+    broadcast_value,
+    reshaped,
+    transposed,
+)
 from .convolution import constant_of, prescribed, zeros
 
 LEAST_CHANNELS = 4  # below this, a kernel over a whole map wastes more lanes than a Move costs
@@ -141,7 +150,7 @@ def _batched_product(b: Builder, node: MatMul, x: Value, axis: int, weight: Arra
     shape = list(x.shape)
     for i in batch:
         shape[i] = weight.shape[i]
-    x = broadcast(b, x, tuple(shape), f"{node.output}:lhs")
+    x = broadcast_value(b, x, tuple(shape), f"{node.output}:lhs")
     form = b.form(x, channel_groups(len(shape), (*batch, axis)))
     count, m = prod(weight.shape[i] for i in batch), weight.shape[-1]
     packed = weight.reshape(count, -1, m).swapaxes(0, 1)
@@ -155,7 +164,7 @@ def _dynamic_product(b: Builder, node: MatMul, full: tuple[Shape, Shape]) -> Val
     rank = len(full[0])
     lead = np.broadcast_shapes(full[0][:-2], full[1][:-2])
     left = reshaped(b, b.value(node.inputs[0]), full[0], f"{node.output}:lhs")
-    x = row_form(b, broadcast(b, left, (*lead, *full[0][-2:]), f"{node.output}:lhs"))
+    x = row_form(b, broadcast_value(b, left, (*lead, *full[0][-2:]), f"{node.output}:lhs"))
     right = reshaped(b, b.value(node.inputs[1]), full[1], f"{node.output}:rhs")
     by_column = _lies_in_channels(right, rank - 2) and not _lies_in_channels(right, rank - 1)
     if by_column:
@@ -196,7 +205,7 @@ def right_operand(b: Builder, value: Value, lead: Shape, name: str) -> Direct:
     matrix = value.shape[-2:]
     kept = next(i for i in range(len(lead) + 1) if prod(own[i:]) == 1)
     if own[:kept] != lead[:kept]:
-        value = broadcast(b, value, (*lead, *matrix), name)
+        value = broadcast_value(b, value, (*lead, *matrix), name)
     value = reshaped(b, value, (prod(value.shape[:-2]), *matrix), name)
     return b.form(_without_repeats(value), ((0,), (), (1,), (2,)))
 

@@ -16,7 +16,7 @@ from ...ir.axis_view import View, axis_atoms, canonical_operand
 from ...ir.graph.nodes import Binary, Node, PRelu, Select, Unary
 from ...ir.matgraph.ops import Epilogue
 from ...ir.types import Array, Function, Shape
-from .builder import Builder, Direct, Gathered, Refused, Value, broadcast, reshaped
+from .builder import Builder, Direct, Gathered, Refused, Value, broadcast_value, reshaped
 from .range_reduction import CURVES
 
 RELU = Function("relu")
@@ -86,7 +86,7 @@ def lower_binary(b: Builder, node: Binary) -> Value:
 def with_constant(b: Builder, kind: str, value: Value, c: Array, name: str, source: str) -> Direct:
     """value (kind) c; "from" is c - value and "over" is c / value."""
     shape = np.broadcast_shapes(value.shape, c.shape)
-    x = b.direct(broadcast(b, value, shape, f"{name}:whole"))
+    x = b.direct(broadcast_value(b, value, shape, f"{name}:whole"))
     operand = canonical_operand(c, x.view)
     if kind in ("min", "max"):
         return _bounded(b, kind, x, operand, name, source)
@@ -188,7 +188,7 @@ def aligned(
     shape = np.broadcast_shapes(first.shape, second.shape)
     swapped = _rank(second, shape) > _rank(first, shape)
     main, other = (second, first) if swapped else (first, second)
-    main = broadcast(b, main, shape, f"{name}:whole")
+    main = broadcast_value(b, main, shape, f"{name}:whole")
     x = b.direct(main)
     return x, operand(b, other, x.view, name, source), swapped
 
@@ -209,7 +209,7 @@ def operand(b: Builder, value: Value, view: View, name: str, source: str) -> str
     value = reshaped(b, value, by_atom, kept)
     needed = {a for dim in view.dims if present & set(dim) for a in dim}
     whole = tuple(n if a in needed else 1 for a, n in enumerate(view.atoms))
-    found = b.form(broadcast(b, value, whole, f"{name}:operand"), view.dims)
+    found = b.form(broadcast_value(b, value, whole, f"{name}:operand"), view.dims)
     if found.view.canonical[3] == 1 < view.canonical[3]:
         return b.replicate(found.tensor, source)
     return found.tensor
@@ -233,7 +233,7 @@ def lower_select(b: Builder, node: Select) -> Value:
         done = _chosen_by_input(b, node)
     else:
         done = _chosen_constant(b, node, first, second)
-    return broadcast(b, done, shape, node.output)
+    return broadcast_value(b, done, shape, node.output)
 
 
 def _moderate(array: Array) -> Array:

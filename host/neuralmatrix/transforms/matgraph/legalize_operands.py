@@ -65,7 +65,7 @@ def _centred(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) 
 
 
 def _is_narrow(name: str, mg: MatGraph) -> bool:
-    return name in mg.quant and not mg.quant[name].wide
+    return name in mg.quant and not mg.quant[name].int16
 
 
 def _symmetric(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
