@@ -83,7 +83,7 @@ def chosen_precision(
     known = on_the_way.with_ranges(mg, ranges)
     samples, settings = Samples(runs, len(runs)), Settings("mixed", max_loss=max_loss)
     found = choose_precision(known, BOARD.target, samples=samples, settings=settings)
-    return list(found.graph.recipe.raised)
+    return list(found.graph.recipe.promoted)
 
 
 def chosen_scales(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> Mapping[str, QParams]:

@@ -26,10 +26,10 @@ def ranges(mg: MatGraph, method: str = "mse") -> Ranges:
 
 
 def integer_error(
-    mg: MatGraph, plain: MatGraph, bounds: Ranges, raised: tuple[str, ...] = ()
+    mg: MatGraph, plain: MatGraph, bounds: Ranges, promoted: tuple[str, ...] = ()
 ) -> float:
     """Of ``mg`` in integers against ``plain`` in float, on an input not calibrated with."""
-    q, x = quantized(mg, bounds, "int8", raised), feed(mg, 99)
+    q, x = quantized(mg, bounds, "int8", promoted), feed(mg, 99)
     y = run_float(plain, {"x": x})["y"]
     got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
     return float(np.linalg.norm(got - y) / np.linalg.norm(y))

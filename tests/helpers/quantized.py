@@ -49,7 +49,7 @@ def with_ranges(
     mg: MatGraph,
     ranges: Ranges,
     precision: str = "int8",
-    raised: Iterable[str] = (),
+    promoted: Iterable[str] = (),
     board: str = BOARD,
 ) -> CalibratedGraph:
     return calibrate.with_ranges(
@@ -57,7 +57,7 @@ def with_ranges(
         target(board),
         precision=precision,
         ranges=ranges,
-        raised=tuple(raised),
+        promoted=tuple(promoted),
     )
 
 
@@ -65,11 +65,11 @@ def quantized(
     mg: MatGraph,
     ranges: Ranges,
     precision: str = "int8",
-    raised: Iterable[str] = (),
+    promoted: Iterable[str] = (),
     board: str = BOARD,
 ) -> QGraph:
     """In integers, for ranges that are known."""
-    known = with_ranges(mg, ranges, precision, raised, board)
+    known = with_ranges(mg, ranges, precision, promoted, board)
     return quantize(choose_scales(known, target(board)), target(board))
 
 
@@ -80,9 +80,9 @@ def prescribed(mg: MatGraph, precision: str = "int8") -> QGraph:
 
 
 def scales(
-    mg: MatGraph, ranges: Ranges, precision: str = "int8", raised: Iterable[str] = ()
+    mg: MatGraph, ranges: Ranges, precision: str = "int8", promoted: Iterable[str] = ()
 ) -> Mapping[str, QParams]:
-    return choose_scales(with_ranges(mg, ranges, precision, raised), target()).qparams
+    return choose_scales(with_ranges(mg, ranges, precision, promoted), target()).qparams
 
 
 def calibrated(

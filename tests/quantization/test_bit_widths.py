@@ -32,12 +32,12 @@ def test_exponentials_that_are_multiplied_are_int8_and_symmetric() -> None:
 
 @pytest.mark.parametrize("raised", [(), ("q",), ("k",), ("q", "k"), ("e",), ("v",), ("e", "v")])
 @pytest.mark.parametrize("p", [21, 700])
-def test_every_mix_of_digits_is_proven(raised: tuple[str, ...], p: int) -> None:
+def test_every_mix_of_digits_is_proven(promoted: tuple[str, ...], p: int) -> None:
     mg = attention(heads=1, p=p, d=16)
-    q = quantized(mg, bounds(mg, feed(mg)), "int8", raised)
+    q = quantized(mg, bounds(mg, feed(mg)), "int8", promoted)
     for a, b, k in (("q", "k", 16), ("e", "v", p)):
         x, w = q.qparams[a], q.qparams[b]
-        assert (x.int16, w.int16) == (a in raised, b in raised)
+        assert (x.int16, w.int16) == (a in promoted, b in promoted)
         assert k * max(-x.qmin, x.qmax) * max(-w.qmin, w.qmax) <= ACC_LIMIT
     y = run_float(mg, {"x": feed(mg)})["y"]
     got = dequantize_array(run_integer(q, {"x": feed(mg)})["y"], q.qparams["y"])

@@ -59,8 +59,8 @@ def test_raising_tensors_reduces_the_error() -> None:
     x = feed(mg)
     y, ranges = run_float(mg, {"x": x})["y"], bounds(mg, x)
     errors = []
-    for raised in ((), ("q", "k"), ("x", "q", "k", "v", "e")):
-        q = quantized(mg, ranges, "int8", raised)
+    for promoted in ((), ("q", "k"), ("x", "q", "k", "v", "e")):
+        q = quantized(mg, ranges, "int8", promoted)
         got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
         errors.append(float(np.linalg.norm(got - y)))
     assert errors[0] > errors[1] > errors[2]

@@ -38,8 +38,8 @@ def test_the_weak_tensor_alone_is_raised() -> None:
     assert "b: alone" in found.to_text()
 
 
-def integer_error_on_runs(mg: MatGraph, raised: tuple[str, ...]) -> float:
-    q = quantized(mg, ranges(mg, "minmax"), "int8", raised)
+def integer_error_on_runs(mg: MatGraph, promoted: tuple[str, ...]) -> float:
+    q = quantized(mg, ranges(mg, "minmax"), "int8", promoted)
     y = np.concatenate([run_float(mg, run)["y"] for run in runs(mg)])
     codes = np.concatenate([run_integer(q, run)["y"] for run in runs(mg)])
     return float(np.linalg.norm(dequantize_array(codes, q.qparams["y"]) - y) / np.linalg.norm(y))
@@ -48,13 +48,13 @@ def integer_error_on_runs(mg: MatGraph, raised: tuple[str, ...]) -> float:
 def test_nothing_is_raised_where_int8_is_enough() -> None:
     mg = attention()
     found = mixed(mg, 0.5)
-    assert found.raised == () and found.met and found.after == found.before
+    assert found.promoted == () and found.met and found.after == found.before
 
 
 def test_an_impossible_loss_stops_near_int16() -> None:
     mg = attention()
     found = mixed(mg, 1e-6)
-    assert not found.met and found.raised
+    assert not found.met and found.promoted
     # a tenth above the floor, and what rounded floats do not model
     assert found.after < 1.3 * found.floor
     assert "not met; int16 throughout has" in found.to_text()
@@ -63,7 +63,7 @@ def test_an_impossible_loss_stops_near_int16() -> None:
 def test_a_tighter_loss_raises_more() -> None:
     mg = attention(sharpness=2.0)
     chosen = [mixed(mg, loss) for loss in (0.03, 0.012)]
-    assert len(chosen[0].raised) < len(chosen[1].raised)
+    assert len(chosen[0].promoted) < len(chosen[1].promoted)
     assert chosen[0].after > chosen[1].after
     for found in chosen:
         assert found.met, found.to_text()
@@ -80,10 +80,10 @@ def test_top1_counts_rows() -> None:
 
 
 @pytest.mark.parametrize(("max_loss", "raised"), [(0.05, ["b"]), (1.0, [])])
-def test_golden(request: pytest.FixtureRequest, max_loss: float, raised: list[str]) -> None:
+def test_golden(request: pytest.FixtureRequest, max_loss: float, promoted: list[str]) -> None:
     mg = weak_spot()
     found = chosen_precision(mg, ranges(mg, "minmax"), runs(mg), max_loss)
-    case = "weak_spot" if raised else "kept_int8"
+    case = "weak_spot" if promoted else "kept_int8"
     check_golden(request, f"choose_precision/{case}.in.txt", graph_text(mg))
     check_golden(request, f"choose_precision/{case}.out.txt", f"int16: {' '.join(found)}")
-    assert found == raised
+    assert found == promoted

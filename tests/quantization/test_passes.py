@@ -46,7 +46,7 @@ NETS = {"cnn": small_cnn, "transformer": small_transformer}
 def test_mixed_raises_what_a_strict_loss_asks_for(name: str, tmp_path: Path) -> None:
     model, feeds = NETS[name]()
     program = nm.compile(model, calibration=[feeds], precision="mixed", max_loss=0.0)
-    assert program.recipe.raised
+    assert program.recipe.promoted
     assert "raised to int16" in program.notes[0]
     program.save(tmp_path / "net.nmx")
     again = nm.load(tmp_path / "net.nmx")
@@ -57,7 +57,7 @@ def test_mixed_raises_what_a_strict_loss_asks_for(name: str, tmp_path: Path) -> 
 def test_mixed_raises_nothing_where_all_is_allowed() -> None:
     model, feeds = small_cnn()
     program = nm.compile(model, calibration=[feeds], precision="mixed", max_loss=1.0)
-    assert program.recipe.raised == ()
+    assert program.recipe.promoted == ()
 
 
 @pytest.mark.slow

@@ -18,10 +18,10 @@ PerChannel = tuple[tuple[str, tuple[float, ...]], ...]  # by tensor name, one nu
 
 @dataclass(frozen=True)
 class Recipe:
-    """``raised``: tensors promoted to int16 (precision mixed).  ``factors``: what the channels of
+    """``promoted``: tensors promoted to int16 (precision mixed).  ``factors``: what the channels of
     tensors are divided by.  ``shifts``: what is added to the biases of their makers."""
 
-    raised: tuple[str, ...] = ()
+    promoted: tuple[str, ...] = ()
     factors: PerChannel = ()
     shifts: PerChannel = ()
 

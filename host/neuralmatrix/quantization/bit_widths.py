@@ -14,8 +14,8 @@ from ..ir.matgraph.ops import MatGraph
 
 
 def int16_groups(
-    mg: MatGraph, facts: Facts, precision: str, raised: Iterable[str] = ()
+    mg: MatGraph, facts: Facts, precision: str, promoted: Iterable[str] = ()
 ) -> frozenset[str]:
-    """Roots of the groups that are int16: at any precision, by ``precision``, or as ``raised``."""
-    chosen = mg.tensors if precision == "int16" else raised
+    """Roots of the groups that are int16: at any precision, by ``precision``, or as ``promoted``."""
+    chosen = mg.tensors if precision == "int16" else promoted
     return facts.int16 | as_prescribed(mg, facts.scale_groups, chosen)

@@ -116,10 +116,15 @@ def calibrate(
 
 
 def with_ranges(
-    tied: TiedGraph, target: Target, *, precision: str, ranges: Ranges, raised: tuple[str, ...] = ()
+    tied: TiedGraph,
+    target: Target,
+    *,
+    precision: str,
+    ranges: Ranges,
+    promoted: tuple[str, ...] = (),
 ) -> CalibratedGraph:
     """``tied`` with ranges, and tensors raised to int16, that are known already."""
-    graph = replace(tied.graph, recipe=replace(tied.graph.recipe, raised=raised))
+    graph = replace(tied.graph, recipe=replace(tied.graph.recipe, promoted=promoted))
     return CalibratedGraph(graph, tied.facts, precision, ranges, ranges)
 
 

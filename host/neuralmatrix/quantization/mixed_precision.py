@@ -63,7 +63,7 @@ class Mixed:
     before: float
     after: float
     floor: float
-    raised: tuple[Candidate, ...]
+    promoted: tuple[Candidate, ...]
     kept: int
     images: int
 
@@ -75,18 +75,18 @@ class Mixed:
     @property
     def tensors(self) -> frozenset[str]:
         """Names of all raised tensors."""
-        return frozenset(name for group in self.raised for name in group.tensors)
+        return frozenset(name for group in self.promoted for name in group.tensors)
 
     def to_text(self) -> str:
         """Which tensors and why, for people."""
         verdict = "met" if self.met else f"not met; int16 throughout has {self.floor:.4g}"
         lines = [
-            f"{len(self.raised)} of {len(self.raised) + self.kept} int8 tensors raised to int16: "
+            f"{len(self.promoted)} of {len(self.promoted) + self.kept} int8 tensors raised to int16: "
             f"{MEASURES[self.measure]} {self.before:.4g} -> {self.after:.4g} on the first "
             f"{min(self.images, MOST_CHECKED)} of the calibration inputs, {self.max_loss:.4g} "
             f"allowed ({verdict})"
         ]
-        for group in self.raised:
+        for group in self.promoted:
             name = group.tensors[0]
             lines.append(
                 f"  {name}{f' ({group.source})' if group.source else ''}: alone at int8 it moves "
@@ -110,9 +110,9 @@ class _Problem:
     def mg(self) -> MatGraph:
         return self.calibrated.graph
 
-    def loss(self, raised: Iterable[Candidate]) -> float:
+    def loss(self, promoted: Iterable[Candidate]) -> float:
         """Of rounded floats."""
-        names = {name for group in raised for name in group.tensors}
+        names = {name for group in promoted for name in group.tensors}
         quant = {n: (self.high if n in names else self.low)[n] for n in self.mg.tensors}
         found = rerun(self.coarse, self.seen.values, quant)
         return float(LOSS[self.measure](self.mg, found, self.seen.values))
@@ -145,7 +145,7 @@ def choose_precision(
 
 
 def _with_raised(calibrated: CalibratedGraph, names: Iterable[str]) -> CalibratedGraph:
-    recipe = replace(calibrated.graph.recipe, raised=tuple(sorted(names)))
+    recipe = replace(calibrated.graph.recipe, promoted=tuple(sorted(names)))
     return replace(calibrated, graph=replace(calibrated.graph, recipe=recipe))
 
 
@@ -164,7 +164,8 @@ def choose_mixed(
     mg, groups = calibrated.graph, _groups(calibrated)
     names = [name for group in groups for name in group]
     low, high = (
-        choose_scales(_with_raised(calibrated, raised), target).qparams for raised in ((), names)
+        choose_scales(_with_raised(calibrated, promoted), target).qparams
+        for promoted in ((), names)
     )
     seen = sample(mg, runs)
     problem = _Problem(calibrated, target, with_rounded_weights(mg), seen, low, high, measure)
@@ -173,9 +174,9 @@ def choose_mixed(
     aim = max(max_loss, NEAR_FLOOR * floor)
     enough = _dropped(problem, _shortest(problem, ordered, aim), aim)
     before = _integer_loss(problem, ())
-    raised, after = _confirmed(problem, enough, ordered, aim)
-    kept = len(ordered) - len(raised)
-    return Mixed(measure, max_loss, before, after, floor, raised, kept, seen.images)
+    promoted, after = _confirmed(problem, enough, ordered, aim)
+    kept = len(ordered) - len(promoted)
+    return Mixed(measure, max_loss, before, after, floor, promoted, kept, seen.images)
 
 
 def _groups(calibrated: CalibratedGraph) -> list[tuple[str, ...]]:
@@ -242,37 +243,37 @@ def _shortest(problem: _Problem, ordered: list[Candidate], aim: float) -> list[C
     return ordered[:high]
 
 
-def _dropped(problem: _Problem, raised: list[Candidate], aim: float) -> list[Candidate]:
+def _dropped(problem: _Problem, promoted: list[Candidate], aim: float) -> list[Candidate]:
     """Without those that the aim does not need; the dearest for their effect go first."""
-    for group in sorted(raised, key=lambda c: c.error / max(1, c.cycles))[:MOST_DROPS]:
-        fewer = [other for other in raised if other != group]
+    for group in sorted(promoted, key=lambda c: c.error / max(1, c.cycles))[:MOST_DROPS]:
+        fewer = [other for other in promoted if other != group]
         if problem.loss(fewer) <= aim:
-            raised = fewer
-    return raised
+            promoted = fewer
+    return promoted
 
 
 def _confirmed(
-    problem: _Problem, raised: list[Candidate], ordered: list[Candidate], aim: float
+    problem: _Problem, promoted: list[Candidate], ordered: list[Candidate], aim: float
 ) -> tuple[tuple[Candidate, ...], float]:
     """The integers may lose more than rounded floats: raise more until they do not."""
-    left = [group for group in ordered if group not in raised]
-    loss = _integer_loss(problem, raised)
+    left = [group for group in ordered if group not in promoted]
+    loss = _integer_loss(problem, promoted)
     for _ in range(CONFIRMATIONS):
         if loss <= aim or not left:
             break
         step = max(1, len(ordered) // 8)
-        more = [*raised, *left[:step]]
+        more = [*promoted, *left[:step]]
         found = _integer_loss(problem, more)
         if found >= loss:  # what is lost elsewhere cannot be bought back
             break
-        raised, left, loss = more, left[step:], found
-    return tuple(raised), loss
+        promoted, left, loss = more, left[step:], found
+    return tuple(promoted), loss
 
 
-def _integer_loss(problem: _Problem, raised: Iterable[Candidate]) -> float:
+def _integer_loss(problem: _Problem, promoted: Iterable[Candidate]) -> float:
     """Of the exact integer reference, on a few images."""
     mg, seen, target = problem.mg, problem.seen, problem.target
-    names = [name for group in raised for name in group.tensors]
+    names = [name for group in promoted for name in group.tensors]
     scaled = choose_scales(_with_raised(problem.calibrated, names), target)
     graph = quantize(scaled, target)
     count = min(seen.images, MOST_CHECKED)

@@ -68,7 +68,7 @@ def chosen(settings: Settings, samples: Samples | None, step: Step = silent) -> 
 
 def remembered(precision: str, ranges: Ranges, recipe: Recipe) -> NumberPasses:
     """Numbers are those that a program remembers."""
-    known = partial(with_ranges, precision=precision, ranges=ranges, raised=recipe.raised)
+    known = partial(with_ranges, precision=precision, ranges=ranges, promoted=recipe.promoted)
     return NumberPasses(
         equalize=partial(with_factors, factors=recipe.factors),
         correct_biases=partial(with_shifts, shifts=recipe.shifts),

@@ -39,7 +39,7 @@ def choose_scales(calibrated: CalibratedGraph, target: Target) -> ScaledGraph:
     spans = spanned(mg, facts, calibrated.ranges)
     weights = {op.output: int_weight(op) for op in mg.ops if is_weighted(op)}
     large = (n for n in whole_inputs(mg) if max(map(abs, spans[Point(n)])) >= INT8_PEAK)
-    int16 = int16_groups(mg, facts, calibrated.precision, (*mg.recipe.raised, *large))
+    int16 = int16_groups(mg, facts, calibrated.precision, (*mg.recipe.promoted, *large))
     qparams = _all_qparams(mg, facts, spans, int16, weights)
     return ScaledGraph(mg, spans, qparams, weights, calibrated.decisions)
 

@@ -67,7 +67,7 @@ async def _comes(last: Waitable, seconds: float) -> bool:
     return True
 
 
-async def _raised(last: Waitable, deadline: float) -> bool:
+async def _promoted(last: Waitable, deadline: float) -> bool:
     """Until the kernel that ends last is done, or the time is over.  False: it is done, and its
     interrupt did not come: another event loop has it, or pynq lost it with an earlier overlay."""
     comes = True
@@ -82,7 +82,7 @@ async def _raised(last: Waitable, deadline: float) -> bool:
 def by_interrupt(kernels: Sequence[Waitable], deadline: float) -> tuple[bool, bool]:
     """Sleep until the last kernel's interrupt, then look at all of them: whether all are done, and
     whether the interrupt came."""
-    comes = board_thread.complete(_raised(kernels[-1], deadline))
+    comes = board_thread.complete(_promoted(kernels[-1], deadline))
     return poll(kernels, deadline), comes
 
 

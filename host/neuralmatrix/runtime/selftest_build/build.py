@@ -31,7 +31,7 @@ from ...transforms.matgraph.tie_scales import tie_scales
 from ..emulation.emulator import Emulator
 from ..selftest import SelfTest
 from .extra_instructions import with_token, with_two_parts
-from .network import RAISED, SPLIT, network
+from .network import PROMOTED, SPLIT, network
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _quantized(graph: MatGraph, feeds: dict[str, Array], target: Target) -> QGra
     tied = tie_scales(legalize_operands(graph, target), target)
     values = run_points(tied.graph, feeds)
     ranges = {point: (float(v.min()), float(v.max())) for point, v in values.items()}
-    known = with_ranges(tied, target, precision="int8", ranges=ranges, raised=tuple(RAISED))
+    known = with_ranges(tied, target, precision="int8", ranges=ranges, promoted=tuple(PROMOTED))
     return quantize(choose_scales(known, target), target)
 
 

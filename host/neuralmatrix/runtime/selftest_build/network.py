@@ -29,7 +29,7 @@ from ...ir.types import Array, Function
 Shape = tuple[int, int, int, int]
 LARGE_H, LARGE_W = 34, 42  # more positions than the output buffer has rows
 H, W = 6, 7
-RAISED = ("deep", "pooled", "query", "value", "sum")  # int16; the rest is int8 where it may be
+PROMOTED = ("deep", "pooled", "query", "value", "sum")  # int16; the rest is int8 where it may be
 SPLIT = "head"  # its sum over input channels is to be computed in two parts
 _HEADS = 2
 
