@@ -36,8 +36,8 @@ class Maker:
         self.ops: list[MatOp] = []
         self.constants: dict[str, Array] = {}
 
-    def tensor(self, name: str, shape: Shape, replicated: bool = False) -> str:
-        self.tensors[name] = Tensor(name, shape, replicated)
+    def tensor(self, name: str, shape: Shape, broadcast: bool = False) -> str:
+        self.tensors[name] = Tensor(name, shape, broadcast)
         return name
 
     def rows(self, shape: Shape, *stats: tuple[Any, str]) -> tuple[RowStat, ...]:
@@ -62,7 +62,7 @@ class Maker:
         t = self.tensors[source]
         fields = {"weight": ONE, "bias": np.zeros(t.shape[3]), **fields}
         self.ops.append(Window(name, source, **fields))
-        return self.tensor(name, t.shape, t.replicated)
+        return self.tensor(name, t.shape, t.broadcast)
 
     def constant(self, name: str, value: Array) -> str:
         self.constants[name] = np.asarray(value, np.float32)

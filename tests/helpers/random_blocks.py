@@ -27,7 +27,7 @@ def pointwise(net: Any, source: str, shape: tuple[int, ...], **fields: Any) -> s
     """A 1x1 window with weight 1 and no bias unless given."""
     fields = {"weight": np.ones((1, 1, 1)), "bias": np.zeros(shape[3]), **fields}
     op = Window(net.fresh, source, fields.pop("weight"), fields.pop("bias"), **fields)
-    net.add(op, shape, shape[3] == 1 and net.tensors[source].replicated)
+    net.add(op, shape, shape[3] == 1 and net.tensors[source].broadcast)
     return op.output
 
 
@@ -36,7 +36,7 @@ def flattened(net: Any) -> None:
     n, h, w, c = net.shape
     index = np.arange(n * h * w * c).reshape(1, 1, -1, c)[:, :, :MOST_POSITIONS]
     move = Move(net.fresh, (net.current,), np.ascontiguousarray(index))
-    net.add(move, index.shape, net.tensors[net.current].replicated)
+    net.add(move, index.shape, net.tensors[net.current].broadcast)
 
 
 def projected(net: Any, source: str, channels: int, **fields: Any) -> str:
@@ -142,7 +142,7 @@ def normalise(net: Any) -> None:
     if shape[3] == c:
         x = net.current
         made = pointwise(net, x, shape, epilogue=Epilogue(rows=rows))
-        x = x if net.pick(0, 1) and not net.tensors[x].replicated else made
+        x = x if net.pick(0, 1) and not net.tensors[x].broadcast else made
     else:
         x = projected(net, net.current, shape[3], epilogue=Epilogue(rows=rows))
     row = (n, h, w, 1)

@@ -43,9 +43,9 @@ class Net:
     def pick(self, *choices: int) -> int:
         return int(self.rng.choice(choices))
 
-    def add(self, op: MatOp, shape: tuple[int, ...], replicated: bool = False) -> None:
+    def add(self, op: MatOp, shape: tuple[int, ...], broadcast: bool = False) -> None:
         n, h, w, c = shape
-        self.tensors[op.output] = Tensor(op.output, (n, h, w, c), replicated)
+        self.tensors[op.output] = Tensor(op.output, (n, h, w, c), broadcast)
         self.ops.append(op)
         self.current = op.output
 
@@ -58,7 +58,7 @@ class Net:
         return f"t{len(self.ops)}"
 
     def same_shape(self, shape: tuple[int, ...]) -> list[str]:
-        return [n for n, t in self.tensors.items() if t.shape == shape and not t.replicated]
+        return [n for n, t in self.tensors.items() if t.shape == shape and not t.broadcast]
 
 
 def out_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:
@@ -175,7 +175,7 @@ def move(net: Net) -> None:
         index = np.pad(index, ((0, 0), (1, 0), (0, 2), (0, 0)), constant_values=-1)
     elif kind == 3:
         others = [n for n in net.tensors if net.tensors[n].shape[:3] == shape[:3]
-                  and not net.tensors[n].replicated and n not in net.constants]  # fmt: skip
+                  and not net.tensors[n].broadcast and n not in net.constants]  # fmt: skip
         other = str(net.rng.choice(others))
         more = np.arange(int(np.prod(net.tensors[other].shape))).reshape(net.tensors[other].shape)
         index = np.concatenate([index, more + index.size], 3)

@@ -33,7 +33,7 @@ def context(**layouts: Blocked) -> Context:
     for name, layout in layouts.items():
         places[name] = Place(Region.ARENA, offset, layout)
         offset += layout.nbytes
-    tensors = {n: Tensor(n, (b.n, b.h, b.w, b.c), b.replicated) for n, b in layouts.items()}
+    tensors = {n: Tensor(n, (b.n, b.h, b.w, b.c), b.broadcast) for n, b in layouts.items()}
     qparams = {n: QParams(1 / 64, 0 if b.int16 else 5, b.int16) for n, b in layouts.items()}
     emitter = Emitter(BOARD.array, offset)
     return Context(BOARD.target, emitter, make_rings(BOARD.array), ConstRegion(), places, tensors,

@@ -41,10 +41,10 @@ class _Net:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     ops: list[MatOp] = field(default_factory=list)
 
-    def declare(self, images: int, channels: int, replicated: bool = False) -> str:
+    def declare(self, images: int, channels: int, broadcast: bool = False) -> str:
         name = f"t{len(self.tensors)}"
         shape = (images, 1, self.sizes.positions, channels)
-        self.tensors[name] = Tensor(name, shape, replicated)
+        self.tensors[name] = Tensor(name, shape, broadcast)
         return name
 
     def gemm(self, x: str, channels: int, **epilogue: object) -> str:
@@ -65,7 +65,7 @@ class _Net:
     def window(self, x: str, weight: Array | None = None, bias: float = 0.0,
                minus: str | None = None, **epilogue: object) -> str:  # fmt: skip
         images, _, _, channels = self.tensors[x].shape
-        out = self.declare(images, channels, self.tensors[x].replicated)
+        out = self.declare(images, channels, self.tensors[x].broadcast)
         weight = np.ones((1, 1, 1)) if weight is None else weight
         made = Epilogue(**epilogue)  # type: ignore[arg-type]
         self.ops.append(Window(out, x, weight, np.full(channels, bias), epilogue=made, minus=minus))

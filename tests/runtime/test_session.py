@@ -60,7 +60,7 @@ LAYOUTS = (
     (Blocked(1, 3, 5, 7, 16), QParams(0.1, 4), 4),
     (Blocked(1, 3, 5, 17, 16), QParams(0.1, 4), 0),
     (Blocked(1, 3, 5, 17, 16, wide=True), QParams(0.1, 0, True), 0),
-    (Blocked(1, 3, 5, 1, 16, replicated=True), QParams(0.1, -9), 0),
+    (Blocked(1, 3, 5, 1, 16, broadcast=True), QParams(0.1, -9), 0),
     (Rows(1, 7, 8, 3, 16, 2, 1, 3, 5, slack=9), QParams(0.1, 4), 4),
 )
 

@@ -30,7 +30,7 @@ def epilogue(residual: str | None = None, hadamard: str | None = None) -> QEpilo
     return QEpilogue(zeros, zeros, zeros, 0, 0, 0, 0, 0, 0, -128, 127, None, residual, hadamard)
 
 
-def replicated(h: int, w: int) -> Blocked:
+def broadcast(h: int, w: int) -> Blocked:
     return Blocked(1, h, w, 1, LANES, False, True)
 
 
@@ -69,7 +69,7 @@ def test_both_digits_of_an_int16_operand_are_loaded() -> None:
 
 
 def test_a_replicated_operand_serves_all_blocks_of_a_tile() -> None:
-    ctx = context(f=replicated(4, 8))
+    ctx = context(f=broadcast(4, 8))
     operands = Operands(ctx, epilogue(hadamard="f"), False)
     first, again = (operands.load(0, BOX, range(b, b + 1)) for b in (0, 1))
     assert len(ctx.emitter.items) == 1 and first == again
@@ -79,7 +79,7 @@ def test_a_replicated_operand_serves_all_blocks_of_a_tile() -> None:
 
 
 def test_fields_of_both_operands() -> None:
-    ctx = context(r=blocked(4, 8, 16), f=replicated(4, 8))
+    ctx = context(r=blocked(4, 8, 16), f=broadcast(4, 8))
     e = epilogue("r", "f")
     found = Operands(ctx, e, False).load(0, BOX, range(1))
     assert operand_names(e) == ("r", "f") and set(bases(found)) == {"t_base", "u_base"}

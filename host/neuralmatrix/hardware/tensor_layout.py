@@ -25,7 +25,7 @@ def split_digits(q: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Blocked:
-    """[N][channel block][digit][H][W][lane]; ``replicated``: C == 1 and all lanes hold the same
+    """[N][channel block][digit][H][W][lane]; ``broadcast``: C == 1 and all lanes hold the same
     value."""
 
     n: int
@@ -34,7 +34,7 @@ class Blocked:
     c: int
     lanes: int
     int16: bool = False
-    replicated: bool = False
+    broadcast: bool = False
 
     @property
     def blocks(self) -> int:
@@ -69,7 +69,7 @@ class Blocked:
     def pack(self, q: Array, fill: int = 0) -> Array:
         """(N,H,W,C) integers to int8 bytes; lanes past C hold ``fill`` (replicated: the value)."""
         lanes = self.blocks * self.lanes
-        if self.replicated:
+        if self.broadcast:
             full = np.broadcast_to(q, (self.n, self.h, self.w, lanes))
         else:
             full = np.full((self.n, self.h, self.w, lanes), fill, np.int16)

@@ -37,7 +37,7 @@ def _layout_problem(where: str, layout: Layout, lanes: int) -> str:
         if problem:
             return problem
     if isinstance(layout, Blocked):
-        return _range(f"{where}.c", layout.c, 1, 1) if layout.replicated else ""
+        return _range(f"{where}.c", layout.c, 1, 1) if layout.broadcast else ""
     return _range(f"{where}.data_h", layout.top + layout.data_h, 1, layout.h) or _range(
         f"{where}.data_w", layout.left + layout.data_w, 1, layout.w
     )

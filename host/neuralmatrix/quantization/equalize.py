@@ -83,7 +83,7 @@ def _may_scale(op: MatOp, mg: MatGraph, uses: Uses) -> bool:
     plain = e.residual is None and not e.rows and (not e.activation or e.activation.name == "relu")
     free = op.weight_scale is None and not uses.fixed(op.output)
     read = bool(uses.readers(op.output))
-    return plain and free and read and not mg.tensors[op.output].replicated
+    return plain and free and read and not mg.tensors[op.output].broadcast
 
 
 def _takes_factors(op: MatOp, name: str) -> bool:

@@ -139,7 +139,7 @@ def _macs(op: MatOp, graph: QGraph, memory: MemoryPlan) -> int:
     zero blocks of a sparse matrix left out."""
     if not isinstance(op, Gemm | Window):
         return 0
-    if graph.tensors[op.output].replicated:  # a sum over channels, such as softmax's
+    if graph.tensors[op.output].broadcast:  # a sum over channels, such as softmax's
         return 0
     outputs = int(np.prod(graph.tensors[op.output].shape))
     if isinstance(op, Gemm) and op.rhs:

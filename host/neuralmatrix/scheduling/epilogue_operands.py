@@ -32,7 +32,7 @@ def operand_sizes(ctx: Context, e: QEpilogue) -> dict[str, OperandSize]:
     """What t and u take on chip, by buffer."""
     names = {"t": e.residual, "u": e.hadamard}
     return {
-        key: OperandSize(2 if ctx.qparams[name].int16 else 1, not ctx.tensors[name].replicated)
+        key: OperandSize(2 if ctx.qparams[name].int16 else 1, not ctx.tensors[name].broadcast)
         for key, name in names.items() if name
     }  # fmt: skip
 
@@ -69,7 +69,7 @@ class Operands:
             return self.kept[key][2]
         ring = self.ctx.rings.t if key == "t" else self.ctx.rings.u
         operand = _load(self.ctx, name, key, ring, image, box, blocks, self.flat)
-        if self.ctx.tensors[name].replicated:
+        if self.ctx.tensors[name].broadcast:
             self.kept[key] = (image, box, operand)
         return operand
 
@@ -94,13 +94,13 @@ def _load(
     rows = (box.r0, box.r1) if view.height > 1 else (0, 1)
     cols = (box.c0, box.c1) if view.width > 1 else (0, 1)
     tile = Box(*rows, *cols)
-    used = range(0, 1) if tensor.replicated else blocks
+    used = range(0, 1) if tensor.broadcast else blocks
     base = ring.take(len(used) * tile.words)
     for digit in range(view.digits):
         plane = replace(view, base=view.base + digit * view.digit, digits=1)
         load_grid(ctx, plane, image, tile, used, BUFFERS[key][digit], base)
     steps = {
-        f"{key}_nb": 0 if tensor.replicated else tile.words,
+        f"{key}_nb": 0 if tensor.broadcast else tile.words,
         f"{key}_m1": tile.cols if view.height > 1 else 0,
         f"{key}_m0": 1 if view.width > 1 else 0,
     }

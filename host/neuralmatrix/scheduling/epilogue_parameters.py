@@ -46,7 +46,7 @@ def load_params(ctx: Context, e: QEpilogue) -> Params:
     return Params(base, base + rows.size // ctx.lanes, table.size // ctx.lanes)
 
 
-def replicate(e: QEpilogue, lanes: int) -> QEpilogue:
+def broadcast_parameters(e: QEpilogue, lanes: int) -> QEpilogue:
     """The parameters of a replicated tensor's one channel, for every lane."""
     return replace(
         e, bias=np.repeat(e.bias, lanes), m=np.repeat(e.m, lanes), s=np.repeat(e.s, lanes)

@@ -18,7 +18,7 @@ from ..quantization.qgraph import QEpilogue, QOp
 from .context import Box, Context, load_grid, store_rows
 from .emitter import Range
 from .epilogue_operands import Operands, bases, operand_names, operand_sizes, strides
-from .epilogue_parameters import Params, load_params, replicate, set_epilogue
+from .epilogue_parameters import Params, broadcast_parameters, load_params, set_epilogue
 from .gemm_jobs import Chunk, Job, plan_jobs
 from .gemm_setup import Setup, setup_of
 from .gemm_sparse import is_sparse, schedule_sparse
@@ -36,8 +36,8 @@ def schedule_gemm(ctx: Context, qop: QOp) -> dict[str, int]:
         return schedule_sparse(ctx, setup, e, op)
     plan = plan_gemm(ctx.target, _problem(ctx, setup, e, op, stats))
     groups = plan_jobs(setup.weights, plan, setup.kernel, setup.runs, ctx.lanes)
-    if ctx.tensors[op.output].replicated:
-        e = replicate(e, ctx.lanes)
+    if ctx.tensors[op.output].broadcast:
+        e = broadcast_parameters(e, ctx.lanes)
     run = _Run(ctx, setup, plan, op, e, load_params(ctx, e), stats, Operands(ctx, e, setup.flat))
     for image in range(ctx.tensors[op.output].shape[0]):
         run.image(image, groups)

@@ -49,7 +49,7 @@ def setup_of(ctx: Context, op: Gemm, weight: Array | None, e: QEpilogue) -> Setu
     source = ctx.places[op.input].layout
     if isinstance(source, Rows):
         return _rows_setup(ctx, op, weight, source, h, w)
-    grid = _pad_channels(weight, op, ctx.lanes, ctx.tensors[op.output].replicated)
+    grid = _pad_channels(weight, op, ctx.lanes, ctx.tensors[op.output].broadcast)
     pointwise = weight.shape[:2] == (1, 1) and not any(op.pads)
     if pointwise and op.strides == (1, 1) and can_flatten(ctx, e, h, w):
         view = blocked_view(ctx, op.input, True)
@@ -69,8 +69,8 @@ def _rows_setup(ctx: Context, op: Gemm, weight: Array, rows: Rows, h: int, w: in
     kh, kw, c, m = weight.shape
     place = ctx.places[op.input]
     flat = replace(op, groups=1)
-    replicated = ctx.tensors[op.output].replicated
-    grid = _pad_channels(weight.reshape(kh, 1, kw * c, m), flat, ctx.lanes, replicated)
+    broadcast = ctx.tensors[op.output].broadcast
+    grid = _pad_channels(weight.reshape(kh, 1, kw * c, m), flat, ctx.lanes, broadcast)
     view = View(place.region, place.offset, rows.image_bytes, ctx.lanes, 0, rows.row_bytes,
                 op.strides[1] * c, rows.h, w, 1)  # fmt: skip
     strides, dilations = (op.strides[0], 1), (op.dilations[0], 1)
@@ -109,11 +109,11 @@ def _const_setup(
                  dilations, out_h, out_w, flat)  # fmt: skip
 
 
-def _pad_channels(weight: Array, op: Gemm, lanes: int, replicated: bool) -> Array:
+def _pad_channels(weight: Array, op: Gemm, lanes: int, broadcast: bool) -> Array:
     """Dense (KH, KW, CB*lanes, NB*lanes) int8: groups become diagonal blocks."""
     kh, kw, per_group, m = weight.shape
     c = per_group * op.groups
-    if replicated:
+    if broadcast:
         weight, m = np.repeat(weight, lanes, -1), lanes
     out = np.zeros((kh, kw, -(-c // lanes) * lanes, -(-m // lanes) * lanes), np.int8)
     per_out = m // op.groups

@@ -77,7 +77,7 @@ def is_sparse(ctx: Context, s: Setup, op: Gemm) -> bool:
     """Enough zero blocks, and room on chip for the whole depth of x."""
     if s.weight is None or not s.flat or s.kernel != (1, 1) or op.groups > 1:
         return False
-    if op.epilogue.rows or ctx.tensors[op.output].replicated:
+    if op.epilogue.rows or ctx.tensors[op.output].broadcast:
         return False
     used = block_pattern(s.weight[0, 0], ctx.lanes)
     few = used.size >= LEAST_BLOCKS and used.sum() <= DENSEST * used.size

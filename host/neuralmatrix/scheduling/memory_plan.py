@@ -85,7 +85,7 @@ def plan_memory(graph: QGraph, lanes: int, const: ConstRegion, shared: bool = Tr
 def _layout(graph: QGraph, uses: Uses, name: str, lanes: int) -> Layout:
     t = graph.tensors[name]
     n, h, w, c = t.shape
-    blocked = Blocked(n, h, w, c, lanes, graph.qparams[name].int16, t.replicated)
+    blocked = Blocked(n, h, w, c, lanes, graph.qparams[name].int16, t.broadcast)
     port = next((p for p in graph.inputs if p.tensor == name), None)
     rows = _rows_layout(uses.readers(name), port, blocked) if port else None
     return rows or blocked
@@ -157,7 +157,7 @@ def _compatible(source: Layout, out: Layout) -> bool:
     """Words keep their meaning: same lanes, and the high digits lie as far behind the low ones."""
     if not (isinstance(source, Blocked) and isinstance(out, Blocked)):
         return False
-    if source.replicated != out.replicated:
+    if source.broadcast != out.broadcast:
         return False
     return not out.int16 or source.plane_bytes == out.plane_bytes
 

@@ -67,7 +67,7 @@ def _addresses(ctx: Context, op: Move, digit: int, out: Blocked) -> Array:
         parts.append(word_addresses(layout).reshape(-1) + shift)
     source = np.concatenate(parts)
     address = np.where(op.index < 0, FILL, source[op.index])
-    if out.replicated:
+    if out.broadcast:
         full = np.broadcast_to(address, (*address.shape[:3], out.lanes))
     else:
         full = np.full((*address.shape[:3], out.blocks * out.lanes), IDLE, np.int64)

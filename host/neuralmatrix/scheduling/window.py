@@ -26,7 +26,7 @@ from .epilogue_operands import (
     operand_sizes,
     strides,
 )
-from .epilogue_parameters import Params, load_params, replicate, set_epilogue
+from .epilogue_parameters import Params, broadcast_parameters, load_params, set_epilogue
 from .row_statistics import Finish, RowStatistics, row_statistics, store_statistics
 from .tiling import WindowPlan, WindowProblem, boxes, plan_window, window_grid
 
@@ -62,8 +62,8 @@ def schedule_window(ctx: Context, qop: QOp) -> dict[str, int]:
     else:
         stored = op.output in ctx.places
         setup = _setup(ctx, op, qop.weight, e, stats)
-        if ctx.tensors[op.output].replicated:
-            e = replicate(e, ctx.lanes)
+        if ctx.tensors[op.output].broadcast:
+            e = broadcast_parameters(e, ctx.lanes)
     plan = plan_window(ctx.target, setup.problem)
     operands = Operands(ctx, e, setup.flat)
     run = _Run(ctx, setup, plan, op, stored, e, load_params(ctx, e), stats, operands)
@@ -103,7 +103,7 @@ def _setup(
     problem = WindowProblem(
         out_h, out_w, taps, tiles, op.strides, -(-c // ctx.lanes), view.digits,
         2 if ctx.qparams[op.output].int16 else 1, operand_sizes(ctx, e),
-        ctx.tensors[op.input].replicated and not ctx.tensors[op.output].replicated,
+        ctx.tensors[op.input].broadcast and not ctx.tensors[op.output].broadcast,
         weight.shape[2] == 1, stats.planes, op.output in ctx.places, minus is not None, n,
     )  # fmt: skip
     reduce = Reduce.MAX if op.reduce == "max" else Reduce.ADD

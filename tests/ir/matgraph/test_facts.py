@@ -71,7 +71,7 @@ def test_a_difference_of_scores_is_a_score() -> None:
     b = Maker()
     b.tensor("x", (1, 1, 3, 5))
     b.gemm("g", "x", 5)
-    b.tensor("m", (1, 1, 3, 1), replicated=True)
+    b.tensor("m", (1, 1, 3, 1), broadcast=True)
     b.ops.append(RowMax("m", "g"))
     b.window("y", "g", epilogue=Epilogue("m", -1.0))
     assert tied(b.graph()).facts.scores == {"g", "m", "y"}

@@ -121,7 +121,7 @@ def test_large_scores_do_not_overflow() -> None:
 def test_softmax_is_six_steps_in_four() -> None:
     mg = check(graph([Softmax(("x",), "y", axis=1)], {"x": (3, 7)}))
     assert kinds(mg) == ["RowMax", "Window", "Window", "Window"]
-    assert mg.tensors["y:max"].replicated and mg.tensors["y:inverse"].replicated
+    assert mg.tensors["y:max"].broadcast and mg.tensors["y:inverse"].broadcast
 
 
 def test_softmax_over_positions_needs_no_move() -> None:

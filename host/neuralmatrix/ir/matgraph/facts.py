@@ -154,7 +154,7 @@ def _int16_by_use(op: MatOp, mg: MatGraph) -> tuple[str, ...]:
     if isinstance(op, Move):
         return ()
     activation = op.epilogue.activation
-    if mg.tensors[op.output].replicated or (activation and activation.name in INT16_ACTIVATIONS):
+    if mg.tensors[op.output].broadcast or (activation and activation.name in INT16_ACTIVATIONS):
         return (op.output,)
     return ()
 

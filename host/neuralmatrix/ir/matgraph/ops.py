@@ -18,14 +18,14 @@ from ..types import Array, Function, QParams, Shape, ViewStep
 
 @dataclass(frozen=True)
 class Tensor:
-    """A (N, H, W, C) tensor; ``replicated``: C is 1 and every lane of its word holds that value.
+    """A (N, H, W, C) tensor; ``broadcast``: C is 1 and every lane of its word holds that value.
 
     ``copy_of``: the tensor it is a copy of, stored in another way.
     """
 
     name: str
     shape: tuple[int, int, int, int]
-    replicated: bool = False
+    broadcast: bool = False
     copy_of: str | None = None
 
 

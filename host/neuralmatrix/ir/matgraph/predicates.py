@@ -62,7 +62,7 @@ def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Move
         return False
     x, out = tensors[op.parts[0]], tensors[op.output]
     rows, cols = x.shape[2:]
-    if x.shape[:2] != (1, 1) or out.shape != (1, 1, cols, rows) or x.replicated or out.replicated:
+    if x.shape[:2] != (1, 1) or out.shape != (1, 1, cols, rows) or x.broadcast or out.broadcast:
         return False
     return bool(np.array_equal(op.index[0, 0].T.reshape(-1), np.arange(rows * cols)))
 

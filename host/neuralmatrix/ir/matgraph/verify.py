@@ -94,7 +94,7 @@ def _check_product(op: Gemm, x: Tensor, out: Tensor, rhs: Tensor, where: str) ->
         f"{where}: {x.shape[0]} images are no multiple of the right operand's {rhs.shape[0]}",
     )
     _need(op.weight is None, f"{where} has weights and a right operand; allowed is one of them")
-    _need(not rhs.replicated or m == 1, f"{where} right operand is replicated")
+    _need(not rhs.broadcast or m == 1, f"{where} right operand is replicated")
     _need(bool(np.isfinite(op.gain)) and op.gain != 0, f"{where} gain is {op.gain}")
     plain = (op.strides, op.pads, op.dilations, op.groups) == ((1, 1), (0,) * 4, (1, 1), 1)
     _need(plain, f"{where} has strides, pads, dilations or groups beside a right operand")
@@ -106,7 +106,7 @@ def _check_window(op: Window, tensors: Tensors, where: str) -> None:
     _finite(op.weight, f"{where} weight")
     _finite(op.bias, f"{where} bias")
     channels = out.shape[3]
-    _need(channels == x.shape[3] or x.replicated, f"{where} has {channels} channels")
+    _need(channels == x.shape[3] or x.broadcast, f"{where} has {channels} channels")
     _need(op.weight.shape[2] in (1, channels), f"{where} weight is {op.weight.shape}")
     _same(op.bias.shape, (channels,), f"{where} bias")
     _same(out.shape[:3], (x.shape[0], *_positions(op, x.shape, op.weight.shape[:2])), where)
@@ -118,7 +118,7 @@ def _check_window(op: Window, tensors: Tensors, where: str) -> None:
 def _check_minus(op: Window, x: Tensor, minus: Tensor, where: str) -> None:
     """What is subtracted from x is one value per position."""
     wanted = ((*x.shape[:3], 1), True)
-    _same((minus.shape, minus.replicated), wanted, f"{where} minus {minus.name!r}")
+    _same((minus.shape, minus.broadcast), wanted, f"{where} minus {minus.name!r}")
     plain = (op.reduce, op.strides, op.pads) == ("add", (1, 1), (0,) * 4)
     _need(
         plain and op.weight.shape[:2] == (1, 1),
@@ -128,7 +128,7 @@ def _check_minus(op: Window, x: Tensor, minus: Tensor, where: str) -> None:
 
 def _check_epilogue(op: Linear, tensors: Tensors, where: str) -> None:
     out = tensors[op.output]
-    _need(not out.replicated or out.shape[3] == 1, f"{where} is replicated but has channels")
+    _need(not out.broadcast or out.shape[3] == 1, f"{where} is replicated but has channels")
     scale = op.weight_scale
     _need(scale is None or bool(np.all(np.asarray(scale) > 0)), f"{where} has a scale of 0 or less")
     _check_rows(op, tensors, where)
@@ -137,7 +137,7 @@ def _check_epilogue(op: Linear, tensors: Tensors, where: str) -> None:
             continue
         t = tensors[name]
         fits = all(a in (1, b) for a, b in zip(t.shape[:3], out.shape[:3], strict=True))
-        lanes = t.shape[3] == out.shape[3] or (t.replicated and t.shape[3] == 1)
+        lanes = t.shape[3] == out.shape[3] or (t.broadcast and t.shape[3] == 1)
         _need(fits and lanes, f"{where}: operand {name!r} {t.shape} does not fit {out.shape}")
 
 
@@ -159,12 +159,12 @@ def _check_rows(op: Linear, tensors: Tensors, where: str) -> None:
     wanted = ((*tensors[op.output].shape[:3], 1), True)
     for row in rows:
         t = tensors[row.tensor]
-        _same((t.shape, t.replicated), wanted, f"{where} row statistic {row.tensor!r}")
+        _same((t.shape, t.broadcast), wanted, f"{where} row statistic {row.tensor!r}")
 
 
 def _check_rowmax(op: RowMax, tensors: Tensors, where: str) -> None:
     out = tensors[op.output]
-    _same((out.shape, out.replicated), ((*tensors[op.input].shape[:3], 1), True), where)
+    _same((out.shape, out.broadcast), ((*tensors[op.input].shape[:3], 1), True), where)
 
 
 def _check_move(op: Move, tensors: Tensors, where: str) -> None:
@@ -257,7 +257,7 @@ def _epilogue(op: Linear) -> str:
 
 def _op_text(op: MatOp, mg: MatGraph) -> str:
     tensor, q = mg.tensors[op.output], mg.quant.get(op.output)
-    head = f"{op.output}: {_size(tensor.shape)}{' replicated' if tensor.replicated else ''}"
+    head = f"{op.output}: {_size(tensor.shape)}{' replicated' if tensor.broadcast else ''}"
     if q:
         head += f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.int16 else ''}]"
     if isinstance(op, Linear):

@@ -45,9 +45,9 @@ class _Net:
     def shape(self, name: str) -> Shape:
         return self.tensors[name].shape
 
-    def declare(self, name: str, shape: tuple[int, ...], replicated: bool = False) -> None:
+    def declare(self, name: str, shape: tuple[int, ...], broadcast: bool = False) -> None:
         n, h, w, c = shape
-        self.tensors[name] = Tensor(name, (n, h, w, c), replicated)
+        self.tensors[name] = Tensor(name, (n, h, w, c), broadcast)
 
     def gemm(self, name: str, source: str, channels: int, kernel: int = 1, **more: Any) -> None:
         """A convolution of stride 1 that keeps the size, and about the size of the values."""
@@ -63,7 +63,7 @@ class _Net:
         shape = self.shape(source)
         ones = np.ones((1, 1, 1))
         self.ops.append(Window(name, source, ones, np.zeros(shape[3]), **more))
-        self.declare(name, shape, self.tensors[source].replicated)
+        self.declare(name, shape, self.tensors[source].broadcast)
 
     def stat(self, kind: Literal["max", "sum", "mean", "square"], of: Shape) -> RowStat:
         name = f"{kind}_{len(self.tensors)}"

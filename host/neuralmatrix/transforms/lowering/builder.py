@@ -84,7 +84,7 @@ class Builder:
         self.ports: list[Port] = []  # network inputs that rules declare: look-ups
         self.shared: dict[tuple[object, ...], Direct] = {}  # what several nodes make alike
         self._forms: dict[tuple[object, ...], Direct] = {}
-        self._replicated: dict[str, str] = {}
+        self._broadcast: dict[str, str] = {}
 
     def fresh(self, name: str) -> str:
         """``name``, or ``name`` with the first free number."""
@@ -94,24 +94,24 @@ class Builder:
             taken = f"{name}:{number}"
         return taken
 
-    def declare(self, name: str, shape: Shape, replicated: bool = False) -> str:
+    def declare(self, name: str, shape: Shape, broadcast: bool = False) -> str:
         """Register a new (N,H,W,C) tensor; returns its final name."""
         name = self.fresh(name)
         n, h, w, c = shape
-        self.tensors[name] = Tensor(name, (n, h, w, c), replicated)
+        self.tensors[name] = Tensor(name, (n, h, w, c), broadcast)
         if name in self.graph.quant:
             self.quant[name] = self.graph.quant[name]
         return name
 
-    def emit(self, op: MatOp, view: View, replicated: bool = False) -> Direct:
+    def emit(self, op: MatOp, view: View, broadcast: bool = False) -> Direct:
         """Append an operation whose result lies as ``view`` says."""
-        name = self.declare(op.output, view.canonical, replicated)
+        name = self.declare(op.output, view.canonical, broadcast)
         self.ops.append(op if name == op.output else replace(op, output=name))
         return Direct(name, view)
 
-    def constant(self, name: str, array: Array, replicated: bool) -> str:
+    def constant(self, name: str, array: Array, broadcast: bool) -> str:
         """Register an (N,H,W,C) operand."""
-        name = self.declare(name, array.shape, replicated)
+        name = self.declare(name, array.shape, broadcast)
         self.constants[name] = np.asarray(array, np.float32)
         return name
 
@@ -198,8 +198,8 @@ class Builder:
 
     def identity(self, tensor: str, name: str, source: str) -> str:
         """Copy a tensor through a 1x1 window of weight 1."""
-        shape, replicated = self.tensors[tensor].shape, self.tensors[tensor].replicated
-        name = self.declare(name, shape, replicated)
+        shape, broadcast = self.tensors[tensor].shape, self.tensors[tensor].broadcast
+        name = self.declare(name, shape, broadcast)
         ones, zeros = np.ones((1, 1, 1), np.float32), np.zeros(shape[3], np.float32)
         self.ops.append(Window(name, tensor, ones, zeros, source=source))
         return name
@@ -223,24 +223,24 @@ class Builder:
         op = Window(name, x.tensor, w, b, epilogue=epilogue, minus=minus, source=source)
         others = [t for t in (epilogue.residual, epilogue.hadamard) if t]
         alike = channels == 1 and len(b) == 1
-        replicated = alike and all(self.tensors[t].replicated for t in (x.tensor, *others))
-        return self.emit(op, x.view, replicated)
+        broadcast = alike and all(self.tensors[t].broadcast for t in (x.tensor, *others))
+        return self.emit(op, x.view, broadcast)
 
-    def replicate(self, tensor: str, source: str) -> str:
+    def broadcast_parameters(self, tensor: str, source: str) -> str:
         """A one-channel tensor with its value in every lane: a product with a single 1."""
-        if self.tensors[tensor].replicated:
+        if self.tensors[tensor].broadcast:
             return tensor
         if tensor in self.constants:
-            self.tensors[tensor] = replace(self.tensors[tensor], replicated=True)
+            self.tensors[tensor] = replace(self.tensors[tensor], broadcast=True)
             return tensor
-        if tensor not in self._replicated:
+        if tensor not in self._broadcast:
             one, zero = np.ones((1, 1, 1, 1), np.float32), np.zeros(1, np.float32)
             name = self.declare(f"{tensor}:lanes", self.tensors[tensor].shape, True)
             self.ops.append(Gemm(name, tensor, one, zero, source=source))
             if tensor in self.quant:
                 self.quant[name] = self.quant[tensor]
-            self._replicated[tensor] = name
-        return self._replicated[tensor]
+            self._broadcast[tensor] = name
+        return self._broadcast[tensor]
 
     def origin(self, tensor: str) -> str:
         """Source node name of a Graph tensor, for helper operations."""

@@ -150,7 +150,7 @@ def _mean(b: Builder, node: Normalize, x: Direct, name: str) -> Direct:
         return Direct(x.tensor, plain_view(*shape, c))
     m = matrix.shape[1]
     op_c = Gemm(name, x.tensor, matrix[None, None], zeros(m), source=node.source)
-    return b.emit(op_c, plain_view(*shape, m), replicated=m == 1)
+    return b.emit(op_c, plain_view(*shape, m), broadcast=m == 1)
 
 
 def _averages(x: Direct, inner: set[int]) -> Array | None:

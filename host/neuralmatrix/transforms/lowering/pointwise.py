@@ -211,7 +211,7 @@ def operand(b: Builder, value: Value, view: View, name: str, source: str) -> str
     whole = tuple(n if a in needed else 1 for a, n in enumerate(view.atoms))
     found = b.form(broadcast_value(b, value, whole, f"{name}:operand"), view.dims)
     if found.view.canonical[3] == 1 < view.canonical[3]:
-        return b.replicate(found.tensor, source)
+        return b.broadcast_parameters(found.tensor, source)
     return found.tensor
 
 

@@ -33,7 +33,7 @@ def lower_pool(b: Builder, node: Pool) -> Value:
         return _pooled(b, node, x, view, 1 / prod(kernel), four_pads(pads))
     x = b.form(b.value(node.inputs[0]), spatial_groups(len(shape)))
     scale = prod(kernel) / _counts(node, x.view.canonical, view.canonical)
-    hadamard = b.constant(f"{node.output}:count", scale, replicated=True)
+    hadamard = b.constant(f"{node.output}:count", scale, broadcast=True)
     epilogue = Epilogue(hadamard=hadamard)
     return _pooled(b, node, x, view, 1 / prod(kernel), four_pads(node.pads), epilogue)
 
@@ -122,10 +122,10 @@ def _total(
     weight = 1 / count if kind == "mean" else 1.0
     if use_c:
         ones = np.full((kh, kw, channels, 1), weight, np.float32)
-        return b.emit(Gemm(name, x.tensor, ones, zeros(1), source=source), view, replicated=True)
+        return b.emit(Gemm(name, x.tensor, ones, zeros(1), source=source), view, broadcast=True)
     taps = np.full((kh, kw, 1), weight, np.float32)
     op = Window(name, x.tensor, taps, zeros(channels), source=source)
-    return b.emit(op, view, b.tensors[x.tensor].replicated)
+    return b.emit(op, view, b.tensors[x.tensor].broadcast)
 
 
 def _extreme(
@@ -140,8 +140,8 @@ def _extreme(
         op = Window(
             f"{name}:map" if use_c else name, x.tensor, taps, zeros(c), reduce="max", source=source
         )
-        replicated = b.tensors[x.tensor].replicated
-        x = b.emit(op, inside if use_c else result, replicated)
+        broadcast = b.tensors[x.tensor].broadcast
+        x = b.emit(op, inside if use_c else result, broadcast)
     if not use_c:
         return x
-    return b.emit(RowMax(name, x.tensor, source=source), result, replicated=True)
+    return b.emit(RowMax(name, x.tensor, source=source), result, broadcast=True)

@@ -132,7 +132,7 @@ class _Rebuilt:
         else:
             assert op.weight is not None
             x = self.constant(f"{op.output}:weight", op.weight.transpose(0, 1, 3, 2))
-            self.tensors[x] = replace(self.tensors[x], replicated=False)
+            self.tensors[x] = replace(self.tensors[x], broadcast=False)
         return replace(op, input=x, weight=None, rhs=rhs, rhs_transposed=not transposed, bias=bias,
                        epilogue=epilogue)  # fmt: skip
 

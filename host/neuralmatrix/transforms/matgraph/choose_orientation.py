@@ -69,7 +69,7 @@ def _all_choices(net: Untransposed, target: Target) -> _Choices:
 
 
 def _is_matrix(t: Tensor) -> bool:
-    return t.shape[:2] == (1, 1) and not t.replicated
+    return t.shape[:2] == (1, 1) and not t.broadcast
 
 
 # ---------------------------------------------------------------- what an operation offers

@@ -65,14 +65,14 @@ def _read_column(op: Window, state: _State) -> None:
     if state.uses.prescribed(column.name) or not _repeats(move, column):
         return
     if not _in_place(move, column):
-        if column.replicated:
+        if column.broadcast:
             _move_column(op, move, state)
         return
-    if not column.replicated:
+    if not column.broadcast:
         maker = state.ops.get(column.name)
         if state.uses.count(column.name) > 1 or maker is None or not _multiplies_only(maker):
             return
-        state.tensors[column.name] = replace(column, replicated=True)
+        state.tensors[column.name] = replace(column, broadcast=True)
     state.drop(op.input)
     state.ops[op.output] = replace(op, input=column.name)
 
@@ -136,4 +136,4 @@ def _is_row_factor(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Window
     if factor is None or op.epilogue != Epilogue(hadamard=factor) or not is_identity(op):
         return False
     same = tensors[op.input].shape == tensors[op.output].shape
-    return same and tensors[factor].replicated
+    return same and tensors[factor].broadcast

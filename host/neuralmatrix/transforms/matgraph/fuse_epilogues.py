@@ -63,7 +63,7 @@ def _merged_once(
 
 def _may_vanish(name: str, op: Window, uses: Uses, mg: MatGraph) -> bool:
     tensor, out = mg.tensors[name], mg.tensors[op.output]
-    alike = tensor.shape == out.shape and tensor.replicated == out.replicated
+    alike = tensor.shape == out.shape and tensor.broadcast == out.broadcast
     return alike and uses.private(name)
 
 

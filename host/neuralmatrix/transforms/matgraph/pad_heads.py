@@ -142,7 +142,7 @@ def _pad_values(state: _State, values: str, product: Gemm) -> None:
     split = _splits(state, values)
     move = state.uses.only_reader(product.output)
     e, tensors = product.epilogue, state.mg.tensors
-    narrow = e.residual or e.rows or (e.hadamard and not tensors[e.hadamard].replicated)
+    narrow = e.residual or e.rows or (e.hadamard and not tensors[e.hadamard].broadcast)
     if split is None or not isinstance(move, Move) or narrow or e.activation:
         return
     part, whole = tensors[product.output].shape, tensors[move.output].shape
