@@ -84,15 +84,15 @@ def test_notes_stand_above_the_text_of_their_own_pass(tmp_path: Path) -> None:
 
 
 def test_progress_hears_stages_and_their_steps() -> None:
-    told: list[str] = []
-    stages = Stages(progress=told.append)
+    provenance_label: list[str] = []
+    stages = Stages(progress=provenance_label.append)
 
     def stepping(mg: MatGraph, _: Target) -> MatGraph:
         stages.step("tensor 1 of 2")
         return mg
 
     stages.run((("same", same), ("long", stepping)), product(), target())
-    assert told == ["same", "long", "long: tensor 1 of 2"]
+    assert provenance_label == ["same", "long", "long: tensor 1 of 2"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:

@@ -21,7 +21,14 @@ from neuralmatrix.measure.bench import FORMAT, Options, bench_program, bench_ses
 from neuralmatrix.measure.clock import SYSTEM
 from neuralmatrix.measure.power_run import PowerOptions, read_result, with_meter
 from neuralmatrix.measure.power_windows import Plan
-from neuralmatrix.measure.provenance import CYCLES, LATENCY_PARTS, RUN, SHORT, WALL, told
+from neuralmatrix.measure.provenance import (
+    CYCLES,
+    LATENCY_PARTS,
+    RUN,
+    SHORT,
+    WALL,
+    provenance_label,
+)
 from neuralmatrix.measure.text_tables import bench_lines
 from neuralmatrix.program.program import Program
 from neuralmatrix.runtime.device import Origin
@@ -106,7 +113,7 @@ def test_nothing_emulated_is_called_measured_on_a_board(program: Program, origin
     for words in (WALL, CYCLES, LATENCY_PARTS, SHORT, RUN):
         assert set(words) == set(ORIGINS)
     assert ("measured by the hardware" in RUN[origin]) == (origin == "board")
-    assert ("measured" in told(origin, "pynq-z2")) == (origin == "board")
+    assert ("measured" in provenance_label(origin, "pynq-z2")) == (origin == "board")
     if origin != "board":
         assert "measured on this machine" in result["latency"]["basis"]
         assert result["cycles"]["basis"].startswith("emulated")

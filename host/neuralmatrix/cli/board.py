@@ -178,18 +178,20 @@ def _deployed(target: Target, request: Request, quiet: bool) -> dict[str, Any]:
 
     notes = Console(stderr=True, quiet=quiet, soft_wrap=True, emoji=False)
     with progress(quiet) as step:
-        told = Progress(lambda text: notes.print(text, highlight=False, markup=False), step)
-        return deploy_program(target, request, told)
+        provenance_label = Progress(
+            lambda text: notes.print(text, highlight=False, markup=False), step
+        )
+        return deploy_program(target, request, provenance_label)
 
 
 def _print_deployed(result: dict[str, Any]) -> None:
-    from ..measure.provenance import told
+    from ..measure.provenance import provenance_label
 
     lines = []
     if "run" in result:
         shapes = result["run"]["shapes"].items()
         text = ", ".join(f"{name} {shape}" for name, shape in shapes)
-        where = told(result["run"]["stats"]["origin"], result["run"]["device"]["board"])
+        where = provenance_label(result["run"]["stats"]["origin"], result["run"]["device"]["board"])
         lines.append(f"{result['outputs']}: {text} ({where})")
     if "bench" in result:
         from ..measure.text_tables import bench_lines

@@ -105,14 +105,14 @@ def _show_run(
     output: Path, shapes: dict[str, list[int]], stats: Stats, info: dict[str, Any], as_json: bool
 ) -> None:
     from ..jsonform import to_json
-    from ..measure.provenance import RUN, told
+    from ..measure.provenance import RUN, provenance_label
 
     if as_json:
         found = {"basis": RUN[stats.origin], **to_json(stats)}
         emit({"output": str(output), "shapes": shapes, "stats": found, "device": info})
         return
     text = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    where = told(stats.origin, info["board"])
+    where = provenance_label(stats.origin, info["board"])
     console().print(f"{output}: {text} ({where})", highlight=False, markup=False)
 
 

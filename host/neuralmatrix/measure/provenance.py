@@ -50,6 +50,6 @@ _WHERE: Mapping[str, str] = {
 }
 
 
-def told(origin: Origin, board: str) -> str:
+def provenance_label(origin: Origin, board: str) -> str:
     """Where outputs come from, in short."""
     return _WHERE[origin].format(board=board)
