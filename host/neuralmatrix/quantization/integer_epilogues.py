@@ -17,7 +17,7 @@ from ..ir.functions import evaluate, kinks
 from ..ir.matgraph.ops import Epilogue
 from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array, Function, QParams
-from .integer_row_statistics import RowNumbers
+from .integer_row_statistics import IntegerRowStats
 from .pwl.table import Segments, aligned_scale, fit
 from .qgraph import QEpilogue
 
@@ -28,7 +28,7 @@ INT24 = 2**23 - 1
 MAX_SEGMENTS = 64
 
 
-NO_ROWS = RowNumbers()
+NO_ROWS = IntegerRowStats()
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def build_epilogue(
     out: QParams,
     spans: Ranges | None = None,
     qparams: Mapping[str, QParams] | None = None,
-    rows: RowNumbers = NO_ROWS,
+    rows: IntegerRowStats = NO_ROWS,
 ) -> QEpilogue:
     """All integers of an epilogue.  ``spans`` holds the points before its activation and its
     Hadamard product, where it has them."""
@@ -98,7 +98,7 @@ def build_epilogue(
     return _with_statistics(made, rows)
 
 
-def _with_statistics(made: QEpilogue, rows: RowNumbers) -> QEpilogue:
+def _with_statistics(made: QEpilogue, rows: IntegerRowStats) -> QEpilogue:
     """``made`` with the statistics of its rows; squares need a shift of their own."""
     return replace(
         made,

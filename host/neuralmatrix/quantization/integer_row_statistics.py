@@ -24,7 +24,7 @@ FINEST = 2.0**-14
 
 
 @dataclass(frozen=True)
-class RowNumbers:
+class IntegerRowStats:
     """The statistic's fields of an EPILOGUE instruction; ``u_shift`` is the shift of squares."""
 
     stat: Stat = Stat.NONE
@@ -36,26 +36,26 @@ class RowNumbers:
     u_shift: int = 0
 
 
-def row_numbers(
+def integer_row_stats(
     op: Gemm | Window, channels: int, out: QParams, qparams: Mapping[str, QParams]
-) -> RowNumbers:
+) -> IntegerRowStats:
     """All integers of the statistics of ``op``, whose rows have ``channels`` results."""
     rows = {row.kind: row for row in op.epilogue.rows}
     if not rows:
-        return RowNumbers()
+        return IntegerRowStats()
     if "max" in rows:
-        return RowNumbers(Stat.MAX)
+        return IntegerRowStats(Stat.MAX)
     where = op.source or repr(op.output)
     _prove_sum(channels, out, where)
     total = rows.get("sum") or rows.get("mean")
     m, shift = (0, 0) if total is None else _total(total, channels, out, qparams, where)
     off = -channels * out.zero_point
     if "square" not in rows:
-        return RowNumbers(Stat.SUM, m, shift, off)
+        return IntegerRowStats(Stat.SUM, m, shift, off)
     u_shift = square_shift(channels)
     unit = square_unit(channels, out)
     sq_m, sq_shift = ratio(unit / qparams[rows["square"].tensor].scale, where)
-    return RowNumbers(Stat.MOMENTS, m, shift, off, sq_m, sq_shift, u_shift)
+    return IntegerRowStats(Stat.MOMENTS, m, shift, off, sq_m, sq_shift, u_shift)
 
 
 def _total(

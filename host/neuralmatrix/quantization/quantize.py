@@ -18,7 +18,7 @@ from ..ir.quantized_values import quantize_array
 from ..ir.types import Array, QParams
 from .calibrated_graph import ScaledGraph
 from .integer_epilogues import Stage, build_epilogue
-from .integer_row_statistics import RowNumbers, row_numbers
+from .integer_row_statistics import IntegerRowStats, integer_row_stats
 from .integer_weights import IntWeight, int_weight
 from .qgraph import QGraph, QOp
 from .scales import ACC_LIMIT, BIAS_LIMIT, peak_code, terms
@@ -54,7 +54,7 @@ def _quantize_op(op: MatOp, scaled: ScaledGraph) -> QOp:
         if op.weight_scale is None and _bias_dwarfs(op, weight, source):
             weight = int_weight(op, 2.0 / (source.scale * BIAS_LIMIT))
         stage = _weighted_stage(op, weight, source)
-    rows = row_numbers(op, mg.tensors[op.output].shape[3], out, qparams)
+    rows = integer_row_stats(op, mg.tensors[op.output].shape[3], out, qparams)
     return QOp(
         op,
         weight.values if weight else None,
@@ -68,7 +68,9 @@ def _quantize_rowmax(op: RowMax, mg: MatGraph, qparams: Mapping[str, QParams]) -
     ones = np.full(channels, source.scale)
     bias = np.full(channels, -source.zero_point, np.int64)
     stage = Stage(op.output, ones, bias)
-    return QOp(op, epilogue=build_epilogue(stage, qparams[op.output], rows=RowNumbers(Stat.MAX)))
+    return QOp(
+        op, epilogue=build_epilogue(stage, qparams[op.output], rows=IntegerRowStats(Stat.MAX))
+    )
 
 
 def _weighted_stage(op: Gemm | Window, weight: IntWeight, source: QParams) -> Stage:
