@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from neuralmatrix.hardware.isa import SegKind
-from neuralmatrix.quantization.pwl.table import Segments
+from neuralmatrix.quantization.pwl.table import PwlTable
 from neuralmatrix.quantization.qgraph import QEpilogue
 from neuralmatrix.scheduling.epilogue_parameters import pack_table
 
@@ -16,7 +16,7 @@ from neuralmatrix.scheduling.epilogue_parameters import pack_table
 def test_a_map_follows_its_segments() -> None:
     """Eight cells to an entry, from the first row after the segments on."""
     cells = np.arange(130, dtype=np.uint8) % 20
-    table = Segments(SegKind.MAPPED, 0, 4, np.arange(20, dtype=np.int16), np.zeros(20, np.int32),
+    table = PwlTable(SegKind.MAPPED, 0, 4, np.arange(20, dtype=np.int16), np.zeros(20, np.int32),
                      np.zeros(20, np.uint8), 1.0, 1.0, 0.0, 0.0, cells)  # fmt: skip
     e = QEpilogue(np.zeros(1), np.zeros(1), np.zeros(1), 0, 0, 0, 0, 0, 0, 0, 0, table)
     packed = pack_table(e, 16)

@@ -18,7 +18,7 @@ from ..ir.matgraph.ops import Epilogue
 from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array, Function, QParams
 from .integer_row_statistics import IntegerRowStats
-from .pwl.table import Segments, aligned_scale, fit
+from .pwl.table import PwlTable, aligned_scale, fit
 from .qgraph import QEpilogue
 
 FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers leave room
@@ -49,7 +49,7 @@ class Plan:
     x_scale: float
     y_scale: float
     u_shift: int = 0
-    table: Segments | None = None
+    table: PwlTable | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _table(
     x_range: Interval,
     y_scale: float,
     y_clip: tuple[int, int],
-) -> Segments:
+) -> PwlTable:
     lo, hi = sorted(end / x_scale for end in x_range)
     codes = (int(np.floor(lo)), int(np.ceil(hi)))
     function, corners = partial(evaluate, activation), kinks(activation)

@@ -15,7 +15,7 @@ from ..ir.matgraph.ops import MatOp, Port, Tensor
 from ..ir.points import Ranges
 from ..ir.recipe import Recipe
 from ..ir.types import Array, QParams
-from .pwl.table import Segments
+from .pwl.table import PwlTable
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class QEpilogue:
     zp: int
     lo: int
     hi: int
-    table: Segments | None = None
+    table: PwlTable | None = None
     residual: str | None = None
     hadamard: str | None = None
     stat: Stat = Stat.NONE  # row statistic, with its numbers

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import DoesNotFit
 from ..hardware.isa import Buffer, Opcode, SegKind
 from ..ir.types import Array
-from ..quantization.pwl.table import Segments
+from ..quantization.pwl.table import PwlTable
 from ..quantization.qgraph import QEpilogue
 from .context import PARAM_WORDS, Context, load_const
 from .emitter import Range
@@ -74,7 +74,7 @@ def pack_table(e: QEpilogue, lanes: int) -> Array:
     return np.concatenate([packed, _pack_map(seg, lanes)])
 
 
-def _pack_map(seg: Segments, lanes: int) -> Array:
+def _pack_map(seg: PwlTable, lanes: int) -> Array:
     row = CELLS_PER_ENTRY * lanes
     packed = np.zeros(-(-_cells(seg) // row) * row, np.uint8)
     if seg.cells is not None:
@@ -82,7 +82,7 @@ def _pack_map(seg: Segments, lanes: int) -> Array:
     return packed.view("<u8").astype(np.uint64)
 
 
-def _cells(seg: Segments) -> int:
+def _cells(seg: PwlTable) -> int:
     return 0 if seg.cells is None else len(seg.cells)
 
 

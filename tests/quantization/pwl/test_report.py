@@ -21,14 +21,14 @@ from neuralmatrix.ir.functions import evaluate
 from neuralmatrix.ir.types import Function
 from neuralmatrix.quantization.pwl.display import plot_lines, write_plot
 from neuralmatrix.quantization.pwl.report import Wanted, make_table, table_notes, table_report
-from neuralmatrix.quantization.pwl.table import Segments, lookup
+from neuralmatrix.quantization.pwl.table import PwlTable, lookup
 from typer.testing import CliRunner
 
 GELU = Wanted(Function("gelu"), (-8.0, 8.0), error=1e-3)
 
 
 @lru_cache
-def gelu() -> Segments:
+def gelu() -> PwlTable:
     return make_table(GELU)
 
 

@@ -24,7 +24,7 @@ from neuralmatrix.quantization.pwl import table
 from neuralmatrix.quantization.pwl.index import Index, positions_of, starts_in
 from neuralmatrix.quantization.pwl.lines import starts_of
 from neuralmatrix.quantization.pwl.report import Wanted, make_table, table_report
-from neuralmatrix.quantization.pwl.table import Segments, aligned_scale, fit, lookup, segment_index
+from neuralmatrix.quantization.pwl.table import PwlTable, aligned_scale, fit, lookup, segment_index
 from neuralmatrix.transforms.lowering.range_reduction import CURVES
 from slow import slow_repeats
 from targets import lower
@@ -286,7 +286,7 @@ def test_infinities_are_capped_and_steep_lines_fit_their_format():
     assert step.worst_error == 0
 
 
-def plain_index(seg: Segments, x: int) -> int:
+def plain_index(seg: PwlTable, x: int) -> int:
     """docs/numerics.md in plain Python."""
     if seg.kind != SegKind.LOG:
         i = (x - seg.x0) >> seg.shift
@@ -301,7 +301,7 @@ def plain_index(seg: Segments, x: int) -> int:
     return i if seg.cells is None else int(seg.cells[i])
 
 
-def plain_lookup(seg: Segments, x: int) -> int:
+def plain_lookup(seg: PwlTable, x: int) -> int:
     i = plain_index(seg, x)
     y = (x * int(seg.k[i]) + int(seg.b[i])) >> int(seg.sh[i])
     return min(max(y, -32768), 32767)
@@ -319,7 +319,7 @@ tables = st.integers(1, 64).flatmap(
 )
 
 
-def random_table(kind: SegKind, mapped: bool, x0: int, shift: int, n: int, seed: int) -> Segments:
+def random_table(kind: SegKind, mapped: bool, x0: int, shift: int, n: int, seed: int) -> PwlTable:
     rng = np.random.default_rng(seed)
     k = rng.integers(-32768, 32768, n).astype(np.int16)
     b = rng.integers(-(2**31), 2**31, n).astype(np.int32)
@@ -327,7 +327,7 @@ def random_table(kind: SegKind, mapped: bool, x0: int, shift: int, n: int, seed:
     has_map = kind == SegKind.MAPPED or (mapped and kind == SegKind.LOG)
     cells = rng.integers(0, n, rng.integers(1, 257)).astype(np.uint8) if has_map else None
     bits = shift % 8 if kind == SegKind.LOG else shift
-    return Segments(kind, x0, bits, k, b, sh, 1, 1, 0, 0, cells)
+    return PwlTable(kind, x0, bits, k, b, sh, 1, 1, 0, 0, cells)
 
 
 @pytest.mark.parametrize("kind", [SegKind.UNIFORM, SegKind.LOG])

@@ -17,7 +17,7 @@ from ...ir.functions import evaluate
 from ...ir.types import Array
 from .lines import starts_of
 from .report import Wanted, errors_by_code, table_report
-from .table import Segments, lookup
+from .table import PwlTable, lookup
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,7 +65,7 @@ def segment_rows(report: dict[str, Any]) -> Table:
     return table
 
 
-def plot_lines(wanted: Wanted, seg: Segments) -> list[str]:
+def plot_lines(wanted: Wanted, seg: PwlTable) -> list[str]:
     """The table's curve in characters, its knots below, and the error along x."""
     x, error, owner = errors_by_code(wanted.function, seg)
     order = slice(None) if seg.in_scale > 0 else slice(None, None, -1)
@@ -99,7 +99,7 @@ def _curve(y: Array) -> list[str]:
 # ------------------------------------------------------------------------------ HTML
 
 
-def write_plot(wanted: Wanted, seg: Segments, path: Path) -> None:
+def write_plot(wanted: Wanted, seg: PwlTable, path: Path) -> None:
     """A page with the function, the table, its knots and its error.  ToolMissing: no plotly."""
     try:
         import plotly.graph_objects as go

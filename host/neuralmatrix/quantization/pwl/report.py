@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One segment table for people: fitted to a range and an error, and reported as JSON.
 
-In: a function, a range, what is wanted of the table.  Out: ``Segments`` and one dict made of it.
+In: a function, a range, what is wanted of the table.  Out: ``PwlTable`` and one dict made of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...ir.functions import FUNCTIONS, evaluate, kinks
 from ...ir.types import Array, Function
 from .index import INT16_HI, INT16_LO, segment_index
 from .lines import starts_of
-from .table import Segments, aligned_scale, fit, lookup
+from .table import PwlTable, aligned_scale, fit, lookup
 
 if TYPE_CHECKING:
     from ..qgraph import QGraph
@@ -39,7 +39,7 @@ class Wanted:
     error: float | None = None
 
 
-def make_table(wanted: Wanted) -> Segments:
+def make_table(wanted: Wanted) -> PwlTable:
     """The best table, or the smallest that meets ``wanted.error``.
 
     BadInput: unknown function, a range outside its domain, an error out of reach.
@@ -107,7 +107,7 @@ def _output(wanted: Wanted, x: Array) -> tuple[float, tuple[int, int]]:
     return y_scale, (-128 - zero_point, 127 - zero_point)
 
 
-def _smallest(of_at_most: Callable[[int], Segments], best: Segments, steps: float) -> Segments:
+def _smallest(of_at_most: Callable[[int], PwlTable], best: PwlTable, steps: float) -> PwlTable:
     """The smallest table within ``steps`` by bisection over the segments, else ``best``."""
     low, high = 1, min(best.table_bytes // 8, MOST) + 1
     while high - low > 1:
@@ -124,7 +124,7 @@ def _smallest(of_at_most: Callable[[int], Segments], best: Segments, steps: floa
 # ------------------------------------------------------------------------------ JSON
 
 
-def table_report(wanted: Wanted, seg: Segments) -> dict[str, Any]:
+def table_report(wanted: Wanted, seg: PwlTable) -> dict[str, Any]:
     """Everything about a table: errors, size, segments, and what lies outside its range."""
     return {
         "function": wanted.function.name,
@@ -145,7 +145,7 @@ def table_report(wanted: Wanted, seg: Segments) -> dict[str, Any]:
     }
 
 
-def _error_facts(seg: Segments) -> dict[str, Any]:
+def _error_facts(seg: PwlTable) -> dict[str, Any]:
     """Errors in output steps and in real units, and the bar that they are held against."""
     codes = seg.x_range[1] - seg.x_range[0] + 1
     return {
@@ -159,7 +159,7 @@ def _error_facts(seg: Segments) -> dict[str, Any]:
     }
 
 
-def _rows(function: Function, seg: Segments) -> list[dict[str, Any]]:
+def _rows(function: Function, seg: PwlTable) -> list[dict[str, Any]]:
     """One row per segment that the range reaches, in the order of x."""
     x, error, owner = errors_by_code(function, seg)
     starts = starts_of(owner)
@@ -180,7 +180,7 @@ def _rows(function: Function, seg: Segments) -> list[dict[str, Any]]:
     return [{**row, "from": row["to"], "to": row["from"]} for row in reversed(rows)]
 
 
-def _line(seg: Segments, i: int) -> dict[str, Any]:
+def _line(seg: PwlTable, i: int) -> dict[str, Any]:
     k, b, sh = int(seg.k[i]), int(seg.b[i]), int(seg.sh[i])
     slope = k / 2**sh * seg.out_scale / seg.in_scale
     half = 2.0 ** (sh - 1) if sh else 0.0
@@ -188,7 +188,7 @@ def _line(seg: Segments, i: int) -> dict[str, Any]:
             "intercept": (b - half) / 2**sh * seg.out_scale}  # fmt: skip
 
 
-def errors_by_code(function: Function, seg: Segments) -> tuple[Array, Array, Array]:
+def errors_by_code(function: Function, seg: PwlTable) -> tuple[Array, Array, Array]:
     """Codes of the range, error of each in output steps, segment of each."""
     x = np.arange(seg.x_range[0], seg.x_range[1] + 1)
     wanted = np.clip(evaluate(function, x * seg.in_scale) / seg.out_scale, *seg.y_clip)
@@ -196,7 +196,7 @@ def errors_by_code(function: Function, seg: Segments) -> tuple[Array, Array, Arr
     return x, np.abs(got - wanted), segment_index(seg.index, x)
 
 
-def _outside(function: Function, seg: Segments) -> list[dict[str, Any]]:
+def _outside(function: Function, seg: PwlTable) -> list[dict[str, Any]]:
     """Left and right of the range: the last line goes on to the last code, where x saturates."""
     sides = ((seg.x_range[0], INT16_LO), (seg.x_range[1], INT16_HI))
     found = []

@@ -2,7 +2,7 @@
 """Capped piecewise-linear tables, as the epilogue evaluates them.
 
 In: a scalar function, the codes and scales of its argument and of its result.
-Out: ``Segments`` (slopes, intercepts, shifts, map) with the error measured over every code.
+Out: ``PwlTable`` (slopes, intercepts, shifts, map) with the error measured over every code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FINALISTS = 3
 
 
 @dataclass(frozen=True)
-class Segments:
+class PwlTable:
     """A fitted table: y = sat16((x*k[i] + b[i]) >> sh[i]), i = index(x).
 
     ``in_scale`` and ``out_scale`` are real units per code of x and y.  The errors are in output
@@ -74,7 +74,7 @@ class Segments:
         return 8 * self.index.entries
 
 
-def lookup(seg: Segments, x: Array) -> Array:
+def lookup(seg: PwlTable, x: Array) -> Array:
     """y (int16) of every x, bit for bit as the lanes compute it."""
     x = np.asarray(x, np.int64)
     return apply_lines(seg.k, seg.b, seg.sh, segment_index(seg.index, x), x)
@@ -92,7 +92,7 @@ def fit(
     max_segments: int,
     kind: str = "auto",
     kinks: Sequence[float] = (),
-) -> Segments:
+) -> PwlTable:
     """The best table of at most ``max_segments`` for ``function`` on codes ``x_range`` (inclusive).
 
     ``y_clip`` are the codes of y (zero point not included) at which the epilogue caps the result; a
@@ -128,10 +128,10 @@ def _cost(fitted: tuple[Index, Lines]) -> tuple[float, int, float]:
 
 def _segments(
     problem: Problem, index: Index, lines: Lines, x_scale: float, y_scale: float
-) -> Segments:
+) -> PwlTable:
     """The table of ``lines``, which has a line in segments without points too."""
     every = _spread(index, segment_index(index, problem.x))
-    return Segments(
+    return PwlTable(
         kind=index.kind,
         x0=index.x0,
         shift=index.shift,
