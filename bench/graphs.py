@@ -39,8 +39,8 @@ def cora() -> dict[str, Array]:
     adjacency = np.eye(nodes, dtype=np.float32)
     adjacency[tuple(archive["edge_index"])] = 1
     degree = adjacency.sum(1)
-    normalised = adjacency / np.sqrt(degree[:, None] * degree)
-    return {"adjacency": normalised.astype(np.float32), "features": features,
+    normalized = adjacency / np.sqrt(degree[:, None] * degree)
+    return {"adjacency": normalized.astype(np.float32), "features": features,
             "labels": archive["y"], "test": archive["test"]}  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def _bytes(name: str, graph: Any, lanes: int) -> int:
     return n * h * w * _blocks(c, lanes) * lanes * (2 if graph.qparams[name].int16 else 1)
 
 
-def quantised(model: Any, feeds: dict[str, Array], constants: dict[str, Array] | None) -> Any:
+def quantized(model: Any, feeds: dict[str, Array], constants: dict[str, Array] | None) -> Any:
     """The quantised graph that ``nm.compile`` schedules."""
     import neuralmatrix as nm
     from neuralmatrix.compiler import Options, back_end, front_end
@@ -108,7 +108,7 @@ def cost_rows(
     """Cycles, bound and their ratio; and the program."""
     import neuralmatrix as nm
 
-    graph = quantised(model, feeds, constants)
+    graph = quantized(model, feeds, constants)
     program = nm.compile(model, board=BOARD, calibration=[feeds], constants=constants)
     array, loads = roofline(graph, nm.load_board(BOARD))
     cycles = program.estimate().cycles

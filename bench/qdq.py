@@ -58,7 +58,7 @@ def qdq_file(task: Task, activation: str, folder: Path) -> Path:
     return result
 
 
-def dequantised_task() -> Task:
+def dequantized_task() -> Task:
     """Keyword spotting converted from int8 TFLite: its input is the codes themselves."""
     archive = np.load(data_folder() / "mlperf_tiny" / "kws01.npz")
     path = data_folder() / "mlperf_tiny" / "kws_ref_model_dequant.onnx"
@@ -88,7 +88,7 @@ def main() -> None:
                 path = qdq_file(task, activation, Path(folder))
                 report("qdq", rows(task, path, options.limit))
         if key == "kws":
-            task = dequantised_task()
+            task = dequantized_task()
             report("qdq", rows(task, task.path, options.limit))
 
 

@@ -86,12 +86,12 @@ class SageLayer(nn.Module):
 
     def __init__(self, ends: tuple[int, int], edges: Tensor, nodes: int, dense: bool) -> None:
         super().__init__()
-        self.neighbours = nn.Linear(*ends)
+        self.neighbors = nn.Linear(*ends)
         self.itself = nn.Linear(*ends, bias=False)
         self.aggregate = Aggregate(edges, mean_weights(edges, nodes), nodes, dense)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.neighbours(self.aggregate(x)) + self.itself(x)
+        return self.neighbors(self.aggregate(x)) + self.itself(x)
 
 
 class GinLayer(nn.Module):

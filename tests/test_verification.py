@@ -19,7 +19,7 @@ from neuralmatrix.program.program import Program
 from neuralmatrix.scheduling import schedule
 
 GRAPH = random_graph(100)
-MODEL, FEED, CONSTANTS = dense_gcn(GRAPH), {"x": features(GRAPH)}, {"a": GRAPH.normalised}
+MODEL, FEED, CONSTANTS = dense_gcn(GRAPH), {"x": features(GRAPH)}, {"a": GRAPH.normalized}
 
 
 def own_board() -> Board:
@@ -62,6 +62,6 @@ def test_verify_finds_every_layer_equal(board: str) -> None:
 
 @pytest.mark.gxx
 def test_other_weights_are_told_also_where_no_file_knows_the_board() -> None:
-    other = {"a": np.asarray(2 * GRAPH.normalised, np.float32)}
+    other = {"a": np.asarray(2 * GRAPH.normalized, np.float32)}
     with pytest.raises(nm.BadInput, match="not compiled from this model"):
         nm.verify(MODEL, compiled(own_board()), FEED, other)

@@ -101,25 +101,25 @@ def attention(
 
 
 def layer_norm(
-    shape: Shape = (2, 1, 17, 40), centred: bool = True, direct: bool = True
+    shape: Shape = (2, 1, 17, 40), centered: bool = True, direct: bool = True
 ) -> MatGraph:
     """Normalisation over channels of a Gemm's result; not ``direct``: statistics of a window."""
     b = Maker()
     b.tensor("x", shape)
-    stats = [("mean", "mean")] if centred else []
+    stats = [("mean", "mean")] if centered else []
     rows = b.rows(shape, *stats, ("square", "square"))
     bias = b.rng.standard_normal(shape[3])
     b.gemm("g", "x", shape[3], bias=bias, epilogue=Epilogue(rows=rows if direct else ()))
     if not direct:
         b.window("copy", "g", epilogue=Epilogue(rows=rows))
     rsqrt, eps = Function("rsqrt"), np.full(1, 1e-5)
-    if centred:
+    if centered:
         b.window("m2", "mean", epilogue=Epilogue(hadamard="mean"))
         b.window("inverse", "square", bias=eps, epilogue=Epilogue("m2", -1.0, rsqrt))
     else:
         b.window("inverse", "square", bias=eps, epilogue=Epilogue(activation=rsqrt))
     gamma = 1 + 0.3 * b.rng.standard_normal((1, 1, shape[3]))
-    b.window("y", "g", weight=gamma, minus="mean" if centred else None,
+    b.window("y", "g", weight=gamma, minus="mean" if centered else None,
              epilogue=Epilogue(hadamard="inverse"))  # fmt: skip
     return b.graph()
 

@@ -49,12 +49,12 @@ def model(
 
 
 def onnxruntime_outputs(
-    proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray], *, optimise: bool = True
+    proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray], *, optimize: bool = True
 ) -> dict[str, np.ndarray]:
-    """``optimise`` False keeps Q and DQ nodes as they stand."""
+    """``optimize`` False keeps Q and DQ nodes as they stand."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    if not optimise:
+    if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -32,7 +32,7 @@ class RandomGraph:
         return a
 
     @property
-    def normalised(self) -> Array:
+    def normalized(self) -> Array:
         degree = self.adjacency.sum(1)
         return np.asarray(self.adjacency / np.sqrt(degree[:, None] * degree), np.float32)
 
@@ -80,7 +80,7 @@ def dense_gcn(graph: RandomGraph) -> onnx.ModelProto:
 def edge_gcn(graph: RandomGraph) -> onnx.ModelProto:
     """The same with Gather, Mul by the edge's weight, ScatterElements."""
     source, target = graph.edges
-    weight = graph.normalised[target, source][:, None]
+    weight = graph.normalized[target, source][:, None]
     w1, w2 = _weights((FEATURES, HIDDEN), (HIDDEN, CLASSES))
     b1, b2 = _biases()
     constants = {"w1": w1, "w2": w2, "b1": b1, "b2": b2, "source": source, "weight": weight}

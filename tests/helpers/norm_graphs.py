@@ -31,8 +31,8 @@ WEIGHTS = {
 X = {"x": (1, 5, 24)}
 
 
-def norm(x: str, y: str, *operands: str, centred: bool = True) -> Normalize:
-    return Normalize((x, *operands), y, f"{y}.node", (2,), 1e-5, centred)
+def norm(x: str, y: str, *operands: str, centered: bool = True) -> Normalize:
+    return Normalize((x, *operands), y, f"{y}.node", (2,), 1e-5, centered)
 
 
 def make(*nodes: Node, **more: object) -> Graph:

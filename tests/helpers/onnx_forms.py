@@ -72,18 +72,18 @@ def kinds(graph: Graph) -> list[str]:
 
 def layer_norm(form: Form, x: str, square: str, divide: str) -> str:
     """(x - mean) / sqrt(variance + epsilon) in one of its spellings."""
-    centred = form.op("Sub", x, form.mean(x))
-    again = form.op("Sub", x, form.mean(x)) if square == "twice" else centred
+    centered = form.op("Sub", x, form.mean(x))
+    again = form.op("Sub", x, form.mean(x)) if square == "twice" else centered
     if square == "mul":
         power = form.op("Mul", again, again)
     else:
         power = form.op("Pow", again, 2.0)
     shifted = form.op("Add", form.mean(power), 1e-5)
     if divide == "pow":
-        return form.op("Mul", centred, form.op("Pow", shifted, -0.5))
+        return form.op("Mul", centered, form.op("Pow", shifted, -0.5))
     root = form.op("Sqrt", shifted)
     if divide == "div":
-        return form.op("Div", centred, root)
+        return form.op("Div", centered, root)
     if divide == "one-over":
-        return form.op("Mul", centred, form.op("Div", 1.0, root))
-    return form.op("Mul", form.op("Reciprocal", root), centred)
+        return form.op("Mul", centered, form.op("Div", 1.0, root))
+    return form.op("Mul", form.op("Reciprocal", root), centered)

@@ -130,14 +130,14 @@ def product(net: Any) -> None:
         net.add(op, (heads, 1, p, m))
 
 
-def normalise(net: Any) -> None:
+def normalize(net: Any) -> None:
     """Layer or RMS normalisation with the statistics of a Gemm, a window, or a window for them
     alone."""
     n, h, w, c = net.shape
-    centred = bool(net.pick(0, 1))
+    centered = bool(net.pick(0, 1))
     shape = (n, h, w, c if net.pick(0, 1) else net.pick(8, 21, 40))
     square = stat(net, "square", shape)
-    mean = stat(net, "mean", shape) if centred else None
+    mean = stat(net, "mean", shape) if centered else None
     rows = (mean, square) if mean else (square,)
     if shape[3] == c:
         x = net.current
@@ -177,4 +177,4 @@ def statistic(net: Any) -> None:
     pointwise(net, made, shape, epilogue=Epilogue(**operand), **minus)
 
 
-BLOCKS = (attention, product, normalise, statistic)
+BLOCKS = (attention, product, normalize, statistic)

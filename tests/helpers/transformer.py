@@ -25,13 +25,13 @@ from neuralmatrix.ir.types import Array, Function
 
 @dataclass(frozen=True)
 class Sizes:
-    """Positions, channels, heads, hidden channels; ``centred``: the norm subtracts the mean."""
+    """Positions, channels, heads, hidden channels; ``centered``: the norm subtracts the mean."""
 
     positions: int
     channels: int
     heads: int
     hidden: int
-    centred: bool
+    centered: bool
 
 
 @dataclass
@@ -117,21 +117,21 @@ def _norm(net: _Net, x: str, rows: tuple[RowStat, ...]) -> str:
 
 
 def encoder(sizes: Sizes, layers: int = 1, seed: int = 0) -> MatGraph:
-    """Post-norm layers where the norm is ``centred``, else pre-norm ones."""
+    """Post-norm layers where the norm is ``centered``, else pre-norm ones."""
     net = _Net(sizes, np.random.default_rng(seed))
-    kinds = ("mean", "square") if sizes.centred else ("square",)
+    kinds = ("mean", "square") if sizes.centered else ("square",)
     x = start = net.declare(1, sizes.channels)
     rows: tuple[RowStat, ...] = ()
-    if not sizes.centred:
+    if not sizes.centered:
         rows = tuple(net.statistic(kind) for kind in kinds)
         x = net.window(x, rows=rows)
     for _ in range(layers):
         for branch in (_attention, _feed_forward):
-            y = x if sizes.centred else _norm(net, x, rows)
+            y = x if sizes.centered else _norm(net, x, rows)
             made = branch(net, y)
             rows = tuple(net.statistic(kind) for kind in kinds)
             x = net.gemm(made, sizes.channels, residual=x, rows=rows)
-            x = _norm(net, x, rows) if sizes.centred else x
+            x = _norm(net, x, rows) if sizes.centered else x
     shape = net.tensors[start].shape
     ports = (Port("x", shape, start, ()),), (Port("y", shape, x, ()),)
     return MatGraph(*ports, tuple(net.ops), net.tensors, {})

@@ -109,7 +109,7 @@ def test_operator_is_within_one_step(one: Any) -> None:
     proto, feeds, steps = qdq_model(one)
     program = nm.compile(proto, calibration=[feeds] if one.calibrated else None)
     found = nm.Session(program, threads=1).run(feeds)
-    wanted = onnxruntime_outputs(proto, feeds, optimise=False)
+    wanted = onnxruntime_outputs(proto, feeds, optimize=False)
     for name, y in wanted.items():
         assert found[name].shape == y.shape
         if one.op in INDICES:

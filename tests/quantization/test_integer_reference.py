@@ -40,8 +40,8 @@ def test_masked_keys_have_no_weight() -> None:
 @pytest.mark.parametrize("direct", [True, False])
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("precision, most", [("int8", 0.012), ("int16", 0.006)])
-def test_normalisation(centred: bool, direct: bool, precision: str, most: float) -> None:
-    assert relative_error(layer_norm(centred=centred, direct=direct), precision) < most
+def test_normalisation(centered: bool, direct: bool, precision: str, most: float) -> None:
+    assert relative_error(layer_norm(centered=centered, direct=direct), precision) < most
 
 
 def test_rows_far_from_zero_and_of_different_size_are_normalised() -> None:

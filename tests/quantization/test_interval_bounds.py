@@ -26,7 +26,7 @@ CASES = {
     "attention": replace(attention(heads=1, p=4, d=2), quant=GIVEN),
     "normalisation": replace(layer_norm((1, 1, 3, 4)), quant=GIVEN),
     "prescribed_output": replace(
-        layer_norm((1, 1, 3, 4), centred=False), quant={**GIVEN, "g": QParams(0.125, -9)}
+        layer_norm((1, 1, 3, 4), centered=False), quant={**GIVEN, "g": QParams(0.125, -9)}
     ),
 }
 
@@ -67,8 +67,8 @@ def test_intervals_hold_whatever_comes(mask: str) -> None:
 
 
 @pytest.mark.parametrize("centred", [True, False])
-def test_intervals_of_a_normalisation_keep_the_variance_positive(centred: bool) -> None:
-    mg = replace(layer_norm(centred=centred), quant={"x": QParams(0.02, 3)})
+def test_intervals_of_a_normalisation_keep_the_variance_positive(centered: bool) -> None:
+    mg = replace(layer_norm(centered=centered), quant={"x": QParams(0.02, 3)})
     found = propagate(mg)
     assert found[Point("inverse", "pre_activation")][0] == pytest.approx(1e-5)
     for point, value in run_points(mg, {"x": feed(mg)}).items():

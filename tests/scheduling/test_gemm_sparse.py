@@ -104,12 +104,12 @@ def test_zero_blocks_are_neither_stored_nor_computed() -> None:
     (op,) = mg.ops
     assert isinstance(op, Gemm) and op.weight is not None
     full = replace(mg, ops=(replace(op, weight=np.where(op.weight == 0, 0.01, op.weight)),))
-    sparse, dense = (quantised_program(g, feeds) for g in (mg, full))
+    sparse, dense = (quantized_program(g, feeds) for g in (mg, full))
     share = nonzero_blocks(op.weight, LANES) / 1600
     assert sparse.const.size < (share + 0.05) * dense.const.size
     assert sparse.estimate().cycles < (share + 0.15) * dense.estimate().cycles
     assert sparse.estimate().macs == 16 * 256 * nonzero_blocks(op.weight, LANES)
 
 
-def quantised_program(mg: MatGraph, feeds: dict[str, Array]) -> nm.Program:
+def quantized_program(mg: MatGraph, feeds: dict[str, Array]) -> nm.Program:
     return scheduled(quantized(mg, observed(mg, feeds)))

@@ -31,20 +31,20 @@ def concat_graph(c1: int, c2: int) -> MatGraph:
     )
 
 
-def quantised(mg: MatGraph) -> object:
+def qgraph(mg: MatGraph) -> object:
     feed = {"x": np.random.default_rng(1).standard_normal((1, 3, 5, 8))}
     return quantized(mg, observed(mg, feed))
 
 
 @pytest.mark.parametrize("c1, c2, free", [(16, 16, True), (32, 5, True), (5, 16, False)])
 def test_concat_of_whole_blocks_is_only_addresses(c1: int, c2: int, free: bool) -> None:
-    graph = quantised(concat_graph(c1, c2))
+    graph = qgraph(concat_graph(c1, c2))
     program = scheduled(graph)  # type: ignore[arg-type]
     assert [layer.kind for layer in program.layers].count("Move") == (0 if free else 1)
 
 
 def test_live_tensors_never_share_bytes() -> None:
-    graph = quantised(concat_graph(5, 16))
+    graph = qgraph(concat_graph(5, 16))
     plan = plan_memory(graph, 16, ConstRegion())  # type: ignore[arg-type]
     spans = {n: (p.offset, p.offset + p.layout.nbytes) for n, p in plan.places.items()}
     for one, other in (("a", "b"), ("a", "y"), ("b", "y"), ("x", "a"), ("x", "b")):

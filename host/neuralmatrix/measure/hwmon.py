@@ -120,7 +120,7 @@ class _Files:
     amps: Path | None
 
 
-def _labelled(folder: Path, kind: str, label: str) -> Path | None:
+def _labeled(folder: Path, kind: str, label: str) -> Path | None:
     for path in sorted(folder.glob(f"{kind}*_label")):
         if _text(path) == label:
             return path.with_name(path.name.replace("_label", "_input"))
@@ -147,9 +147,9 @@ def _files(rail: PowerRail, chip: Chip) -> _Files:
     else:
         page = rail.channel.removeprefix("p")  # pout1 beside vout1 and iout1
         files = _Files(
-            _labelled(folder, "power", rail.channel),
-            _labelled(folder, "in", "v" + page),
-            _labelled(folder, "curr", "i" + page),
+            _labeled(folder, "power", rail.channel),
+            _labeled(folder, "in", "v" + page),
+            _labeled(folder, "curr", "i" + page),
         )
     if files.power is None and (files.volts is None or files.amps is None):
         what = f"no power labelled {rail.channel}" if rail.channel else "no power1_input"

@@ -25,10 +25,10 @@ from typer.testing import CliRunner
 
 
 def test_bound_input_is_an_initialiser() -> None:
-    proto = bind_constants(dense_gcn(GRAPH), {"a": GRAPH.normalised})
+    proto = bind_constants(dense_gcn(GRAPH), {"a": GRAPH.normalized})
     assert [i.name for i in proto.graph.input] == ["x"]
     (value,) = (t for t in proto.graph.initializer if t.name == "a")
-    np.testing.assert_array_equal(onnx.numpy_helper.to_array(value), GRAPH.normalised)
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(value), GRAPH.normalized)
 
 
 def test_bound_array_fixes_named_dimensions() -> None:
@@ -84,7 +84,7 @@ def test_constant_file_that_is_no_array(tmp_path: Path) -> None:
 @pytest.mark.gxx
 def test_command_line_binds_and_verifies(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(dense_gcn(GRAPH).SerializeToString())
-    np.save(tmp_path / "a.npy", GRAPH.normalised)
+    np.save(tmp_path / "a.npy", GRAPH.normalized)
     np.savez(tmp_path / "x.npz", x=features(GRAPH))
     net, program, x = (str(tmp_path / n) for n in ("net.onnx", "net.nmx", "x.npz"))
     bound = ["--constant", f"a={tmp_path / 'a.npy'}"]

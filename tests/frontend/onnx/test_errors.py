@@ -71,7 +71,7 @@ def _empty_slice() -> onnx.ModelProto:
     return model([part], {"x": (2, 3)}, ["y"], bounds)
 
 
-def _quantised(scale: float) -> onnx.ModelProto:
+def _quantized(scale: float) -> onnx.ModelProto:
     nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"])]
     nodes += [node("DequantizeLinear", ["q", "s", "z"], ["y"])]
     constants = {"s": np.asarray(scale, np.float32), "z": np.asarray(0, np.int8)}
@@ -120,7 +120,7 @@ MALFORMED: dict[str, tuple[Callable[[], Any], str]] = {
         "tensor 'w' cannot be read",
     ),
     "domain not imported": (_foreign, r"domain 'acme', which the model does not import"),
-    "unknown attribute": (lambda: _conv(colour=3), r"\(Conv\).*colour"),
+    "unknown attribute": (lambda: _conv(color=3), r"\(Conv\).*colour"),
     "wrong attribute type": (lambda: _conv(strides=2.5), r"\(Conv\).*strides"),
     "wrong pads": (
         lambda: _conv(pads=[1, 1]),
@@ -131,7 +131,7 @@ MALFORMED: dict[str, tuple[Callable[[], Any], str]] = {
     "zero-sized input": (lambda: _relu((2, 0)), "'x': dimension 1 is 0; every dimension must be 1"),
     "empty slice": (_empty_slice, "nothing of axis 0 .* is left; every dimension must be 1"),
     "huge constant": (_huge, "would make the constant 'c' of shape"),
-    "scale 0": (lambda: _quantised(0.0), "the scale 's' is not positive"),
+    "scale 0": (lambda: _quantized(0.0), "the scale 's' is not positive"),
     "dynamic dimension": (
         lambda: _relu((1, "W")),
         r"input 'x': dimension 1 \(W\) is dynamic.*--shape x=1x3x224x224",

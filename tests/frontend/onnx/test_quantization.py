@@ -53,7 +53,7 @@ def _float_feeds(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _check(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Graph:
     """Imported, simplified and rounded at every annotation, the model equals onnxruntime."""
     graph = simplify(import_onnx(proto))
-    wanted = onnxruntime_outputs(proto, feeds, optimise=False)
+    wanted = onnxruntime_outputs(proto, feeds, optimize=False)
     found = run_graph(graph, _float_feeds(feeds), quantized=True)
     for name, array in wanted.items():
         # codes are equal; a code times its scale may be rounded to float32 otherwise
@@ -343,7 +343,7 @@ def test_models_of_quantize_static(
     steps = 0.0
     for seed in range(20):
         x = signed((1, 3, 12, 10), seed)
-        wanted = onnxruntime_outputs(onnx.load(target), {"x": x}, optimise=False)["y"]
+        wanted = onnxruntime_outputs(onnx.load(target), {"x": x}, optimize=False)["y"]
         found = run_graph(graph, {"x": x}, quantized=True)["y"]
         steps = max(steps, float(np.abs(found - wanted).max()) / output.scale)
     # float32 sums in another order can fall on the other side of a rounding border: one step, and

@@ -57,8 +57,8 @@ def channels(x: str, y: str, start: int, stop: int | None) -> Slice:
 def folded_norm(f: Form) -> str:
     """x * s + (beta - mean * s)."""
     mean = f.mean("x")
-    centred = f.op("Sub", "x", mean)
-    variance = f.mean(f.op("Mul", centred, centred))
+    centered = f.op("Sub", "x", mean)
+    variance = f.mean(f.op("Mul", centered, centered))
     scale = f.op("Reciprocal", f.op("Sqrt", f.op("Add", variance, 1e-3)))
     shift = f.op("Sub", exact(1, 8), f.op("Mul", mean, scale))
     return f.op("Add", f.op("Mul", "x", scale), shift)

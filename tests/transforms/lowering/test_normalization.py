@@ -28,10 +28,10 @@ SHAPES = [
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("shape, axes", SHAPES)
 def test_values(
-    shape: tuple[int, ...], axes: tuple[int, ...], centred: bool, kind: str, epsilon: float
+    shape: tuple[int, ...], axes: tuple[int, ...], centered: bool, kind: str, epsilon: float
 ) -> None:
     part = tuple(n if i in axes else 1 for i, n in enumerate(shape))
-    node = Normalize(("x", "g", "b"), "y", "", axes, epsilon, centred, kind)  # type: ignore[arg-type]
+    node = Normalize(("x", "g", "b"), "y", "", axes, epsilon, centered, kind)  # type: ignore[arg-type]
     check(graph([node], {"x": shape}, {"g": random(1, *part), "b": random(2, *part)}))
 
 
@@ -41,7 +41,7 @@ def test_scale_and_bias_may_vary_along_other_axes() -> None:
 
 
 def test_root_mean_square_needs_no_mean() -> None:
-    mg = check(make(MatMul(("x", "w"), "h"), norm("h", "y", "gamma", centred=False)))
+    mg = check(make(MatMul(("x", "w"), "h"), norm("h", "y", "gamma", centered=False)))
     assert rows(mg) == {"h": ("square",)}
     window = mg.ops[-1]
     assert isinstance(window, Window) and window.minus is None

@@ -91,7 +91,7 @@ READERS: dict[str, tuple[Node, ...]] = {
     "a function": (norm("t", "n2"), Unary(("t",), "r", function=Function("relu"))),
     "a product": (norm("t", "n2"), MatMul(("t", "w"), "r")),
     "a factor": (norm("t", "n2"), Binary(("n2", "t"), "r", kind="mul")),
-    "an uncentred norm": (norm("t", "n2"), norm("t", "r", centred=False)),
+    "an uncentred norm": (norm("t", "n2"), norm("t", "r", centered=False)),
     "a softmax": (norm("t", "n2"), Softmax(("t",), "r", axis=2)),
 }
 

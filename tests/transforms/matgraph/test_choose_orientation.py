@@ -65,7 +65,7 @@ def test_networks_without_moves(build: object) -> None:
 
 
 def test_dense_gcn_has_the_adjacency_as_weights() -> None:
-    mg = check_floats(dense_gcn(GRAPH), {"x": features(GRAPH)}, {"a": GRAPH.normalised})
+    mg = check_floats(dense_gcn(GRAPH), {"x": features(GRAPH)}, {"a": GRAPH.normalized})
     kinds = [(type(op).__name__, op.rhs is None) for op in mg.ops if isinstance(op, Gemm)]
     assert kinds == [("Gemm", False), ("Gemm", True)] * 2 and len(mg.ops) == 4
 
@@ -74,7 +74,7 @@ def test_gathers_and_scatters_become_the_same_products() -> None:
     mg = check_floats(edge_gcn(GRAPH), {"x": features(GRAPH)})
     weights = [op.weight for op in mg.ops if isinstance(op, Gemm) and op.weight is not None]
     for weight in weights:
-        np.testing.assert_allclose(weight[0, 0], GRAPH.normalised.T, rtol=1e-6)
+        np.testing.assert_allclose(weight[0, 0], GRAPH.normalized.T, rtol=1e-6)
     assert len(weights) == 2
 
 

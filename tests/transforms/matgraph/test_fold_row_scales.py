@@ -39,7 +39,7 @@ def make(*nodes: Node) -> Graph:
     return graph(nodes, ROWS, {n: c for n, c in WEIGHTS.items() if n in used})
 
 
-NORM = Normalize(("x",), "n", "n.node", (1,), 1e-5, centred=False)
+NORM = Normalize(("x",), "n", "n.node", (1,), 1e-5, centered=False)
 CASES = {
     "column_of_a_product": graph(
         [MatMul(("x", "a"), "l"), MatMul(("x", "b"), "r"), Transpose(("r",), "t", perm=(1, 0)),

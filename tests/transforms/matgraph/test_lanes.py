@@ -101,7 +101,7 @@ MOST_CYCLES = {"pynq-z2": 55_473, "kv260": 44_102}
 
 @pytest.mark.parametrize("board", MOST_CYCLES)
 def test_a_graph_network_is_laid_out_for_the_lanes_of_its_board(board: str) -> None:
-    feeds, constants = {"x": features(GCN)}, {"a": GCN.normalised}
+    feeds, constants = {"x": features(GCN)}, {"a": GCN.normalized}
     program = nm.compile(dense_gcn(GCN), board, [feeds], constants=constants)
     assert program.estimate().cycles <= MOST_CYCLES[board]
 

@@ -101,13 +101,13 @@ class Softmax(Node):
 class Normalize(Node):
     """(x - mean) / sqrt(mean square + epsilon) over ``axes``, then * scale + bias.
 
-    inputs (x[, scale[, bias]]), broadcastable constants, "" for none.  ``centred`` False leaves the
+    inputs (x[, scale[, bias]]), broadcastable constants, "" for none.  ``centered`` False leaves the
     mean in (RMSNorm); ``kind`` "l2" divides by max(sqrt(sum of squares), epsilon) instead.
     """
 
     axes: tuple[int, ...] = ()
     epsilon: float = 1e-5
-    centred: bool = True
+    centered: bool = True
     kind: Literal["variance", "l2"] = "variance"
 
 

@@ -35,7 +35,7 @@ def normalize_shape(
 def normalize(
     node: Normalize, x: Array, scale: Array | None = None, bias: Array | None = None
 ) -> Array:
-    y = x - x.mean(axis=node.axes, keepdims=True) if node.centred else x
+    y = x - x.mean(axis=node.axes, keepdims=True) if node.centered else x
     if node.kind == "l2":
         total = np.sqrt(np.square(y).sum(axis=node.axes, keepdims=True))
         y = y / np.maximum(total, node.epsilon)

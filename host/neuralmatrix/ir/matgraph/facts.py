@@ -196,8 +196,8 @@ def _added_before_statistics(mg: MatGraph, groups: Groups) -> set[str]:
     for op in reversed(mg.ops):
         if not isinstance(op, Linear):
             continue
-        normalised = any(row.kind in ("mean", "square") for row in op.epilogue.rows)
-        if normalised or groups.root(op.output) in found:
+        normalized = any(row.kind in ("mean", "square") for row in op.epilogue.rows)
+        if normalized or groups.root(op.output) in found:
             main = (op.input,) if isinstance(op, Window) and op.reduce == "add" else ()
             parts = (*main, *((op.epilogue.residual,) if op.epilogue.residual else ()))
             found |= {groups.root(t) for t in parts} - multiplied

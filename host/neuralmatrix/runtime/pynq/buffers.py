@@ -83,7 +83,7 @@ class Buffers:
         return taken
 
     @property
-    def _synchronised(self) -> Any:
+    def _synchronized(self) -> Any:
         """Flushing an uncached arena would only cost time; flushing a small cached buffer drains
         the write buffer, which is what uncached writes need before the kernels start."""
         return self.arena if self.cacheable else self._fence
@@ -92,11 +92,11 @@ class Buffers:
         """Copy bytes into the arena and make the kernels see them."""
         for offset, data in staged:
             self._view[offset : offset + data.size] = data.view(np.uint8)
-        self._synchronised.flush()
+        self._synchronized.flush()
 
     def read(self, places: Sequence[tuple[int, int]]) -> list[Array]:
         """Copies of parts of the arena (offset, bytes), as the kernels left them."""
-        self._synchronised.invalidate()
+        self._synchronized.invalidate()
         return [self._view[offset : offset + nbytes].copy() for offset, nbytes in places]
 
     def free(self) -> None:

@@ -130,7 +130,7 @@ def _attention(net: _Net, lanes: int) -> None:
     net.declare("attended", (_HEADS, 1, p, depth))
 
 
-def _normalisation(net: _Net) -> None:
+def _normalization(net: _Net) -> None:
     """Mean and mean square of rows, a difference, rsqrt of a wide value, RowMax."""
     shape = net.shape("gated")
     mean, square = net.stat("mean", shape), net.stat("square", shape)
@@ -158,7 +158,7 @@ def network(array: ArrayConfig) -> MatGraph:
     _large_map(net)
     _convolutions(net, array.rows)
     _attention(net, array.rows)
-    _normalisation(net)
+    _normalization(net)
     _rearrangement(net)
     ends = (SPLIT, "depth", "pooled", "narrow", "attended", "below", "turned")
     outputs = tuple(Port(name, net.shape(name), name, ()) for name in ends)

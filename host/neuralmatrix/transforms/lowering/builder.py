@@ -128,17 +128,17 @@ class Builder:
     def form(self, value: Value, groups: Groups) -> Direct:
         """``value`` with logical axes in N, H, W, C as ``groups`` says: itself, or by a Move."""
         if isinstance(value, Gathered):
-            return self._materialised(value, groups)
+            return self._materialized(value, groups)
         dims = dims_of(value.view, groups)
-        return value if dims == value.view.dims else self._relabelled(value, dims)
+        return value if dims == value.view.dims else self._relabeled(value, dims)
 
     def direct(self, value: Value) -> Direct:
         """``value`` as a tensor in whatever form comes cheapest."""
         if isinstance(value, Direct):
             return value
-        return self._materialised(value, value.groups or default_groups(len(value.shape)))
+        return self._materialized(value, value.groups or default_groups(len(value.shape)))
 
-    def _relabelled(self, value: Direct, dims: Groups) -> Direct:
+    def _relabeled(self, value: Direct, dims: Groups) -> Direct:
         view = View(value.view.shape, value.view.atoms, dims)
         place = {atom: i for i, atom in enumerate(value.view.order)}
         sizes = tuple(value.view.atoms[a] for a in value.view.order)
@@ -157,7 +157,7 @@ class Builder:
             self._forms[key] = done
         return Direct(self._forms[key].tensor, view)
 
-    def _materialised(self, value: Gathered, groups: Groups) -> Direct:
+    def _materialized(self, value: Gathered, groups: Groups) -> Direct:
         view = view_of(value.shape, groups)
         key = ("gather", value.name, value.shape, view.dims)
         if key not in self._forms:
@@ -171,7 +171,7 @@ class Builder:
         known = {self.quant.get(s) for s in value.sources}
         name = self.fresh(value.name)
         q = self.graph.quant.get(value.name) or (known.pop() if len(known) == 1 else None)
-        sources = tuple(self._requantised(s, q, name) for s in value.sources)
+        sources = tuple(self._requantized(s, q, name) for s in value.sources)
         move = Move(name, sources, index, value.fill, source=self.origin(value.name))
         done = self.emit(move, view)
         if q is not None:
@@ -187,7 +187,7 @@ class Builder:
         same = q is None or q == self.quant.get(source)
         return same and bool(np.array_equal(index.reshape(-1), np.arange(index.size)))
 
-    def _requantised(self, source: str, q: QParams | None, name: str) -> str:
+    def _requantized(self, source: str, q: QParams | None, name: str) -> str:
         """A Move copies codes: an operand with another prescribed scale is converted before."""
         if q is None or self.quant.get(source, q) == q:
             return source

@@ -82,8 +82,8 @@ def _by_rows(b: Builder, node: Normalize, x: Direct, weight: Array | float, name
 
 def _row_statistics(b: Builder, node: Normalize, x: Direct) -> tuple[Direct | None, Direct]:
     """The mean, if it is subtracted, and what rows are multiplied by; shared by like nodes."""
-    key = ("normalize", x.tensor, node.kind, node.centred, node.epsilon)
-    kinds = ("mean", "square") if node.centred else ("square",)
+    key = ("normalize", x.tensor, node.kind, node.centered, node.epsilon)
+    kinds = ("mean", "square") if node.centered else ("square",)
     *means, square = row_stats(b, x, kinds, node.output, node.source)
     if key not in b.shared:
         spread = _less_mean_square(b, node, means[0]) if means else None
@@ -123,7 +123,7 @@ def _inverse(
 
 def _by_windows(b: Builder, node: Normalize, x: Direct, weight: Array | float, name: str) -> Direct:
     out, source = node.output, node.source
-    if node.centred:
+    if node.centered:
         mean = _mean(b, node, x, f"{out}:mean")
         epilogue = Epilogue(residual=mean.tensor, residual_gain=-1.0)
         x = b.window(x, f"{out}:difference", source, epilogue=epilogue)

@@ -41,7 +41,7 @@ def center_residuals(mg: MatGraph, target: Target) -> MatGraph:
                 streams.append(stream)
                 done |= stream.tensors
     for stream in streams:
-        mg = _centred(mg, stream)
+        mg = _centered(mg, stream)
     return mg
 
 
@@ -166,7 +166,7 @@ def _squares(op: MatOp, mean: str) -> bool:
 # ---------------------------------------------------------------- taking the mean out
 
 
-def _centred(mg: MatGraph, stream: _Stream) -> MatGraph:
+def _centered(mg: MatGraph, stream: _Stream) -> MatGraph:
     uses = Uses.of(mg)
     means = {
         row.tensor

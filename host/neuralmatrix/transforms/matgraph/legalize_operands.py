@@ -49,7 +49,7 @@ def legalize_operands(graph: MatGraph, target: Target) -> MatGraph:
     copier = _Copier(target.word_bytes, dict(graph.tensors), dict(graph.constants))
     padded: dict[str, bool] = {}  # whether the padding lanes of a tensor may hold nonzero codes
     for op in graph.ops:
-        for rule in (_centred, _symmetric, _zero_padded, _without_bias):
+        for rule in (_centered, _symmetric, _zero_padded, _without_bias):
             op = rule(op, graph, copier, padded)
         _append(op, graph, copier)
         padded[op.output] = _may_fill_padding(op, padded)
@@ -57,7 +57,7 @@ def legalize_operands(graph: MatGraph, target: Target) -> MatGraph:
     return replace(graph, ops=ops, tensors=copier.tensors, constants=constants)
 
 
-def _centred(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
+def _centered(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
     """A mean is subtracted from int16 codes."""
     if not isinstance(op, Window) or op.minus is None or not _is_narrow(op.input, mg):
         return op

@@ -245,14 +245,14 @@ def _blocks(patterns: list[_Pattern], orders: Orders, lanes: int) -> int:
 def cuthill_mckee(adjacent: Array) -> Array:
     """Reverse Cuthill-McKee order of a symmetric pattern."""
     degree = adjacent.sum(1)
-    neighbours = [np.flatnonzero(row) for row in adjacent]
+    neighbors = [np.flatnonzero(row) for row in adjacent]
     seen = np.zeros(len(adjacent), bool)
     order: list[int] = []
     for start in np.argsort(degree, kind="stable"):
         queue = [] if seen[start] else [int(start)]
         seen[start] = True
         for node in queue:
-            new = neighbours[node][~seen[neighbours[node]]]
+            new = neighbors[node][~seen[neighbors[node]]]
             seen[new] = True
             queue += [int(n) for n in new[np.argsort(degree[new], kind="stable")]]
         order += queue

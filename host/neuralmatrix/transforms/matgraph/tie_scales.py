@@ -30,7 +30,7 @@ def tie_scales(graph: MatGraph, target: Target) -> TiedGraph:
         inputs = []
         for name in _tied_inputs(op):
             if not _join(groups, prescribed, name, op.output):
-                name = _requantise(name, op, groups, prescribed, tensors, ops)
+                name = _requantize(name, op, groups, prescribed, tensors, ops)
             inputs.append(name)
         for a, b in _tied_statistics(op):
             _join(groups, prescribed, a, b)
@@ -74,7 +74,7 @@ def _join(groups: Groups, prescribed: dict[str, QParams], a: str, b: str) -> boo
     return True
 
 
-def _requantise(
+def _requantize(
     name: str,
     op: MatOp,
     groups: Groups,

@@ -26,7 +26,7 @@ def test_layer_norm(square: str, divide: str) -> None:
     form.op("Add", form.op("Mul", GAMMA, normal), BETA)
     (norm,) = checked(form.model({"x": (2, 5, 12)})).nodes
     assert isinstance(norm, Normalize) and len(norm.inputs) == 3
-    assert norm.centred and norm.axes == (2,) and math.isclose(norm.epsilon, 1e-5, rel_tol=1e-6)
+    assert norm.centered and norm.axes == (2,) and math.isclose(norm.epsilon, 1e-5, rel_tol=1e-6)
 
 
 @pytest.mark.parametrize("gain", [False, True])
@@ -42,17 +42,17 @@ def test_layer_norm_as_batch_normalisation(gain: bool) -> None:
     shift = form.op("Sub", BETA, form.op("Mul", mean, scale))
     form.op("Add", form.op("Mul", "x", scale), shift)
     (norm,) = checked(form.model({"x": (2, 5, 12)})).nodes
-    assert isinstance(norm, Normalize) and norm.centred
+    assert isinstance(norm, Normalize) and norm.centered
 
 
 def test_layer_norm_over_a_reshaped_map() -> None:
     """Keras's fused form: every row an image of one channel, averaged by GlobalAveragePool."""
     form = Form()
     x = form.op("Reshape", "x", np.array([1, 10, 12, 1]))
-    centred = form.op("Sub", x, form.op("GlobalAveragePool", x))
-    variance = form.op("GlobalAveragePool", form.op("Mul", centred, centred))
+    centered = form.op("Sub", x, form.op("GlobalAveragePool", x))
+    variance = form.op("GlobalAveragePool", form.op("Mul", centered, centered))
     inverse = form.op("Reciprocal", form.op("Sqrt", form.op("Add", variance, 1e-3)))
-    normal = form.op("Reshape", form.op("Mul", centred, inverse), np.array([2, 5, 12]))
+    normal = form.op("Reshape", form.op("Mul", centered, inverse), np.array([2, 5, 12]))
     form.op("Add", form.op("Mul", normal, GAMMA), BETA)
     graph = checked(form.model({"x": (2, 5, 12)}))
     assert kinds(graph).count("Normalize") == 1 and "Reduce" not in kinds(graph)
@@ -72,7 +72,7 @@ def test_rms_norm(form_name: str) -> None:
         normal = form.op("Div", "x", form.op("Sqrt", shifted))
     form.op("Mul", GAMMA, normal)
     (norm,) = checked(form.model({"x": (2, 5, 12)})).nodes
-    assert isinstance(norm, Normalize) and not norm.centred and len(norm.inputs) == 2
+    assert isinstance(norm, Normalize) and not norm.centered and len(norm.inputs) == 2
 
 
 @pytest.mark.parametrize("bound", ["clip", "max", "sum"])

@@ -34,7 +34,7 @@ def _norm(
     scale: str,
     bias: str,
     axes: tuple[int, ...],
-    centred: bool = True,
+    centered: bool = True,
     out: str = "",
 ) -> str:
     """Normalize with constant operands, or with computed ones behind it; ``scale``, ``bias`` are
@@ -49,7 +49,7 @@ def _norm(
         operands = operands[:-1]
     out = out or call.output
     names = [*(ctx.fresh(f"{out}.{kind}") for kind, _ in late), out]
-    node = Normalize((x, *operands), names[0], call.name, axes, epsilon, centred)
+    node = Normalize((x, *operands), names[0], call.name, axes, epsilon, centered)
     done = ctx.emit(node)
     for (kind, name), target in zip(late, names[1:], strict=True):
         pair = (done, ctx.tensor(name))
@@ -62,13 +62,13 @@ def _last_axes(call: Call, rank: int) -> tuple[int, ...]:
     return tuple(range(axis, rank))
 
 
-def _layer_norm(centred: bool) -> Handler:
+def _layer_norm(centered: bool) -> Handler:
     def handler(ctx: Context, call: Call) -> None:
         _unused(call, 1, 2)
         x = ctx.tensor(call.input(0))
-        bias = call.input(2) if centred else ""
+        bias = call.input(2) if centered else ""
         axes = _last_axes(call, len(ctx.shape(call.input(0))))
-        _norm(ctx, call, x, call.input(1), bias, axes, centred)
+        _norm(ctx, call, x, call.input(1), bias, axes, centered)
 
     return handler
 
@@ -135,13 +135,13 @@ def _mean_variance(ctx: Context, call: Call) -> None:
 # ---------------------------------------------------------------- com.microsoft
 
 
-def _skip_norm(centred: bool) -> Handler:
+def _skip_norm(centered: bool) -> Handler:
     """normalize(input + skip [+ bias]); output 3 is the sum."""
 
     def handler(ctx: Context, call: Call) -> None:
         _unused(call, 1, 2)
-        gamma, beta = call.input(2), call.input(3) if centred else ""
-        added = call.input(4 if centred else 3)
+        gamma, beta = call.input(2), call.input(3) if centered else ""
+        added = call.input(4 if centered else 3)
         total = call.outputs[3] if call.has_output(3) else ctx.fresh(f"{call.output}.sum")
         first = ctx.fresh(f"{call.output}.skip") if added else total
         pair = (ctx.tensor(call.input(0)), ctx.tensor(call.input(1)))
@@ -149,7 +149,7 @@ def _skip_norm(centred: bool) -> Handler:
         if added:
             x = ctx.emit(Binary((x, ctx.tensor(added)), total, call.name))
         rank = len(ctx.shape(call.input(0)))
-        _norm(ctx, call, x, gamma, beta, (rank - 1,), centred)
+        _norm(ctx, call, x, gamma, beta, (rank - 1,), centered)
 
     return handler
 

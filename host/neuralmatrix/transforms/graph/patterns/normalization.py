@@ -31,7 +31,7 @@ class Root(NamedTuple):
     kind: str
 
 
-class Centred(NamedTuple):
+class Centered(NamedTuple):
     """x - mean of x over axes."""
 
     x: str
@@ -39,7 +39,7 @@ class Centred(NamedTuple):
     mean: str
 
 
-def _centred(uses: GraphUses, name: str) -> Centred | None:
+def _centered(uses: GraphUses, name: str) -> Centered | None:
     node = binary(uses, name, "sub")
     if not node:
         return None
@@ -47,7 +47,7 @@ def _centred(uses: GraphUses, name: str) -> Centred | None:
     found = reduced(uses, mean, "mean")
     if found is None or found[0] != x or not np.isclose(found[2], 1.0, rtol=1e-6):
         return None
-    return Centred(x, found[1], mean)
+    return Centered(x, found[1], mean)
 
 
 # ---------------------------------------------------------------- the divisor
@@ -135,22 +135,22 @@ def fuse_norm(uses: GraphUses, node: object) -> Change | None:
 
 
 def _normalized(uses: GraphUses, node: Binary, x: str, root: Root) -> Change | None:
-    own, other = _centred(uses, x), _centred(uses, root.x)
+    own, other = _centered(uses, x), _centered(uses, root.x)
     if own and other and own.x == other.x and own.axes == other.axes == root.axes:
         return _change(uses, node, own.x, root, True)
     return _change(uses, node, x, root, False) if x == root.x else None
 
 
-def _change(uses: GraphUses, node: Binary, x: str, root: Root, centred: bool) -> Change:
+def _change(uses: GraphUses, node: Binary, x: str, root: Root, centered: bool) -> Change:
     """gain * mean square + epsilon is gain * (mean square + epsilon / gain)."""
     if root.kind == "l2":
-        made_l2 = Normalize((x,), node.output, node.source, root.axes, root.epsilon, centred, "l2")
+        made_l2 = Normalize((x,), node.output, node.source, root.axes, root.epsilon, centered, "l2")
         return Change((made_l2,))
     epsilon = root.epsilon / root.gain
     if np.isclose(root.gain, 1.0, rtol=1e-6):
-        return Change((Normalize((x,), node.output, node.source, root.axes, epsilon, centred),))
+        return Change((Normalize((x,), node.output, node.source, root.axes, epsilon, centered),))
     name = uses.fresh(f"{node.output}.scale")
-    norm = Normalize((x, name), node.output, node.source, root.axes, epsilon, centred)
+    norm = Normalize((x, name), node.output, node.source, root.axes, epsilon, centered)
     return Change((norm,), {name: np.asarray(root.gain**-0.5, np.float32)})
 
 
@@ -190,12 +190,12 @@ def _unfolded(
         if factor not in shift.inputs or len(others) != 1:
             continue
         gamma, root = _gain(uses, factor)
-        centred = _centred(uses, root.x) if root else None
-        if not root or not centred or root.kind == "l2" or not np.isclose(root.gain, 1.0):
+        centered = _centered(uses, root.x) if root else None
+        if not root or not centered or root.kind == "l2" or not np.isclose(root.gain, 1.0):
             continue
         mean = reduced(uses, grown(uses, others[0]), "mean")
-        same = centred.x == x and mean == (x, root.axes, mean[2] if mean else 0.0)
-        if same and centred.axes == root.axes and uses.shape(x) == uses.shape(node.output):
+        same = centered.x == x and mean == (x, root.axes, mean[2] if mean else 0.0)
+        if same and centered.axes == root.axes and uses.shape(x) == uses.shape(node.output):
             names = (x, gamma, beta) if beta else (x, gamma) if gamma else (x,)
             norm = Normalize(names, node.output, node.source, root.axes, root.epsilon)
             return Change((norm,))
