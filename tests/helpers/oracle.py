@@ -61,11 +61,11 @@ def _epilogue(i: Instruction, lanes: int) -> Iterator[Touch]:
 
 def _passes(i: Instruction) -> Iterator[tuple[int, int]]:
     """(first x word, first weight word) of every pass, in order."""
-    digits = range(1 + i["w_wide"]), range(1 + i["x_wide"])
+    byte_planes = range(1 + i["w_wide"]), range(1 + i["x_wide"])
     for nb in range(i["nb"]):
         block = 0
         for kh, kw, cb in product(range(i["kh"]), range(i["kw"]), range(i["cb"])):
-            for _w, x in product(*digits):
+            for _w, x in product(*byte_planes):
                 start = i["x_base"] + nb * i["x_nb"] + kh * i["x_kh"] + kw * i["x_kw"]
                 yield start + cb * i["x_cb"] + x * i["x_half"], i["w_base"] + nb * i["w_nb"] + block
                 block += x == i["x_wide"]

@@ -31,7 +31,7 @@ def test_runs_leave_out_zero_blocks(used: str, gap: int, runs: list[tuple[int, i
 class Counted:
     """Weights that only number their parts."""
 
-    digits = 1
+    byte_planes = 1
 
     def __init__(self) -> None:
         self.count = 0

@@ -38,7 +38,7 @@ def test_tiles_respect_the_limit_and_cover_all(height: int, width: int) -> None:
 def gemm_problem(**changes: object) -> GemmProblem:
     fields: dict[str, object] = dict(
         out_h=14, out_w=14, kernel=(3, 3), strides=(1, 1), dilations=(1, 1), cb=16, nb=16,
-        digits=1, out_digits=1, operands={}, grouped=False,
+        byte_planes=1, out_byte_planes=1, operands={}, grouped=False,
     )  # fmt: skip
     return GemmProblem(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -64,7 +64,7 @@ def test_a_kernel_larger_than_the_buffers_is_cut(kernel: tuple[int, int]) -> Non
 
 
 def test_a_stride_beyond_every_buffer_is_refused() -> None:
-    p = gemm_problem(out_h=1, out_w=1, digits=2)
+    p = gemm_problem(out_h=1, out_w=1, byte_planes=2)
     with pytest.raises(DoesNotFit, match="3x3 kernel .*1 words of input buffer"):
         plan_gemm(replace(TARGET, array=replace(ARRAY, ibuf_words=1)), p)
 

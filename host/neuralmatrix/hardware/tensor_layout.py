@@ -16,7 +16,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-def split_digits(q: Array) -> tuple[Array, Array]:
+def split_byte_planes(q: Array) -> tuple[Array, Array]:
     """Balanced digits (lo, hi) of int16 values: q == 256*hi + lo, both int8."""
     q = np.asarray(q, np.int32)
     lo = ((q + 128) & 0xFF) - 128
@@ -41,7 +41,7 @@ class Blocked:
         return -(-self.c // self.lanes)
 
     @property
-    def digits(self) -> int:
+    def byte_planes(self) -> int:
         return 2 if self.int16 else 1
 
     @property
@@ -51,7 +51,7 @@ class Blocked:
 
     @property
     def block_bytes(self) -> int:
-        return self.digits * self.plane_bytes
+        return self.byte_planes * self.plane_bytes
 
     @property
     def image_bytes(self) -> int:
@@ -63,7 +63,7 @@ class Blocked:
 
     def offset(self, n: int, block: int, digit: int, h: int, w: int) -> int:
         """Byte offset of a word."""
-        plane = (n * self.blocks + block) * self.digits + digit
+        plane = (n * self.blocks + block) * self.byte_planes + digit
         return plane * self.plane_bytes + (h * self.w + w) * self.lanes
 
     def pack(self, q: Array, fill: int = 0) -> Array:
@@ -76,13 +76,13 @@ class Blocked:
             full[..., : self.c] = q
         split = full.reshape(self.n, self.h, self.w, self.blocks, self.lanes)
         split = split.transpose(0, 3, 1, 2, 4)
-        planes = np.stack(split_digits(split), 2) if self.int16 else split[:, :, None]
+        planes = np.stack(split_byte_planes(split), 2) if self.int16 else split[:, :, None]
         return np.ascontiguousarray(planes, np.int8).reshape(-1)
 
     def unpack(self, data: Array) -> Array:
         """Bytes back to (N,H,W,C) int16."""
         planes = np.asarray(data).view(np.int8)
-        planes = planes.reshape(self.n, self.blocks, self.digits, self.h, self.w, self.lanes)
+        planes = planes.reshape(self.n, self.blocks, self.byte_planes, self.h, self.w, self.lanes)
         value = planes[:, :, 0].astype(np.int16)
         if self.int16:
             value = value + planes[:, :, 1].astype(np.int16) * 256

@@ -63,7 +63,7 @@ class View:
     column: int
     height: int
     width: int
-    digits: int
+    byte_planes: int
     top: int = 0
     left: int = 0
     fill: tuple[int, int] = (0, 0)  # padding byte of the low and high digit plane
@@ -99,7 +99,7 @@ def blocked_view(ctx: Context, name: str, flat: bool = False) -> View:
     height, width = (1, b.h * b.w) if flat else (b.h, b.w)
     return View(
         place.region, place.offset, b.image_bytes, b.block_bytes, b.plane_bytes,
-        width * b.lanes, b.lanes, height, width, b.digits,
+        width * b.lanes, b.lanes, height, width, b.byte_planes,
     )  # fmt: skip
 
 
@@ -114,14 +114,14 @@ def load_grid(
 
     Word order: [block][digit][row][column].
     """
-    if view.digits == 2 and view.fill[0] != view.fill[1]:
+    if view.byte_planes == 2 and view.fill[0] != view.fill[1]:
         size = box.words
         for i, block in enumerate(blocks):
             for digit in (0, 1):
                 _load_planes(ctx, view, image, box, range(block, block + 1), (digit, 1), dest,
                              dst + (2 * i + digit) * size)  # fmt: skip
         return
-    _load_planes(ctx, view, image, box, blocks, (0, view.digits), dest, dst)
+    _load_planes(ctx, view, image, box, blocks, (0, view.byte_planes), dest, dst)
 
 
 def _load_planes(
@@ -130,11 +130,11 @@ def _load_planes(
     image: int,
     box: Box,
     blocks: range,
-    digits: tuple[int, int],
+    byte_planes: tuple[int, int],
     dest: Buffer,
     dst: int,
 ) -> None:
-    first_digit, count = digits
+    first_digit, count = byte_planes
     planes = len(blocks) * count
     top, bottom, rows = _clip(box.r0 - view.top, box.rows, view.height)
     left, right, cols = _clip(box.c0 - view.left, box.cols, view.width)
@@ -221,7 +221,7 @@ def store_rows(
     addr = view.base + image * view.image + blocks[0] * view.block
     addr += box.r0 * view.row + box.c0 * view.column
     last = 0
-    for digit in range(view.digits):
+    for digit in range(view.byte_planes):
         values = dict(
             plane=digit, addr=addr + digit * view.digit, src=src, n2=len(blocks), n1=box.rows,
             n0=box.cols, s2=view.block, s1=view.row, s0=view.column,

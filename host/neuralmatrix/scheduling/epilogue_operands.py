@@ -96,8 +96,8 @@ def _load(
     tile = Box(*rows, *cols)
     used = range(0, 1) if tensor.broadcast else blocks
     base = ring.take(len(used) * tile.words)
-    for digit in range(view.digits):
-        plane = replace(view, base=view.base + digit * view.digit, digits=1)
+    for digit in range(view.byte_planes):
+        plane = replace(view, base=view.base + digit * view.digit, byte_planes=1)
         load_grid(ctx, plane, image, tile, used, BUFFERS[key][digit], base)
     steps = {
         f"{key}_nb": 0 if tensor.broadcast else tile.words,

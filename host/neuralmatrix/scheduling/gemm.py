@@ -50,9 +50,9 @@ def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm, stats: RowStatistic
     sparse = sum(len(run) for runs in s.runs for run in runs) < len(s.runs) * s.cb
     return GemmProblem(
         out_h=s.out_h, out_w=s.out_w, kernel=s.kernel, strides=s.strides, dilations=s.dilations,
-        cb=s.cb, nb=len(s.runs), digits=s.view.digits,
-        out_digits=2 if ctx.qparams[op.output].int16 else 1, operands=operand_sizes(ctx, e),
-        grouped=sparse, weight_digits=s.weights.digits, stat_planes=stats.planes,
+        cb=s.cb, nb=len(s.runs), byte_planes=s.view.byte_planes,
+        out_byte_planes=2 if ctx.qparams[op.output].int16 else 1, operands=operand_sizes(ctx, e),
+        grouped=sparse, weight_byte_planes=s.weights.byte_planes, stat_planes=stats.planes,
         stored=op.output in ctx.places, images=images, alike=images // versions,
     )  # fmt: skip
 
@@ -167,7 +167,7 @@ class _Run:
         if tile is not None and (tile.image, tile.out, tile.serves) == (image, box, serves):
             return tile
         grid = input_box(box, s.strides, s.dilations, serves)
-        base = ctx.rings.ibuf.take(len(serves.cb) * s.view.digits * grid.words)
+        base = ctx.rings.ibuf.take(len(serves.cb) * s.view.byte_planes * grid.words)
         load_grid(ctx, s.view, image, grid, serves.cb, Buffer.IBUF, base)
         self.tile = _Tile(image, box, base, grid, serves)
         return self.tile
@@ -177,21 +177,21 @@ class _Run:
         reads: tuple[Range, ...], writes: tuple[Range, ...],
     ) -> None:  # fmt: skip
         s, ctx, chunk = self.setup, self.ctx, job.chunk
-        digits = s.view.digits
+        byte_planes = s.view.byte_planes
         plane, cols = tile.box.words, tile.box.cols
-        first_plane = tile.base + (chunk.cb.start - tile.serves.cb.start) * digits * plane
+        first_plane = tile.base + (chunk.cb.start - tile.serves.cb.start) * byte_planes * plane
         x_base = first_plane + s.dilations[0] * cols * (chunk.kh.start - tile.serves.kh.start)
         x_base += s.dilations[1] * (chunk.kw.start - tile.serves.kw.start)
         values = dict(
             mode=int(Mode.GEMM), reduce=int(Reduce.ADD), first=int(job.first), last=int(job.last),
-            transpose=int(self.op.rhs_transposed), x_wide=digits - 1,
-            w_wide=s.weights.digits - 1, m1=box.rows, m0=box.cols, nb=len(job.nb),
+            transpose=int(self.op.rhs_transposed), x_wide=byte_planes - 1,
+            w_wide=s.weights.byte_planes - 1, m1=box.rows, m0=box.cols, nb=len(job.nb),
             cb=len(chunk.cb), kh=len(chunk.kh), kw=len(chunk.kw), stride_h=1, stride_w=1, win_h=1,
             win_w=1, x_base=x_base, x_m1=s.strides[0] * cols, x_m0=s.strides[1],
-            x_kh=s.dilations[0] * cols, x_kw=s.dilations[1], x_cb=digits * plane, x_half=plane,
+            x_kh=s.dilations[0] * cols, x_kw=s.dilations[1], x_cb=byte_planes * plane, x_half=plane,
             w_base=weights, w_nb=job.words // len(job.nb), acc_base=job.acc * box.words, **more,
         )  # fmt: skip
-        x = Range("ibuf", first_plane, first_plane + len(chunk.cb) * digits * plane)
+        x = Range("ibuf", first_plane, first_plane + len(chunk.cb) * byte_planes * plane)
         w = Range("wbuf", weights, weights + job.words)
         ctx.emitter.emit(Opcode.COMPUTE, values, (x, w, *reads), writes)
 

@@ -53,7 +53,7 @@ class Weights(Protocol):
     """A source of weight words in the order COMPUTE takes them."""
 
     @property
-    def digits(self) -> int: ...
+    def byte_planes(self) -> int: ...
 
     def add(self, nb: range, chunk: Chunk) -> int:
         """Announce weights that will be loaded; returns their key."""
@@ -94,7 +94,7 @@ def _group_jobs(
             block, chunk, serves if plan.chunked_input else whole, first[block] == i,
             last[block] == i, block.start - nb.start if len(chunks) > 1 else 0,
             weights.add(block, chunk),
-            len(block) * len(chunk.kh) * len(chunk.kw) * len(chunk.cb) * weights.digits * lanes,
+            len(block) * len(chunk.kh) * len(chunk.kw) * len(chunk.cb) * weights.byte_planes * lanes,
         )
         for i, (block, chunk, serves) in enumerate(parts)
     ]  # fmt: skip
@@ -152,7 +152,7 @@ class ConstWeights:
 
     ctx: Context
     blocks: Array
-    digits: int = 1
+    byte_planes: int = 1
 
     def add(self, nb: range, chunk: Chunk) -> int:
         parts = (slice(part.start, part.stop) for part in (nb, chunk.kh, chunk.kw, chunk.cb))
@@ -176,8 +176,8 @@ class TensorWeights:
     own_images: int
 
     @property
-    def digits(self) -> int:
-        return self.view.digits
+    def byte_planes(self) -> int:
+        return self.view.byte_planes
 
     def add(self, nb: range, chunk: Chunk) -> int:
         return nb.start << 20 | chunk.cb.start
@@ -189,13 +189,13 @@ class TensorWeights:
         origin = self.view.base + self.version(image) * self.view.image
         if self.transposed:
             first = origin + job.chunk.cb.start * self.view.block
-            planes = (len(job.chunk.cb) * self.digits, self.view.digit)
+            planes = (len(job.chunk.cb) * self.byte_planes, self.view.digit)
             self._load(first, job.nb, planes, base)
             return
         each = job.words // len(job.nb)
         for i, block in enumerate(job.nb):
             first = origin + block * self.view.block
-            self._load(first, job.chunk.cb, (self.digits, self.view.digit), base + i * each)
+            self._load(first, job.chunk.cb, (self.byte_planes, self.view.digit), base + i * each)
 
     def _load(self, origin: int, blocks: range, planes: tuple[int, int], base: int) -> None:
         """Words [block of positions][plane][position], zero past the last position."""

@@ -100,7 +100,7 @@ def _const_setup(
     blocks = grid.reshape(kh, kw, c // lanes, lanes, m // lanes, lanes)
     blocks = blocks.transpose(4, 0, 1, 2, 3, 5)  # nb, kh, kw, cb, row, column
     used = blocks.any(axis=(1, 2, 4, 5))
-    steps = kh * kw * view.digits * max(lanes, min(out_h * out_w, ctx.array.acc_rows))
+    steps = kh * kw * view.byte_planes * max(lanes, min(out_h * out_w, ctx.array.acc_rows))
     if used.mean() < DENSE:
         runs = [runs_of(row, shortest_gap(steps)) for row in used]
     else:

@@ -81,7 +81,7 @@ def is_sparse(ctx: Context, s: Setup, op: Gemm) -> bool:
         return False
     used = block_pattern(s.weight[0, 0], ctx.lanes)
     few = used.size >= LEAST_BLOCKS and used.sum() <= DENSEST * used.size
-    return bool(few) and used.shape[0] * s.view.digits <= ctx.array.ibuf_words
+    return bool(few) and used.shape[0] * s.view.byte_planes <= ctx.array.ibuf_words
 
 
 def share_of_blocks(op: Gemm, lanes: int) -> float:
@@ -112,7 +112,7 @@ def _tile(ctx: Context, s: Setup, e: QEpilogue) -> int:
     """Positions per tile: all of x's depth lies in IBUF."""
     a: ArrayConfig = ctx.array
     room = [s.out_w, a.acc_rows, *_rooms(a, e)]
-    return min(*room, a.ibuf_words // (s.cb * s.view.digits))
+    return min(*room, a.ibuf_words // (s.cb * s.view.byte_planes))
 
 
 def _rooms(a: ArrayConfig, e: QEpilogue) -> list[int]:
@@ -128,7 +128,7 @@ def _rooms(a: ArrayConfig, e: QEpilogue) -> list[int]:
 def _steps(ctx: Context, s: Setup, weight: Array, size: int) -> tuple[list[Step], list[Load]]:
     """All COMPUTEs of a tile and the loads of their weights, in order."""
     chunk = ctx.array.wbuf_words // 4
-    reach = STEP_LIMIT // (size * s.view.digits)
+    reach = STEP_LIMIT // (size * s.view.byte_planes)
     steps: list[Step] = []
     loads: list[Load] = []
     start = words = 0
@@ -233,7 +233,7 @@ class _Run:
     def tile(self, image: int, box: Box) -> int:
         """All output blocks of one tile of positions; returns the index of its last STORE."""
         ctx, s = self.ctx, self.setup
-        x = ctx.rings.ibuf.take(s.cb * s.view.digits * box.words)
+        x = ctx.rings.ibuf.take(s.cb * s.view.byte_planes * box.words)
         load_grid(ctx, s.view, image, box, range(s.cb), Buffer.IBUF, x)
         self.held = -1
         last = 0
@@ -273,16 +273,16 @@ class _Run:
         self, step: Step, box: Box, x: int, out: int, row: int, operands: Mapping[str, Operand]
     ) -> None:
         """``row``: the step's output block, counted within its group."""
-        ctx, digits = self.ctx, self.setup.view.digits
+        ctx, byte_planes = self.ctx, self.setup.view.byte_planes
         weights = self._weights(step)
-        block = digits * box.words
+        block = byte_planes * box.words
         loops = ((1, 0),) * (3 - len(step.nest.loops)) + step.nest.loops
         (kh, s_kh), (kw, s_kw), (cb, s_cb) = loops
         words = len(step.nest.blocks) * ctx.lanes
         first = x + step.nest.start * block
         values = dict(
             mode=int(Mode.GEMM), reduce=int(Reduce.ADD), first=int(step.first),
-            last=int(step.last), x_wide=digits - 1, m1=1, m0=box.words, nb=1, cb=cb, kh=kh, kw=kw,
+            last=int(step.last), x_wide=byte_planes - 1, m1=1, m0=box.words, nb=1, cb=cb, kh=kh, kw=kw,
             stride_h=1, stride_w=1, win_h=1, win_w=1, x_base=first, x_m0=1, x_kh=s_kh * block,
             x_kw=s_kw * block, x_cb=s_cb * block, x_half=box.words, w_base=weights, w_nb=words,
             p_base=self.params.base + step.nb, p_nb=1, o_base=out, o_nb=box.words,

@@ -117,7 +117,7 @@ def word_addresses(layout: Layout) -> Array:
     assert isinstance(layout, Blocked)
     n, h, w, c = np.ogrid[: layout.n, : layout.h, : layout.w, : layout.c]
     block, lane = c // layout.lanes, c % layout.lanes
-    plane = (n * layout.blocks + block) * layout.digits
+    plane = (n * layout.blocks + block) * layout.byte_planes
     address = plane * layout.plane_bytes + (h * layout.w + w) * layout.lanes + lane
     return np.asarray(address, np.int64)
 

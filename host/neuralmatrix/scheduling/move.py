@@ -44,7 +44,7 @@ def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
     fills = (lo, (qop.fill - lo) >> 8)
     view = blocked_view(ctx, op.output)
     last = 0
-    for digit in range(out.digits):
+    for digit in range(out.byte_planes):
         copier = _Copier(ctx, fills[digit])
         planes = _addresses(ctx, op, digit, out)
         for image in range(out.n):

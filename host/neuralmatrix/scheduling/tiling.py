@@ -31,7 +31,7 @@ GROUP_CYCLES = (1500, 5000)  # a group this long hides the next group's transfer
 class OperandSize:
     """t or u: its digits, and whether each output block has its own rows."""
 
-    digits: int
+    byte_planes: int
     each: bool
 
 
@@ -51,7 +51,7 @@ def operand_limit(array: ArrayConfig, operands: Mapping[str, OperandSize]) -> in
 
 def operand_words(operands: Mapping[str, OperandSize], nb: int, groups: int) -> int:
     """Words that are loaded per position."""
-    return sum(size.digits * (nb if size.each else groups) for size in operands.values())
+    return sum(size.byte_planes * (nb if size.each else groups) for size in operands.values())
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class GemmProblem:
     dilations: tuple[int, int]
     cb: int
     nb: int
-    digits: int
-    out_digits: int
+    byte_planes: int
+    out_byte_planes: int
     operands: Mapping[str, OperandSize]  # by buffer
     grouped: bool  # most blocks of weights are zero, and each output block has others
-    weight_digits: int = 1
+    weight_byte_planes: int = 1
     stat_planes: int = 0  # rows of row statistics per position
     stored: bool = True  # results leave the chip
     images: int = 1
@@ -147,7 +147,7 @@ def _plans(target: Target, p: GemmProblem, tile: tuple[int, int]) -> Iterator[Ge
     chunk, chunked_input = found
     tiles = len(boxes(p.out_h, p.out_w, tile))
     chunks = _chunks(p, chunk)
-    words = p.kernel[0] * p.kernel[1] * p.cb * p.weight_digits * array.rows
+    words = p.kernel[0] * p.kernel[1] * p.cb * p.weight_byte_planes * array.rows
     uses = tiles * p.alike
     resident = uses > 1 and words * p.nb <= array.wbuf_words and not p.grouped
     for nb_step in _group_sizes(array, p, tile[0] * tile[1], chunks):
@@ -166,18 +166,18 @@ def _chunk(
 
     Then a chunk's input takes half of IBUF, too.  None where a single tap's input does not fit.
     """
-    blocks = array.wbuf_words // 2 // array.rows // p.weight_digits
+    blocks = array.wbuf_words // 2 // array.rows // p.weight_byte_planes
     room = array.ibuf_words // 2
-    whole = _input_words(p, tile, p.kernel) * p.digits * p.cb <= array.ibuf_words
+    whole = _input_words(p, tile, p.kernel) * p.byte_planes * p.cb <= array.ibuf_words
     cols = min(p.kernel[1], blocks, KERNEL_LIMIT)
     rows = min(p.kernel[0], blocks // cols, KERNEL_LIMIT) if cols == p.kernel[1] else 1
-    while not whole and _input_words(p, tile, (rows, cols)) * p.digits > room:
+    while not whole and _input_words(p, tile, (rows, cols)) * p.byte_planes > room:
         if rows == cols == 1:
             return None
         rows, cols = (-(-rows // 2), cols) if rows > 1 else (1, -(-cols // 2))
     depth = min(p.cb, max(1, blocks // (rows * cols)))
     if not whole:
-        depth = min(depth, max(1, room // (_input_words(p, tile, (rows, cols)) * p.digits)))
+        depth = min(depth, max(1, room // (_input_words(p, tile, (rows, cols)) * p.byte_planes)))
     depth = _cdiv(p.cb, _cdiv(p.cb, depth))  # even chunks
     return (rows, cols, depth), not whole
 
@@ -205,11 +205,11 @@ def _group_sizes(array: ArrayConfig, p: GemmProblem, positions: int, chunks: int
     if p.grouped:
         return [1]
     taps = p.kernel[0] * p.kernel[1]
-    room = [array.wbuf_words // 2 // (taps * p.cb * p.weight_digits * array.rows)]
+    room = [array.wbuf_words // 2 // (taps * p.cb * p.weight_byte_planes * array.rows)]
     if p.stored:
         room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)
     room += operand_room(array, p.operands, positions)
-    one = taps * p.cb * p.digits * p.weight_digits * max(positions, array.rows)
+    one = taps * p.cb * p.byte_planes * p.weight_byte_planes * max(positions, array.rows)
     return sorted({max(1, min(p.nb, *room, -(-cycles // one))) for cycles in GROUP_CYCLES})
 
 
@@ -220,8 +220,8 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
     groups = -(-p.nb // plan.nb_step)
     chunks = _chunks(p, plan.chunk)
     computes = groups if chunks == 1 else p.nb * chunks
-    weights = taps * p.cb * p.nb * p.weight_digits * lanes
-    passes = taps * p.cb * p.digits * p.weight_digits * p.nb
+    weights = taps * p.cb * p.nb * p.weight_byte_planes * lanes
+    passes = taps * p.cb * p.byte_planes * p.weight_byte_planes * p.nb
     tile_words = _tile_words(p, plan)
     input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else 1)
     weight_loads = 1.0 if plan.weights_outer else float(tiles)
@@ -233,13 +233,15 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
         computes=tiles * computes,
         loaded=tile_words * input_loads + weights * weight_loads + operands,
         loads=input_loads + weight_loads * computes + tiles * groups * len(p.operands),
-        stored=tiles * positions * (p.nb * p.out_digits * p.stored + p.stat_planes * 2),
+        stored=tiles * positions * (p.nb * p.out_byte_planes * p.stored + p.stat_planes * 2),
         stores=tiles * groups,
     )
     overlap = tile_words * 2 <= target.array.ibuf_words or tiles * p.images == 1
     serial = compute_cycles(work) + WORD_CYCLES * tile_words * input_loads
     steady = overlapped_cycles(work) if overlap else serial
-    last = plan.nb_step * positions * p.out_digits if p.stored and chunks == 1 else 2 * positions
+    last = (
+        plan.nb_step * positions * p.out_byte_planes if p.stored and chunks == 1 else 2 * positions
+    )
     edge = edge_cycles(tile_words, last)
     return replace(plan, cost=p.images * steady + edge * _exposed(tiles * p.images))
 
@@ -253,10 +255,10 @@ def _exposed(tiles: int) -> float:
 def _tile_words(p: GemmProblem, plan: GemmPlan) -> int:
     """Input words loaded for one tile and one group of output blocks."""
     if not plan.chunked_input:
-        return _input_words(p, plan.tile, p.kernel) * p.digits * p.cb
+        return _input_words(p, plan.tile, p.kernel) * p.byte_planes * p.cb
     rows, cols, depth = plan.chunk
     jobs = _cdiv(p.kernel[0], rows) * _cdiv(p.kernel[1], cols)
-    return jobs * _input_words(p, plan.tile, (rows, cols)) * p.digits * p.cb
+    return jobs * _input_words(p, plan.tile, (rows, cols)) * p.byte_planes * p.cb
 
 
 # ------------------------------------------------------------------ WINDOW mode
@@ -270,8 +272,8 @@ class WindowProblem:
     tiles: tuple[int, int]  # tiles of taps
     strides: tuple[int, int]
     nb: int
-    digits: int
-    out_digits: int
+    byte_planes: int
+    out_byte_planes: int
     operands: Mapping[str, OperandSize]
     same_input: bool  # a replicated input: one block serves all
     shared_weights: bool = False
@@ -331,9 +333,9 @@ def _window_plan(
     if not _fits(array, p, tile, tap_rows):
         return None
     rows, cols = window_grid(p, tile, tap_rows)
-    words = rows * cols * p.digits
+    words = rows * cols * p.byte_planes
     per_pass = ((tile[0] - 1) * p.strides[0] + p.taps[0]) * raster
-    passes = p.tiles[0] * p.tiles[1] * p.digits * (1 + p.minus)
+    passes = p.tiles[0] * p.tiles[1] * p.byte_planes * (1 + p.minus)
     nb_step = _window_blocks(array, p, tile[0] * tile[1], words, tap_rows, passes * per_pass)
     plan = WindowPlan(tile, nb_step, tap_rows, _span(array, p, words), 0.0)
     cost = _window_cost(target, p, plan, words, passes * max(per_pass, array.rows))
@@ -354,7 +356,7 @@ def _window_cost(
         computes=tiles * (p.nb if p.minus else groups),
         loaded=tiles * (blocks * words + operands),
         loads=tiles * groups * (1 + len(p.operands)),
-        stored=tiles * positions * (p.nb * p.out_digits * p.stored + 2 * p.stat_planes),
+        stored=tiles * positions * (p.nb * p.out_byte_planes * p.stored + 2 * p.stat_planes),
         stores=tiles * groups,
     )
     edge = edge_cycles(plan.nb_step * words, plan.nb_step * positions)
@@ -371,7 +373,7 @@ def _fits(array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], tap_rows:
     rows, cols = window_grid(p, tile, tap_rows)
     weights = tap_rows * p.tiles[1] * array.rows
     loops = max(tap_rows, p.tiles[1]) <= KERNEL_LIMIT
-    words = rows * cols * p.digits * (1 + p.minus)
+    words = rows * cols * p.byte_planes * (1 + p.minus)
     return loops and words <= array.ibuf_words and weights <= array.wbuf_words
 
 

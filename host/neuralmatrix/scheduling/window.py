@@ -77,7 +77,7 @@ def _row_max(ctx: Context, op: RowMax, stats: RowStatistics) -> Setup:
     n, h, w, c = ctx.tensors[op.input].shape
     view = blocked_view(ctx, op.input, flat=True)
     problem = WindowProblem(
-        1, h * w, (1, 1), (1, 1), (1, 1), -(-c // ctx.lanes), view.digits, view.digits, {}, False,
+        1, h * w, (1, 1), (1, 1), (1, 1), -(-c // ctx.lanes), view.byte_planes, view.byte_planes, {}, False,
         shared_weights=True, stat_planes=stats.planes, stored=False, images=n,
     )  # fmt: skip
     return Setup(view, problem, np.ones((1, 1, 1), np.int32), Reduce.ADD, True)
@@ -101,7 +101,7 @@ def _setup(
     taps = (-(-kh // tiles[0]), -(-kw // tiles[1]))
     out_h, out_w = (1, h * w) if flat else (h, w)
     problem = WindowProblem(
-        out_h, out_w, taps, tiles, op.strides, -(-c // ctx.lanes), view.digits,
+        out_h, out_w, taps, tiles, op.strides, -(-c // ctx.lanes), view.byte_planes,
         2 if ctx.qparams[op.output].int16 else 1, operand_sizes(ctx, e),
         ctx.tensors[op.input].broadcast and not ctx.tensors[op.output].broadcast,
         weight.shape[2] == 1, stats.planes, op.output in ctx.places, minus is not None, n,
@@ -252,7 +252,7 @@ class _Run:
         ctx, s, p = self.ctx, self.setup, self.setup.problem
         grid = self._grid(g.box, first_row, min(self.plan.tap_rows, p.tiles[0] - first_row))
         blocks = range(1) if p.same_input else g.nb
-        each = p.digits * grid.words
+        each = p.byte_planes * grid.words
         if s.minus is None:
             base = ctx.rings.ibuf.take(len(blocks) * each)
             load_grid(ctx, s.view, g.image, grid, blocks, Buffer.IBUF, base)
@@ -280,7 +280,7 @@ class _Run:
         weights = self._weights_for(g.nb, first_row)
         tap_rows = min(self.plan.tap_rows, p.tiles[0] - first_row)
         skip = nb.start - g.nb.start  # blocks of the group before these
-        each = p.digits * grid.words
+        each = p.byte_planes * grid.words
         base = x.base + (0 if p.same_input else skip * each)
         o_step = g.box.words if self.stored else 0
         last = first_row + tap_rows == p.tiles[0]
@@ -288,7 +288,7 @@ class _Run:
         r_base = out + g.box.words * (len(g.nb) if self.stored else 1)
         values = dict(
             mode=int(Mode.WINDOW), reduce=int(s.reduce), first=int(first_row == 0), last=int(last),
-            x_wide=p.digits - 1, win_h=p.taps[0], win_w=p.taps[1], m1=g.box.rows, m0=g.box.cols,
+            x_wide=p.byte_planes - 1, win_h=p.taps[0], win_w=p.taps[1], m1=g.box.rows, m0=g.box.cols,
             nb=len(nb), cb=1, kh=tap_rows, kw=p.tiles[1], stride_h=p.strides[0],
             stride_w=p.strides[1], x_base=base, x_m1=grid.cols, x_m0=1, x_kh=p.taps[0] * grid.cols,
             x_kw=p.taps[1], x_half=grid.words, x_nb=0 if p.same_input else each,
