@@ -38,7 +38,7 @@ def choose_scales(calibrated: CalibratedGraph, target: Target) -> ScaledGraph:
     mg, facts = calibrated.graph, calibrated.facts
     spans = spanned(mg, facts, calibrated.ranges)
     weights = {op.output: int_weight(op) for op in mg.ops if is_weighted(op)}
-    large = (n for n in whole_inputs(mg) if max(map(abs, spans[Point(n)])) >= INT8_PEAK)
+    large = (n for n in integer_inputs(mg) if max(map(abs, spans[Point(n)])) >= INT8_PEAK)
     int16 = int16_groups(mg, facts, calibrated.precision, (*mg.recipe.promoted, *large))
     qparams = _all_qparams(mg, facts, spans, int16, weights)
     return ScaledGraph(mg, spans, qparams, weights, calibrated.decisions)
@@ -52,7 +52,7 @@ def _all_qparams(
     weights: Mapping[str, IntWeight],
 ) -> dict[str, QParams]:
     groups = facts.scale_groups
-    limits, whole = _code_limits(mg, groups, weights, int16), whole_inputs(mg)
+    limits, whole = _code_limits(mg, groups, weights, int16), integer_inputs(mg)
     found: dict[str, QParams] = {}
     for root, members in groups.members(mg.tensors).items():
         limit = limits.get(root, FULL)
@@ -63,18 +63,18 @@ def _all_qparams(
             ends = [spans[Point(m)] for m in members]
             lo, hi = min(0.0, *(lo for lo, _ in ends)), max(0.0, *(hi for _, hi in ends))
             qp = choose_qparams(lo, hi, root in int16, limit, root in facts.symmetric)
-            qp = _on_whole_numbers(qp, lo, hi) if not whole.isdisjoint(members) else qp
+            qp = _on_integers(qp, lo, hi) if not whole.isdisjoint(members) else qp
         found.update({m: qp for m in members})
     return {**found, **_coarser_statistics(mg, groups, found)}
 
 
-def whole_inputs(mg: MatGraph) -> frozenset[str]:
+def integer_inputs(mg: MatGraph) -> frozenset[str]:
     """Network inputs of an integer type that are computed with, e.g. lengths and positions."""
     ports = (port for port in mg.inputs if port.table is None)
     return frozenset(port.tensor for port in ports if np.dtype(port.dtype).kind in "iub")
 
 
-def _on_whole_numbers(qp: QParams, lo: float, hi: float) -> QParams:
+def _on_integers(qp: QParams, lo: float, hi: float) -> QParams:
     """One code per whole number, so that comparisons are exact; 0 and 1 are in any case."""
     top = max(-lo, hi)
     if hi - lo <= 1 or top > (min(FULL, qp.qmax) if qp.int16 else INT8_PEAK - 1):

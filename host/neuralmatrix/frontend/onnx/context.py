@@ -112,7 +112,7 @@ class Context:
     values: dict[str, str] = field(default_factory=dict)  # run-time value -> Graph tensor
     codes: dict[str, Codes] = field(default_factory=dict)  # values that are integers of a tensor
     rows: dict[str, RowNumbers] = field(default_factory=dict)  # values that select rows
-    whole: dict[str, bool] = field(default_factory=dict)  # whole numbers; True: only 0 and 1
+    integral: dict[str, bool] = field(default_factory=dict)  # whole numbers; True: only 0 and 1
     integers: set[str] = field(default_factory=set)  # those of an integer or bool type
     scales: dict[str, Array] = field(default_factory=dict)  # of dequantised constants
     constant_quant: dict[str, QParams] = field(default_factory=dict)
@@ -201,8 +201,8 @@ class Context:
         self.values[new] = self.values[old]
         if old in self.codes:
             self.codes[new] = self.codes[old]
-        if old in self.whole:
-            self.whole[new] = self.whole[old]
+        if old in self.integral:
+            self.integral[new] = self.integral[old]
 
 
 Handler = Callable[[Context, Call], None]

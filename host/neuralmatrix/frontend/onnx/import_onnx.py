@@ -26,7 +26,7 @@ from .control_flow import CONTROL
 from .load import read, tensor_array
 from .operator_table import handler_of
 from .ops.gather import REARRANGES, pass_rows, row_number_inputs
-from .ops.logic import check_whole, pass_whole
+from .ops.logic import check_integral, pass_integral
 from .ops.quantization import KEEPS_CODES, integer_values
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _FLOAT_INPUTS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 _INTEGER_INPUTS = {2: "uint8", 3: "int8"}
-_WHOLE_INPUTS = {
+_INTEGRAL_INPUTS = {
     4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64",
 }  # fmt: skip
 # What a handler meets where an attribute or a constant has another size or value than ONNX allows.
@@ -106,7 +106,9 @@ def _add_inputs(
     """Enter the run-time inputs; returns those of an unsupported type with the reason."""
     lost = {}
     kinds = {value.name: value.type.tensor_type.elem_type for value in inputs}
-    selecting = row_number_inputs(calls, [n for n, kind in kinds.items() if kind in _WHOLE_INPUTS])
+    selecting = row_number_inputs(
+        calls, [n for n, kind in kinds.items() if kind in _INTEGRAL_INPUTS]
+    )
     for name, kind in kinds.items():
         ctx.shapes[name] = shapes[name]
         if name in selecting:
@@ -117,11 +119,15 @@ def _add_inputs(
         if kind in _INTEGER_INPUTS:
             ctx.codes[name] = Codes(1.0, 0, _INTEGER_INPUTS[kind])
             ctx.quant[name] = ctx.codes[name].params
-        elif kind in _WHOLE_INPUTS:
-            ctx.whole[name] = _WHOLE_INPUTS[kind] == "bool"
+        elif kind in _INTEGRAL_INPUTS:
+            ctx.integral[name] = _INTEGRAL_INPUTS[kind] == "bool"
             ctx.integers.add(name)
         elif kind not in _FLOAT_INPUTS:
-            allowed = [*_FLOAT_INPUTS.values(), *_INTEGER_INPUTS.values(), *_WHOLE_INPUTS.values()]
+            allowed = [
+                *_FLOAT_INPUTS.values(),
+                *_INTEGER_INPUTS.values(),
+                *_INTEGRAL_INPUTS.values(),
+            ]
             lost[name] = f"element type {kind}; inputs of {', '.join(allowed)} are supported"
     return lost
 
@@ -179,13 +185,13 @@ def _step(ctx: Context, call: Call, handler: Handler) -> None:
     if call.input(0) in ctx.rows and call.op in REARRANGES:
         pass_rows(ctx, call)
         return
-    check_whole(call, ctx)
+    check_integral(call, ctx)
     codes = {ctx.codes.get(name) for name in call.inputs if name in ctx.values}
     _check_codes(ctx, call, codes)
     handler(ctx, call)
     if not codes <= {None} and call.op not in ("DequantizeLinear", "Cast", "Shape", "Size"):
         _pass_codes(ctx, call, codes)
-    pass_whole(ctx, call)
+    pass_integral(ctx, call)
 
 
 def _check_codes(ctx: Context, call: Call, codes: set[Codes | None]) -> None:

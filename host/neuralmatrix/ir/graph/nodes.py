@@ -206,7 +206,7 @@ class Graph:
     ``quant`` holds the quantisation that a QDQ model prescribes for a tensor.  For a weight
     constant the value in ``constants`` is the dequantised float and ``weight_scales`` its scale
     (scalar or per axis 0 of the constant's own layout, broadcastable against it), so that
-    round(w/scale) is exact.  ``whole``: inputs of an integer type.
+    round(w/scale) is exact.  ``integers``: inputs of an integer type.
     """
 
     inputs: tuple[str, ...]
@@ -217,4 +217,4 @@ class Graph:
     quant: Mapping[str, QParams] = field(default_factory=dict)
     weight_scales: Mapping[str, Array] = field(default_factory=dict)
     opset: int = 0
-    whole: frozenset[str] = frozenset()
+    integers: frozenset[str] = frozenset()

@@ -55,5 +55,5 @@ def _renamed(graph: Graph, new: Mapping[str, str]) -> Graph:
         shapes={name(n): shape for n, shape in graph.shapes.items()},
         quant={name(n): q for n, q in graph.quant.items()},
         weight_scales={name(n): scale for n, scale in graph.weight_scales.items()},
-        whole=frozenset(map(name, graph.whole)),
+        integers=frozenset(map(name, graph.integers)),
     )

@@ -23,7 +23,7 @@ def declare_input(b: Builder, name: str) -> Port:
     view = view_of(shape, default_groups(len(shape)))
     tensor = b.declare(name, view.canonical)
     b.values[name] = Direct(tensor, view)
-    dtype = "int64" if name in b.graph.whole else "float32"
+    dtype = "int64" if name in b.graph.integers else "float32"
     return Port(name, shape, tensor, to_canonical(view), dtype=dtype)
 
 

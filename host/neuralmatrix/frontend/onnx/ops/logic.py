@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX comparisons, logic and Where on whole numbers: truth is 1, falsehood 0.
 
-In: one ``Call``.  Out: Select, Unary and Binary nodes in the ``Context``; ``pass_whole`` keeps
+In: one ``Call``.  Out: Select, Unary and Binary nodes in the ``Context``; ``pass_integral`` keeps
 track of which values are whole numbers.
 
 A comparison is exact because its operands are whole numbers: x > y means x - y >= 1.
@@ -20,7 +20,7 @@ from ..context import Call, Context, Handler, Refused, Versions
 # Operators whose results are whole numbers where all their operands are.
 _ARITHMETIC = frozenset("Add Concat MatMul Max Min Mul Pad Sub Sum Where".split())
 # And those of which only the first operand counts: the others are shapes, axes and indices.
-_KEEPS_WHOLE = _ARITHMETIC | frozenset(
+_KEEPS_INTEGRAL = _ARITHMETIC | frozenset(
     "Abs Cast CumSum Expand Flatten Gather GatherElements GatherND Identity Neg ReduceMax "
     "ReduceMin ReduceProd ReduceSum Relu Reshape Slice Split Squeeze Tile Transpose Trilu "
     "Unsqueeze".split()
@@ -32,40 +32,40 @@ _BOOL = 9
 _FLOATS = frozenset((1, 10, 11, 16))
 
 
-def check_whole(call: Call, ctx: Context) -> None:
+def check_integral(call: Call, ctx: Context) -> None:
     """Values of an integer type may only meet operators that are exact on reals too."""
     used = [name for name in call.inputs if name in ctx.integers]
-    if used and call.op not in _KEEPS_WHOLE | _FREE:
+    if used and call.op not in _KEEPS_INTEGRAL | _FREE:
         raise Refused(
             f"computes with the integers {used[0]!r}; Cast them to float before, or use Add, Sub, "
             "Mul, comparisons, logic and layout operators on them"
         )
 
 
-def pass_whole(ctx: Context, call: Call) -> None:
+def pass_integral(ctx: Context, call: Call) -> None:
     """Mark outputs that are whole numbers, and those of an integer type."""
     if call.op in _TO_BITS:
         _mark(ctx, call, True, True)
         return
     operands = [name for name in call.inputs if name]
-    if call.op not in _KEEPS_WHOLE or not any(name in ctx.whole for name in operands):
+    if call.op not in _KEEPS_INTEGRAL or not any(name in ctx.integral for name in operands):
         return
     values = operands if call.op in _ARITHMETIC else operands[:1]
-    if not all(is_whole(ctx, name) for name in values):
+    if not all(is_integral(ctx, name) for name in values):
         return
     bits = call.op not in _LEAVES_BITS and all(is_bits(ctx, name) for name in values)
-    whole_type = any(name in ctx.integers for name in values[call.op == "Where" :])
+    integer_type = any(name in ctx.integers for name in values[call.op == "Where" :])
     if call.op == "Cast":
         to = int(call.attrs["to"])
-        whole_type, bits = to not in _FLOATS, bits or to == _BOOL
-    _mark(ctx, call, bits, whole_type)
+        integer_type, bits = to not in _FLOATS, bits or to == _BOOL
+    _mark(ctx, call, bits, integer_type)
 
 
-def _mark(ctx: Context, call: Call, bits: bool, whole_type: bool) -> None:
+def _mark(ctx: Context, call: Call, bits: bool, integer_type: bool) -> None:
     for name in filter(None, call.outputs):
         if name in ctx.values:
-            ctx.whole[name] = bits
-            if whole_type:
+            ctx.integral[name] = bits
+            if integer_type:
                 ctx.integers.add(name)
 
 
@@ -73,17 +73,19 @@ def _constant_holds(ctx: Context, name: str, test: Callable[[Array], Array]) -> 
     return name in ctx.known and bool(np.all(test(np.asarray(ctx.known[name], np.float64))))
 
 
-def is_whole(ctx: Context, name: str) -> bool:
+def is_integral(ctx: Context, name: str) -> bool:
     """Does a value or constant hold whole numbers only?"""
     exact = 2.0**24  # float32 holds every whole number up to this
-    return name in ctx.whole or _constant_holds(
+    return name in ctx.integral or _constant_holds(
         ctx, name, lambda a: (np.rint(a) == a) & (np.abs(a) <= exact)
     )
 
 
 def is_bits(ctx: Context, name: str) -> bool:
     """Does a value or constant hold 0 and 1 only?"""
-    return ctx.whole.get(name, False) or _constant_holds(ctx, name, lambda a: (a == 0) | (a == 1))
+    return ctx.integral.get(name, False) or _constant_holds(
+        ctx, name, lambda a: (a == 0) | (a == 1)
+    )
 
 
 # ---------------------------------------------------------------- building blocks
@@ -97,7 +99,7 @@ def truth(ctx: Context, call: Call, name: str, out: str) -> str:
     """1 where a whole number is not 0."""
     if is_bits(ctx, name):
         return ctx.tensor(name)
-    if not is_whole(ctx, name):
+    if not is_integral(ctx, name):
         raise Refused(
             f"takes the truth of real values ({name!r}), where 0 and almost 0 differ; whole "
             "numbers are supported (an integer or bool input and what is computed from it)"
@@ -114,7 +116,7 @@ def _difference(ctx: Context, call: Call, first: str, second: str, offset: float
     """first - second + offset of whole numbers, with as few nodes as that takes."""
     names = (first, second)
     for name in names:
-        if not is_whole(ctx, name):
+        if not is_integral(ctx, name):
             raise Refused(
                 f"compares real values ({name!r}); whole numbers are supported (an integer or bool "
                 "input and what is computed from it), and comparisons of constants"
@@ -220,7 +222,7 @@ def _branch(ctx: Context, call: Call, name: str) -> str:
     return ctx.constant(f"{call.output}.branch", finite)
 
 
-def cast_whole(ctx: Context, call: Call, to: int) -> None:
+def cast_integral(ctx: Context, call: Call, to: int) -> None:
     """Cast of whole numbers: only the one to bool changes values."""
     if to == _BOOL:
         ctx.values[call.output] = truth(ctx, call, call.input(0), call.output)

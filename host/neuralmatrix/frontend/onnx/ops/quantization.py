@@ -18,7 +18,7 @@ from ....errors import BadModel
 from ....ir.graph.nodes import ArgMax, Binary, Unary
 from ....ir.types import Array, Function
 from ..context import Call, Codes, Context, Refused, Versions
-from .logic import cast_whole, is_whole
+from .logic import cast_integral, is_integral
 
 _INT8 = np.iinfo(np.int8)
 _FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
@@ -184,8 +184,8 @@ def _cast(ctx: Context, call: Call) -> None:
     if name in ctx.codes:
         _cast_codes(ctx, call, to)
         return
-    if is_whole(ctx, name):
-        cast_whole(ctx, call, to)
+    if is_integral(ctx, name):
+        cast_integral(ctx, call, to)
         return
     output = ctx.values[name]
     index = next((n for n in ctx.nodes if isinstance(n, ArgMax) and n.output == output), None)
