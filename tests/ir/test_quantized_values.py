@@ -36,9 +36,13 @@ def test_codes_and_values_are_those_of_onnxruntime(q: QParams) -> None:
     proto = model(nodes, {"x": x.shape}, ["y"], constants, opset=13)
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     (wanted,) = session.run(None, {"x": x})
-    codes = quantize_array(x, q)
-    assert codes.dtype == np.int16 and codes.min() >= -128 and codes.max() <= 127
-    np.testing.assert_array_equal(dequantize_array(codes, q), wanted)
+    quantized_values = quantize_array(x, q)
+    assert (
+        quantized_values.dtype == np.int16
+        and quantized_values.min() >= -128
+        and quantized_values.max() <= 127
+    )
+    np.testing.assert_array_equal(dequantize_array(quantized_values, q), wanted)
 
 
 @pytest.mark.parametrize("q", INT8 + INT16)

@@ -25,10 +25,10 @@ def test_the_largest_weight_of_every_channel_is_127() -> None:
 
 
 def test_prescribed_scales_are_taken_as_they_are() -> None:
-    codes = np.random.default_rng(0).integers(-128, 128, (1, 1, 6, 4))
+    quantized_values = np.random.default_rng(0).integers(-128, 128, (1, 1, 6, 4))
     scale = np.array([0.5, 0.25, 0.125, 1.0], np.float32)
-    found = int_weight(Gemm("y", "x", codes * scale, ZEROS, weight_scale=scale))
-    np.testing.assert_array_equal(found.values, codes)
+    found = int_weight(Gemm("y", "x", quantized_values * scale, ZEROS, weight_scale=scale))
+    np.testing.assert_array_equal(found.values, quantized_values)
     np.testing.assert_array_equal(found.scale, scale)
 
 

@@ -41,8 +41,10 @@ def test_the_weak_tensor_alone_is_raised() -> None:
 def integer_error_on_runs(mg: MatGraph, promoted: tuple[str, ...]) -> float:
     q = quantized(mg, ranges(mg, "minmax"), "int8", promoted)
     y = np.concatenate([run_float(mg, run)["y"] for run in runs(mg)])
-    codes = np.concatenate([run_integer(q, run)["y"] for run in runs(mg)])
-    return float(np.linalg.norm(dequantize_array(codes, q.qparams["y"]) - y) / np.linalg.norm(y))
+    quantized_values = np.concatenate([run_integer(q, run)["y"] for run in runs(mg)])
+    return float(
+        np.linalg.norm(dequantize_array(quantized_values, q.qparams["y"]) - y) / np.linalg.norm(y)
+    )
 
 
 def test_nothing_is_raised_where_int8_is_enough() -> None:

@@ -15,9 +15,9 @@ from neuralmatrix.quantization.scales import choose_qparams
 @pytest.mark.parametrize("lo, hi", [(-1.0, 3.0), (0.0, 6.0), (-5.0, 0.0), (-0.1, 0.1)])
 def test_int8_codes_span_the_range(lo: float, hi: float) -> None:
     qp = choose_qparams(lo, hi, int16=False)
-    codes = quantize_array(np.asarray([lo, 0.0, hi]), qp)
-    assert codes[0] == -128 and codes[2] in (126, 127)
-    assert codes[1] == qp.zero_point  # 0 is exact: padding and ReLU rely on it
+    quantized_values = quantize_array(np.asarray([lo, 0.0, hi]), qp)
+    assert quantized_values[0] == -128 and quantized_values[2] in (126, 127)
+    assert quantized_values[1] == qp.zero_point  # 0 is exact: padding and ReLU rely on it
 
 
 def test_int16_is_symmetric_with_head_room() -> None:

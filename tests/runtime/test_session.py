@@ -52,8 +52,8 @@ def test_quantize(q: QParams, x: list[float], expected: list[int]) -> None:
 @pytest.mark.parametrize("wide", (False, True))
 def test_codes_survive_the_real_numbers(wide: bool) -> None:
     q = QParams(0.0173, 0 if wide else -5, wide)
-    codes = np.arange(q.qmin, q.qmax + 1)
-    assert (quantize_array(dequantize_array(codes, q), q) == codes).all()
+    quantized_values = np.arange(q.qmin, q.qmax + 1)
+    assert (quantize_array(dequantize_array(quantized_values, q), q) == quantized_values).all()
 
 
 LAYOUTS = (
@@ -103,10 +103,10 @@ def test_argmax_on_the_host(select_last: bool, keepdims: bool, expected: int) ->
 def table_port(name: str = "ids", rows: int = 6, wide: bool = False) -> ProgramPort:
     """Row numbers (1, 4) of a table of ``rows`` rows of 5 values."""
     slot = TensorSlot(name, 0, Blocked(1, 1, 4, 5, 16, wide), QParams(0.5, 0, wide))
-    codes = np.arange(rows * 5).reshape(rows, 5) - 7
+    quantized_values = np.arange(rows * 5).reshape(rows, 5) - 7
     steps = (ViewStep("reshape", (1, 1, 4, 5)),)
     dtype = np.int16 if wide else np.int8
-    return ProgramPort(name, (1, 4), "int64", slot, steps, None, codes.astype(dtype))
+    return ProgramPort(name, (1, 4), "int64", slot, steps, None, quantized_values.astype(dtype))
 
 
 @pytest.mark.parametrize("wide", (False, True))
@@ -336,8 +336,10 @@ def test_watchpoint_sees_the_output() -> None:
     x = np.arange(80, dtype=np.float32).reshape(1, 5, 4, 4) / 2
     write_input(program.inputs[0], x, emulator.arena)
     emulator.run()
-    codes = read_slot(program.watchpoints[0].tensor, emulator.arena)
-    assert np.array_equal(codes.transpose(0, 3, 1, 2), quantize_array(x, QParams(0.5, 3)))
+    quantized_values = read_slot(program.watchpoints[0].tensor, emulator.arena)
+    assert np.array_equal(
+        quantized_values.transpose(0, 3, 1, 2), quantize_array(x, QParams(0.5, 3))
+    )
 
 
 @pytest.mark.gxx

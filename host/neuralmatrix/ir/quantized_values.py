@@ -17,22 +17,22 @@ def quantize_array(x: Array, q: QParams) -> Array:
 
     Infinite values get the outermost codes.  ``x`` holds no NaN.
     """
-    return np.asarray(_codes(x, q), np.int16)
+    return np.asarray(_quantized_values(x, q), np.int16)
 
 
-def dequantize_array(codes: Array, q: QParams) -> Array:
-    """scale * (code - zero_point) as float32, of the shape of ``codes``."""
-    steps = np.asarray(codes, np.int32) - np.int32(q.zero_point)
+def dequantize_array(quantized_values: Array, q: QParams) -> Array:
+    """scale * (code - zero_point) as float32, of the shape of ``quantized_values``."""
+    steps = np.asarray(quantized_values, np.int32) - np.int32(q.zero_point)
     return np.asarray(steps.astype(np.float32) * np.float32(q.scale), np.float32)
 
 
 def rounded(x: Array, q: QParams) -> Array:
     """What the codes of ``x`` stand for, float32; NaN stays NaN."""
-    steps = _codes(x, q) - np.float32(q.zero_point)
+    steps = _quantized_values(x, q) - np.float32(q.zero_point)
     return np.asarray(steps * np.float32(q.scale), np.float32)
 
 
-def _codes(x: Array, q: QParams) -> Array:
+def _quantized_values(x: Array, q: QParams) -> Array:
     """Codes as float32."""
     with np.errstate(over="ignore"):  # infinity is clipped like all that is too large
         steps = np.rint(np.asarray(x, np.float32) / np.float32(q.scale))

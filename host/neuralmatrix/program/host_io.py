@@ -30,12 +30,12 @@ def read_slot(slot: TensorSlot, arena: Array) -> Array:
 
 def write_input(port: ProgramPort, x: Array, arena: Array) -> None:
     """Quantise one feed of the port's shape, or the rows it picks, into the arena."""
-    shaped = apply_steps(_codes(port, x), port.steps)
+    shaped = apply_steps(_quantized_values(port, x), port.steps)
     packed = port.slot.layout.pack(shaped, port.slot.fill)
     slot_bytes(port.slot, arena)[:] = packed.view(arena.dtype)
 
 
-def _codes(port: ProgramPort, x: Array) -> Array:
+def _quantized_values(port: ProgramPort, x: Array) -> Array:
     if port.table is None:
         return quantize_array(x, port.slot.qparams)
     return np.asarray(port.table[np.asarray(x, np.int64)])

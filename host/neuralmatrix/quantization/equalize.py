@@ -119,12 +119,14 @@ def _factors(size: Array, weights: Array, power: float) -> Array:
 def _error(mg: MatGraph, gemms: list[Gemm], x: Array, factors: Array) -> float:
     """Squared error of int8 codes of x/factors times int8 codes of weights*factors."""
     small = np.asarray(x / factors, np.float32)
-    codes = rounded(small, choose_qparams(float(small.min()), float(small.max()), int16=False))
+    quantized_values = rounded(
+        small, choose_qparams(float(small.min()), float(small.max()), int16=False)
+    )
     total = 0.0
     for gemm in gemms:
         scaled = _scaled(without_epilogue(gemm), {gemm.input: factors})
         wanted = evaluate(without_epilogue(gemm), {gemm.input: x}, mg, {})[gemm.output]
-        got = evaluate(rounded_weight(scaled), {gemm.input: codes}, mg, {})[gemm.output]
+        got = evaluate(rounded_weight(scaled), {gemm.input: quantized_values}, mg, {})[gemm.output]
         total += float(np.square(got - wanted, dtype=np.float64).mean())
     return total
 

@@ -185,9 +185,9 @@ def _table(
     y_clip: tuple[int, int],
 ) -> PwlTable:
     lo, hi = sorted(end / x_scale for end in x_range)
-    codes = (int(np.floor(lo)), int(np.ceil(hi)))
+    quantized_values = (int(np.floor(lo)), int(np.ceil(hi)))
     function, corners = partial(evaluate, activation), kinks(activation)
-    return fit(function, x_scale, codes, y_scale, y_clip, MAX_SEGMENTS, kinks=corners)
+    return fit(function, x_scale, quantized_values, y_scale, y_clip, MAX_SEGMENTS, kinks=corners)
 
 
 def _hadamard_scale(out: QParams, u: QParams, peak: float) -> tuple[float, int]:
@@ -202,8 +202,8 @@ def _relu(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
 
 
 def _clip(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
-    codes = np.rint(np.clip(np.asarray(params) / out.scale, -1e6, 1e6)) + out.zero_point
-    lo, hi = (int(np.clip(code, out.qmin, out.qmax)) for code in codes)
+    quantized_values = np.rint(np.clip(np.asarray(params) / out.scale, -1e6, 1e6)) + out.zero_point
+    lo, hi = (int(np.clip(code, out.qmin, out.qmax)) for code in quantized_values)
     return lo, hi
 
 

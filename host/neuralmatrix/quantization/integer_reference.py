@@ -30,13 +30,13 @@ def run_integer(graph: QGraph, feeds: Mapping[str, Array]) -> Values:
     shape."""
     values: Values = {name: np.asarray(q, np.int32) for name, q in graph.constants.items()}
     for port in graph.inputs:
-        values[port.tensor] = apply_steps(_port_codes(port, feeds, graph), port.steps)
+        values[port.tensor] = apply_steps(_port_values(port, feeds, graph), port.steps)
     for qop in graph.ops:
         values.update(evaluate(qop, values, graph))
     return values
 
 
-def _port_codes(port: Port, feeds: Mapping[str, Array], graph: QGraph) -> Array:
+def _port_values(port: Port, feeds: Mapping[str, Array], graph: QGraph) -> Array:
     real = gathered(port, np.asarray(feeds[port.name]))
     return quantize_array(real, graph.qparams[port.tensor]).astype(np.int32)
 

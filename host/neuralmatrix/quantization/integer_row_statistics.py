@@ -17,7 +17,7 @@ from ..hardware.isa import Stat
 from ..ir.matgraph.ops import Gemm, RowStat, Window
 from ..ir.types import QParams
 
-LARGEST_CODE = 32768  # of an int16 result, either sign
+LARGEST_VALUE = 32768  # of an int16 result, either sign
 MOST_SHIFT = 31
 # A statistic's scale is at least this part of one unit of its sum: the multiplier has 15 bits.
 FINEST = 2.0**-14
@@ -66,7 +66,7 @@ def _total(
 
 
 def _prove_sum(channels: int, out: QParams, where: str) -> None:
-    peak = max(abs(out.qmin - out.zero_point), abs(out.qmax - out.zero_point), LARGEST_CODE)
+    peak = max(abs(out.qmin - out.zero_point), abs(out.qmax - out.zero_point), LARGEST_VALUE)
     if channels * peak >= 2**31:
         raise DoesNotFit(
             f"{where}: the sum over {channels} channels of int16 codes does not fit 32 bits; "

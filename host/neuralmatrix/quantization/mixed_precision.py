@@ -281,9 +281,9 @@ def _integer_loss(problem: _Problem, promoted: Iterable[Candidate]) -> float:
     parts: dict[str, list[Array]] = {name: [] for name in shown}
     for image in range(count):
         feeds = {p.name: _image(seen.feeds[p.name], image, seen.images) for p in mg.inputs}
-        codes = run_integer(graph, feeds)
+        quantized_values = run_integer(graph, feeds)
         for name in shown:
-            parts[name].append(dequantize_array(codes[name], graph.qparams[name]))
+            parts[name].append(dequantize_array(quantized_values[name], graph.qparams[name]))
     found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     wanted = {name: seen.values[name][: len(found[name])] for name in shown}
     return float(LOSS[problem.measure](mg, found, wanted))

@@ -21,7 +21,7 @@ from .integer_epilogues import Stage, build_epilogue
 from .integer_row_statistics import IntegerRowStats, integer_row_stats
 from .integer_weights import IntWeight, int_weight
 from .qgraph import QGraph, QOp
-from .scales import ACC_LIMIT, BIAS_LIMIT, peak_code, terms
+from .scales import ACC_LIMIT, BIAS_LIMIT, peak_value, terms
 
 
 def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
@@ -84,7 +84,7 @@ def _weighted_stage(op: Gemm | Window, weight: IntWeight, source: QParams) -> St
         flat = weight.values.reshape(-1, weight.values.shape[-1]).astype(np.int64)
         sums = np.broadcast_to(flat.sum(0), (channels,))
     bias = _integer_bias(op, step) - source.zero_point * sums
-    _prove_no_overflow(op, weight.reach * peak_code(source), bias)
+    _prove_no_overflow(op, weight.reach * peak_value(source), bias)
     return Stage(op.output, step, np.asarray(bias), op.epilogue)
 
 
@@ -95,7 +95,7 @@ def _product_stage(op: Gemm | Window, mg: MatGraph, qparams: Mapping[str, QParam
     scale = np.float32(x.scale) * np.float32(rhs.scale) * np.float32(op.gain)
     step = np.full(len(op.bias), scale, np.float32)
     bias = _integer_bias(op, step)
-    _prove_no_overflow(op, terms(op, mg) * peak_code(x) * peak_code(rhs), bias)
+    _prove_no_overflow(op, terms(op, mg) * peak_value(x) * peak_value(rhs), bias)
     return Stage(op.output, step, bias, op.epilogue)
 
 

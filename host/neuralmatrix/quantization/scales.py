@@ -52,7 +52,7 @@ def _all_qparams(
     weights: Mapping[str, IntWeight],
 ) -> dict[str, QParams]:
     groups = facts.scale_groups
-    limits, whole = _code_limits(mg, groups, weights, int16), integer_inputs(mg)
+    limits, whole = _value_limits(mg, groups, weights, int16), integer_inputs(mg)
     found: dict[str, QParams] = {}
     for root, members in groups.members(mg.tensors).items():
         limit = limits.get(root, FULL)
@@ -100,7 +100,7 @@ def choose_qparams(
     return QParams(scale, zero_point)
 
 
-def peak_code(qp: QParams) -> int:
+def peak_value(qp: QParams) -> int:
     """Largest |q|."""
     return max(-qp.qmin, qp.qmax)
 
@@ -146,7 +146,7 @@ def _checked(qp: QParams, limit: int, name: str) -> QParams:
     return qp
 
 
-def _code_limits(
+def _value_limits(
     mg: MatGraph, groups: Groups, weights: Mapping[str, IntWeight], int16: frozenset[str]
 ) -> dict[str, int]:
     """Largest |code| per int16 tie group that keeps sum|w| * |x| + |bias| below 2^31."""

@@ -65,9 +65,9 @@ def plan_memory(graph: QGraph, lanes: int, const: ConstRegion, shared: bool = Tr
     uses = Uses(ops, (port.tensor for port in graph.outputs))
     layouts = {name: _layout(graph, uses, name, lanes) for name in graph.tensors}
     places: dict[str, Place] = {}
-    for name, codes in graph.constants.items():
+    for name, quantized_values in graph.constants.items():
         layout = layouts[name]
-        places[name] = Place(Region.CONST, const.add(layout.pack(codes)), layout)
+        places[name] = Place(Region.CONST, const.add(layout.pack(quantized_values)), layout)
     views = _views(graph, layouts)
     lives = _lives(graph, uses, views)
     offsets, total = _allocate(lives, layouts, shared)

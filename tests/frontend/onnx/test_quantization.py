@@ -166,7 +166,7 @@ def _convolution(weight: np.ndarray, scale: Any, zero: np.ndarray, **attrs: Any)
     return model(nodes, {"x": (1, 3, 6, 5)}, ["y"], constants)
 
 
-def _codes(dtype: str, low: int, high: int) -> np.ndarray:
+def _quantized_values(dtype: str, low: int, high: int) -> np.ndarray:
     rng = np.random.default_rng(2)
     return rng.integers(low, high + 1, (2, 3, 3, 3)).astype(dtype)
 
@@ -174,10 +174,10 @@ def _codes(dtype: str, low: int, high: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("weight", "scale", "zero", "attrs"),
     [
-        (_codes("int8", -128, 127), 0.01, np.int8(0), {}),
-        (_codes("int8", -127, 127), [0.01, 0.003], np.zeros(2, np.int8), {"axis": 0}),
-        (_codes("uint8", 28, 255), 0.01, np.uint8(128), {}),
-        (_codes("int8", -100, 100), 0.01, np.int8(5), {}),
+        (_quantized_values("int8", -128, 127), 0.01, np.int8(0), {}),
+        (_quantized_values("int8", -127, 127), [0.01, 0.003], np.zeros(2, np.int8), {"axis": 0}),
+        (_quantized_values("uint8", 28, 255), 0.01, np.uint8(128), {}),
+        (_quantized_values("int8", -100, 100), 0.01, np.int8(5), {}),
     ],
 )
 def test_weights_keep_their_codes(
@@ -187,16 +187,16 @@ def test_weights_keep_their_codes(
     graph = _check(proto, {"x": signed((1, 3, 6, 5))})
     (conv,) = (n for n in graph.nodes if isinstance(n, Conv))
     name = conv.inputs[1]
-    codes = graph.constants[name] / graph.weight_scales[name]
+    quantized_values = graph.constants[name] / graph.weight_scales[name]
     shape = (-1, 1, 1, 1)
     expected = weight.astype(np.int64) - np.asarray(zero, np.int64).reshape(shape)
-    np.testing.assert_array_equal(np.rint(codes), expected)
+    np.testing.assert_array_equal(np.rint(quantized_values), expected)
     assert [type(n).__name__ for n in graph.nodes] == ["Conv", "Unary"]
     assert set(graph.quant) == {"x", "y"}
 
 
 def test_weights_that_int8_cannot_hold_are_refused() -> None:
-    proto = _convolution(_codes("uint8", 0, 255), 0.01, np.asarray(100, np.uint8))
+    proto = _convolution(_quantized_values("uint8", 0, 255), 0.01, np.asarray(100, np.uint8))
     with pytest.raises(
         UnsupportedModel, match=r"reach -\d+..15\d; -128..127 is supported: quantise"
     ):
@@ -213,8 +213,8 @@ def test_a_transposed_weight_keeps_its_scales() -> None:
     constants = {"w": weight, "w_s": np.asarray([0.1, 0.2, 0.3, 0.4], np.float32)}
     graph = import_onnx(model(nodes, {"x": (2, 3)}, ["y"], constants))
     assert graph.weight_scales["wt"].shape == (1, 4)
-    codes = graph.constants["wt"] / graph.weight_scales["wt"]
-    np.testing.assert_array_equal(np.rint(codes), weight.T)
+    quantized_values = graph.constants["wt"] / graph.weight_scales["wt"]
+    np.testing.assert_array_equal(np.rint(quantized_values), weight.T)
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
@@ -229,8 +229,8 @@ def test_gemm_weights_keep_their_scales(transposed: int) -> None:
     graph = import_onnx(model(nodes, {"x": (2, 3)}, ["y"], constants))
     (product,) = graph.nodes
     name = product.inputs[1]
-    codes = graph.constants[name] / graph.weight_scales[name]
-    np.testing.assert_array_equal(np.rint(codes), weight.T)
+    quantized_values = graph.constants[name] / graph.weight_scales[name]
+    np.testing.assert_array_equal(np.rint(quantized_values), weight.T)
 
 
 def test_a_constant_operand_is_annotated_not_a_weight() -> None:

@@ -211,8 +211,8 @@ def test_hard_swish_is_exact_where_it_is_straight():
 def test_kink_at_zero_is_exact_at_int16_without_being_named(name):
     lo, hi = RANGES[name][1]
     x_scale = aligned_scale(max(abs(lo), hi))
-    codes = (round(lo / x_scale), round(hi / x_scale))
-    seg = fit(scalar(name), x_scale, codes, x_scale, (-32640, 32639), 64)
+    quantized_values = (round(lo / x_scale), round(hi / x_scale))
+    seg = fit(scalar(name), x_scale, quantized_values, x_scale, (-32640, 32639), 64)
     assert seg.count == 2
     # Half a step is the rounding itself; k has 15 bits, so 32767 codes add at most one half more.
     assert seg.worst_error <= 1.0
@@ -270,8 +270,8 @@ def test_a_plain_table_is_kept_where_a_map_gains_nothing():
 )
 @pytest.mark.parametrize("count", [2, 3, 17, 64])
 @pytest.mark.parametrize("kind", ["auto", "mapped"])
-def test_ranges_at_the_ends_of_int16(codes, count, kind):
-    seg = fit(np.tanh, 1e-4, codes, 1 / 127, (-128, 127), count, kind)
+def test_ranges_at_the_ends_of_int16(quantized_values, count, kind):
+    seg = fit(np.tanh, 1e-4, quantized_values, 1 / 127, (-128, 127), count, kind)
     assert seg.count <= count
     assert (seg.k.dtype, seg.b.dtype, seg.sh.dtype) == (np.int16, np.int32, np.uint8)
     assert -32768 <= seg.x0 <= 32767 and 0 <= seg.shift <= 15 and seg.sh.max() <= 31

@@ -60,15 +60,15 @@ def test_factors_go_into_matrices_and_sums_stay() -> None:
 
 
 def test_scales_of_codes_follow_their_weights() -> None:
-    codes = np.random.default_rng(0).integers(-127, 128, (3, 4, 3, 3))
+    quantized_values = np.random.default_rng(0).integers(-127, 128, (3, 4, 3, 3))
     scale = np.full((3, 1, 1, 1), 0.01, np.float32)
     factor = np.asarray([-2.0, 0.0, 0.3], np.float32).reshape(3, 1, 1)
     nodes = [convolution("x", "c", "w"), binary("mul", "c", "g", "y")]
-    graph = graph_of(nodes, {"w": codes * scale, "g": factor}, scales={"w": scale})
+    graph = graph_of(nodes, {"w": quantized_values * scale, "g": factor}, scales={"w": scale})
     result = simplified(graph)
     (conv,) = result.nodes
     found = result.constants[conv.inputs[1]] / result.weight_scales[conv.inputs[1]]
-    wanted = codes * np.sign(factor)[..., None]
+    wanted = quantized_values * np.sign(factor)[..., None]
     # float32 quotients of float32 products
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 

@@ -64,7 +64,7 @@ _SHIFT = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}
 
 
 @dataclass(frozen=True)
-class Codes:
+class Quantization:
     """real = scale * (integer - zero_point), in the source model's own integer type."""
 
     scale: float
@@ -110,7 +110,9 @@ class Context:
     known: dict[str, Array]  # constants, in their ONNX type
     names: set[str]  # every name in use, so that new ones do not clash
     values: dict[str, str] = field(default_factory=dict)  # run-time value -> Graph tensor
-    codes: dict[str, Codes] = field(default_factory=dict)  # values that are integers of a tensor
+    quantized_values: dict[str, Quantization] = field(
+        default_factory=dict
+    )  # values that are integers of a tensor
     rows: dict[str, RowNumbers] = field(default_factory=dict)  # values that select rows
     integral: dict[str, bool] = field(default_factory=dict)  # whole numbers; True: only 0 and 1
     integers: set[str] = field(default_factory=set)  # those of an integer or bool type
@@ -199,8 +201,8 @@ class Context:
     def alias(self, new: str, old: str) -> None:
         """Let ONNX value ``new`` be the same tensor as ``old``."""
         self.values[new] = self.values[old]
-        if old in self.codes:
-            self.codes[new] = self.codes[old]
+        if old in self.quantized_values:
+            self.quantized_values[new] = self.quantized_values[old]
         if old in self.integral:
             self.integral[new] = self.integral[old]
 

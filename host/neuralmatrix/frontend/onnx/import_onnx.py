@@ -21,13 +21,13 @@ from ...ir.graph.verify import verify_graph
 from ...ir.types import Function
 from .checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
 from .constant_folding import fold, output_shapes
-from .context import Call, Codes, Context, Handler, Refused, RowNumbers
+from .context import Call, Context, Handler, Quantization, Refused, RowNumbers
 from .control_flow import CONTROL
 from .load import read, tensor_array
 from .operator_table import handler_of
 from .ops.gather import REARRANGES, pass_rows, row_number_inputs
 from .ops.logic import check_integral, pass_integral
-from .ops.quantization import KEEPS_CODES, integer_values
+from .ops.quantization import KEEPS_QUANTIZED, integer_values
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -117,8 +117,8 @@ def _add_inputs(
             continue
         ctx.values[name] = name
         if kind in _INTEGER_INPUTS:
-            ctx.codes[name] = Codes(1.0, 0, _INTEGER_INPUTS[kind])
-            ctx.quant[name] = ctx.codes[name].params
+            ctx.quantized_values[name] = Quantization(1.0, 0, _INTEGER_INPUTS[kind])
+            ctx.quant[name] = ctx.quantized_values[name].params
         elif kind in _INTEGRAL_INPUTS:
             ctx.integral[name] = _INTEGRAL_INPUTS[kind] == "bool"
             ctx.integers.add(name)
@@ -186,30 +186,37 @@ def _step(ctx: Context, call: Call, handler: Handler) -> None:
         pass_rows(ctx, call)
         return
     check_integral(call, ctx)
-    codes = {ctx.codes.get(name) for name in call.inputs if name in ctx.values}
-    _check_codes(ctx, call, codes)
+    quantized_values = {
+        ctx.quantized_values.get(name) for name in call.inputs if name in ctx.values
+    }
+    _check_quantized(ctx, call, quantized_values)
     handler(ctx, call)
-    if not codes <= {None} and call.op not in ("DequantizeLinear", "Cast", "Shape", "Size"):
-        _pass_codes(ctx, call, codes)
+    if not quantized_values <= {None} and call.op not in (
+        "DequantizeLinear",
+        "Cast",
+        "Shape",
+        "Size",
+    ):
+        _pass_quantized(ctx, call, quantized_values)
     pass_integral(ctx, call)
 
 
-def _check_codes(ctx: Context, call: Call, codes: set[Codes | None]) -> None:
+def _check_quantized(ctx: Context, call: Call, quantized_values: set[Quantization | None]) -> None:
     """Integers may only go where they are passed on unchanged, all of one scale."""
-    if codes <= {None} or call.op in ("Shape", "Size"):
+    if quantized_values <= {None} or call.op in ("Shape", "Size"):
         return
-    if call.op not in KEEPS_CODES:
+    if call.op not in KEEPS_QUANTIZED:
         raise Refused("computes with integers; put DequantizeLinear before it")
     mixed = call.op == "Concat" and not all(name in ctx.values for name in call.inputs)
-    if len(codes) > 1 or mixed:
+    if len(quantized_values) > 1 or mixed:
         raise Refused("joins integers of different scales; join dequantised tensors instead")
 
 
-def _pass_codes(ctx: Context, call: Call, codes: set[Codes | None]) -> None:
-    (one,) = codes
+def _pass_quantized(ctx: Context, call: Call, quantized_values: set[Quantization | None]) -> None:
+    (one,) = quantized_values
     for name in filter(None, call.outputs):
         if one is not None:
-            ctx.codes[name] = one
+            ctx.quantized_values[name] = one
             ctx.quant[ctx.values[name]] = one.params
 
 
@@ -236,7 +243,9 @@ def _add_outputs(ctx: Context, outputs: Sequence[str]) -> list[UnsupportedNode]:
         elif name in ctx.rows or name in ctx.integers:
             reason = "an output of whole numbers; Cast it to float in the model"
             refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
-        elif name in ctx.codes and ctx.codes[name] != Codes(1.0, 0, ctx.codes[name].dtype):
+        elif name in ctx.quantized_values and ctx.quantized_values[name] != Quantization(
+            1.0, 0, ctx.quantized_values[name].dtype
+        ):
             _free_name(ctx, name)
             integer_values(ctx, end, name, name)
         elif ctx.values[name] != name:

@@ -49,11 +49,13 @@ def make_table(wanted: Wanted) -> PwlTable:
     inside = [corner for corner in kinks(wanted.function) if lo < corner < hi]
     x_scale = aligned_scale(max(-lo, hi), inside) * (-1 if lo < 0 and hi <= 0 else 1)
     ends = sorted((lo / x_scale, hi / x_scale))
-    codes = (int(np.ceil(ends[0] - 1e-6)), int(np.floor(ends[1] + 1e-6)))
-    y_scale, clip = _output(wanted, np.arange(codes[0], codes[1] + 1) * x_scale)
+    quantized_values = (int(np.ceil(ends[0] - 1e-6)), int(np.floor(ends[1] + 1e-6)))
+    y_scale, clip = _output(
+        wanted, np.arange(quantized_values[0], quantized_values[1] + 1) * x_scale
+    )
 
     function = partial(evaluate, wanted.function)
-    fit_to = partial(fit, function, x_scale, codes, y_scale, clip, kinks=inside)
+    fit_to = partial(fit, function, x_scale, quantized_values, y_scale, clip, kinks=inside)
     best = fit_to(wanted.segments, kind=wanted.kind)
     if wanted.error is None:
         return best
@@ -147,7 +149,7 @@ def table_report(wanted: Wanted, seg: PwlTable) -> dict[str, Any]:
 
 def _error_facts(seg: PwlTable) -> dict[str, Any]:
     """Errors in output steps and in real units, and the bar that they are held against."""
-    codes = seg.x_range[1] - seg.x_range[0] + 1
+    quantized_values = seg.x_range[1] - seg.x_range[0] + 1
     return {
         "worst_steps": seg.worst_error,
         "mean_steps": seg.mean_error,
@@ -155,7 +157,7 @@ def _error_facts(seg: PwlTable) -> dict[str, Any]:
         "mean_error": seg.mean_error * seg.out_scale,
         "bar_steps": seg.bar,
         "meets_bar": seg.worst_error <= seg.bar,
-        "basis": f"measured over all {codes} input codes of the range, rounding included",
+        "basis": f"measured over all {quantized_values} input codes of the range, rounding included",
     }
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX QuantizeLinear, DequantizeLinear and Cast: integers of the source become annotated reals.
 
-In: one ``Call``.  Out: ``Context.quant`` and ``Context.codes``; a node only where values change.
+In: one ``Call``.  Out: ``Context.quant`` and ``Context.quantized_values``; a node only where values change.
 
 An integer tensor is represented by the real tensor that it stands for, so that a Q and DQ pair
 vanishes and layout operators between them need no care.
@@ -17,7 +17,7 @@ import numpy as np
 from ....errors import BadModel
 from ....ir.graph.nodes import ArgMax, Binary, Unary
 from ....ir.types import Array, Function
-from ..context import Call, Codes, Context, Refused, Versions
+from ..context import Call, Context, Quantization, Refused, Versions
 from .logic import cast_integral, is_integral
 
 _INT8 = np.iinfo(np.int8)
@@ -26,7 +26,7 @@ _INTEGERS = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int
 _WIDER = {"int8": {"int16", "int32", "int64"}, "uint8": {"uint16", "int16", "int32", "int64"}}
 
 # Operators that may read integers: they pass values on unchanged.
-KEEPS_CODES = frozenset(
+KEEPS_QUANTIZED = frozenset(
     "Concat DepthToSpace DequantizeLinear Expand Flatten Gather Identity MaxPool Reshape Slice "
     "SpaceToDepth Split Squeeze Tile Transpose Unsqueeze Cast".split()
 )
@@ -54,12 +54,14 @@ def _along(values: Array, call: Call, rank: int) -> Array:
     return values.reshape(shape)
 
 
-def _codes_of(ctx: Context, call: Call, dtype: str) -> Codes:
+def _quantized_values_of(ctx: Context, call: Call, dtype: str) -> Quantization:
     """The one scale and zero point of a run-time tensor."""
     scale, zero = _scale(ctx, call), ctx.fixed(call, 2, "the zero point")
     if scale.size != 1:
         raise Refused("one scale per channel of an activation; one per tensor is supported")
-    return Codes(float(scale.reshape(())), 0 if zero is None else int(zero.reshape(())), dtype)
+    return Quantization(
+        float(scale.reshape(())), 0 if zero is None else int(zero.reshape(())), dtype
+    )
 
 
 def _quantized_type(ctx: Context, call: Call) -> str:
@@ -79,13 +81,14 @@ def _quantize_constant(ctx: Context, call: Call) -> None:
     ctx.known[call.output] = np.clip(steps, limits.min, limits.max).astype(dtype)
 
 
-def _shared(ctx: Context, call: Call, codes: Codes) -> bool:
+def _shared(ctx: Context, call: Call, quantized_values: Quantization) -> bool:
     """Does anything besides equal QuantizeLinear nodes read the value that ``call`` quantises?"""
     name = call.input(0)
     if name in ctx.outputs or ctx.values[name] != name:
         return True
     return any(
-        user.op != "QuantizeLinear" or _codes_of(ctx, user, _quantized_type(ctx, user)) != codes
+        user.op != "QuantizeLinear"
+        or _quantized_values_of(ctx, user, _quantized_type(ctx, user)) != quantized_values
         for user in ctx.users[name]
     )
 
@@ -94,15 +97,15 @@ def _quantize(ctx: Context, call: Call) -> None:
     if call.input(0) in ctx.known:
         _quantize_constant(ctx, call)
         return
-    codes = _codes_of(ctx, call, _quantized_type(ctx, call))
-    params, x = codes.params, ctx.tensor(call.input(0))
+    quantized_values = _quantized_values_of(ctx, call, _quantized_type(ctx, call))
+    params, x = quantized_values.params, ctx.tensor(call.input(0))
     if ctx.quant.get(x) != params:
-        if x in ctx.quant or _shared(ctx, call, codes):
+        if x in ctx.quant or _shared(ctx, call, quantized_values):
             out = ctx.fresh(f"{call.output}.real")
             x = ctx.emit(Unary((x,), out, call.name, function=Function("identity")))
         ctx.quant[x] = params
     ctx.values[call.output] = x
-    ctx.codes[call.output] = codes
+    ctx.quantized_values[call.output] = quantized_values
 
 
 def _dequantize_constant(ctx: Context, call: Call) -> None:
@@ -123,8 +126,8 @@ def _dequantize_constant(ctx: Context, call: Call) -> None:
     else:
         ctx.scales[call.output] = spread
     if scale.size == 1 and dtype in ("int8", "uint8"):
-        codes = Codes(float(spread), int(np.asarray(offset).reshape(())), dtype)
-        ctx.constant_quant[call.output] = codes.params
+        quantized_values = Quantization(float(spread), int(np.asarray(offset).reshape(())), dtype)
+        ctx.constant_quant[call.output] = quantized_values.params
 
 
 def affine(ctx: Context, call: Call, x: str, gain: float, offset: float, out: str) -> str:
@@ -143,9 +146,11 @@ def affine(ctx: Context, call: Call, x: str, gain: float, offset: float, out: st
 
 def integer_values(ctx: Context, call: Call, name: str, out: str) -> str:
     """A tensor whose real values are the integers that ``name`` stands for."""
-    codes = ctx.codes[name]
-    result = affine(ctx, call, ctx.values[name], 1 / codes.scale, codes.zero_point, out)
-    ctx.quant[result] = Codes(1.0, 0, codes.dtype).params
+    quantized_values = ctx.quantized_values[name]
+    result = affine(
+        ctx, call, ctx.values[name], 1 / quantized_values.scale, quantized_values.zero_point, out
+    )
+    ctx.quant[result] = Quantization(1.0, 0, quantized_values.dtype).params
     return result
 
 
@@ -154,10 +159,10 @@ def _dequantize(ctx: Context, call: Call) -> None:
     if name in ctx.known:
         _dequantize_constant(ctx, call)
         return
-    if name not in ctx.codes:
+    if name not in ctx.quantized_values:
         raise Refused("integers of unknown scale; integers of a QuantizeLinear are supported")
-    have = ctx.codes[name]
-    want = _codes_of(ctx, call, have.dtype)
+    have = ctx.quantized_values[name]
+    want = _quantized_values_of(ctx, call, have.dtype)
     if want == have:
         ctx.values[call.output] = ctx.values[name]
         return
@@ -166,23 +171,25 @@ def _dequantize(ctx: Context, call: Call) -> None:
     ctx.quant[y] = want.params
 
 
-def _cast_codes(ctx: Context, call: Call, to: int) -> None:
+def _cast_quantized(ctx: Context, call: Call, to: int) -> None:
     name = call.input(0)
-    codes = ctx.codes[name]
-    if to in _FLOATS and (codes.scale, codes.zero_point) == (1.0, 0):
+    quantized_values = ctx.quantized_values[name]
+    if to in _FLOATS and (quantized_values.scale, quantized_values.zero_point) == (1.0, 0):
         ctx.values[call.output] = ctx.values[name]
     elif to in _FLOATS:
         integer_values(ctx, call, name, call.output)
-    elif _INTEGERS.get(to) in {codes.dtype, *_WIDER.get(codes.dtype, ())}:
+    elif _INTEGERS.get(to) in {quantized_values.dtype, *_WIDER.get(quantized_values.dtype, ())}:
         ctx.alias(call.output, name)
     else:
-        raise Refused(f"a cast of {codes.dtype} to type {to}; casts to wider types are supported")
+        raise Refused(
+            f"a cast of {quantized_values.dtype} to type {to}; casts to wider types are supported"
+        )
 
 
 def _cast(ctx: Context, call: Call) -> None:
     name, to = call.input(0), int(call.attrs["to"])
-    if name in ctx.codes:
-        _cast_codes(ctx, call, to)
+    if name in ctx.quantized_values:
+        _cast_quantized(ctx, call, to)
         return
     if is_integral(ctx, name):
         cast_integral(ctx, call, to)
