@@ -79,7 +79,7 @@ def interval_bounds(mg: MatGraph) -> Ranges:
 def chosen_precision(
     mg: MatGraph, ranges: Ranges, runs: Sequence[Feeds], max_loss: float
 ) -> list[str]:
-    """The tensors raised to int16."""
+    """The tensors promoted to int16."""
     known = on_the_way.with_ranges(mg, ranges)
     samples, settings = Samples(runs, len(runs)), Settings("mixed", max_loss=max_loss)
     found = choose_precision(known, BOARD.target, samples=samples, settings=settings)

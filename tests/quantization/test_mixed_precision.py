@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mixed precision.
 
-In: small networks with known weak spots.  Out: the right tensors raised to int16.
+In: small networks with known weak spots.  Out: the right tensors promoted to int16.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def test_the_weak_tensor_alone_is_raised() -> None:
     assert found.tensors == {"b"}
     assert found.met and found.before > 0.1
     assert found.after == pytest.approx(integer_error_on_runs(mg, ("b",)), rel=1e-6)
-    assert "1 of 4 int8 tensors raised to int16" in found.to_text()
+    assert "1 of 4 int8 tensors promoted to int16" in found.to_text()
     assert "b: alone" in found.to_text()
 
 

@@ -47,7 +47,7 @@ def test_mixed_raises_what_a_strict_loss_asks_for(name: str, tmp_path: Path) -> 
     model, feeds = NETS[name]()
     program = nm.compile(model, calibration=[feeds], precision="mixed", max_loss=0.0)
     assert program.recipe.promoted
-    assert "raised to int16" in program.notes[0]
+    assert "promoted to int16" in program.notes[0]
     program.save(tmp_path / "net.nmx")
     again = nm.load(tmp_path / "net.nmx")
     assert again.recipe == program.recipe

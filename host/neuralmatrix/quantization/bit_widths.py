@@ -16,6 +16,6 @@ from ..ir.matgraph.ops import MatGraph
 def int16_groups(
     mg: MatGraph, facts: Facts, precision: str, promoted: Iterable[str] = ()
 ) -> frozenset[str]:
-    """Roots of the groups that are int16: at any precision, by ``precision``, or as ``promoted``."""
+    """Roots of the groups that are int16: at any precision, by ``precision`` or ``promoted``."""
     chosen = mg.tensors if precision == "int16" else promoted
     return facts.int16 | as_prescribed(mg, facts.scale_groups, chosen)

@@ -123,7 +123,7 @@ def with_ranges(
     ranges: Ranges,
     promoted: tuple[str, ...] = (),
 ) -> CalibratedGraph:
-    """``tied`` with ranges, and tensors raised to int16, that are known already."""
+    """``tied`` with ranges, and tensors promoted to int16, that are known already."""
     graph = replace(tied.graph, recipe=replace(tied.graph.recipe, promoted=promoted))
     return CalibratedGraph(graph, tied.facts, precision, ranges, ranges)
 

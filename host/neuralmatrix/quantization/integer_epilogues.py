@@ -25,7 +25,6 @@ FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers lea
 MAX_SHIFT = 55
 INT16 = 2**15 - 1
 INT24 = 2**23 - 1
-MAX_SEGMENTS = 64
 
 
 NO_ROWS = IntegerRowStats()
@@ -69,14 +68,15 @@ def build_epilogue(
     spans: Ranges | None = None,
     qparams: Mapping[str, QParams] | None = None,
     rows: IntegerRowStats = NO_ROWS,
+    segments: int = 0,
 ) -> QEpilogue:
     """All integers of an epilogue.  ``spans`` holds the points before its activation and its
-    Hadamard product, where it has them."""
+    Hadamard product, where it has them; its table has at most ``segments`` segments."""
     spans, qparams = spans or {}, qparams or {}
     e = stage.epilogue
     u = qparams[e.hadamard] if e.hadamard else None
     t = qparams[e.residual] if e.residual else None
-    plan = _plan(stage, out, t, u, spans)
+    plan = _plan(stage, out, t, u, spans, segments)
     gains = _gains(stage, plan, t)
     lo, hi = _clamp(e.activation if plan.table is None else None, out)
     made = QEpilogue(
@@ -146,6 +146,7 @@ def _plan(
     t: QParams | None,
     u: QParams | None,
     spans: Ranges,
+    segments: int,
 ) -> Plan:
     activation = stage.epilogue.activation
     y_scale, u_shift = out.scale, 0
@@ -158,7 +159,7 @@ def _plan(
     least = t.scale if t else 0.0  # one step of x may not be far finer than one of t
     x_scale = _x_scale(activation, (lo, hi), least)
     clip = (out.qmin - out.zero_point, out.qmax - out.zero_point) if u is None else (-INT16, INT16)
-    table = _table(activation, x_scale, (lo, hi), y_scale, clip)
+    table = _table(activation, x_scale, (lo, hi), y_scale, clip, segments)
     return Plan(x_scale, y_scale, u_shift, table)
 
 
@@ -183,11 +184,12 @@ def _table(
     x_range: Interval,
     y_scale: float,
     y_clip: tuple[int, int],
+    segments: int,
 ) -> PwlTable:
     lo, hi = sorted(end / x_scale for end in x_range)
-    quantized_values = (int(np.floor(lo)), int(np.ceil(hi)))
+    span = (int(np.floor(lo)), int(np.ceil(hi)))
     function, corners = partial(evaluate, activation), kinks(activation)
-    return fit(function, x_scale, quantized_values, y_scale, y_clip, MAX_SEGMENTS, kinks=corners)
+    return fit(function, x_scale, span, y_scale, y_clip, segments, kinks=corners)
 
 
 def _hadamard_scale(out: QParams, u: QParams, peak: float) -> tuple[float, int]:

@@ -107,4 +107,11 @@ def ratio(real: float, where: str) -> tuple[int, int]:
     return m, shift
 
 
-__all__ = ["RowNumbers", "least_scale", "ratio", "row_numbers", "square_shift", "square_unit"]
+__all__ = [
+    "IntegerRowStats",
+    "integer_row_stats",
+    "least_scale",
+    "ratio",
+    "square_shift",
+    "square_unit",
+]

@@ -81,7 +81,8 @@ class Mixed:
         """Which tensors and why, for people."""
         verdict = "met" if self.met else f"not met; int16 throughout has {self.floor:.4g}"
         lines = [
-            f"{len(self.promoted)} of {len(self.promoted) + self.kept} int8 tensors raised to int16: "
+            f"{len(self.promoted)} of {len(self.promoted) + self.kept} int8 tensors promoted to "
+            "int16: "
             f"{MEASURES[self.measure]} {self.before:.4g} -> {self.after:.4g} on the first "
             f"{min(self.images, MOST_CHECKED)} of the calibration inputs, {self.max_loss:.4g} "
             f"allowed ({verdict})"

@@ -27,7 +27,8 @@ from .scales import ACC_LIMIT, BIAS_LIMIT, peak_value, terms
 def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
     """Integers of all operations.  DoesNotFit: an accumulator could overflow."""
     mg, qparams = scaled.graph, scaled.qparams
-    ops = tuple(_quantize_op(op, scaled) for op in mg.ops)
+    segments = target.array.seg_entries
+    ops = tuple(_quantize_op(op, scaled, segments) for op in mg.ops)
     constants = {
         name: quantize_array(value, qparams[name]).astype(np.int32)
         for name, value in mg.constants.items()
@@ -38,7 +39,8 @@ def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
 # ------------------------------------------------------------------ operations
 
 
-def _quantize_op(op: MatOp, scaled: ScaledGraph) -> QOp:
+def _quantize_op(op: MatOp, scaled: ScaledGraph, segments: int) -> QOp:
+    """``segments``: how many a table may have."""
     mg, qparams = scaled.graph, scaled.qparams
     out = qparams[op.output]
     if isinstance(op, Move):
@@ -55,11 +57,8 @@ def _quantize_op(op: MatOp, scaled: ScaledGraph) -> QOp:
             weight = int_weight(op, 2.0 / (source.scale * BIAS_LIMIT))
         stage = _weighted_stage(op, weight, source)
     rows = integer_row_stats(op, mg.tensors[op.output].shape[3], out, qparams)
-    return QOp(
-        op,
-        weight.values if weight else None,
-        build_epilogue(stage, out, scaled.spans, qparams, rows),
-    )
+    epilogue = build_epilogue(stage, out, scaled.spans, qparams, rows, segments)
+    return QOp(op, weight.values if weight else None, epilogue)
 
 
 def _quantize_rowmax(op: RowMax, mg: MatGraph, qparams: Mapping[str, QParams]) -> QOp:

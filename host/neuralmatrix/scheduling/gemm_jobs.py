@@ -30,6 +30,11 @@ class Chunk:
     kw: range
     cb: range
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks of weights it takes per output block."""
+        return len(self.kh) * len(self.kw) * len(self.cb)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -94,7 +99,7 @@ def _group_jobs(
             block, chunk, serves if plan.chunked_input else whole, first[block] == i,
             last[block] == i, block.start - nb.start if len(chunks) > 1 else 0,
             weights.add(block, chunk),
-            len(block) * len(chunk.kh) * len(chunk.kw) * len(chunk.cb) * weights.byte_planes * lanes,
+            len(block) * chunk.blocks * weights.byte_planes * lanes,
         )
         for i, (block, chunk, serves) in enumerate(parts)
     ]  # fmt: skip

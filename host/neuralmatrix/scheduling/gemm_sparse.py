@@ -282,7 +282,8 @@ class _Run:
         first = x + step.nest.start * block
         values = dict(
             mode=int(Mode.GEMM), reduce=int(Reduce.ADD), first=int(step.first),
-            last=int(step.last), x_wide=byte_planes - 1, m1=1, m0=box.words, nb=1, cb=cb, kh=kh, kw=kw,
+            last=int(step.last), x_wide=byte_planes - 1, m1=1, m0=box.words, nb=1, cb=cb, kh=kh,
+            kw=kw,
             stride_h=1, stride_w=1, win_h=1, win_w=1, x_base=first, x_m0=1, x_kh=s_kh * block,
             x_kw=s_kw * block, x_cb=s_cb * block, x_half=box.words, w_base=weights, w_nb=words,
             p_base=self.params.base + step.nb, p_nb=1, o_base=out, o_nb=box.words,

@@ -77,7 +77,8 @@ def _row_max(ctx: Context, op: RowMax, stats: RowStatistics) -> Setup:
     n, h, w, c = ctx.tensors[op.input].shape
     view = blocked_view(ctx, op.input, flat=True)
     problem = WindowProblem(
-        1, h * w, (1, 1), (1, 1), (1, 1), -(-c // ctx.lanes), view.byte_planes, view.byte_planes, {}, False,
+        1, h * w, (1, 1), (1, 1), (1, 1), -(-c // ctx.lanes), view.byte_planes, view.byte_planes,
+        {}, False,
         shared_weights=True, stat_planes=stats.planes, stored=False, images=n,
     )  # fmt: skip
     return Setup(view, problem, np.ones((1, 1, 1), np.int32), Reduce.ADD, True)
@@ -288,7 +289,8 @@ class _Run:
         r_base = out + g.box.words * (len(g.nb) if self.stored else 1)
         values = dict(
             mode=int(Mode.WINDOW), reduce=int(s.reduce), first=int(first_row == 0), last=int(last),
-            x_wide=p.byte_planes - 1, win_h=p.taps[0], win_w=p.taps[1], m1=g.box.rows, m0=g.box.cols,
+            x_wide=p.byte_planes - 1, win_h=p.taps[0], win_w=p.taps[1], m1=g.box.rows,
+            m0=g.box.cols,
             nb=len(nb), cb=1, kh=tap_rows, kw=p.tiles[1], stride_h=p.strides[0],
             stride_w=p.strides[1], x_base=base, x_m1=grid.cols, x_m0=1, x_kh=p.taps[0] * grid.cols,
             x_kw=p.taps[1], x_half=grid.words, x_nb=0 if p.same_input else each,

@@ -101,8 +101,8 @@ class Softmax(Node):
 class Normalize(Node):
     """(x - mean) / sqrt(mean square + epsilon) over ``axes``, then * scale + bias.
 
-    inputs (x[, scale[, bias]]), broadcastable constants, "" for none.  ``centered`` False leaves the
-    mean in (RMSNorm); ``kind`` "l2" divides by max(sqrt(sum of squares), epsilon) instead.
+    inputs (x[, scale[, bias]]), broadcastable constants, "" for none.  ``centered`` False leaves
+    the mean in (RMSNorm); ``kind`` "l2" divides by max(sqrt(sum of squares), epsilon) instead.
     """
 
     axes: tuple[int, ...] = ()

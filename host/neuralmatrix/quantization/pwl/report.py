@@ -149,7 +149,7 @@ def table_report(wanted: Wanted, seg: PwlTable) -> dict[str, Any]:
 
 def _error_facts(seg: PwlTable) -> dict[str, Any]:
     """Errors in output steps and in real units, and the bar that they are held against."""
-    quantized_values = seg.x_range[1] - seg.x_range[0] + 1
+    inputs = seg.x_range[1] - seg.x_range[0] + 1
     return {
         "worst_steps": seg.worst_error,
         "mean_steps": seg.mean_error,
@@ -157,7 +157,7 @@ def _error_facts(seg: PwlTable) -> dict[str, Any]:
         "mean_error": seg.mean_error * seg.out_scale,
         "bar_steps": seg.bar,
         "meets_bar": seg.worst_error <= seg.bar,
-        "basis": f"measured over all {quantized_values} input codes of the range, rounding included",
+        "basis": f"measured over all {inputs} input values of the range, rounding included",
     }
 
 

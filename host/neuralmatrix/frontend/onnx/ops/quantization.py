@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX QuantizeLinear, DequantizeLinear and Cast: integers of the source become annotated reals.
 
-In: one ``Call``.  Out: ``Context.quant`` and ``Context.quantized_values``; a node only where values change.
+In: one ``Call``.  Out: ``Context.quant`` and ``Context.quantized_values``; a node only where
+values change.
 
 An integer tensor is represented by the real tensor that it stands for, so that a Q and DQ pair
 vanishes and layout operators between them need no care.
