@@ -208,7 +208,7 @@ LAYOUT = (*PORT, "slot", "layout")
     (
         (("format",), 1, "found format 1 with ISA 2, allowed is format 2"),
         (("isa",), 1, "found format 2 with ISA 1, allowed is format 2 with ISA 2; compile the"),
-        (("body", "recipe", "raised"), [3], "recipe.raised[0]: found 3, allowed is a string"),
+        (("body", "recipe", "promoted"), [3], "recipe.promoted[0]: found 3, allowed is a string"),
         (("body", "recipe", "shifts"), [["y", [1e300]]], "found 1e+300, allowed is a finite"),
         (("fingerprint",), "0" * 16, "fingerprint: found 0000000000000000"),
         (("body", "array", "rows"), 32, "fingerprint: found"),
@@ -234,7 +234,7 @@ LAYOUT = (*PORT, "slot", "layout")
         ((*LAYOUT, "lanes"), 8, "layout.lanes: found 8, allowed is 16..16"),
         ((*LAYOUT, "h"), 0, "layout.h: found 0"),
         ((*LAYOUT, "h"), 1 << 40, "layout.h: found 1099511627776"),
-        ((*LAYOUT, "replicated"), True, "layout.c: found 5, allowed is 1..1"),
+        ((*LAYOUT, "broadcast"), True, "layout.c: found 5, allowed is 1..1"),
         (("body", "watchpoints", 0, "insn"), 99, "watchpoints[0].insn: found 99"),
         (("body", "watchpoints", 0, "layer"), -1, "watchpoints[0].layer: found -1"),
         (("body", "layers"), [], "insn_layer[0]: found 0"),

@@ -30,7 +30,7 @@ def test_exponentials_that_are_multiplied_are_int8_and_symmetric() -> None:
     assert low["sum"].int16 and low["inverse"].int16
 
 
-@pytest.mark.parametrize("raised", [(), ("q",), ("k",), ("q", "k"), ("e",), ("v",), ("e", "v")])
+@pytest.mark.parametrize("promoted", [(), ("q",), ("k",), ("q", "k"), ("e",), ("v",), ("e", "v")])
 @pytest.mark.parametrize("p", [21, 700])
 def test_every_mix_of_digits_is_proven(promoted: tuple[str, ...], p: int) -> None:
     mg = attention(heads=1, p=p, d=16)

@@ -38,7 +38,7 @@ def test_masked_keys_have_no_weight() -> None:
 
 # the int8 weights of the Gemm cancel in the normalisation only as far as all rows scale alike
 @pytest.mark.parametrize("direct", [True, False])
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize("precision, most", [("int8", 0.012), ("int16", 0.006)])
 def test_normalisation(centered: bool, direct: bool, precision: str, most: float) -> None:
     assert relative_error(layer_norm(centered=centered, direct=direct), precision) < most

@@ -66,7 +66,7 @@ def test_intervals_hold_whatever_comes(mask: str) -> None:
                 assert lo - slack <= value.min() and value.max() <= hi + slack, point
 
 
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("centered", [True, False])
 def test_intervals_of_a_normalisation_keep_the_variance_positive(centered: bool) -> None:
     mg = replace(layer_norm(centered=centered), quant={"x": QParams(0.02, 3)})
     found = propagate(mg)

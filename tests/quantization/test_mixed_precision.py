@@ -81,7 +81,7 @@ def test_top1_counts_rows() -> None:
 # ---------------------------------------------------------------- golden texts
 
 
-@pytest.mark.parametrize(("max_loss", "raised"), [(0.05, ["b"]), (1.0, [])])
+@pytest.mark.parametrize(("max_loss", "promoted"), [(0.05, ["b"]), (1.0, [])])
 def test_golden(request: pytest.FixtureRequest, max_loss: float, promoted: list[str]) -> None:
     mg = weak_spot()
     found = chosen_precision(mg, ranges(mg, "minmax"), runs(mg), max_loss)

@@ -49,9 +49,9 @@ def test_quantize(q: QParams, x: list[float], expected: list[int]) -> None:
     assert found.tolist() == expected and found.dtype == np.int16
 
 
-@pytest.mark.parametrize("wide", (False, True))
-def test_codes_survive_the_real_numbers(wide: bool) -> None:
-    q = QParams(0.0173, 0 if wide else -5, wide)
+@pytest.mark.parametrize("int16", (False, True))
+def test_codes_survive_the_real_numbers(int16: bool) -> None:
+    q = QParams(0.0173, 0 if int16 else -5, int16)
     quantized_values = np.arange(q.qmin, q.qmax + 1)
     assert (quantize_array(dequantize_array(quantized_values, q), q) == quantized_values).all()
 
@@ -59,7 +59,7 @@ def test_codes_survive_the_real_numbers(wide: bool) -> None:
 LAYOUTS = (
     (Blocked(1, 3, 5, 7, 16), QParams(0.1, 4), 4),
     (Blocked(1, 3, 5, 17, 16), QParams(0.1, 4), 0),
-    (Blocked(1, 3, 5, 17, 16, wide=True), QParams(0.1, 0, True), 0),
+    (Blocked(1, 3, 5, 17, 16, int16=True), QParams(0.1, 0, True), 0),
     (Blocked(1, 3, 5, 1, 16, broadcast=True), QParams(0.1, -9), 0),
     (Rows(1, 7, 8, 3, 16, 2, 1, 3, 5, slack=9), QParams(0.1, 4), 4),
 )
@@ -100,18 +100,18 @@ def test_argmax_on_the_host(select_last: bool, keepdims: bool, expected: int) ->
 # ------------------------------------------------------------------------------ tables
 
 
-def table_port(name: str = "ids", rows: int = 6, wide: bool = False) -> ProgramPort:
+def table_port(name: str = "ids", rows: int = 6, int16: bool = False) -> ProgramPort:
     """Row numbers (1, 4) of a table of ``rows`` rows of 5 values."""
-    slot = TensorSlot(name, 0, Blocked(1, 1, 4, 5, 16, wide), QParams(0.5, 0, wide))
+    slot = TensorSlot(name, 0, Blocked(1, 1, 4, 5, 16, int16), QParams(0.5, 0, int16))
     quantized_values = np.arange(rows * 5).reshape(rows, 5) - 7
     steps = (ViewStep("reshape", (1, 1, 4, 5)),)
-    dtype = np.int16 if wide else np.int8
+    dtype = np.int16 if int16 else np.int8
     return ProgramPort(name, (1, 4), "int64", slot, steps, None, quantized_values.astype(dtype))
 
 
-@pytest.mark.parametrize("wide", (False, True))
-def test_row_numbers_pick_rows(wide: bool) -> None:
-    port = table_port(wide=wide)
+@pytest.mark.parametrize("int16", (False, True))
+def test_row_numbers_pick_rows(int16: bool) -> None:
+    port = table_port(int16=int16)
     arrays, images = check_feeds((port,), {"ids": np.array([[3, 0, 5, -1]])})
     arena = np.zeros(port.slot.layout.nbytes, np.int8)
     write_input(port, arrays["ids"], arena)

@@ -71,7 +71,7 @@ def test_a_replicated_result_has_its_value_in_all_lanes() -> None:
     np.testing.assert_array_equal(found[0, 0, :, 0], [[LANES] * LANES, [0] * LANES])
 
 
-@pytest.mark.parametrize(("wide", "fills"), [(False, [44]), (True, [44, 1])])
+@pytest.mark.parametrize(("int16", "fills"), [(False, [44]), (True, [44, 1])])
 def test_the_fill_is_a_bias_of_each_digit(int16: bool, fills: list[int]) -> None:
     """300 is 256 + 44."""
     ctx = context(x=blocked(1, 1, 16, int16), y=blocked(1, 1, 16, int16))

@@ -120,7 +120,7 @@ MALFORMED: dict[str, tuple[Callable[[], Any], str]] = {
         "tensor 'w' cannot be read",
     ),
     "domain not imported": (_foreign, r"domain 'acme', which the model does not import"),
-    "unknown attribute": (lambda: _conv(color=3), r"\(Conv\).*colour"),
+    "unknown attribute": (lambda: _conv(color=3), r"\(Conv\).*color"),
     "wrong attribute type": (lambda: _conv(strides=2.5), r"\(Conv\).*strides"),
     "wrong pads": (
         lambda: _conv(pads=[1, 1]),

@@ -266,7 +266,7 @@ def test_a_plain_table_is_kept_where_a_map_gains_nothing():
 
 
 @pytest.mark.parametrize(
-    "codes", [(-32768, 32767), (-32768, -32767), (32700, 32767), (0, 0), (5, 6)]
+    "quantized_values", [(-32768, 32767), (-32768, -32767), (32700, 32767), (0, 0), (5, 6)]
 )
 @pytest.mark.parametrize("count", [2, 3, 17, 64])
 @pytest.mark.parametrize("kind", ["auto", "mapped"])

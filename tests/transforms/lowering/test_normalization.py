@@ -25,7 +25,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("kind, epsilon", [("variance", 1e-5), ("l2", 1e-12), ("l2", 3.0)])
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize("shape, axes", SHAPES)
 def test_values(
     shape: tuple[int, ...], axes: tuple[int, ...], centered: bool, kind: str, epsilon: float

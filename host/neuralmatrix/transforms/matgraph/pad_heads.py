@@ -33,13 +33,13 @@ class _State:
     tensors: dict[str, Tensor]
     changed: dict[str, MatOp] = field(default_factory=dict)
 
-    def int16(self, size: int) -> int:
+    def padded(self, size: int) -> int:
         """Channels of a head of whole blocks."""
         return -(-size // self.lanes) * self.lanes
 
     def places(self, heads: int, size: int) -> Array:
         """Where the channels of all heads end up."""
-        return (np.arange(heads)[:, None] * self.int16(size) + np.arange(size)).reshape(-1)
+        return (np.arange(heads)[:, None] * self.padded(size) + np.arange(size)).reshape(-1)
 
     def latest(self, op: Gemm) -> Gemm:
         """The operation with what has changed in it so far."""
@@ -115,15 +115,15 @@ def _pad_scores(state: _State, keys: str, products: list[Gemm]) -> None:
 def _pad_split(state: _State, gemm: Gemm, move: Move) -> None:
     n, _, s, size = state.tensors[move.output].shape
     images, h, w, total = state.tensors[gemm.output].shape
-    heads, int16 = total // size, state.int16(size)
-    whole, part = (images, h, w, heads * int16), (n, 1, s, int16)
+    heads, padded = total // size, state.padded(size)
+    whole, part = (images, h, w, heads * padded), (n, 1, s, padded)
     places, gemm = state.places(heads, size), state.latest(gemm)
     assert gemm.weight is not None
-    weight = np.zeros((*gemm.weight.shape[:3], heads * int16), np.float32)
+    weight = np.zeros((*gemm.weight.shape[:3], heads * padded), np.float32)
     weight[..., places] = gemm.weight
-    bias = _spread(gemm.bias, places, heads * int16, 0.0)
+    bias = _spread(gemm.bias, places, heads * padded, 0.0)
     scale = gemm.weight_scale
-    scale = scale if scale is None else _spread(scale, places, heads * int16, 1.0)
+    scale = scale if scale is None else _spread(scale, places, heads * padded, 1.0)
     state.put(replace(gemm, weight=weight, bias=bias, weight_scale=scale), whole)
     state.put(replace(move, index=_split_index(whole, part)), part)
 
@@ -171,9 +171,9 @@ def _projects(op: MatOp, name: str) -> TypeGuard[Gemm]:
 def _pad_result(state: _State, product: Gemm, move: Move, readers: list[Gemm]) -> None:
     n, _, s, size = state.tensors[product.output].shape
     images, h, w, total = state.tensors[move.output].shape
-    heads, int16 = total // size, state.int16(size)
-    whole, part = (images, h, w, heads * int16), (n, 1, s, int16)
-    bias = np.zeros(int16, np.float32)
+    heads, padded = total // size, state.padded(size)
+    whole, part = (images, h, w, heads * padded), (n, 1, s, padded)
+    bias = np.zeros(padded, np.float32)
     bias[:size] = product.bias
     state.put(replace(product, bias=bias), part)
     index = np.empty(int(np.prod(whole)), np.int64)
@@ -181,6 +181,6 @@ def _pad_result(state: _State, product: Gemm, move: Move, readers: list[Gemm]) -
     state.put(replace(move, index=index.reshape(whole)), whole)
     for op in map(state.latest, readers):
         assert op.weight is not None
-        weight = np.zeros((1, 1, heads * int16, op.weight.shape[3]), np.float32)
+        weight = np.zeros((1, 1, heads * padded, op.weight.shape[3]), np.float32)
         weight[:, :, state.places(heads, size)] = op.weight
         state.changed[op.output] = replace(op, weight=weight)

@@ -163,14 +163,14 @@ def _constants(ctx: Context, call: Call) -> tuple[Array, Array, Array, Array | N
     """W, R, B (zeros where left out) and an LSTM's P."""
     w, r = (np.asarray(ctx.fixed(call, i, what), np.float32)
             for i, what in ((1, "the weight"), (2, "the recurrent weight")))  # fmt: skip
-    count, int16, hidden = r.shape
-    if w.ndim != 3 or w.shape[:2] != (count, int16) or int16 != GATES[call.op] * hidden:
+    count, width, hidden = r.shape
+    if w.ndim != 3 or w.shape[:2] != (count, width) or width != GATES[call.op] * hidden:
         raise BadModel(
             f"node {call.name!r} ({call.op}): weights {w.shape} and {r.shape} do not fit each "
             "other; correct the model"
         )
     given = ctx.fixed(call, 3, "the bias")
-    bias = np.zeros((count, 2 * int16), np.float32) if given is None else given
+    bias = np.zeros((count, 2 * width), np.float32) if given is None else given
     peep = ctx.fixed(call, 7, "the peephole") if call.op == "LSTM" else None
     return w, r, np.asarray(bias, np.float32), peep
 

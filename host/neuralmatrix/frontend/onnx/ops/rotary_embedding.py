@@ -66,11 +66,11 @@ def rotation(size: int, half: int, interleaved: bool) -> Array:
 def _turned(make: NodeMaker, x: str, cos: Array, sin: Array, interleaved: bool) -> str:
     """(B, S, heads, D): the first 2 * half elements of every head are rotated."""
     size, half = make.shape(x)[3], cos.shape[-1]
-    int16 = [np.repeat(t, 2, -1) if interleaved else np.tile(t, 2) for t in (cos, sin)]
+    doubled = [np.repeat(t, 2, -1) if interleaved else np.tile(t, 2) for t in (cos, sin)]
     rest = ((0, 0), (0, 0), (0, size - 2 * half))
     factors = [
         np.pad(t, rest, constant_values=fill)[:, :, None]
-        for t, fill in zip(int16, (1, 0), strict=True)
+        for t, fill in zip(doubled, (1, 0), strict=True)
     ]
     partner = make.matmul(x, make.constant("rotation", rotation(size, half, interleaved)))
     parts = [
