@@ -7,11 +7,7 @@ In: random programs.  Out: columns of fields.
 from __future__ import annotations
 
 from neuralmatrix.hardware.instruction_columns import as_words, columns
-from neuralmatrix.hardware.isa import (
-    FIELDS,
-    Opcode,
-    decode,
-)
+from neuralmatrix.hardware.isa import FIELDS, Opcode, decode
 from programs import random_program
 
 

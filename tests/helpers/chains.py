@@ -7,14 +7,7 @@ In: operations.  Out: a MatGraph on "x" whose last result is the output "y".
 from __future__ import annotations
 
 import numpy as np
-from neuralmatrix.ir.matgraph.ops import (
-    Gemm,
-    MatGraph,
-    MatOp,
-    Port,
-    RowMax,
-    Tensor,
-)
+from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, MatOp, Port, RowMax, Tensor
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.points import Ranges
 from neuralmatrix.ir.types import Array, QParams

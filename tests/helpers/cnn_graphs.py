@@ -7,12 +7,7 @@ In: nodes.  Out: a Graph with the constants that they name; the kinds of a MatGr
 from __future__ import annotations
 
 from lowering_graphs import graph, random
-from neuralmatrix.ir.graph.nodes import (
-    Conv,
-    Graph,
-    Node,
-    Unary,
-)
+from neuralmatrix.ir.graph.nodes import Conv, Graph, Node, Unary
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.types import Array, Function, QParams
 

@@ -11,10 +11,7 @@ from typing import Any
 
 import numpy as np
 from neuralmatrix.ir.graph import operators
-from neuralmatrix.ir.graph.nodes import (
-    Graph,
-    Node,
-)
+from neuralmatrix.ir.graph.nodes import Graph, Node
 from neuralmatrix.ir.graph.verify import verify_graph
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from lowering_graphs import graph, random
-from neuralmatrix.ir.graph.nodes import (
-    Graph,
-    Node,
-    Normalize,
-)
+from neuralmatrix.ir.graph.nodes import Graph, Node, Normalize
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Window
 
 WEIGHTS = {

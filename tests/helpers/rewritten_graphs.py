@@ -11,13 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from neuralmatrix.ir.graph.nodes import (
-    Binary,
-    Conv,
-    Graph,
-    Node,
-    Unary,
-)
+from neuralmatrix.ir.graph.nodes import Binary, Conv, Graph, Node, Unary
 from neuralmatrix.ir.graph.operators import infer_shape, run_graph
 from neuralmatrix.ir.graph.verify import verify_graph
 from neuralmatrix.ir.types import Function, QParams

@@ -9,12 +9,7 @@ from __future__ import annotations
 import re
 
 from conftest import ROOT
-from neuralmatrix.hardware.isa import (
-    FIELDS,
-    Instruction,
-    Opcode,
-    decode,
-)
+from neuralmatrix.hardware.isa import FIELDS, Instruction, Opcode, decode
 from neuralmatrix.program.disassembly import instruction_text, isa_markdown, listing_lines
 from programs import random_program
 

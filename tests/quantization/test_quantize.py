@@ -15,13 +15,7 @@ from golden_passes import Exact, chosen_scales, exact, quantized
 from golden_text import check_golden
 from graph_text import graph_text, mapping_text
 from neuralmatrix.errors import DoesNotFit
-from neuralmatrix.ir.matgraph.ops import (
-    Epilogue,
-    Gemm,
-    MatGraph,
-    Move,
-    Window,
-)
+from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Window
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.quantized_values import dequantize_array
 from neuralmatrix.ir.types import Function, QParams

@@ -9,9 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from neuralmatrix.scheduling.gemm_jobs import Chunk, Job, plan_jobs, runs_of
-from neuralmatrix.scheduling.tiling import (
-    GemmPlan,
-)
+from neuralmatrix.scheduling.gemm_tiling import GemmPlan
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from neuralmatrix.errors import DoesNotFit
-from neuralmatrix.scheduling.tiling import (
-    KERNEL_LIMIT,
-    GemmProblem,
-    WindowProblem,
-    boxes,
-    plan_gemm,
-    plan_window,
-    tile_sizes,
-)
+from neuralmatrix.scheduling.gemm_tiling import GemmProblem, plan_gemm
+from neuralmatrix.scheduling.tiling import KERNEL_LIMIT, boxes, tile_sizes
+from neuralmatrix.scheduling.window_tiling import WindowProblem, plan_window
 from targets import target
 
 TARGET = target()

@@ -22,8 +22,9 @@ from .epilogue_parameters import Params, broadcast_parameters, load_params, set_
 from .gemm_jobs import Chunk, Job, plan_jobs
 from .gemm_setup import Setup, setup_of
 from .gemm_sparse import is_sparse, schedule_sparse
+from .gemm_tiling import GemmPlan, GemmProblem, plan_gemm
 from .row_statistics import Finish, RowStatistics, row_statistics, store_statistics
-from .tiling import GemmPlan, GemmProblem, boxes, plan_gemm
+from .tiling import boxes
 
 
 def schedule_gemm(ctx: Context, qop: QOp) -> dict[str, int]:

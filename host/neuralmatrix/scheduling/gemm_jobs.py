@@ -16,7 +16,7 @@ from ..hardware.instruction_costs import COMPUTE_OVERHEAD
 from ..hardware.isa import Buffer
 from ..ir.types import Array
 from .context import Context, View, emit_load, load_const
-from .tiling import GemmPlan
+from .gemm_tiling import GemmPlan
 
 # Per output block: runs of input blocks that matter, in order.
 Runs = list[list[range]]

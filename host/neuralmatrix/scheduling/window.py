@@ -28,7 +28,8 @@ from .epilogue_operands import (
 )
 from .epilogue_parameters import Params, broadcast_parameters, load_params, set_epilogue
 from .row_statistics import Finish, RowStatistics, row_statistics, store_statistics
-from .tiling import WindowPlan, WindowProblem, boxes, plan_window, window_grid
+from .tiling import boxes
+from .window_tiling import WindowPlan, WindowProblem, plan_window, window_grid
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,7 @@ from neuralmatrix.ir.graph.nodes import (
     Transpose,
     Unary,
 )
-from neuralmatrix.ir.graph.operators import (
-    RULES,
-    ShapeError,
-    evaluate,
-    infer_shape,
-    run_graph,
-)
+from neuralmatrix.ir.graph.operators import RULES, ShapeError, evaluate, infer_shape, run_graph
 from neuralmatrix.ir.graph.verify import to_text, verify_graph
 from neuralmatrix.ir.types import Function, QParams
 

@@ -12,14 +12,7 @@ from cnn_graphs import Q1, conv, make, relu
 from lowering_graphs import feeds_of, random
 from neuralmatrix.errors import BadInput
 from neuralmatrix.ir.graph import operators
-from neuralmatrix.ir.graph.nodes import (
-    Binary,
-    Concat,
-    Graph,
-    Reduce,
-    Softmax,
-    Transpose,
-)
+from neuralmatrix.ir.graph.nodes import Binary, Concat, Graph, Reduce, Softmax, Transpose
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float, run_points
 from neuralmatrix.ir.points import Point
 from neuralmatrix.ir.types import Array, QParams

@@ -13,9 +13,7 @@ import pytest
 from blocks import attention, layer_norm
 from cnn_graphs import Q2, conv, make, relu
 from neuralmatrix.errors import BadInput, BadModel
-from neuralmatrix.ir.graph.nodes import (
-    Binary,
-)
+from neuralmatrix.ir.graph.nodes import Binary
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Port, RowStat, Tensor
 from neuralmatrix.ir.matgraph.reference import (
     matgraph_text,

@@ -8,13 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from neuralmatrix.ir.graph.nodes import (
-    Binary,
-    ConvTranspose,
-    Graph,
-    MatMul,
-    Node,
-)
+from neuralmatrix.ir.graph.nodes import Binary, ConvTranspose, Graph, MatMul, Node
 from neuralmatrix.ir.types import QParams
 from rewritten_graphs import binary, convolution, graph_of, kinds, random, simplified, unary
 

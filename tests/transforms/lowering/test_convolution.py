@@ -11,13 +11,7 @@ import pytest
 from cnn_graphs import IMAGE, WEIGHTS, conv, kinds, make, relu
 from lowering_graphs import check, graph, random
 from neuralmatrix.errors import UnsupportedModel
-from neuralmatrix.ir.graph.nodes import (
-    Binary,
-    Conv,
-    MatMul,
-    Pad,
-    Reshape,
-)
+from neuralmatrix.ir.graph.nodes import Binary, Conv, MatMul, Pad, Reshape
 from neuralmatrix.ir.matgraph.ops import Gemm, Window
 from targets import lower
 

@@ -9,13 +9,7 @@ from __future__ import annotations
 import pytest
 from cnn_graphs import Q1, Q2, Q3, conv, kinds, make
 from lowering_graphs import check
-from neuralmatrix.ir.graph.nodes import (
-    Concat,
-    MatMul,
-    Reshape,
-    Slice,
-    Transpose,
-)
+from neuralmatrix.ir.graph.nodes import Concat, MatMul, Reshape, Slice, Transpose
 from neuralmatrix.ir.matgraph.ops import Move
 from neuralmatrix.ir.types import QParams
 

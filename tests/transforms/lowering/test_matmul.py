@@ -9,12 +9,7 @@ from __future__ import annotations
 import pytest
 from cnn_graphs import kinds
 from lowering_graphs import check, gemms, graph, random
-from neuralmatrix.ir.graph.nodes import (
-    MatMul,
-    Node,
-    Reshape,
-    Transpose,
-)
+from neuralmatrix.ir.graph.nodes import MatMul, Node, Reshape, Transpose
 from neuralmatrix.ir.matgraph.ops import Gemm
 
 

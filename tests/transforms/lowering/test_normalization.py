@@ -9,11 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from lowering_graphs import check, graph, random
-from neuralmatrix.ir.graph.nodes import (
-    Binary,
-    MatMul,
-    Normalize,
-)
+from neuralmatrix.ir.graph.nodes import Binary, MatMul, Normalize
 from neuralmatrix.ir.matgraph.ops import Window
 from norm_graphs import WEIGHTS, make, norm, rows, sizes
 

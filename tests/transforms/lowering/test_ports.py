@@ -9,11 +9,7 @@ from __future__ import annotations
 import numpy as np
 from cnn_graphs import conv, kinds, make
 from lowering_graphs import check, graph, random
-from neuralmatrix.ir.graph.nodes import (
-    ArgMax,
-    Binary,
-    Embedding,
-)
+from neuralmatrix.ir.graph.nodes import ArgMax, Binary, Embedding
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from targets import lower
 

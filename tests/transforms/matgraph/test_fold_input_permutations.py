@@ -10,13 +10,7 @@ import pytest
 from cnn_graphs import WEIGHTS, conv, kinds
 from golden_passes import check_pass, exact
 from lowering_graphs import check, graph, random
-from neuralmatrix.ir.graph.nodes import (
-    Binary,
-    Conv,
-    MatMul,
-    Reshape,
-    Transpose,
-)
+from neuralmatrix.ir.graph.nodes import Binary, Conv, MatMul, Reshape, Transpose
 
 CONV = {"w": exact(1, 4, 4, 1, 1), "b": exact(2, 4)}
 

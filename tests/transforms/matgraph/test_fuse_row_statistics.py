@@ -10,13 +10,7 @@ import numpy as np
 import pytest
 from golden_passes import check_pass, exact
 from lowering_graphs import check, graph
-from neuralmatrix.ir.graph.nodes import (
-    Binary,
-    MatMul,
-    Normalize,
-    Softmax,
-    Unary,
-)
+from neuralmatrix.ir.graph.nodes import Binary, MatMul, Normalize, Softmax, Unary
 from neuralmatrix.ir.matgraph.ops import Gemm, RowMax
 from neuralmatrix.ir.types import Function
 from norm_graphs import WEIGHTS, make, norm, rows, sizes

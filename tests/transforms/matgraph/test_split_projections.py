@@ -11,14 +11,7 @@ from collections.abc import Sequence
 import pytest
 from golden_passes import check_pass, exact
 from lowering_graphs import check, gemms, graph, random
-from neuralmatrix.ir.graph.nodes import (
-    Binary,
-    Graph,
-    MatMul,
-    Node,
-    Slice,
-    Unary,
-)
+from neuralmatrix.ir.graph.nodes import Binary, Graph, MatMul, Node, Slice, Unary
 from neuralmatrix.ir.matgraph.ops import Gemm
 from neuralmatrix.ir.types import Function
 

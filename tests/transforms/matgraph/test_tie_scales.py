@@ -30,11 +30,7 @@ from neuralmatrix.ir.graph.nodes import (
     Softmax,
     Unary,
 )
-from neuralmatrix.ir.matgraph.ops import (
-    Epilogue,
-    MatGraph,
-    Move,
-)
+from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Move
 from neuralmatrix.ir.quantized_values import dequantize_array, quantize_array
 from neuralmatrix.ir.types import Function, QParams
 from neuralmatrix.quantization.integer_reference import run_integer

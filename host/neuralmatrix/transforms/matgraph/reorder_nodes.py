@@ -17,16 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ...hardware.target import Target
-from ...ir.matgraph.ops import (
-    Gemm,
-    Linear,
-    MatGraph,
-    MatOp,
-    Move,
-    Port,
-    RowMax,
-    Window,
-)
+from ...ir.matgraph.ops import Gemm, Linear, MatGraph, MatOp, Move, Port, RowMax, Window
 from ...ir.matgraph.predicates import is_pointwise, is_transposition
 from ...ir.types import Array, ViewStep
 

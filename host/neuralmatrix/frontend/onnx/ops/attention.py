@@ -13,12 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....ir.graph.nodes import (
-    Select,
-    Slice,
-    Softmax,
-    Unary,
-)
+from ....ir.graph.nodes import Select, Slice, Softmax, Unary
 from ....ir.types import Function
 from ..context import Call, Context, Handler, Refused, Versions, ints
 from ..node_maker import NodeMaker
