@@ -118,6 +118,7 @@ def print_digest() -> None:
     print(hashlib.sha256(program.instructions.tobytes() + program.const.tobytes()).hexdigest())
 
 
+@pytest.mark.slow
 def test_the_order_of_sets_does_not_matter() -> None:
     code = "import test_compiler; test_compiler.print_digest()"
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])

@@ -8,7 +8,7 @@ Out: the first import that runs against the map of docs/layout.md.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -83,11 +83,18 @@ def unit(module: str) -> str:
     return max(rows, key=len)
 
 
-def imported(module: str) -> Iterator[tuple[str, ast.ImportFrom]]:
+@cache
+def tree(module: str) -> ast.Module:
+    """The syntax tree of a module."""
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
     """The modules of this package that ``module`` imports, wherever in its text."""
-    path = MODULES[module]
+    path, found = MODULES[module], set()
     package = ["neuralmatrix", *module.split(".")][: None if path.name == "__init__.py" else -1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             assert not any(a.name.startswith("neuralmatrix.") for a in node.names), module
         if not isinstance(node, ast.ImportFrom):
@@ -97,13 +104,14 @@ def imported(module: str) -> Iterator[tuple[str, ast.ImportFrom]]:
         base = [part for part in base if part]
         for alias in node.names if base[:1] == ["neuralmatrix"] else ():
             full = ".".join([*base[1:], alias.name])
-            yield (full if full in MODULES else full.rpartition(".")[0]), node
+            found.add(full if full in MODULES else full.rpartition(".")[0])
+    return frozenset(found - {""})
 
 
 @pytest.mark.parametrize("module", ORDERED)
 def test_imports_run_in_the_direction_of_the_map(module: str) -> None:
     here = unit(module)
-    for other in sorted({name for name, _ in imported(module)} - {""}):
+    for other in sorted(imported(module)):
         allowed = unit(other) == here or unit(other) in MAY[here].split()
         assert allowed or (module, other) in EXCEPTIONS, (
             f"{module} imports {other}: {here} may import from {MAY[here] or 'nothing'}"
@@ -119,7 +127,7 @@ def test_rows_of_the_map_run_downwards() -> None:
 
 def test_no_circle_of_modules() -> None:
     """Also within a package, and whatever the imports are for."""
-    edges = {m: {o for o, _ in imported(m) if o} - {m} for m in ORDERED}
+    edges = {m: set(imported(m)) - {m} for m in ORDERED}
     edges["runtime.pynq.device"].discard("runtime.emulated_board.board")
     done: set[str] = set()
 
@@ -137,8 +145,9 @@ def test_no_circle_of_modules() -> None:
 
 def _late(module: str) -> bool:
     """Does a function of ``module`` import from this package?"""
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [
+        n for n in ast.walk(tree(module)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
     found = [n for f in functions for n in ast.walk(f) if isinstance(n, ast.ImportFrom)]
     return any(n.level or (n.module or "").startswith("neuralmatrix") for n in found)
 
@@ -151,7 +160,7 @@ def test_imports_within_functions_have_a_reason() -> None:
 
 def test_exceptions_are_needed() -> None:
     for module, other in EXCEPTIONS:
-        assert other in {name for name, _ in imported(module)}, (module, other)
+        assert other in imported(module), (module, other)
 
 
 def test_a_board_loads_no_compiler() -> None:
@@ -160,7 +169,7 @@ def test_a_board_loads_no_compiler() -> None:
     while todo:
         module = todo.pop()
         reached.add(module)
-        found = {other for other, _ in imported(module) if (module, other) not in EXCEPTIONS}
+        found = {other for other in imported(module) if (module, other) not in EXCEPTIONS}
         todo += sorted(found - reached)
     assert {unit(m) for m in reached - {""}} == {"base", "hardware", "ir", "program", "runtime"}
     assert not {m for m in reached if m.startswith(("ir.graph", "runtime.emulated_board"))}

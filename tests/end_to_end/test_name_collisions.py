@@ -16,6 +16,7 @@ from neuralmatrix.compiler import Options, passes
 from neuralmatrix.demo.tasks import DATA
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from onnx import ModelProto, NodeProto, helper, load, numpy_helper
+from slow import slow_after
 from targets import target
 
 Feed = dict[str, np.ndarray]
@@ -65,7 +66,7 @@ def network(names: list[str]) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-@pytest.mark.parametrize("precision", ["int8", "int16"])
+@pytest.mark.parametrize("precision", slow_after(1, ["int8", "int16"]))
 @pytest.mark.parametrize("tensor", ["t", "n", "s", "mixed", "scores"])
 def test_names_of_the_model_do_not_meet_names_of_the_compiler(tensor: str, precision: str) -> None:
     feed = {"x": np.random.default_rng(0).normal(size=(8, 6, 16)).astype(np.float32)}

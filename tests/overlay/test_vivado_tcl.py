@@ -170,6 +170,7 @@ def test_what_stops_the_build(tmp_path: Path, found: dict[str, str], text: str) 
     assert not (tmp_path / "out" / "neuralmatrix.bit").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("board", "old", "new", "text"),
     (

@@ -20,6 +20,7 @@ from graph_text import graph_text
 from neuralmatrix.compiler import Options, back_end, front_end
 from neuralmatrix.ir.recipe import Recipe
 from neuralmatrix.quantization.settings import Settings, check_settings
+from slow import slow_after
 from targets import target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
@@ -82,7 +83,9 @@ def test_refinement_of_int8_is_kept_in_the_program() -> None:
     assert nm.verify(model, program, {k: x[:1] for k, x in feeds.items()}).ok
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings("int16"), Settings("mixed", max_loss=0)])
+@pytest.mark.parametrize(
+    "settings", slow_after(1, [Settings("mixed", max_loss=0), Settings(), Settings("int16")])
+)
 def test_the_same_integers_again(settings: Settings) -> None:
     """What a program remembers replaces the samples."""
     model, feeds = small_transformer()

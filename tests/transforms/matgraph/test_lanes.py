@@ -19,6 +19,7 @@ from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Move, Port, Tensor
 from neuralmatrix.transforms.matgraph.reorder_nodes import reorder_nodes
 from neuralmatrix.verification import verify
+from slow import slow_after
 from targets import target
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models"))
@@ -51,7 +52,7 @@ def head_channels(mg: MatGraph) -> set[int]:
 
 
 @pytest.mark.parametrize("board", nm.board_names())
-@pytest.mark.parametrize("size", ENCODERS, ids=str)
+@pytest.mark.parametrize("size", slow_after(1, ENCODERS), ids=str)
 def test_heads_are_padded_to_whole_blocks_of_the_boards_lanes(
     size: tuple[int, int], board: str
 ) -> None:
@@ -62,7 +63,7 @@ def test_heads_are_padded_to_whole_blocks_of_the_boards_lanes(
 
 
 @pytest.mark.parametrize("board", ("pynq-z2", "kv260"))
-@pytest.mark.parametrize("size", ENCODERS, ids=str)
+@pytest.mark.parametrize("size", slow_after(1, ENCODERS), ids=str)
 def test_splitting_heads_copies_nothing(size: tuple[int, int], board: str) -> None:
     model, feed = encoder(*size)
     program = nm.compile(model, board, [feed])
@@ -106,7 +107,7 @@ def test_a_graph_network_is_laid_out_for_the_lanes_of_its_board(board: str) -> N
     assert program.estimate().cycles <= MOST_CYCLES[board]
 
 
-@pytest.mark.parametrize("board", nm.board_names())
+@pytest.mark.parametrize("board", slow_after(3, nm.board_names()))
 def test_nodes_are_ordered_in_blocks_of_the_boards_lanes(board: str) -> None:
     """Of a banded matrix whose nodes are shuffled, hardly more blocks are left than of the band."""
     lanes, size = target(board).lanes, 480
