@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +46,17 @@ def test_notebooks_are_stripped(path: Path) -> None:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert code and all(not c["outputs"] and c["execution_count"] is None for c in code)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_notebooks_import_of_the_package_is_there(path: Path) -> None:
+    """Without pynq, which the notebooks themselves need."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    trees = [ast.parse("".join(c["source"])) for c in cells if c["cell_type"] == "code"]
+    imports = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    ours = [n for n in imports if n.module and n.module.split(".")[0] == "neuralmatrix"]
+    assert ours
+    for node in ours:
+        module = import_module(str(node.module))
+        for alias in node.names:
+            assert hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}")
