@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several passes ask about an operation of a MatGraph.
+"""Predicates of one operation of a MatGraph that several passes need.
 
-In: an operation.  Out: yes or no.
+In: an operation.  Out: bool.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def is_pointwise(op: Linear) -> bool:
 
 
 def is_elementwise(op: MatOp) -> TypeGuard[Window]:
-    """Whether an operation is x * weight + bias per element, and then an epilogue."""
+    """Return whether an operation is x * weight + bias per element, and then an epilogue."""
     is_sum = isinstance(op, Window) and op.reduce == "add" and op.minus is None
     return isinstance(op, Window) and is_sum and is_pointwise(op)
 

@@ -124,7 +124,7 @@ def _split(ctx: Context, call: Call) -> None:
 
 
 def _sliced(ctx: Context, call: Call, ranges: Mapping[int, range]) -> None:
-    """One Slice for the axes with positive steps, then one Take for each other axis."""
+    """Append one Slice for the axes with positive steps, then one Take for each other axis."""
     shape = ctx.shape(call.input(0))
     backward = {axis: r for axis, r in ranges.items() if r.step < 0}
     parts = tuple(
@@ -157,7 +157,7 @@ def _slice(ctx: Context, call: Call) -> None:
         ranges[axis] = range(*slice(start, end, step).indices(shape[axis]))
         if not ranges[axis]:
             raise BadModel(
-                f"node {call.name!r} (Slice): nothing of axis {axis} (size {shape[axis]}) is left; "
+                f"node {call.name!r} (Slice): axis {axis} (size {shape[axis]}) becomes empty; "
                 "every dimension must be 1 or more; change the input shape (--shape) or the model"
             )
     _sliced(ctx, call, ranges)

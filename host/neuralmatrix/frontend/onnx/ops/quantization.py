@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX QuantizeLinear, DequantizeLinear and Cast: integers of the source become annotated reals.
+"""ONNX QuantizeLinear, DequantizeLinear and Cast: quantised integers become annotated reals.
 
 In: one ``Call``.  Out: ``Context.quant`` and ``Context.quantized_values``; a node only where
 values change.
 
 An integer tensor is represented by the real tensor that it stands for, so that a Q and DQ pair
-vanishes and layout operators between them need no care.
+disappears and layout operators between them need no special treatment.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def _scale(ctx: Context, call: Call) -> Array:
 
 
 def _along(values: Array, call: Call, rank: int) -> Array:
-    """One value per tensor as a scalar, one per channel shaped to broadcast along ``axis``."""
+    """Return one value per tensor as a scalar, one per channel shaped to broadcast along
+    ``axis``."""
     if values.size == 1:
         return values.reshape(())
     if values.ndim != 1:
@@ -56,7 +57,7 @@ def _along(values: Array, call: Call, rank: int) -> Array:
 
 
 def _quantized_values_of(ctx: Context, call: Call, dtype: str) -> Quantization:
-    """The one scale and zero point of a run-time tensor."""
+    """Return the scale and zero point of a run-time tensor."""
     scale, zero = _scale(ctx, call), ctx.fixed(call, 2, "the zero point")
     if scale.size != 1:
         raise Refused("one scale per channel of an activation; one per tensor is supported")
@@ -83,7 +84,8 @@ def _quantize_constant(ctx: Context, call: Call) -> None:
 
 
 def _shared(ctx: Context, call: Call, quantized_values: Quantization) -> bool:
-    """Does anything besides equal QuantizeLinear nodes read the value that ``call`` quantises?"""
+    """Return whether anything but equal QuantizeLinear nodes reads the value that ``call``
+    quantises."""
     name = call.input(0)
     if name in ctx.outputs or ctx.values[name] != name:
         return True
@@ -121,7 +123,7 @@ def _dequantize_constant(ctx: Context, call: Call) -> None:
         return
     if steps.size and not _INT8.min <= steps.min() <= steps.max() <= _INT8.max:
         ctx.unfit[call.output] = (
-            f"weight {call.input(0)!r}: {dtype} codes less their zero point reach "
+            f"weight {call.input(0)!r}: {dtype} values minus their zero point reach "
             f"{steps.min()}..{steps.max()}; -128..127 is supported: quantise weights to int8"
         )
     else:
@@ -132,7 +134,7 @@ def _dequantize_constant(ctx: Context, call: Call) -> None:
 
 
 def affine(ctx: Context, call: Call, x: str, gain: float, offset: float, out: str) -> str:
-    """out = gain * x + offset with as few nodes as that takes, at least one."""
+    """Append out = gain * x + offset with as few nodes as possible, at least one."""
     if gain != 1:
         factor = ctx.constant(f"{out}.gain", np.asarray(gain))
         scaled = ctx.fresh(f"{out}.scaled") if offset else out
@@ -146,7 +148,7 @@ def affine(ctx: Context, call: Call, x: str, gain: float, offset: float, out: st
 
 
 def integer_values(ctx: Context, call: Call, name: str, out: str) -> str:
-    """A tensor whose real values are the integers that ``name`` stands for."""
+    """Return a tensor whose real values are the quantised integers of ``name``."""
     quantized_values = ctx.quantized_values[name]
     result = affine(
         ctx, call, ctx.values[name], 1 / quantized_values.scale, quantized_values.zero_point, out
@@ -200,7 +202,7 @@ def _cast(ctx: Context, call: Call) -> None:
     if to not in _FLOATS and not (index and to in _INTEGERS):
         raise Refused(
             f"a cast of real values to type {_INTEGERS.get(to, to)}; casts between float types, of "
-            "constants, whole numbers and ArgMax results are supported"
+            "constants, integers and ArgMax results are supported"
         )
     if index:
         dtype = _INTEGERS.get(to, "float32")  # the type of all real outputs
