@@ -88,7 +88,7 @@ def part(passes: Passes, first: str, last: str) -> Passes:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two graphs, or parts of graphs, hold the same values."""
+    """Return whether two graphs, or parts of graphs, hold the same values."""
     if a is b:
         return True
     if type(a) is not type(b):

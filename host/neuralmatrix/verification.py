@@ -140,17 +140,13 @@ def _compare_run(
 ) -> list[LayerCheck]:
     integer = run_integer(graph, feed)
     checks = []
-    for point, quantized_values in zip(
-        program.watchpoints, emulate_layers(program, feed), strict=True
-    ):
+    for point, emulated in zip(program.watchpoints, emulate_layers(program, feed), strict=True):
         name, layer = point.tensor.name, program.layers[point.layer]
-        if name not in integer or integer[name].shape != quantized_values.shape:
+        if name not in integer or integer[name].shape != emulated.shape:
             raise _other_model(f"tensor {name} does not match")
         values = dequantize_array(integer[name], graph.qparams[name])
         snr = signal_to_noise(real[name], values) if name in real else float("nan")
-        checks.append(
-            _check(name, (layer.kind, layer.source), snr, integer[name], quantized_values)
-        )
+        checks.append(_check(name, (layer.kind, layer.source), snr, integer[name], emulated))
     return checks
 
 
@@ -206,8 +202,8 @@ def signal_to_noise(real: Array, approximate: Array) -> float:
 
 
 def _check(
-    name: str, kind: tuple[str, str], snr: float, expected: Array, quantized_values: Array
+    name: str, kind: tuple[str, str], snr: float, expected: Array, emulated: Array
 ) -> LayerCheck:
-    wrong = np.argwhere(expected != quantized_values)
+    wrong = np.argwhere(expected != emulated)
     first = tuple(int(i) for i in wrong[0]) if len(wrong) else None
     return LayerCheck(name, *kind, snr, expected.size, len(wrong), first)

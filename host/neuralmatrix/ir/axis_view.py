@@ -4,7 +4,8 @@
 In: logical shapes and layout operators.  Out: views, and the numpy steps between both forms.
 
 A logical shape is factored into atoms (sizes above 1, in logical order); each of N, H, W, C lists
-the atoms it holds, outermost first.  Axes of size 1 have no atom, so that a squeeze never moves data.
+the atoms it holds, outermost first.  Axes of size 1 have no atom, so that a squeeze never moves
+data.
 """
 
 from __future__ import annotations

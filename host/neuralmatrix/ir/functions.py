@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scalar functions of activations and piecewise-linear tables.
 
-In: a function's name, its parameters and real numbers.  Out: float64 values; there are no overflow warnings.
+In: a function's name, its parameters and real numbers.  Out: float64 values; there are no overflow
+warnings.
 """
 
 from __future__ import annotations

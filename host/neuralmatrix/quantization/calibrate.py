@@ -237,8 +237,8 @@ def _squared_errors(x: Array, n: Array, lo: Any, hi: Any) -> Array:
     """Return the squared error of n values at each x, for a column of ranges."""
     step = (hi - lo) / 255
     zero = np.rint(-lo / step)
-    quantized_values = np.clip(np.rint(x / step), -zero, 255 - zero)
-    return np.asarray((quantized_values * step - x) ** 2 @ n)
+    steps = np.clip(np.rint(x / step), -zero, 255 - zero)
+    return np.asarray((steps * step - x) ** 2 @ n)
 
 
 _CLIP = {"percentile": _percentile, "mse": _least_error}

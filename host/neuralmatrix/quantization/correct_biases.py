@@ -85,7 +85,7 @@ def shifts_of(mg: MatGraph, qparams: Mapping[str, QParams], seen: Sample) -> dic
 
 
 def _has_rounding(op: MatOp) -> bool:
-    """Whether the weights of the channels differ, so that int8 rounds them."""
+    """Return whether the weights of the channels differ, so that int8 rounds them."""
     if not is_weighted(op) or op.weight_scale is not None:
         return False
     if isinstance(op, Window) and op.reduce == "max":

@@ -119,19 +119,17 @@ def _factors(size: Array, weights: Array, power: float) -> Array:
 def _error(mg: MatGraph, gemms: list[Gemm], x: Array, factors: Array) -> float:
     """Return the squared error of int8 x/factors times int8 weights*factors."""
     small = np.asarray(x / factors, np.float32)
-    quantized_values = rounded(
-        small, choose_qparams(float(small.min()), float(small.max()), int16=False)
-    )
+    coarse = rounded(small, choose_qparams(float(small.min()), float(small.max()), int16=False))
     total = 0.0
     for gemm in gemms:
         scaled = _scaled(without_epilogue(gemm), {gemm.input: factors})
         wanted = evaluate(without_epilogue(gemm), {gemm.input: x}, mg, {})[gemm.output]
-        got = evaluate(rounded_weight(scaled), {gemm.input: quantized_values}, mg, {})[gemm.output]
+        got = evaluate(rounded_weight(scaled), {gemm.input: coarse}, mg, {})[gemm.output]
         total += float(np.square(got - wanted, dtype=np.float64).mean())
     return total
 
 
 def without_epilogue(op: MatOp) -> MatOp:
-    """The operation without its epilogue."""
+    """Return the operation without its epilogue."""
     assert is_weighted(op)
     return replace(op, epilogue=Epilogue())

@@ -32,8 +32,8 @@ NO_ROWS = IntegerRowStats()
 
 @dataclass(frozen=True)
 class Stage:
-    """The input of the epilogue: ``step`` is the real value of one accumulator unit, ``bias`` counts
-    such units."""
+    """The input of the epilogue: ``step`` is the real value of one accumulator unit, ``bias``
+    counts such units."""
 
     name: str
     step: Array  # (C,)
@@ -205,8 +205,8 @@ def _relu(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
 
 
 def _clip(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
-    quantized_values = np.rint(np.clip(np.asarray(params) / out.scale, -1e6, 1e6)) + out.zero_point
-    lo, hi = (int(np.clip(code, out.qmin, out.qmax)) for code in quantized_values)
+    ends = np.rint(np.clip(np.asarray(params) / out.scale, -1e6, 1e6)) + out.zero_point
+    lo, hi = (int(np.clip(end, out.qmin, out.qmax)) for end in ends)
     return lo, hi
 
 

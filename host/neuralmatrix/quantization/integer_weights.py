@@ -26,7 +26,7 @@ class IntWeight:
 
 
 def is_weighted(op: MatOp) -> TypeGuard[Gemm | Window]:
-    """Whether an operation multiplies by constants."""
+    """Return whether an operation multiplies by constants."""
     return isinstance(op, Window) or (isinstance(op, Gemm) and op.rhs is None)
 
 

@@ -2,8 +2,8 @@
 """Mixed precision: which int8 tensors are promoted to int16 to bound the loss of the outputs.
 
 In: a CalibratedGraph, samples, the allowed loss.  Out: ``Mixed``: the tensors, the reason for
-each, and the loss before and after, measured with the exact integer reference; ``choose_precision`` is
-the pass.
+each, and the loss before and after, measured with the exact integer reference; ``choose_precision``
+is the pass.
 
 Every scale group is rounded alone; the groups are ordered by squared output error per cost of
 their second pass.  The shortest sufficient part of that order is found by bisection, groups that
@@ -282,9 +282,9 @@ def _integer_loss(problem: _Problem, promoted: Iterable[Candidate]) -> float:
     parts: dict[str, list[Array]] = {name: [] for name in shown}
     for image in range(count):
         feeds = {p.name: _image(seen.feeds[p.name], image, seen.images) for p in mg.inputs}
-        quantized_values = run_integer(graph, feeds)
+        values = run_integer(graph, feeds)
         for name in shown:
-            parts[name].append(dequantize_array(quantized_values[name], graph.qparams[name]))
+            parts[name].append(dequantize_array(values[name], graph.qparams[name]))
     found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     wanted = {name: seen.values[name][: len(found[name])] for name in shown}
     return float(LOSS[problem.measure](mg, found, wanted))

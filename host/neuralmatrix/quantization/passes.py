@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The passes that choose scales, precision and integers, for the list of passes.
 
-In: ``Settings`` and samples, or the ranges and recipe of a program.  Out: ``NumberPasses``; a pass is a
-function (graph, target) -> graph.
+In: ``Settings`` and samples, or the ranges and recipe of a program.  Out: ``NumberPasses``; a pass
+is a function (graph, target) -> graph.
 """
 
 from __future__ import annotations

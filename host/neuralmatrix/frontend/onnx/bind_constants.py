@@ -60,7 +60,9 @@ def _array(name: str, value: Any) -> Array:
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise BadInput(f"constants: {name!r} is not an array ({error}); pass an array") from None
+        raise BadInput(
+            f"constants: {name!r} is not an array ({error}); pass a numpy array"
+        ) from None
 
 
 def _run_time_inputs(proto: ModelProto) -> dict[str, ValueInfoProto]:
@@ -83,7 +85,8 @@ def _dims(value: ValueInfoProto) -> str:
 
 
 def _fitted(value: ValueInfoProto, array: Array, sizes: dict[str, int]) -> Array:
-    """The array in the input's own type, its shape checked; named dimensions enter ``sizes``."""
+    """Return the array in the input's own type, its shape checked; named dimensions enter
+    ``sizes``."""
     onnx = require_onnx()
     kind = value.type.tensor_type.elem_type
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))

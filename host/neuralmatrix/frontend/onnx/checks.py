@@ -261,7 +261,9 @@ def _check_given(name: str, dims: tuple[int | str, ...] | None, shape: Sequence[
     try:
         shape = [index(size) for size in shape]
     except TypeError:
-        raise BadInput(f"shape {shape!r} of {name!r} is not a tuple of integers; pass it") from None
+        raise BadInput(
+            f"shape {shape!r} of {name!r} is not a tuple of integers; pass one"
+        ) from None
     fits = dims is None or (
         len(dims) == len(shape)
         and all(isinstance(d, str) or d == n for d, n in zip(dims, shape, strict=True))

@@ -76,13 +76,13 @@ class Quantization:
         """Return the same scale for int8 or int16; Refused where that is not exact."""
         if self.dtype not in _SHIFT:
             raise Refused(f"type {self.dtype}; {', '.join(_SHIFT)} are supported")
-        zero, int16 = self.zero_point - _SHIFT[self.dtype], self.dtype.endswith("16")
-        if int16 and zero:
+        zero, is_int16 = self.zero_point - _SHIFT[self.dtype], self.dtype.endswith("16")
+        if is_int16 and zero:
             raise Refused(
                 f"zero point {self.zero_point} of {self.dtype}; 16-bit tensors are supported with "
                 f"zero point {_SHIFT[self.dtype]}"
             )
-        return QParams(self.scale, zero, int16)
+        return QParams(self.scale, zero, is_int16)
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,7 @@ class Context:
     known: dict[str, Array]  # constants, in their ONNX type
     names: set[str]  # every name in use, so that new ones do not clash
     values: dict[str, str] = field(default_factory=dict)  # run-time value -> Graph tensor
-    quantized_values: dict[str, Quantization] = field(
-        default_factory=dict
-    )  # values that are integers of a tensor
+    quantized: dict[str, Quantization] = field(default_factory=dict)  # quantised integers
     rows: dict[str, RowIndices] = field(default_factory=dict)  # values that are indices of a gather
     integral: dict[str, bool] = field(default_factory=dict)  # integer values; True: only 0 and 1
     integers: set[str] = field(default_factory=set)  # values of an integer or bool type
@@ -201,8 +199,8 @@ class Context:
     def alias(self, new: str, old: str) -> None:
         """Make ONNX value ``new`` a name of the tensor ``old``."""
         self.values[new] = self.values[old]
-        if old in self.quantized_values:
-            self.quantized_values[new] = self.quantized_values[old]
+        if old in self.quantized:
+            self.quantized[new] = self.quantized[old]
         if old in self.integral:
             self.integral[new] = self.integral[old]
 

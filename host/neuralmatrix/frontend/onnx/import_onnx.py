@@ -25,7 +25,7 @@ from .context import Call, Context, Handler, Quantization, Refused, RowIndices
 from .control_flow import CONTROL
 from .load import read, tensor_array
 from .operator_table import handler_of
-from .ops.gather import REARRANGES, pass_indices, index_inputs
+from .ops.gather import REARRANGES, index_inputs, pass_indices
 from .ops.logic import check_integral, pass_integral
 from .ops.quantization import KEEPS_QUANTIZED, integer_values
 
@@ -106,9 +106,7 @@ def _add_inputs(
     """Enter the run-time inputs and return those of an unsupported type with the reason."""
     lost = {}
     kinds = {value.name: value.type.tensor_type.elem_type for value in inputs}
-    selecting = index_inputs(
-        calls, [n for n, kind in kinds.items() if kind in _INTEGRAL_INPUTS]
-    )
+    selecting = index_inputs(calls, [n for n, kind in kinds.items() if kind in _INTEGRAL_INPUTS])
     for name, kind in kinds.items():
         ctx.shapes[name] = shapes[name]
         if name in selecting:
@@ -117,8 +115,8 @@ def _add_inputs(
             continue
         ctx.values[name] = name
         if kind in _INTEGER_INPUTS:
-            ctx.quantized_values[name] = Quantization(1.0, 0, _INTEGER_INPUTS[kind])
-            ctx.quant[name] = ctx.quantized_values[name].params
+            ctx.quantized[name] = Quantization(1.0, 0, _INTEGER_INPUTS[kind])
+            ctx.quant[name] = ctx.quantized[name].params
         elif kind in _INTEGRAL_INPUTS:
             ctx.integral[name] = _INTEGRAL_INPUTS[kind] == "bool"
             ctx.integers.add(name)
@@ -187,37 +185,35 @@ def _step(ctx: Context, call: Call, handler: Handler) -> None:
         pass_indices(ctx, call)
         return
     check_integral(call, ctx)
-    quantized_values = {
-        ctx.quantized_values.get(name) for name in call.inputs if name in ctx.values
-    }
-    _check_quantized(ctx, call, quantized_values)
+    quantizations = {ctx.quantized.get(name) for name in call.inputs if name in ctx.values}
+    _check_quantized(ctx, call, quantizations)
     handler(ctx, call)
-    if not quantized_values <= {None} and call.op not in (
+    if not quantizations <= {None} and call.op not in (
         "DequantizeLinear",
         "Cast",
         "Shape",
         "Size",
     ):
-        _pass_quantized(ctx, call, quantized_values)
+        _pass_quantized(ctx, call, quantizations)
     pass_integral(ctx, call)
 
 
-def _check_quantized(ctx: Context, call: Call, quantized_values: set[Quantization | None]) -> None:
+def _check_quantized(ctx: Context, call: Call, quantizations: set[Quantization | None]) -> None:
     """Raise Refused unless quantised integers, all of one scale, meet a data-movement operator."""
-    if quantized_values <= {None} or call.op in ("Shape", "Size"):
+    if quantizations <= {None} or call.op in ("Shape", "Size"):
         return
     if call.op not in KEEPS_QUANTIZED:
         raise Refused("computes with quantised integers; put DequantizeLinear before it")
     mixed = call.op == "Concat" and not all(name in ctx.values for name in call.inputs)
-    if len(quantized_values) > 1 or mixed:
+    if len(quantizations) > 1 or mixed:
         raise Refused("joins integers of different scales; join dequantised tensors instead")
 
 
-def _pass_quantized(ctx: Context, call: Call, quantized_values: set[Quantization | None]) -> None:
-    (one,) = quantized_values
+def _pass_quantized(ctx: Context, call: Call, quantizations: set[Quantization | None]) -> None:
+    (one,) = quantizations
     for name in filter(None, call.outputs):
         if one is not None:
-            ctx.quantized_values[name] = one
+            ctx.quantized[name] = one
             ctx.quant[ctx.values[name]] = one.params
 
 
@@ -244,8 +240,8 @@ def _add_outputs(ctx: Context, outputs: Sequence[str]) -> list[UnsupportedNode]:
         elif name in ctx.rows or name in ctx.integers:
             reason = "an output of integers; Cast it to float in the model"
             refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
-        elif name in ctx.quantized_values and ctx.quantized_values[name] != Quantization(
-            1.0, 0, ctx.quantized_values[name].dtype
+        elif name in ctx.quantized and ctx.quantized[name] != Quantization(
+            1.0, 0, ctx.quantized[name].dtype
         ):
             _free_name(ctx, name)
             integer_values(ctx, end, name, name)

@@ -19,7 +19,7 @@ _PLAIN = (bool, int, float, str, type(None))  # arguments that are folded into t
 
 
 def arguments(torch: ModuleType, examples: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The examples as positional and as named arguments, arrays as tensors."""
+    """Return the examples as positional and as named arguments, arrays as tensors."""
     if isinstance(examples, Mapping):
         return (), {str(k): _tensor(torch, v, f"{k!r}") for k, v in examples.items()}
     listed = examples if isinstance(examples, tuple | list) else (examples,)
@@ -44,7 +44,7 @@ def names_of_inputs(
     kwargs: dict[str, Any],
     wanted: Sequence[str] | None,
 ) -> list[str]:
-    """Names of the tensor arguments, in the order of ``forward``."""
+    """Return names of the tensor arguments, in the order of ``forward``."""
     bound = _bound(module, args, kwargs)
     names = [
         name

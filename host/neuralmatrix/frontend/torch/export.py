@@ -85,7 +85,7 @@ def module_to_onnx(
 
 
 def require_torch() -> ModuleType:
-    """The torch package; ToolMissing if it is not installed."""
+    """Return the torch package; ToolMissing if it is not installed."""
     try:
         import torch
         import torch.onnx

@@ -57,7 +57,7 @@ def _rename_values(proto: ModelProto, names: dict[str, str]) -> None:
 
 
 def _scope(node: Any) -> tuple[str, ...] | None:
-    """The submodules that made a node, outermost first, each by its own part of the path."""
+    """Return the submodules that made a node, outermost first, each by its own part of the path."""
     props = {p.key: p.value for p in getattr(node, "metadata_props", ())}
     written = props.get("pkg.torch.onnx.name_scopes")
     if written is None:

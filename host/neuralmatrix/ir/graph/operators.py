@@ -257,8 +257,8 @@ def run_graph(
 ) -> dict[str, Array]:
     """Return the outputs of ``graph`` in float; ``feeds`` set the float type and the batch size.
 
-    ``quantized`` rounds every tensor of ``graph.quant`` to its quantised values; ``keep_all`` returns every
-    tensor instead of the outputs.
+    ``quantized`` rounds every tensor of ``graph.quant`` to its quantised values; ``keep_all``
+    returns every tensor instead of the outputs.
     """
     missing = set(graph.inputs) - set(feeds)
     if missing:

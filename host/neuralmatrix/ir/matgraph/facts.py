@@ -140,8 +140,8 @@ def _int16_groups(
 
 
 def as_prescribed(mg: MatGraph, groups: Groups, chosen: Iterable[str]) -> frozenset[str]:
-    """Return the roots of the groups of ``chosen`` tensors without those that a QDQ model prescribes
-    as int8, and with those that it prescribes as int16."""
+    """Return the roots of the groups of ``chosen`` tensors without those that a QDQ model
+    prescribes as int8, and with those that it prescribes as int16."""
     prescribed = {groups.root(name): q.int16 for name, q in mg.quant.items()}
     roots = {groups.root(name) for name in chosen}
     return frozenset(root for root in roots | prescribed.keys() if prescribed.get(root, True))

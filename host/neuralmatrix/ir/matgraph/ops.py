@@ -18,7 +18,8 @@ from ..types import Array, Function, QParams, Shape, ViewStep
 
 @dataclass(frozen=True)
 class Tensor:
-    """A (N, H, W, C) tensor; ``broadcast``: C is 1 and every lane of its lane vector holds that value.
+    """A (N, H, W, C) tensor; ``broadcast``: C is 1 and every lane of its lane vector holds that
+    value.
 
     ``copy_of``: the tensor it is a copy of, stored in another way.
     """
@@ -212,9 +213,9 @@ class Port:
     """A network input or output: the source's name and shape, and the steps to the MatGraph tensor.
 
     The ``steps`` of an input lead from the source shape to (N,H,W,C), those of an output from
-    (N,H,W,C) to the source shape.  ``argmax`` (axis, keepdims, select_last) runs on the host after the steps.
-    ``table`` (V, D): the input holds indices; the host gathers those rows before the steps,
-    which then lead from shape + (D,).  Several ports may share a name.
+    (N,H,W,C) to the source shape.  ``argmax`` (axis, keepdims, select_last) runs on the host after
+    the steps. ``table`` (V, D): the input holds indices; the host gathers those rows before the
+    steps, which then lead from shape + (D,).  Several ports may share a name.
     """
 
     name: str

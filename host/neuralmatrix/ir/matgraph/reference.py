@@ -27,8 +27,8 @@ Values = dict[str, Array]
 def run_float(
     mg: MatGraph, feeds: Mapping[str, Array], keep: bool = True, prescribed: bool = True
 ) -> Values:
-    """Evaluate ``mg`` in float.  ``feeds``: port name -> array in the source shape, or any multiple of it
-    along its leading axis (more images than the model's batch run side by side).
+    """Evaluate ``mg`` in float.  ``feeds``: port name -> array in the source shape, or any multiple
+    of it along its leading axis (more images than the model's batch run side by side).
 
     The result holds every tensor; with ``keep=False`` only what the output ports show.
     ``prescribed``: tensors of ``mg.quant`` are rounded to their quantised values, as in the

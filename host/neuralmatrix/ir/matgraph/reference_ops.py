@@ -38,11 +38,11 @@ def _padded(x: Array, pads: tuple[int, int, int, int], value: float) -> Array:
 
 def _positions(op: Linear, x: Array, kernel: Shape) -> tuple[int, int]:
     """Return the output height and width over a padded input."""
-    high, int16 = (
+    height, width = (
         (x.shape[1 + i] - op.dilations[i] * (kernel[i] - 1) - 1) // op.strides[i] + 1
         for i in range(2)
     )
-    return high, int16
+    return height, width
 
 
 def _windows(op: Linear, x: Array, kernel: Shape) -> Array:

@@ -56,7 +56,7 @@ class Uses:
         return self._counts[name]
 
     def prescribed(self, name: str) -> bool:
-        """Whether the model gives the scale of a tensor."""
+        """Return whether the model gives the scale of a tensor."""
         return name in self._prescribed
 
     def fixed(self, name: str) -> bool:
@@ -64,11 +64,11 @@ class Uses:
         return name in self.shown or self.prescribed(name)
 
     def private(self, name: str) -> bool:
-        """Whether a tensor is one operand of one operation, and nothing fixes it."""
+        """Return whether a tensor is one operand of one operation, and nothing fixes it."""
         return self.count(name) == 1 and not self.fixed(name)
 
     def only_reader(self, name: str) -> MatOp | None:
-        """The one reader of a private tensor."""
+        """Return the one reader of a private tensor."""
         return self._readers[name][0] if self.private(name) else None
 
 

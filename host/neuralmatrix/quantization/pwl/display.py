@@ -55,7 +55,7 @@ def segment_rows(report: dict[str, Any]) -> Table:
     """Return one row per segment, in the order of x."""
     from rich.table import Table
 
-    table = Table(caption="y = (x*k + b) >> sh of quantised values; slope and intercept in real units")
+    table = Table(caption="y = (x*k + b) >> sh, quantised; slope and intercept in real units")
     for name in ("segment", *_COLUMNS):
         table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for row in report["rows"]:

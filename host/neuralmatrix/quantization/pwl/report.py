@@ -50,13 +50,11 @@ def make_table(wanted: Wanted) -> PwlTable:
     inside = [corner for corner in kinks(wanted.function) if lo < corner < hi]
     x_scale = aligned_scale(max(-lo, hi), inside) * (-1 if lo < 0 and hi <= 0 else 1)
     ends = sorted((lo / x_scale, hi / x_scale))
-    quantized_values = (int(np.ceil(ends[0] - 1e-6)), int(np.floor(ends[1] + 1e-6)))
-    y_scale, clip = _output(
-        wanted, np.arange(quantized_values[0], quantized_values[1] + 1) * x_scale
-    )
+    x_range = (int(np.ceil(ends[0] - 1e-6)), int(np.floor(ends[1] + 1e-6)))
+    y_scale, clip = _output(wanted, np.arange(x_range[0], x_range[1] + 1) * x_scale)
 
     function = partial(evaluate, wanted.function)
-    fit_to = partial(fit, function, x_scale, quantized_values, y_scale, clip, kinks=inside)
+    fit_to = partial(fit, function, x_scale, x_range, y_scale, clip, kinks=inside)
     best = fit_to(wanted.segments, kind=wanted.kind)
     if wanted.error is None:
         return best
@@ -229,7 +227,7 @@ def table_notes(graph: QGraph) -> tuple[str, ...]:
         table = qop.epilogue.table if qop.epilogue else None
         if table is None or table.worst_error <= table.bar:
             continue
-        ends = sorted(code * table.in_scale for code in table.x_range)
+        ends = sorted(end * table.in_scale for end in table.x_range)
         found.append(
             f"{qop.op.source or qop.op.output}: its table of {table.count} segments errs by up to "
             f"{table.worst_error:.1f} output steps (at most {table.bar:g} is good) over "

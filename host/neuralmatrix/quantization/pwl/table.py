@@ -95,10 +95,11 @@ def fit(
 ) -> PwlTable:
     """Return the best table of at most ``max_segments`` for ``function`` on quantised ``x_range``.
 
-    ``x_range`` includes both ends.  ``y_clip`` are the quantised y (without zero point) at which the
-    epilogue caps the result; a line may leave them.  With a Hadamard operand the cap comes after the product: give int16's own
-    range.  ``kinks`` are real x at which the slope is discontinuous; kinks that are visible in the
-    values are found without them.  ``x_scale`` may be negative: the quantised 1 is then a negative x.
+    ``x_range`` includes both ends.  ``y_clip`` are the quantised y (without zero point) at which
+    the epilogue caps the result; a line may leave them.  With a Hadamard operand the cap comes
+    after the product: give int16's own range.  ``kinks`` are real x at which the slope is
+    discontinuous; kinks that are visible in the values are found without them.  ``x_scale`` may be
+    negative: the quantised 1 is then a negative x.
 
     >>> relu = fit(lambda x: np.maximum(x, 0), 0.01, (-1000, 1000), 0.05, (-128, 127), 16)
     >>> relu.count, lookup(relu, np.array([-500, 0, 500])).tolist()
