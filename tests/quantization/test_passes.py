@@ -84,7 +84,7 @@ def test_refinement_of_int8_is_kept_in_the_program() -> None:
 
 @pytest.mark.parametrize("settings", [Settings(), Settings("int16"), Settings("mixed", max_loss=0)])
 def test_the_same_integers_again(settings: Settings) -> None:
-    """What a program remembers replaces the samples."""
+    """The stored choices of a program replace the samples."""
     model, feeds = small_transformer()
     first = Options(settings, calibration=[feeds])
     lowered = front_end(model, target(), first)

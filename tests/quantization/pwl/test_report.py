@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``neuralmatrix segments`` and what a network says of its tables.
+"""``neuralmatrix segments`` and a network's notes about its tables.
 
 In: functions, ranges, errors.  Out: tables that meet them, JSON, plots, clear refusals.
 """

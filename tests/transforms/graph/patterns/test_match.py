@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the arithmetic around a tensor: factors, sums, reductions, polynomials.
+"""Matchers of the arithmetic around a tensor: factors, sums, reductions, polynomials.
 
-In: chains of element-wise nodes.  Out: what a tensor is in terms of another, or None.
+In: chains of element-wise nodes.  Out: a tensor in terms of another, or None.
 """
 
 from __future__ import annotations
