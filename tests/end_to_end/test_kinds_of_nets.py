@@ -42,13 +42,13 @@ def recurrent(kind: str, way: str = "forward") -> Net:
     """Return a layer like a trained one: orthogonal recurrent weights, an open forget gate, and a
     classifier of the last state."""
     rng, both = np.random.default_rng(5), 2 if way == "bidirectional" else 1
-    int16 = GATES[kind] * HIDDEN
+    rows = GATES[kind] * HIDDEN
     turns = np.linalg.qr(rng.standard_normal((both, GATES[kind], HIDDEN, HIDDEN)))[0]
-    bias = np.zeros((both, 2 * int16), np.float32)
+    bias = np.zeros((both, 2 * rows), np.float32)
     bias[:, 2 * HIDDEN : 3 * HIDDEN] = kind == "LSTM"
     constants = {
-        "w": rng.standard_normal((both, int16, FEATURES)) / np.sqrt(FEATURES),
-        "r": turns.reshape(both, int16, HIDDEN),
+        "w": rng.standard_normal((both, rows, FEATURES)) / np.sqrt(FEATURES),
+        "r": turns.reshape(both, rows, HIDDEN),
         "b": bias,
         "c": rng.standard_normal((both * HIDDEN, CLASSES)) / np.sqrt(HIDDEN),
     }

@@ -283,12 +283,12 @@ class Model:
         if e["stat"] != Stat.MAX:
             value = (value + e["stat_off"]) * e["stat_m"] + half(e["stat_shift"])
             value = sat(value >> e["stat_shift"], -32640, 32639)
-        int16 = e["stat"] != Stat.MAX
-        self._write(i["r_base"], np.repeat(value[:, None], self.lanes, 1), int16)
+        is_int16 = e["stat"] != Stat.MAX
+        self._write(i["r_base"], np.repeat(value[:, None], self.lanes, 1), is_int16)
         if e["stat"] == Stat.MOMENTS:
             squares = (squares * e["sq_m"] + half(e["sq_shift"])) >> e["sq_shift"]
             squares = sat(squares, 0, 32639)
-            self._write(i["r_base"] + m, np.repeat(squares[:, None], self.lanes, 1), int16)
+            self._write(i["r_base"] + m, np.repeat(squares[:, None], self.lanes, 1), is_int16)
 
 
 _UNIT = {

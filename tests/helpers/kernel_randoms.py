@@ -84,8 +84,8 @@ class Case:
 
 
 def random_epilogue(rng: np.random.Generator, **fixed: int) -> Instruction:
-    int16 = int(rng.integers(2))
-    low, high = (-32640, 32639) if int16 else (-128, 127)
+    is_int16 = int(rng.integers(2))
+    low, high = (-32640, 32639) if is_int16 else (-128, 127)
     lo, hi = sorted(rng.integers(low, high + 1, 2)) if rng.random() < 0.5 else (low, high)
     kind, stat = int(rng.choice(list(SegKind))), int(rng.choice(list(Stat)))
     mapped = kind == SegKind.MAPPED or (kind == SegKind.LOG and rng.random() < 0.5)
@@ -96,7 +96,7 @@ def random_epilogue(rng: np.random.Generator, **fixed: int) -> Instruction:
         u_wide=rng.integers(2),
         seg_kind=kind,
         stat=stat,
-        out_wide=int16,
+        out_wide=is_int16,
         f_shift=rng.integers(12),
         u_shift=rng.integers(20),
         off=rng.integers(-(2**20), 2**20),

@@ -155,8 +155,8 @@ def recurrent(op: str, **attrs: Any) -> Any:
     # every step rounds its gates and its state; fitting tables of unrolled layers is slow
     steps = attrs.pop("array_steps", 0.0)
     both = 2 if attrs.get("direction") == "bidirectional" else 1
-    int16 = _GATES[op] * HIDDEN
-    constants = [w(both, int16, WIDTH), w(both, int16, HIDDEN, seed=8), w(both, 2 * int16, seed=9)]
+    rows = _GATES[op] * HIDDEN
+    constants = [w(both, rows, WIDTH), w(both, rows, HIDDEN, seed=8), w(both, 2 * rows, seed=9)]
     shape = (BATCH, STEPS, WIDTH) if attrs.get("layout") else (STEPS, BATCH, WIDTH)
     extra = attrs.pop("extra", ())
     count = 3 if op == "LSTM" else 2

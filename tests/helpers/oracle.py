@@ -74,9 +74,9 @@ def _passes(i: Instruction) -> Iterator[tuple[int, int]]:
 def _rasters(i: Instruction) -> tuple[range, range]:
     if i["mode"] == Mode.GEMM:
         return range(i["m1"]), range(i["m0"])
-    high = (i["m1"] - 1) * i["stride_h"] + i["win_h"]
-    int16 = (i["m0"] - 1) * i["stride_w"] + i["win_w"]
-    return range(high), range(int16)
+    height = (i["m1"] - 1) * i["stride_h"] + i["win_h"]
+    width = (i["m0"] - 1) * i["stride_w"] + i["win_w"]
+    return range(height), range(width)
 
 
 def _compute(i: Instruction, state: Instruction, lanes: int) -> Iterator[Touch]:

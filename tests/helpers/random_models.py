@@ -155,8 +155,8 @@ def random_model(seed: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     if net.pick(0, 1):
         n, *rest = net.shapes[x]
         flat = net.add("Flatten", [x], (n, int(np.prod(rest))))
-        int16 = net.shapes[flat][1]
-        weight = net.constant(int16, 10, scale=int16**-0.5)
+        features = net.shapes[flat][1]
+        weight = net.constant(features, 10, scale=features**-0.5)
         x = net.add("Gemm", [flat, weight, net.constant(10)], (n, 10))
     if x == "x":
         x = activation(net, x)

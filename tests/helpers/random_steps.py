@@ -97,10 +97,10 @@ def feed_forward(net: Any, x: str) -> str:
     if h * w > MOST_TOKENS:
         return pooled(net, x)
     tokens = _tokens(net, x)
-    int16 = _dense(net, tokens, 2 * c)
+    expanded = _dense(net, tokens, 2 * c)
     kind = ("Gelu", "Mish", "Softplus", "HardSwish")[net.pick(0, 1, 2, 3)]
-    narrow = _dense(net, net.add(kind, [int16], net.shapes[int16]), c)
-    return _image(net, net.add("Add", [narrow, tokens], net.shapes[tokens]), h, w)
+    reduced = _dense(net, net.add(kind, [expanded], net.shapes[expanded]), c)
+    return _image(net, net.add("Add", [reduced, tokens], net.shapes[tokens]), h, w)
 
 
 def gated(net: Any, x: str) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Types that all stages share: arrays, shapes, quantisation parameters, functions, views.
 
-In: nothing.  Out: plain frozen dataclasses and the meaning of a view in numpy.
+In: nothing.  Out: plain frozen dataclasses and the evaluation of a view in numpy.
 """
 
 from __future__ import annotations

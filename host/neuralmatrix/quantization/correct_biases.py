@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bias correction: it cancels the mean rounding error of every channel.
 
-In: a CalibratedGraph and samples.  Out: a TiedGraph with other biases, which cost nothing at run
+In: a CalibratedGraph and samples.  Out: a TiedGraph with other biases, which are free at run
 time.  A shift is estimated on half of the samples' rows and kept only if the other half gains.
 """
 

@@ -26,7 +26,7 @@ from .samples import Samples
 from .scales import choose_qparams
 
 POWERS = (0.25, 0.5, 0.75)  # how much of an activation's channel size goes into the weights
-WORTH = 0.9  # factors that leave more of the error than this are not taken
+WORTH = 0.9  # factors that leave a larger share of the error than this are not used
 MOST_FACTOR = 1e3
 
 
@@ -62,8 +62,8 @@ def _scaled(op: MatOp, factors: Mapping[str, Array]) -> MatOp:
 def migrate(mg: MatGraph, seen: Sample) -> dict[str, Array]:
     """Return factors for every tensor whose channel ranges differ enough to reduce the error.
 
-    Such a tensor is made by weights (a normalisation's, say) without anything added after them, and
-    read by matrix products alone.  Ranges have to be calibrated again for the result.
+    Such a tensor is made by weights (of a normalisation, for example), has no addend after them,
+    and is read by matrix products alone.  Ranges have to be calibrated again for the result.
     """
     found, uses = {}, Uses.of(mg)
     for op in mg.ops:

@@ -89,7 +89,8 @@ class Quantization:
 class RowIndices:
     """Elements of a network input that are indices into constant tables, gathered on the host.
 
-    ``index`` has the shape of the value and says which element of the flattened input each is.
+    ``index`` has the shape of the value and holds the position of each element in the flattened
+    input.
     """
 
     input: str

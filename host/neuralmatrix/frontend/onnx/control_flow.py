@@ -20,7 +20,7 @@ from .load import captured_names, plain_call, tensor_array
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-MAX_ROUNDS = 1024
+MAX_ITERATIONS = 1024
 
 Run = Callable[[Context, Call], None]
 Control = Callable[[Context, Call, Run], None]
@@ -130,9 +130,9 @@ def _finish(ctx: Context, call: Call, states: Sequence[str], scans: Sequence[lis
 def _loop(ctx: Context, call: Call, run: Run) -> None:
     body, going = call.attrs["body"], _condition(ctx, call.input(1))
     count = ctx.fixed(call, 0, "the trip count")
-    limit = MAX_ROUNDS if count is None else int(np.asarray(count).reshape(()))
-    if limit > MAX_ROUNDS:
-        raise Refused(f"{limit} iterations; up to {MAX_ROUNDS} are unrolled")
+    limit = MAX_ITERATIONS if count is None else int(np.asarray(count).reshape(()))
+    if limit > MAX_ITERATIONS:
+        raise Refused(f"{limit} iterations; up to {MAX_ITERATIONS} are unrolled")
     states, formal = list(call.inputs[2:]), [value.name for value in body.input]
     scans: list[list[str]] = [[] for _ in body.output[1 + len(states) :]]
     true = ctx.fresh(f"{call.output}.true")
@@ -148,7 +148,7 @@ def _loop(ctx: Context, call: Call, run: Run) -> None:
             parts.append(name)
         going, turn = _condition(ctx, again), turn + 1
     if going and count is None:
-        raise Refused(f"no end after {MAX_ROUNDS} iterations; up to that many are unrolled")
+        raise Refused(f"no end after {MAX_ITERATIONS} iterations; up to that many are unrolled")
     _finish(ctx, call, states, scans, [0] * len(scans))
 
 
@@ -179,8 +179,8 @@ def _scan_steps(ctx: Context, call: Call, scanned: Sequence[str]) -> list[list[s
         found = sorted(lengths)
         raise BadModel(f"node {call.name!r} (Scan): inputs of lengths {found}; one length needed")
     (length,) = lengths
-    if length > MAX_ROUNDS:
-        raise Refused(f"{length} iterations; up to {MAX_ROUNDS} are unrolled")
+    if length > MAX_ITERATIONS:
+        raise Refused(f"{length} iterations; up to {MAX_ITERATIONS} are unrolled")
     ways = _flags(call, "scan_input_directions", count)
     return [
         [

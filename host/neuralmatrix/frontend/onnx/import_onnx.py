@@ -2,7 +2,7 @@
 """ONNX models, float or QDQ, opsets 7 to 23.
 
 In: a path, bytes or a ModelProto, and shapes for dynamic inputs.  Out: a ``Graph``.
-Everything unsupported in the whole model is reported at once.
+All unsupported nodes of the model are reported in one error.
 """
 
 from __future__ import annotations

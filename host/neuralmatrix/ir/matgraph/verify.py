@@ -257,7 +257,7 @@ def _epilogue(op: Linear) -> str:
 
 def _op_text(op: MatOp, mg: MatGraph) -> str:
     tensor, q = mg.tensors[op.output], mg.quant.get(op.output)
-    head = f"{op.output}: {_size(tensor.shape)}{' replicated' if tensor.broadcast else ''}"
+    head = f"{op.output}: {_size(tensor.shape)}{' broadcast' if tensor.broadcast else ''}"
     if q:
         head += f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.int16 else ''}]"
     if isinstance(op, Linear):

@@ -60,7 +60,7 @@ def make_table(wanted: Wanted) -> PwlTable:
         return best
     if best.worst_error * y_scale > wanted.error:
         raise BadInput(
-            f"{wanted.function.name} with at most {wanted.segments} segments errs by "
+            f"{wanted.function.name} with at most {wanted.segments} segments has the error "
             f"{best.worst_error * y_scale:.3g} at {wanted.bits} bits (one step is {y_scale:.3g}), "
             f"wanted is {wanted.error:.3g}; allow a larger error, more bits or segments, or narrow "
             "the range"
@@ -229,8 +229,8 @@ def table_notes(graph: QGraph) -> tuple[str, ...]:
             continue
         ends = sorted(end * table.in_scale for end in table.x_range)
         found.append(
-            f"{qop.op.source or qop.op.output}: its table of {table.count} segments errs by up to "
-            f"{table.worst_error:.1f} output steps (at most {table.bar:g} is good) over "
+            f"{qop.op.source or qop.op.output}: its table of {table.count} segments has errors "
+            f"up to {table.worst_error:.1f} output steps (at most {table.bar:g} is expected) over "
             f"{ends[0]:.4g} to {ends[1]:.4g}; narrow the input's range"
         )
     return tuple(found)

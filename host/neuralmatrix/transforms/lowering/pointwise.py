@@ -218,7 +218,7 @@ def operand(b: Builder, value: Value, view: View, name: str, source: str) -> str
 # ---------------------------------------------------------------- selection
 
 HUGE = 1e30  # a branch constant beyond this is a mask: -3.4e38, or -infinity in the source
-NEVER = 1e4  # its replacement: larger than other scores, small enough for 16 bits
+NEVER = 1e4  # its replacement: beyond all other values, within the resolution of 16 bits
 
 
 def lower_select(b: Builder, node: Select) -> Value:

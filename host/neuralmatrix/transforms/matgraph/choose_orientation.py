@@ -2,10 +2,10 @@
 """The orientation of matrices in memory, chosen so that few are transposed by copying.
 
 In: a MatGraph in which Moves transpose matrices (1, 1, R, C).  Out: an equal one with less work:
-a product whose transposed result is wanted runs with its operands swapped, W^T x^T for (x W)^T.
+a product whose transposed result is read runs with its operands swapped, W^T x^T for (x W)^T.
 
 Every tensor has one orientation in memory, as declared or transposed; an operation offers one or
-both for its result, and says which it needs of its operands.  Moves remain where they differ.
+both for its result, and needs given ones of its operands.  Moves remain where they differ.
 """
 
 from __future__ import annotations

@@ -52,7 +52,10 @@ def _reshape(ctx: Context, call: Call) -> None:
     wanted = ints(ctx.fixed(call, 1, "the shape"))
     keep_zero = bool(call.attrs.get("allowzero", 0))
     if not keep_zero and any(n == 0 and i >= len(source) for i, n in enumerate(wanted)):
-        raise BadModel(f"node {call.name!r} (Reshape): {wanted} copies an axis {source} has not")
+        raise BadModel(
+            f"node {call.name!r} (Reshape): {wanted} copies an axis that {source} does not have; "
+            "correct the model"
+        )
     shape = tuple(source[i] if n == 0 and not keep_zero else n for i, n in enumerate(wanted))
     rest = prod(n for n in shape if n != -1)
     inferred = prod(source) // rest if rest else 0

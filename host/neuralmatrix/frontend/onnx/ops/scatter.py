@@ -175,7 +175,7 @@ def _with_data(ctx: Context, call: Call, found: str, met: Array, data: Array, ki
     if bool((own > -LOWEST).any()):
         if bool((own <= -LOWEST).any()):
             raise Refused(f"some data are infinite; all or none are supported for {kind}")
-        same = own.max() == own.min()  # a bound that a clip expresses
+        same = own.max() == own.min()  # a clip can express this bound
         limits = own.max() if same else np.where(whole, data, 0.0)
         bound = ctx.constant(f"{call.output}.data", np.asarray(sign * limits))
         joined = ctx.fresh(f"{call.output}.joined")
