@@ -177,7 +177,7 @@ def _scan_steps(ctx: Context, call: Call, scanned: Sequence[str]) -> list[list[s
     lengths = {ctx.shape(name)[axis] for name, axis in zip(scanned, axes, strict=True)}
     if len(lengths) != 1:
         found = sorted(lengths)
-        raise BadModel(f"node {call.name!r} (Scan): inputs of lengths {found}; one length needed")
+        raise BadModel(f"node {call.name!r} (Scan): inputs of lengths {found}; give one length")
     (length,) = lengths
     if length > MAX_ITERATIONS:
         raise Refused(f"{length} iterations; up to {MAX_ITERATIONS} are unrolled")

@@ -13,8 +13,8 @@ from neuralmatrix.ir.graph.uses import GraphUses
 from neuralmatrix.ir.types import QParams
 from neuralmatrix.transforms.graph.patterns.match import (
     affine,
+    before_expand,
     factors,
-    grown,
     is_polynomial,
     polynomial,
     reduced,
@@ -74,7 +74,7 @@ def test_squares() -> None:
 def test_expansion_is_seen_through() -> None:
     node = Reduce(("x",), "r", kind="mean", axes=(3,))
     uses = uses_of(node, Expand(("r",), "y", shape=(2, 4, 6, 5)))
-    assert grown(uses, "y") == "r" and grown(uses, "x") == "x"
+    assert before_expand(uses, "y") == "r" and before_expand(uses, "x") == "x"
 
 
 def test_factors_of_a_product_without_order() -> None:

@@ -268,7 +268,7 @@ def _space_to_depth(ctx: Context, call: Call) -> None:
 def _four(ctx: Context, call: Call) -> tuple[int, int, int, int]:
     shape = ctx.shape(call.input(0))
     if len(shape) != 4:
-        raise BadModel(f"node {call.name!r} ({call.op}): an input {shape}; rank 4 needed")
+        raise BadModel(f"node {call.name!r} ({call.op}): an input {shape}; rank 4 is needed")
     n, c, h, w = shape
     return n, c, h, w
 

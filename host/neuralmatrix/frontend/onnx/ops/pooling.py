@@ -101,7 +101,9 @@ def _zero_padded(ctx: Context, call: Call, x: str, pads: Shape) -> str:
 def _global_pool(ctx: Context, call: Call) -> None:
     rank = len(ctx.shape(call.input(0)))
     if rank < 3:
-        raise BadModel(f"node {call.name!r} ({call.op}): an input of rank {rank}; 3 or more needed")
+        raise BadModel(
+            f"node {call.name!r} ({call.op}): an input of rank {rank}; 3 or more is needed"
+        )
     node: Node = Reduce(
         (ctx.tensor(call.input(0)),),
         call.output,

@@ -228,7 +228,7 @@ def _cell(ctx: Context, call: Call, x: str, direction: int, functions: list[Func
 def _unroll(ctx: Context, call: Call) -> None:
     shape = ctx.shape(call.input(0))
     if len(shape) != 3:
-        raise BadModel(f"node {call.name!r} ({call.op}): an input {shape}; rank 3 needed")
+        raise BadModel(f"node {call.name!r} ({call.op}): an input {shape}; rank 3 is needed")
     batch_first = bool(call.attrs.get("layout", 0))
     steps = shape[1] if batch_first else shape[0]
     _refuse_rest(ctx, call, steps)
