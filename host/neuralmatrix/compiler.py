@@ -2,7 +2,7 @@
 """The compiler: one list of passes, from a model to a Program.
 
 In: an ONNX model, a board, calibration inputs.  Out: a Program.
-Reading ``passes`` from top to bottom is reading the product.
+``passes`` lists all steps of the compiler from top to bottom.
 """
 
 from __future__ import annotations

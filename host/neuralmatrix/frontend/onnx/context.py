@@ -159,7 +159,7 @@ class Context:
         return self.known[name].shape if name in self.known else self.shapes[self.values[name]]
 
     def weight(self, name: str) -> str:
-        """Return ``tensor(name)`` of a matrix or kernel; Refused where a constant is not int8."""
+        """Return ``tensor(name)`` of a matrix or kernel; Refused if int8 cannot hold a constant."""
         if name in self.unfit:
             raise Refused(self.unfit[name])
         return self.tensor(name)

@@ -94,7 +94,7 @@ def _taps(
 
 
 def _channel_product(w: Array, x: Array) -> Array:
-    """Return (G, M, C) times (N, G, C, L); BLAS is slower if a group has one channel."""
+    """Return (G, M, C) times (N, G, C, L); one channel per group needs no matrix product."""
     return np.asarray(w * x if w.shape[2] == 1 else np.matmul(w, x))
 
 

@@ -290,7 +290,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 
 
 def _padding_fits(node: Conv | Pool, pad: Pad) -> bool:
-    """Return whether the node's own padding equals the padding of ``pad``."""
+    """Return whether the node's own padding reads the value that ``pad`` writes."""
     if isinstance(node, Conv):
         return pad.value == 0
     if node.kind == "max":

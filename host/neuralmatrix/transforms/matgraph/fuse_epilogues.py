@@ -199,7 +199,8 @@ def _value(op: Window, x: float) -> Array:
 
 
 def _may_swap(move: Move, op: Window, uses: Uses, mg: MatGraph) -> bool:
-    """Return whether the Move's tensors may change and the window gets few more elements."""
+    """Return whether the Move's tensors may change and the window gets at most 1.5 times the
+    elements."""
     if len(move.parts) > 1 or op.output in mg.quant:
         return False
     free = uses.private(move.output) and uses.private(move.parts[0])
