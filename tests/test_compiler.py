@@ -81,10 +81,10 @@ def test_numbers_are_chosen_by_the_passes_that_are_asked_for(
 def test_rewrites_of_simplify_are_written_by_name(tmp_path: Path) -> None:
     compile_model(zoo.small_cnn(), calibration=images_of(zoo.small_cnn()), keep_stages=tmp_path)
     lines = (tmp_path / "02-simplify.txt").read_text().splitlines()
-    provenance_label = dict(line.split(": ", 1) for line in lines[: len(PASSES)])
-    assert list(provenance_label) == [name for name, _ in PASSES]
+    notes = dict(line.split(": ", 1) for line in lines[: len(PASSES)])
+    assert list(notes) == [name for name, _ in PASSES]
     assert re.fullmatch(
-        r"changed the graph in [1-9] of \d rounds, [\d.]+ ms", provenance_label["fold_into_weights"]
+        r"changed the graph in [1-9] of \d rounds, [\d.]+ ms", notes["fold_into_weights"]
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs passes one after another: each timed, its result verified and written as text.
+"""Runs passes one after another; each is timed, its result verified and written as text.
 
-In: named passes, what the first one takes, a Target.  Out: the last one's result; in a folder one
+In: named passes, the first one's input, a Target.  Out: the last one's result; in a folder one
 ``NN-name.txt`` per pass.
 """
 
@@ -36,10 +36,10 @@ Passes = tuple[tuple[str, Pass], ...]
 
 @dataclass
 class Stages:
-    """Runs passes and keeps what they took and made.
+    """Runs passes and keeps their times and results.
 
-    ``folder`` receives the text of every result; ``progress`` hears the name of every pass that
-    begins, and of a long one its steps, as "calibrate: tensor 3 of 40".
+    ``folder`` receives the text of every result; ``progress`` is called with the name of every pass
+    that begins, and in a long one with its steps, as "calibrate: tensor 3 of 40".
     """
 
     folder: Path | None = None
@@ -49,17 +49,17 @@ class Stages:
     _notes: list[str] = field(default_factory=list)
 
     def run(self, passes: Passes, graph: Any, target: Target) -> Any:
-        """The result of the last of ``passes``; each takes the result of the one before."""
+        """Return the result of the last of ``passes``; each takes the result of the one before."""
         for name, step in passes:
             graph = self._run(name, step, graph, target)
         return graph
 
     def note(self, line: str) -> None:
-        """For the running pass: a line above its result's text."""
+        """Add a line above the text of the running pass's result."""
         self._notes.append(line)
 
     def step(self, what: str) -> None:
-        """For the running pass: what it is at."""
+        """Report the current step of the running pass."""
         if self.progress is not None:
             self.progress(f"{self.seconds[-1][0]}: {what}")
 
@@ -69,7 +69,7 @@ class Stages:
         if self.progress is not None:
             self.progress(name)
         start = time.perf_counter()
-        # Numbers that leave the floats are refused by the passes' own checks, in one message.
+        # Overflow to inf or NaN is reported by the passes' own checks, in one message.
         with np.errstate(all="ignore"):
             result = step(graph, target)
             self.seconds[-1] = name, time.perf_counter() - start
@@ -82,13 +82,13 @@ class Stages:
 
 
 def part(passes: Passes, first: str, last: str) -> Passes:
-    """The passes from ``first`` to ``last``, both included, by name."""
+    """Return the passes from ``first`` to ``last``, both included, by name."""
     names = [name for name, _ in passes]
     return passes[names.index(first) : names.index(last) + 1]
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two graphs, or parts of graphs, hold the same values."""
+    """Return whether two graphs, or parts of graphs, hold the same values."""
     if a is b:
         return True
     if type(a) is not type(b):
@@ -105,11 +105,11 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def _accept(result: Any) -> None:
-    """What has no verifier was checked by the pass that made it."""
+    """Accept a result without a verifier: the pass that made it checks it."""
 
 
 def _write(folder: Path, name: str, notes: list[str], text: str) -> None:
-    """Write one stage; creates the folder."""
+    """Write the text of one stage; create the folder if needed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("".join(f"{line}\n" for line in notes) + text, encoding="utf-8")
@@ -120,7 +120,7 @@ def _write(folder: Path, name: str, notes: list[str], text: str) -> None:
 
 
 def qgraph_text(graph: QGraph) -> str:
-    """One line per tensor with its scale, one per operation with its integers' ranges."""
+    """Return one line per tensor with its scale, one per operation with its integers' ranges."""
     lines = []
     for qop in graph.ops:
         line = f"{qop.op.output} = {type(qop.op).__name__}"
@@ -133,7 +133,7 @@ def qgraph_text(graph: QGraph) -> str:
 
 
 def tied_text(tied: TiedGraph) -> str:
-    """The graph, and above it what is known of its tensors."""
+    """Return the text of the graph, and above it the facts about its tensors."""
     facts, groups = tied.facts, tied.facts.scale_groups.members(tied.graph.tensors)
     lines = [f"one scale: {', '.join(names)}" for names in groups.values() if len(names) > 1]
     lines += [

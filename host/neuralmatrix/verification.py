@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nm.verify(): where a program's numbers come from, layer by layer.
+"""nm.verify(): a program's integers against the float model and the emulation, layer by layer.
 
 In: a model, the program compiled from it, one feed.  Out: per layer the signal-to-noise ratio of
 the integers against the float model, and whether the emulated kernels and the integer reference
@@ -41,7 +41,8 @@ _BASIS = "SNR: integer reference against the float model, on the first run's inp
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """One tensor: ``snr_db`` integers against float, ``mismatches`` emulation against integers."""
+    """One tensor: ``snr_db`` of integers against float, ``mismatches`` of emulation and
+    integers."""
 
     name: str
     kind: str
@@ -68,14 +69,14 @@ class Check:
         return next((layer for layer in self.layers if layer.mismatches), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; ``snr_db`` is None where it is no number: no noise, or no float value."""
+        """Return the check for JSON; ``snr_db`` is None without noise or without a float value."""
         layers = [asdict(layer) for layer in self.layers]
         for layer in layers:
             layer["snr_db"] = layer["snr_db"] if isfinite(layer["snr_db"]) else None
         return {"ok": self.ok, "basis": _BASIS, "layers": layers}
 
     def to_text(self) -> str:
-        """One line per layer and a verdict."""
+        """Return one line per layer and a verdict."""
         lines = [
             _BASIS,
             f"{'layer':40} {'kind':15} {'SNR dB':>8}  emulation vs integer reference",
@@ -115,7 +116,7 @@ def verify(
         graph = back_end(lowered, target, options)
     except (KeyError, ValueError) as error:
         raise _other_model(f"tensor {error} does not match") from None
-    except BadModel as error:  # of factors and shifts that do not belong to these weights
+    except BadModel as error:  # the factors or shifts do not fit these weights
         raise _other_model(f"its recipe: {error}") from None
     check = compare(lowered, graph, program, *split_images(arrays, images))
     if not check.ok and not np.array_equal(schedule(graph, target).const, program.const):
@@ -126,7 +127,8 @@ def verify(
 def compare(
     lowered: MatGraph, graph: QGraph, program: Program, *feeds: Mapping[str, Array]
 ) -> Check:
-    """``verify`` on graphs already at hand; every feed is one run's.  SNR is the first one's."""
+    """Compare as ``verify`` does, on existing graphs; every feed is one run, SNR that of the
+    first."""
     with np.errstate(over="ignore", invalid="ignore"):  # feeds may be far beyond the calibrated
         real = run_float(lowered, feeds[0])
     found = [_compare_run(graph, program, feed, real) for feed in feeds]
@@ -138,22 +140,18 @@ def _compare_run(
 ) -> list[LayerCheck]:
     integer = run_integer(graph, feed)
     checks = []
-    for point, quantized_values in zip(
-        program.watchpoints, emulate_layers(program, feed), strict=True
-    ):
+    for point, emulated in zip(program.watchpoints, emulate_layers(program, feed), strict=True):
         name, layer = point.tensor.name, program.layers[point.layer]
-        if name not in integer or integer[name].shape != quantized_values.shape:
+        if name not in integer or integer[name].shape != emulated.shape:
             raise _other_model(f"tensor {name} does not match")
         values = dequantize_array(integer[name], graph.qparams[name])
         snr = signal_to_noise(real[name], values) if name in real else float("nan")
-        checks.append(
-            _check(name, (layer.kind, layer.source), snr, integer[name], quantized_values)
-        )
+        checks.append(_check(name, (layer.kind, layer.source), snr, integer[name], emulated))
     return checks
 
 
 def _joined(runs: Sequence[LayerCheck]) -> LayerCheck:
-    """One tensor over several runs."""
+    """Return the check of one tensor over several runs."""
     return replace(
         runs[0],
         values=sum(run.values for run in runs),
@@ -170,14 +168,15 @@ def _other_model(what: str) -> BadInput:
 
 
 def split_images(feeds: Mapping[str, Array], images: int) -> list[dict[str, Array]]:
-    """One feed per run."""
+    """Return one feed per run."""
     if images == 1:
         return [dict(feeds)]
     return [{name: x[i : i + 1] for name, x in feeds.items()} for i in range(images)]
 
 
 def emulate_layers(program: Program, feed: Mapping[str, Array]) -> list[Array]:
-    """Codes (N,H,W,C) of every watchpoint's tensor, as the kernels compute them."""
+    """Return quantised values (N,H,W,C) of every watchpoint's tensor, as the kernels compute
+    them."""
     emulator = Emulator(
         program.array, program.timing, program.const, program.instructions, program.arena_bytes
     )
@@ -193,7 +192,7 @@ def _watch(point: Watchpoint) -> Watch:
 
 
 def signal_to_noise(real: Array, approximate: Array) -> float:
-    """10 log10 of signal over error energy; infinite when equal."""
+    """Return 10 log10 of signal over error energy; infinite when equal."""
     x = np.asarray(real, np.float64)
     noise = float(((x - approximate) ** 2).sum())
     signal = float((x**2).sum())
@@ -203,8 +202,8 @@ def signal_to_noise(real: Array, approximate: Array) -> float:
 
 
 def _check(
-    name: str, kind: tuple[str, str], snr: float, expected: Array, quantized_values: Array
+    name: str, kind: tuple[str, str], snr: float, expected: Array, emulated: Array
 ) -> LayerCheck:
-    wrong = np.argwhere(expected != quantized_values)
+    wrong = np.argwhere(expected != emulated)
     first = tuple(int(i) for i in wrong[0]) if len(wrong) else None
     return LayerCheck(name, *kind, snr, expected.size, len(wrong), first)

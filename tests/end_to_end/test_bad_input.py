@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything a user can get wrong, through the command line and the Python API.
+"""Every kind of wrong input, through the command line and the Python API.
 
 In: one table of broken models, feeds, files and options.  Out: for each exactly one message that
 says what was found, exit code 1, the previous output untouched and nothing half-written.
@@ -43,8 +43,8 @@ def compiles(model: str = "net.onnx", feeds: str = "cal.npz", more: str = "") ->
 
 CASES: dict[str, tuple[str, str]] = {
     # models
-    "random bytes": (compiles("random.onnx"), "999 bytes that are not a whole ONNX...copy the"),
-    "truncated": (compiles("short.onnx"), "not a whole ONNX model...export the model again"),
+    "random bytes": (compiles("random.onnx"), "999 bytes that are not a complete ONNX...copy the"),
+    "truncated": (compiles("short.onnx"), "not a complete ONNX model...export the model again"),
     "empty model": (
         compiles("empty.onnx"),
         "empty.onnx is an ONNX model that has no nodes...export the model again",
@@ -52,7 +52,7 @@ CASES: dict[str, tuple[str, str]] = {
     "no model": (compiles("none.onnx"), "No such file or directory; give the path of an .onnx"),
     "folder as model": (compiles("folder"), "Is a directory; give the path of an .onnx file"),
     "cycle": (compiles("cycle.onnx"), "the graph has a cycle...must be acyclic"),
-    "initialiser gone": (compiles("gone.onnx"), "reads 'w', which is no input, initialiser"),
+    "initialiser gone": (compiles("gone.onnx"), "reads 'w', which is not an input, initialiser"),
     "NaN weight": (compiles("nan.onnx"), "tensor 'w': 3 of 135 values are NaN...must be finite"),
     "Inf weight": (compiles("inf.onnx"), "tensor 'w': 3 of 135 values are NaN...must be finite"),
     "weight 3e38": (compiles("huge.onnx"), "becomes NaN or infinite on the calibration inputs"),
@@ -164,12 +164,12 @@ API: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "ragged": (
         lambda: nm.compile(conv_net(), calibration={"x": [[1], [2, 3]]}),
         nm.BadInput,
-        "is no array .*; pass a numpy array",
+        "is not an array .*; pass a numpy array",
     ),
     "shapes": (
         lambda: nm.compile(conv_net((1, 3, "H", "W")), shapes={"x": (1, 3, 8.5, 8)}),
         nm.BadInput,
-        "is no tuple of integers; pass one",
+        "is not a tuple of integers; pass one",
     ),
     "division by zero": (
         lambda: nm.compile(
@@ -238,5 +238,5 @@ def test_in_a_process_of_its_own(files: Path) -> None:
         check=False,
     )
     assert (process.returncode, process.stdout) == (1, "")
-    assert process.stderr.startswith("error: random.onnx: 999 bytes that are not a whole ONNX")
+    assert process.stderr.startswith("error: random.onnx: 999 bytes that are not a complete ONNX")
     assert (files / "old.out").read_bytes() == PREVIOUS

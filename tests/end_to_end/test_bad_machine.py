@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines without a compiler or a cache, and builds that are interrupted or meet.
+"""Machines without a compiler or a cache, and builds that are interrupted or concurrent.
 
 In: environments, signals.  Out: one message each, nothing half-written, an intact cache.
 """
@@ -67,7 +67,7 @@ def test_machine(
 
 
 def start(folder: Path, output: str, **environment: str) -> subprocess.Popen[str]:
-    """``neuralmatrix run`` in a process of its own."""
+    """Start ``neuralmatrix run`` in a process of its own."""
     words = ["run", str(folder / "net.nmx"), str(folder / "cal.npz"), "-o", str(folder / output)]
     return subprocess.Popen(
         [sys.executable, "-m", "neuralmatrix", *words],

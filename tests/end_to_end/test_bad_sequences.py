@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user can get wrong with transformers, recurrent and graph networks.
+"""Wrong inputs of transformers, recurrent and graph networks.
 
-In: row numbers, masks, calibration, constants and open dimensions that do not fit.  Out: for each
-one message of this package's own errors; degenerate but legal data compiles and stays bit-exact.
+In: indices, masks, calibration, constants and open dimensions that do not fit.  Out: for each one
+message of this package's own errors; degenerate but legal data compiles and stays bit-exact.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def text_net() -> Any:
 
 
 def masked_net() -> Any:
-    """One head of attention; its mask of 0 and 1 is an input."""
+    """Compile one head of attention whose mask of 0 and 1 is an input."""
     nodes = [
         node("MatMul", ["x", "wq"], ["q"]),
         node("Transpose", ["x"], ["k"], perm=[0, 2, 1]),
@@ -79,10 +79,10 @@ def bound(constants: Any) -> Any:
 
 REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "rows beyond the table": (lambda: text(IDS + 9), nm.BadInput, "9..15; allowed are -11..10"),
-    "fractions of rows": (lambda: text(IDS + 0.5), nm.BadInput, "holds fractions; allowed are who"),
+    "fractions of rows": (lambda: text(IDS + 0.5), nm.BadInput, "holds fractions; allowed are int"),
     "loss in words": (lambda: text(max_loss="0.1"), nm.BadInput, "max_loss '0.1'; allowed is 0 to"),
     "loss NaN": (lambda: text(max_loss=float("nan")), nm.BadInput, "max_loss nan; allowed is 0"),
-    "no images": (lambda: text(max_images=0), nm.BadInput, "max_images 0; allowed are whole"),
+    "no images": (lambda: text(max_images=0), nm.BadInput, "max_images 0; allowed are integers"),
     "images None": (lambda: text(max_images=None), nm.BadInput, "max_images None; allowed are"),
     "nothing kept": (lambda: masked(0), nm.BadInput, r"attention masks \(0 and 1, some of each"),
     "half kept": (lambda: masked(0.5), nm.BadInput, r"attention masks \(0 and 1, some of each"),
@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"dimension 0 \(T\) is dynamic and holds the steps of 'RNN:y'.*--shape x=",
     ),
     "constants no mapping": (lambda: bound("a"), nm.BadInput, "found a str, allowed is {input na"),
-    "constant ragged": (lambda: bound({"a": [[1], [1, 2]]}), nm.BadInput, "'a' is no array"),
+    "constant ragged": (lambda: bound({"a": [[1], [1, 2]]}), nm.BadInput, "'a' is not an array"),
     "constant NaN": (lambda: bound({"a": np.full((9, 9), np.nan)}), nm.BadModel, "NaN or infinite"),
 }
 

@@ -64,7 +64,7 @@ def test_random_networks_on_a_larger_array(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", slow_after(1, range(2000, 2012)))
 def test_integers_follow_the_floats(seed: int) -> None:
-    """int16 keeps 20 dB even through chains of products of cancelling terms and int8 weights."""
+    """int16 keeps 20 dB even in chains of products with cancelling terms and int8 weights."""
     mg, feed = random_net(seed)
     graph = quantized(mg, observed(mg, feed), "int16")
     found = compare(mg, graph, scheduled(graph), feed)
@@ -76,7 +76,7 @@ def test_integers_follow_the_floats(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("first", slow_after(1, range(0, 120, PER_TEST)))
 def test_random_models(first: int) -> None:
-    """Whole ONNX networks of mixed operators: bit-equal, and close to onnxruntime."""
+    """ONNX networks of mixed operators are bit-equal, and close to onnxruntime."""
     for seed in range(first, first + PER_TEST):
         model, feed = random_model(seed)
         precision = "int16" if seed % 2 else "int8"
@@ -86,7 +86,7 @@ def test_random_models(first: int) -> None:
         (y,) = Session(program, threads=1).run({"x": feed["x"][:1]}).values()
         (wanted,) = onnxruntime_outputs(model, {"x": feed["x"][:1]}).values()
         # a few layers of int8 weights and activations keep 15 dB, int16 activations 30 dB; a
-        # difference of equal tensors is all noise
+        # difference of equal tensors is only noise
         floor = 15 if precision == "int8" else 30
         assert not wanted.any() or signal_to_noise(wanted, y) > floor, f"seed {seed}"
 
@@ -113,7 +113,7 @@ def test_maps_wider_than_the_buffers(
 
 
 # Tiles that do not divide the positions, K loops longer than IBUF, rows of several COMPUTEs, heads
-# of whole and of broken blocks.
+# of whole and of partial blocks.
 ENCODERS = (
     (Sizes(197, 48, 3, 64, False), "int8", "pynq-z2"),
     (Sizes(150, 96, 3, 1600, True), "int8", "pynq-z2"),
@@ -137,7 +137,7 @@ def test_encoder_layers(case: tuple[Sizes, str, str]) -> None:
     ids=["bert-base", "vit-tiny"],
 )
 def test_the_array_is_busy_in_encoder_layers(sizes: Sizes, least: float) -> None:
-    """Useful products against all that the array could do; nonlinear passes take little."""
+    """Array utilisation is high, and nonlinear passes take few cycles."""
     mg = encoder(sizes, layers=2)
     ends: dict[At, Interval] = {"output": (-4.0, 4.0), "pre_product": (-4.0, 4.0)}
     ends["pre_activation"] = (0.01, 4.0)
@@ -184,7 +184,7 @@ def test_trained_resnet20_byte_for_byte(data: Path) -> None:
 
 
 def test_a_changed_weight_is_found() -> None:
-    """The comparison can fail: flipped weight bits are reported with the layer."""
+    """The comparison reports flipped weight bits with the layer."""
     mg, feed = random_net(4)
     graph = quantized(mg, observed(mg, feed), "int8")
     program = scheduled(graph)

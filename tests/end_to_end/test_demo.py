@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded demos from their files to their answers.
+"""The embedded demos, from their files to their predictions.
 
 In: the packaged networks, images and graph.  Out: both accuracies, the tables, and the JSON form.
 """
@@ -40,7 +40,7 @@ def test_demo_shows_both_accuracies_and_where_numbers_come_from():
     text = io.StringIO()
     result = run.run_demo(limit=IMAGES, console=Console(file=text, width=160))
     assert result.images == IMAGES
-    # int8 may move an answer that float itself holds by a hair: one image in 60.
+    # int8 may change a prediction with a tiny margin in float: one image in 60.
     assert result.same_answers >= 1 - 1 / IMAGES
     assert abs(result.array_accuracy - result.float_accuracy) <= 1 / IMAGES
     shown = text.getvalue()
@@ -70,7 +70,7 @@ def test_transformer_demo_runs_whole_on_the_array():
     result = run.run_demo(limit=IMAGES, console=console, name="transformer")
     assert (result.demo, result.images, result.answers) == ("transformer", IMAGES, IMAGES)
     assert result.float_accuracy >= 0.95
-    # int8 may move two answers in 60 that float itself holds by a hair
+    # int8 may change two predictions in 60 with a tiny margin in float
     assert result.same_answers >= 1 - 2 / IMAGES
     assert set(result.report["program"]["host_ops"]) <= {"quantize", "dequantize"}
     for expected in ("vision transformer", "left to the host", "array utilisation", "cycles"):
@@ -83,7 +83,7 @@ def test_graph_demo_tells_the_sides_of_the_club():
     result = run.run_demo(console=Console(file=text), as_json=True, name="gnn")
     found = json.loads(text.getvalue())
     assert (found["demo"], found["images"], found["answers"]) == ("gnn", 1, 32)
-    # One of the 32 sides is told wrongly in float; int8 may move one more.
+    # One of the 32 sides is wrong in float; int8 may change one more.
     assert result.float_accuracy == 31 / 32
     assert result.array_accuracy >= 30 / 32
     assert set(result.report["program"]["host_ops"]) <= {"quantize", "dequantize"}

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.gxx, pytest.mark.slow]
 
 
 def pooled() -> onnx.ModelProto:
-    """Two convolutions with a maximum after each."""
+    """Compile two convolutions with a maximum after each."""
     rng = np.random.default_rng(3)
     weights = {"v": rng.normal(0, 0.3, (20, 3, 3, 3)), "w": rng.normal(0, 0.1, (7, 20, 3, 3))}
     nodes = [
@@ -74,7 +74,7 @@ def program(name: str) -> Program:
 
 @pytest.fixture
 def device_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Emulators made from here on run the device's loops."""
+    """Let emulators made after this run the device's loops."""
     monkeypatch.setenv("CXX", shlex.join([*compiler(), "-DNM_DEVICE_LOOPS"]))
     library.cache_clear()
     yield
@@ -108,7 +108,7 @@ def test_the_devices_loops_leave_the_same_bytes(name: str, request: pytest.Fixtu
 
 
 def test_the_flag_makes_another_library(request: pytest.FixtureRequest) -> None:
-    """Else the test above would compare a build with itself."""
+    """The two builds differ; otherwise the test above would compare a build with itself."""
     array = load_board("pynq-z2").array
     usual = build(array)
     request.getfixturevalue("device_loops")
@@ -124,7 +124,7 @@ USED = {
 
 @pytest.mark.parametrize("opcode", USED, ids=lambda opcode: opcode.name)
 def test_the_networks_use_all_that_the_array_can_do(opcode: Opcode) -> None:
-    """Every mode, reduction, width, table and statistic."""
+    """The programs cover every mode, reduction, width, table and statistic."""
     for field, kinds in USED[opcode].items():
         found = set()
         for name in NETWORKS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Graph networks as a whole, on the array."""
+"""Whole graph networks on the array."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_networks_on_the_array(name: str, precision: str) -> None:
 @pytest.mark.gxx
 @pytest.mark.data
 def test_cora(data: Path) -> None:
-    """Accuracy within 0.3 points of float, cycles within 1.25 times the bound."""
+    """The accuracy is within 0.3 points of float, the cycles are within 1.25 times the bound."""
     sys.path.insert(0, str(ROOT / "bench"))
     import graphs as bench
 
@@ -57,7 +57,7 @@ def test_cora(data: Path) -> None:
 
 @pytest.mark.slow
 def test_a_large_graph_keeps_its_width() -> None:
-    """Only the constants depend on the number of edges, not on nodes squared."""
+    """The constants grow with the number of edges, not with the square of the nodes."""
     graph: RandomGraph = random_graph(1000, degree=2.0)
     x = np.zeros((graph.nodes, FEATURES), np.float32)
     x[::3, ::2] = 1

@@ -3,7 +3,7 @@
 
 In: a CNN, a vision and a text transformer, a graph network, recurrent ones.  Out: every tensor of
 the emulation equal to the integer reference, nothing on the host but the edges of the network, and
-results near the floats.
+results close to the floats.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ Net = tuple[onnx.ModelProto, Callable[[np.random.Generator], Feed]]
 
 
 def recurrent(kind: str, way: str = "forward") -> Net:
-    """A layer like a trained one: orthogonal recurrent weights, a forget gate that is open, and a
+    """Return a layer like a trained one: orthogonal recurrent weights, an open forget gate, and a
     classifier of the last state."""
     rng, both = np.random.default_rng(5), 2 if way == "bidirectional" else 1
-    int16 = GATES[kind] * HIDDEN
+    rows = GATES[kind] * HIDDEN
     turns = np.linalg.qr(rng.standard_normal((both, GATES[kind], HIDDEN, HIDDEN)))[0]
-    bias = np.zeros((both, 2 * int16), np.float32)
+    bias = np.zeros((both, 2 * rows), np.float32)
     bias[:, 2 * HIDDEN : 3 * HIDDEN] = kind == "LSTM"
     constants = {
-        "w": rng.standard_normal((both, int16, FEATURES)) / np.sqrt(FEATURES),
-        "r": turns.reshape(both, int16, HIDDEN),
+        "w": rng.standard_normal((both, rows, FEATURES)) / np.sqrt(FEATURES),
+        "r": turns.reshape(both, rows, HIDDEN),
         "b": bias,
         "c": rng.standard_normal((both * HIDDEN, CLASSES)) / np.sqrt(HIDDEN),
     }
@@ -116,7 +116,7 @@ def test_every_tensor_of_a_whole_network(name: str) -> None:
 
 
 def test_steps_of_a_recurrence_share_their_tables() -> None:
-    """24 steps of 5 functions: one table each, and a few more where a step is made otherwise."""
+    """24 steps of 5 functions need one table each, and a few more for steps that differ."""
     proto, feed = recurrent("LSTM")
     _table.cache_clear()
     nm.compile(proto, calibration=[feed(np.random.default_rng(3))])

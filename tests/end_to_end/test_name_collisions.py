@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tensor's name never changes a result, whatever names the compiler invents beside it.
+"""A tensor's name never changes a result, whatever names the compiler makes.
 
-In: networks with tensors called ``t:pre``, ``t:padded`` and the like, beside a tensor t.  Out: the
+In: networks with tensors such as ``t:pre`` and ``t:padded`` in addition to a tensor t.  Out: the
 instructions and constants of the same network with plain names.
 """
 
@@ -21,7 +21,7 @@ from targets import target
 
 Feed = dict[str, np.ndarray]
 
-# What followed a colon in names with a meaning, and some of what passes put there.
+# Suffixes after a colon that once had a meaning, and some that passes add.
 SUFFIXES = (
     *("pre", "act", "padded", "centred", "symmetric", "as:y", "for:y", "2", "pre:act"),
     *("moved", "mean", "square", "exp", "max", "sum", "inverse", "scores", "transposed", "lanes"),
@@ -29,8 +29,8 @@ SUFFIXES = (
 
 
 def network(names: list[str]) -> ModelProto:
-    """A tanh t, attention s over it and its normalisation n; every name of ``names`` is one more
-    product of the input, 300 times as large."""
+    """Return a tanh t, attention s over it and its normalisation n; every name of ``names`` is one
+    more product of the input, 300 times as large."""
     rng = np.random.default_rng(1)
     constants = {
         "w1": rng.normal(size=(16, 16)) * 0.3,
@@ -81,7 +81,7 @@ def test_names_of_the_model_do_not_meet_names_of_the_compiler(tensor: str, preci
 
 
 def every_name(model: ModelProto, feed: Feed) -> list[str]:
-    """The tensors of all MatGraphs on the way to a program of ``model`` that are not its own."""
+    """Return the tensors that the compiler adds in all MatGraphs of ``model``."""
     found: dict[str, None] = {}
     graph: Any = model
     for _, step in passes(Options(calibration=[feed]))[:-1]:
@@ -96,7 +96,7 @@ def every_name(model: ModelProto, feed: Feed) -> list[str]:
 
 
 def with_tensors(model: ModelProto, names: list[str]) -> ModelProto:
-    """``model`` with outputs of these names, and something that reads each."""
+    """Return ``model`` with outputs of these names, and a reader of each."""
     longer = ModelProto()
     longer.CopyFrom(model)
     graph = longer.graph

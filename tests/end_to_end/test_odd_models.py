@@ -66,7 +66,7 @@ def class_index(**attrs: Any) -> onnx.ModelProto:
 
 
 def cast_index() -> onnx.ModelProto:
-    """An index as it is, in two other types, and in one after another."""
+    """Return an index unchanged, in two other types, and cast twice."""
     nodes = [node("Gemm", ["x", "w"], ["g"]), op("ArgMax", "g", "y", axis=1)]
     nodes += [op("Cast", "y", name, to=to) for name, to in CASTS.items()]
     nodes.append(op("Cast", "INT32", "again", to=TensorProto.UINT8))
@@ -203,7 +203,7 @@ WIDE: dict[str, Callable[[], onnx.ModelProto]] = {
 
 @pytest.mark.parametrize("what", WIDE)
 def test_more_channels_than_the_smallest_board_holds(what: str) -> None:
-    """These run, or are refused in words a user can act on."""
+    """These run, or are refused with a message that says what to do."""
     proto = WIDE[what]()
     try:
         program = nm.compile(proto, calibration=feeds_of(proto))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files a user should not have given, and what every refusal of them has to look like.
+"""Bad input files, and the check of every refusal of them.
 
 In: a folder to fill; a command line.  Out: models, feeds and programs, good and bad; assertions.
 """
@@ -30,7 +30,7 @@ def conv_net(shape: tuple[int | str, ...] = SHAPE, last: str = "Relu", channels:
 
 
 def codes_net(shape: tuple[int | str, ...]) -> Any:
-    """Needs no calibration: its scales are prescribed."""
+    """Return a model that needs no calibration: its scales are prescribed."""
     names = [("QuantizeLinear", "x", "q"), ("DequantizeLinear", "q", "d"), ("Relu", "d", "y")]
     nodes = [node(op, [i, "s", "z"][: 1 if op == "Relu" else 3], [o]) for op, i, o in names]
     return model(nodes, {"x": shape}, ["y"], {"s": np.float32(0.1), "z": np.int8(0)})
@@ -103,7 +103,7 @@ def zipped(path: Path, members: Mapping[str, bytes]) -> None:
 
 
 def damage(folder: Path) -> None:
-    """Copies of the good files, each broken in one way."""
+    """Write copies of the good files, each broken in one way."""
     net, feeds, program = ((folder / f).read_bytes() for f in ("net.onnx", "cal.npz", "net.nmx"))
     (folder / "random.onnx").write_bytes(np.random.default_rng(0).bytes(999))
     (folder / "short.onnx").write_bytes(net[:-50])
@@ -131,7 +131,7 @@ def damage(folder: Path) -> None:
 
 
 def make_files(folder: Path) -> None:
-    """All of the above, and an output with earlier contents."""
+    """Write all files of this module, and an output with earlier contents."""
     for name, make in MODELS.items():
         onnx.save(make(), folder / f"{name}.onnx")
     for name, arrays in FEEDS.items():
@@ -149,7 +149,7 @@ def snapshot(folder: Path) -> dict[Path, bytes | None]:
 def check_refused(
     capsys: pytest.CaptureFixture[str], folder: Path, arguments: str, text: str
 ) -> None:
-    """One message with ``text`` (and one per line break), exit code 1, no file touched."""
+    """Check for one message with ``text``, exit code 1 and unchanged files."""
     before = snapshot(folder)
     words = [str(folder / w[1:]) if w.startswith("@") else w for w in arguments.split()]
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():

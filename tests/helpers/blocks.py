@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small MatGraphs of the array's attention and normalisation, for tests of numbers.
+"""Small MatGraphs of the array's attention and normalisation, for tests of quantisation.
 
 In: sizes.  Out: a MatGraph with one input "x", and outputs "y".
 """
@@ -79,7 +79,7 @@ class Maker:
 def attention(
     heads: int = 2, p: int = 21, d: int = 20, mask: str = "", sharpness: float = 1.0
 ) -> MatGraph:
-    """softmax(q k^T) v of an input with ``heads`` images; ``mask``: "", "add" or "keep"."""
+    """Return softmax(q k^T) v of an input with ``heads`` images; ``mask``: "", "add" or "keep"."""
     b = Maker()
     b.tensor("x", (heads, 1, p, d))
     q, k, v = (b.gemm(name, "x", d) for name in ("q", "k", "v"))
@@ -103,7 +103,7 @@ def attention(
 def layer_norm(
     shape: Shape = (2, 1, 17, 40), centered: bool = True, direct: bool = True
 ) -> MatGraph:
-    """Normalisation over channels of a Gemm's result; not ``direct``: statistics of a window."""
+    """Return a normalisation of a Gemm's result; statistics are a window's unless ``direct``."""
     b = Maker()
     b.tensor("x", shape)
     stats = [("mean", "mean")] if centered else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small ONNX models for tests, and onnxruntime's answer to them.
+"""Small ONNX models for tests, and onnxruntime's results.
 
 In: node descriptions and numpy arrays.  Out: ModelProtos and output arrays.
 """
@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-IR_VERSION = 8  # what onnxruntime of several years reads
+IR_VERSION = 8  # onnxruntime of several years reads it
 
 
 def node(op: str, inputs: Sequence[str], outputs: Sequence[str], **attrs: Any) -> onnx.NodeProto:
@@ -31,7 +31,7 @@ def model(
     types: Mapping[str, int] | None = None,
     domains: Sequence[str] = (),
 ) -> onnx.ModelProto:
-    """A model; ``types`` gives element types other than float to inputs and outputs."""
+    """Return a model; ``types`` gives element types other than float to inputs and outputs."""
     kinds = types or {}
 
     def value(name: str, shape: Sequence[int | str] | None) -> onnx.ValueInfoProto:
@@ -51,7 +51,7 @@ def model(
 def onnxruntime_outputs(
     proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray], *, optimize: bool = True
 ) -> dict[str, np.ndarray]:
-    """``optimize`` False keeps Q and DQ nodes as they stand."""
+    """Return onnxruntime's outputs; ``optimize`` False keeps Q and DQ nodes unchanged."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if not optimize:
@@ -64,7 +64,7 @@ def onnxruntime_outputs(
 
 
 def signed(shape: Sequence[int], seed: int = 0) -> np.ndarray:
-    """Signed values with exact zeros, small and large ones."""
+    """Return signed values with exact zeros, small and large ones."""
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 2, shape).astype(np.float32)
     x.flat[:: max(1, x.size // 3)] = 0

@@ -17,7 +17,7 @@ RNG = np.random.default_rng(3)
 
 
 def chain(shape: tuple[int, ...], *ops: MatOp, quant: dict[str, QParams] | None = None) -> MatGraph:
-    """A chain of operations on "x"; shapes of the outputs come from evaluating it."""
+    """Return a chain of operations on "x"; its evaluation gives the shapes of the outputs."""
     tensors = {"x": Tensor("x", shape)}  # type: ignore[arg-type]
     draft = MatGraph((Port("x", shape, "x", ()),), (), ops, tensors, {}, {})
     for op in ops:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions and what stands around them, on images of 6 x 6 with 4 channels.
+"""Graphs of convolutions and their neighbours, on images of 6 x 6 with 4 channels.
 
 In: nodes.  Out: a Graph with the constants that they name; the kinds of a MatGraph's operations.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real sshd on this machine, and interpreters that lack something, for tests of deployment.
 
-In: a temporary folder.  Out: ``Far``: how to reach it, and where its files lie.
+In: a temporary folder.  Out: ``Far``: its connection and the folder of its files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from neuralmatrix.deploy.ssh import Target
 
-SEPARATION = Path("/run/sshd")  # root's sshd wants this folder, which the system's service makes
+SEPARATION = Path("/run/sshd")  # root's sshd needs this folder, which the system's service makes
 SECONDS = 20.0
 SERVER = """\
 Port {port}
@@ -89,11 +89,11 @@ def _configure(folder: Path, port: int, environ: dict[str, str]) -> None:
 
 @contextmanager
 def sshd(program: str, folder: Path, environ: dict[str, str]) -> Iterator[Far]:
-    """An sshd for the user who runs the tests, with ``environ`` for whoever logs in."""
+    """Start an sshd for the user who runs the tests, with ``environ`` for its sessions."""
     port = free_port()
     _configure(folder, port, environ)
     if os.geteuid() == 0:
-        SEPARATION.mkdir(parents=True, exist_ok=True)  # stays: another test run may use it
+        SEPARATION.mkdir(parents=True, exist_ok=True)  # it stays: another test run may use it
     log = folder / "log"
     with log.open("wb") as stderr:
         command = [program, "-D", "-e", "-f", str(folder / "sshd")]
@@ -108,7 +108,7 @@ def sshd(program: str, folder: Path, environ: dict[str, str]) -> Iterator[Far]:
 
 
 def interpreter(path: Path, before: str = "", options: str = "") -> str:
-    """A command that runs ``before`` in a shell, then this Python."""
+    """Write a command that runs ``before`` in a shell, then this Python."""
     path.write_text(f'#!/bin/sh\n{before}\nexec {shlex.quote(sys.executable)} {options} "$@"\n')
     path.chmod(0o755)
     return str(path)

@@ -4,7 +4,7 @@
 In: the name of a pass and a small graph.  Out: golden texts of the graph before and after it, and
 the check that both compute the same real values.
 
-``PASSES`` and the functions below it are the only place of the golden tests that calls a pass.
+Only ``PASSES`` and the functions below it call passes in the golden tests.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def lowered(graph: Graph) -> MatGraph:
 
 
 def tied(mg: MatGraph) -> tuple[MatGraph, Groups]:
-    """The graph, and the tensors of every group of two or more that share a scale."""
+    """Return the text of the graph, and the scale groups of two or more tensors."""
     found: TiedGraph = PASSES["tie_scales"](mg, BOARD.target)
     members = found.facts.scale_groups.members(sorted(found.graph.tensors)).values()
     return found.graph, sorted(sorted(group) for group in members if len(group) > 1)
@@ -79,7 +79,7 @@ def interval_bounds(mg: MatGraph) -> Ranges:
 def chosen_precision(
     mg: MatGraph, ranges: Ranges, runs: Sequence[Feeds], max_loss: float
 ) -> list[str]:
-    """The tensors promoted to int16."""
+    """Return the text of the tensors that are promoted to int16."""
     known = on_the_way.with_ranges(mg, ranges)
     samples, settings = Samples(runs, len(runs)), Settings("mixed", max_loss=max_loss)
     found = choose_precision(known, BOARD.target, samples=samples, settings=settings)
@@ -91,7 +91,7 @@ def chosen_scales(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> Mapp
 
 
 def quantized(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> QGraph:
-    """Without what only the program remembers."""
+    """Return the graph without the fields that only a program stores."""
     return replace(on_the_way.quantized(mg, ranges, precision), decisions=Decisions())
 
 
@@ -103,13 +103,13 @@ def scheduled(graph: QGraph, board: Board = BOARD, shared: bool = True) -> Progr
 
 
 def exact(seed: int, *shape: int) -> Array:
-    """Multiples of 1/8 from -1 to 1, no 0: their products and sums are exact in float32."""
+    """Return multiples of 1/8 from -1 to 1, no 0: products and sums are exact in float32."""
     rng = np.random.default_rng(seed)
     return np.asarray(rng.integers(1, 9, shape) * rng.choice([-1, 1], shape) / 8, np.float32)
 
 
 class Exact(Maker):
-    """Products with weights that are exact in float32."""
+    """A builder of products with weights that are exact in float32."""
 
     def gemm(self, name: str, source: str, m: int, **fields: object) -> str:
         made = super().gemm(name, source, m, **fields)
@@ -119,7 +119,7 @@ class Exact(Maker):
 
 
 def before(name: str, graph: Graph) -> MatGraph:
-    """What the passes in front of ``name`` make of ``graph``."""
+    """Return the result of the passes before ``name`` on ``graph``."""
     mg = lowered(graph)
     for other in ORDER[: ORDER.index(name)] if name in ORDER else ORDER:
         mg = PASSES[other](mg, BOARD.target)
@@ -129,9 +129,10 @@ def before(name: str, graph: Graph) -> MatGraph:
 def check_pass(
     request: pytest.FixtureRequest, name: str, case: str, given: Graph | MatGraph
 ) -> MatGraph:
-    """Golden texts of pass ``name`` on ``given`` (a Graph takes the passes in front of it first).
+    """Check the golden texts of pass ``name`` on ``given`` (a Graph runs the passes before it).
 
-    The pass has to change the text, unless ``case`` begins with "kept"; and no real value.
+    The pass has to change the text, unless ``case`` begins with "kept", and may change no real
+    value.
     """
     mg = before(name, given) if isinstance(given, Graph) else given
     found = PASSES[name](mg, BOARD.target)
@@ -141,14 +142,14 @@ def check_pass(
 
 
 def check_texts(request: pytest.FixtureRequest, path: str, given: str, found: str) -> None:
-    """``<path>.in.txt`` and ``.out.txt``, which reads "unchanged" where nothing has changed."""
+    """Check ``<path>.in.txt`` and ``.out.txt``, which is "unchanged" where nothing has changed."""
     assert (given == found) == path.rpartition("/")[2].startswith("kept")
     check_golden(request, f"{path}.in.txt", given)
     check_golden(request, f"{path}.out.txt", "unchanged" if given == found else found)
 
 
 def feeds_for(mg: MatGraph, seed: int = 5) -> dict[str, Array]:
-    """Exact values, or indices into the port's table."""
+    """Return exact values, or indices into the port's table."""
     found: dict[str, Array] = {}
     for i, port in enumerate(mg.inputs):
         if port.table is None:
@@ -160,7 +161,7 @@ def feeds_for(mg: MatGraph, seed: int = 5) -> dict[str, Array]:
 
 
 def same_values(mg: MatGraph, other: MatGraph) -> None:
-    """Both graphs show the same real values, rounding to prescribed codes left out."""
+    """Check that both graphs have the same real values, without prescribed rounding."""
     feeds = feeds_for(mg)
     wanted = port_outputs(mg, run_float(mg, feeds, prescribed=False))
     found = port_outputs(other, run_float(other, feeds, prescribed=False))
@@ -171,7 +172,7 @@ def same_values(mg: MatGraph, other: MatGraph) -> None:
 
 
 def check_rewrite(request: pytest.FixtureRequest, name: str, graph: Graph) -> None:
-    """Golden texts of the first change that rewrite ``name`` makes while ``graph`` is simplified.
+    """Check golden texts of the first change by rewrite ``name`` while ``graph`` is simplified.
 
     The rewrites in front of it run first, round by round, as ``simplify`` runs them.
     """

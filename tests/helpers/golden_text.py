@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Golden texts: what a pass is given and what it makes of that, kept as files to be read.
+"""Golden texts: the input and the result of a pass, kept as readable files.
 
 In: a text and the name of its file in ``tests/golden``.  Out: nothing, a failure that shows the
 difference, or with ``pytest --update-golden`` the file.
@@ -17,17 +17,15 @@ OPTION = "--update-golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """A hook of ``conftest.py``, which imports it."""
-    parser.addoption(
-        OPTION, action="store_true", help="write tests/golden anew instead of comparing"
-    )
+    """Add the option: a hook that ``conftest.py`` imports."""
+    parser.addoption(OPTION, action="store_true", help="rewrite tests/golden instead of comparing")
 
 
 def check_golden(request: pytest.FixtureRequest, path: str, text: str) -> None:
     """Compare ``text`` with the file ``tests/golden/<path>``.
 
     ``path`` is ``<pass>/<case>.in.txt`` or ``<pass>/<case>.out.txt``.  Fails where the file is
-    missing or differs, with a unified diff and the command that renews it.  Under
+    missing or differs, with a unified diff and the command that updates it.  Under
     ``--update-golden`` the file is written instead.
     """
     file = request.config.rootpath / "tests" / "golden" / path

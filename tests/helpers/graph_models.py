@@ -26,7 +26,7 @@ class RandomGraph:
 
     @property
     def adjacency(self) -> Array:
-        """A[target, source] = number of edges."""
+        """Return A with A[target, source] = number of edges."""
         a = np.zeros((self.nodes, self.nodes), np.float32)
         np.add.at(a, (self.edges[1], self.edges[0]), 1)
         return a
@@ -64,7 +64,7 @@ def _biases() -> tuple[Array, Array]:
 
 
 def dense_gcn(graph: RandomGraph) -> onnx.ModelProto:
-    """A relu(A X W1 + b1) W2 + b2 with A an input."""
+    """Return A relu(A X W1 + b1) W2 + b2 with A an input."""
     w1, w2 = _weights((FEATURES, HIDDEN), (HIDDEN, CLASSES))
     b1, b2 = _biases()
     nodes = [
@@ -78,7 +78,7 @@ def dense_gcn(graph: RandomGraph) -> onnx.ModelProto:
 
 
 def edge_gcn(graph: RandomGraph) -> onnx.ModelProto:
-    """The same with Gather, Mul by the edge's weight, ScatterElements."""
+    """Return the same with Gather, Mul by the edge's weight, ScatterElements."""
     source, target = graph.edges
     weight = graph.normalized[target, source][:, None]
     w1, w2 = _weights((FEATURES, HIDDEN), (HIDDEN, CLASSES))
@@ -103,7 +103,7 @@ def edge_gcn(graph: RandomGraph) -> onnx.ModelProto:
 
 
 def sage(graph: RandomGraph) -> onnx.ModelProto:
-    """GraphSAGE: relu(x Ws + mean of neighbours Wn + b), twice."""
+    """Return GraphSAGE: relu(x Ws + mean of neighbours Wn + b), twice."""
     mean = graph.adjacency / graph.adjacency.sum(1, keepdims=True)
     s1, n1, s2, n2 = _weights(
         (FEATURES, HIDDEN), (FEATURES, HIDDEN), (HIDDEN, CLASSES), (HIDDEN, CLASSES)
@@ -122,7 +122,7 @@ def sage(graph: RandomGraph) -> onnx.ModelProto:
 
 
 def gin(graph: RandomGraph) -> onnx.ModelProto:
-    """GIN: a two-layer perceptron of (1 + eps) x + sum of neighbours."""
+    """Return GIN: a two-layer perceptron of (1 + eps) x + sum of neighbours."""
     others = graph.adjacency - np.eye(graph.nodes, dtype=np.float32)
     w1, w2 = _weights((FEATURES, HIDDEN), (HIDDEN, CLASSES))
     b1, b2 = _biases()
@@ -138,7 +138,7 @@ def gin(graph: RandomGraph) -> onnx.ModelProto:
 
 
 def dense_gat(graph: RandomGraph) -> onnx.ModelProto:
-    """One attention head: softmax over all nodes of leaky_relu(l_i + r_j), others masked out."""
+    """Return one attention head: a masked softmax over all nodes of leaky_relu(l_i + r_j)."""
     w, left, right = _weights((FEATURES, HIDDEN), (HIDDEN, 1), (HIDDEN, 1))
     mask = np.where(graph.adjacency > 0, 0, -1e9).astype(np.float32)
     nodes = [
@@ -153,7 +153,7 @@ def dense_gat(graph: RandomGraph) -> onnx.ModelProto:
 
 
 def edge_gat(graph: RandomGraph) -> onnx.ModelProto:
-    """The same per edge: gathers, maximum and sum over the edges of each target."""
+    """Return the same per edge: gathers, maximum and sum over the edges of each target."""
     source, target = graph.edges
     w, left, right = _weights((FEATURES, HIDDEN), (HIDDEN, 1), (HIDDEN, 1))
     infinity = onnx.numpy_helper.from_array(np.array([-np.inf], np.float32))

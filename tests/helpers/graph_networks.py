@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models of graph networks, lowered and held against onnxruntime.
+"""Models of graph networks, lowered and compared with onnxruntime.
 
 In: an ONNX model, feeds, bound constants.  Out: the MatGraph, equal in float.
 """
@@ -33,7 +33,7 @@ def floats(mg: MatGraph, feeds: dict[str, Array]) -> dict[str, Array]:
 def check_floats(
     proto: onnx.ModelProto, feeds: dict[str, Array], constants: dict[str, Array] | None = None
 ) -> MatGraph:
-    """The MatGraph, equal to onnxruntime."""
+    """Return the MatGraph, checked against onnxruntime."""
     mg = lowered(proto, constants)
     expected = onnxruntime_outputs(proto, {**feeds, **(constants or {})})
     for name, value in floats(mg, feeds).items():

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything a pass may change of a graph, as text for golden files.
+"""The text of a graph for golden files: everything that a pass may change.
 
 In: a Graph, MatGraph, QGraph or any other dataclass of them.  Out: one line per item with the
 fields that differ from their defaults, arrays below it.
 
-Short arrays are spelled out.  Of a long one there is the shape and a digest of its bytes where it
-holds integers, or floats that are multiples of 1/4096: those are exact in whatever order a machine
-adds them up.  Other floats are summed up in four digits, which all machines agree on.
+Short arrays are printed in full.  A long one is its shape and a digest of its bytes if it holds
+integers or multiples of 1/4096, which are exact in any order of summation.  Other floats are
+summarised in four digits, which are equal on all machines.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-SHORT = 12  # elements up to which an array is spelled out
+SHORT = 12  # elements up to which an array is printed in full
 EXACT = 4096  # a float is exact if it is a multiple of 1 / EXACT
 SORTED = frozenset({"tensors", "shapes", "quant", "qparams"})  # mappings without an order
 
 
 def graph_text(graph: Any) -> str:
-    """The text of a graph: a section per field, a line per item."""
+    """Return the text of a graph: a section per field, a line per item."""
     lines = []
     for field in fields(graph):
         value = getattr(graph, field.name)
@@ -40,7 +40,7 @@ def graph_text(graph: Any) -> str:
 
 
 def mapping_text(values: Mapping[str, Any]) -> str:
-    """One line per name."""
+    """Return one line per name."""
     return "\n".join([*(f"{name}: {_short(value)}" for name, value in values.items()), ""])
 
 
@@ -50,7 +50,7 @@ def _mapping(what: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def _block(item: Any, indent: str = "") -> list[str]:
-    """A line of small fields, then the arrays and what holds arrays."""
+    """Return a line of small fields, then the arrays and the fields that hold arrays."""
     words, below = [type(item).__name__], []
     for field in sorted(fields(item), key=_place):
         value = getattr(item, field.name)
@@ -67,7 +67,8 @@ def _block(item: Any, indent: str = "") -> list[str]:
 
 
 def _place(field: Field[Any]) -> tuple[bool, str]:
-    """What an operation makes comes first; the order of declaration makes no difference."""
+    """Return the fields with an operation's outputs first, in an order independent of
+    declaration."""
     return field.name != "output", field.name
 
 
@@ -87,7 +88,7 @@ def _holds_arrays(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A small value in one line."""
+    """Return a small value in one line."""
     if isinstance(value, np.ndarray):
         return array_text(value)
     if isinstance(value, float | np.floating):
@@ -104,20 +105,20 @@ def _short(value: Any) -> str:
 
 
 def array_text(array: np.ndarray) -> str:
-    """Shape, and the values or what stands for them."""
+    """Return the shape, and the values or their summary."""
     size = "x".join(map(str, array.shape)) or "scalar"
     flat = array.reshape(-1)
     if flat.size <= SHORT:
         return f"{size} [{' '.join(_numbers(flat))}]"
     if flat.dtype.kind != "f":
         return f"{size} {_digest(flat)} [{' '.join(_numbers(flat[:6]))} ...]"
-    int16 = flat.astype(np.float64)
-    steps = int16 * EXACT
+    floats = flat.astype(np.float64)
+    steps = floats * EXACT
     if np.array_equal(steps, np.rint(steps)):
-        return f"{size} {_digest(np.rint(steps))} [{' '.join(_numbers(int16[:6]))} ...]"
+        return f"{size} {_digest(np.rint(steps))} [{' '.join(_numbers(floats[:6]))} ...]"
     ramp = np.arange(flat.size) % 97
-    sums = (int16.sum(), np.abs(int16).sum(), (np.abs(int16) * ramp).sum())
-    return f"{size} sums {' '.join(_numbers(sums))} [{' '.join(_numbers(int16[:6]))} ...]"
+    sums = (floats.sum(), np.abs(floats).sum(), (np.abs(floats) * ramp).sum())
+    return f"{size} sums {' '.join(_numbers(sums))} [{' '.join(_numbers(floats[:6]))} ...]"
 
 
 def _numbers(values: Iterable[Any]) -> list[str]:
@@ -125,5 +126,5 @@ def _numbers(values: Iterable[Any]) -> list[str]:
 
 
 def _digest(values: np.ndarray) -> str:
-    """Eight hexadecimal digits of an array of integers."""
+    """Return eight hexadecimal digits of an array of integers."""
     return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()[:8]

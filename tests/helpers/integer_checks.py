@@ -17,7 +17,7 @@ from quantized import calibrated, quantized
 
 
 def relative_error(mg: MatGraph, precision: str, x: Array | None = None) -> float:
-    """Of the integer result on one of two calibrated inputs."""
+    """Return the error of the integer result on one of two calibrated inputs."""
     x = feed(mg, seed=2) if x is None else x
     q = quantized(mg, calibrated(mg, [{"x": feed(mg)}, {"x": x}]).ranges, precision)
     y = run_float(mg, {"x": x})["y"]

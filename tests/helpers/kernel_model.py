@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/numerics.md and the field descriptions of isa.py, written a second time in plain numpy.
+"""A second implementation of docs/numerics.md and the fields of isa.py, in plain numpy.
 
 In: instructions in program order, the bytes of CONST and ARENA.  Out: the bytes of ARENA.
-One instruction after the other, no units, no cycles; the emulation is held against it.
+It runs one instruction after the other, without units and cycles; tests compare the emulation with
+it.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ def half(n: int) -> int:
 
 
 def int16(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Two digits in the lanes' 16 bits; random bytes may form what no tensor holds."""
+    """Return two byte planes in the lanes' 16 bits; random bytes may exceed an int16 tensor."""
     return (low + 256 * high + 2**15) % 2**16 - 2**15
 
 
 def round_half_even(v: np.ndarray, n: int) -> np.ndarray:
-    """v / 2^n, rounded to the nearest, ties to even."""
+    """Return v / 2^n, rounded half to even."""
     floor, rest = v >> n, v - ((v >> n) << n)
     up = (2 * rest > 2**n) | ((2 * rest == 2**n) & (floor % 2 == 1))
     return floor + up
@@ -63,7 +64,7 @@ def wrap32(x: np.ndarray) -> np.ndarray:
 
 
 class Model:
-    """All state of the device, and one method per opcode."""
+    """The state of the device, and one method per opcode."""
 
     def __init__(self, array: ArrayConfig, const: np.ndarray, arena: np.ndarray) -> None:
         self.lanes = lanes = array.rows
@@ -122,7 +123,7 @@ class Model:
     # -------------------------------------------------------------------------- parameters
 
     def _entries(self, row: int, count: int) -> np.ndarray:
-        """``count`` 64-bit parameters from a parameter row on, as bytes."""
+        """Return ``count`` 64-bit parameters from a parameter row on, as bytes."""
         return self.buffers["pbuf"].reshape(-1, 8)[row * self.lanes :][:count].view(np.uint8)
 
     @staticmethod
@@ -155,19 +156,19 @@ class Model:
         return self.buffers["ibuf"][at].astype(np.int64)
 
     def _operand(self, i: Instruction, base: int, height: int, width: int) -> np.ndarray:
-        """The whole value of x, for maxima."""
+        """Return the int16 value of x, for maxima."""
         x = self._x(i, base, height, width, 0)
         return int16(x, self._x(i, base, height, width, 1)) if i["x_wide"] else x
 
     def _gemm(self, i: Instruction, base: int, w: np.ndarray, digit: int) -> np.ndarray:
-        """One block of K: sums, or maxima over x whose weight is not 0."""
+        """Accumulate one block of K: sums, or maxima over x whose weight is not 0."""
         if i["reduce"] == Reduce.ADD:
             return self._x(i, base, i["m1"], i["m0"], digit).reshape(-1, self.lanes) @ w
         x = self._operand(i, base, i["m1"], i["m0"]).reshape(-1, self.lanes)
         return np.where(w != 0, x[:, :, None], -(2**24)).max(1)
 
     def _window(self, i: Instruction, base: int, w: np.ndarray, digit: int) -> np.ndarray:
-        """One tile of taps."""
+        """Run one tile of taps."""
         sh, sw, wh, ww = i["stride_h"], i["stride_w"], i["win_h"], i["win_w"]
         height, width = (i["m1"] - 1) * sh + wh, (i["m0"] - 1) * sw + ww
         add = i["reduce"] == Reduce.ADD
@@ -211,7 +212,7 @@ class Model:
     # -------------------------------------------------------------------------- lanes
 
     def _rows(self, i: Instruction, name: str, nb: int) -> np.ndarray:
-        """Rows of t or u, one per output row."""
+        """Return rows of t or u, one per output row."""
         e = self.e
         at = i[f"{name}_base"] + nb * e[f"{name}_nb"]
         at = at + np.arange(i["m1"])[:, None] * e[f"{name}_m1"]
@@ -282,12 +283,12 @@ class Model:
         if e["stat"] != Stat.MAX:
             value = (value + e["stat_off"]) * e["stat_m"] + half(e["stat_shift"])
             value = sat(value >> e["stat_shift"], -32640, 32639)
-        int16 = e["stat"] != Stat.MAX
-        self._write(i["r_base"], np.repeat(value[:, None], self.lanes, 1), int16)
+        is_int16 = e["stat"] != Stat.MAX
+        self._write(i["r_base"], np.repeat(value[:, None], self.lanes, 1), is_int16)
         if e["stat"] == Stat.MOMENTS:
             squares = (squares * e["sq_m"] + half(e["sq_shift"])) >> e["sq_shift"]
             squares = sat(squares, 0, 32639)
-            self._write(i["r_base"] + m, np.repeat(squares[:, None], self.lanes, 1), int16)
+            self._write(i["r_base"] + m, np.repeat(squares[:, None], self.lanes, 1), is_int16)
 
 
 _UNIT = {
@@ -299,7 +300,7 @@ _UNIT = {
 
 
 def in_order(program: list[Instruction]) -> list[Instruction]:
-    """The program with tokens that make every unit wait for the instruction before, and END."""
+    """Return the program with tokens that serialise all instructions, and END."""
     done = [dict(insn.values) for insn in program]
     units = [_UNIT[insn.opcode].name.lower() for insn in program]
     for k in range(1, len(program)):

@@ -33,7 +33,7 @@ def insn(opcode: Opcode, **values: int) -> Instruction:
 
 
 def extreme_bytes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Signed bytes with many zeros and both ends of the range."""
+    """Return signed bytes with many zeros and both ends of the range."""
     data = rng.integers(-128, 128, count).astype(np.int8)
     data[rng.random(count) < 0.15] = 0
     data[rng.random(count) < 0.05] = -128
@@ -42,7 +42,7 @@ def extreme_bytes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def channels(rng: np.random.Generator, entries: int) -> np.ndarray:
-    """Channel parameters: bias, 24-bit multiplier, shift up to 55."""
+    """Return channel parameters: bias, 24-bit multiplier, shift up to 55."""
     bias = rng.integers(-(2**20), 2**20, entries)
     m = rng.integers(-(2**23), 2**23, entries)
     s = rng.integers(0, 56, entries)
@@ -50,7 +50,7 @@ def channels(rng: np.random.Generator, entries: int) -> np.ndarray:
 
 
 def segments(rng: np.random.Generator, entries: int) -> np.ndarray:
-    """Segments: intercept, 16-bit slope, shift up to 31."""
+    """Return segments: intercept, 16-bit slope, shift up to 31."""
     b = rng.integers(-(2**24), 2**24, entries)
     k = rng.integers(-(2**15), 2**15, entries)
     sh = rng.integers(0, 32, entries)
@@ -58,7 +58,7 @@ def segments(rng: np.random.Generator, entries: int) -> np.ndarray:
 
 
 def fill(dest: Buffer, words: int, addr: int, dst: int = 0, region: int = Region.CONST):
-    """A LOAD of consecutive words."""
+    """Return a LOAD of consecutive lane vectors."""
     return insn(
         Opcode.LOAD,
         dest=dest,
@@ -75,7 +75,7 @@ def fill(dest: Buffer, words: int, addr: int, dst: int = 0, region: int = Region
 
 @dataclass(frozen=True)
 class Case:
-    """A program, not yet chained by tokens, and the memory it runs on."""
+    """A program, not yet serialised by tokens, and its memory."""
 
     array: ArrayConfig
     program: list[Instruction]
@@ -84,8 +84,8 @@ class Case:
 
 
 def random_epilogue(rng: np.random.Generator, **fixed: int) -> Instruction:
-    int16 = int(rng.integers(2))
-    low, high = (-32640, 32639) if int16 else (-128, 127)
+    is_int16 = int(rng.integers(2))
+    low, high = (-32640, 32639) if is_int16 else (-128, 127)
     lo, hi = sorted(rng.integers(low, high + 1, 2)) if rng.random() < 0.5 else (low, high)
     kind, stat = int(rng.choice(list(SegKind))), int(rng.choice(list(Stat)))
     mapped = kind == SegKind.MAPPED or (kind == SegKind.LOG and rng.random() < 0.5)
@@ -96,7 +96,7 @@ def random_epilogue(rng: np.random.Generator, **fixed: int) -> Instruction:
         u_wide=rng.integers(2),
         seg_kind=kind,
         stat=stat,
-        out_wide=int16,
+        out_wide=is_int16,
         f_shift=rng.integers(12),
         u_shift=rng.integers(20),
         off=rng.integers(-(2**20), 2**20),
@@ -127,7 +127,7 @@ def random_epilogue(rng: np.random.Generator, **fixed: int) -> Instruction:
 
 
 def operand_loads(rng: np.random.Generator) -> list[Instruction]:
-    """IBUF, WBUF, T and U from anywhere in CONST; parameter rows 0..7, segments and map from 8."""
+    """Load IBUF, WBUF, T and U from CONST, parameter rows 0..7, segments and map from row 8."""
 
     def anywhere(dest: Buffer, words: int) -> Instruction:
         first = 16 * LANES * 8
@@ -198,7 +198,7 @@ def window(rng: np.random.Generator, **fixed: int) -> Instruction:
 
 
 def stores() -> list[Instruction]:
-    """The first 1000 rows of both planes."""
+    """Store the first 1000 rows of both byte planes."""
     return [
         insn(
             Opcode.STORE,
@@ -214,7 +214,7 @@ def stores() -> list[Instruction]:
 
 
 def compute_case(rng: np.random.Generator, body: list[Instruction]) -> Case:
-    """Operands loaded, the given EPILOGUEs and COMPUTEs, everything stored."""
+    """Return a program that loads operands, runs EPILOGUEs and COMPUTEs, and stores everything."""
     const = extreme_bytes(rng, CONST_BYTES)
     const[: 8 * LANES * 8] = channels(rng, 8 * LANES)
     const[8 * LANES * 8 : 16 * LANES * 8] = segments(rng, 8 * LANES)

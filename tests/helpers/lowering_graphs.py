@@ -27,7 +27,7 @@ def graph(
     quant: Mapping[str, QParams] | None = None,
     weight_scales: Mapping[str, Array] | None = None,
 ) -> Graph:
-    """A verified Graph; its outputs are the last node's unless named."""
+    """Return a verified Graph; its outputs are the last node's unless named."""
     arrays = {name: np.asarray(c, np.float32) for name, c in (constants or {}).items()}
     shapes = {**inputs, **{name: c.shape for name, c in arrays.items()}}
     for node in nodes:
@@ -40,7 +40,7 @@ def graph(
 
 
 def random(seed: int, *shape: int) -> Array:
-    """Signed normal values, every ninth of them 0."""
+    """Return signed normal values, every ninth of them 0."""
     x = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     x.reshape(-1)[::9] = 0
     return x
@@ -51,7 +51,7 @@ def feeds_of(g: Graph, seed: int = 7) -> dict[str, Array]:
 
 
 def check(g: Graph) -> MatGraph:
-    """The MatGraph of ``g``, whose values have to equal the node-by-node reference."""
+    """Return the MatGraph of ``g``, checked against the node-by-node reference."""
     mg = lower(g)
     feeds = feeds_of(g)
     found = port_outputs(mg, run_float(mg, feeds, prescribed=False))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An overlay's folder whose files are no bitstream: enough where nothing is loaded.
+"""An overlay folder without a real bitstream, for tests that load nothing.
 
 In: a folder's name, a board.  Out: the folder, with an ``overlay.json`` that fits its files.
 """
@@ -14,7 +14,7 @@ from neuralmatrix.hardware.board import load_board
 
 
 def overlay_folder(folder: Path, board: str = "pynq-z2", **more: Any) -> Path:
-    """Four small files under the names of an overlay's, and their overlay.json.
+    """Write four small files under the names of an overlay's, and their overlay.json.
 
     ``more``: fields of ``OverlayInfo`` that differ.
     """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalisations among products of rows of 24 channels.
+"""Graphs of normalisations among products of rows of 24 channels.
 
-In: nodes.  Out: a Graph with the constants that they name; what a MatGraph's operations make.
+In: nodes.  Out: a Graph with the constants that they name; the results of a MatGraph's operations.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def make(*nodes: Node, **more: object) -> Graph:
 
 
 def rows(mg: MatGraph) -> dict[str, tuple[str, ...]]:
-    """Statistics by the operation that makes them."""
+    """Return the statistics by the operation that makes them."""
     linear = [op for op in mg.ops if isinstance(op, Gemm | Window)]
     return {op.output: tuple(r.kind for r in op.epilogue.rows) for op in linear if op.epilogue.rows}
 
 
 def sizes(mg: MatGraph) -> list[int]:
-    """Elements of the results of all windows."""
+    """Return the number of elements of the results of all windows."""
     return [int(np.prod(mg.tensors[op.output].shape)) for op in mg.ops if isinstance(op, Window)]

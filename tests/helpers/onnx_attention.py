@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""softmax(q k^T) v in ONNX nodes, with whatever masks a test puts on the scores.
+"""softmax(q k^T) v in ONNX nodes, with a test's masks on the scores.
 
 In: a Form.  Out: its nodes, and the one Attention that they become.
 """
@@ -23,7 +23,7 @@ TRIANGLE = np.tril(np.ones((5, 7), bool))
 
 
 def attend(form: Form, masked: Callable[[str], str], split: bool = False) -> str:
-    """``masked`` changes the scores; ``split`` puts a root of the scale on either side."""
+    """Append attention; ``masked`` changes the scores; ``split`` scales q and k by a root each."""
     q, k = "q", form.op("Transpose", "k", perm=[0, 1, 3, 2])
     if split:
         q, k = form.op("Mul", q, 8**-0.25), form.op("Mul", k, 8**-0.25)

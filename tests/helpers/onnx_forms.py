@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decomposed forms as exporters write them, written like arithmetic.
+"""Decomposed forms of exporters, written like arithmetic.
 
 In: a chain of ONNX nodes.  Out: its model, and the simplified graph, checked against onnxruntime.
 """
@@ -52,7 +52,7 @@ class Form:
 def checked(
     proto: onnx.ModelProto, feeds: dict[str, np.ndarray] | None = None, tolerance: float = 2e-5
 ) -> Graph:
-    """The simplified graph; its lowered form has to agree with onnxruntime."""
+    """Return the simplified graph; its lowered form has to agree with onnxruntime."""
     shapes = {
         i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in proto.graph.input
     }
@@ -71,7 +71,7 @@ def kinds(graph: Graph) -> list[str]:
 
 
 def layer_norm(form: Form, x: str, square: str, divide: str) -> str:
-    """(x - mean) / sqrt(variance + epsilon) in one of its spellings."""
+    """Append (x - mean) / sqrt(variance + epsilon) in one of its forms."""
     centered = form.op("Sub", x, form.mean(x))
     again = form.op("Sub", x, form.mean(x)) if square == "twice" else centered
     if square == "mul":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One operator to be tested: its operands and attributes, and the model around it.
+"""One operator under test: its operands and attributes, and the model around it.
 
 In: names, shapes, constants.  Out: pytest parameters, ONNX models and feeds.
 """
@@ -44,7 +44,7 @@ def case(
     steps: float = 1.0,
     **attrs: Any,
 ) -> Any:
-    """A parameter; ``shapes`` is one shape or a list of them."""
+    """Return a pytest parameter; ``shapes`` is one shape or a list of them."""
     several = tuple(shapes) if isinstance(shapes, list) else (shapes,)
     values = tuple(None if c is None else np.asarray(c) for c in constants)
     made = Case(op, several, values, opset, outputs, prepare, attrs, domain, calibrated, steps)
@@ -80,7 +80,7 @@ def positive(x: np.ndarray) -> np.ndarray:
 def float_model(
     one: Case, opset: int | None = None
 ) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The node alone, and feeds."""
+    """Return a model of the node alone, and feeds."""
     runtime = {f"x{i}": shape for i, shape in enumerate(one.shapes)}
     constants = {f"c{i}": c for i, c in enumerate(one.constants) if c is not None}
     names = [*runtime, *("" if c is None else f"c{i}" for i, c in enumerate(one.constants))]

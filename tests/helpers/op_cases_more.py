@@ -13,12 +13,12 @@ from op_case import IMAGE, SIGNAL, TINY, case, ints, positive, scalar, w
 
 
 def inside(x: np.ndarray) -> np.ndarray:
-    """Within -0.9..0.9."""
+    """Return values within -0.9..0.9."""
     return np.asarray(np.clip(x / 4, -0.9, 0.9), np.float32)
 
 
 def small(x: np.ndarray) -> np.ndarray:
-    """Not far from 0, where exponentials stay small."""
+    """Return values near 0, where exponentials stay small."""
     return np.asarray(np.clip(x, -2, 2), np.float32)
 
 
@@ -151,12 +151,12 @@ _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
 def recurrent(op: str, **attrs: Any) -> Any:
-    """A layer with a bias, in the direction and layout of ``attrs``."""
-    # every step rounds its gates and its state; unrolled layers take long to fit tables for
+    """Return a case of a layer with a bias, in the direction and layout of ``attrs``."""
+    # every step rounds its gates and its state; fitting tables of unrolled layers is slow
     steps = attrs.pop("array_steps", 0.0)
     both = 2 if attrs.get("direction") == "bidirectional" else 1
-    int16 = _GATES[op] * HIDDEN
-    constants = [w(both, int16, WIDTH), w(both, int16, HIDDEN, seed=8), w(both, 2 * int16, seed=9)]
+    rows = _GATES[op] * HIDDEN
+    constants = [w(both, rows, WIDTH), w(both, rows, HIDDEN, seed=8), w(both, 2 * rows, seed=9)]
     shape = (BATCH, STEPS, WIDTH) if attrs.get("layout") else (STEPS, BATCH, WIDTH)
     extra = attrs.pop("extra", ())
     count = 3 if op == "LSTM" else 2

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses a program touches, found by walking every loop of every instruction.
+"""The addresses that a program accesses, found by running every loop of every instruction.
 
 In: a ``Program``.  Out: the smallest size of each memory that holds all of them.
-Slow and plain on purpose: the static proof's closed forms are held against it.
+It is slow and plain on purpose: tests compare the closed forms of the program verifier with it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _epilogue(i: Instruction, lanes: int) -> Iterator[Touch]:
 
 
 def _passes(i: Instruction) -> Iterator[tuple[int, int]]:
-    """(first x word, first weight word) of every pass, in order."""
+    """Yield (first x word, first weight word) of every pass, in order."""
     byte_planes = range(1 + i["w_wide"]), range(1 + i["x_wide"])
     for nb in range(i["nb"]):
         block = 0
@@ -74,9 +74,9 @@ def _passes(i: Instruction) -> Iterator[tuple[int, int]]:
 def _rasters(i: Instruction) -> tuple[range, range]:
     if i["mode"] == Mode.GEMM:
         return range(i["m1"]), range(i["m0"])
-    high = (i["m1"] - 1) * i["stride_h"] + i["win_h"]
-    int16 = (i["m0"] - 1) * i["stride_w"] + i["win_w"]
-    return range(high), range(int16)
+    height = (i["m1"] - 1) * i["stride_h"] + i["win_h"]
+    width = (i["m0"] - 1) * i["stride_w"] + i["win_w"]
+    return range(height), range(width)
 
 
 def _compute(i: Instruction, state: Instruction, lanes: int) -> Iterator[Touch]:
@@ -128,7 +128,7 @@ def _touches(program: Program) -> Iterator[Touch]:
 
 
 def needed_sizes(program: Program) -> dict[str, int]:
-    """Smallest size of each memory; addresses below 0 are not looked at."""
+    """Return the smallest size of each memory; addresses below 0 are ignored."""
     sizes: dict[str, int] = defaultdict(int)
     for name, address in _touches(program):
         sizes[name] = max(sizes[name], address + 1)

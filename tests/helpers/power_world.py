@@ -25,12 +25,12 @@ class _Repeated:
 
 
 class FakeClock:
-    """Runs what is due in its order while time is advanced."""
+    """A clock that runs due events in order while time is advanced."""
 
     def __init__(self) -> None:
         self.time, self.wall_step = 100.0, 0.0
         self.repeated: list[_Repeated] = []
-        self.passing: list[Callable[[float], None]] = []  # told how much time passes
+        self.passing: list[Callable[[float], None]] = []  # called with the time that passes
 
     def now(self) -> float:
         return self.time
@@ -186,9 +186,9 @@ def _channel(
 
 
 def writer(folder: Path, volts: float = 12.0) -> Callable[[float], None]:
-    """Keeps an INA's files at what it is told.
+    """Keeps an INA's files at given values.
 
-    In place and padded with blanks: files cut short and filled anew are slow on some disks.
+    It writes in place, padded with blanks: truncating and refilling files is slow on some disks.
     """
     open_files = {name: (folder / name).open("r+") for name in ina_files(1.0, volts)}
 

@@ -28,7 +28,7 @@ def ranges(mg: MatGraph, method: str = "mse") -> Ranges:
 def integer_error(
     mg: MatGraph, plain: MatGraph, bounds: Ranges, promoted: tuple[str, ...] = ()
 ) -> float:
-    """Of ``mg`` in integers against ``plain`` in float, on an input not calibrated with."""
+    """Return the error of ``mg`` in integers against ``plain`` in float, on an unseen input."""
     q, x = quantized(mg, bounds, "int8", promoted), feed(mg, 99)
     y = run_float(plain, {"x": x})["y"]
     got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
@@ -36,7 +36,7 @@ def integer_error(
 
 
 def weak_spot() -> MatGraph:
-    """A chain whose tensor "b" has one channel 200 times larger, which the next product ignores."""
+    """Return a chain whose "b" has a channel 200 times larger that the next product ignores."""
     b = Maker()
     b.tensor("x", (1, 1, 40, 24))
     b.gemm("a", "x", 24, epilogue=Epilogue(activation=Function("relu")))

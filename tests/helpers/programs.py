@@ -2,7 +2,7 @@
 """Programs for tests, made by hand or at random.
 
 In: seeds and sizes.  Out: instruction lists and whole ``Program`` values.
-Everything made here passes the static proof; tests then break one thing at a time.
+Everything made here passes the program verifier; tests then break one thing at a time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def insn(opcode: Opcode, **values: int) -> Instruction:
 def make_program(
     instructions: list[Instruction], board: Board | None = None, const: bytes = bytes(CONST), **more
 ) -> Program:
-    """A program around an instruction list; one input at 0 and one output behind it."""
+    """Return a program around an instruction list; one input at 0 and one output behind it."""
     board = board or load_board("pynq-z2")
     layout = Blocked(1, 4, 4, 5, board.array.cols)
     q = QParams(0.5, 3)
@@ -65,7 +65,7 @@ def make_program(
 
 
 def copy_instructions(lanes: int) -> list[Instruction]:
-    """y = x for one (1, 4, 4, lanes) int8 tensor, through the array with identity weights."""
+    """Return y = x for one (1, 4, 4, lanes) int8 tensor, by identity weights on the array."""
     load = dict(n2=1, n1=1, s0=lanes, lane_stride=1)
     params = lanes * lanes
     return [
@@ -94,13 +94,13 @@ def copy_instructions(lanes: int) -> list[Instruction]:
 
 
 def copy_const(lanes: int) -> bytes:
-    """Identity weights and parameters with multiplier 1."""
+    """Return identity weights and parameters with multiplier 1."""
     weights = np.eye(lanes, dtype=np.int8).tobytes()
     return weights + np.full(lanes, 1 << 32, "<u8").tobytes()
 
 
 def copy_program(board: str = "pynq-z2") -> Program:
-    """A program that copies its input to its output."""
+    """Return a program that copies its input to its output."""
     loaded = load_board(board)
     lanes = loaded.array.cols
     program = make_program(copy_instructions(lanes), loaded, copy_const(lanes))
@@ -231,10 +231,10 @@ _KINDS = (Opcode.LOAD, Opcode.LOAD, Opcode.STORE, Opcode.EPILOGUE, Opcode.COMPUT
 def _tokens(
     rng: np.random.Generator, opcode: Opcode, waiting: dict[tuple[str, str], int], most: int
 ) -> dict[str, int]:
-    """Random flags that never wait for a token that no earlier instruction sent.
+    """Return random flags that never wait for a token that no earlier instruction sent.
 
     At most ``most`` tokens of a pair are under way, so that program order is a possible order and
-    nothing dead-locks; with 0 the flags only wait.
+    nothing deadlocks; with 0 the flags only wait.
     """
     me, flags = UNIT_NAME[opcode], {}
     for other in UNITS:
@@ -250,7 +250,7 @@ def _tokens(
 
 
 def random_stream(seed: int, count: int, board: Board) -> list[Instruction]:
-    """Valid instructions of all kinds with balanced tokens, END last."""
+    """Return valid instructions of all kinds with balanced tokens, END last."""
     most = min(6, board.array.token_depth)
     rng, out = np.random.default_rng(seed), [insn(Opcode.EPILOGUE, lo=-128, hi=127)]
     waiting = {(p, q): 0 for p in UNITS for q in UNITS}
@@ -266,7 +266,7 @@ def random_stream(seed: int, count: int, board: Board) -> list[Instruction]:
 
 
 def random_program(seed: int, count: int, board: str = "pynq-z2", **array: int) -> Program:
-    """A whole program around a random stream; ``array`` replaces parameters of the board's."""
+    """Return a program around a random stream; ``array`` replaces parameters of the board's."""
     loaded = load_board(board)
     loaded = replace(loaded, array=replace(loaded.array, **array))
     rng = np.random.default_rng(seed + 1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks for the driver's tests, compiled once per process.
 
-In: a name.  Out: a Program, and feeds for it; nothing is trained, bytes are what is compared.
+In: a name.  Out: a Program, and feeds for it; nothing is trained, only bytes are compared.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Feeds = Mapping[str, Any]
 
 
 def resnet8(size: int = 32) -> Any:
-    """One residual block per stage, as MLPerf Tiny's network for CIFAR-10."""
+    """Return one residual block per stage, as MLPerf Tiny's network for CIFAR-10."""
     zoo = _zoo()
 
     def body(b: Any) -> None:
@@ -47,7 +47,7 @@ def _zoo() -> Any:
 
 @dataclass(frozen=True)
 class Network:
-    """A model and the shape of its one input; batch 1 unless it is a whole graph."""
+    """Return a model and the shape of its one input; batch 1 unless it is a whole graph."""
 
     model: Callable[[], Any]
     shape: tuple[int, ...]
@@ -77,7 +77,7 @@ NETWORKS = {
 
 
 def _images(shape: tuple[int, ...], count: int, seed: int) -> Any:
-    """Signed values, beyond what calibration saw, and a share of exact zeros."""
+    """Return signed values, beyond the calibrated ranges, and a share of exact zeros."""
     rng = np.random.default_rng(seed)
     x = rng.normal(0, 1.5, (count, *shape[1:]) if shape[0] == 1 else shape)
     return np.where(rng.random(x.shape) < 0.1, 0, x).astype(np.float32)
@@ -85,7 +85,7 @@ def _images(shape: tuple[int, ...], count: int, seed: int) -> Any:
 
 @lru_cache(maxsize=16)
 def program(name: str, board: str = "pynq-z2") -> Program:
-    """The network compiled for a board."""
+    """Return the network compiled for a board."""
     net = NETWORKS[name]
     model = net.model()
     source = model if isinstance(model, Path) else model.SerializeToString()
@@ -103,6 +103,6 @@ def _input_names(source: Any) -> list[str]:
 
 
 def feeds(program: Program, images: int = 1, seed: int = 2) -> dict[str, Any]:
-    """Random feeds of so many images; a network whose batch is not 1 gets its one."""
+    """Return random feeds of that many images; a network whose batch is not 1 gets one batch."""
     shapes = {name: x.shape for name, x in zero_feeds(program.inputs).items()}
     return {name: _images(shape, images, seed) for name, shape in shapes.items()}

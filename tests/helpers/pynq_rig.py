@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rig that drives an emulated board register by register, and what a run must leave behind.
+"""A rig that drives an emulated board register by register, and the expected results of a run.
 
 In: programs of tests/helpers/programs.py.  Out: ``Rig``; arenas and counters by device="emulation".
 """
@@ -79,7 +79,7 @@ class Rig:
             self.ips[kernel].write(CTRL, AP_START)
 
     def wait(self, seconds: float = 20.0) -> list[str]:
-        """Kernels in the order in which they were done, until all are or the time is over."""
+        """Return kernels in the order in which they finish, until all are done or time is over."""
         done: list[str] = []
         until = time.monotonic() + seconds
         while len(done) < len(self.ips) and time.monotonic() < until:
@@ -93,7 +93,7 @@ class Rig:
         assert set(self.wait()) == set(self.ips)
 
     def result(self) -> Any:
-        """The arena as a plain array."""
+        """Return the arena as a plain array."""
         self.arena.invalidate()
         return np.array(self.arena)
 
@@ -106,7 +106,7 @@ def noise(program: Program, seed: int = 0) -> Any:
 
 
 def emulate(program: Program, arena: Any) -> tuple[Any, Any]:
-    """Arena and statistics of one run of device="emulation"."""
+    """Return arena and statistics of one run of device="emulation"."""
     p = program
     emulator = Emulator(p.array, p.timing, p.const, p.instructions, p.arena_bytes)
     emulator.arena[:] = arena
@@ -115,7 +115,7 @@ def emulate(program: Program, arena: Any) -> tuple[Any, Any]:
 
 
 def of_unit(program: Program) -> dict[str, int]:
-    """Instructions per unit."""
+    """Return the number of instructions per unit."""
     opcodes = program.instructions[:, 0] & 15
     compute = np.isin(opcodes, (Opcode.COMPUTE, Opcode.EPILOGUE))
     counts = ((opcodes == Opcode.LOAD).sum(), compute.sum(), (opcodes == Opcode.STORE).sum())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MatGraphs on their way to integers, by the compiler's own passes.
+"""The quantisation of MatGraphs by the compiler's own passes.
 
 In: a MatGraph, inputs by name, a board's name.  Out: TiedGraph, CalibratedGraph, ranges, QGraph.
 """
@@ -35,13 +35,13 @@ def tied(mg: MatGraph, board: str = BOARD) -> TiedGraph:
 
 
 def observed(mg: MatGraph, feeds: Mapping[str, Array], board: str = BOARD) -> Ranges:
-    """The ranges that the points of the legal graph have for one feed."""
+    """Return the ranges of the points of the legal graph for one feed."""
     values = run_points(tied(mg, board).graph, feeds)
     return {point: (float(v.min()), float(v.max())) for point, v in values.items()}
 
 
 def named(**ranges: Interval) -> Ranges:
-    """Ranges of tensors alone."""
+    """Return the ranges of tensors alone."""
     return {Point(name): ends for name, ends in ranges.items()}
 
 
@@ -68,13 +68,13 @@ def quantized(
     promoted: Iterable[str] = (),
     board: str = BOARD,
 ) -> QGraph:
-    """In integers, for ranges that are known."""
+    """Return the QGraph for known ranges."""
     known = with_ranges(mg, ranges, precision, promoted, board)
     return quantize(choose_scales(known, target(board)), target(board))
 
 
 def prescribed(mg: MatGraph, precision: str = "int8") -> QGraph:
-    """In integers, for the ranges that follow from prescribed scales."""
+    """Return the QGraph for the ranges that follow from prescribed scales."""
     bounds = interval_bounds(tied(mg), target(), precision=precision)
     return quantize(choose_scales(bounds, target()), target())
 

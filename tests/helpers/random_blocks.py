@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random products of two tensors, row statistics, attention and normalisation for random_nets.
+"""Random activation-activation matmuls, row statistics, attention, normalisation for random_nets.
 
 In: a Net.  Out: the same with a few more operations; sizes are rarely multiples of the array.
 """
@@ -16,7 +16,7 @@ MOST_POSITIONS = 40
 
 
 def stat(net: Any, kind: Any, shape: tuple[int, ...]) -> RowStat:
-    """A row statistic of a tensor of ``shape``, its tensor declared."""
+    """Declare and return a row statistic of a tensor of ``shape``."""
     name = f"{kind}{len(net.ops)}_{len(net.tensors)}"
     n, h, w, _ = shape
     net.tensors[name] = Tensor(name, (n, h, w, 1), True)
@@ -24,7 +24,7 @@ def stat(net: Any, kind: Any, shape: tuple[int, ...]) -> RowStat:
 
 
 def pointwise(net: Any, source: str, shape: tuple[int, ...], **fields: Any) -> str:
-    """A 1x1 window with weight 1 and no bias unless given."""
+    """Append a 1x1 window with weight 1 and no bias unless given."""
     fields = {"weight": np.ones((1, 1, 1)), "bias": np.zeros(shape[3]), **fields}
     op = Window(net.fresh, source, fields.pop("weight"), fields.pop("bias"), **fields)
     net.add(op, shape, shape[3] == 1 and net.tensors[source].broadcast)
@@ -32,7 +32,7 @@ def pointwise(net: Any, source: str, shape: tuple[int, ...], **fields: Any) -> s
 
 
 def flattened(net: Any) -> None:
-    """The current map as one image of at most MOST_POSITIONS positions."""
+    """Reshape the current map to one image of at most MOST_POSITIONS positions."""
     n, h, w, c = net.shape
     index = np.arange(n * h * w * c).reshape(1, 1, -1, c)[:, :, :MOST_POSITIONS]
     move = Move(net.fresh, (net.current,), np.ascontiguousarray(index))
@@ -48,7 +48,7 @@ def projected(net: Any, source: str, channels: int, **fields: Any) -> str:
 
 
 def split(net: Any, source: str, heads: int) -> str:
-    """(1, 1, P, heads * d) to (heads, 1, P, d)."""
+    """Move (1, 1, P, heads * d) to (heads, 1, P, d)."""
     _, _, p, c = net.tensors[source].shape
     index = np.arange(p * c).reshape(1, 1, p, heads, c // heads).transpose(3, 0, 1, 2, 4)[:, 0]
     net.add(Move(net.fresh, (source,), np.ascontiguousarray(index)), index.shape)
@@ -56,7 +56,7 @@ def split(net: Any, source: str, heads: int) -> str:
 
 
 def side(net: Any, source: str, heads: int, depth: int) -> str:
-    """One side of a product: int8 or, by a row maximum, int16; sometimes with nonzero padding."""
+    """Append an operand: int8 or, by a row maximum, int16; sometimes with nonzero padding."""
     n, h, w, _ = net.tensors[source].shape
     rows = (stat(net, "max", (n, h, w, 1)),) if net.pick(0, 0, 1) else ()
     function = Function("sigmoid") if net.pick(0, 0, 1) else None
@@ -65,7 +65,7 @@ def side(net: Any, source: str, heads: int, depth: int) -> str:
 
 
 def masks(net: Any, heads: int, p: int) -> tuple[str | None, str | None]:
-    """An additive mask of the scores, or the same as factors 0 and 1, or none; key 0 stays."""
+    """Return an additive mask of the scores, or factors 0 and 1, or none; key 0 stays."""
     kind = net.pick(0, 1, 2)
     if kind == 0:
         return None, None
@@ -81,7 +81,7 @@ def masks(net: Any, heads: int, p: int) -> tuple[str | None, str | None]:
 
 
 def attention(net: Any) -> None:
-    """Scores twice, their maximum, exp, row sum, values: nothing of it normalised in memory."""
+    """Append attention: scores twice, their maximum, exp, row sum, values."""
     flattened(net)
     source, p = net.current, net.shape[2]
     depth, value_depth, heads = net.pick(3, 16, 20), net.pick(5, 16), net.pick(1, 2, 4)
@@ -110,7 +110,7 @@ def attention(net: Any) -> None:
 
 
 def product(net: Any) -> None:
-    """A product of two tensors, either way round, with a bias and a statistic."""
+    """Append an activation-activation matmul in either order, with a bias and a statistic."""
     flattened(net)
     source, p = net.current, net.shape[2]
     depth, heads = net.pick(7, 16, 33), net.pick(1, 3)
@@ -131,8 +131,8 @@ def product(net: Any) -> None:
 
 
 def normalize(net: Any) -> None:
-    """Layer or RMS normalisation with the statistics of a Gemm, a window, or a window for them
-    alone."""
+    """Append layer or RMS normalisation with the statistics of a Gemm, a window, or a
+    statistics-only window."""
     n, h, w, c = net.shape
     centered = bool(net.pick(0, 1))
     shape = (n, h, w, c if net.pick(0, 1) else net.pick(8, 21, 40))
@@ -161,7 +161,7 @@ def normalize(net: Any) -> None:
 
 
 def statistic(net: Any) -> None:
-    """A window or Gemm with a statistic that a later window adds or multiplies."""
+    """Append a window or Gemm with a statistic that a later window adds or multiplies."""
     n, h, w, c = net.shape
     kind = ("max", "sum", "mean", "square")[net.pick(0, 1, 2, 3)]
     shape = (n, h, w, net.pick(1, 15, 32, 50))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random MatGraphs of names: who reads what is arbitrary, shapes and values are not meant to fit.
+"""Random MatGraphs of names: readers are arbitrary, shapes and values do not fit.
 
 In: hypothesis.  Out: strategies.
 """
@@ -30,7 +30,7 @@ SHAPE = (1, 1, 1, 1)
 
 @dataclass
 class _Names:
-    """Tensors that exist so far."""
+    """Draw from the tensors that exist so far."""
 
     draw: st.DrawFn
     known: list[str] = field(default_factory=lambda: ["x", "constant"])
@@ -59,7 +59,7 @@ def _op(names: _Names, output: str) -> MatOp:
 
 @st.composite
 def random_matgraphs(draw: st.DrawFn) -> MatGraph:
-    """Up to eight operations; a port may show any tensor, any tensor may have a scale."""
+    """Draw up to eight operations; a port may show any tensor, any tensor may have a scale."""
     names, ops = _Names(draw), []
     for number in range(draw(st.integers(0, 8))):
         ops.append(_op(names, f"t{number}"))

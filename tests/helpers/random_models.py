@@ -17,7 +17,7 @@ from build_onnx import model, node
 
 @dataclass
 class Net:
-    """A model under construction; ``shapes`` knows every tensor so far."""
+    """A model under construction; ``shapes`` holds every tensor so far."""
 
     rng: np.random.Generator
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -101,7 +101,7 @@ def residual(net: Net, x: str) -> str:
 
 
 def gate(net: Net, x: str) -> str:
-    """Squeeze and excitation."""
+    """Append squeeze and excitation."""
     n, c, _, _ = net.shapes[x]
     mean = net.add("GlobalAveragePool", [x], (n, c, 1, 1))
     squeezed = net.add("Conv", [mean, net.constant(c, c, 1, 1, scale=c**-0.5)], (n, c, 1, 1))
@@ -125,7 +125,7 @@ def cut(net: Net, x: str) -> str:
 
 
 def shuffle(net: Net, x: str) -> str:
-    """Space to depth, or rows and columns exchanged."""
+    """Append space to depth, or a transpose of rows and columns."""
     n, c, h, w = net.shapes[x]
     if h % 2 == 0 and w % 2 == 0 and c <= 16 and net.pick(0, 1):
         return net.add("SpaceToDepth", [x], (n, 4 * c, h // 2, w // 2), blocksize=2)
@@ -143,7 +143,7 @@ STEPS: tuple[Callable[[Net, str], str], ...] = (
 
 
 def random_model(seed: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """Four to eight steps, half of the time closed by a classifier; and a batch of 4 inputs."""
+    """Return four to eight steps, half of them with a classifier, and a batch of 4 inputs."""
     net = Net(np.random.default_rng(seed))
     shape = (1, net.pick(1, 3, 8), net.pick(6, 8, 11), net.pick(6, 8, 13))
     net.shapes["x"] = shape
@@ -155,8 +155,8 @@ def random_model(seed: int) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     if net.pick(0, 1):
         n, *rest = net.shapes[x]
         flat = net.add("Flatten", [x], (n, int(np.prod(rest))))
-        int16 = net.shapes[flat][1]
-        weight = net.constant(int16, 10, scale=int16**-0.5)
+        features = net.shapes[flat][1]
+        weight = net.constant(features, 10, scale=features**-0.5)
         x = net.add("Gemm", [flat, weight, net.constant(10)], (n, 10))
     if x == "x":
         x = activation(net, x)

@@ -32,7 +32,7 @@ FUNCTIONS = (
 
 @dataclass
 class Net:
-    """A MatGraph under construction; ``current`` is the tensor the next operation reads."""
+    """A MatGraph under construction; ``current`` is the tensor that the next operation reads."""
 
     rng: np.random.Generator
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Geometry:
 
 
 def geometry(net: Net, largest: int) -> Geometry:
-    """A random window that fits the current map."""
+    """Return a random window that fits the current map."""
     while True:
         kernel = (net.pick(*range(1, largest + 1)), net.pick(*range(1, largest + 1)))
         strides = (net.pick(1, 1, 2, 3), net.pick(1, 1, 2, 3))
@@ -89,7 +89,7 @@ def geometry(net: Net, largest: int) -> Geometry:
 
 
 def epilogue(net: Net, shape: tuple[int, ...]) -> Epilogue:
-    """Random residual, activation and Hadamard operand."""
+    """Return a random residual, activation and Hadamard operand."""
     partners = net.same_shape(shape)
     residual = str(net.rng.choice(partners)) if partners and net.pick(0, 1) else None
     hadamard = str(net.rng.choice(partners)) if partners and net.pick(0, 0, 1) else None
@@ -147,7 +147,7 @@ def constant_operand(net: Net) -> None:
 
 
 def row_statistic(net: Net) -> None:
-    """x - max(x), or x * sum(x), over channels."""
+    """Append x - max(x), or x * sum(x), over channels."""
     source = net.current
     n, h, w, c = net.shape
     stat = net.fresh
@@ -162,7 +162,7 @@ def row_statistic(net: Net) -> None:
 
 
 def move(net: Net) -> None:
-    """A random rearrangement: permuted axes, slices, padding, concatenation, upsampling."""
+    """Append a random Move: permuted axes, slices, padding, concatenation, upsampling."""
     shape = net.shape
     index = np.arange(int(np.prod(shape))).reshape(shape)
     inputs = [net.current]
@@ -196,7 +196,7 @@ BUILDERS: tuple[Callable[[Net], None], ...] = (
 
 
 def random_net(seed: int) -> tuple[MatGraph, dict[str, Array]]:
-    """A network of two to five operations and one feed."""
+    """Return a network of two to five operations and one feed."""
     rng = np.random.default_rng(seed)
     net = Net(rng)
     shape = (1, int(rng.integers(1, 10)), int(rng.integers(1, 12)), int(rng.integers(1, 40)))

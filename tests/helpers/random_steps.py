@@ -16,14 +16,14 @@ MOST_STEPS = 6
 
 
 def _tokens(net: Any, x: str) -> str:
-    """(n, c, h, w) to (n, h * w, c)."""
+    """Append (n, c, h, w) to (n, h * w, c)."""
     n, c, h, w = net.shapes[x]
     flat = net.add("Reshape", [x, net.ints(n, c, h * w)], (n, c, h * w))
     return net.add("Transpose", [flat], (n, h * w, c), perm=[0, 2, 1])
 
 
 def _image(net: Any, x: str, h: int, w: int) -> str:
-    """(n, h * w, c) to (n, c, h, w)."""
+    """Append (n, h * w, c) to (n, c, h, w)."""
     n, s, c = net.shapes[x]
     turned = net.add("Transpose", [x], (n, c, s), perm=[0, 2, 1])
     return net.add("Reshape", [turned, net.ints(n, c, h, w)], (n, c, h, w))
@@ -44,7 +44,7 @@ def _heads(net: Any, x: str, heads: int, perm: list[int]) -> str:
 
 
 def attention(net: Any, x: str) -> str:
-    """One to three heads, at times with a constant causal mask."""
+    """Append attention of one to three heads, sometimes with a constant causal mask."""
     n, _, h, w = net.shapes[x]
     if h * w > MOST_TOKENS:
         return pooled(net, x)
@@ -92,19 +92,19 @@ def instance_norm(net: Any, x: str) -> str:
 
 
 def feed_forward(net: Any, x: str) -> str:
-    """Wide and narrow again with a smooth activation, and around it all a sum."""
+    """Append an expanding and a reducing projection, a smooth activation and a residual sum."""
     _, c, h, w = net.shapes[x]
     if h * w > MOST_TOKENS:
         return pooled(net, x)
     tokens = _tokens(net, x)
-    int16 = _dense(net, tokens, 2 * c)
+    expanded = _dense(net, tokens, 2 * c)
     kind = ("Gelu", "Mish", "Softplus", "HardSwish")[net.pick(0, 1, 2, 3)]
-    narrow = _dense(net, net.add(kind, [int16], net.shapes[int16]), c)
-    return _image(net, net.add("Add", [narrow, tokens], net.shapes[tokens]), h, w)
+    reduced = _dense(net, net.add(kind, [expanded], net.shapes[expanded]), c)
+    return _image(net, net.add("Add", [reduced, tokens], net.shapes[tokens]), h, w)
 
 
 def gated(net: Any, x: str) -> str:
-    """x * sigmoid(x) times another projection."""
+    """Append x * sigmoid(x) times another projection."""
     n, c, h, w = net.shapes[x]
     other = net.add("Einsum", [x, net.constant(c, c, scale=c**-0.5)], (n, c, h, w),
                     equation="nchw,cd->ndhw")  # fmt: skip
@@ -113,7 +113,7 @@ def gated(net: Any, x: str) -> str:
 
 
 def reduced(net: Any, x: str) -> str:
-    """A statistic along one axis, subtracted."""
+    """Append x minus a statistic along one axis."""
     axis = net.pick(1, 2, 3)
     shape = tuple(1 if i == axis else n for i, n in enumerate(net.shapes[x]))
     op = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2")[net.pick(0, 1, 2, 3)]
@@ -128,7 +128,7 @@ def running_sum(net: Any, x: str) -> str:
 
 
 def masked(net: Any, x: str) -> str:
-    """A constant mask: a triangle, or the elements of another image."""
+    """Append a constant mask: a triangle, or the elements of another image."""
     if net.pick(0, 1):
         return net.add("Trilu", [x], net.shapes[x], upper=net.pick(0, 1))
     keep = net.array(net.rng.random(net.shapes[x][1:]) < 0.7)
@@ -141,7 +141,7 @@ def wave(net: Any, x: str) -> str:
 
 
 def recurrence(net: Any, x: str) -> str:
-    """A GRU or an RNN down the rows."""
+    """Append a GRU or an RNN along the rows."""
     n, c, h, w = net.shapes[x]
     if h > MOST_STEPS:
         return pooled(net, x)

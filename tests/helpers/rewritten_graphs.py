@@ -44,7 +44,7 @@ def graph_of(
 
 
 def simplified(graph: Graph) -> Graph:
-    """The result, after checking that it computes the same and that nothing is left over."""
+    """Return the result, checked for equal values and for dead nodes."""
     result = simplify(graph)
     x = random(*graph.shapes["x"], seed=9)
     before, after = run_graph(graph, {"x": x}), run_graph(result, {"x": x})

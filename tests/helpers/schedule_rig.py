@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of the scheduler on their own: a context with a few tensors, and what programs do.
+"""Parts of the scheduler alone: a context with a few tensors, and the effects of programs.
 
 In: layouts of tensors, or a small MatGraph.  Out: emitted instructions, written bytes, sums.
 """
@@ -28,7 +28,7 @@ LANES = BOARD.array.rows
 
 
 def context(**layouts: Blocked) -> Context:
-    """The tensors lie one behind another in the arena; scale 1/64, zero point 5 of int8."""
+    """Return a context with tensors one after another in the arena, scale 1/64, zero point 5."""
     places, offset = {}, 0
     for name, layout in layouts.items():
         places[name] = Place(Region.ARENA, offset, layout)
@@ -45,7 +45,7 @@ def blocked(h: int, w: int, c: int, int16: bool = False, n: int = 1) -> Blocked:
 
 
 def program_of(mg: MatGraph, precision: str = "int8", **sizes: int) -> Program:
-    """A verified program, on an array whose buffers may be smaller; no two tensors share bytes."""
+    """Return a verified program, on an array whose buffers may be smaller, without memory reuse."""
     bounds = observed(mg, {"x": exact(5, *mg.inputs[0].shape)})
     board = replace(BOARD, array=replace(BOARD.array, **sizes))
     program = scheduled(quantized(mg, bounds, precision), board, shared=False)
@@ -59,13 +59,13 @@ def instructions(program: Program, opcode: Opcode) -> list[Instruction]:
 
 
 def _stored(i: Instruction) -> Iterator[int]:
-    """First byte of every word that a STORE writes."""
+    """Return the first byte of every lane vector that a STORE writes."""
     for i2, i1, i0 in product(range(i["n2"]), range(i["n1"]), range(i["n0"])):
         yield i["addr"] + i2 * i["s2"] + i1 * i["s1"] + i0 * i["s0"]
 
 
 def writes_of(program: Program, name: str) -> Counter[int]:
-    """How often each word of a tensor is written; words are counted from its first."""
+    """Return how often each lane vector of a tensor is written."""
     (slot,) = (point.tensor for point in program.watchpoints if point.tensor.name == name)
     span = range(slot.offset, slot.offset + slot.layout.nbytes)
     found = (a for i in instructions(program, Opcode.STORE) for a in _stored(i) if a in span)
@@ -73,13 +73,13 @@ def writes_of(program: Program, name: str) -> Counter[int]:
 
 
 def once(program: Program, name: str) -> bool:
-    """Is every word of a tensor written, and none twice?"""
+    """Return whether every lane vector of a tensor is written exactly once."""
     (slot,) = (point.tensor for point in program.watchpoints if point.tensor.name == name)
     return writes_of(program, name) == Counter(range(slot.layout.nbytes // LANES))
 
 
 def passes(program: Program) -> int:
-    """Rows times blocks of weights that all COMPUTEs take through the array."""
+    """Return rows times blocks of weights of all COMPUTEs."""
     total = 0
     for i in instructions(program, Opcode.COMPUTE):
         digits = (1 + i["x_wide"]) * (1 + i["w_wide"])
@@ -88,6 +88,6 @@ def passes(program: Program) -> int:
 
 
 def weights_from_const(program: Program, offset: int, words: int) -> np.ndarray:
-    """Words of the CONST region as int8."""
+    """Return lane vectors of the CONST region as int8."""
     data = program.const[offset : offset + words * LANES]
     return np.asarray(data).view(np.int8).reshape(words, LANES)

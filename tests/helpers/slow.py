@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parametrizations of which the quick run takes some values.
+"""Parametrizations of which the quick run uses only some values.
 
 In: values.  Out: the same for ``pytest.mark.parametrize``, the others marked ``slow``.
 """
@@ -15,12 +15,12 @@ PARAM = type(pytest.param())
 
 
 def slow_after(count: int, values: Iterable[Any]) -> list[Any]:
-    """Values of one argument, of which those beyond the first ``count`` are slow."""
+    """Return values of one argument; those after the first ``count`` are slow."""
     return [value if i < count else _slow(value) for i, value in enumerate(values)]
 
 
 def slow_repeats(values: Iterable[Any], kind: Callable[[Any], Hashable]) -> list[Any]:
-    """Values of one argument, of which all but the first of every kind are slow."""
+    """Return values of one argument; all but the first of every kind are slow."""
     seen: set[Hashable] = set()
     marked = []
     for value in values:
@@ -30,7 +30,7 @@ def slow_repeats(values: Iterable[Any], kind: Callable[[Any], Hashable]) -> list
 
 
 def _slow(value: Any) -> Any:
-    """A value, or what ``pytest.param`` made of one, with the mark."""
+    """Return a value, or a ``pytest.param`` of one, with the mark."""
     if not isinstance(value, PARAM):
         return pytest.param(value, marks=pytest.mark.slow)
     return pytest.param(*value.values, marks=[*value.marks, pytest.mark.slow], id=value.id)

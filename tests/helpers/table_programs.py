@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs whose input is an index into a table.
 
-In: a program that copies.  Out: the same with row numbers for its input.
+In: a program that copies.  Out: the same with indices as its input.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from neuralmatrix.program.program import Program
 
 
 def with_table(program: Program, dtype: Any = np.int8, rows: int = 9) -> Program:
-    """The program with row numbers (1, 4, 4) for its input, whose rows have 5 values."""
+    """Return the program with indices (1, 4, 4) as its input, of rows with 5 values."""
     table = np.arange(rows * 5).reshape(rows, 5).astype(dtype)
     steps = (ViewStep("reshape", (1, 4, 4, 5)),)
     port = replace(program.inputs[0], shape=(1, 4, 4), dtype="int64", steps=steps, table=table)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests compile for: Targets of boards, and the two ends of the list of passes.
+"""Targets of boards for tests, and the first and last part of the list of passes.
 
 In: a Graph or a QGraph, a board's name.  Out: its MatGraph; its Program.
 """
@@ -21,10 +21,10 @@ def target(board: str = "pynq-z2") -> Target:
 
 
 def lower(graph: Graph, board: str = "pynq-z2") -> MatGraph:
-    """The MatGraph of a simplified Graph."""
+    """Return the MatGraph of a simplified Graph."""
     return compiler.lower(graph, target(board))
 
 
 def scheduled(graph: QGraph, board: str = "pynq-z2") -> Program:
-    """The Program of a quantised graph."""
+    """Return the Program of a quantised graph."""
     return for_board(schedule(graph, target(board)), load_board(board))

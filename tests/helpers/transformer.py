@@ -81,7 +81,7 @@ class _Net:
 
 
 def _split(net: _Net, x: str) -> str:
-    """(1, 1, L, heads*d) to (heads, 1, L, d)."""
+    """Append (1, 1, L, heads*d) to (heads, 1, L, d)."""
     s = net.sizes
     index = np.arange(s.positions * s.channels).reshape(1, s.positions, s.heads, -1)
     return net.move(x, index.transpose(2, 0, 1, 3))
@@ -117,7 +117,7 @@ def _norm(net: _Net, x: str, rows: tuple[RowStat, ...]) -> str:
 
 
 def encoder(sizes: Sizes, layers: int = 1, seed: int = 0) -> MatGraph:
-    """Post-norm layers where the norm is ``centered``, else pre-norm ones."""
+    """Return post-norm layers if the norm is ``centered``, else pre-norm ones."""
     net = _Net(sizes, np.random.default_rng(seed))
     kinds = ("mean", "square") if sizes.centered else ("square",)
     x = start = net.declare(1, sizes.channels)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scalar functions: known values, symmetries, and that nothing overflows.
+"""The scalar functions: known values, symmetries, no overflow.
 
 In: FUNCTIONS.  Out: float64 values.
 """
@@ -76,7 +76,7 @@ AT_1_5 = {
     "sign": 1.0,
 }
 AT_HALF = {"asin": math.asin(0.5), "acos": math.acos(0.5), "atanh": math.atanh(0.5)}
-# and at -1.5, where that says more
+# and at -1.5, for functions whose branches differ
 AT_MINUS_1_5 = {
     "sign": -1.0,
     "relu": 0.0,

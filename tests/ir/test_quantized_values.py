@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes of real values and back, as ONNX defines them.
+"""Quantisation of real values and back, as ONNX defines it.
 
-In: floats, scales.  Out: what onnxruntime makes of them; codes that come back as they were.
+In: floats, scales.  Out: onnxruntime's results; quantised values that survive the round trip.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INT16 = [
 
 
 def halves(q: QParams) -> np.ndarray:
-    """Random values, and those in the middle of two codes."""
+    """Return random values, and values halfway between two quantised ones."""
     between = (np.arange(-300, 300) + np.float32(0.5)) * np.float32(q.scale)
     return np.concatenate([between, np.random.default_rng(0).normal(size=400) * 60 * q.scale])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Row numbers, masks and chosen branches on the emulated array, against onnxruntime.
+"""Indices, masks and selections on the emulated array, against onnxruntime.
 
 In: models with integer and bool inputs.  Out: small errors; emulation equal to the integer
 reference.
@@ -42,7 +42,7 @@ def built(*nodes: onnx.NodeProto) -> onnx.ModelProto:
 
 
 def kept() -> list[onnx.NodeProto]:
-    """The mask as a bool of the shape (2, 3, 1)."""
+    """Return nodes that make a bool of shape (2, 3, 1) of the mask."""
     return [node("Unsqueeze", ["m", "last"], ["u"]), node("Equal", ["u", "zero"], ["b"])]
 
 
@@ -92,7 +92,7 @@ COMPARED = {"Less": np.less, "GreaterOrEqual": np.greater_equal, "Equal": np.equ
 @pytest.mark.parametrize("limit", [77, 500, 30_000])
 @pytest.mark.parametrize("op", COMPARED)
 def test_whole_numbers_compare_exactly(op: str, limit: int) -> None:
-    """Also those beside the one compared with, which calibration did not see."""
+    """Comparisons are exact for neighbours of the constant too, which calibration did not see."""
     nodes = [node(op, ["n", "z"], ["b"]), node("Cast", ["b"], ["f"], to=1),
              node("Mul", ["f", "x"], ["y"])]  # fmt: skip
     pivot = limit - 10
@@ -104,14 +104,14 @@ def test_whole_numbers_compare_exactly(op: str, limit: int) -> None:
     program = nm.compile(proto, calibration=seen)
     numbers = pivot - 10 + np.arange(20)[None]
     found = nm.Session(program, threads=1).run({"n": numbers, "x": ones})["y"]
-    # one int8 step of x; a wrong truth would be 1 away
+    # one int8 step of x; a wrong comparison would differ by 1
     assert np.abs(found - COMPARED[op](numbers, pivot)).max() < 2 / 255
 
 
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
 @pytest.mark.parametrize("axis", [1, 2])
 def test_masks_cost_no_resolution(op: str, axis: int) -> None:
-    """Whatever a mask adds, the elements that it keeps are as close as without it."""
+    """The elements that a mask keeps are as exact as without it, whatever the mask adds."""
     rng = np.random.default_rng(1)
     keep = rng.random((12, 20)) < 0.6
     keep[0], keep[:, 0] = True, True
@@ -122,5 +122,5 @@ def test_masks_cost_no_resolution(op: str, axis: int) -> None:
     program = nm.compile(proto, calibration=feeds)
     wanted = onnxruntime_outputs(proto, feeds[0])["y"]
     apart = np.abs(nm.Session(program, threads=1).run(feeds[0])["y"] - wanted)[0]
-    # half an int8 step of x, up to 7 either way, and as much of the largest one
+    # half an int8 step of x in -7..7, and as much of the largest one
     assert apart[keep].max() < 14 / 255

@@ -26,7 +26,7 @@ OPSET = 13  # the first with per-channel DequantizeLinear
 
 
 def int8_scale(values: np.ndarray) -> tuple[np.float32, np.int8]:
-    """Scale and zero point that cover the values and 0."""
+    """Return scale and zero point that cover the values and 0."""
     lo, hi = min(0.0, float(values.min())), max(0.0, float(values.max()))
     scale = np.float32((hi - lo) / 255.0 or 1.0)
     return scale, np.int8(np.clip(np.rint(-128 - lo / scale), -128, 127))
@@ -40,7 +40,7 @@ class Wrapper:
         self.constants: dict[str, np.ndarray] = {}
 
     def pair(self, name: str, values: np.ndarray) -> str:
-        """QuantizeLinear and DequantizeLinear behind ``name``; returns the new name."""
+        """Append QuantizeLinear and DequantizeLinear behind ``name`` and return the new name."""
         scale, zero = int8_scale(values)
         self.constants[f"{name}_s"], self.constants[f"{name}_z"] = np.asarray(scale), zero
         parameters = [f"{name}_s", f"{name}_z"]
@@ -49,7 +49,7 @@ class Wrapper:
         return f"{name}_d"
 
     def weight(self, name: str, values: np.ndarray, axis: int | None) -> str:
-        """An int8 constant and its DequantizeLinear."""
+        """Append an int8 constant and its DequantizeLinear."""
         others = tuple(i for i in range(values.ndim) if i != axis)
         peak = np.abs(values).max(others if axis is not None else None)
         scale = np.asarray(peak / 127.0, np.float32)
@@ -64,7 +64,7 @@ class Wrapper:
 
 
 def qdq_model(one: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray], dict[str, np.float32]]:
-    """The case between quantised tensors; feeds; and the step of every output."""
+    """Return the case between quantised tensors, feeds, and the step of every output."""
     opset = max(one.opset, OPSET) if one.op in WEIGHTED else one.opset
     plain, feeds = float_model(one, opset)
     wanted = onnxruntime_outputs(plain, feeds)
@@ -93,9 +93,9 @@ def qdq_model(one: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray], dict[s
 
 
 def skip_reason(one: Case) -> str:
-    """Cases that cannot be written as a QDQ model, or are left out here."""
+    """Return why a case is skipped: it is slow, or cannot be a QDQ model."""
     if not one.steps:
-        return "takes long and holds nothing that another case has not"
+        return "is slow and covers nothing that another case does not cover"
     if one.opset < 10 and one.op not in WEIGHTED:
         return "QuantizeLinear needs opset 10"
     return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ranges leave out and add: masked scores, whole look-up tables.
+"""Adjusted ranges: without masked scores, with whole gather tables.
 
 In: small MatGraphs, calibrated.  Out: scales.
 """

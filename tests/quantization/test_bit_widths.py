@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tensors are int16, and which have a zero point of 0.
+"""The int16 tensors, and those with a zero point of 0.
 
 In: small MatGraphs.  Out: the form of every tensor.
 """
@@ -32,7 +32,7 @@ def test_exponentials_that_are_multiplied_are_int8_and_symmetric() -> None:
 
 @pytest.mark.parametrize("promoted", [(), ("q",), ("k",), ("q", "k"), ("e",), ("v",), ("e", "v")])
 @pytest.mark.parametrize("p", [21, 700])
-def test_every_mix_of_digits_is_proven(promoted: tuple[str, ...], p: int) -> None:
+def test_every_mix_of_widths_is_proven(promoted: tuple[str, ...], p: int) -> None:
     mg = attention(heads=1, p=p, d=16)
     q = quantized(mg, bounds(mg, feed(mg)), "int8", promoted)
     for a, b, k in (("q", "k", 16), ("e", "v", p)):
@@ -41,7 +41,7 @@ def test_every_mix_of_digits_is_proven(promoted: tuple[str, ...], p: int) -> Non
         assert k * max(-x.qmin, x.qmax) * max(-w.qmin, w.qmax) <= ACC_LIMIT
     y = run_float(mg, {"x": feed(mg)})["y"]
     got = dequantize_array(run_integer(q, {"x": feed(mg)})["y"], q.qparams["y"])
-    # int8 noise of the sides that are not raised
+    # int8 noise of the operands that are not promoted
     assert np.linalg.norm(got - y) < 0.05 * np.linalg.norm(y)
 
 

@@ -35,7 +35,7 @@ def one_by_one(output, source, factor, bias, activation):
 
 
 def graph():
-    """input -> relu(2x + bias) -> y = relu - 1, in NCHW at the ports."""
+    """Return input -> relu(2x + bias) -> y = relu - 1, in NCHW at the ports."""
     to_nhwc = (ViewStep("transpose", (0, 2, 3, 1)),)
     to_nchw = (ViewStep("transpose", (0, 3, 1, 2)),)
     port_shape = (1, 3, 4, 5)
@@ -197,7 +197,7 @@ def test_a_single_feed_may_stand_for_a_list():
 
 
 def long_tails() -> MatGraph:
-    """A factor, in front of a product that looks at it in int8."""
+    """Return a factor in front of a product that reads it in int8."""
     b = Maker()
     b.tensor("x", (1, 1, 2048, 8))
     b.window("h", "x", weight=np.full((1, 1, 1), 0.5))
@@ -215,10 +215,10 @@ GOLDEN = {
 
 @pytest.mark.parametrize("case", GOLDEN)
 def test_golden(request: pytest.FixtureRequest, case: str) -> None:
-    """Every tensor has a range, and what lies in front of activations and factors has one too."""
+    """Every tensor has a range, and so have the values before activations and factors."""
     mg = GOLDEN[case]
     runs = [{"x": exact(seed, *mg.inputs[0].shape)} for seed in range(3)]
-    if case == "long_tails":  # few values are large, so that it pays to clip them
+    if case == "long_tails":  # few values are large, so that clipping reduces the error
         x = np.random.default_rng(4).standard_normal(mg.inputs[0].shape) ** 3
         runs = [{"x": x.astype(np.float32)}]
     found = calibrated(mg, runs).ranges

@@ -19,7 +19,7 @@ from targets import target
 
 
 def offset_net() -> MatGraph:
-    """Positive inputs of one size: the rounding of weights leaves a constant error per channel."""
+    """Return positive inputs of one size: rounded weights leave a constant error per channel."""
     b = Maker()
     b.tensor("x", (1, 1, 50, 60))
     b.window("p", "x", epilogue=Epilogue(activation=Function("sigmoid")))
@@ -39,8 +39,8 @@ def test_bias_correction_removes_the_mean_error() -> None:
 
 def test_bias_correction_does_nothing_at_int16_weights_of_full_precision() -> None:
     mg = offset_net()
-    exact = with_rounded_weights(mg)  # its weights are int8 codes already
+    exact = with_rounded_weights(mg)  # its weights are int8 values already
     bounds = ranges(exact)
-    int16 = scales(exact, bounds, "int16")
-    shifts = shifts_of(exact, int16, sample(exact, runs(exact)))
+    qparams = scales(exact, bounds, "int16")
+    shifts = shifts_of(exact, qparams, sample(exact, runs(exact)))
     assert all(np.abs(shift).max() < 1e-3 for shift in shifts.values())

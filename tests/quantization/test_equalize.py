@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scale migration: golden texts, exactness, and where they must not be done.
+"""Cross-layer equalisation: golden texts, exactness, and graphs that it must not change.
 
 In: small networks with uneven channels.  Out: factors in weights; less error in integers.
 """
@@ -24,7 +24,7 @@ from targets import target
 
 
 def scaled_rows(step: float, epilogue: Epilogue | None = None) -> MatGraph:
-    """A window whose channels grow by ``step``, read by a product that makes up for it."""
+    """Return a window whose channels grow by ``step``, read by a product that compensates."""
     b = Maker()
     b.tensor("x", (1, 1, 24, 8))
     gamma = step ** np.arange(-4.0, 4.0)
@@ -51,7 +51,7 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
 
 
 def uneven_norm() -> MatGraph:
-    """A window like a normalisation's, whose channels differ in size, read by two Gemms."""
+    """Return a window like a normalisation's, with uneven channels, read by two Gemms."""
     b = Maker()
     b.tensor("x", (2, 1, 30, 32))
     gamma = np.geomspace(0.02, 20.0, 32).reshape(1, 1, 32)

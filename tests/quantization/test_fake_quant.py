@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rounded floats that stand for integers, evaluated again only where something changes.
+"""Fake quantisation: rounded floats, evaluated again only where something changes.
 
 In: small MatGraphs and a sample.  Out: values that follow the integers.
 """
@@ -34,5 +34,5 @@ def test_rounded_floats_predict_the_integers() -> None:
     q = quantized(mg, bounds, "int8")
     found = rerun(with_rounded_weights(mg), seen.values, {n: q.qparams[n] for n in mg.tensors})
     got = dequantize_array(run_integer(q, runs(mg)[0])["y"], q.qparams["y"])
-    # the last rounding of each tensor may fall the other way on a tie
+    # the last rounding of each tensor may differ at a half
     np.testing.assert_allclose(found["y"], got, atol=0.02 * np.abs(got).max())

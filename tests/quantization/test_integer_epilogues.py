@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requantise constants.
+"""The requantise constants of epilogues.
 
 In: real factors.  Out: multipliers of 24 bits and shifts.
 """
@@ -18,7 +18,7 @@ def test_multipliers_are_precise_to_23_bits(f_shift: int) -> None:
     m, s = multipliers(real, f_shift)
     assert np.abs(m).max() <= INT24 and s.max() <= 55
     got = m / 2.0 ** s.astype(float) / 2.0**f_shift
-    # below 2^-32 of a step the shift is at its end, and the absolute error is what counts
+    # below 2^-32 of a step the shift is at its limit, and the absolute error counts
     np.testing.assert_allclose(got, real, rtol=2.0**-22, atol=2.0**-55)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of two tensors, attention and normalisation in integers.
+"""Activation-activation matmuls, attention and normalisation in integers.
 
 In: small MatGraphs.  Out: integers that follow the floats.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Row statistics in integers: exact, and refused where a multiplier cannot reach.
+"""Row statistics in integers: exact, and refused where no multiplier fits.
 
-In: small MatGraphs.  Out: the statistics of the codes.
+In: small MatGraphs.  Out: the statistics of the quantised values.
 """
 
 from __future__ import annotations

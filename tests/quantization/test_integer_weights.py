@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Integer weights: one scale per output channel, one value where all weigh the same.
+"""Integer weights: one scale per output channel, one value where all weights are equal.
 
-In: Gemms and Windows.  Out: integers, scales, and how far a sum can reach.
+In: Gemms and Windows.  Out: integers, scales, and bounds of sums.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mixed precision.
+"""Mixed precision: the choice of promoted tensors.
 
 In: small networks with known weak spots.  Out: the right tensors promoted to int16.
 """
@@ -23,7 +23,7 @@ from targets import target
 
 
 def mixed(mg: MatGraph, max_loss: float, method: str = "mse", measure: str = "relative") -> Mixed:
-    """What is raised, on the inputs of the calibration."""
+    """Return the promoted tensors, on the inputs of the calibration."""
     found = calibrated(mg, runs(mg), method)
     return choose_mixed(found, target(), runs(mg), max_loss, measure)
 
@@ -57,7 +57,7 @@ def test_an_impossible_loss_stops_near_int16() -> None:
     mg = attention()
     found = mixed(mg, 1e-6)
     assert not found.met and found.promoted
-    # a tenth above the floor, and what rounded floats do not model
+    # a tenth above the floor, and errors that rounded floats do not model
     assert found.after < 1.3 * found.floor
     assert "not met; int16 throughout has" in found.to_text()
 

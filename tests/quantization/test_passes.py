@@ -87,7 +87,7 @@ def test_refinement_of_int8_is_kept_in_the_program() -> None:
     "settings", slow_after(1, [Settings("mixed", max_loss=0), Settings(), Settings("int16")])
 )
 def test_the_same_integers_again(settings: Settings) -> None:
-    """What a program remembers replaces the samples."""
+    """The stored choices of a program replace the samples."""
     model, feeds = small_transformer()
     first = Options(settings, calibration=[feeds])
     lowered = front_end(model, target(), first)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scales, integer weights, requantise constants and the overflow proof.
 
-In: small MatGraphs.  Out: integers that stand for the same reals, or one clear refusal.
+In: small MatGraphs.  Out: integers of the same reals, or one clear refusal.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def test_a_factor_of_zero_among_others() -> None:
 
 
 def residual_block() -> MatGraph:
-    """Two products, a ReLU between them and a sum behind them."""
+    """Return two products, a ReLU between them and a sum behind them."""
     b = Exact()
     b.tensor("x", (1, 1, 6, 4))
     b.gemm("h", "x", 8, bias=exact(7, 8), epilogue=Epilogue(activation=Function("relu")))
@@ -108,7 +108,7 @@ def residual_block() -> MatGraph:
 
 
 def row_maximum() -> MatGraph:
-    """A product less the maximum of its rows, and a rearrangement of that."""
+    """Return a product minus the maximum of its rows, and a rearrangement of that."""
     b = Exact()
     b.tensor("x", (1, 1, 3, 4))
     b.gemm("g", "x", 4, epilogue=Epilogue(rows=b.rows((1, 1, 3, 4), ("max", "max"))))
@@ -133,7 +133,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("case", GOLDEN)
 def test_golden(request: pytest.FixtureRequest, case: str) -> None:
-    """Scales of all tensors, then the integers that stand for the graph."""
+    """The golden texts show scales of all tensors, then the integers of the graph."""
     mg, precision = GOLDEN[case]
     x = exact(5, *mg.inputs[0].shape)
     found = quantized(mg, bounds(mg, x), precision)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scales of tensors: exact zeros, head room, and usable where everything is 0.
+"""Scales of tensors: exact zeros, headroom, and a scale where everything is 0.
 
-In: ranges.  Out: scales and codes.
+In: ranges.  Out: scales and quantised values.
 """
 
 from __future__ import annotations

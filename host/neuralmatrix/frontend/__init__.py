@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Front ends: one module per kind of model.
+"""Front ends, which import a framework's model as a Graph: one package per framework.
 
-In: a framework's model.  Out: a ``Graph``.  Each module imports its framework only when it is used.
+In: a framework's model.  Out: a ``Graph``.  A package imports its framework only when it is used.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """The intermediate representations: Graph of framework operators, MatGraph of array operations.
 
-In: nothing.  Out: types, their meaning in numpy, their verification and text.
+In: nothing.  Out: types, their reference evaluation in numpy, their verification and text.
 """

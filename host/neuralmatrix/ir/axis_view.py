@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a source tensor lies in an (N,H,W,C) tensor: what makes reshapes and transposes free.
+"""How a source tensor lies in an (N,H,W,C) tensor; this makes reshapes and transposes free.
 
 In: logical shapes and layout operators.  Out: views, and the numpy steps between both forms.
 
 A logical shape is factored into atoms (sizes above 1, in logical order); each of N, H, W, C lists
-the atoms it holds, outermost first.  Axes of size 1 have no atom: squeezing never moves anything.
+the atoms it holds, outermost first.  Axes of size 1 have no atom, so that a squeeze never moves
+data.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ class View:
 
 @dataclass(frozen=True)
 class Relabel:
-    """What a Move that only permutes does: its input, as ``view`` sees it, is put into ``dims``."""
+    """The permutation of a Move that only permutes: the atoms of its input's ``view`` go to
+    ``dims``."""
 
     view: View
     dims: Groups
 
 
 def default_groups(rank: int) -> Groups:
-    """Axes of N, H, W, C where nothing asks for more: images as NCHW, all else as rows."""
+    """Return the default axes of N, H, W, C: images as NCHW, all else as rows."""
     if rank == 4:
         return ((0,), (2,), (3,), (1,))
     if rank > 4:
@@ -58,12 +60,13 @@ def default_groups(rank: int) -> Groups:
 
 
 def rows_groups(rank: int) -> Groups:
-    """The last axis is the channel, the others are positions."""
+    """Return groups in which the last axis is the channel and the others are positions."""
     return channel_groups(rank, (rank - 1,) if rank else ())
 
 
 def channel_groups(rank: int, channel: Iterable[int]) -> Groups:
-    """``channel`` axes in C, the others are positions: the last in W, then H, the rest in N."""
+    """Return groups with ``channel`` axes in C, of the others the last in W, then H, the rest in
+    N."""
     channel = tuple(channel)
     rest = [axis for axis in range(rank) if axis not in channel]
     w, head = tuple(rest[-1:]), rest[:-1]
@@ -73,14 +76,14 @@ def channel_groups(rank: int, channel: Iterable[int]) -> Groups:
 
 
 def view_of(shape: Shape, groups: Groups) -> View:
-    """The view of a whole tensor whose axes lie as ``groups`` says."""
+    """Return the view of a whole tensor whose axes lie as ``groups`` says."""
     atoms = tuple(n for n in shape if n > 1)
     plain = View(shape, atoms, ((), (), (), tuple(range(len(atoms)))))
     return View(shape, atoms, dims_of(plain, groups))
 
 
 def axis_atoms(view: View) -> tuple[tuple[int, ...], ...]:
-    """The atoms of every logical axis."""
+    """Return the atoms of every logical axis."""
     found, first = [], 0
     for size in view.shape:
         last, held = first, 1
@@ -93,13 +96,14 @@ def axis_atoms(view: View) -> tuple[tuple[int, ...], ...]:
 
 
 def dims_of(view: View, groups: Groups) -> Groups:
-    """``groups`` of logical axes as groups of atoms."""
+    """Return ``groups`` of logical axes as groups of atoms."""
     atoms = axis_atoms(view)
     return tuple(tuple(a for axis in group for a in atoms[axis]) for group in groups)
 
 
 def groups_of(view: View) -> Groups | None:
-    """The logical axes of N, H, W, C, or None where an axis is spread over several of them."""
+    """Return the logical axes of N, H, W, C, or None where an axis is spread over several of
+    them."""
     places = {atom: i for i, dim in enumerate(view.dims) for atom in dim}
     spare = {axis: i for i, group in enumerate(default_groups(len(view.shape))) for axis in group}
     groups: list[list[int]] = [[], [], [], []]
@@ -113,7 +117,7 @@ def groups_of(view: View) -> Groups | None:
 
 
 def _split(atoms: Sequence[int], shape: Shape) -> list[list[int]] | None:
-    """Pieces of every atom so that each axis of ``shape`` is whole pieces; None if sizes clash."""
+    """Return factors of every atom that make up the axes of ``shape``; None if sizes do not fit."""
     pieces: list[list[int]] = [[] for _ in atoms]
     at, left = 0, atoms[0] if atoms else 1
     for size in shape:
@@ -130,7 +134,7 @@ def _split(atoms: Sequence[int], shape: Shape) -> list[list[int]] | None:
 
 
 def reshape(view: View, shape: Shape) -> View | None:
-    """The same tensor under another logical shape, or None where that is no relabelling."""
+    """Return the view of the tensor reshaped; None if that moves data."""
     pieces = _split(view.atoms, shape)
     if pieces is None:
         return None
@@ -141,7 +145,7 @@ def reshape(view: View, shape: Shape) -> View | None:
 
 
 def transpose(view: View, perm: Sequence[int]) -> View:
-    """The same tensor with its logical axes permuted."""
+    """Return the view of the tensor with its logical axes permuted."""
     atoms = axis_atoms(view)
     order = [a for axis in perm for a in atoms[axis]]
     renamed = {old: new for new, old in enumerate(order)}
@@ -150,7 +154,7 @@ def transpose(view: View, perm: Sequence[int]) -> View:
 
 
 def replace_axes(view: View, sizes: dict[int, int], dims: Groups | None = None) -> View:
-    """The view of a result whose axes in ``sizes`` have new sizes, all of them in C when above 1.
+    """Return the view of a result whose axes in ``sizes`` have new sizes, those above 1 in C.
 
     A size of 1 drops the axis's atoms.  ``dims`` are used instead of the view's own.
     """
@@ -170,7 +174,7 @@ def replace_axes(view: View, sizes: dict[int, int], dims: Groups | None = None) 
 
 
 def to_canonical(view: View) -> tuple[ViewStep, ...]:
-    """Steps from the logical shape to (N,H,W,C)."""
+    """Return the steps from the logical shape to (N,H,W,C)."""
     groups = groups_of(view)
     if groups and len(view.shape) == 4 and all(len(group) == 1 for group in groups):
         return _tidy(view.shape, (ViewStep("transpose", tuple(g[0] for g in groups)),))
@@ -180,7 +184,8 @@ def to_canonical(view: View) -> tuple[ViewStep, ...]:
 def permute_steps(
     shape: Shape, atoms: Shape, order: tuple[int, ...], target: Shape
 ) -> tuple[ViewStep, ...]:
-    """Reshape ``shape`` to ``atoms``, permute them to ``order``, reshape to ``target``."""
+    """Return the steps that reshape ``shape`` to ``atoms``, permute to ``order``, reshape to
+    ``target``."""
     if order == tuple(range(len(atoms))):
         return _tidy(shape, (ViewStep("reshape", target),))
     split, merged = ViewStep("reshape", atoms), ViewStep("reshape", target)
@@ -188,7 +193,7 @@ def permute_steps(
 
 
 def _tidy(shape: Shape, steps: tuple[ViewStep, ...]) -> tuple[ViewStep, ...]:
-    """Steps without those that change nothing."""
+    """Return the steps without those that change nothing."""
     kept = []
     for step in steps:
         is_reshape = step.kind == "reshape"
@@ -200,7 +205,7 @@ def _tidy(shape: Shape, steps: tuple[ViewStep, ...]) -> tuple[ViewStep, ...]:
 
 
 def from_canonical(view: View) -> tuple[ViewStep, ...]:
-    """Steps from (N,H,W,C) to the logical shape."""
+    """Return the steps from (N,H,W,C) to the logical shape."""
     groups = groups_of(view)
     if groups and len(view.shape) == 4 and all(len(group) == 1 for group in groups):
         back = tuple(int(i) for i in np.argsort([g[0] for g in groups]))
@@ -211,7 +216,7 @@ def from_canonical(view: View) -> tuple[ViewStep, ...]:
 
 
 def canonical_operand(array: Array, view: View) -> Array:
-    """A constant that broadcasts against ``view.shape`` as (N,H,W,C), each of them whole or 1."""
+    """Return a constant that broadcasts against ``view.shape`` as (N,H,W,C), each whole or 1."""
     array = array.reshape((1,) * (len(view.shape) - array.ndim) + array.shape)
     sizes: list[int] = []
     for axis, atoms in enumerate(axis_atoms(view)):
@@ -227,5 +232,5 @@ def canonical_operand(array: Array, view: View) -> Array:
 
 
 def to_array(array: Array, steps: tuple[ViewStep, ...]) -> Array:
-    """``apply_steps``, contiguous."""
+    """Return the contiguous result of ``apply_steps``."""
     return np.ascontiguousarray(apply_steps(array, steps))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scalar functions that an activation or a segment table can be.
+"""The scalar functions of activations and piecewise-linear tables.
 
-In: a function's name, its parameters and real numbers.  Out: float64 values; no overflow warnings.
+In: a function's name, its parameters and real numbers.  Out: float64 values; there are no overflow
+warnings.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from .types import Array, Function
 
-_LARGEST_EXP = 709.0  # exp of more than this is no float64
+_LARGEST_EXP = 709.0  # exp of more than this overflows float64
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
@@ -32,7 +33,7 @@ def _softplus(x: Array) -> Array:
 
 
 def erf(x: Array) -> Array:
-    """The error function, exact to float64 (numpy has none)."""
+    """Return the error function, exact to float64 (numpy has none)."""
     return np.asarray(_erf(x)).astype(np.float64)
 
 
@@ -45,7 +46,7 @@ def _gelu(x: Array) -> Array:
 
 
 def _gelu_tanh(x: Array) -> Array:
-    # x*x*x overflows only where tanh is long since 1
+    # x*x*x overflows only where tanh is 1 already
     inner = np.clip(x, -1e6, 1e6)
     return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (inner + 0.044715 * inner**3)))
 
@@ -109,7 +110,7 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "asinh": np.arcsinh,
     "acosh": np.arccosh,
     "atanh": np.arctanh,
-    # of whole numbers: 1 where not 0
+    # of integers: 1 where not 0
     "truth": lambda x: np.minimum(np.abs(x), 1.0),
     "sign": lambda x: np.where(x < 0.0, -1.0, 1.0),  # of 0 it is 1
 }
@@ -128,7 +129,7 @@ KINKS: Mapping[str, Callable[..., tuple[float, ...]]] = {
 
 
 def kinks(function: Function) -> tuple[float, ...]:
-    """Where the slope jumps, apart from 0, or () where it does not.
+    """Return the points other than 0 at which the slope is discontinuous, () if there are none.
 
     >>> kinks(Function("hard_swish"))
     (-3.0, 3.0)
@@ -138,9 +139,9 @@ def kinks(function: Function) -> tuple[float, ...]:
 
 
 def evaluate(function: Function, x: npt.ArrayLike) -> Array:
-    """``function`` of every element of ``x`` as float64.
+    """Return ``function`` of every element of ``x`` as float64.
 
-    Outside a function's domain the IEEE result stands (log of 0 is -inf, of -1 is NaN).
+    Outside a function's domain the result is IEEE's (log of 0 is -inf, of -1 is NaN).
 
     >>> evaluate(Function("leaky_relu", (0.5,)), [-2.0, 3.0])
     array([-1.,  3.])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Places in a MatGraph whose values calibration measures.
+"""Points of a MatGraph: places whose value range calibration measures.
 
 In: the name of a tensor.  Out: ``Point``, the key of ranges; ``Ranges``.
 """

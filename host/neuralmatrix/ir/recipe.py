@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What calibration chose beside ranges, so that the same integers can be made again.
+"""What calibration chose in addition to ranges, so that the same integers can be made again.
 
 In: arrays by tensor name.  Out: ``Recipe``.
 """
@@ -18,8 +18,8 @@ PerChannel = tuple[tuple[str, tuple[float, ...]], ...]  # by tensor name, one nu
 
 @dataclass(frozen=True)
 class Recipe:
-    """``promoted``: tensors promoted to int16 (precision mixed).  ``factors``: what the channels of
-    tensors are divided by.  ``shifts``: what is added to the biases of their makers."""
+    """``promoted``: tensors promoted to int16 (precision mixed).  ``factors``: divisors of the
+    channels of tensors.  ``shifts``: addends of the biases of their makers."""
 
     promoted: tuple[str, ...] = ()
     factors: PerChannel = ()
@@ -27,10 +27,10 @@ class Recipe:
 
 
 def as_numbers(arrays: Mapping[str, Array]) -> PerChannel:
-    """Arrays in a form that compares, and that a file holds."""
+    """Return arrays in a form that can be compared and saved."""
     return tuple((name, tuple(map(float, values))) for name, values in arrays.items())
 
 
 def as_arrays(numbers: PerChannel) -> dict[str, Array]:
-    """The float32 arrays again."""
+    """Return the float32 arrays of ``as_numbers``."""
     return {name: np.asarray(values, np.float32) for name, values in numbers}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types that every stage shares: arrays, shapes, quantisation parameters, functions, views.
+"""Types that all stages share: arrays, shapes, quantisation parameters, functions, views.
 
-In: nothing.  Out: plain frozen dataclasses and the meaning of a view in numpy.
+In: nothing.  Out: plain frozen dataclasses and the evaluation of a view in numpy.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class QParams:
-    """real = scale * (q - zero_point); ``int16`` is int16 (zero_point 0), else int8.
+    """real = scale * (q - zero_point); q is int16 (zero_point 0) if ``int16``, else int8.
 
-    ``limit`` > 0 narrows the codes to -limit..limit, where a full-range tensor could overflow an
+    ``limit`` > 0 narrows q to -limit..limit, where a full-range tensor could overflow an
     accumulator.
     """
 
@@ -69,7 +69,7 @@ def apply_steps(x: Array, steps: tuple[ViewStep, ...]) -> Array:
 
 
 def arg_max(y: Array, axis: int, keepdims: bool, select_last: bool) -> Array:
-    """Where the largest value along an axis lies: the first, or the last where several are."""
+    """Return the index of the largest value along an axis: of equal ones the first or the last."""
     found = np.argmax(np.flip(y, axis) if select_last else y, axis)
     index = np.asarray(y.shape[axis] - 1 - found if select_last else found)
     return np.expand_dims(index, axis) if keepdims else index

@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A MatGraph and calibration samples become a QGraph of integers."""
+"""From a MatGraph to a QGraph of integers: calibration, precision, scales, tables, and the exact
+integer reference."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what was observed to what the codes have to span.
+"""From the observed ranges to those that quantised values have to span.
 
 In: a MatGraph and the calibrated range of every point.  Out: ranges with room for unseen rows,
-without what a mask pushes to minus infinity, and as wide as an exponential can tell apart.
+without masked values, and only as wide as an exponential can resolve.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Found = Mapping[Point, Interval]
 
 MASKED = -5000.0  # no score of a trained network reaches it; masks lie at -10000 and below
 NEGLIGIBLE_EXP = 16.0  # exp(-16) of the largest is far below an int16 step
-MASK_ROOM = 20.0  # a mask puts scores that far below the lowest unmasked one
-FEWEST_STEPS = 3  # of a recurrence; two operations alike may be two statistics of one node
-HEADROOM = 1.25  # of int16 statistics and of what they are taken of, beyond the calibrated range
+MASK_ROOM = 20.0  # masked scores lie that far below the lowest unmasked one
+FEWEST_STEPS = 3  # of a recurrence; two equal operations may be two statistics of one node
+HEADROOM = 1.25  # of int16 statistics and of their operands, beyond the calibrated range
 POLES = frozenset({"reciprocal", "rsqrt", "log", "sqrt"})
 
 
 def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]:
-    """The range that every point of ``mg`` is quantised for."""
+    """Return the range that every point of ``mg`` is quantised for."""
     constants = {Point(n): (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     found = {
         p: _finite_scores(r) if p.tensor in facts.scores and p.at != "pre_product" else r
@@ -54,7 +54,7 @@ def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]
 
 
 def _shared_by_steps(mg: MatGraph, found: Found) -> dict[Point, Interval]:
-    """The steps of an unrolled recurrence span one range each, so that they share their tables."""
+    """Return one common range for the steps of an unrolled recurrence: they then share tables."""
     shared: dict[Point, Interval] = {}
     for steps in _unrolled(mg):
         for at in get_args(At):
@@ -66,11 +66,11 @@ def _shared_by_steps(mg: MatGraph, found: Found) -> dict[Point, Interval]:
 
 
 def _unrolled(mg: MatGraph) -> list[list[Gemm | Window]]:
-    """Operations that repeat each other, of source nodes that repeat an activation."""
+    """Return the operations that repeat each other, of source nodes that repeat an activation."""
     alike: dict[object, list[list[Gemm | Window]]] = {}
     for op in mg.ops:
         if isinstance(op, Gemm | Window) and op.source and op.weight is not None:
-            several = alike.setdefault(_make_up(op, mg), [])
+            several = alike.setdefault(_signature(op, mg), [])
             same = next((ops for ops in several if _same_numbers(ops[0], op)), None)
             if same is None:
                 several.append(same := [])
@@ -80,8 +80,8 @@ def _unrolled(mg: MatGraph) -> list[list[Gemm | Window]]:
     return [ops for ops in found if ops[0].source in sources]
 
 
-def _make_up(op: Gemm | Window, mg: MatGraph) -> object:
-    """What repetitions of an operation have in common, apart from their weights."""
+def _signature(op: Gemm | Window, mg: MatGraph) -> object:
+    """Return what repetitions of an operation have in common, apart from their weights."""
     e, shape = op.epilogue, mg.tensors[op.output].shape
     operands = (e.residual is None, e.residual_gain, e.hadamard is None, len(e.rows))
     return op.source, type(op), shape, np.asarray(op.weight).shape, e.activation, operands
@@ -94,13 +94,14 @@ def _same_numbers(a: Gemm | Window, b: Gemm | Window) -> bool:
 
 
 def _finite_scores(found: Interval) -> Interval:
-    """A range of scores that a mask reaches into: only the unmasked ones need codes."""
+    """Return the range of the unmasked scores of a range that holds masked ones."""
     lo, hi = found
     return found if lo > MASKED else (-abs(hi) - 2 * MASK_ROOM, hi)
 
 
 def _mask_floors(mg: MatGraph, facts: Facts, found: Found) -> dict[str, float]:
-    """Lowest value worth a code of every tensor that masks scores; lower ones saturate."""
+    """Return the lowest value to represent of every tensor that masks scores; lower ones
+    saturate."""
     floors: dict[str, float] = {}
     for op in mg.ops:
         if not isinstance(op, Gemm | Window) or op.output not in facts.scores:
@@ -124,7 +125,8 @@ def _addends(op: Gemm | Window) -> list[tuple[str, float]]:
 
 
 def _powers(op: Gemm | Window, uses: Uses, found: Found) -> dict[Point, Interval]:
-    """Arguments of exp: what lies far below the largest is 0, and x - max(x) is never positive."""
+    """Return ranges of arguments of exp: exp of far lower ones is 0, and x - max(x) is at most
+    0."""
     e = op.epilogue
     if e.activation is None or e.activation.name != "exp":
         return {}
@@ -138,13 +140,13 @@ def _powers(op: Gemm | Window, uses: Uses, found: Found) -> dict[Point, Interval
 
 
 def _points(op: Gemm | Window) -> tuple[Point, Point, Point]:
-    """In the order of the epilogue: before the activation, before the product, the output."""
+    """Return the points of an epilogue in order: before activation, before product, output."""
     name = op.output
     return Point(name, "pre_activation"), Point(name, "pre_product"), Point(name)
 
 
 def subtracts_own_maximum(op: Gemm | Window, uses: Uses) -> bool:
-    """Whether the residual is minus the row maximum of the very values it is added to."""
+    """Return whether the residual is minus the row maximum of the values to which it is added."""
     e = op.epilogue
     if e.residual is None or e.residual_gain != -1.0:
         return False
@@ -163,14 +165,14 @@ def _maxima(op: MatOp) -> tuple[str, ...]:
 
 
 def _maker_of_maximum(name: str, uses: Uses) -> MatOp | None:
-    """What takes the row maximum that ``name`` is, or that Moves of one input copied it from."""
+    """Return the operation that takes the row maximum ``name``, traced back through Moves."""
     while isinstance(op := uses.maker(name), Move) and len(op.parts) == 1:
         name = op.parts[0]
     return op if op is not None and name in _maxima(op) else None
 
 
 def _same_sum(op: Gemm | Window, maker: Gemm | Window) -> bool:
-    """The same product of two tensors; the maximum may have a mask added that this one lacks."""
+    """Return whether both compute one activation-activation matmul; the maximum's may be masked."""
     if not isinstance(op, Gemm) or not isinstance(maker, Gemm) or op.rhs is None:
         return False
     plain = replace(op, output="", epilogue=maker.epilogue, source="", bias=0)  # type: ignore[arg-type]
@@ -179,7 +181,7 @@ def _same_sum(op: Gemm | Window, maker: Gemm | Window) -> bool:
 
 
 def _around_poles(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
-    """Room on both sides where a slightly smaller argument gives a much larger result."""
+    """Return wider ranges where a slightly smaller argument gives a much larger result."""
     activation = op.epilogue.activation
     pre, act, out = _points(op)
     if activation is None or activation.name not in POLES or found[pre][0] <= 0:
@@ -191,7 +193,7 @@ def _around_poles(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
 
 
 def _truths(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
-    """Both truths and both signs have exact codes, whichever the calibration inputs held."""
+    """Return ranges in which both truth values or signs are exact, whichever calibration saw."""
     if op.epilogue.activation is None or op.epilogue.activation.name != "truth":
         return {}
     pre, act, out = _points(op)
@@ -202,7 +204,7 @@ def _truths(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
 
 
 def _clips(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
-    """Arguments of a clip: far outside its ends they may saturate."""
+    """Return ranges of arguments of a clip: far outside its ends they may saturate."""
     activation, pre = op.epilogue.activation, Point(op.output, "pre_activation")
     if activation is None or activation.name != "clip" or not np.isfinite(activation.params).all():
         return {}
@@ -212,7 +214,7 @@ def _clips(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
 
 
 def _with_headroom(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
-    """Row statistics, and the rows that maxima, means and squares are taken of."""
+    """Return wider ranges of row statistics and of the rows of maxima, means and squares."""
     rows = op.epilogue.rows
     rooms = {Point(row.tensor): HEADROOM for row in rows}
     rooms.update({Point(row.tensor): HEADROOM**2 for row in rows if row.kind == "square"})

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample the range of every tensor on calibration images.
+"""Calibration: the range of every tensor on calibration inputs.
 
-In: a TiedGraph and samples.  Out: a CalibratedGraph: one (lo, hi) per ``Point``; zero always inside
-the range of a tensor.  The samples are read once; memory is one chunk of images and one histogram
-per point.
+In: a TiedGraph and samples.  Out: a CalibratedGraph: one (lo, hi) per ``Point``; the range of a
+tensor always includes zero.  The samples are read once; memory is one chunk of images and one
+histogram per point.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .settings import Method, Settings
 
 BINS = 4096
 PERCENTILE = 99.99
-# Histograms look at no more values of one tensor per chunk than this; minimum and maximum see all.
+# Histograms count at most this many values of a tensor per chunk; minimum and maximum cover all.
 SAMPLES = 1 << 16
 CLIPS = 64  # clip positions tried on either side
 ROUNDS = 2
 CHUNK_FLOATS = 1 << 24
 MOST_TOGETHER = 16
-# A tensor whose values all stay below this counts as 0: products of such scales leave float32.
+# A tensor whose values all stay below this counts as 0: products of such scales underflow float32.
 NEGLIGIBLE = 1e-30
 
 
@@ -70,7 +70,7 @@ class _Histogram:
 
     @property
     def ends(self) -> Interval:
-        """Of all values, as they are."""
+        """The range of all values."""
         return (0.0, 0.0) if max(-self.lo, self.hi) < NEGLIGIBLE else (self.lo, self.hi)
 
     @property
@@ -81,24 +81,24 @@ class _Histogram:
 
     @property
     def centers(self) -> Array:
-        """Middle of every bin."""
+        """The middle of every bin."""
         return (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit
 
 
 def _odd_stride(size: int) -> int:
-    """An odd step, so that the sample does not settle on a few of the channels."""
+    """Return an odd step, so that the sample covers all channels."""
     return (size // SAMPLES) | 1 if size > SAMPLES else 1
 
 
 def calibrate(
     tied: TiedGraph, target: Target, *, samples: Samples, settings: Settings
 ) -> CalibratedGraph:
-    """Ranges of all points over the samples.
+    """Return the graph with the ranges of all points over the samples.
 
     ``minmax`` keeps every value, ``percentile`` that part of either side, and ``mse`` clips where
-    rounding and clipping together lose least at 8 bits.  Outputs, tensors that are int16 in any
+    the rounding and clipping error at 8 bits is least.  Outputs, tensors that are int16 in any
     case, and values in front of activations and products, are never clipped; at precision int16
-    nothing is, since nothing is gained by it.  Masked-out scores are ignored.
+    nothing is, because clipping gains nothing there.  Masked-out scores are ignored.
     """
     mg, facts = tied.graph, tied.facts
     if settings.method not in get_args(Method):
@@ -123,7 +123,7 @@ def with_ranges(
     ranges: Ranges,
     promoted: tuple[str, ...] = (),
 ) -> CalibratedGraph:
-    """``tied`` with ranges, and tensors promoted to int16, that are known already."""
+    """Return ``tied`` with known ranges and a known choice of promoted tensors."""
     graph = replace(tied.graph, recipe=replace(tied.graph.recipe, promoted=promoted))
     return CalibratedGraph(graph, tied.facts, precision, ranges, ranges)
 
@@ -143,7 +143,8 @@ def _count(
 def _clipped(
     tied: TiedGraph, histograms: Mapping[Point, _Histogram], method: str
 ) -> dict[Point, Interval]:
-    """Ranges of what may be clipped: neither outputs nor what has 16 bits at any precision."""
+    """Return clipped ranges of all points but outputs and tensors that are int16 at any
+    precision."""
     if method == "minmax":
         return {}
     root, kept = tied.facts.scale_groups.root, {port.tensor for port in tied.graph.outputs}
@@ -156,7 +157,7 @@ def _clipped(
 
 
 def _tables(mg: MatGraph) -> dict[Point, _Histogram]:
-    """All rows of look-up tables count: the inputs to come may name any."""
+    """Return histograms over all rows of gather tables: later inputs may select any row."""
     found: dict[Point, _Histogram] = {}
     for port in mg.inputs:
         if port.table is not None:
@@ -165,7 +166,8 @@ def _tables(mg: MatGraph) -> dict[Point, _Histogram]:
 
 
 def _unmasked(scores: Array) -> Array:
-    """Values above MASKED; where there are lower ones, also one that a mask can saturate at."""
+    """Return the values above MASKED; if there are lower ones, also the value at which they
+    saturate."""
     inside = scores[scores > MASKED]
     if inside.size in (0, scores.size):
         return inside
@@ -173,7 +175,7 @@ def _unmasked(scores: Array) -> Array:
 
 
 def _evaluate(tied: TiedGraph, feeds: Run) -> dict[Point, Array]:
-    """All points.  BadInput: one of them leaves float32."""
+    """Return the values of all points.  BadInput: one of them overflows float32."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         values = reference.run_points(tied.graph, feeds)
     for point, array in values.items():
@@ -186,17 +188,17 @@ def _evaluate(tied: TiedGraph, feeds: Run) -> dict[Point, Array]:
     return values
 
 
-# ---------------------------------------------------------------- runs side by side
+# ---------------------------------------------------------------- stacked runs
 
 
 def _chunks(runs: Iterator[Run], size: int) -> Iterator[Run]:
-    """Up to ``size`` runs side by side."""
+    """Yield chunks of up to ``size`` runs, stacked along the first axis."""
     while chunk := list(islice(runs, size)):
         yield stacked(chunk)
 
 
 def _chunk_images(mg: MatGraph) -> int:
-    """How many images evaluated side by side keep all their tensors within CHUNK_FLOATS."""
+    """Return how many images can be evaluated together within CHUNK_FLOATS."""
     if not stacks(mg):
         return 1
     return max(1, min(MOST_TOGETHER, CHUNK_FLOATS // max(floats_of(mg), 1)))
@@ -206,7 +208,8 @@ def _chunk_images(mg: MatGraph) -> int:
 
 
 def _percentile(histogram: _Histogram) -> Interval:
-    """Bounds with (100 - PERCENTILE) % of the nonzero values outside, half of it on either side."""
+    """Return bounds with (100 - PERCENTILE) % of the nonzero values outside, half on either
+    side."""
     total = np.cumsum(histogram.counts)
     outside = (1 - PERCENTILE / 100) / 2 * total[-1]
     centers, half_bin = histogram.centers, histogram.limit / BINS
@@ -217,7 +220,7 @@ def _percentile(histogram: _Histogram) -> Interval:
 
 
 def _least_error(histogram: _Histogram) -> Interval:
-    """Bounds with the least mean squared error of int8 codes, one side after the other."""
+    """Return bounds with the least mean squared int8 error, one side after the other."""
     used = histogram.counts > 0
     x, n = histogram.centers[used], histogram.counts[used].astype(np.float64)
     grid = np.linspace(1.0, 0.05, CLIPS)[:, None]
@@ -231,11 +234,11 @@ def _least_error(histogram: _Histogram) -> Interval:
 
 
 def _squared_errors(x: Array, n: Array, lo: Any, hi: Any) -> Array:
-    """Error of n values at each x, for a column of ranges."""
+    """Return the squared error of n values at each x, for a column of ranges."""
     step = (hi - lo) / 255
     zero = np.rint(-lo / step)
-    quantized_values = np.clip(np.rint(x / step), -zero, 255 - zero)
-    return np.asarray((quantized_values * step - x) ** 2 @ n)
+    steps = np.clip(np.rint(x / step), -zero, 255 - zero)
+    return np.asarray((steps * step - x) ** 2 @ n)
 
 
 _CLIP = {"percentile": _percentile, "mse": _least_error}

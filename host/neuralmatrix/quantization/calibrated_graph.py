@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TiedGraph with what calibration knows of its points, and then with its scales.
+"""A TiedGraph with the ranges of its points, and then with its scales.
 
-In: nothing.  Out: ``CalibratedGraph`` and ``ScaledGraph``, which the passes hand on.
+In: nothing.  Out: ``CalibratedGraph`` and ``ScaledGraph``, which the passes take and return.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .qgraph import Decisions
 
 @dataclass(frozen=True)
 class CalibratedGraph:
-    """``ranges`` of all points; ``extremes``: the same unclipped, for tensors that turn out to be
-    int16.  ``precision``: of activations; ``notes``: what ``choose_precision`` has to say."""
+    """``ranges`` of all points; ``extremes``: the same unclipped, for tensors that are promoted to
+    int16.  ``precision``: of activations; ``notes``: those of ``choose_precision``."""
 
     graph: MatGraph
     facts: Facts
@@ -36,13 +36,13 @@ class CalibratedGraph:
 
     @property
     def decisions(self) -> Decisions:
-        """What the program has to remember of the calibration."""
+        """The results of calibration that a program stores."""
         return Decisions(self.precision, self.ranges, self.graph.recipe, self.notes)
 
 
 @dataclass(frozen=True)
 class ScaledGraph:
-    """``spans``: what the codes of every point cover.  ``qparams`` of every tensor; ``weights``:
+    """``spans``: the range that every point covers.  ``qparams`` of every tensor; ``weights``:
     integer weights by output, of the operations that have any."""
 
     graph: MatGraph

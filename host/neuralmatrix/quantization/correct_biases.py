@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bias correction: cancel the mean error that rounding causes in every channel.
+"""Bias correction: it cancels the mean rounding error of every channel.
 
-In: a CalibratedGraph and samples.  Out: a TiedGraph with other biases, which cost nothing at run
+In: a CalibratedGraph and samples.  Out: a TiedGraph with other biases, which are free at run
 time.  A shift is estimated on half of the samples' rows and kept only if the other half gains.
 """
 
@@ -38,7 +38,7 @@ SIGNIFICANT = 3.0  # standard errors of a mean that is corrected
 
 
 def correct_biases(calibrated: CalibratedGraph, target: Target, *, samples: Samples) -> TiedGraph:
-    """The graph with shifted biases, where its outputs gain; ranges have to be calibrated anew."""
+    """Return the graph with shifted biases if its outputs gain; it has to be calibrated again."""
     mg = calibrated.graph
     qparams = choose_scales(calibrated, target).qparams
     shifts = shifts_of(mg, qparams, sample(mg, samples.runs(mg)))
@@ -46,8 +46,7 @@ def correct_biases(calibrated: CalibratedGraph, target: Target, *, samples: Samp
 
 
 def with_shifts(tied: TiedGraph, target: Target, *, shifts: PerChannel) -> TiedGraph:
-    """``tied`` with the shifts added to the biases of the operations that make the named
-    tensors."""
+    """Return ``tied`` with the shifts added to the biases of the makers of the named tensors."""
     if not shifts:
         return tied
     mg, arrays = tied.graph, as_arrays(shifts)
@@ -63,7 +62,7 @@ def _shifted(op: MatOp, shifts: Mapping[str, Array]) -> MatOp:
 
 
 def shifts_of(mg: MatGraph, qparams: Mapping[str, QParams], seen: Sample) -> dict[str, Array]:
-    """What to add to biases against the mean error of every channel, first operation first.
+    """Return the shifts of biases that cancel the mean error of every channel, in execution order.
 
     ``qparams``: of the network as it will run.  None where the outputs would not gain.
     """
@@ -86,7 +85,7 @@ def shifts_of(mg: MatGraph, qparams: Mapping[str, QParams], seen: Sample) -> dic
 
 
 def _has_rounding(op: MatOp) -> bool:
-    """Whether the weights of the channels differ, so that int8 rounds them."""
+    """Return whether the weights of the channels differ, so that int8 rounds them."""
     if not is_weighted(op) or op.weight_scale is not None:
         return False
     if isinstance(op, Window) and op.reduce == "max":
@@ -95,7 +94,7 @@ def _has_rounding(op: MatOp) -> bool:
 
 
 def _shift(op: MatOp, coarse: MatOp, mg: MatGraph, now: Values, wanted: Values) -> Array | None:
-    """What to add per channel: estimated on half of the rows, kept if the other half gains."""
+    """Return the shift per channel, estimated on half of the rows, if the other half gains."""
     got = evaluate(without_epilogue(coarse), now, mg, {})[op.output]
     error = got - evaluate(without_epilogue(op), wanted, mg, {})[op.output]
     halves = _halves(error.astype(np.float64))
@@ -107,7 +106,8 @@ def _shift(op: MatOp, coarse: MatOp, mg: MatGraph, now: Values, wanted: Values) 
 
 
 def _halves(error: Array) -> tuple[Array, Array]:
-    """Rows of one half of the images and of the other; of one image, every second row."""
+    """Return the rows of one half of the images and of the other; of one image, every second
+    row."""
     c = error.shape[3]
     if len(error) > 1:
         middle = len(error) // 2
@@ -117,7 +117,7 @@ def _halves(error: Array) -> tuple[Array, Array]:
 
 
 def _significant(error: Array) -> Array:
-    """Means that stand out of the noise; 0 elsewhere."""
+    """Return the means that are significant; 0 for the others."""
     if len(error) < 2:
         return np.zeros(error.shape[1])
     mean, deviation = error.mean(0), error.std(0) / np.sqrt(len(error))

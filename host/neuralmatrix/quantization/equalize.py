@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cross-layer equalisation: let the channels of an activation resemble each other.
+"""Cross-layer equalisation: the channels of an activation get similar ranges.
 
-In: a MatGraph and samples.  Out: the same function.  Factors move a channel's size from an
-activation into the weights that read it: exact in real arithmetic, and int8 loses less.  They are
-kept only where they reduce the error on the samples.
+In: a MatGraph and samples.  Out: an equal MatGraph.  Factors move a channel's scale from an
+activation into the weights that read it, which is exact in real arithmetic and reduces the int8
+error.  They are kept only where they reduce the error on the samples.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .samples import Samples
 from .scales import choose_qparams
 
 POWERS = (0.25, 0.5, 0.75)  # how much of an activation's channel size goes into the weights
-WORTH = 0.9  # factors that leave more of the error than this are not taken
+WORTH = 0.9  # factors that leave a larger share of the error than this are not used
 MOST_FACTOR = 1e3
 
 
 def equalize(graph: MatGraph, target: Target, *, samples: Samples) -> MatGraph:
-    """``graph`` with factors in its weights and biases, where they pay."""
+    """Return ``graph`` with factors in its weights and biases where they reduce the error."""
     factors = migrate(graph, sample(graph, samples.runs(graph)))
     return with_factors(graph, target, factors=as_numbers(factors))
 
 
 def with_factors(graph: MatGraph, target: Target, *, factors: PerChannel) -> MatGraph:
-    """``graph`` with the channels of the named tensors divided by the given factors."""
+    """Return ``graph`` with the channels of the named tensors divided by the given factors."""
     if not factors:
         return graph
     ops = tuple(_scaled(op, as_arrays(factors)) for op in graph.ops)
@@ -45,7 +45,7 @@ def with_factors(graph: MatGraph, target: Target, *, factors: PerChannel) -> Mat
 
 
 def _scaled(op: MatOp, factors: Mapping[str, Array]) -> MatOp:
-    """The maker of a scaled tensor divides by the factors, its readers multiply."""
+    """Return ``op`` divided by the factors as a maker, multiplied by them as a reader."""
     if not is_weighted(op):
         return op
     weight, bias = np.asarray(op.weight), op.bias
@@ -60,10 +60,10 @@ def _scaled(op: MatOp, factors: Mapping[str, Array]) -> MatOp:
 
 
 def migrate(mg: MatGraph, seen: Sample) -> dict[str, Array]:
-    """Factors for every tensor whose size differs so much between channels that they pay.
+    """Return factors for every tensor whose channel ranges differ enough to reduce the error.
 
-    Such a tensor is made by weights (a normalisation's, say) without anything added after them, and
-    read by matrix products alone.  Ranges have to be calibrated anew for the refined graph.
+    Such a tensor is made by weights (of a normalisation, for example), has no addend after them,
+    and is read by matrix products alone.  Ranges have to be calibrated again for the result.
     """
     found, uses = {}, Uses.of(mg)
     for op in mg.ops:
@@ -93,7 +93,7 @@ def _takes_factors(op: MatOp, name: str) -> bool:
 
 
 def _best_factors(mg: MatGraph, gemms: list[Gemm], x: Array, values: Values) -> Array | None:
-    """The factors of least error, if that is clearly less than without."""
+    """Return the factors of least error, None if they reduce it too little."""
     size = np.abs(x).reshape(-1, x.shape[3]).max(0).astype(np.float64)
     weights = np.stack([np.abs(np.asarray(g.weight)).max((0, 1, 3)) for g in gemms]).max(0)
     plain = np.ones(len(size))
@@ -108,7 +108,7 @@ def _best_factors(mg: MatGraph, gemms: list[Gemm], x: Array, values: Values) -> 
 
 
 def _factors(size: Array, weights: Array, power: float) -> Array:
-    """size^p / weights^(1-p), around 1; channels that carry nothing keep theirs."""
+    """Return size^p / weights^(1-p), normalised around 1; all-zero channels get 1."""
     used = (size > 0) & (weights > 0)
     s = np.ones(len(size))
     s[used] = size[used] ** power / weights[used].astype(np.float64) ** (1 - power)
@@ -117,21 +117,19 @@ def _factors(size: Array, weights: Array, power: float) -> Array:
 
 
 def _error(mg: MatGraph, gemms: list[Gemm], x: Array, factors: Array) -> float:
-    """Squared error of int8 codes of x/factors times int8 codes of weights*factors."""
+    """Return the squared error of int8 x/factors times int8 weights*factors."""
     small = np.asarray(x / factors, np.float32)
-    quantized_values = rounded(
-        small, choose_qparams(float(small.min()), float(small.max()), int16=False)
-    )
+    coarse = rounded(small, choose_qparams(float(small.min()), float(small.max()), int16=False))
     total = 0.0
     for gemm in gemms:
         scaled = _scaled(without_epilogue(gemm), {gemm.input: factors})
         wanted = evaluate(without_epilogue(gemm), {gemm.input: x}, mg, {})[gemm.output]
-        got = evaluate(rounded_weight(scaled), {gemm.input: quantized_values}, mg, {})[gemm.output]
+        got = evaluate(rounded_weight(scaled), {gemm.input: coarse}, mg, {})[gemm.output]
         total += float(np.square(got - wanted, dtype=np.float64).mean())
     return total
 
 
 def without_epilogue(op: MatOp) -> MatOp:
-    """The operation without its epilogue."""
+    """Return the operation without its epilogue."""
     assert is_weighted(op)
     return replace(op, epilogue=Epilogue())

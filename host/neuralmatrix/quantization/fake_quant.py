@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A MatGraph in floats that are rounded as the integers would be.
+"""Fake quantisation: a MatGraph in floats that are rounded as the integers would be.
 
 In: a MatGraph, sample inputs, QParams.  Out: its tensors with any subset of them rounded, at the
 cost of what depends on that subset.  Tables and 16-bit intermediate results are not modelled.
@@ -28,7 +28,7 @@ MOST_IMAGES = 16
 
 @dataclass(frozen=True)
 class Sample:
-    """Inputs and what every tensor holds for them in the source model."""
+    """Inputs, and the values of every tensor for them in the source model."""
 
     feeds: Mapping[str, Array]
     values: Values
@@ -36,7 +36,7 @@ class Sample:
 
 
 def sample(mg: MatGraph, runs: Iterable[Run]) -> Sample:
-    """The first few runs (one model batch each) side by side."""
+    """Return the first few runs (one model batch each), stacked along the first axis."""
     most = max(1, min(MOST_IMAGES, SAMPLE_FLOATS // max(1, floats_of(mg)))) if stacks(mg) else 1
     chosen = list(islice(runs, most))
     feeds = stacked(chosen)
@@ -44,12 +44,12 @@ def sample(mg: MatGraph, runs: Iterable[Run]) -> Sample:
 
 
 def with_rounded_weights(mg: MatGraph) -> MatGraph:
-    """The weights replaced by the reals that their int8 codes stand for."""
+    """Return the graph with weights rounded to the reals of their int8 values."""
     return replace(mg, ops=tuple(rounded_weight(op) for op in mg.ops))
 
 
 def rounded_weight(op: MatOp) -> MatOp:
-    """The same for one operation."""
+    """Return one operation with its weights rounded."""
     if not is_weighted(op) or (isinstance(op, Window) and op.reduce == "max"):
         return op
     found = int_weight(op)
@@ -59,8 +59,8 @@ def rounded_weight(op: MatOp) -> MatOp:
 def rerun(
     mg: MatGraph, values: Values, quant: Mapping[str, QParams], changed: Iterable[str] | None = None
 ) -> dict[str, Array]:
-    """All tensors with those in ``quant`` rounded.  ``changed``: what does not depend on these is
-    taken over from ``values``; None evaluates everything."""
+    """Return all tensors, those in ``quant`` rounded.  Tensors that do not depend on ``changed``
+    are taken from ``values``; None evaluates everything."""
     found = dict(values)
     dirty = set(quant) if changed is None else set(changed)
     made = {name for op in mg.ops for name in op.outputs}
@@ -75,7 +75,7 @@ def rerun(
 
 
 def relative_error(mg: MatGraph, found: Values, wanted: Values) -> float:
-    """Norm of the difference of the network's outputs over their norm, averaged over outputs."""
+    """Return the norm of the outputs' difference over their norm, averaged over the outputs."""
     errors = []
     for port in mg.outputs:
         y, x = wanted[port.tensor].astype(np.float64), found[port.tensor]
@@ -84,7 +84,7 @@ def relative_error(mg: MatGraph, found: Values, wanted: Values) -> float:
 
 
 def disagreement(mg: MatGraph, found: Values, wanted: Values) -> float:
-    """Share of the rows of the outputs whose largest element (or arg-max) is another one."""
+    """Return the share of output rows whose largest element (or arg-max) differs."""
     other, total = 0, 0
     ours, theirs = port_outputs(mg, found), port_outputs(mg, wanted)
     for port in mg.outputs:

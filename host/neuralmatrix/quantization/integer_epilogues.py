@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From real-valued epilogues to the integers of docs/numerics.md.
 
-In: the real value of one accumulator step per channel, an Epilogue, the scales around it.
+In: the real value of one accumulator step per channel, an Epilogue, the scales of its operands.
 Out: a QEpilogue.
 """
 
@@ -21,7 +21,7 @@ from .integer_row_statistics import IntegerRowStats
 from .pwl.table import PwlTable, aligned_scale, fit
 from .qgraph import QEpilogue
 
-FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers leave room
+FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers allow it
 MAX_SHIFT = 55
 INT16 = 2**15 - 1
 INT24 = 2**23 - 1
@@ -32,8 +32,8 @@ NO_ROWS = IntegerRowStats()
 
 @dataclass(frozen=True)
 class Stage:
-    """What arrives at the epilogue: ``step`` real value of one accumulator unit, ``bias`` in such
-    units."""
+    """The input of the epilogue: ``step`` is the real value of one accumulator unit, ``bias``
+    counts such units."""
 
     name: str
     step: Array  # (C,)
@@ -70,7 +70,7 @@ def build_epilogue(
     rows: IntegerRowStats = NO_ROWS,
     segments: int = 0,
 ) -> QEpilogue:
-    """All integers of an epilogue.  ``spans`` holds the points before its activation and its
+    """Return all integers of an epilogue.  ``spans`` holds the points before its activation and its
     Hadamard product, where it has them; its table has at most ``segments`` segments."""
     spans, qparams = spans or {}, qparams or {}
     e = stage.epilogue
@@ -99,7 +99,7 @@ def build_epilogue(
 
 
 def _with_statistics(made: QEpilogue, rows: IntegerRowStats) -> QEpilogue:
-    """``made`` with the statistics of its rows; squares need a shift of their own."""
+    """Return ``made`` with the statistics of its rows; squares need a shift of their own."""
     return replace(
         made,
         u_shift=rows.u_shift or made.u_shift,
@@ -113,7 +113,8 @@ def _with_statistics(made: QEpilogue, rows: IntegerRowStats) -> QEpilogue:
 
 
 def _gains(stage: Stage, plan: Plan, t: QParams | None) -> Gains:
-    """Multipliers that bring the accumulator, and the residual ``t``, to the scale of x."""
+    """Return the multipliers that bring the accumulator and the residual ``t`` to the scale of
+    x."""
     ratio = stage.epilogue.residual_gain * t.scale / plan.x_scale if t else 0.0
     ratio = float(np.clip(ratio, -INT24, INT24))
     gain = np.float32(stage.step) / np.float32(plan.x_scale)
@@ -123,7 +124,7 @@ def _gains(stage: Stage, plan: Plan, t: QParams | None) -> Gains:
 
 
 def multipliers(real: Array, f_shift: int) -> tuple[Array, Array]:
-    """24-bit m and shift s with m / 2^s = real * 2^f_shift to 23 bits."""
+    """Return 24-bit m and shift s with m / 2^s = real * 2^f_shift to 23 bits."""
     target = np.asarray(real, np.float64) * 2.0**f_shift
     fraction, exponent = np.frexp(target)
     s = np.clip(23 - exponent, 0, MAX_SHIFT)
@@ -135,7 +136,7 @@ def multipliers(real: Array, f_shift: int) -> tuple[Array, Array]:
 
 
 def _fraction_bits(gain: Array, ratio: float) -> int:
-    """Largest F up to FRACTION_BITS whose multipliers still fit 24 bits."""
+    """Return the largest F up to FRACTION_BITS whose multipliers still fit 24 bits."""
     peak = max(float(np.abs(gain).max(initial=0.0)), abs(ratio), 2.0**-30)
     return int(np.clip(np.floor(np.log2(INT24 / peak)), 0, FRACTION_BITS))
 
@@ -164,20 +165,20 @@ def _plan(
 
 
 def _ends_in_clamp(stage: Stage) -> bool:
-    """Neither a product nor a square takes the value before the clamp."""
+    """Return whether neither a product nor a square reads the value before the clamp."""
     e = stage.epilogue
     return e.hadamard is None and all(row.kind != "square" for row in e.rows)
 
 
 def _x_scale(activation: Function, x_range: Interval, least: float) -> float:
-    """Real value of a code of x; negative where x is, since octaves count from the left."""
+    """Return the scale of x; it is negative where x is, because octaves count from the left."""
     lo, hi = x_range
     corners = [corner for corner in kinks(activation) if lo < corner < hi]
     scale = aligned_scale(max(-lo, hi, least) or 1.0, corners)
     return -scale if lo < 0 and hi <= 0 else scale
 
 
-@lru_cache(maxsize=1024)  # the layers of a network, and the trials of mixed precision, are alike
+@lru_cache(maxsize=1024)  # layers of a network and trials of mixed precision repeat tables
 def _table(
     activation: Function,
     x_scale: float,
@@ -193,7 +194,7 @@ def _table(
 
 
 def _hadamard_scale(out: QParams, u: QParams, peak: float) -> tuple[float, int]:
-    """y's scale such that the product needs only a shift: out = 2^n * y * u."""
+    """Return a scale of y with which the product needs only a shift: out = 2^n * y * u."""
     n = int(np.floor(np.log2(max(INT16 * out.scale / (u.scale * peak), 1.0))))
     n = int(np.clip(n, 0, 31))
     return out.scale / (u.scale * 2.0**n), n
@@ -204,8 +205,8 @@ def _relu(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
 
 
 def _clip(out: QParams, params: tuple[float, ...]) -> tuple[int, int]:
-    quantized_values = np.rint(np.clip(np.asarray(params) / out.scale, -1e6, 1e6)) + out.zero_point
-    lo, hi = (int(np.clip(code, out.qmin, out.qmax)) for code in quantized_values)
+    ends = np.rint(np.clip(np.asarray(params) / out.scale, -1e6, 1e6)) + out.zero_point
+    lo, hi = (int(np.clip(end, out.qmin, out.qmax)) for end in ends)
     return lo, hi
 
 
@@ -213,7 +214,7 @@ CLAMPS = {"relu": _relu, "clip": _clip}
 
 
 def _clamp(activation: Function | None, out: QParams) -> tuple[int, int]:
-    """Lowest and highest output code; exact ReLU and Clip."""
+    """Return the lowest and highest quantised output; ReLU and Clip are exact."""
     if activation is None:
         return out.qmin, out.qmax
     return CLAMPS[activation.name](out, activation.params)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exact integer reference: what every tensor of a QGraph must hold, bit for bit.
+"""The exact integer reference: the values of every tensor of a QGraph, bit for bit.
 
-In: a QGraph and the integer codes of its inputs.  Out: the codes of every tensor, as
-docs/numerics.md
-defines them.  Plain numpy on whole tensors; knows nothing of tiles, words or instructions.
+In: a QGraph and its inputs.  Out: the quantised values of every tensor, as docs/numerics.md
+defines them.  It is plain numpy on whole tensors, independent of tiles, lane vectors and
+instructions.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SUM_LO, SUM_HI = -32640, 32639  # a sum or mean is int16
 
 
 def run_integer(graph: QGraph, feeds: Mapping[str, Array]) -> Values:
-    """Codes of every tensor, (N,H,W,C) int32.  ``feeds``: input name -> real values, source
-    shape."""
+    """Return the quantised values of every tensor, (N,H,W,C) int32.  ``feeds``: input name -> real
+    values in the source shape."""
     values: Values = {name: np.asarray(q, np.int32) for name, q in graph.constants.items()}
     for port in graph.inputs:
         values[port.tensor] = apply_steps(_port_values(port, feeds, graph), port.steps)
@@ -42,7 +42,7 @@ def _port_values(port: Port, feeds: Mapping[str, Array], graph: QGraph) -> Array
 
 
 def evaluate(qop: QOp, values: Values, graph: QGraph) -> Values:
-    """Codes of the tensors that one operation makes, from those it reads."""
+    """Return the quantised values of the tensors that one operation makes, from its operands."""
     op, e = qop.op, qop.epilogue
     if isinstance(op, Move):
         flat = np.concatenate([values[name].reshape(-1) for name in op.parts])
@@ -68,7 +68,7 @@ def _accumulate(qop: QOp, values: Values, source: QParams) -> Array:
         return _gemm(op, qop.weight, _padded(x, op, source.zero_point))
     assert isinstance(op, Window)
     if op.minus is not None:
-        x = x - values[op.minus]  # both of them meet the weight, one negated
+        x = x - values[op.minus]  # both are multiplied by the weight, one negated
     fill = source.qmin if op.reduce == "max" else source.zero_point
     return _window(op, qop.weight, _padded(x, op, fill))
 
@@ -80,7 +80,7 @@ def _padded(x: Array, op: Gemm | Window, fill: int) -> Array:
 
 
 def _taps(x: Array, op: Gemm | Window, kernel: tuple[int, int]) -> list[tuple[int, int, Array]]:
-    """(kh, kw, strided view of x under that tap)."""
+    """Return (kh, kw, strided view of x under that tap) for all taps."""
     (sh, sw), (dh, dw) = op.strides, op.dilations
     oh = (x.shape[1] - (kernel[0] - 1) * dh - 1) // sh + 1
     ow = (x.shape[2] - (kernel[1] - 1) * dw - 1) // sw + 1
@@ -93,7 +93,7 @@ def _taps(x: Array, op: Gemm | Window, kernel: tuple[int, int]) -> list[tuple[in
 
 
 def _gemm(op: Gemm, weight: Array, x: Array) -> Array:
-    """float64 products are exact here: the compiler proved every sum below 2^31."""
+    """Return the convolution; float64 is exact, as the compiler proved every sum below 2^31."""
     per_group, out_group = weight.shape[2], weight.shape[3] // op.groups
     parts = []
     for g in range(op.groups):
@@ -104,7 +104,7 @@ def _gemm(op: Gemm, weight: Array, x: Array) -> Array:
 
 
 def _product(op: Gemm, x: Array, rhs: Array) -> Array:
-    """Image n of x meets image n*N'//N of the right operand."""
+    """Return the matmul of image n of x and image n*N'//N of the right operand."""
     w = rhs[:, 0].swapaxes(1, 2) if op.rhs_transposed else rhs[:, 0]
     rows = x.reshape(len(w), -1, x.shape[3]).astype(np.float64)
     out = np.matmul(rows, w.astype(np.float64))
@@ -125,12 +125,12 @@ def _window(op: Window, weight: Array, x: Array) -> Array:
 
 
 def apply_epilogue(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Array:
-    """docs/numerics.md, "Epilogue", on int64."""
+    """Apply an epilogue on int64 as docs/numerics.md, "Epilogue", defines it."""
     return np.asarray(np.clip(_before_clamp(acc, e, values) + e.zp, e.lo, e.hi), np.int32)
 
 
 def _before_clamp(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Array:
-    """What the zero point is added to."""
+    """Return the result before zero point and clamp."""
     a = acc.astype(np.int64) + e.bias
     v = ((a * e.m.astype(np.int64)) >> e.s.astype(np.int64)) + e.off
     if e.residual:
@@ -144,13 +144,13 @@ def _before_clamp(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Arra
 
 
 def _shifted(v: Array, n: int) -> Array:
-    """v / 2^n, halves up."""
+    """Return v / 2^n, halves rounded up."""
     return np.asarray((v + ((1 << n) >> 1)) >> n)
 
 
 def row_statistics(q: Array, y: Array, e: QEpilogue) -> Values:
-    """docs/numerics.md, "Row statistic": by kind, of results q and of y before zero point and
-    clamp."""
+    """Return row statistics by kind (docs/numerics.md, "Row statistic") of results q, and of y
+    before zero point and clamp."""
     if e.stat == Stat.MAX:
         return {"max": np.asarray(q.max(-1, keepdims=True))}
     total = q.astype(np.int64).sum(-1, keepdims=True) + e.stat_off
@@ -167,12 +167,12 @@ def row_statistics(q: Array, y: Array, e: QEpilogue) -> Values:
 def _round_half_even(v: Array, n: int) -> Array:
     if n == 0:
         return v
-    below = (1 << (n - 1)) - 1  # a tie reaches the next integer only from an odd one
+    below = (1 << (n - 1)) - 1  # a half rounds up only from an odd integer
     return np.asarray((v + below + ((v >> n) & 1)) >> n)
 
 
 def outputs_of(graph: QGraph, values: Mapping[str, Array]) -> dict[str, Array]:
-    """Network outputs as the source model shapes them (arg-max not applied)."""
+    """Return the network outputs in the source model's shapes (arg-max not applied)."""
     return {
         port.name: apply_steps(
             dequantize_array(values[port.tensor], graph.qparams[port.tensor]), port.steps

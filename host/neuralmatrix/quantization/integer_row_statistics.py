@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The integers of row statistics (docs/numerics.md, "Row statistic").
 
-In: the statistics an operation takes of its rows, the scales around it.  Out: multipliers and
+In: the statistics of an operation's rows, the scales of its tensors.  Out: multipliers and
 shifts that keep 15 significant bits, proven not to overflow 32 bits; otherwise DoesNotFit.
 """
 
@@ -39,7 +39,7 @@ class IntegerRowStats:
 def integer_row_stats(
     op: Gemm | Window, channels: int, out: QParams, qparams: Mapping[str, QParams]
 ) -> IntegerRowStats:
-    """All integers of the statistics of ``op``, whose rows have ``channels`` results."""
+    """Return all integers of the statistics of ``op``, whose rows have ``channels`` results."""
     rows = {row.kind: row for row in op.epilogue.rows}
     if not rows:
         return IntegerRowStats()
@@ -69,13 +69,13 @@ def _prove_sum(channels: int, out: QParams, where: str) -> None:
     peak = max(abs(out.qmin - out.zero_point), abs(out.qmax - out.zero_point), LARGEST_VALUE)
     if channels * peak >= 2**31:
         raise DoesNotFit(
-            f"{where}: the sum over {channels} channels of int16 codes does not fit 32 bits; "
+            f"{where}: the sum over {channels} channels of int16 values does not fit 32 bits; "
             f"allowed are {2**31 // peak - 1}; normalise over fewer channels"
         )
 
 
 def square_shift(channels: int) -> int:
-    """Least right shift of int16 squares whose sum over the channels stays below 2^31."""
+    """Return the least right shift of int16 squares with which their sum stays below 2^31."""
     shift = 0
     while channels * (2**30 >> shift) >= 2**31:
         shift += 1
@@ -83,18 +83,18 @@ def square_shift(channels: int) -> int:
 
 
 def square_unit(channels: int, out: QParams) -> float:
-    """Real mean square that one unit of the sum of shifted squares stands for."""
+    """Return the real mean square of one unit of the sum of shifted squares."""
     return out.scale**2 * 2.0 ** square_shift(channels) / channels
 
 
 def least_scale(row: RowStat, channels: int, out: QParams) -> float:
-    """The finest scale a statistic can have."""
+    """Return the finest scale that a statistic can have."""
     unit = square_unit(channels, out) if row.kind == "square" else out.scale
     return unit * FINEST
 
 
 def ratio(real: float, where: str) -> tuple[int, int]:
-    """m of 15 bits and shift with m / 2^shift = real."""
+    """Return m of 15 bits and a shift with m / 2^shift = real."""
     fraction, exponent = np.frexp(real)
     m, shift = int(np.rint(fraction * 2**15)), 15 - int(exponent)
     if m == 2**15:
@@ -102,7 +102,7 @@ def ratio(real: float, where: str) -> tuple[int, int]:
     if not 0 <= shift <= MOST_SHIFT:
         raise DoesNotFit(
             f"{where}: a row statistic needs the multiplier {real:g}; allowed are 2^-17 to 2^15; "
-            "calibrate with inputs whose rows resemble each other more"
+            "calibrate with inputs whose rows have more similar ranges"
         )
     return m, shift
 

@@ -26,12 +26,15 @@ class IntWeight:
 
 
 def is_weighted(op: MatOp) -> TypeGuard[Gemm | Window]:
-    """Whether an operation multiplies by constants."""
+    """Return whether an operation multiplies by constants."""
     return isinstance(op, Window) or (isinstance(op, Gemm) and op.rhs is None)
 
 
 def int_weight(op: Gemm | Window, floor: float = 0.0) -> IntWeight:
-    """``floor``: least real weight step, for channels whose bias dwarfs their weights."""
+    """Return the integer weights of an operation.
+
+    ``floor``: least real weight step, for channels whose bias is far larger than their weights.
+    """
     if isinstance(op, Window):
         if op.reduce == "max":
             return IntWeight((op.weight != 0).astype(np.int32), np.ones(len(op.bias)), 1)
@@ -56,7 +59,8 @@ def _reach(values: Array) -> int:
 
 
 def _is_uniform(op: Window) -> bool:
-    """All present taps of a channel weigh the same: element-wise operators, mean pooling."""
+    """Return whether all taps of a channel have one weight: element-wise operators, mean
+    pooling."""
     taps = op.weight.reshape(-1, op.weight.shape[-1])
     present = taps != 0
     factor = np.abs(taps).max(0)
@@ -69,10 +73,10 @@ def _is_uniform(op: Window) -> bool:
 
 
 def _uniform_weight(op: Window) -> IntWeight:
-    """One tap value for all channels; a channel's own factor, sign included, goes into its scale.
+    """Return one tap value for all channels; a channel's factor and sign go into its scale.
 
-    A bias needs the finer accumulator step that a weight of 127 gives.  Subtracted values meet the
-    negated weight.
+    A bias needs the finer accumulator step that a weight of 127 gives.  Subtracted values are
+    multiplied by the negated weight.
     """
     unit = 127 if np.any(op.bias) else 1
     taps = op.weight.reshape(-1, op.weight.shape[-1])

@@ -2,7 +2,7 @@
 """Ranges without calibration data: interval arithmetic from prescribed scales.
 
 In: a MatGraph whose inputs have prescribed quantisation (a QDQ model).  Out: an interval for every
-tensor, and for the values before activations and Hadamard products, that no input can leave.
+tensor, and for the values before activations and Hadamard products, that holds for every input.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Extent = tuple[int, int, bool]  # rows and columns reduced over, and whether ove
 
 @dataclass
 class _Facts:
-    """What intervals alone do not know.
+    """Facts that intervals alone do not express.
 
-    Of softmax: x - max(x) <= 0, and some exp of it is 1.  Of normalisation: the mean square is at
-    least the square of the mean.
+    Softmax: x - max(x) <= 0, and some exp of it is 1.  Normalisation: the mean square is at least
+    the square of the mean.
     """
 
     uses: Uses
@@ -48,7 +48,8 @@ class _Facts:
 
 
 def interval_bounds(tied: TiedGraph, target: Target, *, precision: str) -> CalibratedGraph:
-    """The interval of every point as its range.  BadInput: an input has no prescribed scale."""
+    """Return the interval of every point as its range.  BadInput: an input has no prescribed
+    scale."""
     missing = [
         port.name
         for port in tied.graph.inputs
@@ -65,7 +66,7 @@ def interval_bounds(tied: TiedGraph, target: Target, *, precision: str) -> Calib
 
 
 def propagate(mg: MatGraph) -> dict[Point, Interval]:
-    """Interval of every point; prescribed scales cut it to what their codes can express."""
+    """Return the interval of every point, cut to what prescribed scales can express."""
     bounds: Bounds = {n: (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     for port in mg.inputs:
         bounds[port.tensor] = _input(port, mg)
@@ -105,7 +106,7 @@ def _meet(a: Interval, b: Interval) -> Interval:
 
 
 def _statistics(op: Gemm | Window, facts: _Facts, channels: int) -> None:
-    """Intervals of what is taken of the rows, and whose rows they are."""
+    """Enter the intervals of the row statistics of an operation."""
     lo, hi = facts.bounds[op.output]
     least = 1.0 if op.output in facts.holds_one and lo >= 0 else channels * lo
     intervals = {
@@ -165,7 +166,7 @@ def _subtracts_maximum(op: Gemm | Window, facts: _Facts) -> bool:
 
 
 def _is_variance(op: Gemm | Window, facts: _Facts) -> bool:
-    """Mean square minus square of the mean, plus a constant."""
+    """Return whether an operation is mean square minus square of the mean, plus a constant."""
     source = facts.square_of.get(op.input)
     return (
         source is not None
@@ -177,14 +178,14 @@ def _is_variance(op: Gemm | Window, facts: _Facts) -> bool:
 
 
 def _extent(op: Gemm | Window) -> Extent | None:
-    """What an unpadded reduction runs over; None where windows are moved or padded."""
+    """Return the extent of an unpadded reduction; None where windows are strided or padded."""
     if op.weight is None or any(op.pads):
         return None
     return (*op.weight.shape[:2], isinstance(op, Gemm))
 
 
 def _products(op: Gemm, facts: _Facts, mg: MatGraph) -> Interval:
-    """A sum of products of two intervals."""
+    """Return the interval of a sum of products of two intervals."""
     assert op.rhs is not None
     k = mg.tensors[op.input].shape[3]
     one = _times(facts.bounds[op.input], facts.bounds[op.rhs])
@@ -211,9 +212,9 @@ def _linear(op: Gemm | Window, bounds: Bounds) -> Interval:
 
 
 def _activated(e: Epilogue, pre: Interval, capped: bool) -> Interval:
-    """Range of the activation over the interval, sampled; the ends are included.
+    """Return the sampled range of the activation over the interval, its ends included.
 
-    ``capped``: a prescribed scale caps the result, so that a pole does no harm.
+    ``capped``: a prescribed scale caps the result, so that a pole is allowed.
     """
     if e.activation is None:
         return pre

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Precision "mixed": which int8 tensors to raise to int16 so that the outputs lose little.
+"""Mixed precision: which int8 tensors are promoted to int16 to bound the loss of the outputs.
 
-In: a CalibratedGraph, samples, the loss that is allowed.  Out: ``Mixed``: the tensors, why each,
-and the loss before and after, measured with the exact integer reference; ``choose_precision`` is
-the pass.
+In: a CalibratedGraph, samples, the allowed loss.  Out: ``Mixed``: the tensors, the reason for
+each, and the loss before and after, measured with the exact integer reference; ``choose_precision``
+is the pass.
 
-Every group of tensors that shares a scale is rounded alone; its squared output error over what
-its second pass costs orders the groups.  The shortest sufficient part of that order is found by
-bisection, freed of what turns out not to be needed, and confirmed in integers.
+Every scale group is rounded alone; the groups are ordered by squared output error per cost of
+their second pass.  The shortest sufficient part of that order is found by bisection, groups that
+are not needed are dropped, and the integer reference confirms the rest.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from .settings import MAX_LOSS, MEASURES, Settings
 Step = Callable[[str], None]
 
 LOSS = {"relative": relative_error, "top1": disagreement}
-# Where int16 throughout is not good enough either, this much beyond it is aimed at.
+# Where int16 throughout misses the bound too, the aim is this many times the loss of int16.
 NEAR_FLOOR = 1.1
-MOST_DROPS = 12  # tries to do without a tensor that was raised
+MOST_DROPS = 12  # promoted tensors that are tried at int8 again
 MOST_CHECKED = 4  # images of the confirmation in integers
 CONFIRMATIONS = 4
 
@@ -56,7 +56,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Mixed:
-    """What was raised and what it brought; losses on the calibration data, by ``measure``."""
+    """The promoted tensors and the losses on the calibration data, by ``measure``."""
 
     measure: str
     max_loss: float
@@ -74,11 +74,11 @@ class Mixed:
 
     @property
     def tensors(self) -> frozenset[str]:
-        """Names of all raised tensors."""
+        """Names of all promoted tensors."""
         return frozenset(name for group in self.promoted for name in group.tensors)
 
     def to_text(self) -> str:
-        """Which tensors and why, for people."""
+        """Return the promoted tensors with the reasons, for people."""
         verdict = "met" if self.met else f"not met; int16 throughout has {self.floor:.4g}"
         lines = [
             f"{len(self.promoted)} of {len(self.promoted) + self.kept} int8 tensors promoted to "
@@ -90,7 +90,7 @@ class Mixed:
         for group in self.promoted:
             name = group.tensors[0]
             lines.append(
-                f"  {name}{f' ({group.source})' if group.source else ''}: alone at int8 it moves "
+                f"  {name}{f' ({group.source})' if group.source else ''}: alone at int8 it changes "
                 f"the outputs by {100 * group.error**0.5:.3g} %; int16 costs about "
                 f"{group.cycles:,} cycles"
             )
@@ -112,7 +112,7 @@ class _Problem:
         return self.calibrated.graph
 
     def loss(self, promoted: Iterable[Candidate]) -> float:
-        """Of rounded floats."""
+        """Return the loss of rounded floats."""
         names = {name for group in promoted for name in group.tensors}
         quant = {n: (self.high if n in names else self.low)[n] for n in self.mg.tensors}
         found = rerun(self.coarse, self.seen.values, quant)
@@ -120,7 +120,7 @@ class _Problem:
 
 
 def silent(what: str) -> None:
-    """A Step that nobody hears."""
+    """Ignore a step: the default of ``step``."""
 
 
 def choose_precision(
@@ -131,21 +131,21 @@ def choose_precision(
     settings: Settings,
     step: Step = silent,
 ) -> CalibratedGraph:
-    """``calibrated`` with the tensors in its recipe that ``choose_mixed`` raises, and with their
-    unclipped ranges.  ``step`` hears which tensor is looked at."""
+    """Return ``calibrated`` with the tensors that ``choose_mixed`` promotes in its recipe, and with
+    their unclipped ranges.  ``step`` is called with the number of each tensor."""
     limit = MAX_LOSS if settings.max_loss is None else settings.max_loss
     runs = samples.runs(calibrated.graph)
     mixed = choose_mixed(calibrated, target, runs, limit, settings.measure, step)
     extremes = calibrated.extremes
     wider = {p: extremes[p] for p in map(Point, mixed.tensors) if p in extremes}
     return replace(
-        _with_raised(calibrated, mixed.tensors),
+        _with_promoted(calibrated, mixed.tensors),
         ranges={**calibrated.ranges, **wider},
         notes=tuple(mixed.to_text().splitlines()),
     )
 
 
-def _with_raised(calibrated: CalibratedGraph, names: Iterable[str]) -> CalibratedGraph:
+def _with_promoted(calibrated: CalibratedGraph, names: Iterable[str]) -> CalibratedGraph:
     recipe = replace(calibrated.graph.recipe, promoted=tuple(sorted(names)))
     return replace(calibrated, graph=replace(calibrated.graph, recipe=recipe))
 
@@ -158,14 +158,14 @@ def choose_mixed(
     measure: str = "relative",
     step: Step = silent,
 ) -> Mixed:
-    """Raise as few int8 tensors as keep the loss of the outputs within ``max_loss``.
+    """Promote as few int8 tensors as keep the loss of the outputs within ``max_loss``.
 
     ``runs``: calibration inputs in the source shapes, one model batch each; the first few count.
     """
     mg, groups = calibrated.graph, _groups(calibrated)
     names = [name for group in groups for name in group]
     low, high = (
-        choose_scales(_with_raised(calibrated, promoted), target).qparams
+        choose_scales(_with_promoted(calibrated, promoted), target).qparams
         for promoted in ((), names)
     )
     seen = sample(mg, runs)
@@ -181,7 +181,7 @@ def choose_mixed(
 
 
 def _groups(calibrated: CalibratedGraph) -> list[tuple[str, ...]]:
-    """Tensors that are int8 and may be int16, by shared scale."""
+    """Return the scale groups that are int8 and may be int16."""
     mg, facts = calibrated.graph, calibrated.facts
     return [
         tuple(names)
@@ -193,7 +193,7 @@ def _groups(calibrated: CalibratedGraph) -> list[tuple[str, ...]]:
 def _candidates(
     problem: _Problem, groups: Sequence[tuple[str, ...]], step: Step
 ) -> list[Candidate]:
-    """How much rounding each group alone changes the outputs, and what int16 would cost."""
+    """Return each group with the output error of rounding it alone and the cost of int16."""
     mg, wanted = problem.mg, problem.seen.values
     uses, place = Uses.of(mg), {op.output: i for i, op in enumerate(mg.ops)}
     found = []
@@ -210,7 +210,7 @@ def _candidates(
 
 
 def _extra_cycles(op: MatOp, names: tuple[str, ...], problem: _Problem) -> int:
-    """A second pass of a matrix product that reads one of the tensors; twice the bytes."""
+    """Return the cost of int16: a second pass of matmuls that read a tensor, twice the bytes."""
     mg = problem.mg
     touched = [n for n in (*op.inputs, op.output) if n in names]
     moved = sum(prod(mg.tensors[n].shape) for n in touched)
@@ -226,14 +226,14 @@ def _macs(op: MatOp, mg: MatGraph) -> int:
 
 
 def _ordered(candidates: list[Candidate]) -> list[Candidate]:
-    """Most error per cost first; the mean cost is added, so that few tensors are preferred to
-    many cheap ones."""
+    """Return the candidates by falling error per cost; the mean cost is added to each, so that few
+    tensors are preferred to many cheap ones."""
     typical = max(1.0, float(np.mean([c.cycles for c in candidates]))) if candidates else 1.0
     return sorted(candidates, key=lambda c: -c.error / (typical + c.cycles))
 
 
 def _shortest(problem: _Problem, ordered: list[Candidate], aim: float) -> list[Candidate]:
-    """The shortest beginning of ``ordered`` that meets the aim, by bisection."""
+    """Return the shortest beginning of ``ordered`` that meets the aim, by bisection."""
     low, high = 0, len(ordered)
     while low < high:
         middle = (low + high) // 2
@@ -245,7 +245,7 @@ def _shortest(problem: _Problem, ordered: list[Candidate], aim: float) -> list[C
 
 
 def _dropped(problem: _Problem, promoted: list[Candidate], aim: float) -> list[Candidate]:
-    """Without those that the aim does not need; the dearest for their effect go first."""
+    """Drop candidates that the aim does not need, those of least error per cost first."""
     for group in sorted(promoted, key=lambda c: c.error / max(1, c.cycles))[:MOST_DROPS]:
         fewer = [other for other in promoted if other != group]
         if problem.loss(fewer) <= aim:
@@ -256,7 +256,7 @@ def _dropped(problem: _Problem, promoted: list[Candidate], aim: float) -> list[C
 def _confirmed(
     problem: _Problem, promoted: list[Candidate], ordered: list[Candidate], aim: float
 ) -> tuple[tuple[Candidate, ...], float]:
-    """The integers may lose more than rounded floats: raise more until they do not."""
+    """Promote more until the integers, which may lose more than rounded floats, meet the bound."""
     left = [group for group in ordered if group not in promoted]
     loss = _integer_loss(problem, promoted)
     for _ in range(CONFIRMATIONS):
@@ -265,33 +265,33 @@ def _confirmed(
         step = max(1, len(ordered) // 8)
         more = [*promoted, *left[:step]]
         found = _integer_loss(problem, more)
-        if found >= loss:  # what is lost elsewhere cannot be bought back
+        if found >= loss:  # the rest of the loss has other causes
             break
         promoted, left, loss = more, left[step:], found
     return tuple(promoted), loss
 
 
 def _integer_loss(problem: _Problem, promoted: Iterable[Candidate]) -> float:
-    """Of the exact integer reference, on a few images."""
+    """Return the loss of the exact integer reference on a few images."""
     mg, seen, target = problem.mg, problem.seen, problem.target
     names = [name for group in promoted for name in group.tensors]
-    scaled = choose_scales(_with_raised(problem.calibrated, names), target)
+    scaled = choose_scales(_with_promoted(problem.calibrated, names), target)
     graph = quantize(scaled, target)
     count = min(seen.images, MOST_CHECKED)
     shown = {port.tensor for port in mg.outputs}
     parts: dict[str, list[Array]] = {name: [] for name in shown}
     for image in range(count):
         feeds = {p.name: _image(seen.feeds[p.name], image, seen.images) for p in mg.inputs}
-        quantized_values = run_integer(graph, feeds)
+        values = run_integer(graph, feeds)
         for name in shown:
-            parts[name].append(dequantize_array(quantized_values[name], graph.qparams[name]))
+            parts[name].append(dequantize_array(values[name], graph.qparams[name]))
     found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     wanted = {name: seen.values[name][: len(found[name])] for name in shown}
     return float(LOSS[problem.measure](mg, found, wanted))
 
 
 def _image(feed: Array, image: int, images: int) -> Array:
-    """One run of several stacked along the first axis."""
+    """Return one run of several stacked along the first axis."""
     if images == 1:
         return feed
     each = len(feed) // images

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The passes that choose a network's numbers, for the list of passes.
+"""The passes that choose scales, precision and integers, for the list of passes.
 
-In: ``Settings`` and samples, or what they led to in a program.  Out: ``NumberPasses``; a pass is a
-function (graph, target) -> graph.
+In: ``Settings`` and samples, or the ranges and recipe of a program.  Out: ``NumberPasses``; a pass
+is a function (graph, target) -> graph.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Pass = Callable[[Any, Target], Any]
 
 
 def unchanged(graph: Any, target: Target) -> Any:
-    """A pass that is not asked for."""
+    """Return the graph itself: the pass for options that are off."""
     return graph
 
 
 @dataclass(frozen=True)
 class NumberPasses:
-    """What the passes of these names do; ``unchanged`` where one is not asked for.
+    """The passes of these names; ``unchanged`` where an option is off.
 
     ``equalize`` takes a MatGraph; ``interval_bounds`` or else ``calibrate`` a TiedGraph;
-    ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then finds anew.
+    ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then measures again.
     """
 
     equalize: Pass = unchanged
@@ -48,9 +48,9 @@ class NumberPasses:
 
 
 def chosen(settings: Settings, samples: Samples | None, step: Step = silent) -> NumberPasses:
-    """Numbers are chosen on samples; without any, ranges follow from the scales of a QDQ model.
+    """Return passes that choose on samples; without any, ranges follow from a QDQ model's scales.
 
-    ``step`` hears how far a long pass has come.
+    ``step`` is called with the progress of a long pass.
     """
     if samples is None:
         return NumberPasses(interval_bounds=partial(interval_bounds, precision=settings.precision))
@@ -67,7 +67,7 @@ def chosen(settings: Settings, samples: Samples | None, step: Step = silent) -> 
 
 
 def remembered(precision: str, ranges: Ranges, recipe: Recipe) -> NumberPasses:
-    """Numbers are those that a program remembers."""
+    """Return passes that repeat the choices stored in a program."""
     known = partial(with_ranges, precision=precision, ranges=ranges, promoted=recipe.promoted)
     return NumberPasses(
         equalize=partial(with_factors, factors=recipe.factors),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quantised MatGraph: geometry from MatGraph, integers for everything the array multiplies.
+"""The quantised MatGraph: the operations of a MatGraph with the integers of the array.
 
 In: nothing.  Out: ``QOp``, ``Decisions`` and ``QGraph``, made by ``quantize``, evaluated exactly by
 ``integer_reference`` and turned into instructions by ``schedule``.
@@ -20,10 +20,10 @@ from .pwl.table import PwlTable
 
 @dataclass(frozen=True)
 class QEpilogue:
-    """The numbers of one EPILOGUE instruction and its per-channel parameters (docs/numerics.md).
+    """The fields of one EPILOGUE instruction and its per-channel parameters (docs/numerics.md).
 
-    ``stat`` MOMENTS: ``u_shift`` is the shift of the squares.  Which tensors the statistics are is
-    in the MatOp's ``epilogue.rows``: SUM makes "sum" or "mean", MOMENTS "mean" and "square".
+    ``stat`` MOMENTS: ``u_shift`` is the shift of the squares.  The tensors of the statistics are
+    those of the MatOp's ``epilogue.rows``: SUM makes "sum" or "mean", MOMENTS "mean" and "square".
     """
 
     bias: Array  # int32 (C,)
@@ -40,7 +40,7 @@ class QEpilogue:
     table: PwlTable | None = None
     residual: str | None = None
     hadamard: str | None = None
-    stat: Stat = Stat.NONE  # row statistic, with its numbers
+    stat: Stat = Stat.NONE  # row statistic, with its fields
     stat_m: int = 0
     stat_shift: int = 0
     stat_off: int = 0
@@ -53,8 +53,8 @@ class QOp:
     """One operation of the array.
 
     ``weight`` holds integers in the layout of the MatOp's own weight (Window: (KH, KW, C or 1));
-    None for RowMax, Move and a Gemm with rhs.  A Move carries no epilogue: it copies codes,
-    ``fill`` included.
+    None for RowMax, Move and a Gemm with rhs.  A Move has no epilogue: it copies quantised
+    values, ``fill`` included.
     """
 
     op: MatOp
@@ -65,7 +65,7 @@ class QOp:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What makes the same integers again from the source model, and notes for people."""
+    """The choices from which the same integers can be made again, and notes for people."""
 
     precision: str = "int8"
     ranges: Ranges = field(default_factory=dict)
@@ -81,6 +81,6 @@ class QGraph:
     outputs: tuple[Port, ...]
     ops: tuple[QOp, ...]
     tensors: Mapping[str, Tensor]
-    constants: Mapping[str, Array]  # (N,H,W,C) integer codes
+    constants: Mapping[str, Array]  # (N,H,W,C) quantised values
     qparams: Mapping[str, QParams]
     decisions: Decisions = Decisions()

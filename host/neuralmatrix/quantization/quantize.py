@@ -25,7 +25,7 @@ from .scales import ACC_LIMIT, BIAS_LIMIT, peak_value, terms
 
 
 def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
-    """Integers of all operations.  DoesNotFit: an accumulator could overflow."""
+    """Return the integers of all operations.  DoesNotFit: an accumulator could overflow."""
     mg, qparams = scaled.graph, scaled.qparams
     segments = target.array.seg_entries
     ops = tuple(_quantize_op(op, scaled, segments) for op in mg.ops)
@@ -40,7 +40,7 @@ def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
 
 
 def _quantize_op(op: MatOp, scaled: ScaledGraph, segments: int) -> QOp:
-    """``segments``: how many a table may have."""
+    """Return the integers of one operation; its table has at most ``segments`` segments."""
     mg, qparams = scaled.graph, scaled.qparams
     out = qparams[op.output]
     if isinstance(op, Move):
@@ -53,7 +53,7 @@ def _quantize_op(op: MatOp, scaled: ScaledGraph, segments: int) -> QOp:
         stage = _product_stage(op, mg, qparams)
     else:
         source = qparams[op.input]
-        if op.weight_scale is None and _bias_dwarfs(op, weight, source):
+        if op.weight_scale is None and _bias_too_large(op, weight, source):
             weight = int_weight(op, 2.0 / (source.scale * BIAS_LIMIT))
         stage = _weighted_stage(op, weight, source)
     rows = integer_row_stats(op, mg.tensors[op.output].shape[3], out, qparams)
@@ -73,8 +73,8 @@ def _quantize_rowmax(op: RowMax, mg: MatGraph, qparams: Mapping[str, QParams]) -
 
 
 def _weighted_stage(op: Gemm | Window, weight: IntWeight, source: QParams) -> Stage:
-    """The zero point of x is folded into the bias."""
-    # float32, as the runtimes of QDQ models multiply their scales: ties then fall alike
+    """Return accumulator step and bias of weights; the zero point of x is folded into the bias."""
+    # float32, as the runtimes of QDQ models multiply their scales: halves then round the same way
     step = np.float32(source.scale) * weight.scale.astype(np.float32)
     channels = len(op.bias)
     if isinstance(op, Window) and op.reduce == "max":
@@ -88,7 +88,8 @@ def _weighted_stage(op: Gemm | Window, weight: IntWeight, source: QParams) -> St
 
 
 def _product_stage(op: Gemm | Window, mg: MatGraph, qparams: Mapping[str, QParams]) -> Stage:
-    """Both sides are symmetric: there is no zero point to fold in."""
+    """Return accumulator step and bias of an activation-activation matmul: both operands are
+    symmetric."""
     assert isinstance(op, Gemm) and op.rhs is not None
     x, rhs = qparams[op.input], qparams[op.rhs]
     scale = np.float32(x.scale) * np.float32(rhs.scale) * np.float32(op.gain)
@@ -98,12 +99,12 @@ def _product_stage(op: Gemm | Window, mg: MatGraph, qparams: Mapping[str, QParam
     return Stage(op.output, step, bias, op.epilogue)
 
 
-def _bias_dwarfs(op: Gemm | Window, weight: IntWeight, source: QParams) -> bool:
+def _bias_too_large(op: Gemm | Window, weight: IntWeight, source: QParams) -> bool:
     return bool(np.any(np.abs(op.bias) > np.abs(weight.scale) * source.scale * BIAS_LIMIT))
 
 
 def _integer_bias(op: Gemm | Window, step: Array) -> Array:
-    """Bias in accumulator steps."""
+    """Return the bias in accumulator steps."""
     real = np.asarray(op.bias, np.float64)
     if np.any(np.abs(step) < np.abs(real) / BIAS_LIMIT):
         raise DoesNotFit(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibration inputs as single runs of a network.
 
-In: what a user gives as calibration data.  Out: checked arrays in the source shapes; BadInput.
+In: the user's calibration data.  Out: checked arrays in the source shapes; BadInput.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ class Samples:
         self._kept: tuple[Run, ...] = ()
 
     def runs(self, mg: MatGraph) -> Iterator[Run]:
-        """Single runs for the input ports of ``mg``.  BadInput: some do not fit, or there is
-        none."""
+        """Yield single runs for the input ports of ``mg``.
+
+        BadInput: some do not fit, or there is none.
+        """
         if not self._keep:
             return _runs_of(mg, self._feeds, self._most)
         self._kept = self._kept or tuple(_runs_of(mg, self._feeds, self._most))
@@ -44,24 +46,24 @@ class Samples:
 
 
 def floats_of(mg: MatGraph) -> int:
-    """How many values all tensors of one run hold; copies that the array needs are not counted."""
+    """Return how many values all tensors of one run hold; legalisation copies are not counted."""
     return sum(prod(tensor.shape) for tensor in mg.tensors.values() if tensor.copy_of is None)
 
 
 def stacks(mg: MatGraph) -> bool:
-    """Whether runs can be evaluated side by side: a scalar has no axis to stack along."""
+    """Return whether runs can be stacked: a scalar has no axis to stack along."""
     return all(port.shape for port in mg.inputs)
 
 
 def stacked(runs: list[Run]) -> Run:
-    """Several runs side by side, along the first axis."""
+    """Return several runs stacked along the first axis."""
     if len(runs) == 1:
         return dict(runs[0])
     return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
 
 
 def _runs_of(mg: MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[Run]:
-    """Checked single runs in the source shapes, at most ``most`` of them."""
+    """Yield checked single runs in the source shapes, at most ``most`` of them."""
     if feeds is None:
         raise BadInput(
             "no calibration data given; pass an iterable of {input name: array} as calibration"
@@ -90,7 +92,7 @@ def _all_runs(mg: MatGraph, feeds: Iterable[Feed]) -> Iterator[Run]:
 
 
 def _split(mg: MatGraph, feed: Feed, where: str) -> Iterator[Run]:
-    """The runs stacked in one feed."""
+    """Yield the runs that are stacked in one feed."""
     if not isinstance(feed, Mapping):
         raise BadInput(f"{where} is a {type(feed).__name__}; allowed is {{input name: array}}")
     wanted = {port.name for port in mg.inputs}
@@ -109,23 +111,23 @@ def _split(mg: MatGraph, feed: Feed, where: str) -> Iterator[Run]:
 
 
 def _checked(port: Port, value: Array, where: str) -> Array:
-    """``value`` as (runs, *port.shape)."""
+    """Return ``value`` as (runs, *port.shape)."""
     what = f"{where}: input {port.name!r}"
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise BadInput(f"{what} is no array ({error}); pass a numpy array") from None
+        raise BadInput(f"{what} is not an array ({error}); pass a numpy array") from None
     if array.dtype.kind not in "fiub":
         raise BadInput(f"{what} has dtype {array.dtype}; allowed are real numbers")
     largest = np.finfo(np.float32).max
-    if not np.all(np.abs(array) <= largest):  # NaN is not
+    if not np.all(np.abs(array) <= largest):  # NaN fails the comparison
         raise BadInput(
             f"{what} holds NaN, infinity or a value beyond float32; allowed are finite numbers, "
             "clean the data"
         )
     if port.table is not None and array.dtype.kind == "f" and (array % 1).any():
         raise BadInput(
-            f"{what} holds fractions; allowed are whole numbers, the rows of its table; tokenise "
+            f"{what} holds fractions; allowed are integers, the rows of its table; tokenise "
             "with the model's own vocabulary"
         )
     return _stacked(port, array, what)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scale and zero point of every activation.
 
-In: a CalibratedGraph.  Out: a ScaledGraph: what every point has to span, and the QParams of every
-tensor; codes of int16 tensors are limited where a sum could overflow.
+In: a CalibratedGraph.  Out: a ScaledGraph: the range that every point spans, and the QParams of
+every tensor; int16 tensors are limited where a sum could overflow.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .integer_row_statistics import least_scale
 from .integer_weights import IntWeight, int_weight, is_weighted
 
 ACC_LIMIT = 2**31 - 1
-BIAS_LIMIT = 2**26  # keeps a dead channel's scale from blowing up its integer bias
-FULL = 32639  # the largest int16 code; no limit
+BIAS_LIMIT = 2**26  # bounds the integer bias of a channel whose weights are almost 0
+FULL = 32639  # the largest int16 value; no limit
 INT8_PEAK = 128
 
 
 def choose_scales(calibrated: CalibratedGraph, target: Target) -> ScaledGraph:
-    """QParams of every tensor, from what its codes have to span.
+    """Return the QParams of every tensor, from the range that it spans.
 
     DoesNotFit: an accumulator could overflow at prescribed scales.
     """
@@ -69,13 +69,13 @@ def _all_qparams(
 
 
 def integer_inputs(mg: MatGraph) -> frozenset[str]:
-    """Network inputs of an integer type that are computed with, e.g. lengths and positions."""
+    """Return network inputs of an integer type used in arithmetic, e.g. lengths and positions."""
     ports = (port for port in mg.inputs if port.table is None)
     return frozenset(port.tensor for port in ports if np.dtype(port.dtype).kind in "iub")
 
 
 def _on_integers(qp: QParams, lo: float, hi: float) -> QParams:
-    """One code per whole number, so that comparisons are exact; 0 and 1 are in any case."""
+    """Return a scale of 1 where the range allows it, so that comparisons of integers are exact."""
     top = max(-lo, hi)
     if hi - lo <= 1 or top > (min(FULL, qp.qmax) if qp.int16 else INT8_PEAK - 1):
         return qp
@@ -85,12 +85,12 @@ def _on_integers(qp: QParams, lo: float, hi: float) -> QParams:
 def choose_qparams(
     lo: float, hi: float, int16: bool, limit: int = FULL, symmetric: bool = False
 ) -> QParams:
-    """Scale and zero point that cover lo..hi (0 included); a tensor that was always 0 gets
+    """Return scale and zero point that cover lo..hi (0 included); a tensor that was always 0 gets
     -1..1."""
     if lo == hi:
         lo, hi = -1.0, 1.0
     if int16:
-        top = min(limit, 32000)  # a little head room beyond the calibrated range
+        top = min(limit, 32000)  # a little headroom beyond the calibrated range
         scale = max(-lo, hi) / top
         return QParams(scale, 0, True, limit if limit < FULL else 0)
     if symmetric:
@@ -101,12 +101,12 @@ def choose_qparams(
 
 
 def peak_value(qp: QParams) -> int:
-    """Largest |q|."""
+    """Return the largest |q|."""
     return max(-qp.qmin, qp.qmax)
 
 
 def terms(op: Gemm, mg: MatGraph) -> int:
-    """How many products of two largest codes a product of two tensors can add up to."""
+    """Return how many products of largest |q| an activation-activation matmul can add up to."""
     k = mg.tensors[op.input].shape[3]
     if op.input not in mg.constants:
         return k
@@ -120,7 +120,7 @@ def terms(op: Gemm, mg: MatGraph) -> int:
 def _coarser_statistics(
     mg: MatGraph, groups: Groups, found: Mapping[str, QParams]
 ) -> dict[str, QParams]:
-    """Statistics whose calibrated scale is finer than their multiplier can express."""
+    """Return coarser scales of statistics whose multiplier cannot express the calibrated ones."""
     coarser: dict[str, QParams] = {}
     for op in mg.ops:
         if not isinstance(op, Gemm | Window):
@@ -140,7 +140,7 @@ def _coarser_statistics(
 def _checked(qp: QParams, limit: int, name: str) -> QParams:
     if qp.int16 and limit < FULL:
         raise DoesNotFit(
-            f"tensor {name!r} is prescribed as int16, but codes beyond {limit} could overflow the "
+            f"tensor {name!r} is prescribed as int16, but values beyond {limit} could overflow the "
             "32-bit accumulators of its consumer; quantise it to int8 or remove its scale"
         )
     return qp
@@ -149,7 +149,7 @@ def _checked(qp: QParams, limit: int, name: str) -> QParams:
 def _value_limits(
     mg: MatGraph, groups: Groups, weights: Mapping[str, IntWeight], int16: frozenset[str]
 ) -> dict[str, int]:
-    """Largest |code| per int16 tie group that keeps sum|w| * |x| + |bias| below 2^31."""
+    """Return the largest |q| per int16 scale group that keeps sum|w| * |x| + |bias| below 2^31."""
     limits: dict[str, int] = {}
     room = ACC_LIMIT - 2 * BIAS_LIMIT
     for op in mg.ops:
@@ -167,7 +167,7 @@ def _value_limits(
 def _product_limits(
     op: Gemm | Window, mg: MatGraph, groups: Groups, int16: frozenset[str], room: int
 ) -> dict[str, int]:
-    """Of both sides of a product of two tensors; two int16 sides share what there is."""
+    """Return limits of the operands of activation-activation matmuls; two int16 ones share it."""
     assert isinstance(op, Gemm) and op.rhs is not None
     roots = {groups.root(op.input), groups.root(op.rhs)} & int16
     both = {groups.root(op.input), groups.root(op.rhs)} <= int16

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user may choose about a network's numbers.
+"""The user's choices about precision and calibration.
 
 In: the arguments of ``compile_model``.  Out: ``Settings``, checked.
 """
@@ -20,12 +20,12 @@ MEASURES = {
     "relative": "relative error of the outputs",
     "top1": "share of outputs whose largest element differs from the float model's",
 }
-MAX_LOSS = 0.05  # of mixed; what int8 weights alone cost a network of a few dozen layers
+MAX_LOSS = 0.05  # of mixed; the loss by int8 weights alone in a network of a few dozen layers
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the numbers are chosen; see ``compile_model``."""
+    """How precision, ranges and integers are chosen; see ``compile_model``."""
 
     precision: str = "int8"
     method: Method = "mse"
@@ -40,7 +40,7 @@ class Settings:
 
 
 def check_settings(settings: Settings, calibrated: bool) -> None:
-    """BadInput: an unknown name, a loss out of range, or calibration inputs that are needed."""
+    """Raise BadInput on an unknown name, a loss out of range, or missing calibration inputs."""
     allowed = {
         "precision": (settings.precision, get_args(Precision)),
         "measure": (settings.measure, tuple(MEASURES)),
@@ -54,15 +54,15 @@ def check_settings(settings: Settings, calibrated: bool) -> None:
     if loss is not None and settings.precision != "mixed":
         raise BadInput(
             f"max_loss {loss!r} with precision {settings.precision}; it decides what 'mixed' "
-            "raises: choose precision mixed, or leave max_loss out"
+            "promotes: choose precision mixed, or leave max_loss out"
         )
     if settings.measure != Settings.measure and settings.precision != "mixed":
         raise BadInput(
             f"measure {settings.measure!r} with precision {settings.precision}; it judges what "
-            "'mixed' raises: choose precision mixed, or leave measure out"
+            "'mixed' promotes: choose precision mixed, or leave measure out"
         )
     if not isinstance(images, Integral) or images < 1:
-        raise BadInput(f"max_images {images!r}; allowed are whole numbers from 1")
+        raise BadInput(f"max_images {images!r}; allowed are integers from 1")
     if not calibrated and (settings.precision == "mixed" or settings.refines):
         raise BadInput(
             "precision mixed and refinements are chosen on calibration inputs, and none are given; "

@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact rewrites in real arithmetic: of a Graph, of a MatGraph, and the lowering between them."""
+"""Passes that are exact in real arithmetic: rewrites of a Graph, lowering, rewrites of a
+MatGraph."""

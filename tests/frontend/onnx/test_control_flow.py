@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""If, Loop and Scan whose way is known when the model is read.
+"""If with a constant condition, Loop and Scan with a constant trip count.
 
 In: models with subgraphs.  Out: flat Graphs that compute what onnxruntime does.
 """
@@ -35,7 +35,7 @@ def graph(
 
 
 def fixed_branch(chosen: bool) -> onnx.ModelProto:
-    """The branches read an outer tensor, and one gives an inner constant a name of the outer."""
+    """Return branches that read an outer tensor; one gives an inner constant an outer name."""
     then = graph([node("Mul", ["h", "w"], ["o"])], [], [("o", FLOAT, None)], {"w": np.float32(3)})
     other = graph([node("Neg", ["h"], ["o"])], [], [("o", FLOAT, None)])
     nodes = [
@@ -46,7 +46,7 @@ def fixed_branch(chosen: bool) -> onnx.ModelProto:
 
 
 def branch_by_shape() -> onnx.ModelProto:
-    """What torch writes for squeeze(1)."""
+    """Return what torch writes for squeeze(1)."""
     then = graph([node("Squeeze", ["x", "a"], ["o"])], [], [("o", FLOAT, None)])
     other = graph([node("Identity", ["x"], ["o"])], [], [("o", FLOAT, None)])
     nodes = [
@@ -60,7 +60,7 @@ def branch_by_shape() -> onnx.ModelProto:
 
 
 def loop(rounds: int | None, stop: int | None = None) -> onnx.ModelProto:
-    """state = tanh(state @ w + number of the round); every state is an output."""
+    """Return state = tanh(state @ w + iteration number); every state is an output."""
     body = [
         node("Cast", ["i"], ["f"], to=FLOAT),
         node("MatMul", ["s", "w"], ["p"]),
@@ -88,7 +88,7 @@ def loop(rounds: int | None, stop: int | None = None) -> onnx.ModelProto:
 
 
 def scan(**attrs: object) -> onnx.ModelProto:
-    """Running sums of the rows or columns, with a nested If."""
+    """Return running sums of the rows or columns, with a nested If."""
     then = graph([node("Add", ["s", "r"], ["o"])], [], [("o", FLOAT, None)])
     other = graph([node("Sub", ["s", "r"], ["o"])], [], [("o", FLOAT, None)])
     body = [
@@ -146,9 +146,9 @@ def _if_at_run_time() -> onnx.ModelProto:
 
 REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "condition": (_if_at_run_time, "condition is computed at run time.*trace the model"),
-    "rounds": (lambda: loop(5000), "5000 rounds; up to 1024 are unrolled"),
-    "no round": (lambda: loop(0), "no round is run"),
-    "no end": (lambda: loop(None), "no end after 1024 rounds"),
+    "iterations": (lambda: loop(5000), "5000 iterations; up to 1024 are unrolled"),
+    "no iteration": (lambda: loop(0), "no iteration runs"),
+    "no end": (lambda: loop(None), "no end after 1024 iterations"),
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ONNX importer says of models that are malformed or cannot run on the array.
+"""Errors of the ONNX importer on models that are malformed or cannot run on the array.
 
 In: broken models.  Out: one error each, by its text.
 """
@@ -85,8 +85,8 @@ def _no_output() -> onnx.ModelProto:
 
 
 MALFORMED: dict[str, tuple[Callable[[], Any], str]] = {
-    "random bytes": (lambda: bytes(range(7, 200)), "not a whole ONNX model"),
-    "truncated": (lambda: _matmul(signed((3, 4))).SerializeToString()[:-20], "not a whole ONNX"),
+    "random bytes": (lambda: bytes(range(7, 200)), "not a complete ONNX model"),
+    "truncated": (lambda: _matmul(signed((3, 4))).SerializeToString()[:-20], "not a complete ONNX"),
     "no bytes": (lambda: b"", "has no nodes; a graph is needed"),
     "no file": (lambda: "does/not/exist.onnx", "cannot read 'does/not/exist.onnx'.*give the path"),
     "opset 6": (lambda: _relu(opset=6), r"opset 6; allowed are 7 to 23; export it again"),
@@ -94,11 +94,11 @@ MALFORMED: dict[str, tuple[Callable[[], Any], str]] = {
     "cycle": (_cycle, r"cycle: '.*' <- '.*'; a model must be acyclic"),
     "undefined input": (
         lambda: _edited(_relu(), lambda g: g.node[0].input.__setitem__(0, "gone")),
-        "reads 'gone', which is no input, initialiser or node output",
+        "reads 'gone', which is not an input, initialiser or node output",
     ),
     "missing initialiser": (
         lambda: _edited(_matmul(signed((3, 4))), lambda g: g.initializer.pop()),
-        r"\(MatMul\) reads 'w', which is no input, initialiser",
+        r"\(MatMul\) reads 'w', which is not an input, initialiser",
     ),
     "undefined output": (
         lambda: _edited(_relu(), lambda g: setattr(g.output[0], "name", "gone")),
@@ -129,7 +129,7 @@ MALFORMED: dict[str, tuple[Callable[[], Any], str]] = {
     "wrong channels": (lambda: _conv(group=2), "3 channels, but weight .* x 2 groups"),
     "wrong inner size": (lambda: _matmul(signed((4, 4))), r"inner sizes of \(2, 3\) and \(4, 4\)"),
     "zero-sized input": (lambda: _relu((2, 0)), "'x': dimension 1 is 0; every dimension must be 1"),
-    "empty slice": (_empty_slice, "nothing of axis 0 .* is left; every dimension must be 1"),
+    "empty slice": (_empty_slice, "axis 0 .* becomes empty; every dimension must be 1"),
     "huge constant": (_huge, "would make the constant 'c' of shape"),
     "scale 0": (lambda: _quantized(0.0), "the scale 's' is not positive"),
     "dynamic dimension": (
@@ -208,7 +208,7 @@ def test_external_data_problems(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="48 bytes at offset 0 of 'net.bin' are needed"):
         import_onnx(path)
     (tmp_path / "net.bin").unlink()
-    with pytest.raises(BadModel, match="'net.bin', which does not exist beside the model"):
+    with pytest.raises(BadModel, match="'net.bin', which does not exist next to the model"):
         import_onnx(path)
 
 
@@ -341,7 +341,7 @@ UNSUPPORTED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "run-time recurrent weight": (_run_time_recurrence, "the recurrent weight is computed at run"),
     "text": (
         lambda: model([node("StringNormalizer", ["x"], ["y"])], {"x": (2,)}, ["y"], types={"y": 8}),
-        "text is no number: do this before the model",
+        "strings are not supported; tokenise first and pass ids",
     ),
     "batch swap": (
         lambda: model(

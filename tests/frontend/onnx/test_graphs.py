@@ -105,7 +105,7 @@ def test_weights_become_float32(dtype: type) -> None:
 
 
 def test_outputs_keep_their_names() -> None:
-    """An input, an alias and two names of one tensor as outputs."""
+    """Return a model whose outputs are an input, an alias and two names of one tensor."""
     nodes = [node("Relu", ["x"], ["r"]), node("Identity", ["r"], ["a"])]
     nodes += [node("Identity", ["r"], ["b"]), node("Identity", ["x"], ["c"])]
     proto = model(nodes, {"x": (2, 3)}, ["a", "b", "r", "c"])
@@ -234,7 +234,7 @@ def test_trained_models_equal_onnxruntime(data: Path, name: str) -> None:
     found = run_graph(graph, floats, quantized=True)
     for output, wanted in zip(session.get_outputs(), session.run(None, feeds), strict=True):
         # float32 sums in another order, relative to the largest value; integer outputs: one step
-        # where a value lies on the border of two
+        # where a value lies between two
         largest = max(1.0, float(np.abs(wanted).max()))
         tolerance = 1.0 if wanted.dtype == np.int8 else 1e-4 * largest
         np.testing.assert_allclose(found[output.name], wanted, rtol=0, atol=tolerance)

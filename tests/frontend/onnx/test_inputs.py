@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs that are not real numbers: row numbers of tables, masks, counts.
+"""Inputs that are not real numbers: indices into tables, masks, counts.
 
-In: models with integer and bool inputs.  Out: Graphs that compute what onnxruntime does; row
-numbers become look-ups and nothing else.
+In: models with integer and bool inputs.  Out: Graphs that compute what onnxruntime does; a
+gather is the only use of indices.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def ints(*values: int) -> np.ndarray:
 
 
 def check(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray], lowered: bool = True) -> Graph:
-    """Imported, simplified and lowered results against onnxruntime's; the simplified graph."""
+    """Compare imported, simplified and lowered results with onnxruntime's; return the simplified
+    graph."""
     wanted = onnxruntime_outputs(proto, feeds)
     reals = {name: np.asarray(x, np.float32) for name, x in feeds.items()}
     plain = import_onnx(proto)
@@ -55,7 +56,7 @@ def check(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray], lowered: bool
     return simple
 
 
-# ---------------------------------------------------------------- row numbers
+# ---------------------------------------------------------------- indices
 
 
 def look_up(*between: onnx.NodeProto, last: str, constants: Mapping[str, np.ndarray]) -> Graph:
@@ -125,7 +126,7 @@ def test_one_input_may_select_from_several_tables() -> None:
 
 
 @pytest.mark.parametrize("axis", [-1, 0, 1])
-def test_one_hot_is_a_look_up(axis: int) -> None:
+def test_one_hot_is_a_gather(axis: int) -> None:
     nodes = [node("OneHot", ["i", "d", "v"], ["y"], axis=axis)]
     constants = {"d": ints(11), "v": np.asarray([-0.5, 2], np.float32)}
     proto = model(nodes, {"i": IDS.shape}, ["y"], constants, types={"i": INT64})
@@ -140,7 +141,8 @@ COUNTS = np.asarray([[-3, -1, 0, 1], [2, 1, 3, 0]])
 
 
 def counted(*nodes: onnx.NodeProto, kind: int = INT64, **constants: np.ndarray) -> Graph:
-    """Nodes from the mask m or the counts n to a bool or integer b, which is cast to the output."""
+    """Return a model of nodes from mask m or counts n to a bool or integer b, cast to the
+    output."""
     shapes = {"m": MASK.shape, "n": COUNTS.shape}
     proto = model(
         [*nodes, node("Cast", ["b"], ["y"], to=FLOAT)],
@@ -188,7 +190,7 @@ def test_arithmetic_of_integers(nodes: list[onnx.NodeProto]) -> None:
 
 
 def additive_mask(lowest: float) -> onnx.ModelProto:
-    """What transformers export: -3.4e38 where the mask is 0, added before a softmax."""
+    """transformers exports -3.4e38 where the mask is 0, added before a softmax."""
     nodes = [
         node("Unsqueeze", ["m", "axes"], ["u"]),
         node("Cast", ["u"], ["f"], to=FLOAT),
@@ -256,28 +258,28 @@ def ids_model(*nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("y",)) -> onnx
 
 
 REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
-    "row numbers computed": (
+    "indices computed": (
         lambda: ids_model(node("Add", ["i", "one"], ["j"]), node("Gather", ["x", "j"], ["y"])),
         "indices is computed at run time",
     ),
-    "row numbers in arithmetic": (
+    "indices in arithmetic": (
         lambda: ids_model(
             node("Gather", ["t", "i"], ["g"]),
             node("Cast", ["i"], ["f"], to=FLOAT),
             node("ReduceSum", ["f"], ["s"]),
             node("Mul", ["g", "s"], ["y"]),
         ),
-        "computes with the row numbers 'i'",
+        "computes with the indices 'i'",
     ),
     "rows of a computed tensor": (
         lambda: ids_model(node("Relu", ["x"], ["r"]), node("Gather", ["r", "i"], ["y"])),
         r"the input 'i' selects rows of a computed tensor; .*of a graph\) must be constants",
     ),
-    "row numbers as an output": (
+    "indices as an output": (
         lambda: ids_model(
             node("Gather", ["t", "i"], ["y"]), node("Identity", ["i"], ["z"]), outputs=("y", "z")
         ),
-        "an output of whole numbers; Cast it to float",
+        "an output of integers; Cast it to float",
     ),
     "integers divided": (
         lambda: ids_model(
@@ -293,7 +295,7 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
             ["y"],
             {"zero": np.float32(0)},
         ),
-        "compares real values.*whole numbers are supported",
+        "compares real values.*integers are supported",
     ),
     "truth of real values": (
         lambda: model(

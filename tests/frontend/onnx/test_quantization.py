@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QDQ models: scales, zero points and codes come through the importer unchanged.
+"""QDQ models: the importer keeps scales, zero points and quantised values unchanged.
 
 In: hand-made QDQ graphs and models made by onnxruntime.quantization.  Out: annotated Graphs.
 """
@@ -56,7 +56,7 @@ def _check(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Graph:
     wanted = onnxruntime_outputs(proto, feeds, optimize=False)
     found = run_graph(graph, _float_feeds(feeds), quantized=True)
     for name, array in wanted.items():
-        # codes are equal; a code times its scale may be rounded to float32 otherwise
+        # quantised values are equal; their reals may be rounded to float32 differently
         np.testing.assert_allclose(found[name], array.astype(np.float32), rtol=1e-6, atol=1e-6)
     return graph
 
@@ -251,7 +251,7 @@ def test_a_constant_operand_is_annotated_not_a_weight() -> None:
         (
             [_quantize("x", "q", "p"), node("Relu", ["q"], ["h"]), _dequantize("h", "y", "p")],
             _params("p", 0.1, 3, "int8"),
-            "computes with integers; put DequantizeLinear before it",
+            "computes with quantised integers; put DequantizeLinear before it",
         ),
         (
             [
@@ -291,7 +291,7 @@ class _Random(CalibrationDataReader):
 
 
 def _network() -> onnx.ModelProto:
-    """Convolution, depth-wise, residual, concatenation, pools, reshape, a dense layer, softmax."""
+    """Return convolutions, residual, concatenation, pools, reshape, a dense layer, softmax."""
     rng = np.random.default_rng(3)
 
     def weight(*shape: int) -> np.ndarray:
@@ -346,13 +346,13 @@ def test_models_of_quantize_static(
         wanted = onnxruntime_outputs(onnx.load(target), {"x": x}, optimize=False)["y"]
         found = run_graph(graph, {"x": x}, quantized=True)["y"]
         steps = max(steps, float(np.abs(found - wanted).max()) / output.scale)
-    # float32 sums in another order can fall on the other side of a rounding border: one step, and
-    # one more where that happened inside the network
+    # float32 sums in another order can round to the other side: one step, and one more where that
+    # happened inside the network
     assert steps < 2.01
 
 
 def test_transposed_annotations_survive_simplification() -> None:
-    """Two transposes around an annotated tensor of the same scale vanish; of another they stay."""
+    """Two transposes around a tensor of the same prescribed scale are removed, of another stay."""
     nodes = [
         _quantize("x", "q", "p"),
         _dequantize("q", "d", "p"),

@@ -43,7 +43,7 @@ def test_scatters_with_constant_indices(kind: str, axis: int) -> None:
 
 
 def test_extremes_from_infinite_data() -> None:
-    """The start of a maximum is no operand: its size would cost all precision."""
+    """The initial value of a maximum is not an operand: its size would cost all precision."""
     data = np.full((5, 2), -1e38, np.float32)
     proto = scatter("max", data, np.repeat(ROWS[:, None], 2, 1), (9, 2), axis=0)
     mg = check_floats(proto, {"x": signed((9, 2))})
@@ -58,7 +58,7 @@ def test_added_rows_of_scatter_nd() -> None:
 
 
 def test_weighted_gathers_along_a_later_axis() -> None:
-    """Gather, factors and sum along the channels are one constant matrix."""
+    """Gather, factors and sum along the channels become one constant matrix."""
     nodes = [
         node("Gather", ["x", "j"], ["g"], axis=1), node("Mul", ["g", "w"], ["m"]),
         node("ScatterElements", ["d", "i", "m"], ["y"], axis=1, reduction="add"),

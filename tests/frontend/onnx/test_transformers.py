@@ -29,7 +29,7 @@ ROWS = (2, 5, 24)
 def compared(
     proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray], by_onnx: bool = False
 ) -> Graph:
-    """The simplified graph, once values agree; ``by_onnx``: with onnx's own reference."""
+    """Compare values and return the simplified graph; ``by_onnx``: with onnx's own reference."""
     simple = simplify(import_onnx(proto))
     found = run_float(mg := lower(simple), feeds)
     outputs = port_outputs(mg, found)
@@ -172,7 +172,7 @@ def test_microsoft_attention(mask: str, causal: int) -> None:
 
 @pytest.mark.parametrize("biased", [False, True])
 def test_microsoft_multi_head_attention(biased: bool) -> None:
-    """Other keys than queries, a mask per key, and a bias of the scores."""
+    """Cross-attention with a mask per key and a bias of the scores."""
     shapes = {"q": (2, 5, 24), "k": (2, 7, 24), "v": (2, 7, 48)}
     names = [*shapes, "c", "m", *(["r"] if biased else [])]
     made = one("MultiHeadAttention", names, domain=MICROSOFT, num_heads=3)
@@ -202,7 +202,7 @@ SHAPES = {"q": (2, 4, 5, 8), "k": (2, 2, 7, 8), "v": (2, 2, 7, 6)}
 @pytest.mark.parametrize("causal", [0, 1])
 @pytest.mark.parametrize("mask", ["none", "bool", "float"])
 def test_attention(mask: str, causal: int) -> None:
-    """Four heads of queries for two of keys and values."""
+    """Attention has four heads of queries for two of keys and values."""
     constants = {
         "bool": {"m": np.arange(7) != 3},
         "float": {"m": np.where(np.arange(35).reshape(5, 7) % 5 > 0, 0.5, -np.inf)},

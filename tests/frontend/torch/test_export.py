@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """torch modules exported to ONNX: values, names, training mode, and what is refused.
 
-In: small modules; modules of models/ .  Out: the same numbers from onnxruntime.  Skipped without
-torch, but for what must work where it is missing.
+In: small modules; modules of models/ .  Out: the same numbers from onnxruntime.  Tests are skipped
+without torch, except for those of a missing torch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def torch():
 
 @pytest.fixture(params=EXPORTERS)
 def exporter(request, monkeypatch):
-    """Only that one of the two exporters."""
+    """Use only the named exporter."""
     one = importer._exporters()[request.param] if request.param != "tracing" else trace
     monkeypatch.setattr(importer, "_exporters", lambda: {request.param: one})
     return request.param
@@ -48,7 +48,7 @@ def exporter(request, monkeypatch):
 
 @pytest.fixture
 def nets(torch, monkeypatch):
-    """models/torch_transformers and models/torch_graphs."""
+    """Return models/torch_transformers and models/torch_graphs."""
     monkeypatch.syspath_prepend(str(MODELS))
     import torch_graphs
     import torch_transformers
@@ -64,7 +64,7 @@ def answers(proto, feeds):
 
 
 def small(torch):
-    """A module with a batch normalisation and a dropout, whose training mode would show."""
+    """A module with a batch normalisation and a dropout, which differ in training mode."""
     torch.manual_seed(0)
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5), torch.nn.ReLU(), torch.nn.Dropout(0.9),
@@ -185,7 +185,7 @@ def test_compile_takes_a_module_and_numpy_calibration(torch):
     program = nm.compile(module, example_inputs=torch.zeros(1, 3, 8, 6), calibration=[{"input": x}])
     found = nm.Session(program).run({"input": x})["output"]
     wanted = module.eval()(torch.from_numpy(x)).detach().numpy()
-    # int8 steps of three layers: a few percent of the largest answer
+    # int8 steps of three layers: a few percent of the largest output
     assert np.abs(found - wanted).max() < 0.06 * np.abs(wanted).max()
 
 
@@ -204,7 +204,7 @@ def test_modules_that_cannot_be_exported_are_refused(torch):
 
     with pytest.raises(BadModel, match=r"Strange cannot be exported to ONNX \(.*eigvals"):
         importer.module_to_onnx(Strange(), torch.ones(3, 3))
-    with pytest.raises(BadModel, match="answer holds no tensor"):
+    with pytest.raises(BadModel, match="result holds no tensor"):
         importer.module_to_onnx(Listed(), torch.ones(3, 3))
 
 

@@ -32,7 +32,7 @@ def test_makers_and_counts() -> None:
 def test_private_means_one_reader_and_nothing_prescribed() -> None:
     uses = GraphUses(GRAPH)
     assert uses.private_maker("a") is FIRST
-    assert uses.private_maker("b") is None  # read twice
+    assert uses.private_maker("b") is None  # two readers
     assert uses.private_maker("d") is None  # an output of the graph
     assert GraphUses(replace(GRAPH, quant={"a": QParams(1.0)})).private_maker("a") is None
 

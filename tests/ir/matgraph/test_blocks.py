@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which blocks of a weight hold anything."""
+"""The nonzero blocks of a weight."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds of tensors at any calibration, found once for all passes.
+"""Facts about tensors that hold at any calibration.
 
 In: small MatGraphs, made legal and tied.  Out: int16 and symmetric groups, scores, groups.
 """
@@ -18,7 +18,7 @@ from quantized import tied
 
 
 def int16_names(mg: MatGraph) -> set[str]:
-    """Names of all tensors that are int16 at any precision."""
+    """Return the names of all tensors that are int16 at any precision."""
     found = tied(mg)
     root = found.facts.scale_groups.root
     return {name for name in found.graph.tensors if root(name) in found.facts.int16}
@@ -46,12 +46,12 @@ def test_a_prescribed_int8_scale_wins() -> None:
     mg = layer_norm()
     given = replace(mg, quant={"x": QParams(0.03, 3), "y": QParams(0.05, -9)})
     assert "y" in int16_names(mg) and "y" not in int16_names(given)
-    int16 = replace(mg, quant={"x": QParams(0.001, int16=True)})
-    assert "x" not in int16_names(mg) and "x" in int16_names(int16)
+    prescribed = replace(mg, quant={"x": QParams(0.001, int16=True)})
+    assert "x" not in int16_names(mg) and "x" in int16_names(prescribed)
 
 
 def position_maximum(gain: float) -> MatGraph:
-    """x plus ``gain`` times the maximum over its four positions."""
+    """Return x plus ``gain`` times the maximum over its four positions."""
     b = Maker()
     b.tensor("x", (1, 1, 4, 6))
     b.gemm("g", "x", 6)
@@ -67,7 +67,7 @@ def test_scores_of_a_maximum_over_positions(gain: float, scores: set[str]) -> No
 
 
 def test_a_difference_of_scores_is_a_score() -> None:
-    """The end of a LogSoftmax."""
+    """The tensors at the end of a LogSoftmax are scores."""
     b = Maker()
     b.tensor("x", (1, 1, 3, 5))
     b.gemm("g", "x", 5)

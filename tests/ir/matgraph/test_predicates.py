@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What passes ask about operations."""
+"""Predicates of operations."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A MatGraph's values in float: batches, prescribed scales, what is kept, and bad feeds.
+"""The float reference of a MatGraph: batches, prescribed scales, kept values, bad feeds.
 
 In: small Graphs, lowered.  Out: the values that their nodes have.
 """
@@ -37,14 +37,14 @@ def test_more_images_than_the_models_batch() -> None:
 
 
 def test_prescribed_scales_round_and_saturate() -> None:
-    """A QDQ model without its ReLU: zero point -128 cuts negative values off."""
+    """In a QDQ model without its ReLU, zero point -128 saturates negative values at 0."""
     q = QParams(0.01, -128)
     g = make(conv("x", "w", "c"), conv("c", "v", "y"), quant={"x": Q1, "c": q})
     feeds = feeds_of(g)
     values = run_float(lower(g), feeds)
     assert values["c"].min() == 0 and values["c"].max() == np.float32(255) * np.float32(0.01)
     wanted = operators.run_graph(g, feeds, quantized=True, keep_all=True)
-    # a float32 sum on the edge between two codes may round to either
+    # a float32 sum halfway between two quantised values may round to either
     difference = np.abs(values["c"].transpose(0, 3, 1, 2) - wanted["c"]) / 0.01
     assert difference.max() < 1.01 and (difference > 0.01).mean() < 0.02
 

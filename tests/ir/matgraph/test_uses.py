@@ -20,7 +20,7 @@ from random_matgraphs import ONE, SHAPE, random_matgraphs
 
 
 def operands(op: MatOp) -> list[str]:
-    """Names that an operation reads, spelled out for each kind."""
+    """Return the names that an operation reads, listed for each kind."""
     if isinstance(op, Move):
         return list(op.parts)
     if isinstance(op, RowMax):
@@ -40,7 +40,7 @@ def results(op: MatOp) -> list[str]:
 def test_the_index_says_what_a_scan_finds(mg: MatGraph) -> None:
     uses = Uses.of(mg)
     ports = [port.tensor for port in mg.outputs]
-    for name in (*mg.tensors, "a name that the graph has not"):
+    for name in (*mg.tensors, "a name that the graph does not have"):
         reading = [op for op in mg.ops if name in operands(op)]
         making = [op for op in mg.ops if name in results(op)]
         count = sum(operands(op).count(name) for op in mg.ops) + ports.count(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What verify_matgraph says about products of two tensors, row statistics, means and tables.
+"""verify_matgraph on activation-activation matmuls, row statistics, means and tables.
 
 In: a valid MatGraph with one field changed.  Out: the rule, by name.
 """
@@ -26,7 +26,7 @@ from targets import lower
 
 
 def changed(mg: MatGraph, output: str, **fields: object) -> MatGraph:
-    """``mg`` with fields of one operation replaced, epilogue fields included."""
+    """Return ``mg`` with fields of one operation replaced, epilogue fields included."""
     ops = []
     for op in mg.ops:
         if op.output == output:
@@ -58,11 +58,11 @@ def test_attention_is_valid(mask: str) -> None:
         ("s", {"rhs_transposed": False}, r"right operand is \(1, 21, 20\), not \(1, 20, 21\)"),
         ("s", {"gain": 0.0}, "gain is 0.0"),
         ("s", {"gain": np.inf}, "gain is inf"),
-        ("s", {"strides": (1, 2)}, "strides, pads, dilations or groups beside a right operand"),
+        ("s", {"strides": (1, 2)}, "has a right operand and strides, pads, dilations or groups"),
         ("s", {"weight": np.ones((1, 1, 20, 21))}, "weights and a right operand"),
         ("s", {"rhs": "nothing"}, "reads 'nothing' before anything defines it"),
         ("s", {"rhs": None}, "neither weights nor a right operand"),
-        ("q", {"gain": 2.0}, "only a product of two tensors takes one"),
+        ("q", {"gain": 2.0}, "only an activation-activation matmul takes one"),
         ("s", {"rows": (RowStat("max", "q"),)}, "defines a name that exists already: 'q'"),
         ("s", {"rows": (RowStat("max", "new"),)}, "makes 'new', a tensor that is not declared"),
     ],
@@ -83,7 +83,9 @@ def test_images_are_a_multiple_of_the_right_side() -> None:
         if ok:
             assert verify_matgraph(slim)
         else:
-            with pytest.raises(BadModel, match="4 images are no multiple of the right operand's 3"):
+            with pytest.raises(
+                BadModel, match="images are not a multiple of the right operand's 3"
+            ):
                 verify_matgraph(slim)
 
 
@@ -107,7 +109,7 @@ def test_statistics_have_one_value_per_position() -> None:
 
 def test_squares_stand_alone() -> None:
     mg = with_rows(layer_norm(), (2, 1, 17, 1))
-    with pytest.raises(BadModel, match="mean of squares beside a Hadamard operand"):
+    with pytest.raises(BadModel, match="mean of squares and a Hadamard operand"):
         verify_matgraph(changed(mg, "y", rows=stats("square")))
 
 
@@ -133,7 +135,7 @@ def test_text_of_the_new_fields() -> None:
 
 
 def table_graph() -> MatGraph:
-    """Two ports of one name: rows of a table, and the ids as they are."""
+    """Two ports have one name: one gathers rows of a table, the other has the ids."""
     table = np.random.default_rng(0).standard_normal((9, 5)).astype(np.float32)
     ones = np.ones((1, 1, 5, 4), np.float32)
     op = Gemm("y", "rows", ones, np.zeros(4, np.float32), epilogue=Epilogue("plain"))
@@ -156,7 +158,7 @@ def test_rows_of_a_table() -> None:
     y = port_outputs(mg, run_float(mg, {"ids": ids}))["y"]
     wanted = table[ids].sum(-1) + ids
     np.testing.assert_allclose(y[..., 0], wanted, rtol=1e-5)  # float32 sums
-    with pytest.raises(BadInput, match=r"row numbers 0..9; allowed are -9..8"):
+    with pytest.raises(BadInput, match=r"indices 0..9; allowed are -9..8"):
         run_float(mg, {"ids": np.array([[[0, 9, 1]]])})
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``neuralmatrix segments`` and what a network says of its tables.
+"""``neuralmatrix segments`` and a network's notes about its tables.
 
 In: functions, ranges, errors.  Out: tables that meet them, JSON, plots, clear refusals.
 """
@@ -152,5 +152,5 @@ def test_a_network_names_its_tables_that_miss_the_bar():
     move = SimpleNamespace(op=None, epilogue=None)
     graph = SimpleNamespace(ops=(step("good", good), move, step("bad", bad), step("none", None)))
     (note,) = table_notes(graph)
-    assert note.startswith("bad: its table of 64 segments errs by up to ")
+    assert note.startswith("bad: its table of 64 segments has errors up to ")
     assert "over 0 to 20" in note

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segment tables against the functions they stand for and against the written arithmetic.
+"""Piecewise-linear tables against their functions and against the documented arithmetic.
 
 In: scalar functions and ranges.
-Out: error bars, exactness at kinks, bit-exact look-up, clear refusals.
+Out: error bounds, exactness at kinks, bit-exact evaluation, clear refusals.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from slow import slow_repeats
 from targets import lower
 
 # parameters, then the ranges that a table of the function meets; wider ones are composed
-# (lower/curves.py) or reported, see test_what_one_table_does_not_hold
+# (lowering/range_reduction.py) or reported, see test_what_one_table_does_not_hold
 RANGES = {
     "identity": ((), (-5, 7), (0.5, 3)),
     "relu": ((), (-3, 7), (-20, 1)),
@@ -94,7 +94,7 @@ def all_codes(seg):
 
 
 def errors(seg, function):
-    """Of every code of the range, in output steps, after the caps."""
+    """Return the errors at every x of the range, in output steps, after the caps."""
     x = all_codes(seg)
     exact = np.clip(function(x * seg.in_scale) / seg.out_scale, *seg.y_clip)
     return np.abs(np.clip(lookup(seg, x), *seg.y_clip) - exact)
@@ -114,7 +114,7 @@ def test_every_function_meets_its_bar_over_every_code(case):
     name, bits, x_range = case
     seg = make_table(wanted(name, x_range, bits))
     error = errors(seg, scalar(name))
-    # one side of zero has half of the 65,536 codes
+    # one side of zero has half of the 65,536 values
     assert len(error) > 2**14
     assert seg.count <= 64 and (seg.cells is None or len(seg.cells) <= 256)
     assert error.max() <= (1.0 if bits == 8 else 2**16 * 2**-12)
@@ -122,9 +122,9 @@ def test_every_function_meets_its_bar_over_every_code(case):
     assert error.mean() == pytest.approx(seg.mean_error)
 
 
-# (function, range, bits): what the index cannot resolve, and at least how bad it is
+# (function, range, bits): functions that the index cannot resolve, and a lower bound of the error
 BEYOND = [
-    ("softsign", (-20, 20), 16),  # bends at 0, runs out slowly on both sides
+    ("softsign", (-20, 20), 16),  # a kink at 0, slow saturation on both sides
     ("atan", (-30, 30), 16),
     ("asinh", (-100, 100), 16),
     ("sin", (0, 20), 16),  # three periods
@@ -145,7 +145,7 @@ def test_what_one_table_does_not_hold_is_measured(name, x_range, bits):
 
 @pytest.mark.parametrize(("ratio", "bits"), [(32, 8), (8, 16)])
 def test_reciprocal_of_both_signs(ratio, bits):
-    """Both branches of 1/x from 1 to ``ratio``; between -1 and 1 the caps hold."""
+    """The table covers both branches of 1/x from 1 to ``ratio``; the caps apply within -1..1."""
     y_scale, clip = (1 / 127, (-128, 127)) if bits == 8 else (1 / 32000, (-32640, 32639))
     seg = fit(scalar("reciprocal"), ratio / 32766, (-32766, 32766), y_scale, clip, 64)
     x = all_codes(seg)
@@ -211,10 +211,10 @@ def test_hard_swish_is_exact_where_it_is_straight():
 def test_kink_at_zero_is_exact_at_int16_without_being_named(name):
     lo, hi = RANGES[name][1]
     x_scale = aligned_scale(max(abs(lo), hi))
-    quantized_values = (round(lo / x_scale), round(hi / x_scale))
-    seg = fit(scalar(name), x_scale, quantized_values, x_scale, (-32640, 32639), 64)
+    x_range = (round(lo / x_scale), round(hi / x_scale))
+    seg = fit(scalar(name), x_scale, x_range, x_scale, (-32640, 32639), 64)
     assert seg.count == 2
-    # Half a step is the rounding itself; k has 15 bits, so 32767 codes add at most one half more.
+    # Half a step is the rounding itself; k has 15 bits, so 32767 steps add at most one half more.
     assert seg.worst_error <= 1.0
 
 
@@ -248,7 +248,7 @@ def test_free_knots_equalise_the_error():
     request = wanted("square", (-10, 10), 16, kind="mapped", segments=20)
     rows = table_report(request, make_table(request))["rows"]
     worst = np.array([row["worst_steps"] for row in rows])
-    # whole cells and rounding keep them from being equal; one segment takes what is left over
+    # cells and rounding keep them from being equal; one segment covers the rest
     assert np.sort(worst)[1] > 0.9 * worst.max()
 
 
@@ -266,12 +266,12 @@ def test_a_plain_table_is_kept_where_a_map_gains_nothing():
 
 
 @pytest.mark.parametrize(
-    "quantized_values", [(-32768, 32767), (-32768, -32767), (32700, 32767), (0, 0), (5, 6)]
+    "x_range", [(-32768, 32767), (-32768, -32767), (32700, 32767), (0, 0), (5, 6)]
 )
 @pytest.mark.parametrize("count", [2, 3, 17, 64])
 @pytest.mark.parametrize("kind", ["auto", "mapped"])
-def test_ranges_at_the_ends_of_int16(quantized_values, count, kind):
-    seg = fit(np.tanh, 1e-4, quantized_values, 1 / 127, (-128, 127), count, kind)
+def test_ranges_at_the_ends_of_int16(x_range, count, kind):
+    seg = fit(np.tanh, 1e-4, x_range, 1 / 127, (-128, 127), count, kind)
     assert seg.count <= count
     assert (seg.k.dtype, seg.b.dtype, seg.sh.dtype) == (np.int16, np.int32, np.uint8)
     assert -32768 <= seg.x0 <= 32767 and 0 <= seg.shift <= 15 and seg.sh.max() <= 31
@@ -287,7 +287,7 @@ def test_infinities_are_capped_and_steep_lines_fit_their_format():
 
 
 def plain_index(seg: PwlTable, x: int) -> int:
-    """docs/numerics.md in plain Python."""
+    """Evaluate a table as docs/numerics.md defines it, in plain Python."""
     if seg.kind != SegKind.LOG:
         i = (x - seg.x0) >> seg.shift
     else:
@@ -365,7 +365,7 @@ GOOD = {
     [
         ({"x_scale": 0.0}, "x_scale is 0.0; give a positive finite scale"),
         ({"y_scale": float("nan")}, "y_scale is nan"),
-        ({"x_range": (5, -5)}, "x_range is (5, -5); allowed are int16 codes in rising order"),
+        ({"x_range": (5, -5)}, "x_range is (5, -5); allowed are int16 values in rising order"),
         ({"y_clip": (-40000, 127)}, "y_clip is (-40000, 127)"),
         ({"max_segments": 1}, "at least 2 segments"),
         (

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Factors and terms: one form, merged, and folded into weights.
+"""Factors and terms: normalised, merged, and folded into weights.
 
-In: small Graphs.  Out: fewer nodes, equal values; what differs by position or is rounded stays.
+In: small Graphs.  Out: fewer nodes, equal values; nodes that differ by position or are rounded
+stay.
 """
 
 from __future__ import annotations
@@ -54,15 +55,15 @@ def test_factors_go_into_matrices_and_sums_stay() -> None:
 
 
 def test_scales_of_codes_follow_their_weights() -> None:
-    quantized_values = np.random.default_rng(0).integers(-127, 128, (3, 4, 3, 3))
+    weight = np.random.default_rng(0).integers(-127, 128, (3, 4, 3, 3))
     scale = np.full((3, 1, 1, 1), 0.01, np.float32)
     factor = np.asarray([-2.0, 0.0, 0.3], np.float32).reshape(3, 1, 1)
     nodes = [convolution("x", "c", "w"), binary("mul", "c", "g", "y")]
-    graph = graph_of(nodes, {"w": quantized_values * scale, "g": factor}, scales={"w": scale})
+    graph = graph_of(nodes, {"w": weight * scale, "g": factor}, scales={"w": scale})
     result = simplified(graph)
     (conv,) = result.nodes
     found = result.constants[conv.inputs[1]] / result.weight_scales[conv.inputs[1]]
-    wanted = quantized_values * np.sign(factor)[..., None]
+    wanted = weight * np.sign(factor)[..., None]
     # float32 quotients of float32 products
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
@@ -86,7 +87,7 @@ def _affine_of(kind: str, shape: tuple[int, ...], quant: bool, second_reader: bo
 def test_what_must_not_go_into_weights(
     kind: str, shape: tuple[int, ...], quant: bool, second_reader: bool
 ) -> None:
-    """Constants that differ by position, rounded intermediates, intermediates read twice."""
+    """Constants per position, rounded intermediates and intermediates with two readers stay."""
     graph = _affine_of(kind, shape, quant, second_reader)
     assert kinds(simplified(graph)) == kinds(graph)
 

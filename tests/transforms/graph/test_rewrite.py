@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Applying a rule wherever it holds: what takes a node's place, and what must stay.
+"""The application of a rule wherever it matches: replaced nodes, and nodes that must stay.
 
 In: small Graphs and rules.  Out: the rewritten Graph, or the same object.
 """
@@ -16,13 +16,13 @@ from rewritten_graphs import binary, graph_of, kinds, unary
 
 
 def without_negations(uses: GraphUses, node: Node) -> Change | None:
-    """A wrong rule, for what it leaves behind."""
+    """Apply a wrong rule, to test the checks of its result."""
     negates = isinstance(node, Unary) and node.function.name == "neg"
     return Change(same=node.inputs[0]) if negates else None
 
 
 def doubled(uses: GraphUses, node: Node) -> Change | None:
-    """abs(x) becomes |x| * 2, in a node and a constant of fresh names."""
+    """Rewrite abs(x) to |x| * 2, with a node and a constant of fresh names."""
     if not isinstance(node, Unary) or node.function.name != "abs":
         return None
     magnitude, two = uses.fresh("m"), uses.fresh("two")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every rewrite of simplify: that it happens, that it computes the same, and where it must not.
+"""Every rewrite of simplify: it happens, keeps the values, and does not match other graphs.
 
 In: small Graphs.  Out: fewer nodes, equal values.
 """

@@ -40,7 +40,7 @@ def of(*nodes: Node, shape: tuple[int, ...] = (3, 8), **constants: Array | float
 
 
 def form(write: Callable[[Form], object], inputs: dict[str, Sequence[int]] | None = None) -> Graph:
-    """What an exporter writes, as it is imported."""
+    """Return the imported form of what an exporter writes."""
     f = Form()
     write(f)
     return import_onnx(f.model(inputs or ROWS))
@@ -55,7 +55,7 @@ def channels(x: str, y: str, start: int, stop: int | None) -> Slice:
 
 
 def folded_norm(f: Form) -> str:
-    """x * s + (beta - mean * s)."""
+    """Return x * s + (beta - mean * s)."""
     mean = f.mean("x")
     centered = f.op("Sub", "x", mean)
     variance = f.mean(f.op("Mul", centered, centered))
@@ -76,8 +76,8 @@ def rotation(f: Form) -> str:
 
 
 def sum_in_another_shape(f: Form) -> str:
-    int16 = f.op("Reshape", "x", np.array([2, 3, 2, 4]))
-    return f.op("Reshape", f.op("Add", int16, exact(1, 2, 4)), np.array([2, 3, 8]))
+    expanded = f.op("Reshape", "x", np.array([2, 3, 2, 4]))
+    return f.op("Reshape", f.op("Add", expanded, exact(1, 2, 4)), np.array([2, 3, 8]))
 
 
 def masked(f: Form) -> str:
@@ -140,6 +140,6 @@ def test_golden(request: pytest.FixtureRequest, name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_does_not_concern_a_rewrite_is_the_same_object(name: str) -> None:
-    """The runner tells from it that nothing has changed."""
+    """A rewrite that changes nothing returns the same object."""
     plain = of(MatMul(("x", "w"), "h"), unary("h", "y", "tanh"), w=exact(1, 8, 2))
     assert REWRITES[name](plain) is plain

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention: four products a block, nothing transposed, masks and biases in the epilogues.
+"""Lowered attention: four products per block, no transposition, masks and biases in epilogues.
 
 In: small Graphs.  Out: their MatGraphs' operations; values are checked against ``ops``.
 """
@@ -89,7 +89,7 @@ def test_keys_of_several_heads_are_not_repeated(lead: Shape, images: int) -> Non
 
 
 def test_repeated_heads_are_found_behind_an_expand() -> None:
-    """Grouped queries as exporters write them."""
+    """Grouped queries, as exporters write them, need no copies."""
     nodes: list[Node] = []
     for x in "kv":
         nodes += [Reshape((f"{x}0",), f"{x}1", shape=(1, 2, 1, 7, 8)),

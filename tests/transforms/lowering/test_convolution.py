@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions: what joins them, their scales, and what is refused.
+"""Lowered convolutions: merged pads and biases, their scales, and refusals.
 
 In: small Graphs.  Out: their MatGraphs' operations; values are checked too.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reshapes, slices and concatenations: how few Moves they take, and whose scale they keep.
+"""Lowered reshapes, slices and concatenations: the number of Moves, and prescribed scales.
 
 In: small Graphs.  Out: their MatGraphs' operations; values are checked too.
 """
@@ -29,7 +29,7 @@ def test_layout_chain_is_one_move() -> None:
 
 @pytest.mark.parametrize("given, extra", [(Q2, 0), (Q1, 1)])
 def test_annotated_view(given: QParams, extra: int) -> None:
-    """A reshaped tensor with its source's scale is free, with another one it is converted."""
+    """A reshaped tensor with its source's scale is free, with another one it is requantised."""
     nodes = conv("x", "w", "c"), Reshape(("c",), "flat", shape=(1, 144)), MatMul(("flat", "f"), "y")
     mg = check(make(*nodes, quant={"x": Q1, "c": Q2, "flat": given}))
     assert kinds(mg) == ["Gemm"] + ["Window"] * extra + ["Gemm"]

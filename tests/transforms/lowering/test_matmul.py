@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of two tensors.
+"""Lowered activation-activation matmuls.
 
 In: small Graphs.  Out: their MatGraphs' operations; values are checked too.
 """
@@ -22,7 +22,7 @@ def test_key_product_reads_its_operand_transposed() -> None:
 
 @pytest.mark.parametrize("size", (2, 12, 16))
 def test_matrix_on_every_head_is_one_grouped_product(size: int) -> None:
-    """Also where heads are narrower than the array: a Move costs more than idle lanes."""
+    """Heads smaller than the array need no Move either: it costs more than idle lanes."""
     nodes = [Reshape(("x",), "h", shape=(1, 5, 3, size)), MatMul(("h", "r"), "t"),
              Reshape(("t",), "y", shape=(1, 5, 3 * size))]  # fmt: skip
     mg = check(graph(nodes, {"x": (1, 5, 3 * size)}, {"r": random(1, size, size)}))

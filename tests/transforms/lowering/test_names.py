@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of the model that the compiler could make too are changed before it makes any.
+"""Names of the model that could collide with names of the compiler are changed first.
 
 In: Graphs whose tensors have names with colons.  Out: other names, the same function and ports.
 """
@@ -17,7 +17,7 @@ from targets import lower
 
 
 def chain(*names: str) -> Graph:
-    """ReLUs of the input, one after another."""
+    """Return a graph of ReLUs of the input, one after another."""
     steps = zip(("x", *names), names, strict=False)
     nodes = [Unary((before,), name, function=Function("relu")) for before, name in steps]
     return graph(nodes, {"x": (1, 3, 4, 5)})
@@ -26,7 +26,7 @@ def chain(*names: str) -> Graph:
 @pytest.mark.parametrize(
     ("names", "wanted"),
     [
-        (["t:0", "u:0"], ["t:0", "u:0"]),  # as TensorFlow calls them: nothing is called t or u
+        (["t:0", "u:0"], ["t:0", "u:0"]),  # TensorFlow's names: there is no tensor t or u
         (["t", "t:pre"], ["t", "t.pre"]),
         (["t", "t:pre", "t.pre"], ["t", "t.pre.2", "t.pre"]),
         (["t", "t:pre", "t.pre:u"], ["t", "t.pre.2", "t.pre:u"]),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every node kind, in many shapes: the lowered graph computes what the node means.
+"""Every node kind, in many shapes: the lowered graph computes the same as the node.
 
 In: one-node and few-node Graphs.  Out: agreement of ``run_float(lower(g))`` with ``ops.run_graph``.
 """
@@ -45,7 +45,7 @@ CASES: dict[str, Graph] = {}
 
 
 def add(name: str, node: Node, *shapes: Shape, **constants: object) -> None:
-    """A one-node case; operands x, y.. are inputs of ``shapes``, the others constants."""
+    """Add a one-node case; operands x, y.. are inputs of ``shapes``, the others constants."""
     names = [n for n in dict.fromkeys(node.inputs) if n not in constants]
     CASES[name] = graph([node], dict(zip(names, shapes, strict=True)), constants)
 
@@ -138,7 +138,7 @@ SHAPES: dict[str, tuple[Shape, Shape]] = {
 for kind in KINDS:
     for label, (a, b) in SHAPES.items():
         add(f"{kind}-{label}", Binary(("x", "z"), "y", kind=kind), a, b)
-        far = np.abs(random(3, *b)) + 0.25  # a divisor near 0 would magnify rounding
+        far = np.abs(random(3, *b)) + 0.25  # a divisor near 0 would amplify rounding
         sign = np.where(random(4, *b) < 0, -1, 1)
         add(f"{kind}-{label}-constant", Binary(("x", "c"), "y", kind=kind), a, c=far * sign)
         add(f"{kind}-constant-{label}", Binary(("c", "x"), "y", kind=kind), a, c=far * sign)
@@ -241,4 +241,4 @@ def test_quotient(name: str) -> None:
 
 def test_every_node_kind_has_a_case() -> None:
     seen = {type(node) for g in CASES.values() for node in g.nodes}
-    assert seen | {Embedding} == {*RULES, ArgMax}  # its rows are whole numbers: test_normalize
+    assert seen | {Embedding} == {*RULES, ArgMax}  # its input is indices: test_normalize

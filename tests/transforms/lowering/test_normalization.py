@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalisation: which operations it takes, and its values.
+"""Lowered normalisation: its operations and values.
 
 In: small Graphs.  Out: their MatGraphs' operations; values are checked against ``ops``.
 """

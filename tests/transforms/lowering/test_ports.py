@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs and outputs of the network: look-ups, and what the host computes.
+"""Inputs and outputs of the network: gathers and other work of the host.
 
 In: small Graphs.  Out: the ports of their MatGraphs; values are checked too.
 """

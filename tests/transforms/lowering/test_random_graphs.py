@@ -38,7 +38,7 @@ Made = tuple[Node, dict[str, object]]
 
 
 def _factors(rng: Rng, total: int) -> tuple[int, ...]:
-    """A random shape of ``total`` elements."""
+    """Return a random shape of ``total`` elements."""
     shape = []
     while total > 1 and len(shape) < 3:
         divisors = [d for d in range(1, total + 1) if total % d == 0]
@@ -128,7 +128,7 @@ STEPS: tuple[Callable[[Rng, str, str, Shape], Made], ...] = (
 
 @pytest.mark.parametrize("seed", range(150))
 def test_random_chain(seed: int) -> None:
-    """Five random operators, and a sum of the last two results where they broadcast."""
+    """Return five random operators, and a sum of the last two results where they broadcast."""
     rng = np.random.default_rng(seed)
     shapes: dict[str, Shape] = {"x": _factors(rng, int(rng.choice([12, 24, 36, 60])))}
     nodes: list[Node] = []
@@ -165,7 +165,7 @@ SIZES = st.lists(st.sampled_from([1, 2, 3, 4, 6]), min_size=1, max_size=4)
 @settings(deadline=None, max_examples=200)
 @given(SIZES, st.randoms(use_true_random=False))
 def test_views_follow_numpy(sizes: list[int], picker: object) -> None:
-    """A view after random reshapes and transposes shows what numpy shows."""
+    """A view after random reshapes and transposes equals numpy's result."""
     rng = np.random.default_rng(picker.randrange(2**32))  # type: ignore[attr-defined]
     shape = tuple(sizes)
     x = random(1, *shape)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Framework operators become matrix operators, by one rule per kind of node.
+"""The lowering of every kind of node.
 
 In: small Graphs of every kind of node.  Out: golden texts before and after lowering; the same
 values; a rule for every node that the graph has.

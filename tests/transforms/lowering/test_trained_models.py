@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trained networks: the lowered graph in float against onnxruntime.
 
-In: models of the data folder (``NEURALMATRIX_DATA``, else ``../shared/data`` beside the
+In: models of the data folder (``NEURALMATRIX_DATA``, else ``../shared/data`` next to the
 repository).  Out: agreement of the outputs; skipped without the folder.
 """
 

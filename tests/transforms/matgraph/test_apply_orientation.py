@@ -21,7 +21,7 @@ ROWS, HIDDEN, DEPTH = 5, 6, 7
 
 
 def network() -> MatGraph:
-    """z = relu(x W + b)^T x + c, with z beside a product that needs it as declared."""
+    """Return z = relu(x W + b)^T x + c, and a product that reads z as declared."""
     b = Maker()
     b.tensor("x", (1, 1, ROWS, DEPTH))
     relu = Epilogue(activation=Function("relu"))

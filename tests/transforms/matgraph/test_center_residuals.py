@@ -66,7 +66,7 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
 
 
 def stream(*last: Node) -> list[Node]:
-    """x W + places, a block with a residual sum, and what follows."""
+    """Return x W + places, a block with a residual sum, and its readers."""
     return [
         MatMul(("x", "w"), "h"), Binary(("h", "place"), "s"),
         norm("s", "n", "gamma", "beta"), MatMul(("n", "v"), "f"),
@@ -108,7 +108,7 @@ def test_stream_that_is_an_output_keeps_its_mean() -> None:
 
 
 def test_stream_of_rows_joined_with_a_constant_row_is_centred() -> None:
-    """The class token of a vision transformer."""
+    """The class token of a vision transformer is centred too."""
     mg = check(make(
         MatMul(("x", "w"), "h"), Concat(("cls", "h"), "s", axis=1), norm("s", "y", "gamma"),
     ))  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which matrices lie transposed, so that as few as possible are transposed by copying.
+"""The orientation of matrices, chosen so that few are transposed by copying.
 
 In: small graphs.  Out: golden texts before and after the pass; the same values.
 """
@@ -80,7 +80,7 @@ def test_gathers_and_scatters_become_the_same_products() -> None:
 
 @pytest.mark.parametrize(("last", "count"), [("MatMul", 0), ("Add", 1)])
 def test_transposition_of_a_softmax(last: str, count: int) -> None:
-    """Row statistics fix the orientation of what they are taken of; products do not."""
+    """Row statistics fix the orientation of their operands; products do not."""
     end = {"MatMul": node("MatMul", ["t", "v"], ["y"]), "Add": node("Add", ["p", "t"], ["y"])}
     nodes = [
         node("MatMul", ["x", "w"], ["h"]), node("Softmax", ["h"], ["p"], axis=-1),
@@ -98,7 +98,7 @@ def test_random_chains_of_products_and_transpositions(seed: int) -> None:
 
 
 def random_chain(seed: int) -> tuple[onnx.ModelProto, dict[str, Array]]:
-    """Products from both sides, transpositions, biases, activations and sums of matrices."""
+    """Return products from both sides, transpositions, biases, activations and sums of matrices."""
     rng = np.random.default_rng(seed)
     rows, cols = (int(n) for n in rng.integers(3, 40, 2))
     feeds = {"x0": signed((rows, cols), seed)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A constant added per channel moves on into the readers' own biases.
+"""Constants added per channel move into the biases of the readers.
 
 In: small graphs.  Out: golden texts before and after the pass; the same values.
 """
@@ -53,7 +53,7 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
 
 
 def offsets(mg: MatGraph) -> list[str]:
-    """Windows that only add a bias."""
+    """Return the windows that only add a bias."""
     windows = [op for op in mg.ops if isinstance(op, Window) and op.weight.size == 1]
     return [op.output for op in windows if op.bias.any() and not op.epilogue.activation]
 
@@ -69,7 +69,7 @@ def test_bias_goes_through_slices_sums_and_windows() -> None:
 
 
 def test_bias_is_added_where_it_must_be() -> None:
-    """An output, a factor and a right operand need the sum itself, made once."""
+    """An output, a factor and a right operand read the sum itself, which is made once."""
     nodes = [norm("x", "n", "gamma", "beta"), Binary(("x", "n"), "p", kind="mul"),
              Transpose(("n",), "t", perm=(0, 2, 1)), MatMul(("p", "t"), "y")]  # fmt: skip
     assert offsets(check(make(*nodes))) == ["n"]

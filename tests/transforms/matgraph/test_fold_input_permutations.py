@@ -45,7 +45,7 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
 
 
 def test_flatten_of_few_channels_becomes_a_row() -> None:
-    """A one-channel image is relabelled by the host instead of running a kernel of single lanes."""
+    """The host permutes a one-channel image, which avoids a kernel with one lane in use."""
     nodes = [Reshape(("x",), "flat", shape=(1, 64)), MatMul(("flat", "w"), "y")]
     mg = check(graph(nodes, {"x": (1, 1, 8, 8)}, {"w": random(1, 64, 5)}))
     assert kinds(mg) == ["Gemm"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Columns are read by every lane, and factors of rows run behind a product.
+"""Columns are broadcast to all lanes, and factors of rows multiply the result of a product.
 
 In: small graphs.  Out: golden texts before and after the pass; the same values.
 """

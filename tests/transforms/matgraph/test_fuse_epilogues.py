@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Element-wise windows move into the epilogue or the weights of what makes their input.
+"""Element-wise windows are fused into the epilogue or the weights of their producer.
 
 In: small graphs.  Out: golden texts before and after the pass; the same values.
 """
@@ -95,7 +95,7 @@ def test_residual_block_is_two_gemms() -> None:
 
 @pytest.mark.parametrize("kind, gain", [("add", 1.0), ("sub", -1.0)])
 def test_residual_joins_the_later_operand(kind: str, gain: float) -> None:
-    """Both operands are single-use convolutions; the one that runs last takes the other in."""
+    """Both operands are convolutions with one reader; the one that runs last takes the other."""
     g = make(
         conv("x", "w", "first"), conv("x", "v", "second"),
         Binary(("first", "second"), "y", kind=kind),
@@ -109,7 +109,7 @@ def test_residual_joins_the_later_operand(kind: str, gain: float) -> None:
 
 
 def test_gate_is_a_hadamard_operand() -> None:
-    """Squeeze and excite: the scaled map stays one operation, its gate two."""
+    """In squeeze and excite the scaled map stays one operation, its gate two."""
     g = make(
         conv("x", "w", "c1"), Pool(("c1",), "p", kind="average", kernel=(6, 6), strides=(1, 1),
                                    pads=(0, 0, 0, 0), dilations=(1, 1)),

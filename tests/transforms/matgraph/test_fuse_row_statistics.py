@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics move into the operation that makes their tensor; a maximum left over is a RowMax.
+"""Statistics are fused into the producer of their tensor; any other maximum is a RowMax.
 
 In: small graphs.  Out: golden texts before and after the pass; the same values.
 """
@@ -43,7 +43,7 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
 
 
 def test_statistics_come_from_the_producing_product() -> None:
-    """x W, its mean and square, two operations on a value per row, one pass; no pass for beta."""
+    """x W makes mean and square; two operations on rows and one pass follow, none for beta."""
     mg = check(make(
         MatMul(("x", "w"), "h"), Unary(("h",), "a", function=Function("tanh")),
         norm("a", "n", "gamma", "beta"), MatMul(("n", "v"), "y"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Passes fit their graphs to the lanes of the array that is compiled for.
+"""Passes adapt their graphs to the lanes of the target.
 
 In: transformers and graph networks, every board.  Out: no Moves where heads are split, heads padded
 to whole blocks and no further, programs within a bound of estimated cycles.
@@ -31,21 +31,21 @@ ENCODERS = {(64, 4): 33_889, (192, 4): 84_009, (48, 3): 29_859}
 
 
 def encoder(channels: int, heads: int) -> tuple[object, dict[str, np.ndarray]]:
-    """One post-norm layer of 50 positions, and its inputs."""
+    """Return one post-norm layer of 50 positions, and its inputs."""
     model = zt.bert(100, zt.Size(channels, 1, heads, 4 * channels, 50))
     ids = np.arange(50, dtype=np.int64)[None]
     return model, {"ids": ids, "mask": np.ones((1, 50), np.int64)}
 
 
 def vision_encoder(channels: int, heads: int) -> tuple[object, dict[str, np.ndarray]]:
-    """One pre-norm layer over 8 x 8 patches, and its input."""
+    """Return one pre-norm layer over 8 x 8 patches, and its input."""
     size = zt.Size(channels, 1, heads, 4 * channels, 64)
     image = np.random.default_rng(0).standard_normal((1, 1, 16, 16)).astype(np.float32)
     return zt.vit(16, 2, 1, 10, size, "mean"), {"input": image}
 
 
 def head_channels(mg: MatGraph) -> set[int]:
-    """Channels of both sides of every product of two tensors."""
+    """Return the channels of both operands of every activation-activation matmul."""
     products = [op for op in mg.ops if isinstance(op, Gemm) and op.rhs]
     return {mg.tensors[name].shape[3] for op in products if op.rhs_transposed
             for name in (op.input, op.rhs or "")}  # fmt: skip
@@ -77,7 +77,7 @@ def test_splitting_heads_copies_nothing(size: tuple[int, int], board: str) -> No
 def test_heads_of_image_patches_are_padded_too(
     board: str, channels: int, heads: int, cycles: int
 ) -> None:
-    """Positions of a vision transformer lie in rows and columns of patches."""
+    """Positions of a vision transformer are rows and columns of patches."""
     model, feed = vision_encoder(channels, heads)
     program = nm.compile(model, board, [feed])
     assert not [layer for layer in program.layers if layer.kind == Move.__name__]
@@ -109,7 +109,7 @@ def test_a_graph_network_is_laid_out_for_the_lanes_of_its_board(board: str) -> N
 
 @pytest.mark.parametrize("board", slow_after(3, nm.board_names()))
 def test_nodes_are_ordered_in_blocks_of_the_boards_lanes(board: str) -> None:
-    """Of a banded matrix whose nodes are shuffled, hardly more blocks are left than of the band."""
+    """A shuffled banded matrix keeps hardly more nonzero blocks than the band has."""
     lanes, size = target(board).lanes, 480
     band = np.abs(np.subtract.outer(np.arange(size), np.arange(size))) <= 2
     shuffled = np.random.default_rng(0).permutation(size)
@@ -119,7 +119,7 @@ def test_nodes_are_ordered_in_blocks_of_the_boards_lanes(board: str) -> None:
 
 
 def single_product(weight: np.ndarray) -> MatGraph:
-    """y = x W over 4 positions."""
+    """Return y = x W over 4 positions."""
     tensors = {name: Tensor(name, (1, 1, 4, weight.shape[2])) for name in ("x", "y")}
     ports = [(Port(name, t.shape, name, ()),) for name, t in tensors.items()]
     return MatGraph(*ports, (Gemm("y", "x", weight, np.zeros(weight.shape[3])),), tensors, {})

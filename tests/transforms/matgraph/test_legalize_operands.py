@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Identity windows in front of operations that need their operand stored in another way.
+"""Legalisation: identity windows in front of operations that need an operand in another form.
 
 In: small graphs.  Out: golden texts before and after the pass; the same values.
 """
@@ -25,7 +25,7 @@ from targets import target
 def scores(
     depth: int, function: str = "", bias: bool = False, quant: dict[str, QParams] | None = None
 ) -> MatGraph:
-    """q k^T of four rows, k behind an activation."""
+    """Return q k^T of four rows, k behind an activation."""
     b = Exact()
     b.tensor("x", (1, 1, 4, 8))
     b.gemm("q", "x", depth)
@@ -36,7 +36,7 @@ def scores(
 
 
 def moments(quant: dict[str, QParams] | None = None) -> MatGraph:
-    """A product whose mean is taken and subtracted."""
+    """Return a product whose mean is subtracted from it."""
     b = Exact()
     b.tensor("x", (1, 1, 3, 8))
     rows = b.rows((1, 1, 3, 8), ("mean", "mean"), ("square", "square"))
@@ -73,8 +73,8 @@ def test_prescribed_zero_points_get_a_symmetric_copy() -> None:
     x = feed(mg)
     y = run_float(mg, {"x": x})["y"]
     got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
-    # the prescribed int8 codes are in y too; scales from intervals leave the sum and its inverse
-    # some 8 bits
+    # y is rounded to the prescribed int8 scale too; scales from intervals leave the sum and its
+    # inverse some 8 bits
     assert np.linalg.norm(got - y) < 0.05 * np.linalg.norm(y)
 
 

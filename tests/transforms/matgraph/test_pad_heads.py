@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Heads whose size is no multiple of a word get channels of zeros.
+"""Heads whose size is not a multiple of a lane vector get channels of zeros.
 
 In: small graphs.  Out: golden texts before and after the pass; the same values.
 """
@@ -27,7 +27,7 @@ from neuralmatrix.scheduling.memory_plan import _deltas
 
 
 def encoder(heads: int, size: int, projected: bool = True) -> Graph:
-    """Attention of three rows, and what follows where ``projected``."""
+    """Return attention of three rows, followed by a projection if ``projected``."""
     channels = heads * size
     nodes: list[Node] = []
     for name in "qkv":
@@ -62,7 +62,7 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
 
 
 def block(batch: int, length: int, heads: int, size: int, joint: bool) -> Graph:
-    """Projections, heads split by reshape and transpose, attention, heads merged, projection."""
+    """Return projections, heads split by reshape and transpose, attention, merge, projection."""
     width = heads * size
     nodes: list[Node] = []
     constants = {"wo": random(4, width, width) / 4}
@@ -93,7 +93,7 @@ def block(batch: int, length: int, heads: int, size: int, joint: bool) -> Graph:
 def test_heads_are_split_and_merged_by_address(
     batch: int, heads: int, size: int, joint: bool
 ) -> None:
-    """Heads that are no whole words get channels of zeros."""
+    """Heads that do not fill lane vectors get channels of zeros."""
     mg = check(block(batch, 6, heads, size, joint))
     assert sum(op.weight is not None for op in gemms(mg)) == 4
     moves = [op for op in mg.ops if isinstance(op, Move)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An order of the nodes that leaves more blocks of a constant sparse matrix all zero.
+"""Node reordering, with which more blocks of a constant sparse matrix are all zero.
 
 In: small graphs.  Out: golden texts before and after the pass; the same values.
 """
@@ -28,7 +28,7 @@ LANES = target().lanes
 
 
 def small_band(nodes: int) -> Array:
-    """A band matrix, its nodes in random order."""
+    """Return a band matrix, its nodes in random order."""
     at = np.arange(nodes)
     band = (np.abs(at[:, None] - at) <= 2) * exact(1, nodes, nodes)
     order = np.random.default_rng(2).permutation(nodes)
@@ -36,14 +36,14 @@ def small_band(nodes: int) -> Array:
 
 
 def layers(matrix: Array) -> Graph:
-    """The matrix twice, from the left."""
+    """Return a graph that multiplies by the matrix twice, from the left."""
     nodes = [MatMul(("a", "x"), "h", "h.node"), Unary(("h",), "r", function=Function("relu")),
              MatMul(("a", "r"), "y", "y.node")]  # fmt: skip
     return graph(nodes, {"x": (len(matrix), 4)}, {"a": matrix})
 
 
 def clusters(rows: int, columns: int) -> Array:
-    """Nodes in groups of unequal size, and a few edges between them."""
+    """Return nodes in groups of unequal size, and a few edges between them."""
     rng = np.random.default_rng(4)
     groups = (rng.integers(0, 9, rows) ** 2 // 9, rng.integers(0, 9, columns) ** 2 // 9)
     edges = (groups[0][:, None] == groups[1]) & (rng.random((rows, columns)) < 0.25)
@@ -65,7 +65,7 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
 
 
 def shuffled_band(nodes: int, seed: int = 3) -> Array:
-    """A band matrix, its nodes in random order."""
+    """Return a band matrix, its nodes in random order."""
     rng = np.random.default_rng(seed)
     at = np.arange(nodes)
     band = (np.abs(at[:, None] - at) <= 3) * rng.normal(size=(nodes, nodes))
@@ -114,7 +114,7 @@ def test_reordering_a_rectangular_matrix() -> None:
 
 
 def test_axes_of_reshaped_tensors_keep_their_order() -> None:
-    """A Move that is no transposition fixes the node axis of its input."""
+    """A Move that is not a transposition fixes the node axis of its input."""
     matrix = shuffled_band(128)
     nodes = [node("MatMul", ["a", "x"], ["h"]), node("Reshape", ["h", "shape"], ["s"]),
              node("Softmax", ["s"], ["y"], axis=-1)]  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A product that is only read in slices of its channels becomes one product a slice.
+"""A product that is only read in slices of its channels becomes one product per slice.
 
 In: small graphs.  Out: golden texts before and after the pass; the same values.
 """
@@ -21,7 +21,7 @@ WEIGHTS = {"w": exact(1, 4, 8), "bias": exact(2, 8)}
 
 
 def part(start: int, stop: int, y: str) -> Slice:
-    """Channels of the product."""
+    """Return a slice of the product's channels."""
     return Slice(("h",), y, f"{y}.node", slices=((0, None, 1), (0, None, 1), (start, stop, 1)))
 
 

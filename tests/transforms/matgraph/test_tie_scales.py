@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors that must share one scale because an operation copies or compares their codes.
+"""Scale groups: tensors that share one scale because an operation copies or compares values.
 
 In: small graphs.  Out: golden texts of the graph and of the groups; the same values.
 """
@@ -56,7 +56,7 @@ POOL = Pool(("c",), "y", kind="max", kernel=(2, 2), strides=(2, 2), pads=(0,) * 
 
 
 def mean() -> MatGraph:
-    """A mean that nothing subtracts."""
+    """Return a graph with a mean that nothing subtracts."""
     b = Exact()
     b.tensor("x", (1, 1, 3, 8))
     b.gemm("y", "x", 8, epilogue=Epilogue(rows=b.rows((1, 1, 3, 8), ("mean", "mean"))))
@@ -82,7 +82,7 @@ CASES: dict[str, Graph | MatGraph] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden(request: pytest.FixtureRequest, case: str) -> None:
-    """Groups of two or more tensors follow the graph."""
+    """The golden text ends with the groups of two or more tensors."""
     given = CASES[case]
     mg = before("tie_scales", given) if isinstance(given, Graph) else given
     found, groups = tied(mg)

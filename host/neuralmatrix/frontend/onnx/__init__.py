@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX models become a Graph."""
+"""The importer of ONNX models: it checks a model and builds the Graph, operator by operator."""

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 _KINDS = {"f": "floating point", "i": "integer", "u": "unsigned integer", "b": "bool"}
-# what an array of some kind may stand for without a change of meaning
+# element types to which an array of some kind converts without a change of meaning
 _FITS = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}
 
 
 def bind_constants(
     model: str | Path | bytes | ModelProto, constants: Mapping[str, Any]
 ) -> ModelProto:
-    """The model with some of its inputs bound to arrays.
+    """Return the model with some of its inputs bound to arrays.
 
     A dynamic dimension that an array fixes is fixed for all inputs that name it.
 
@@ -60,7 +60,9 @@ def _array(name: str, value: Any) -> Array:
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise BadInput(f"constants: {name!r} is no array ({error}); pass a numpy array") from None
+        raise BadInput(
+            f"constants: {name!r} is not an array ({error}); pass a numpy array"
+        ) from None
 
 
 def _run_time_inputs(proto: ModelProto) -> dict[str, ValueInfoProto]:
@@ -83,7 +85,8 @@ def _dims(value: ValueInfoProto) -> str:
 
 
 def _fitted(value: ValueInfoProto, array: Array, sizes: dict[str, int]) -> Array:
-    """The array in the input's own type, its shape checked; named dimensions enter ``sizes``."""
+    """Return the array in the input's own type, its shape checked; named dimensions enter
+    ``sizes``."""
     onnx = require_onnx()
     kind = value.type.tensor_type.elem_type
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
@@ -121,7 +124,7 @@ def _fix_sizes(inputs: Any, sizes: Mapping[str, int]) -> None:
 
 
 def read_constants(options: Sequence[str]) -> dict[str, Array]:
-    """``["adjacency=a.npy"]`` to ``{"adjacency": array}``; nothing is unpickled."""
+    """Read ``["adjacency=a.npy"]`` as ``{"adjacency": array}``; pickled arrays are refused."""
     found: dict[str, Array] = {}
     for option in options:
         name, _, path = option.partition("=")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is an ONNX model well formed?  Names, order, operator sets, attributes, values, input shapes.
+"""Checks of an ONNX model: names, order, operator sets, attributes, values, input shapes.
 
 In: a ModelProto.  Out: its ``Call`` records in execution order, or one BadModel.
 """
@@ -27,7 +27,7 @@ _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def opset_of(proto: ModelProto) -> int:
-    """Version of the ai.onnx operator set."""
+    """Return the version of the ai.onnx operator set."""
     versions = {o.domain: o.version for o in proto.opset_import}
     opset = versions.get("", versions.get("ai.onnx"))
     if opset is None or opset not in OPSETS:
@@ -39,7 +39,7 @@ def opset_of(proto: ModelProto) -> int:
 
 
 def calls_of(proto: ModelProto, opset: int) -> tuple[Call, ...]:
-    """The nodes that the outputs depend on, sorted, checked against their schemas."""
+    """Return the nodes that the outputs depend on, sorted and checked against their schemas."""
     _check_text(proto.graph)
     calls = [plain_call(node, i, opset) for i, node in enumerate(proto.graph.node)]
     _check_names(proto.graph, calls)
@@ -51,7 +51,7 @@ def calls_of(proto: ModelProto, opset: int) -> tuple[Call, ...]:
 
 
 def _check_text(graph: GraphProto) -> None:
-    """protobuf hands out bytes where a name is no UTF-8."""
+    """Raise BadModel if a name is not UTF-8: protobuf returns it as bytes."""
     values = [*graph.input, *graph.output]
     tensors = [*(v.name for v in values), *(t.name for t in graph.initializer)]
     dims = (d.dim_param for v in values for d in v.type.tensor_type.shape.dim)
@@ -59,7 +59,7 @@ def _check_text(graph: GraphProto) -> None:
     attributes = (a.name for n in graph.node for a in n.attribute)
     for name in (*tensors, *dims, *(text for texts in nodes for text in texts), *attributes):
         if not isinstance(name, str):
-            raise BadModel(f"the name {name!r} is no UTF-8 text; export or copy the file again")
+            raise BadModel(f"the name {name!r} is not UTF-8 text; export or copy the file again")
     if "" in tensors:
         raise BadModel("an input, output or initialiser has no name; export the model again")
 
@@ -93,7 +93,7 @@ def _check_domains(proto: ModelProto, calls: Sequence[Call]) -> None:
 
 
 def _sorted(graph: GraphProto, calls: Sequence[Call]) -> list[Call]:
-    """Execution order, keeping the model's own where that is one."""
+    """Return the calls in execution order: the model's own order where it is valid."""
     defined = {i.name for i in graph.input} | {i.name for i in graph.initializer}
     defined |= {s.values.name for s in graph.sparse_initializer} | {""}
     produced = {name for call in calls for name in call.outputs}
@@ -101,8 +101,8 @@ def _sorted(graph: GraphProto, calls: Sequence[Call]) -> list[Call]:
         missing = set(call.reads) - defined - produced
         if missing:
             raise BadModel(
-                f"node {call.name!r} ({call.op}) reads {sorted(missing)[0]!r}, which is no input, "
-                "initialiser or node output of the model; export the model again"
+                f"node {call.name!r} ({call.op}) reads {sorted(missing)[0]!r}, which is not an "
+                "input, initialiser or node output of the model; export the model again"
             )
     undefined = {o.name for o in graph.output} - defined - produced
     if undefined:
@@ -125,7 +125,7 @@ def _sorted(graph: GraphProto, calls: Sequence[Call]) -> list[Call]:
 
 
 def _refuse_cycle(calls: Sequence[Call]) -> None:
-    """Walk backwards from any node until one repeats: what lies between is a cycle."""
+    """Raise BadModel with the cycle: follow the producers from any node until one repeats."""
     producer = {name: call for call in calls for name in call.outputs}
     path = [calls[0]]
     while path[-1] not in path[:-1]:
@@ -147,7 +147,7 @@ def _needed(calls: Sequence[Call], outputs: Iterable[str]) -> tuple[Call, ...]:
 
 
 def schema_of(call: Call) -> Any:
-    """The operator's schema, None if its operator set has none of that name."""
+    """Return the operator's schema, None if its operator set has none of that name."""
     onnx = require_onnx()
     try:
         return onnx.defs.get_schema(call.op, call.opset, call.domain)
@@ -158,7 +158,7 @@ def schema_of(call: Call) -> Any:
 def _check_schema(proto: ModelProto, call: Call) -> None:
     onnx = require_onnx()
     schema = schema_of(call)
-    # a branch or body reads names of the graph around it, which the checker is not told
+    # a branch or body reads names of the graph around it, which the checker does not know
     nested = any(isinstance(value, onnx.GraphProto) for value in call.attrs.values())
     if call.domain or schema is None or nested:
         return
@@ -180,7 +180,7 @@ def _check_schema(proto: ModelProto, call: Call) -> None:
 
 
 def check_finite(constants: Mapping[str, Array]) -> None:
-    """BadModel at the first tensor with NaN, or with infinity where it is not one single bound."""
+    """Raise BadModel at the first tensor with NaN, or with infinity in addition to other values."""
     for name, array in constants.items():
         bad = count_not_finite(array if array.dtype.kind == "f" else _floats(array))
         if bad and (array.size > 1 or np.isnan(array).any()):
@@ -191,7 +191,7 @@ def check_finite(constants: Mapping[str, Array]) -> None:
 
 
 def _floats(array: Array) -> Array:
-    """bfloat16 and the like as float32; integers as they are."""
+    """Return bfloat16 and other small floats as float32, integers unchanged."""
     return as_float(array) if array.dtype.kind == "V" else array
 
 
@@ -201,7 +201,7 @@ def _floats(array: Array) -> Array:
 def input_shapes(
     inputs: Sequence[ValueInfoProto], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Shape]:
-    """Concrete shapes of the run-time inputs; ``shapes`` fixes dynamic dimensions."""
+    """Return the concrete shapes of the run-time inputs; ``shapes`` fixes dynamic dimensions."""
     names = [i.name for i in inputs]
     unknown = set(shapes) - set(names)
     if unknown:
@@ -220,7 +220,7 @@ def input_shapes(
 def _symbols(
     dims: Mapping[str, tuple[int | str, ...] | None], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, int]:
-    """Sizes of the named dimensions that the given shapes fix."""
+    """Return the sizes of the named dimensions that the given shapes fix."""
     return {
         dim: size
         for name, shape in shapes.items()
@@ -232,7 +232,7 @@ def _symbols(
 def check_steps(
     inputs: Sequence[ValueInfoProto], shapes: Mapping[str, tuple[int, ...]], calls: Sequence[Call]
 ) -> None:
-    """BadModel where the steps of a recurrent layer are a first dimension left open."""
+    """Raise BadModel if the steps of a recurrent layer are a first dimension left open."""
     dims = {i.name: _dims(i) for i in inputs}
     fixed = _symbols(dims, shapes)
     for call in calls:
@@ -248,10 +248,10 @@ def check_steps(
 
 
 def _dims(value: ValueInfoProto) -> tuple[int | str, ...] | None:
-    """Sizes; a string is a dynamic dimension; None: not even the rank is known."""
+    """Return the sizes; a string is a dynamic dimension; None means that the rank is unknown."""
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
-        raise BadModel(f"input {value.name!r} is no tensor; tensors are supported")
+        raise BadModel(f"input {value.name!r} is not a tensor; tensors are supported")
     if not tensor.HasField("shape"):
         return None
     return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim)
@@ -261,7 +261,9 @@ def _check_given(name: str, dims: tuple[int | str, ...] | None, shape: Sequence[
     try:
         shape = [index(size) for size in shape]
     except TypeError:
-        raise BadInput(f"shape {shape!r} of {name!r} is no tuple of integers; pass one") from None
+        raise BadInput(
+            f"shape {shape!r} of {name!r} is not a tuple of integers; pass one"
+        ) from None
     fits = dims is None or (
         len(dims) == len(shape)
         and all(isinstance(d, str) or d == n for d, n in zip(dims, shape, strict=True))

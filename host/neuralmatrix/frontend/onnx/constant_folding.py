@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants of an ONNX graph: nodes that depend on no run-time value are evaluated at once.
+"""Constants of an ONNX graph: nodes that depend on no run-time value are evaluated.
 
 In: one ``Call`` whose inputs are all constant (or only its input's shape matters).
 Out: entries of ``Context.known``.
@@ -33,7 +33,7 @@ _EVALUATION_ERRORS = (
 
 
 def output_shapes(ctx: Context, call: Call) -> dict[str, Shape]:
-    """Concrete output shapes by ONNX's own inference; outputs it cannot tell are left out."""
+    """Return output shapes by ONNX's shape inference; outputs of unknown shape are left out."""
     onnx = require_onnx()
     helper, types, data = onnx.helper, {}, {}
     for name in filter(None, call.inputs):
@@ -79,7 +79,7 @@ def _check_size(ctx: Context, call: Call) -> None:
 
 
 def _constant_attribute(call: Call) -> Array:
-    """The value of a Constant node; strings are of no use here."""
+    """Return the value of a Constant node; Refused if it is a string or sparse."""
     (kind, value), *_ = call.attrs.items()
     if kind.startswith("value_float"):
         return np.asarray(value, np.float32)
@@ -91,7 +91,7 @@ def _constant_attribute(call: Call) -> Array:
 
 
 def fold(ctx: Context, call: Call) -> None:
-    """Evaluate a node of constants into ``ctx.known``."""
+    """Evaluate a node whose inputs are constants into ``ctx.known``."""
     if call.op == "Constant":
         ctx.known[call.output] = _constant_attribute(call)
         return
@@ -106,7 +106,7 @@ def fold(ctx: Context, call: Call) -> None:
 
 
 def evaluate_node(call: Call, feeds: Mapping[str, Array]) -> list[Array]:
-    """All outputs of one node by ONNX's own reference."""
+    """Return all outputs of one node, by ONNX's reference evaluator."""
     from onnx.reference import ReferenceEvaluator
 
     try:
@@ -114,14 +114,14 @@ def evaluate_node(call: Call, feeds: Mapping[str, Array]) -> list[Array]:
             evaluator = ReferenceEvaluator(call.proto, opsets={call.domain: call.opset})
             results = evaluator.run(None, dict(feeds))
     except _EVALUATION_ERRORS as error:
-        raise Refused(f"this node of constants cannot be evaluated ({error})") from None
+        raise Refused(f"its inputs are constants, but it cannot be evaluated ({error})") from None
     if not all(isinstance(value, np.ndarray | np.generic) for value in results):
-        raise Refused("sequences and maps; tensors are supported")
+        raise Refused("its results are sequences or maps; tensors are supported")
     return [np.asarray(value) for value in results]
 
 
 def _carry_scale(ctx: Context, call: Call) -> None:
-    """Dequantised weights keep their scales through a change of layout."""
+    """Carry the scales of dequantised weights through a change of layout."""
     source = call.input(0)
     scale = ctx.scales.get(source)
     if call.op == "Transpose" and scale is not None:

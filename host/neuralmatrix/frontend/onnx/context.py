@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the handlers of ONNX operators work on: one node as plain data, and the graph built so far.
+"""The state of an ONNX import: one node as plain data, and the graph built so far.
 
 In: nodes, constants and input shapes of a checked model.  Out: Graph nodes, their shapes and
 quantisation.  Nothing here needs the onnx package.
@@ -27,7 +27,7 @@ class Refused(Exception):
 class Call:
     """One ONNX node.  ``proto`` is the NodeProto itself, for folding and messages.
 
-    ``captures``: what its subgraphs read without being given it.
+    ``captures``: values of the surrounding graph that its subgraphs read.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Call:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Every value that the node depends on."""
+        """Return every value that the node depends on."""
         return (*self.inputs, *self.captures)
 
     @property
@@ -50,7 +50,7 @@ class Call:
         return self.outputs[0]
 
     def input(self, index: int) -> str:
-        """Name of an input, "" where it is left out."""
+        """Return the name of an input, "" where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
     def has_output(self, index: int) -> bool:
@@ -73,23 +73,24 @@ class Quantization:
 
     @property
     def params(self) -> QParams:
-        """The same on int8 or int16; Refused where that is not exact."""
+        """Return the same scale for int8 or int16; Refused where that is not exact."""
         if self.dtype not in _SHIFT:
             raise Refused(f"type {self.dtype}; {', '.join(_SHIFT)} are supported")
-        zero, int16 = self.zero_point - _SHIFT[self.dtype], self.dtype.endswith("16")
-        if int16 and zero:
+        zero, is_int16 = self.zero_point - _SHIFT[self.dtype], self.dtype.endswith("16")
+        if is_int16 and zero:
             raise Refused(
                 f"zero point {self.zero_point} of {self.dtype}; 16-bit tensors are supported with "
                 f"zero point {_SHIFT[self.dtype]}"
             )
-        return QParams(self.scale, zero, int16)
+        return QParams(self.scale, zero, is_int16)
 
 
 @dataclass(frozen=True)
-class RowNumbers:
-    """Elements of a network input that only select rows of constant tables, on the host.
+class RowIndices:
+    """Elements of a network input that are indices into constant tables, gathered on the host.
 
-    ``index`` has the shape of the value and says which element of the flattened input each is.
+    ``index`` has the shape of the value and holds the position of each element in the flattened
+    input.
     """
 
     input: str
@@ -110,12 +111,10 @@ class Context:
     known: dict[str, Array]  # constants, in their ONNX type
     names: set[str]  # every name in use, so that new ones do not clash
     values: dict[str, str] = field(default_factory=dict)  # run-time value -> Graph tensor
-    quantized_values: dict[str, Quantization] = field(
-        default_factory=dict
-    )  # values that are integers of a tensor
-    rows: dict[str, RowNumbers] = field(default_factory=dict)  # values that select rows
-    integral: dict[str, bool] = field(default_factory=dict)  # whole numbers; True: only 0 and 1
-    integers: set[str] = field(default_factory=set)  # those of an integer or bool type
+    quantized: dict[str, Quantization] = field(default_factory=dict)  # quantised integers
+    rows: dict[str, RowIndices] = field(default_factory=dict)  # values that are indices of a gather
+    integral: dict[str, bool] = field(default_factory=dict)  # integer values; True: only 0 and 1
+    integers: set[str] = field(default_factory=set)  # values of an integer or bool type
     scales: dict[str, Array] = field(default_factory=dict)  # of dequantised constants
     constant_quant: dict[str, QParams] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)  # why a constant cannot be a weight
@@ -125,7 +124,7 @@ class Context:
     quant: dict[str, QParams] = field(default_factory=dict)  # by Graph tensor
 
     def fresh(self, hint: str) -> str:
-        """A new tensor name that begins with ``hint``."""
+        """Return a new tensor name that begins with ``hint``."""
         name, count = hint, 1
         while name in self.names:
             count += 1
@@ -134,12 +133,12 @@ class Context:
         return name
 
     def tensor(self, name: str) -> str:
-        """The Graph tensor of an ONNX value; a constant becomes a float32 constant of the Graph."""
+        """Return the Graph tensor of an ONNX value; a constant becomes a float32 constant."""
         if name in self.values:
             return self.values[name]
         if name in self.rows:
             raise Refused(
-                f"computes with the row numbers {self.rows[name].input!r}; numbers of table rows "
+                f"computes with the indices {self.rows[name].input!r}; indices of table rows "
                 "are only supported as indices of a Gather from a constant table"
             )
         if name not in self.constants:
@@ -149,24 +148,24 @@ class Context:
         return name
 
     def may_mask(self, name: str) -> bool:
-        """Is a constant only added or selected?  Minus infinity then takes scores out."""
+        """Return whether a constant is only added or selected, so that -inf in it is a mask."""
         readers = self.users.get(name, ())
         return bool(readers) and all(call.op in _MASKED for call in readers)
 
     def shape(self, name: str) -> Shape:
-        """Shape of a run-time value or constant."""
+        """Return the shape of a run-time value or constant."""
         if name in self.rows:
             return self.rows[name].shape
         return self.known[name].shape if name in self.known else self.shapes[self.values[name]]
 
     def weight(self, name: str) -> str:
-        """``tensor`` of a matrix or kernel; Refused where int8 cannot hold a constant's codes."""
+        """Return ``tensor(name)`` of a matrix or kernel; Refused if int8 cannot hold a constant."""
         if name in self.unfit:
             raise Refused(self.unfit[name])
         return self.tensor(name)
 
     def constant(self, hint: str, array: Array, scale: Array | None = None) -> str:
-        """A new constant of the Graph, with the scale of its codes if it has one."""
+        """Add a constant to the Graph, with the scale of its quantised values if it has one."""
         name = self.fresh(hint)
         self.constants[name] = as_float(array)
         self.shapes[name] = array.shape
@@ -175,14 +174,14 @@ class Context:
         return name
 
     def fixed(self, call: Call, index: int, what: str) -> Array | None:
-        """The constant at an optional input; Refused if it is computed at run time."""
+        """Return the constant at an optional input; Refused if it is computed at run time."""
         name = call.input(index)
         if name and name not in self.known:
             raise Refused(f"{what} is computed at run time; a constant is supported")
         return self.known[name] if name else None
 
     def emit(self, node: Node) -> str:
-        """Append a node; BadModel if its operands do not fit.  Returns the output's name."""
+        """Append a node and return its output's name; BadModel if its operands do not fit."""
         try:
             shape = infer_shape(node, self.shapes)
         except ShapeError as error:
@@ -199,10 +198,10 @@ class Context:
         return node.output
 
     def alias(self, new: str, old: str) -> None:
-        """Let ONNX value ``new`` be the same tensor as ``old``."""
+        """Make ONNX value ``new`` a name of the tensor ``old``."""
         self.values[new] = self.values[old]
-        if old in self.quantized_values:
-            self.quantized_values[new] = self.quantized_values[old]
+        if old in self.quantized:
+            self.quantized[new] = self.quantized[old]
         if old in self.integral:
             self.integral[new] = self.integral[old]
 
@@ -212,18 +211,18 @@ Versions = Mapping[int, Handler]  # first opset of a meaning -> its handler
 
 
 def as_float(array: Array) -> Array:
-    """float32, sharing memory where the array is float32 already; too large becomes infinite."""
+    """Return the array in float32, without a copy if it is float32; too large becomes infinite."""
     with np.errstate(over="ignore"):
         return np.asarray(array, np.float32)
 
 
 def ints(values: Any) -> tuple[int, ...]:
-    """A flat tuple of Python integers from an attribute or a constant."""
+    """Return a flat tuple of Python integers from an attribute or a constant."""
     return tuple(int(v) for v in np.asarray(values).reshape(-1))
 
 
 def axis_of(call: Call, axis: int, rank: int) -> int:
-    """``axis`` counted from the front; BadModel outside -rank..rank-1."""
+    """Return ``axis`` counted from the front; BadModel outside -rank..rank-1."""
     if not -rank <= axis < rank:
         raise BadModel(
             f"node {call.name!r} ({call.op}): axis {axis} of a tensor with {rank} axes; allowed "
@@ -233,7 +232,7 @@ def axis_of(call: Call, axis: int, rank: int) -> int:
 
 
 def check_length(call: Call, length: int) -> None:
-    """BadModel where one axis of an output is too long to be meant."""
+    """Raise BadModel if one axis of an output is longer than the limit."""
     if length > _MAX_LENGTH:
         raise BadModel(
             f"node {call.name!r} ({call.op}): an axis of {length} elements; at most {_MAX_LENGTH} "
@@ -242,13 +241,13 @@ def check_length(call: Call, length: int) -> None:
 
 
 def only_first_output(call: Call, what: str) -> None:
-    """Refused if the node has a second output."""
+    """Raise Refused if the node has a second output."""
     if call.has_output(1):
         raise Refused(f"the {what} output is used; only the first output is supported")
 
 
 def axes_of(ctx: Context, call: Call, rank: int, since: int) -> tuple[int, ...] | None:
-    """The ``axes`` attribute, or input 1 from opset ``since``; None where left out."""
+    """Return the ``axes`` attribute, or input 1 from opset ``since``; None where left out."""
     given = ctx.fixed(call, 1, "axes") if call.opset >= since else call.attrs.get("axes")
     if given is None:
         return None

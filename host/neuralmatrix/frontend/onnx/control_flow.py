@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX If, Loop and Scan whose way is known when the model is read: chosen and unrolled.
+"""ONNX If with a constant condition, Loop and Scan with a constant trip count, unrolled.
 
 In: one ``Call`` with subgraphs, and how to handle one node.  Out: the subgraphs' nodes in the
-``Context``, once per round and under names of their own.
+``Context``, once per iteration and under names of their own.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .load import captured_names, plain_call, tensor_array
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-MAX_ROUNDS = 1024
+MAX_ITERATIONS = 1024
 
 Run = Callable[[Context, Call], None]
 Control = Callable[[Context, Call, Run], None]
 
 
 def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
-    """A copy of a node under new names, also where its own subgraphs read them."""
+    """Return a copy of a node under new names, its subgraphs included."""
     copy = type(node)()
     copy.CopyFrom(node)
     copy.name = ""
@@ -51,7 +51,7 @@ def _rename_reads(graph: GraphProto, names: Mapping[str, str]) -> None:
 def _inline(
     ctx: Context, call: Call, graph: GraphProto, feeds: Mapping[str, str], run: Run
 ) -> list[str]:
-    """Handle a subgraph's nodes; the names that its outputs have in ``ctx``."""
+    """Handle a subgraph's nodes and return the names that its outputs have in ``ctx``."""
     if graph.sparse_initializer:
         raise Refused("its subgraph has sparse initialisers; dense ones are supported")
     names = dict(feeds)
@@ -71,7 +71,7 @@ def _inline(
 
 
 def _give(ctx: Context, new: str, old: str) -> None:
-    """Let the value ``new`` be what ``old`` is."""
+    """Make the value ``new`` a name of what ``old`` is."""
     tables: Sequence[dict[str, Any]] = (ctx.known, ctx.rows, ctx.scales, ctx.unfit)
     for table in tables:
         if old in table:
@@ -85,8 +85,8 @@ def _give(ctx: Context, new: str, old: str) -> None:
 def _condition(ctx: Context, name: str) -> bool:
     if name and name not in ctx.known:
         raise Refused(
-            "its condition is computed at run time; only what is known when the model is read can "
-            "be chosen or unrolled: trace the model when exporting"
+            "its condition is computed at run time; a data-dependent If, Loop or Scan cannot "
+            "be unrolled: trace the model when exporting"
         )
     return not name or bool(np.asarray(ctx.known[name]).reshape(()))
 
@@ -99,9 +99,9 @@ def _if(ctx: Context, call: Call, run: Run) -> None:
 
 
 def _stacked(ctx: Context, call: Call, parts: Sequence[str], axis: int, out: str) -> None:
-    """The parts along a new axis."""
+    """Stack the parts along a new axis."""
     if not parts:
-        raise Refused("no round is run, and its scan output would be empty")
+        raise Refused("no iteration runs, so that its scan output would be empty")
     if all(name in ctx.known for name in parts):
         ctx.known[out] = np.stack([ctx.known[name] for name in parts], axis)
         return
@@ -117,7 +117,7 @@ def _stacked(ctx: Context, call: Call, parts: Sequence[str], axis: int, out: str
 
 def _finish(ctx: Context, call: Call, states: Sequence[str], scans: Sequence[list[str]],
             axes: Sequence[int]) -> None:  # fmt: skip
-    """Name the results of all rounds."""
+    """Name the results of all iterations."""
     for new, old in zip(call.outputs, states, strict=False):
         if new:
             _give(ctx, new, old)
@@ -130,9 +130,9 @@ def _finish(ctx: Context, call: Call, states: Sequence[str], scans: Sequence[lis
 def _loop(ctx: Context, call: Call, run: Run) -> None:
     body, going = call.attrs["body"], _condition(ctx, call.input(1))
     count = ctx.fixed(call, 0, "the trip count")
-    limit = MAX_ROUNDS if count is None else int(np.asarray(count).reshape(()))
-    if limit > MAX_ROUNDS:
-        raise Refused(f"{limit} rounds; up to {MAX_ROUNDS} are unrolled")
+    limit = MAX_ITERATIONS if count is None else int(np.asarray(count).reshape(()))
+    if limit > MAX_ITERATIONS:
+        raise Refused(f"{limit} iterations; up to {MAX_ITERATIONS} are unrolled")
     states, formal = list(call.inputs[2:]), [value.name for value in body.input]
     scans: list[list[str]] = [[] for _ in body.output[1 + len(states) :]]
     true = ctx.fresh(f"{call.output}.true")
@@ -148,12 +148,12 @@ def _loop(ctx: Context, call: Call, run: Run) -> None:
             parts.append(name)
         going, turn = _condition(ctx, again), turn + 1
     if going and count is None:
-        raise Refused(f"no end after {MAX_ROUNDS} rounds; up to that many are unrolled")
+        raise Refused(f"no end after {MAX_ITERATIONS} iterations; up to that many are unrolled")
     _finish(ctx, call, states, scans, [0] * len(scans))
 
 
 def _slice_of(ctx: Context, call: Call, name: str, axis: int, turn: int) -> str:
-    """One step of a scan input, without the axis."""
+    """Return one step of a scan input, without the axis."""
     out = ctx.fresh(f"{call.output}.step")
     if name in ctx.known:
         ctx.known[out] = np.take(ctx.known[name], turn, axis)
@@ -170,17 +170,17 @@ def _flags(call: Call, key: str, count: int) -> tuple[int, ...]:
 
 
 def _scan_steps(ctx: Context, call: Call, scanned: Sequence[str]) -> list[list[str]]:
-    """Per round the slices that the body is given."""
+    """Return per iteration the slices that the body reads."""
     count = len(scanned)
     given = _flags(call, "scan_input_axes", count)
     axes = [axis_of(call, a, len(ctx.shape(n))) for a, n in zip(given, scanned, strict=True)]
     lengths = {ctx.shape(name)[axis] for name, axis in zip(scanned, axes, strict=True)}
     if len(lengths) != 1:
         found = sorted(lengths)
-        raise BadModel(f"node {call.name!r} (Scan): inputs of lengths {found}; one length needed")
+        raise BadModel(f"node {call.name!r} (Scan): inputs of lengths {found}; give one length")
     (length,) = lengths
-    if length > MAX_ROUNDS:
-        raise Refused(f"{length} rounds; up to {MAX_ROUNDS} are unrolled")
+    if length > MAX_ITERATIONS:
+        raise Refused(f"{length} iterations; up to {MAX_ITERATIONS} are unrolled")
     ways = _flags(call, "scan_input_directions", count)
     return [
         [

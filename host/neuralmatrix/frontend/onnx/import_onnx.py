@@ -2,7 +2,7 @@
 """ONNX models, float or QDQ, opsets 7 to 23.
 
 In: a path, bytes or a ModelProto, and shapes for dynamic inputs.  Out: a ``Graph``.
-Everything unsupported in the whole model is reported at once.
+All unsupported nodes of the model are reported in one error.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ...ir.graph.verify import verify_graph
 from ...ir.types import Function
 from .checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
 from .constant_folding import fold, output_shapes
-from .context import Call, Context, Handler, Quantization, Refused, RowNumbers
+from .context import Call, Context, Handler, Quantization, Refused, RowIndices
 from .control_flow import CONTROL
 from .load import read, tensor_array
 from .operator_table import handler_of
-from .ops.gather import REARRANGES, pass_rows, row_number_inputs
+from .ops.gather import REARRANGES, index_inputs, pass_indices
 from .ops.logic import check_integral, pass_integral
 from .ops.quantization import KEEPS_QUANTIZED, integer_values
 
@@ -37,10 +37,10 @@ _INTEGER_INPUTS = {2: "uint8", 3: "int8"}
 _INTEGRAL_INPUTS = {
     4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64",
 }  # fmt: skip
-# What a handler meets where an attribute or a constant has another size or value than ONNX allows.
+# Errors in a handler where an attribute or a constant has another size or value than ONNX allows.
 _MALFORMED = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 _FOLDS_ITSELF = frozenset({"QuantizeLinear", "DequantizeLinear"})
-# Behind a refused node these may well be constants once that node is gone.
+# After a refused node these may be constants once that node is removed.
 _SPARSE = "a sparse initialiser; dense ones are supported: store its values with the zeros"
 _UNCERTAIN = frozenset(("ConstantOfShape", "Range", "Floor", "Ceil", "Mod", *CONTROL))
 
@@ -48,7 +48,7 @@ _UNCERTAIN = frozenset(("ConstantOfShape", "Range", "Floor", "Ceil", "Mod", *CON
 def import_onnx(
     model: str | Path | bytes | ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> Graph:
-    """The Graph of an ONNX model.
+    """Return the Graph of an ONNX model.
 
     ``shapes`` fixes dynamic dimensions per input; a first dimension left open becomes 1.
     BadModel: malformed.  UnsupportedModel: every node that cannot run on the array.
@@ -103,22 +103,20 @@ def _add_inputs(
     shapes: Mapping[str, tuple[int, ...]],
     calls: Sequence[Call],
 ) -> dict[str, str]:
-    """Enter the run-time inputs; returns those of an unsupported type with the reason."""
+    """Enter the run-time inputs and return those of an unsupported type with the reason."""
     lost = {}
     kinds = {value.name: value.type.tensor_type.elem_type for value in inputs}
-    selecting = row_number_inputs(
-        calls, [n for n, kind in kinds.items() if kind in _INTEGRAL_INPUTS]
-    )
+    selecting = index_inputs(calls, [n for n, kind in kinds.items() if kind in _INTEGRAL_INPUTS])
     for name, kind in kinds.items():
         ctx.shapes[name] = shapes[name]
         if name in selecting:
             index = np.arange(prod(shapes[name]), dtype=np.int64).reshape(shapes[name])
-            ctx.rows[name] = RowNumbers(name, index)
+            ctx.rows[name] = RowIndices(name, index)
             continue
         ctx.values[name] = name
         if kind in _INTEGER_INPUTS:
-            ctx.quantized_values[name] = Quantization(1.0, 0, _INTEGER_INPUTS[kind])
-            ctx.quant[name] = ctx.quantized_values[name].params
+            ctx.quantized[name] = Quantization(1.0, 0, _INTEGER_INPUTS[kind])
+            ctx.quant[name] = ctx.quantized[name].params
         elif kind in _INTEGRAL_INPUTS:
             ctx.integral[name] = _INTEGRAL_INPUTS[kind] == "bool"
             ctx.integers.add(name)
@@ -133,7 +131,8 @@ def _add_inputs(
 
 
 def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[UnsupportedNode]:
-    """Handle every node; past a refused one only what can still be told is checked."""
+    """Handle every node and return the refused ones; the nodes after them are checked as far as
+    their shapes are known."""
     refused: list[UnsupportedNode] = []
     for call in calls:
         try:
@@ -147,7 +146,7 @@ def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[Unsupport
             refused.append(UnsupportedNode(call.name, call.op, call.opset, str(reason)))
             _guess_outputs(ctx, call, lost)
         except (BadModel, *_MALFORMED) as error:
-            # the shape behind a refused node is only a guess: what is wrong with it proves nothing
+            # the shape after a refused node is a guess: an error in it proves nothing
             if not refused:
                 raise _bad_model(call, error) from None
             lost.update(filter(None, call.outputs))
@@ -155,7 +154,7 @@ def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[Unsupport
 
 
 def _run(ctx: Context, call: Call) -> None:
-    """Handle one node whose inputs are all there."""
+    """Handle one node whose inputs are all known."""
     if call.op in CONTROL and not call.domain:
         CONTROL[call.op](ctx, call, _run)
     elif all(name in ctx.known for name in call.inputs if name):
@@ -174,7 +173,7 @@ def _bad_model(call: Call, error: Exception) -> BadModel:
 
 
 def _fold(ctx: Context, call: Call) -> None:
-    """A node of constants; dequantised weights keep their scales."""
+    """Fold a node whose inputs are constants; dequantised weights keep their scales."""
     if call.op in _FOLDS_ITSELF:
         handler_of(call, True)(ctx, call)
     else:
@@ -183,45 +182,43 @@ def _fold(ctx: Context, call: Call) -> None:
 
 def _step(ctx: Context, call: Call, handler: Handler) -> None:
     if call.input(0) in ctx.rows and call.op in REARRANGES:
-        pass_rows(ctx, call)
+        pass_indices(ctx, call)
         return
     check_integral(call, ctx)
-    quantized_values = {
-        ctx.quantized_values.get(name) for name in call.inputs if name in ctx.values
-    }
-    _check_quantized(ctx, call, quantized_values)
+    quantizations = {ctx.quantized.get(name) for name in call.inputs if name in ctx.values}
+    _check_quantized(ctx, call, quantizations)
     handler(ctx, call)
-    if not quantized_values <= {None} and call.op not in (
+    if not quantizations <= {None} and call.op not in (
         "DequantizeLinear",
         "Cast",
         "Shape",
         "Size",
     ):
-        _pass_quantized(ctx, call, quantized_values)
+        _pass_quantized(ctx, call, quantizations)
     pass_integral(ctx, call)
 
 
-def _check_quantized(ctx: Context, call: Call, quantized_values: set[Quantization | None]) -> None:
-    """Integers may only go where they are passed on unchanged, all of one scale."""
-    if quantized_values <= {None} or call.op in ("Shape", "Size"):
+def _check_quantized(ctx: Context, call: Call, quantizations: set[Quantization | None]) -> None:
+    """Raise Refused unless quantised integers, all of one scale, meet a data-movement operator."""
+    if quantizations <= {None} or call.op in ("Shape", "Size"):
         return
     if call.op not in KEEPS_QUANTIZED:
-        raise Refused("computes with integers; put DequantizeLinear before it")
+        raise Refused("computes with quantised integers; put DequantizeLinear before it")
     mixed = call.op == "Concat" and not all(name in ctx.values for name in call.inputs)
-    if len(quantized_values) > 1 or mixed:
+    if len(quantizations) > 1 or mixed:
         raise Refused("joins integers of different scales; join dequantised tensors instead")
 
 
-def _pass_quantized(ctx: Context, call: Call, quantized_values: set[Quantization | None]) -> None:
-    (one,) = quantized_values
+def _pass_quantized(ctx: Context, call: Call, quantizations: set[Quantization | None]) -> None:
+    (one,) = quantizations
     for name in filter(None, call.outputs):
         if one is not None:
-            ctx.quantized_values[name] = one
+            ctx.quantized[name] = one
             ctx.quant[ctx.values[name]] = one.params
 
 
 def _guess_outputs(ctx: Context, call: Call, lost: set[str]) -> None:
-    """Shapes behind a refused node, so that the nodes after it can be checked too."""
+    """Infer shapes after a refused node, so that the nodes after it can be checked too."""
     known = all(name in ctx.values or name in ctx.known for name in call.inputs if name)
     shapes = output_shapes(ctx, call) if known and not lost.intersection(call.inputs) else {}
     for name in filter(None, call.outputs):
@@ -241,10 +238,10 @@ def _add_outputs(ctx: Context, outputs: Sequence[str]) -> list[UnsupportedNode]:
             reason = "does not depend on any input; outputs must be computed"
             refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
         elif name in ctx.rows or name in ctx.integers:
-            reason = "an output of whole numbers; Cast it to float in the model"
+            reason = "an output of integers; Cast it to float in the model"
             refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
-        elif name in ctx.quantized_values and ctx.quantized_values[name] != Quantization(
-            1.0, 0, ctx.quantized_values[name].dtype
+        elif name in ctx.quantized and ctx.quantized[name] != Quantization(
+            1.0, 0, ctx.quantized[name].dtype
         ):
             _free_name(ctx, name)
             integer_values(ctx, end, name, name)

@@ -25,7 +25,7 @@ _CURE = "export the model again or copy the file again"
 
 
 def require_onnx() -> ModuleType:
-    """The onnx package; ToolMissing if it is not installed."""
+    """Return the onnx package; ToolMissing if it is not installed."""
     try:
         import onnx
         import onnx.inliner
@@ -40,7 +40,7 @@ def require_onnx() -> ModuleType:
 
 
 def read(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
-    """The model and the folder of its external data (None: there is none)."""
+    """Return the model and the folder of its external data (None: there is none)."""
     onnx = require_onnx()
     name = "the given bytes" if isinstance(model, bytes) else "the given model"
     if isinstance(model, bytes):
@@ -75,13 +75,13 @@ def _parse(data: bytes, what: str) -> ModelProto:
         proto: ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
         raise BadModel(
-            f"{what}: {len(data)} bytes that are not a whole ONNX model ({error}); {_CURE}"
+            f"{what}: {len(data)} bytes that are not a complete ONNX model ({error}); {_CURE}"
         ) from None
     return proto
 
 
 def tensor_array(tensor: TensorProto, folder: Path | None) -> Array:
-    """A TensorProto's values; external ones are mapped from their file."""
+    """Return a TensorProto's values; external ones are mapped from their file."""
     onnx = require_onnx()
     try:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -132,14 +132,14 @@ def _external_path(name: str, location: str, folder: Path | None) -> Path:
         )
     if not path.is_file():
         raise BadModel(
-            f"tensor {name!r} lies in {location!r}, which does not exist beside the model; copy it "
-            "there"
+            f"tensor {name!r} lies in {location!r}, which does not exist next to the model; copy "
+            "it there"
         )
     return path
 
 
 def captured_names(graph: GraphProto) -> set[str]:
-    """What a subgraph reads of the graph around it."""
+    """Return the names of the surrounding graph that a subgraph reads."""
     own = {value.name for value in graph.input} | {t.name for t in graph.initializer}
     own |= {name for node in graph.node for name in node.output}
     read = {name for node in graph.node for name in (*node.input, *_captures(node))}
@@ -148,13 +148,13 @@ def captured_names(graph: GraphProto) -> set[str]:
 
 
 def _captures(node: NodeProto) -> tuple[str, ...]:
-    """What the subgraphs of a node read without being given it."""
+    """Return the names of the surrounding graph that a node's subgraphs read."""
     graphs = [graph for a in node.attribute for graph in (a.g, *a.graphs) if graph.node]
     return tuple(sorted({name for graph in graphs for name in captured_names(graph)}))
 
 
 def plain_call(node: NodeProto, index: int, opset: int) -> Call:
-    """A NodeProto as plain data; an unnamed node is called after its first output."""
+    """Return a NodeProto as plain data; an unnamed node takes the name of its first output."""
     name = node.name or next((o for o in node.output if o), f"{node.op_type}_{index}")
     domain = "" if node.domain == "ai.onnx" else node.domain
     attrs = {a.name: _attribute(a) for a in node.attribute}

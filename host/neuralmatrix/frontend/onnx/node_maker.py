@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes for operators that stand for many: reshapes, products, heads split and merged.
+"""Builds the nodes of composite operators: reshapes, products, heads split and merged.
 
 In: the ``Context``, one ``Call`` and names of tensors.  Out: Graph nodes in the ``Context``, the
 names of their results.
@@ -50,7 +50,7 @@ class NodeMaker:
         return self.binary("mul", x, self.constant("factor", np.asarray(factor)))
 
     def split_heads(self, x: str, heads: int) -> str:
-        """(B, S, heads * D) to (B, heads, S, D)."""
+        """Reshape and transpose (B, S, heads * D) to (B, heads, S, D)."""
         batch, length, width = self.shape(x)
         if not heads or width % heads:
             raise BadModel(
@@ -65,7 +65,7 @@ class NodeMaker:
         self.reshape(self.transpose(x, HEADS_FIRST), (batch, length, heads * size), out)
 
     def repeated(self, x: str, heads: int) -> str:
-        """Every head of keys or values as often as it has queries."""
+        """Repeat every head of keys or values once for each of its heads of queries."""
         own = self.shape(x)[1]
         if own == heads:
             return x

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of supported ONNX operators and what to use instead of the others.
+"""The table of supported ONNX operators, and what to use instead of unsupported ones.
 
 In: an operator's name and opset.  Out: its handler, or the reason why there is none.
 """
@@ -56,14 +56,14 @@ MICROSOFT: Mapping[str, Handler] = {
     **{op: quantization.HANDLERS[op][1] for op in ("QuantizeLinear", "DequantizeLinear")},
 }
 
-# What onnxruntime writes into the domain ai.onnx without being part of it.
+# Operators that onnxruntime writes into the domain ai.onnx although ONNX does not define them.
 _WITHOUT_SCHEMA = frozenset({"SimplifiedLayerNormalization"})
 
 _QDQ = "quantise the model in the QDQ format (QuantizeLinear, DequantizeLinear) instead"
-_TEXT = "text is no number: do this before the model, and give it row numbers or real values"
+_TEXT = "strings are not supported; tokenise first and pass ids"
 _LIST = "sequences and optionals have no fixed size; tensors of fixed shapes are supported"
 _SHAPE = "the size of its result depends on data"
-_STEPS = "it jumps, so that an int8 input decides nothing near a step; smooth functions and "
+_STEPS = "it is discontinuous: an int8 input cannot resolve the step; smooth functions and "
 _CUT = "cut the model before this node and do it on the host"
 
 NEAREST: Mapping[str, str] = {
@@ -101,14 +101,14 @@ NEAREST: Mapping[str, str] = {
         "Multinomial".split(),
         "random values differ from run to run; constants are supported",
     ),
-    **dict.fromkeys(("DFT", "STFT"), "a MatMul with the constant matrix of it is supported"),
+    **dict.fromkeys(("DFT", "STFT"), "a MatMul with its constant matrix is supported"),
     "LayerNormalization": "it needs opset 17; exported for an older one it is recognised too",
     "Gelu": "it needs opset 20; exported for an older one it is recognised too",
 }
 
 
 def handler_of(call: Call, in_opset: bool) -> Handler:
-    """The handler for a node; Refused with the nearest supported thing where there is none."""
+    """Return the handler of a node; Refused with the nearest supported operator if it has none."""
     if call.domain == "com.microsoft" and call.op in MICROSOFT:
         return MICROSOFT[call.op]
     if call.domain:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch modules become ONNX models."""
+"""The front end of torch: it exports a ``torch.nn.Module`` to an ONNX model."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments and answers of torch modules: what is given, and what its tensors are called.
+"""Arguments and results of torch modules, and the names of their tensors.
 
-In: example inputs, a module's ``forward`` and its answer.  Out: tensors and names.
+In: example inputs, a module's ``forward`` and its result.  Out: tensors and names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PLAIN = (bool, int, float, str, type(None))  # arguments that are folded into t
 
 
 def arguments(torch: ModuleType, examples: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The examples as positional and as named arguments, arrays as tensors."""
+    """Return the examples as positional and as named arguments, arrays as tensors."""
     if isinstance(examples, Mapping):
         return (), {str(k): _tensor(torch, v, f"{k!r}") for k, v in examples.items()}
     listed = examples if isinstance(examples, tuple | list) else (examples,)
@@ -33,7 +33,7 @@ def _tensor(torch: ModuleType, value: Any, what: str) -> Any:
         return value
     raise BadInput(
         f"example input {what} is a {type(value).__name__}; allowed are tensors, numpy arrays, "
-        "numbers, booleans and None; give nested arguments by a module that takes them apart"
+        "numbers, booleans and None; wrap nested arguments in a module that unpacks them"
     )
 
 
@@ -44,7 +44,7 @@ def names_of_inputs(
     kwargs: dict[str, Any],
     wanted: Sequence[str] | None,
 ) -> list[str]:
-    """Names of the tensor arguments, in the order of ``forward``."""
+    """Return names of the tensor arguments, in the order of ``forward``."""
     bound = _bound(module, args, kwargs)
     names = [
         name
@@ -66,7 +66,7 @@ def names_of_inputs(
 
 
 def _bound(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
-    """The arguments as ``forward`` takes them."""
+    """Return the arguments bound to the parameters of ``forward``."""
     try:
         return inspect.signature(module.forward).bind(*args, **kwargs)
     except TypeError as error:
@@ -78,7 +78,7 @@ def _bound(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspec
 
 
 def _spread(parameter: inspect.Parameter, value: Any) -> list[tuple[str, Any]]:
-    """An argument of forward, with *args and **kwargs taken apart."""
+    """Return an argument of forward, *args and **kwargs as single arguments."""
     if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
         return [(f"{parameter.name}_{i}", one) for i, one in enumerate(value)]
     if parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -87,10 +87,11 @@ def _spread(parameter: inspect.Parameter, value: Any) -> list[tuple[str, Any]]:
 
 
 def names_of_outputs(torch: ModuleType, answer: Any, taken: Sequence[str]) -> list[str]:
-    """Names of the answer's tensors: dict keys, or output, or output_0, output_1 and so on."""
+    """Return names of the result's tensors: dict keys, or output, or output_0, output_1 and so
+    on."""
     paths = list(_flat(torch, answer, ()))
     if not paths:
-        raise BadModel("the module's answer holds no tensor; return one, a tuple or a dict of them")
+        raise BadModel("the module's result holds no tensor; return one, a tuple or a dict of them")
     if len(paths) == 1 and not (paths[0] and isinstance(paths[0][0], str)):
         paths = [("output",)]
     names = [
@@ -101,7 +102,7 @@ def names_of_outputs(torch: ModuleType, answer: Any, taken: Sequence[str]) -> li
 
 
 def _flat(torch: ModuleType, answer: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Where tensors lie in nested tuples and dicts."""
+    """Yield the paths of the tensors in nested tuples and dicts."""
     if isinstance(answer, torch.Tensor):
         yield path
     elif isinstance(answer, Mapping):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch modules, by way of ONNX.
+"""Export of torch modules to ONNX.
 
 In: a ``torch.nn.Module`` and example inputs.  Out: a ``ModelProto`` in inference mode whose inputs
-are called after the arguments of ``forward`` and whose nodes after the submodules that made them.
+are named after the arguments of ``forward`` and whose nodes after the submodules that made them.
 
 torch is imported only when a module is compiled.  torch.export is used where onnxscript is
-installed, else the exporter that traces; what the first cannot take is given to the second.
+installed, else the tracing exporter, which also takes the modules on which torch.export fails.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .tracing import ExportCall, trace
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-OPSET = 18  # the lowest that torch.export writes, and the first with a scattered maximum
+OPSET = 18  # the lowest that torch.export writes, and the first with ScatterElements max
 
 
 def is_module(model: object) -> bool:
-    """Whether ``model`` is a torch.nn.Module, told without importing torch."""
+    """Return whether ``model`` is a torch.nn.Module, without importing torch."""
     return any(
         kind.__name__ == "Module" and kind.__module__.split(".")[0] == "torch"
         for kind in type(model).__mro__
@@ -40,7 +40,7 @@ def is_module(model: object) -> bool:
 
 
 def as_onnx(model: Any, example_inputs: Any) -> Any:
-    """``model`` itself where it is ONNX, else its export with ``example_inputs``."""
+    """Return ``model`` itself if it is ONNX, else its export with ``example_inputs``."""
     if is_module(model):
         if example_inputs is None:
             raise BadInput(
@@ -64,7 +64,7 @@ def module_to_onnx(
     """Export a ``torch.nn.Module`` in inference mode; its training mode is as before afterwards.
 
     ``example_inputs``: a tensor, a tuple for positional arguments, or a dict by argument name;
-    numpy arrays are taken for tensors.  Shapes are fixed to theirs.  Arguments that are no tensors
+    numpy arrays become tensors.  Their shapes become the model's.  Arguments that are not tensors
     (None, booleans, numbers) become part of the graph.  ``input_names`` replaces the names of the
     tensor arguments, in order.
 
@@ -85,7 +85,7 @@ def module_to_onnx(
 
 
 def require_torch() -> ModuleType:
-    """The torch package; ToolMissing if it is not installed."""
+    """Return the torch package; ToolMissing if it is not installed."""
     try:
         import torch
         import torch.onnx
@@ -103,7 +103,7 @@ def require_torch() -> ModuleType:
 
 @contextmanager
 def _inference(torch: ModuleType, module: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; every submodule's own mode comes back."""
+    """Switch to evaluation mode without gradients; every submodule's own mode is restored."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -116,7 +116,7 @@ def _inference(torch: ModuleType, module: Any) -> Iterator[None]:
 
 @contextmanager
 def _by_parts(torch: ModuleType) -> Iterator[None]:
-    """Attention layers run step by step: their fused kernels have no ONNX form."""
+    """Run attention layers operator by operator: their fused kernels have no ONNX form."""
     mha = getattr(torch.backends, "mha", None)
     if mha is None:
         yield
@@ -130,18 +130,18 @@ def _by_parts(torch: ModuleType) -> Iterator[None]:
 
 
 def _export(call: ExportCall) -> ModelProto:
-    """The first exporter's model; BadModel with every exporter's reason if all fail."""
+    """Return the model of the first exporter that succeeds; BadModel with all reasons otherwise."""
     reasons = []
     for name, export in _exporters().items():
         try:
             with _quiet(), _by_parts(call.torch):
                 return export(call)
-        except Exception as error:  # the exporters let through whatever the module's code raises
+        except Exception as error:  # the exporters pass on whatever the module's code raises
             reasons.append(f"{name}: {_first_line(error)}")
     raise BadModel(
         f"{type(call.module).__name__} cannot be exported to ONNX ({'; '.join(reasons)}); allowed "
-        "are modules whose shapes and branches do not depend on the values of tensors; take the "
-        "step named here out of forward, or give an ONNX model"
+        "are modules whose shapes and branches do not depend on the values of tensors; remove the "
+        "step named here from forward, or give an ONNX model"
     )
 
 
@@ -149,7 +149,7 @@ Exporter = Callable[[ExportCall], Any]
 
 
 def _exporters() -> dict[str, Exporter]:
-    """By name, the one to try first first."""
+    """Return the exporters by name, in the order in which to try them."""
     if find_spec("onnxscript") is None:
         return {"tracing": trace}
     return {"torch.export": _torch_export, "tracing": trace}
@@ -163,7 +163,7 @@ def _torch_export(call: ExportCall) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporters' notes about themselves left out; what they warn of the module stays."""
+    """Suppress the exporters' notes about themselves; warnings about the module stay."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     try:
@@ -176,7 +176,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _run(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The module's answer to the examples; whatever its code raises is the user's to see."""
+    """Return the module's result for the examples; BadInput with whatever its code raises."""
     try:
         return module(*args, **kwargs)
     except Exception as error:
@@ -187,7 +187,7 @@ def _run(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
-    """The innermost cause in one line, since exporters wrap it in pages of advice."""
+    """Return the innermost cause in one line: exporters wrap it in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names in a model that torch has exported: nodes after submodules, weights after parameters.
+"""Names in an exported model: nodes are named after submodules, weights after parameters.
 
 In: a ``ModelProto`` of either of torch's exporters.  Out: the same, its names changed in place.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def strip_scope(proto: ModelProto, prefix: str) -> None:
-    """Names as if the submodule ``prefix`` were the whole."""
+    """Remove the submodule ``prefix`` from all names."""
     given = {tensor.name for tensor in proto.graph.initializer}
     for tensor in proto.graph.initializer:
         tensor.name = tensor.name.removeprefix(f"{prefix}.")
@@ -30,7 +30,7 @@ def strip_scope(proto: ModelProto, prefix: str) -> None:
 
 
 def name_nodes(proto: ModelProto) -> None:
-    """Call the nodes of torch.export /submodule/path/Op, and values after them, as tracing does."""
+    """Name the nodes of torch.export /submodule/path/Op, and values after them, as tracing does."""
     seen: dict[str, int] = {}
     values: dict[str, str] = {}
     for node in proto.graph.node:
@@ -57,7 +57,7 @@ def _rename_values(proto: ModelProto, names: dict[str, str]) -> None:
 
 
 def _scope(node: Any) -> tuple[str, ...] | None:
-    """The submodules that made a node, outermost first, each by its own part of the path."""
+    """Return the submodules that made a node, outermost first, each by its own part of the path."""
     props = {p.key: p.value for p in getattr(node, "metadata_props", ())}
     written = props.get("pkg.torch.onnx.name_scopes")
     if written is None:
@@ -71,7 +71,7 @@ def _scope(node: Any) -> tuple[str, ...] | None:
 
 
 def name_parameters(onnx: ModuleType, proto: ModelProto, module: Any) -> None:
-    """Give parameters that an exporter transposed and renamed their names back."""
+    """Restore the names of parameters that an exporter transposed and renamed."""
     kept = {tensor.name for tensor in proto.graph.initializer}
     lost = {
         _digest(value.detach().cpu().float().numpy().T): name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exporter of torch that traces, kept from freezing what changes with the inputs.
+"""torch's tracing exporter, with a check that no value of the inputs becomes a constant.
 
 In: an ``ExportCall``.  Out: a ``ModelProto``; ValueError where the trace holds values of inputs.
 """
@@ -23,7 +23,7 @@ _BY_NAME = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 @dataclass(frozen=True)
 class ExportCall:
-    """A module, its arguments, what the export shall be called, and the packages that do it."""
+    """A module, its arguments, the names in the export, and the packages that make it."""
 
     torch: ModuleType
     onnx: ModuleType
@@ -34,7 +34,7 @@ class ExportCall:
 
 
 def trace(call: ExportCall) -> Any:
-    """The ModelProto of the exporter that traces.  ValueError: values of inputs steer the trace."""
+    """Return the ModelProto of the tracing exporter.  ValueError: it holds values of inputs."""
     torch, module = call.torch, call.module
     known = inspect.signature(torch.onnx.export).parameters
     newer = {"dynamo": False} if "dynamo" in known else {}
@@ -53,10 +53,10 @@ def trace(call: ExportCall) -> Any:
 def _no_frozen_values(
     torch: ModuleType, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Iterator[None]:
-    """ValueError where values of the inputs became constants of the trace.
+    """Raise ValueError if values of the inputs became constants of the trace.
 
-    The tracer warns of sizes and of constants too, which are fixed anyhow: only values that change
-    with the inputs count.
+    The tracer also warns about sizes and constants, which are fixed: only values that change with
+    the inputs count.
     """
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always", torch.jit.TracerWarning)
@@ -74,7 +74,7 @@ def _no_frozen_values(
 def _uses_values(
     torch: ModuleType, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> bool:
-    """Do the numbers that Python reads out of tensors change with the values of the inputs?"""
+    """Return whether numbers that Python reads out of tensors change with the inputs' values."""
     wanted = _read_numbers(torch, module, args, kwargs)
     for change in (torch.zeros_like, torch.ones_like, _opposite):
         other = [change(x) if isinstance(x, torch.Tensor) else x for x in args]
@@ -82,7 +82,7 @@ def _uses_values(
         try:
             if _read_numbers(torch, module, tuple(other), named) != wanted:
                 return True
-        except Exception:  # values outside of what the module takes prove nothing
+        except Exception:  # a failure on values that the module does not support proves nothing
             continue
     return False
 
@@ -94,7 +94,7 @@ def _opposite(x: Any) -> Any:
 def _read_numbers(
     torch: ModuleType, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[str]:
-    """What item(), bool() and the like answered while the module ran."""
+    """Return the results of item(), bool() and similar calls while the module ran."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     found: list[str] = []
@@ -116,7 +116,7 @@ def _read_numbers(
 def _numbers_inside(
     torch: ModuleType, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, tuple[Any, ...]]:
-    """A module that holds the numbers among the arguments, defaults too, and the others.
+    """Return a module that holds the arguments that are numbers, with defaults, and the others.
 
     Tracing would make inputs of numbers.
     """
@@ -126,7 +126,7 @@ def _numbers_inside(
     numbers = {n: value for n, value in whole.arguments.items() if isinstance(value, int | float)}
     kinds = {whole.signature.parameters[name].kind for name in (*bound, *numbers)}
     if not numbers or not kinds <= _BY_NAME:
-        # a last dictionary is taken for the named arguments
+        # a last dictionary is read as the named arguments
         return module, (*args, kwargs)
     names = [name for name in bound if name not in numbers]
 

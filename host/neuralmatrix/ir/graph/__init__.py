@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Graph: framework operators in real arithmetic."""
+"""The Graph of framework operators: its nodes, shape rules, numpy reference and verifier."""

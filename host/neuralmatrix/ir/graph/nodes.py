@@ -116,7 +116,7 @@ class Attention(Node):
     """softmax(scale * q k^T + bias, masked) v; inputs (q, k, v[, mask[, bias]]), "" for none.
 
     q (..., L, D), k (..., S, D), v (..., S, E), leading axes broadcast (fewer heads of k and v,
-    each for several of q: they are repeated before).  ``mask`` broadcasts to the scores: 1 keeps,
+    each for several of q: they are repeated first).  ``mask`` broadcasts to the scores: 1 keeps,
     0 leaves out; ``bias`` is added to them.
     """
 
@@ -130,9 +130,9 @@ class Select(Node):
 
 @dataclass(frozen=True)
 class Embedding(Node):
-    """inputs (ids, table): rows of the constant table (V, D) by a network input of row numbers.
+    """inputs (ids, table): rows of the constant table (V, D) by a network input of indices.
 
-    The look-up runs on the host.
+    The gather runs on the host.
     """
 
 
@@ -176,7 +176,7 @@ class Concat(Node):
 
 @dataclass(frozen=True)
 class Expand(Node):
-    """numpy.broadcast_to."""
+    """numpy.broadcast_to of a tensor."""
 
     shape: Shape = ()
 
@@ -191,7 +191,10 @@ class Take(Node):
 
 @dataclass(frozen=True)
 class ArgMax(Node):
-    """Only at a network output; runs on the host.  ``dtype``: of its result, and of its port."""
+    """Index of the maximum, allowed only at a network output; it runs on the host.
+
+    ``dtype`` is the type of its result and of its port.
+    """
 
     axis: int = 0
     keepdims: bool = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every Graph node means: its shape rule and its numpy reference.
+"""The shape rule and the numpy reference of every Graph node.
 
 In: Graph nodes and the shapes or arrays of their inputs.  Out: shapes, arrays, whole-graph runs.
 """
@@ -153,7 +153,7 @@ def _select(node: Select, condition: Array, a: Array, b: Array) -> Array:
 
 
 def _embedding_shape(node: Embedding, ids: Shape, table: Shape) -> Shape:
-    need(len(table) == 2 and prod(table) > 0, f"the table {table} is no matrix")
+    need(len(table) == 2 and prod(table) > 0, f"the table {table} is not a matrix")
     return (*ids, table[1])
 
 
@@ -237,12 +237,12 @@ RULES: Mapping[type[Node], Rule] = {
 
 
 def infer_shape(node: Node, shapes: Mapping[str, Shape]) -> Shape:
-    """The shape of ``node``'s output.  ShapeError: the operands do not fit."""
+    """Return the shape of ``node``'s output.  ShapeError: the operands do not fit."""
     return RULES[type(node)].shape(node, *(shapes[n] if n else None for n in node.inputs))
 
 
 def evaluate(node: Node, *arrays: Array | None) -> Array:
-    """The numpy reference of one node; results have the arrays' float type (ArgMax: its own).
+    """Return the numpy result of one node in the arrays' float type (ArgMax: its own type).
 
     None stands for an optional input that is left out.
     """
@@ -255,10 +255,10 @@ def evaluate(node: Node, *arrays: Array | None) -> Array:
 def run_graph(
     graph: Graph, feeds: Mapping[str, Array], *, quantized: bool = False, keep_all: bool = False
 ) -> dict[str, Array]:
-    """Outputs of ``graph`` in float; ``feeds`` fix the float type and may have any batch that fits.
+    """Return the outputs of ``graph`` in float; ``feeds`` set the float type and the batch size.
 
-    ``quantized`` rounds every tensor of ``graph.quant`` to its codes; ``keep_all`` returns every
-    tensor instead of the outputs.
+    ``quantized`` rounds every tensor of ``graph.quant`` to its quantised values; ``keep_all``
+    returns every tensor instead of the outputs.
     """
     missing = set(graph.inputs) - set(feeds)
     if missing:
@@ -266,13 +266,13 @@ def run_graph(
     values: dict[str, Array] = {**graph.constants, **{n: feeds[n] for n in graph.inputs}}
     quant = graph.quant if quantized else {}
     for name in quant.keys() & values.keys():
-        values[name] = _as_codes(values[name], quant[name])
+        values[name] = _rounded(values[name], quant[name])
     for node in graph.nodes:
         y = evaluate(node, *(values[n] if n else None for n in node.inputs))
-        values[node.output] = _as_codes(y, quant[node.output]) if node.output in quant else y
+        values[node.output] = _rounded(y, quant[node.output]) if node.output in quant else y
     return values if keep_all else {name: values[name] for name in graph.outputs}
 
 
-def _as_codes(x: Array, q: QParams) -> Array:
-    """Rounded to codes; the float type stays."""
+def _rounded(x: Array, q: QParams) -> Array:
+    """Return ``x`` rounded to quantised values, in its own float type."""
     return rounded(x, q).astype(x.dtype)

@@ -15,7 +15,7 @@ from .operators_window import need
 
 
 def _fits(shape: Shape | None, whole: Shape) -> bool:
-    """Does a tensor, or None for none, broadcast to ``whole`` without making it larger?"""
+    """Return whether a tensor, or None for none, broadcasts to ``whole`` without enlarging it."""
     try:
         return shape is None or np.broadcast_shapes(shape, whole) == whole
     except ValueError:
@@ -77,7 +77,7 @@ def attention(
     scores = scores if bias is None else scores + bias
     kept = np.ones_like(scores) if mask is None else np.broadcast_to(mask, scores.shape)
     largest = np.where(kept > 0, scores, -np.inf).max(-1, keepdims=True)
-    # a row that keeps nothing has no largest score; its result is 0
+    # a row whose scores are all masked has no largest score; its result is 0
     shifted = np.minimum(scores - np.where(np.isfinite(largest), largest, 0), 0)
     power = np.exp(shifted) * kept
     total = power.sum(-1, keepdims=True)

@@ -31,7 +31,7 @@ def need(condition: bool, message: str) -> None:
 
 
 def reach(kernel: Shape, dilations: Shape) -> Shape:
-    """Positions that a dilated kernel spans."""
+    """Return the number of positions that a dilated kernel spans."""
     return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
 
 
@@ -75,14 +75,14 @@ def _padded(x: Array, pads: Shape, value: float) -> Array:
 
 
 def _at(where: tuple[Any, ...]) -> Any:
-    """Index of the last axes."""
+    """Return an index of the last axes."""
     return (..., *where)
 
 
 def _taps(
     kernel: Shape, out: Shape, strides: Shape, dilations: Shape
 ) -> Iterator[tuple[Shape, Slices]]:
-    """Every kernel tap, and where a padded tensor lies under it."""
+    """Yield every kernel tap with the slices of a padded tensor under it."""
     for tap in product(*map(range, kernel)):
         yield (
             tap,
@@ -94,7 +94,7 @@ def _taps(
 
 
 def _channel_product(w: Array, x: Array) -> Array:
-    """(G, M, C) times (N, G, C, L); one channel per group is no work for BLAS."""
+    """Return (G, M, C) times (N, G, C, L); one channel per group needs no matrix product."""
     return np.asarray(w * x if w.shape[2] == 1 else np.matmul(w, x))
 
 
@@ -168,7 +168,7 @@ def pool(node: Pool, x: Array) -> Array:
 
 
 def _divisor(node: Pool, x: Array, taps: list[Slices]) -> Array:
-    """How many elements each window averages."""
+    """Return how many elements each window averages."""
     if node.count_include_pad:
         return np.asarray(len(taps), x.dtype)
     ones = _padded(np.ones((1, 1, *x.shape[2:]), x.dtype), node.pads, 0.0)

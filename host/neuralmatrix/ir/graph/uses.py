@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The def-use index of a Graph.
 
-In: a Graph.  Out: who makes and who reads each tensor, and what rules ask about tensors.
+In: a Graph.  Out: the maker and the readers of each tensor, and queries that rules need.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .nodes import Graph, Node
 
 
 class GraphUses:
-    """Who makes and who reads each tensor of ``graph``; it does not follow later changes."""
+    """The maker and the readers of each tensor of ``graph``; it does not follow later changes."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -22,25 +22,26 @@ class GraphUses:
         self._counts.update(graph.outputs)
 
     def maker(self, name: str) -> Node | None:
-        """The node that makes a tensor; None for inputs and constants of the graph."""
+        """Return the node that makes a tensor; None for inputs and constants of the graph."""
         return self._makers.get(name)
 
     def count(self, name: str) -> int:
-        """How many operands and outputs of the graph a tensor is."""
+        """Return the number of operands and outputs of the graph that a tensor is."""
         return self._counts[name]
 
     def constant(self, name: str) -> Array | None:
-        """The value of a constant whose own quantisation nothing prescribes."""
+        """Return the value of a constant whose own quantisation nothing prescribes."""
         return None if name in self.graph.quant else self.graph.constants.get(name)
 
     def private_maker(self, name: str) -> Node | None:
-        """The node that makes a tensor with one reader and no prescribed quantisation."""
+        """Return the node that makes a tensor with one reader and no prescribed quantisation."""
         if self.count(name) != 1 or name in self.graph.quant or name in self.graph.outputs:
             return None
         return self.maker(name)
 
     def transparent_maker(self, name: str) -> Node | None:
-        """The node that makes ``name``, unless that rounds what its first input does not."""
+        """Return the node that makes ``name``, unless its output is rounded and its input is
+        not."""
         node = self.maker(name)
         quant = self.graph.quant.get(name)
         if node is None or quant not in (None, self.graph.quant.get(node.inputs[0])):
@@ -51,7 +52,7 @@ class GraphUses:
         return self.graph.shapes[name]
 
     def fresh(self, hint: str) -> str:
-        """A tensor name that the graph has not."""
+        """Return a tensor name that the graph does not have."""
         name, count = hint, 1
         while name in self.graph.shapes:
             count += 1

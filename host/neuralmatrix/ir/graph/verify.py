@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a Graph is consistent, and its text.
+"""The verifier of a Graph, and its text.
 
-In: a Graph.  Out: the same Graph, or BadModel; a readable form, for people and for comparing
-stages.
+In: a Graph.  Out: the same Graph, or BadModel; a text form for people and for comparing stages.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def _verify_node(node: Node, graph: Graph, defined: set[str]) -> None:
 
 
 def verify_graph(graph: Graph) -> Graph:
-    """The graph itself, once every name, shape and constant in it is consistent; else BadModel."""
+    """Return the graph if every name, shape and constant in it is consistent; else BadModel."""
     for name, array in graph.constants.items():
         shape = graph.shapes.get(name)
         _check(array.shape == shape, f"constant {name!r} is {array.shape}, not {shape}")
@@ -59,7 +58,7 @@ def verify_graph(graph: Graph) -> Graph:
 
 
 def count_not_finite(array: Array) -> int:
-    """How many values are NaN or infinite, without a copy the size of the array."""
+    """Return how many values are NaN or infinite, without a copy the size of the array."""
     if array.dtype.kind != "f":
         return 0
     flat, step = array.ravel(order="K"), 1 << 22  # a view, also of a transposed array
@@ -85,7 +84,7 @@ def _size(shape: Shape) -> str:
 
 
 def to_text(graph: Graph) -> str:
-    """One line per input, constant and node, for people and for comparing stages."""
+    """Return one line per input, constant and node, for people and for comparing stages."""
     lines = [f"opset {graph.opset}"]
     lines += [f"input {name}: {_size(graph.shapes[name])}" for name in graph.inputs]
     lines += [f"constant {name}: {_size(graph.shapes[name])}" for name in graph.constants]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MatGraph: operations of the array in real arithmetic."""
+"""The MatGraph of array operations: its operations, def-use index, facts, reference, verifier."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which blocks of a weight hold anything: the array leaves blocks of zeros out.
+"""The nonzero blocks of a weight: the array skips blocks of zeros.
 
 In: a weight and the lanes of the array.  Out: the pattern of its blocks, and their number.
 """
@@ -12,7 +12,8 @@ from ..types import Array
 
 
 def block_pattern(weight: Array, lanes: int) -> Array:
-    """Which lanes x lanes blocks of (..., K, M) weights are not all 0: (..., KB, MB) truths."""
+    """Return which lanes x lanes blocks of (..., K, M) weights are not all 0: bool (..., KB,
+    MB)."""
     *lead, k, m = weight.shape
     pads = [*((0, 0) for _ in lead), (0, -k % lanes), (0, -m % lanes)]
     cells = np.pad(weight != 0, pads).reshape(*lead, -(-k // lanes), lanes, -(-m // lanes), lanes)
@@ -20,7 +21,7 @@ def block_pattern(weight: Array, lanes: int) -> Array:
 
 
 def nonzero_blocks(weight: Array, lanes: int) -> int:
-    """How many lanes x lanes blocks of (..., K, M) weights are not all 0."""
+    """Return how many lanes x lanes blocks of (..., K, M) weights are not all 0."""
     return int(block_pattern(weight, lanes).sum())
 
 

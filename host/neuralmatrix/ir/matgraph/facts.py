@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds of the tensors of a MatGraph at any calibration and any precision.
+"""Facts about the tensors of a MatGraph that hold at any calibration and any precision.
 
 In: a MatGraph and the groups of tensors that share a scale.  Out: ``Facts``: which groups are
 int16, which are symmetric, and which tensors hold attention scores.  ``tie_scales`` finds them
@@ -19,7 +19,7 @@ from .predicates import is_difference
 from .uses import Uses
 
 INT16_ACTIVATIONS = frozenset({"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"})
-# A constant left operand whose rows int8 holds to this fraction of their size needs no int16.
+# A constant left operand whose rows int8 holds to this fraction of their size stays int8.
 CLOSE_ENOUGH = 0.02
 
 
@@ -30,13 +30,13 @@ class Groups:
     parent: dict[str, str]
 
     def root(self, name: str) -> str:
-        """The tensor that stands for the group of ``name``."""
+        """Return the tensor that represents the group of ``name``."""
         while self.parent.get(name, name) != name:
             name = self.parent[name]
         return name
 
     def members(self, names: Iterable[str]) -> dict[str, list[str]]:
-        """``names`` by the root of their group, in their order."""
+        """Return ``names`` by the root of their group, in their order."""
         found: dict[str, list[str]] = {}
         for name in names:
             found.setdefault(self.root(name), []).append(name)
@@ -46,8 +46,8 @@ class Groups:
 @dataclass(frozen=True)
 class Facts:
     """``int16``: roots of the groups that are int16 at any precision.  ``symmetric``: roots of the
-    groups whose zero point is 0, both sides of a product of two tensors.  ``scores``: tensors that
-    a mask may push to minus infinity: what goes into a row maximum, and the maxima."""
+    groups whose zero point is 0, both operands of an activation-activation matmul.  ``scores``:
+    tensors that a mask may push to minus infinity: operands of a row maximum, and the maxima."""
 
     scale_groups: Groups
     int16: frozenset[str]
@@ -57,14 +57,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class TiedGraph:
-    """A MatGraph whose operands are legal, and what is known of its tensors."""
+    """A MatGraph whose operands are legal, and the facts about its tensors."""
 
     graph: MatGraph
     facts: Facts
 
 
 def facts_of(mg: MatGraph, groups: Groups) -> Facts:
-    """All facts of ``mg``, whose tensors share scales as ``groups`` says."""
+    """Return all facts of ``mg``, whose tensors share scales as ``groups`` says."""
     uses = Uses.of(mg)
     scores = _position_scores(mg, uses)
     return Facts(
@@ -97,18 +97,18 @@ def _score_tensors(mg: MatGraph, position_scores: frozenset[str]) -> frozenset[s
 
 
 def _position_scores(mg: MatGraph, uses: Uses) -> frozenset[str]:
-    """Scores whose maximum is a window's, over positions; and the difference of both."""
+    """Return scores whose maximum is a window's, over positions, and scores minus that maximum."""
     found: set[str] = set()
     for op in mg.ops:
         if isinstance(op, Window) and op.epilogue.residual and op.epilogue.residual_gain == -1.0:
-            way = _way_of_maximum(op.epilogue.residual, uses)
+            way = _sources_of_maximum(op.epilogue.residual, uses)
             if way[-1] == op.input:
                 found |= {*way, *([] if op.epilogue.activation else [op.output])}
     return frozenset(found)
 
 
-def _way_of_maximum(name: str, uses: Uses) -> list[str]:
-    """``name``, and back through Moves and maximum windows to the tensor whose maximum it is."""
+def _sources_of_maximum(name: str, uses: Uses) -> list[str]:
+    """Trace ``name`` back through Moves and max windows to the tensor whose maximum it is."""
     way = [name]
     while (op := uses.maker(way[-1])) is not None and op.output == way[-1]:
         if isinstance(op, Move) and len(op.parts) == 1:
@@ -130,7 +130,7 @@ def _int16_groups(
     chosen |= {p.tensor for p in mg.outputs if not uses.readers(p.tensor)}
     if mg.quant:  # the int8 tensors are those that a QDQ model names; the others were float there
         chosen |= mg.tensors.keys()
-    # What streams into products of two tensors: int8 keeps those one pass each.
+    # Left operands of activation-activation matmuls: int8 ones need one pass, int16 ones two.
     streamed = {groups.root(op.input) for op in mg.ops if isinstance(op, Gemm) and op.rhs}
     for op in mg.ops:
         chosen |= {n for n in _int16_by_use(op, mg) if groups.root(n) not in streamed}
@@ -140,15 +140,15 @@ def _int16_groups(
 
 
 def as_prescribed(mg: MatGraph, groups: Groups, chosen: Iterable[str]) -> frozenset[str]:
-    """Roots of the groups of ``chosen`` tensors, but for those that a QDQ model prescribes as int8;
-    and of those that it prescribes as int16."""
+    """Return the roots of the groups of ``chosen`` tensors without those that a QDQ model
+    prescribes as int8, and with those that it prescribes as int16."""
     prescribed = {groups.root(name): q.int16 for name, q in mg.quant.items()}
     roots = {groups.root(name) for name in chosen}
     return frozenset(root for root in roots | prescribed.keys() if prescribed.get(root, True))
 
 
 def _int16_by_use(op: MatOp, mg: MatGraph) -> tuple[str, ...]:
-    """Tensors whose relative precision matters: softmax and normalisation statistics."""
+    """Return the tensors whose relative precision matters: softmax and normalisation statistics."""
     if isinstance(op, RowMax):
         return (op.input,)
     if isinstance(op, Move):
@@ -160,7 +160,7 @@ def _int16_by_use(op: MatOp, mg: MatGraph) -> tuple[str, ...]:
 
 
 def _int16_by_statistics(op: MatOp) -> set[str]:
-    """Row statistics; what has a maximum, mean or square taken; what a mean is subtracted from."""
+    """Return row statistics, the tensors that they are taken of, and operands of x - mean."""
     rows = op.epilogue.rows
     found = {row.tensor for row in rows}
     if any(row.kind != "sum" for row in rows):
@@ -171,7 +171,8 @@ def _int16_by_statistics(op: MatOp) -> set[str]:
 
 
 def _int16_constants(mg: MatGraph) -> set[str]:
-    """Constants, but for left operands of products that int8 holds well: those cost passes."""
+    """Return constants without the left operands that int8 holds well: int16 ones need a second
+    pass."""
     streamed = {op.input for op in mg.ops if isinstance(op, Gemm) and op.rhs is not None}
     return {
         name
@@ -181,7 +182,7 @@ def _int16_constants(mg: MatGraph) -> set[str]:
 
 
 def _int8_error(x: Array) -> float:
-    """Mean over rows: norm of the rounding error of symmetric int8 codes over the row's norm."""
+    """Return the mean over rows of the int8 rounding error's norm over the row's norm."""
     step = float(np.abs(x).max(initial=0.0)) / 127 or 1.0
     size = np.linalg.norm(x, axis=-1)
     lost = np.linalg.norm(np.rint(x / step) * step - x, axis=-1)
@@ -190,7 +191,7 @@ def _int8_error(x: Array) -> float:
 
 
 def _added_before_statistics(mg: MatGraph, groups: Groups) -> set[str]:
-    """What is added up before a normalisation, unless a matrix product reads it too."""
+    """Return the addends in front of a normalisation that no matrix product reads."""
     multiplied = {groups.root(op.input) for op in mg.ops if isinstance(op, Gemm)}
     found: set[str] = set()
     for op in reversed(mg.ops):

@@ -18,7 +18,8 @@ from ..types import Array, Function, QParams, Shape, ViewStep
 
 @dataclass(frozen=True)
 class Tensor:
-    """A (N, H, W, C) tensor; ``broadcast``: C is 1 and every lane of its word holds that value.
+    """A (N, H, W, C) tensor; ``broadcast``: C is 1 and every lane of its lane vector holds that
+    value.
 
     ``copy_of``: the tensor it is a copy of, stored in another way.
     """
@@ -33,7 +34,7 @@ class Tensor:
 class RowStat:
     """One value per position, over the channels of an operation's results.
 
-    "square" is the mean of their squares.  ``tensor`` is a replicated (N, H, W, 1) output.
+    "square" is the mean of their squares.  ``tensor`` is a broadcast (N, H, W, 1) output.
     """
 
     kind: Literal["max", "sum", "mean", "square"]
@@ -45,9 +46,9 @@ class Epilogue:
     """out = act(lin + residual_gain * residual) * hadamard
 
     Each of N, H, W of residual/hadamard equals the output's or is 1; C equals the output's, or the
-    operand is replicated.  Operands may be constants of the MatGraph.  ``rows``: statistics of the
+    operand is broadcast.  Operands may be constants of the MatGraph.  ``rows``: statistics of the
     finished rows, further outputs of the operation: one "max", or one "sum", or one or both of
-    "mean" and "square"; no "square" beside a hadamard.
+    "mean" and "square"; no "square" together with a hadamard.
     """
 
     residual: str | None = None
@@ -57,7 +58,7 @@ class Epilogue:
     rows: tuple[RowStat, ...] = ()
 
     def renamed(self, names: Mapping[str, str]) -> Epilogue:
-        """The same with ``names[t]`` for every tensor ``t`` that ``names`` has."""
+        """Return the epilogue with ``names[t]`` for every tensor ``t`` that ``names`` has."""
         return replace(
             self,
             residual=_new_name(self.residual, names),
@@ -76,7 +77,7 @@ Op = TypeVar("Op", bound="MatOp")
 
 @dataclass(frozen=True)
 class MatOp:
-    """What every operation has: an output, inputs, an epilogue, and the layer it comes from."""
+    """Base of all operations: an output, inputs, an epilogue, and the layer that it comes from."""
 
     _OPERANDS: ClassVar[tuple[str, ...]] = ()  # fields with the name of a tensor, or None
 
@@ -86,23 +87,23 @@ class MatOp:
 
     @property
     def epilogue(self) -> Epilogue:
-        """What happens to the result: nothing, where the operation has no epilogue of its own."""
+        """The operation's epilogue; an empty one if it has none of its own."""
         return NO_EPILOGUE
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of all tensors it reads: main inputs, rhs or minus, residual, hadamard."""
+        """Names of all tensors that it reads: main inputs, rhs or minus, residual, hadamard."""
         main = [getattr(self, operand) for operand in self._OPERANDS]
         e = self.epilogue
         return tuple(name for name in (*main, e.residual, e.hadamard) if name is not None)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of all tensors it writes: its output, then its row statistics."""
+        """Names of all tensors that it writes: its output, then its row statistics."""
         return (self.output, *(row.tensor for row in self.epilogue.rows))
 
     def renamed(self: Op, names: Mapping[str, str]) -> Op:
-        """The same with ``names[t]`` for every tensor ``t``, read or written, that it has."""
+        """Return the operation with ``names[t]`` for every tensor ``t`` that it reads or writes."""
         fields = ("output", *self._OPERANDS)
         changed: dict[str, Any] = {f: _new_name(getattr(self, f), names) for f in fields}
         return replace(self, **changed)
@@ -110,7 +111,7 @@ class MatOp:
 
 @dataclass(frozen=True)
 class Linear(MatOp):
-    """What Gemm and Window share: weights on a window of one input, a bias, and an epilogue.
+    """Base of Gemm and Window: weights on a window of one input, a bias, and an epilogue.
 
     ``pads`` top, left, bottom, right.  ``weight_scale`` (M,): prescribed by a QDQ model.
     """
@@ -141,7 +142,7 @@ class Gemm(Linear):
     out[n,oh,ow,m] = bias[m] + sum over kh,kw,c of x[n,oh*sh+kh*dh-top,...,c] * w[kh,kw,c,m]
 
     ``weight`` (KH, KW, C/groups, M) floats; a matrix product has KH = KW = 1.  Padding reads real
-    0.  If the output tensor is replicated, M == 1.
+    0.  If the output tensor is broadcast, M == 1.
     ``rhs``: instead of ``weight``, the name of a tensor (N', 1, K, M) or, with ``rhs_transposed``,
     (N', 1, M, K); N is a multiple of N', and image n meets rhs image n * N' // N.  ``gain`` then
     multiplies the sum.  An output that nothing reads is not stored (its row statistics are).
@@ -162,8 +163,8 @@ class Window(Linear):
 
     ``weight`` (KH, KW, C), or (KH, KW, 1) for the same in all channels.  reduce "max" ignores its
     values: taps whose weight is 0 are left out, and padding reads -infinity.  Element-wise
-    operators are 1x1 windows.  Where the input has C == 1 and is replicated, the output may have
-    more channels.  ``minus``: a replicated (N, H, W, 1) tensor that is subtracted from x before the
+    operators are 1x1 windows.  Where the input has C == 1 and is broadcast, the output may have
+    more channels.  ``minus``: a broadcast (N, H, W, 1) tensor that is subtracted from x before the
     weight (1x1 windows that add).
     """
 
@@ -177,7 +178,7 @@ class Window(Linear):
 
 @dataclass(frozen=True)
 class RowMax(MatOp):
-    """out[n,h,w] = max over channels; the output is replicated (N, H, W, 1)."""
+    """out[n,h,w] = max over channels; the output is a broadcast (N, H, W, 1)."""
 
     _OPERANDS: ClassVar[tuple[str, ...]] = ("input",)
 
@@ -186,10 +187,10 @@ class RowMax(MatOp):
 
 @dataclass(frozen=True)
 class Move(MatOp):
-    """out.flat[i] = concatenation of the parts' elements (each flattened as N,H,W,C)[index[i]].
+    """out.flat[i] = concatenation of the parts (each flattened as N,H,W,C)[index[i]].
 
-    Index -1 gives ``fill``.  Concat, slices, reshapes, transposes, tiling, nearest resize: all are
-    Moves; the scheduler turns those into addresses that it can.
+    Index -1 gives ``fill``.  Concat, slices, reshapes, transposes, tiling and nearest resize are
+    Moves; the scheduler makes addresses of them where it can.
     """
 
     parts: tuple[str, ...]  # its inputs; the same one may occur twice
@@ -209,12 +210,12 @@ class Move(MatOp):
 
 @dataclass(frozen=True)
 class Port:
-    """A network input or output: the source's name and shape, and the way to the MatGraph tensor.
+    """A network input or output: the source's name and shape, and the steps to the MatGraph tensor.
 
-    For an input ``steps`` lead from the source shape to (N,H,W,C); for an output from (N,H,W,C) to
-    the source shape.  ``argmax`` (axis, keepdims, select_last) runs on the host after the steps.
-    ``table`` (V, D): the input holds row numbers; the host gathers those rows before the steps,
-    which then lead from shape + (D,).  Several ports may share a name.
+    The ``steps`` of an input lead from the source shape to (N,H,W,C), those of an output from
+    (N,H,W,C) to the source shape.  ``argmax`` (axis, keepdims, select_last) runs on the host after
+    the steps. ``table`` (V, D): the input holds indices; the host gathers those rows before the
+    steps, which then lead from shape + (D,).  Several ports may share a name.
     """
 
     name: str
@@ -236,4 +237,4 @@ class MatGraph:
     tensors: Mapping[str, Tensor]
     constants: Mapping[str, Array]  # (N,H,W,C) floats used as epilogue operands
     quant: Mapping[str, QParams] = field(default_factory=dict)
-    recipe: Recipe = Recipe()  # what calibration has changed in it
+    recipe: Recipe = Recipe()  # what calibration changed in the graph

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several passes ask about an operation of a MatGraph.
+"""Predicates of one operation of a MatGraph that several passes need.
 
-In: an operation.  Out: yes or no.
+In: an operation.  Out: bool.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ from .uses import Uses
 
 
 def is_pointwise(op: Linear) -> bool:
-    """Whether every result depends on one position of the input: 1x1, no strides, no padding."""
+    """Return whether every result depends on one position of the input: 1x1, no strides, no
+    padding."""
     kernel = (1, 1) if op.weight is None else op.weight.shape[:2]
     return kernel == (1, 1) and (op.strides, op.pads) == ((1, 1), (0, 0, 0, 0))
 
 
 def is_elementwise(op: MatOp) -> TypeGuard[Window]:
-    """Whether an operation is x * weight + bias per element, and then an epilogue."""
+    """Return whether an operation is x * weight + bias per element, and then an epilogue."""
     is_sum = isinstance(op, Window) and op.reduce == "add" and op.minus is None
     return isinstance(op, Window) and is_sum and is_pointwise(op)
 
 
 def is_identity(op: MatOp) -> TypeGuard[Window]:
-    """Whether an operation passes its input on to its epilogue unchanged."""
+    """Return whether an operation passes its input on to its epilogue unchanged."""
     return is_elementwise(op) and bool(np.all(op.weight == 1)) and not np.any(op.bias)
 
 
 def is_copy(op: MatOp) -> TypeGuard[Window]:
-    """Whether the result of an operation is its input; it may have row statistics."""
+    """Return whether the result of an operation is its input; it may have row statistics."""
     return is_identity(op) and replace(op.epilogue, rows=()) == NO_EPILOGUE
 
 
 def only_statistics(op: MatOp, uses: Uses) -> TypeGuard[Window]:
-    """Whether an operation is a copy that exists for its row statistics alone."""
+    """Return whether an operation is a copy that exists for its row statistics alone."""
     return bool(op.epilogue.rows) and not uses.count(op.output) and is_copy(op)
 
 
 def is_difference(op: MatOp) -> TypeGuard[Window]:
-    """Whether an operation is x minus its residual, and nothing more; a bias is allowed."""
+    """Return whether an operation is x minus its residual, and nothing more; a bias is allowed."""
     e = op.epilogue
     minus = e.residual is not None and e.residual_gain == -1.0
     plain = minus and e.activation is None and e.hadamard is None
@@ -52,12 +53,13 @@ def is_difference(op: MatOp) -> TypeGuard[Window]:
 
 
 def is_projection(op: MatOp | None) -> TypeGuard[Gemm]:
-    """Whether an operation multiplies all channels of its input by weights: one group of them."""
+    """Return whether an operation multiplies all channels of its input by weights: one group of
+    them."""
     return isinstance(op, Gemm) and op.weight is not None and op.groups == 1
 
 
 def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Move]:
-    """Whether an operation moves one matrix (1, 1, R, C) to its transpose."""
+    """Return whether an operation moves one matrix (1, 1, R, C) to its transpose."""
     if not isinstance(op, Move) or len(op.parts) > 1:
         return False
     x, out = tensors[op.parts[0]], tensors[op.output]

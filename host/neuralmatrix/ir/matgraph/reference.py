@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every tensor of a MatGraph holds, in float.
+"""The float reference of a MatGraph: the value of every tensor.
 
 In: a MatGraph and source-shaped arrays.  Out: every tensor as (N,H,W,C) float32 by name, or by
 ``Point`` together with the values in front of activations and Hadamard products.
@@ -27,12 +27,12 @@ Values = dict[str, Array]
 def run_float(
     mg: MatGraph, feeds: Mapping[str, Array], keep: bool = True, prescribed: bool = True
 ) -> Values:
-    """Evaluate ``mg``.  ``feeds``: port name -> array in the source shape, or any multiple of it
-    along its leading axis (more images than the model's batch run side by side).
+    """Evaluate ``mg`` in float.  ``feeds``: port name -> array in the source shape, or any multiple
+    of it along its leading axis (more images than the model's batch run side by side).
 
     The result holds every tensor; with ``keep=False`` only what the output ports show.
-    ``prescribed``: tensors of ``mg.quant`` are rounded to their codes, as in the source model,
-    whose saturation may well be its only ReLU.
+    ``prescribed``: tensors of ``mg.quant`` are rounded to their quantised values, as in the
+    source model, whose saturation may be its only ReLU.
     """
     quant = mg.quant if prescribed else {}
     values = _sources(mg, feeds, quant)
@@ -49,7 +49,8 @@ def run_float(
 
 
 def run_points(mg: MatGraph, feeds: Mapping[str, Array]) -> PointValues:
-    """What ``run_float`` returns, and what lies before activations and Hadamard products."""
+    """Return what ``run_float`` returns, and the values before activations and Hadamard
+    products."""
     values = _sources(mg, feeds, mg.quant)
     found = {Point(name): value for name, value in values.items()}
     for op in mg.ops:
@@ -60,7 +61,7 @@ def run_points(mg: MatGraph, feeds: Mapping[str, Array]) -> PointValues:
 
 
 def _sources(mg: MatGraph, feeds: Mapping[str, Array], quant: Mapping[str, QParams]) -> Values:
-    """Constants and inputs."""
+    """Return the values of constants and inputs."""
     values: Values = {**mg.constants, **_inputs(mg, feeds, _batches(mg, feeds))}
     for name in quant.keys() & values.keys():
         values[name] = rounded(values[name], quant[name])
@@ -75,8 +76,8 @@ def _inputs(mg: MatGraph, feeds: Mapping[str, Array], batches: int) -> Values:
 def evaluate(
     op: MatOp, values: Mapping[str, Array], mg: MatGraph, quant: Mapping[str, QParams]
 ) -> Values:
-    """The tensors that one operation makes; its result rounded to the codes that ``quant`` gives
-    it."""
+    """Return the tensors that one operation makes, its result rounded to the quantised values of
+    ``quant``."""
     return _outputs(_evaluate_points(op, values, mg, quant))
 
 
@@ -95,7 +96,7 @@ def _evaluate_points(
 
 
 def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
-    """Network outputs in the source model's shapes, from the tensors that ``run_float`` returns."""
+    """Return the network outputs in the source model's shapes, from the result of ``run_float``."""
     found = {}
     for port in mg.outputs:
         array = values[port.tensor]
@@ -104,7 +105,7 @@ def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
         y = _stepped(array.reshape(batches, *tensor), port.steps)
         if port.argmax:
             axis, keepdims, select_last = port.argmax
-            y = arg_max(y, axis + 1, keepdims, select_last)  # the batches come first
+            y = arg_max(y, axis + 1, keepdims, select_last)  # axis 0 is the batches
         lead = (batches * port.shape[0], *port.shape[1:]) if port.shape else (batches,)
         found[port.name] = y.reshape(lead if port.shape or batches > 1 else ())
     return found
@@ -114,7 +115,7 @@ def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
 
 
 def _batches(mg: MatGraph, feeds: Mapping[str, Array]) -> int:
-    """How many model batches the feeds hold."""
+    """Return how many model batches the feeds hold."""
     wanted = {port.name for port in mg.inputs}
     if wanted != set(feeds):
         raise BadInput(f"feeds are named {sorted(feeds)}; the inputs are {sorted(wanted)}")
@@ -143,25 +144,25 @@ def _port_input(port: Port, array: Array, batches: int) -> Array:
 
 
 def row_shape(port: Port) -> Shape:
-    """What the look-up in a port's table adds to the source shape."""
+    """Return the axes that the gather from a port's table adds to the source shape."""
     return () if port.table is None else port.table.shape[1:]
 
 
 def gathered(port: Port, array: Array) -> Array:
-    """The feed in float32, row numbers replaced by the rows of the port's table."""
+    """Return the feed in float32, indices replaced by the rows of the port's table."""
     if port.table is None:
         return np.asarray(array, np.float32)
     ids, rows = array.astype(np.int64), len(port.table)
     if ids.size and not -rows <= ids.min() <= ids.max() < rows:
         raise BadInput(
-            f"feed {port.name!r} holds row numbers {ids.min()}..{ids.max()}; "
+            f"feed {port.name!r} holds indices {ids.min()}..{ids.max()}; "
             f"allowed are {-rows}..{rows - 1}, the rows of its table"
         )
     return np.asarray(port.table[ids], np.float32)
 
 
 def _stepped(x: Array, steps: tuple[ViewStep, ...]) -> Array:
-    """View steps on every item of a leading axis."""
+    """Apply view steps to every item of a leading axis."""
     for step in steps:
         if step.kind == "reshape":
             x = x.reshape(x.shape[0], *step.arg)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each operation of a MatGraph computes, in float.
+"""The float reference of each operation of a MatGraph.
 
 In: an operation and the arrays (N,H,W,C) of its operands, which may hold several model batches side
 by side.  Out: its result, the values in front of its activation and of its Hadamard product, and
@@ -21,7 +21,7 @@ from .ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowMax, Window
 
 PointValues = dict[Point, Array]
 
-COLUMN_FLOATS = 1 << 20  # convolution columns made at a time: they stay in the cache
+COLUMN_FLOATS = 1 << 20  # convolution columns made at a time, so that they fit the cache
 FLOAT32_MAX = np.finfo(np.float32).max
 EXACT_IN_FLOAT32 = frozenset({"relu", "clip", "abs", "neg", "identity"})
 
@@ -37,16 +37,16 @@ def _padded(x: Array, pads: tuple[int, int, int, int], value: float) -> Array:
 
 
 def _positions(op: Linear, x: Array, kernel: Shape) -> tuple[int, int]:
-    """Output height and width over a padded input."""
-    high, int16 = (
+    """Return the output height and width over a padded input."""
+    height, width = (
         (x.shape[1 + i] - op.dilations[i] * (kernel[i] - 1) - 1) // op.strides[i] + 1
         for i in range(2)
     )
-    return high, int16
+    return height, width
 
 
 def _windows(op: Linear, x: Array, kernel: Shape) -> Array:
-    """(N, OH, OW, KH, KW, C) view of a padded input."""
+    """Return the (N, OH, OW, KH, KW, C) view of a padded input."""
     n, h, w, c = x.strides
     (sh, sw), (dh, dw) = op.strides, op.dilations
     shape = (x.shape[0], *_positions(op, x, kernel), *kernel, x.shape[3])
@@ -66,7 +66,7 @@ def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
 
 
 def _dynamic(op: Gemm, x: Array, rhs: Array, mg: MatGraph) -> Array:
-    """A right operand with fewer images serves consecutive groups of images of x."""
+    """Return x @ rhs; each image of rhs is used for a group of consecutive images of x."""
     assert op.rhs is not None
     own = (len(x) // mg.tensors[op.input].shape[0], len(rhs) // mg.tensors[op.rhs].shape[0])
     batches = max(own)  # a constant operand is the same for every model batch
@@ -95,7 +95,7 @@ def _chunks(count: int, floats: int) -> Iterator[slice]:
 
 
 def _products(op: Gemm, windows: Array, weight: Array) -> Array:
-    """(n, OH, OW, KH, KW, C) times (KH, KW, C/g, M)."""
+    """Return (n, OH, OW, KH, KW, C) times (KH, KW, C/g, M)."""
     g, m = op.groups, weight.shape[3]
     taps = prod(weight.shape[:2])
     if g == 1:
@@ -123,7 +123,7 @@ def _window(op: Window, values: Mapping[str, Array], mg: MatGraph) -> PointValue
 
 
 def _weighted(windows: Array, weight: Array) -> Array:
-    """Sum over taps; whole-map kernels sum positions, small ones sum shifted maps."""
+    """Return the sum over taps: whole-map kernels sum positions, small ones sum shifted maps."""
     n, oh, ow, kh, kw, c = windows.shape
     if kh * kw > oh * ow:
         w = np.broadcast_to(weight, (kh, kw, c))
@@ -150,7 +150,7 @@ def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph) -> PointValue
 
 
 def _move(op: Move, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
-    """The index counts within one model batch."""
+    """Return the moved elements; the index counts within one model batch."""
     sizes = [prod(mg.tensors[name].shape) for name in op.inputs]
     batches = max(values[n].size // s for n, s in zip(op.inputs, sizes, strict=True))
     parts = [
@@ -174,7 +174,7 @@ EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
 
 
 def _finished(op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
-    """act(lin + gain * residual) * hadamard, and the values in between."""
+    """Return act(lin + gain * residual) * hadamard, and the values in between."""
     e: Epilogue = op.epilogue
     found: PointValues = {}
     if e.residual:
@@ -183,7 +183,7 @@ def _finished(op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph)
         found[Point(op.output, "pre_activation")] = lin
         lin = _activated(e.activation, lin)
     if e.hadamard:
-        # a factor of 0 takes out what a power overflowed to: masked attention scores
+        # a factor of 0 removes overflowed powers: those of masked attention scores
         lin = np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX)
         found[Point(op.output, "pre_product")] = lin
         lin = lin * _operand(e.hadamard, lin, values, mg)
@@ -191,7 +191,7 @@ def _finished(op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph)
 
 
 def row_statistics(op: MatOp, out: Array) -> PointValues:
-    """Statistics over the channels of an op's result."""
+    """Return the statistics over the channels of an op's result."""
     return {Point(row.tensor): _STATISTIC[row.kind](out) for row in op.epilogue.rows}
 
 
@@ -204,7 +204,7 @@ _STATISTIC: Mapping[str, Callable[[Array], Array]] = {
 
 
 def _operand(name: str, out: Array, values: Mapping[str, Array], mg: MatGraph) -> Array:
-    """A second operand shaped to broadcast: its images repeat per model batch."""
+    """Return a second operand shaped to broadcast: its images repeat per model batch."""
     operand = values[name]
     if operand.shape[0] in (1, out.shape[0]):
         return operand

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewrites of a MatGraph that several passes need.
 
-In: a MatGraph and what changes in it.  Out: the MatGraph with those changes.
+In: a MatGraph and the changes.  Out: the MatGraph with those changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .ops import MatGraph, MatOp, Tensor
 
 
 def renamed(ops: Iterable[MatOp], names: Mapping[str, str]) -> tuple[MatOp, ...]:
-    """``ops`` with ``names[t]`` for every tensor ``t``, read or written, that ``names`` has.
+    """Return ``ops`` with ``names[t]`` for every tensor ``t``, read or written, that ``names`` has.
 
     Operations that have none of those tensors stay the same objects.
     """
@@ -26,7 +26,7 @@ def renamed(ops: Iterable[MatOp], names: Mapping[str, str]) -> tuple[MatOp, ...]
 def with_ops(
     mg: MatGraph, changed: Mapping[str, Sequence[MatOp]], tensors: Mapping[str, Tensor]
 ) -> MatGraph:
-    """``mg`` with ``changed[op.output]`` in the place of every operation that has such an entry.
+    """Return ``mg`` with ``changed[op.output]`` in place of every operation that has an entry.
 
     ``tensors``: all tensors of the result.  The same object if nothing changed.
     """
@@ -37,7 +37,7 @@ def with_ops(
 
 
 def pruned(mg: MatGraph) -> MatGraph:
-    """Without operations, tensors and constants that no output depends on; inputs stay."""
+    """Remove operations, tensors and constants that no output depends on; inputs stay."""
     needed = {port.tensor for port in mg.outputs}
     kept: list[MatOp] = []
     for op in reversed(mg.ops):
@@ -55,7 +55,7 @@ def pruned(mg: MatGraph) -> MatGraph:
 
 
 def fresh_name(name: str, taken: Container[str]) -> str:
-    """``name``, or ``name`` with the first number that makes it a new one."""
+    """Return ``name``, or ``name`` with the first number that makes it new."""
     found, number = name, 1
     while found in taken:
         number += 1

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The def-use index of a MatGraph.
 
-In: the operations of a graph, what its output ports show, and what has a prescribed scale.  Out:
-who makes and who reads each tensor.
+In: the operations of a graph, the tensors of its output ports, and those with a prescribed scale.
+Out: the maker and the readers of each tensor.
 
-A pass makes the index once, of the graph it is given; the index does not follow later changes.
+A pass makes the index once, of its input; the index does not follow later changes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .ops import MatGraph, MatOp
 
 
 class Uses:
-    """Who makes and who reads each tensor.
+    """The maker and the readers of each tensor.
 
-    ``shown``: the tensors of the output ports, once a port.  ``prescribed``: tensors whose scale
+    ``shown``: the tensors of the output ports, once per port.  ``prescribed``: tensors whose scale
     the model gives.
     """
 
@@ -39,35 +39,36 @@ class Uses:
 
     @classmethod
     def of(cls, mg: MatGraph) -> Uses:
-        """The index of a whole MatGraph."""
+        """Return the index of a whole MatGraph."""
         return cls(mg.ops, (port.tensor for port in mg.outputs), mg.quant)
 
     def maker(self, name: str) -> MatOp | None:
-        """The operation that writes a tensor; None for inputs and constants of the graph."""
+        """Return the operation that writes a tensor; None for inputs and constants of the graph."""
         return self._makers.get(name)
 
     def readers(self, name: str) -> tuple[MatOp, ...]:
-        """The operations that read a tensor, each once, in the order in which they run."""
+        """Return the operations that read a tensor, each once, in execution order."""
         return tuple(self._readers.get(name, ()))
 
     def count(self, name: str) -> int:
-        """How many operands and output ports a tensor is; an operation may read it twice."""
+        """Return the number of operands and output ports that a tensor is; one op may read it
+        twice."""
         return self._counts[name]
 
     def prescribed(self, name: str) -> bool:
-        """Whether the model gives the scale of a tensor."""
+        """Return whether the model gives the scale of a tensor."""
         return name in self._prescribed
 
     def fixed(self, name: str) -> bool:
-        """Whether a tensor has to stay as it is: a port shows it, or the model gives its scale."""
+        """Return whether a tensor may not change: a port shows it, or the model gives its scale."""
         return name in self.shown or self.prescribed(name)
 
     def private(self, name: str) -> bool:
-        """Whether a tensor is one operand of one operation, and nothing fixes it."""
+        """Return whether a tensor is one operand of one operation, and nothing fixes it."""
         return self.count(name) == 1 and not self.fixed(name)
 
     def only_reader(self, name: str) -> MatOp | None:
-        """The one reader of a private tensor."""
+        """Return the one reader of a private tensor."""
         return self._readers[name][0] if self.private(name) else None
 
 

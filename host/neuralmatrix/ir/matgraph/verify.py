@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a MatGraph has to satisfy, and how it reads as text.
+"""The verifier of a MatGraph, and its text.
 
 In: a MatGraph.  Out: the same MatGraph, checked (BadModel names the operation and the rule); text.
 """
@@ -19,7 +19,7 @@ Tensors = Mapping[str, Tensor]
 
 
 def verify_matgraph(mg: MatGraph) -> MatGraph:
-    """``mg`` itself, once names, shapes and constants are consistent; otherwise BadModel."""
+    """Return ``mg`` if its names, shapes and constants are consistent; otherwise BadModel."""
     defined = {port.tensor for port in mg.inputs} | set(mg.constants)
     for name, array in mg.constants.items():
         _need(mg.tensors[name].shape == array.shape, f"constant {name!r} is {array.shape}")
@@ -76,7 +76,7 @@ def _check_gemm(op: Gemm, tensors: Tensors, where: str) -> None:
     else:
         _need(op.weight is not None, f"{where} has neither weights nor a right operand")
         assert op.weight is not None
-        _need(op.gain == 1.0, f"{where} has a gain; only a product of two tensors takes one")
+        _need(op.gain == 1.0, f"{where} has a gain; only an activation-activation matmul takes one")
         _finite(op.weight, f"{where} weight")
         kernel = op.weight.shape[:2]
         _same(op.weight.shape[2] * op.groups, x.shape[3], f"{where} input channels")
@@ -91,13 +91,13 @@ def _check_product(op: Gemm, x: Tensor, out: Tensor, rhs: Tensor, where: str) ->
     _same(rhs.shape[1:], wanted, f"{where} right operand")
     _need(
         x.shape[0] % rhs.shape[0] == 0,
-        f"{where}: {x.shape[0]} images are no multiple of the right operand's {rhs.shape[0]}",
+        f"{where}: {x.shape[0]} images are not a multiple of the right operand's {rhs.shape[0]}",
     )
     _need(op.weight is None, f"{where} has weights and a right operand; allowed is one of them")
-    _need(not rhs.broadcast or m == 1, f"{where} right operand is replicated")
+    _need(not rhs.broadcast or m == 1, f"{where} right operand is broadcast")
     _need(bool(np.isfinite(op.gain)) and op.gain != 0, f"{where} gain is {op.gain}")
     plain = (op.strides, op.pads, op.dilations, op.groups) == ((1, 1), (0,) * 4, (1, 1), 1)
-    _need(plain, f"{where} has strides, pads, dilations or groups beside a right operand")
+    _need(plain, f"{where} has a right operand and strides, pads, dilations or groups")
     _same(out.shape[:3], x.shape[:3], f"{where} rows")
 
 
@@ -116,7 +116,7 @@ def _check_window(op: Window, tensors: Tensors, where: str) -> None:
 
 
 def _check_minus(op: Window, x: Tensor, minus: Tensor, where: str) -> None:
-    """What is subtracted from x is one value per position."""
+    """Check that the subtracted tensor is one value per position."""
     wanted = ((*x.shape[:3], 1), True)
     _same((minus.shape, minus.broadcast), wanted, f"{where} minus {minus.name!r}")
     plain = (op.reduce, op.strides, op.pads) == ("add", (1, 1), (0,) * 4)
@@ -128,7 +128,7 @@ def _check_minus(op: Window, x: Tensor, minus: Tensor, where: str) -> None:
 
 def _check_epilogue(op: Linear, tensors: Tensors, where: str) -> None:
     out = tensors[op.output]
-    _need(not out.broadcast or out.shape[3] == 1, f"{where} is replicated but has channels")
+    _need(not out.broadcast or out.shape[3] == 1, f"{where} is broadcast but has channels")
     scale = op.weight_scale
     _need(scale is None or bool(np.all(np.asarray(scale) > 0)), f"{where} has a scale of 0 or less")
     _check_rows(op, tensors, where)
@@ -154,7 +154,7 @@ def _check_rows(op: Linear, tensors: Tensors, where: str) -> None:
     )
     _need(
         "square" not in kinds or op.epilogue.hadamard is None,
-        f"{where} has the mean of squares beside a Hadamard operand; take them in two operations",
+        f"{where} has the mean of squares and a Hadamard operand; take them in two operations",
     )
     wanted = ((*tensors[op.output].shape[:3], 1), True)
     for row in rows:
@@ -224,7 +224,7 @@ def _steps(steps: tuple[ViewStep, ...]) -> str:
 
 
 def _step(step: ViewStep) -> str:
-    """A long order is not spelled out."""
+    """Return the text of a view step; a long order is shortened."""
     arg = step.arg[:1] if step.kind == "take" else step.arg
     return f"{step.kind}({','.join(map(str, arg))})"
 
@@ -257,7 +257,7 @@ def _epilogue(op: Linear) -> str:
 
 def _op_text(op: MatOp, mg: MatGraph) -> str:
     tensor, q = mg.tensors[op.output], mg.quant.get(op.output)
-    head = f"{op.output}: {_size(tensor.shape)}{' replicated' if tensor.broadcast else ''}"
+    head = f"{op.output}: {_size(tensor.shape)}{' broadcast' if tensor.broadcast else ''}"
     if q:
         head += f" [scale {q.scale:.6g} zero {q.zero_point}{' int16' if q.int16 else ''}]"
     if isinstance(op, Linear):
@@ -269,7 +269,7 @@ def _op_text(op: MatOp, mg: MatGraph) -> str:
 
 
 def matgraph_text(mg: MatGraph) -> str:
-    """One line per port, constant and operation, for people and for comparing stages."""
+    """Return one line per port, constant and operation, for people and for comparing stages."""
     lines = [
         f"input {p.name}: {_size(p.shape)} -> {p.tensor} {_size(mg.tensors[p.tensor].shape)}"
         f" by {_steps(p.steps)}"

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Piecewise-linear tables of functions: index, knots, lines, and their worst-case error."""
+"""Piecewise-linear tables of scalar functions: index, knots, lines, fit and worst-case error."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A segment table shown to people: in words, as rows, as a curve in characters, as an HTML page.
+"""A piecewise-linear table for people: in words, as rows, as a text plot, as an HTML page.
 
 In: the table and its report.  Out: lines, a rich table, a file.
 """
@@ -26,7 +26,7 @@ PLOT_ROWS, PLOT_COLUMNS, POINTS = 14, 72, 2000
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
-    """Error, size and what lies outside, in words."""
+    """Return error, size and the results outside the range, in words."""
     cells = f" and a map of {report['cells']} cells" if report["cells"] else ""
     lines = [
         f"{report['function']} over {report['range'][0]:g} to {report['range'][1]:g}, "
@@ -40,9 +40,9 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         worst = side["worst_steps"]
         error = "the function is undefined there" if worst is None else f"error {worst:.2f} steps"
         start, end = f"{side['from']:.4g}", f"{side['to']:.4g}"
-        goes_on = f"the outermost line goes on to x = {end} ({error}); beyond, "
+        extends = f"the outermost line extends to x = {end} ({error}); beyond, "
         lines.append(
-            f"{name} {start}, {goes_on if start != end else ''}x saturates, and the result stays "
+            f"{name} {start}, {extends if start != end else ''}x saturates, and the result stays "
             f"{side['result_at_the_end_and_beyond']:.4g}"
         )
     return lines
@@ -52,10 +52,10 @@ _COLUMNS = ("from", "to", "slope", "intercept", "k", "b", "sh", "worst_steps")
 
 
 def segment_rows(report: dict[str, Any]) -> Table:
-    """One row per segment, in the order of x."""
+    """Return one row per segment, in the order of x."""
     from rich.table import Table
 
-    table = Table(caption="y = (x*k + b) >> sh in codes; slope and intercept in real units")
+    table = Table(caption="y = (x*k + b) >> sh, quantised; slope and intercept in real units")
     for name in ("segment", *_COLUMNS):
         table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for row in report["rows"]:
@@ -66,7 +66,7 @@ def segment_rows(report: dict[str, Any]) -> Table:
 
 
 def plot_lines(wanted: Wanted, seg: PwlTable) -> list[str]:
-    """The table's curve in characters, its knots below, and the error along x."""
+    """Return a text plot of the table's curve, its knots below, and the error along x."""
     x, error, owner = errors_by_code(wanted.function, seg)
     order = slice(None) if seg.in_scale > 0 else slice(None, None, -1)
     y = (np.clip(lookup(seg, x), *seg.y_clip) * seg.out_scale)[order]
@@ -100,7 +100,10 @@ def _curve(y: Array) -> list[str]:
 
 
 def write_plot(wanted: Wanted, seg: PwlTable, path: Path) -> None:
-    """A page with the function, the table, its knots and its error.  ToolMissing: no plotly."""
+    """Write a page with the function, the table, its knots and its error.
+
+    ToolMissing: plotly is not installed.
+    """
     try:
         import plotly.graph_objects as go
         from plotly.subplots import make_subplots

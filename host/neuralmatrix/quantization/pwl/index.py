@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a lane finds the segment of x, and what it does with it, bit for bit.
+"""The evaluation of a table in a lane, bit for bit: the segment of x, then its line.
 
-In: codes x and the fields of an EPILOGUE instruction.  Out: segment numbers, int16 results.
+In: quantised x and the fields of an EPILOGUE instruction.  Out: segment numbers, int16 results.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_SEG_SHIFT = 15
 
 @dataclass(frozen=True)
 class Index:
-    """How x selects its segment; the fields of an EPILOGUE instruction.
+    """The index of a table, which selects the segment of x; fields of an EPILOGUE instruction.
 
     UNIFORM and MAPPED count steps of 2^shift from x0, LOG steps of 2^-shift of an octave.  With
     ``cells`` (uint8; always for MAPPED, for LOG if wanted) that number is a cell, and ``cells``
@@ -36,12 +36,12 @@ class Index:
 
     @property
     def positions(self) -> int:
-        """Cells where there is a map, else segments."""
+        """The number of cells if there is a map, else of segments."""
         return self.count if self.cells is None else len(self.cells)
 
     @property
     def entries(self) -> int:
-        """64-bit words of the table: one a segment, one for 8 cells."""
+        """The 64-bit words of the table: one per segment, one per 8 cells."""
         return self.count + (0 if self.cells is None else -(-len(self.cells) // 8))
 
 
@@ -56,8 +56,8 @@ def _log(index: Index, x: Array) -> Array:
 
 
 def _log_firsts(index: Index, position: Array) -> Array:
-    """x0 + 2^octave * (1 + fraction / 2^shift), rounded up: the least x of a position."""
-    octave = np.minimum(position >> index.shift, 2 * MAX_SEG_SHIFT)  # beyond all codes
+    """Return the least x of a position: x0 + 2^octave * (1 + fraction / 2^shift), rounded up."""
+    octave = np.minimum(position >> index.shift, 2 * MAX_SEG_SHIFT)  # beyond all int16 values
     fraction = position & ((1 << index.shift) - 1)
     return np.asarray(index.x0 - (-(((1 << index.shift) + fraction) << octave) >> index.shift))
 
@@ -70,7 +70,7 @@ _RULES: Mapping[SegKind, Callable[[Index, Array], Array]] = {
 
 
 def positions_of(index: Index, x: Array) -> Array:
-    """Cell of every x where there is a map, else its segment; never falls where x rises."""
+    """Return the cell of every x if there is a map, else its segment; it rises with x."""
     if index.kind not in _RULES:
         raise BadInput(f"segment kind {index.kind} has no index; use UNIFORM, LOG or MAPPED")
     if index.kind == SegKind.MAPPED and index.cells is None:
@@ -82,7 +82,7 @@ def positions_of(index: Index, x: Array) -> Array:
 
 
 def starts_in(index: Index, x: Array) -> Array:
-    """``starts_of(positions_of(index, x))`` of consecutive x, without looking at them all."""
+    """Return ``starts_of(positions_of(index, x))`` of consecutive x, without evaluating all."""
     position = np.arange(1, index.positions)
     log = index.kind == SegKind.LOG
     first = _log_firsts(index, position) if log else index.x0 + (position << index.shift)
@@ -91,12 +91,12 @@ def starts_in(index: Index, x: Array) -> Array:
 
 
 def segment_index(index: Index, x: Array) -> Array:
-    """Segment number of every x, bit for bit as the lanes compute it."""
+    """Return the segment number of every x, bit for bit as the lanes compute it."""
     i = positions_of(index, x)
     return i if index.cells is None else np.asarray(index.cells.astype(np.int64)[i])
 
 
 def apply_lines(k: Array, b: Array, sh: Array, i: Array, x: Array) -> Array:
-    """sat16((x*k[i] + b[i]) >> sh[i]) as int16."""
+    """Return sat16((x*k[i] + b[i]) >> sh[i]) as int16."""
     y = (x * k.astype(np.int64)[i] + b.astype(np.int64)[i]) >> sh.astype(np.int64)[i]
     return np.asarray(np.clip(y, INT16_LO, INT16_HI), np.int16)

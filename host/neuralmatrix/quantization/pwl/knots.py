@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Free knots: cells of a uniform or logarithmic grid, shared out so that all errors are equal.
+"""Free knots: cells of a uniform or logarithmic grid, assigned so that all errors are equal.
 
 In: a ``Problem`` and the number of segments.  Out: indices with a map from cells to segments, and
 a slope for every segment.
@@ -24,18 +24,18 @@ from ...ir.types import Array
 from .index import INT16_LO, MAX_SEG_SHIFT, Index, positions_of
 from .lines import Problem, chord_error, sizes_of, starts_of
 
-POINTS = 4  # looked at in every cell
-TAIL_POINTS = 33  # in a cell that reaches far beyond the grid
+POINTS = 4  # samples in every cell
+TAIL_POINTS = 33  # samples in a cell that extends far beyond the grid
 GRID_SHIFTS = 7
 PLACES = 3
 LOOK = 48  # points that are compared with each other at a time
-FINE = 32  # a cell should err that many times less than a segment
+FINE = 32  # the error of a cell should be that many times smaller than that of a segment
 CLOSE = 1.1  # ratio of errors at which the bisection ends
 
 
 @dataclass(frozen=True)
 class Knots:
-    """An index with free knots, and the slope that fits each of its segments best."""
+    """An index with free knots, and the best slope of each of its segments."""
 
     index: Index
     slopes: Array
@@ -54,15 +54,15 @@ class _Samples:
 
 
 def free_error(problem: Problem, most: int) -> float:
-    """Worst error, before rounding, of ``most`` segments whose knots lie anywhere."""
+    """Return the worst error, before rounding, of ``most`` segments whose knots lie anywhere."""
     return float((_density(problem).sum() / most) ** 2 / 16)
 
 
 def _density(problem: Problem) -> Array:
-    """Square root of the curvature at every code: how densely knots should lie there."""
+    """Return the square root of the curvature at every x: the density that knots should have."""
     density = np.zeros(len(problem.x))
     density[1:-1] = np.sqrt(np.abs(np.diff(problem.capped, 2)))
-    # At a kink or a cap the second difference is no curvature: one knot does.
+    # At a kink or a cap the second difference is not a curvature: one knot is enough.
     smooth = np.ones(len(problem.x), bool)
     smooth[:-1] &= problem.inside[1:]
     smooth[1:] &= problem.inside[:-1]
@@ -73,7 +73,7 @@ def _density(problem: Problem) -> Array:
 
 
 def free_knots(problem: Problem, most: int, enough: float) -> list[Knots]:
-    """The best table of free knots on a uniform grid, and on a logarithmic one.
+    """Return the best knots on a uniform grid and on a logarithmic one.
 
     ``enough``: an error below which fewer segments are better than less error.
     """
@@ -92,7 +92,7 @@ def _grid(kind: SegKind, x0: int, shift: int, cells: int) -> Index:
 
 
 def _uniform_grids(problem: Problem) -> list[Index]:
-    """From coarse to fine; a window of fine cells lies where the function bends most."""
+    """Return grids from coarse to fine; a window of fine cells covers the largest curvature."""
     lo, hi = int(problem.x[0]), int(problem.x[-1])
     mass = np.concatenate(([0.0], np.cumsum(_density(problem))))
     cover = max(int(hi - lo).bit_length() - MAP_CELLS.bit_length() + 1, 0)
@@ -106,7 +106,7 @@ def _uniform_grids(problem: Problem) -> list[Index]:
 
 
 def _places(problem: Problem, mass: Array, width: int) -> list[int]:
-    """Left ends of windows of ``width`` codes: the one that bends most, and some others."""
+    """Return left ends of windows of ``width`` values: that of most curvature, and some others."""
     lo, last = int(problem.x[0]), len(problem.x) - width
     if last <= 0:
         return [lo]
@@ -116,7 +116,7 @@ def _places(problem: Problem, mass: Array, width: int) -> list[int]:
 
 
 def _log_grids(problem: Problem) -> list[Index]:
-    """Octaves that begin at several distances left of the first point between the caps."""
+    """Return grids of octaves from several distances left of the first point between the caps."""
     inside = problem.x[problem.inside]
     lo, hi = int(inside[0] if len(inside) else problem.x[0]), int(problem.x[-1])
     distances = sorted({d for j in range(16) for d in (1 << j, 3 << j >> 1)})
@@ -130,7 +130,7 @@ def _log_grids(problem: Problem) -> list[Index]:
 
 
 def _finest(problem: Problem, grids: list[Index], enough: float) -> Index:
-    """The first grid none of whose cells errs by more than ``enough``, else the best."""
+    """Return the first grid whose cells all have errors up to ``enough``, else the best."""
     scored: list[tuple[float, int]] = []
     for number, grid in enumerate(grids):
         scored.append((chord_error(problem, grid), number))
@@ -164,7 +164,7 @@ def _samples(problem: Problem, grid: Index) -> _Samples:
 
 
 def _partition(problem: Problem, grid: Index, most: int, guess: float, enough: float) -> Knots:
-    """Knots at the least error that ``most`` segments reach."""
+    """Return the knots of the least error that ``most`` segments reach."""
     points = _samples(problem, grid)
     too_little, error = 0.0, enough
     found = _segments(points, error, most)
@@ -185,7 +185,8 @@ def _partition(problem: Problem, grid: Index, most: int, guess: float, enough: f
 
 
 def _segments(points: _Samples, error: float, most: int) -> tuple[Array, Array] | None:
-    """First points and slopes of the fewest segments for ``error``; None if more than ``most``."""
+    """Return first points and slopes of the fewest segments for ``error``; None if over
+    ``most``."""
     low = np.where(points.capped_low, -np.inf, points.y - error)
     high = np.where(points.capped_high, np.inf, points.y + error)
     firsts: list[int] = []
@@ -202,7 +203,7 @@ def _segments(points: _Samples, error: float, most: int) -> tuple[Array, Array] 
 
 
 def _looks(at: int, total: int) -> Iterator[Array]:
-    """The next points from ``at`` on, then as many of ever longer stretches."""
+    """Yield the next points from ``at`` on, then as many from longer and longer stretches."""
     count = LOOK
     yield np.arange(at, min(at + count, total))
     while at + count < total:
@@ -211,14 +212,14 @@ def _looks(at: int, total: int) -> Iterator[Array]:
 
 
 def _longest(points: _Samples, low: Array, high: Array, at: int) -> tuple[int, float]:
-    """End of the longest run of whole cells from ``at`` that one line fits, and its slope."""
+    """Return the end of the longest run of cells from ``at`` that one line fits, and its slope."""
     for look in _looks(at, len(points.x)):
         least, largest, bad = _slopes(points.x[look], low[look], high[look])
         if bad < len(look):
             break
     else:
         return len(points.x), _between(least[-1], largest[-1])
-    if look[bad] - look[bad - 1] > 1:  # look at what was skipped
+    if look[bad] - look[bad - 1] > 1:  # check the points that were skipped
         look = np.concatenate((look[:bad], np.arange(look[bad - 1] + 1, look[bad] + 1)))
         least, largest, bad = _slopes(points.x[look], low[look], high[look])
     end = int(points.begin[look[bad]])
@@ -228,12 +229,12 @@ def _longest(points: _Samples, low: Array, high: Array, at: int) -> tuple[int, f
 
 @lru_cache(maxsize=256)
 def _pairs(count: int) -> Array:
-    """[i, j]: i < j."""
+    """Return the matrix of i < j."""
     return np.asarray(np.tri(count, k=-1, dtype=bool).T)
 
 
 def _slopes(x: Array, low: Array, high: Array) -> tuple[Array, Array, int]:
-    """Least and largest slope of a line through the windows of the points 0..j, for every j.
+    """Return the least and largest slope of lines through the windows of points 0..j, per j.
 
     Third: the first j for which there is none.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lines of a table: slopes, intercepts that halve the worst error, joint integer rounding.
 
-In: a ``Problem`` (codes x, wanted y, caps) and an ``Index``.
-Out: integer lines with their error over every code.
+In: a ``Problem`` (quantised x, wanted y, caps) and an ``Index``.
+Out: integer lines with their error over every quantised x.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MAX_SH = 31
 
 @dataclass(frozen=True)
 class Problem:
-    """What is fitted: codes x, wanted y in output steps (uncapped), and the caps."""
+    """The function to fit: quantised x, wanted y in output steps (uncapped), and the caps."""
 
     x: Array  # int64, consecutive
     y: Array  # float64, finite
     clip: tuple[int, int]
-    kinks: tuple[int, ...]  # first code to the right of each kink
+    kinks: tuple[int, ...]  # first x to the right of each kink
 
     @cached_property
     def real_x(self) -> Array:
@@ -34,7 +34,7 @@ class Problem:
 
     @cached_property
     def capped(self) -> Array:
-        """y as the epilogue's caps leave it."""
+        """y after the epilogue's caps."""
         return np.asarray(np.clip(self.y, *self.clip))
 
     @cached_property
@@ -71,24 +71,24 @@ class Lines:
 
 
 def starts_of(i: Array) -> Array:
-    """Position of the first x of every segment in use (equal numbers are neighbours)."""
+    """Return the position of the first x of every segment in use (equal numbers are neighbours)."""
     return np.concatenate(([0], np.flatnonzero(np.diff(i)) + 1))
 
 
 def sizes_of(starts: Array, total: int) -> Array:
-    """Number of points of every segment."""
+    """Return the number of points of every segment."""
     return np.diff(np.concatenate((starts, [total])))
 
 
 def usable(problem: Problem, starts: Array) -> Array:
-    """Points a line should pass: those inside the caps, or all where a segment has none."""
+    """Return the points to fit: those inside the caps, or all where a segment has none."""
     sizes = sizes_of(starts, len(problem.x))
     none = problem.inside_from[starts] >= starts + sizes
     return np.asarray(problem.inside | np.repeat(none, sizes)) if none.any() else problem.inside
 
 
 def chords(problem: Problem, use: Array, starts: Array) -> Array:
-    """Slope between the first and the last usable point of every segment.
+    """Return the slope between the first and the last usable point of every segment.
 
     ``use``: ``usable`` points, or all.
     """
@@ -100,7 +100,7 @@ def chords(problem: Problem, use: Array, starts: Array) -> Array:
 
 
 def _least_squares(x: Array, y: Array, use: Array, starts: Array) -> Array:
-    """Slope of the regression line of every segment."""
+    """Return the slope of the regression line of every segment."""
     sizes = sizes_of(starts, len(x))
     n = np.maximum(np.add.reduceat(use.astype(np.float64), starts), 1)
     dx = np.where(use, x - np.repeat(np.add.reduceat(np.where(use, x, 0), starts) / n, sizes), 0.0)
@@ -109,26 +109,26 @@ def _least_squares(x: Array, y: Array, use: Array, starts: Array) -> Array:
 
 
 def rises(problem: Problem, starts: Array, slope: Array) -> Array:
-    """slope*x of every point."""
+    """Return slope*x of every point."""
     found = np.repeat(slope, sizes_of(starts, len(problem.x)))
     found *= problem.real_x
     return found
 
 
 def span(rest: Array, use: Array, starts: Array) -> tuple[Array, Array]:
-    """Lowest and highest ``rest`` of the usable points of every segment."""
+    """Return the lowest and highest ``rest`` of the usable points of every segment."""
     seen = rest if use.all() else np.where(use, rest, np.nan)
     return np.fmin.reduceat(seen, starts), np.fmax.reduceat(seen, starts)
 
 
 def chord_error(problem: Problem, index: Index) -> float:
-    """Worst error, before rounding, of centred chords, one for every position of ``index``."""
+    """Return the worst error, before rounding, of centred chords, one per position of ``index``."""
     starts = starts_in(index, problem.x)
     use = usable(problem, starts)
     line = rises(problem, starts, chords(problem, use, starts))
     lowest, highest = span(problem.capped - line, use, starts)
     line += np.repeat((lowest + highest) / 2, sizes_of(starts, len(line)))
-    np.clip(line, *problem.clip, out=line)  # in place, as new memory takes longer than the sums
+    np.clip(line, *problem.clip, out=line)  # in place: new memory takes longer than the sums
     line -= problem.capped
     return float(max(line.max(), -line.min()))
 
@@ -136,7 +136,8 @@ def chord_error(problem: Problem, index: Index) -> float:
 def _round_lines(
     problem: Problem, starts: Array, slope: Array, use: Array
 ) -> tuple[Array, Array, Array]:
-    """(k, b, sh) near ``slope`` with the finest shift; b is centred for the slope as rounded."""
+    """Return (k, b, sh) near ``slope`` with the finest shift; b is centred for the rounded
+    slope."""
     x, y = problem.x, problem.capped
     middle = x[starts] + sizes_of(starts, len(x)) // 2
     lowest, highest = span(y - rises(problem, starts, slope), use, starts)
@@ -154,7 +155,7 @@ def _round_lines(
 
 
 def _slopes(problem: Problem, starts: Array) -> list[tuple[Array, Array]]:
-    """(slopes, usable points) worth trying; which is best differs from segment to segment."""
+    """Return (slopes, usable points) to try; the best one differs from segment to segment."""
     everything = np.ones(len(problem.x), bool)
     variants = []
     for use in (usable(problem, starts), everything):
@@ -167,7 +168,7 @@ def _slopes(problem: Problem, starts: Array) -> list[tuple[Array, Array]]:
 
 
 def fit_lines(problem: Problem, index: Index, slopes: Array | None = None) -> Lines:
-    """Fit, round and measure the lines of one index over every code.
+    """Fit, round and measure the lines of one index over every x.
 
     ``slopes``: one more proposal, for every segment in use.
     """
@@ -188,7 +189,7 @@ def fit_lines(problem: Problem, index: Index, slopes: Array | None = None) -> Li
 
 
 def _better(best: Lines | None, new: Lines) -> Lines:
-    """Segment by segment, the line with the smaller worst error (then mean error)."""
+    """Return per segment the line with the smaller worst error (then mean error)."""
     if best is None:
         return new
     closer = new.worst < best.worst - 1e-9

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One segment table for people: fitted to a range and an error, and reported as JSON.
+"""One piecewise-linear table for people: fitted to a range and an error, reported as JSON.
 
-In: a function, a range, what is wanted of the table.  Out: ``PwlTable`` and one dict made of it.
+In: a function, a range, the bound on the table's error and size.  Out: ``PwlTable`` and a dict.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from ..qgraph import QGraph
 
 MOST = 64  # segments that the lanes of every board hold
-TINY, HUGE = 1e-30, 1e30  # float32 holds the scales of what lies between
+TINY, HUGE = 1e-30, 1e30  # float32 holds the scales of values between these
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a table is for.  ``error`` is in real units, rounding of the result included."""
+    """The function and range of a table, and the bounds on it.  ``error`` is in real units,
+    rounding of the result included."""
 
     function: Function
     x_range: tuple[float, float]
@@ -40,7 +41,7 @@ class Wanted:
 
 
 def make_table(wanted: Wanted) -> PwlTable:
-    """The best table, or the smallest that meets ``wanted.error``.
+    """Return the best table, or the smallest that meets ``wanted.error``.
 
     BadInput: unknown function, a range outside its domain, an error out of reach.
     """
@@ -49,19 +50,17 @@ def make_table(wanted: Wanted) -> PwlTable:
     inside = [corner for corner in kinks(wanted.function) if lo < corner < hi]
     x_scale = aligned_scale(max(-lo, hi), inside) * (-1 if lo < 0 and hi <= 0 else 1)
     ends = sorted((lo / x_scale, hi / x_scale))
-    quantized_values = (int(np.ceil(ends[0] - 1e-6)), int(np.floor(ends[1] + 1e-6)))
-    y_scale, clip = _output(
-        wanted, np.arange(quantized_values[0], quantized_values[1] + 1) * x_scale
-    )
+    x_range = (int(np.ceil(ends[0] - 1e-6)), int(np.floor(ends[1] + 1e-6)))
+    y_scale, clip = _output(wanted, np.arange(x_range[0], x_range[1] + 1) * x_scale)
 
     function = partial(evaluate, wanted.function)
-    fit_to = partial(fit, function, x_scale, quantized_values, y_scale, clip, kinks=inside)
+    fit_to = partial(fit, function, x_scale, x_range, y_scale, clip, kinks=inside)
     best = fit_to(wanted.segments, kind=wanted.kind)
     if wanted.error is None:
         return best
     if best.worst_error * y_scale > wanted.error:
         raise BadInput(
-            f"{wanted.function.name} with at most {wanted.segments} segments errs by "
+            f"{wanted.function.name} with at most {wanted.segments} segments has the error "
             f"{best.worst_error * y_scale:.3g} at {wanted.bits} bits (one step is {y_scale:.3g}), "
             f"wanted is {wanted.error:.3g}; allow a larger error, more bits or segments, or narrow "
             "the range"
@@ -93,7 +92,7 @@ def _check(wanted: Wanted) -> None:
 
 
 def _output(wanted: Wanted, x: Array) -> tuple[float, tuple[int, int]]:
-    """Scale and caps of the result, as the quantiser chooses them."""
+    """Return scale and caps of the result, as the quantiser chooses them."""
     y = evaluate(wanted.function, x)
     if not np.isfinite(y).all():
         at = x[~np.isfinite(y)][0]
@@ -110,7 +109,7 @@ def _output(wanted: Wanted, x: Array) -> tuple[float, tuple[int, int]]:
 
 
 def _smallest(of_at_most: Callable[[int], PwlTable], best: PwlTable, steps: float) -> PwlTable:
-    """The smallest table within ``steps`` by bisection over the segments, else ``best``."""
+    """Return the smallest table within ``steps`` by bisection over the segments, else ``best``."""
     low, high = 1, min(best.table_bytes // 8, MOST) + 1
     while high - low > 1:
         middle = (low + high) // 2
@@ -127,7 +126,7 @@ def _smallest(of_at_most: Callable[[int], PwlTable], best: PwlTable, steps: floa
 
 
 def table_report(wanted: Wanted, seg: PwlTable) -> dict[str, Any]:
-    """Everything about a table: errors, size, segments, and what lies outside its range."""
+    """Return the report of a table: errors, size, segments, and the results outside its range."""
     return {
         "function": wanted.function.name,
         "params": list(wanted.function.params),
@@ -148,7 +147,7 @@ def table_report(wanted: Wanted, seg: PwlTable) -> dict[str, Any]:
 
 
 def _error_facts(seg: PwlTable) -> dict[str, Any]:
-    """Errors in output steps and in real units, and the bar that they are held against."""
+    """Return errors in output steps and in real units, and the allowed error."""
     inputs = seg.x_range[1] - seg.x_range[0] + 1
     return {
         "worst_steps": seg.worst_error,
@@ -162,7 +161,7 @@ def _error_facts(seg: PwlTable) -> dict[str, Any]:
 
 
 def _rows(function: Function, seg: PwlTable) -> list[dict[str, Any]]:
-    """One row per segment that the range reaches, in the order of x."""
+    """Return one row per segment that the range reaches, in the order of x."""
     x, error, owner = errors_by_code(function, seg)
     starts = starts_of(owner)
     ends = np.append(starts[1:], len(x)) - 1
@@ -191,7 +190,7 @@ def _line(seg: PwlTable, i: int) -> dict[str, Any]:
 
 
 def errors_by_code(function: Function, seg: PwlTable) -> tuple[Array, Array, Array]:
-    """Codes of the range, error of each in output steps, segment of each."""
+    """Return the quantised x of the range, the error of each in output steps, and its segment."""
     x = np.arange(seg.x_range[0], seg.x_range[1] + 1)
     wanted = np.clip(evaluate(function, x * seg.in_scale) / seg.out_scale, *seg.y_clip)
     got = np.clip(lookup(seg, x), *seg.y_clip)
@@ -199,7 +198,8 @@ def errors_by_code(function: Function, seg: PwlTable) -> tuple[Array, Array, Arr
 
 
 def _outside(function: Function, seg: PwlTable) -> list[dict[str, Any]]:
-    """Left and right of the range: the last line goes on to the last code, where x saturates."""
+    """Return the results left and right of the range: the last line extends to where x
+    saturates."""
     sides = ((seg.x_range[0], INT16_LO), (seg.x_range[1], INT16_HI))
     found = []
     for edge, last in sides if seg.in_scale > 0 else sides[::-1]:
@@ -221,16 +221,16 @@ def _outside(function: Function, seg: PwlTable) -> list[dict[str, Any]]:
 
 
 def table_notes(graph: QGraph) -> tuple[str, ...]:
-    """One line for every table of a network that errs by more than its bar."""
+    """Return one line for every table of a network whose error exceeds the allowed one."""
     found = []
     for qop in graph.ops:
         table = qop.epilogue.table if qop.epilogue else None
         if table is None or table.worst_error <= table.bar:
             continue
-        ends = sorted(code * table.in_scale for code in table.x_range)
+        ends = sorted(end * table.in_scale for end in table.x_range)
         found.append(
-            f"{qop.op.source or qop.op.output}: its table of {table.count} segments errs by up to "
-            f"{table.worst_error:.1f} output steps (at most {table.bar:g} is good) over "
+            f"{qop.op.source or qop.op.output}: its table of {table.count} segments has errors "
+            f"up to {table.worst_error:.1f} output steps (at most {table.bar:g} is expected) over "
             f"{ends[0]:.4g} to {ends[1]:.4g}; narrow the input's range"
         )
     return tuple(found)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Capped piecewise-linear tables, as the epilogue evaluates them.
 
-In: a scalar function, the codes and scales of its argument and of its result.
-Out: ``PwlTable`` (slopes, intercepts, shifts, map) with the error measured over every code.
+In: a scalar function, the quantised range and scales of its argument and of its result.
+Out: ``PwlTable`` (slopes, intercepts, shifts, map) with the error measured over every quantised x.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .lines import Lines, Problem, chord_error, fit_lines, starts_of
 
 KINDS = ("uniform", "log", "mapped", "auto")
 
-# A table this close (in output steps, before rounding) is not worth improving further.
+# A table with this error (in output steps, before rounding) is not improved further.
 GOOD_ENOUGH = 1 / 64
-# Rounding alone takes half a step; a plain table this close needs no map.
+# Rounding alone is half a step; a table with this error needs no map.
 NO_MAP = 0.5 + 1 / 16
-EQUAL = 1 / 32  # errors that differ by less are equal, and the smaller table is better
+EQUAL = 1 / 32  # errors that differ by less count as equal, and the smaller table is better
 FINALISTS = 3
 
 
@@ -34,8 +34,8 @@ FINALISTS = 3
 class PwlTable:
     """A fitted table: y = sat16((x*k[i] + b[i]) >> sh[i]), i = index(x).
 
-    ``in_scale`` and ``out_scale`` are real units per code of x and y.  The errors are in output
-    steps over the codes ``x_range``, after the caps ``y_clip`` that the epilogue's lo and hi apply.
+    ``in_scale`` and ``out_scale`` are the scales of x and y.  The errors are in output steps over
+    the quantised ``x_range``, after the caps ``y_clip`` that the epilogue's lo and hi apply.
     ``cells``: the segment of each cell (uint8), where the index goes through a map.
     """
 
@@ -55,7 +55,7 @@ class PwlTable:
 
     @property
     def count(self) -> int:
-        """Number of segments."""
+        """The number of segments."""
         return len(self.k)
 
     @property
@@ -65,17 +65,17 @@ class PwlTable:
 
     @property
     def bar(self) -> float:
-        """The worst error allowed: one output step at 8 bits, else 2^-12 of all int16 codes."""
+        """The worst error allowed: one output step at 8 bits, else 2^-12 of the int16 range."""
         return 1.0 if self.y_clip[1] - self.y_clip[0] < 256 else 2.0**16 / 2.0**12
 
     @property
     def table_bytes(self) -> int:
-        """Size in parameter memory: 8 bytes a segment and 8 bytes for 8 cells."""
+        """The size in parameter memory: 8 bytes per segment and 8 bytes per 8 cells."""
         return 8 * self.index.entries
 
 
 def lookup(seg: PwlTable, x: Array) -> Array:
-    """y (int16) of every x, bit for bit as the lanes compute it."""
+    """Return y (int16) of every x, bit for bit as the lanes compute it."""
     x = np.asarray(x, np.int64)
     return apply_lines(seg.k, seg.b, seg.sh, segment_index(seg.index, x), x)
 
@@ -93,12 +93,13 @@ def fit(
     kind: str = "auto",
     kinks: Sequence[float] = (),
 ) -> PwlTable:
-    """The best table of at most ``max_segments`` for ``function`` on codes ``x_range`` (inclusive).
+    """Return the best table of at most ``max_segments`` for ``function`` on quantised ``x_range``.
 
-    ``y_clip`` are the codes of y (zero point not included) at which the epilogue caps the result; a
-    line may leave them.  With a Hadamard operand the cap comes after the product: give int16's own
-    range.  ``kinks`` are real x at which the slope jumps; kinks that are visible in the values are
-    found without being named.  ``x_scale`` may be negative: code 1 then stands for a negative x.
+    ``x_range`` includes both ends.  ``y_clip`` are the quantised y (without zero point) at which
+    the epilogue caps the result; a line may leave them.  With a Hadamard operand the cap comes
+    after the product: give int16's own range.  ``kinks`` are real x at which the slope is
+    discontinuous; kinks that are visible in the values are found without them.  ``x_scale`` may be
+    negative: the quantised 1 is then a negative x.
 
     >>> relu = fit(lambda x: np.maximum(x, 0), 0.01, (-1000, 1000), 0.05, (-128, 127), 16)
     >>> relu.count, lookup(relu, np.array([-500, 0, 500])).tolist()
@@ -111,7 +112,7 @@ def fit(
 
 
 def _best_lines(problem: Problem, most: int, kind: str) -> tuple[Index, Lines]:
-    """The spacing of at most ``most`` segments that fits best, and its lines."""
+    """Return the index of at most ``most`` segments that fits best, and its lines."""
     indices = _finalists(problem, _candidates(problem, most, kind))
     fitted = [(index, fit_lines(problem, index)) for index in indices]
     if kind == "mapped" or (kind == "auto" and min(f[1].worst_error for f in fitted) > NO_MAP):
@@ -121,7 +122,7 @@ def _best_lines(problem: Problem, most: int, kind: str) -> tuple[Index, Lines]:
 
 
 def _cost(fitted: tuple[Index, Lines]) -> tuple[float, int, float]:
-    """Worst error in steps of EQUAL, then size, then mean error."""
+    """Return the sort key: worst error in steps of EQUAL, then size, then mean error."""
     index, lines = fitted
     return math.ceil(lines.worst_error / EQUAL - 1e-6), index.entries, float(lines.total.sum())
 
@@ -129,7 +130,7 @@ def _cost(fitted: tuple[Index, Lines]) -> tuple[float, int, float]:
 def _segments(
     problem: Problem, index: Index, lines: Lines, x_scale: float, y_scale: float
 ) -> PwlTable:
-    """The table of ``lines``, which has a line in segments without points too."""
+    """Return the table of ``lines``; segments without points get a line too."""
     every = _spread(index, segment_index(index, problem.x))
     return PwlTable(
         kind=index.kind,
@@ -149,18 +150,18 @@ def _segments(
 
 
 def _spread(index: Index, segment: Array) -> Array:
-    """For every segment of the table the nearest one that has points."""
+    """Return for every segment of the table the nearest one that has points."""
     used = segment[starts_of(segment)]
     return np.clip(np.searchsorted(used, np.arange(index.count)), 0, len(used) - 1)
 
 
 def aligned_scale(largest: float, kinks: Sequence[float] = ()) -> float:
-    """A scale of x, at least ``largest``/32766, that puts the kinks on a coarse grid of codes.
+    """Return a scale of x, at least ``largest``/32766, that puts the kinks on a coarse grid.
 
-    With the smallest kink at a power of two codes, segment boundaries can meet every kink that is a
-    multiple of it: hard swish (-3, 3) and ReLU6 (0, 6) become exact up to one rounding.
+    With the smallest kink at a power of two steps, segment boundaries can meet every kink that is
+    a multiple of it: hard swish (-3, 3) and ReLU6 (0, 6) become exact up to one rounding.
     """
-    scale = max(largest, 1e-30) / (INT16_HI - 1)  # one code of room for rounding outwards
+    scale = max(largest, 1e-30) / (INT16_HI - 1)  # one step of room for rounding outwards
     steps = [abs(kink) for kink in kinks if kink != 0]
     if not steps or min(steps) < 2 * scale:
         return scale
@@ -181,7 +182,7 @@ def _check(
     for name, (lo, hi) in (("x_range", x_range), ("y_clip", y_clip)):
         if not INT16_LO <= lo <= hi <= INT16_HI:
             raise BadInput(
-                f"{name} is {(lo, hi)}; allowed are int16 codes in rising order, "
+                f"{name} is {(lo, hi)}; allowed are int16 values in rising order, "
                 "choose a larger scale"
             )
     if max_segments < 2:
@@ -207,7 +208,7 @@ def _pose(
             f"the function is not a number at x = {bad:g}; allowed is a range inside its domain, "
             "recalibrate or clip its input"
         )
-    # Far beyond the cap only the cap matters; the bound keeps infinities out of the arithmetic.
+    # Far beyond the cap only the cap matters; the bound avoids infinities in the arithmetic.
     y = np.clip(y, 4 * INT16_LO, 4 * INT16_HI)
     named = [int(np.ceil(kink / x_scale)) for kink in kinks]
     found = _find_kinks(x, y) + _find_poles(x, y, y_clip)
@@ -216,7 +217,8 @@ def _pose(
 
 
 def _find_kinks(x: Array, y: Array, reach: int = 4, limit: int = 8) -> list[int]:
-    """First code to the right of every sudden change of slope (none where there are too many)."""
+    """Return the first x to the right of every sudden change of slope (none if there are too
+    many)."""
     if len(x) < 4 * reach:
         return []
     bend = np.zeros(len(x))
@@ -225,13 +227,13 @@ def _find_kinks(x: Array, y: Array, reach: int = 4, limit: int = 8) -> list[int]
     around[reach:-reach] = np.maximum(bend[: -2 * reach], bend[2 * reach :])
     floor = 1e-9 * max(1.0, float(np.abs(y).max()))
     sharp = np.flatnonzero(bend > 64 * around + floor)
-    # Two neighbouring codes bend where the kink lies between them: the right one begins a segment.
+    # The slope changes at both neighbours of a kink: the right one begins a segment.
     last = [int(p) for p in sharp if p + 1 not in sharp]
     return [int(x[p]) for p in last] if len(last) <= limit else []
 
 
 def _find_poles(x: Array, y: Array, clip: tuple[int, int]) -> list[int]:
-    """First code to the right of every leap from one cap to the other."""
+    """Return the first x to the right of every jump from one cap to the other."""
     side = (y >= clip[1]).astype(np.int64) - (y <= clip[0])
     return [int(c) for c in x[1:][np.abs(np.diff(side)) == 2]]
 
@@ -249,7 +251,7 @@ def _candidates(problem: Problem, most: int, kind: str) -> list[Index]:
 
 
 def _kink_indices(kinks: tuple[int, ...], most: int) -> list[Index]:
-    """The fewest segments that begin exactly at every kink, if they are few enough."""
+    """Return the fewest segments that begin exactly at every kink, if they are few enough."""
     if not kinks:
         return []
     gap = int(np.gcd.reduce(np.diff(kinks))) if len(kinks) > 1 else 1
@@ -260,7 +262,7 @@ def _kink_indices(kinks: tuple[int, ...], most: int) -> list[Index]:
 
 
 def _uniform_indices(lo: int, hi: int, most: int, kinks: tuple[int, ...]) -> list[Index]:
-    """Windows of ``most`` segments; the first and the last segment reach beyond the window."""
+    """Return windows of ``most`` segments; the first and last segment extend beyond the window."""
     cover = 0
     while ((hi - lo) >> cover) >= most and cover < MAX_SEG_SHIFT:
         cover += 1
@@ -273,7 +275,7 @@ def _uniform_indices(lo: int, hi: int, most: int, kinks: tuple[int, ...]) -> lis
 
 
 def _aligned(start: int, shift: int, kinks: tuple[int, ...]) -> list[int]:
-    """``start`` and the nearest starts to its left that put a kink on a boundary."""
+    """Return ``start`` and the nearest starts to its left that put a kink on a boundary."""
     width = 1 << shift
     aligned = (start - (start - kink) % width for kink in kinks)
     return [start, *(x0 if x0 >= INT16_LO else x0 + width for x0 in aligned)]
@@ -284,7 +286,7 @@ def _window(x0: int, shift: int, hi: int, most: int) -> Index:
 
 
 def _log_indices(lo: int, hi: int, most: int) -> list[Index]:
-    """Logarithmic spacings that begin at several distances left of the range."""
+    """Return logarithmic indices that begin at several distances left of the range."""
     result = []
     for distance in (1 << j for j in range(16)):
         x0 = lo - distance
@@ -299,7 +301,7 @@ def _log_indices(lo: int, hi: int, most: int) -> list[Index]:
 
 
 def _finalists(problem: Problem, candidates: list[Index]) -> list[Index]:
-    """The most promising spacings, judged by chords in real arithmetic."""
+    """Return the indices of least error, estimated by chords in real arithmetic."""
     scored: list[tuple[float, Index]] = []
     for index in candidates:
         scored.append((chord_error(problem, index), index))

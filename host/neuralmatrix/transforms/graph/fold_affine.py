@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multiplications and additions of constants: one form, merged, and folded into weights.
+"""Multiplications and additions of constants: normalised, merged, and folded into weights.
 
-In: the uses of a Graph and one node.  Out: what the node becomes, or None.
-BatchNorm is imported as such a pair and disappears here.
+In: the uses of a Graph and one node.  Out: the change of the node, or None.
+BatchNorm is imported as such a pair and is folded here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _affine(uses: GraphUses, node: Node | None, kind: str) -> Affine | None:
 
 
 def to_mul_and_add(uses: GraphUses, node: Node) -> Change | None:
-    """c+x to x+c, x-c to x+(-c), c-x to x*-1+c, x/c to x*(1/c), -x to x*-1 where it can merge."""
+    """Rewrite c+x to x+c, x-c to x+(-c), c-x to x*-1+c, x/c to x*(1/c), mergeable -x to x*-1."""
     if not isinstance(node, Binary):
         return None
     left, right = (uses.constant(name) for name in node.inputs)
@@ -75,7 +75,7 @@ def _constant_first(uses: GraphUses, node: Binary) -> Change | None:
 
 
 def merge_affine(uses: GraphUses, node: Node) -> Change | None:
-    """(x*a)*b, (x+a)+b become one node; (x+a)*b becomes x*b + a*b, so that b can reach weights."""
+    """Merge (x*a)*b and (x+a)+b into one node; rewrite (x+a)*b to x*b + a*b for the weights."""
     for kind, combine in (("mul", np.multiply), ("add", np.add)):
         outer = _affine(uses, node, kind)
         inner = _affine(uses, uses.private_maker(node.inputs[0]), kind)
@@ -99,7 +99,7 @@ def _swap(uses: GraphUses, node: Node) -> Change | None:
 
 
 def fold_into_weights(uses: GraphUses, node: Node) -> Change | None:
-    """A factor or a term per output channel moves into the weights or bias of the only producer."""
+    """Fold a factor or term per output channel into the weights or bias of the only producer."""
     maker = uses.private_maker(node.inputs[0])
     for kind in ("mul", "add"):
         affine = _affine(uses, node, kind)
@@ -119,7 +119,8 @@ def fold_into_weights(uses: GraphUses, node: Node) -> Change | None:
 
 
 def _per_axis(value: Array, rank: int, axis: int) -> Array | None:
-    """A constant that differs at most along one axis, as a vector or one element; else None."""
+    """Return a constant that varies at most along one axis as a vector or one element, else
+    None."""
     if value.size == 1:
         return value.reshape(1)
     full = (1,) * (rank - value.ndim) + value.shape
@@ -127,7 +128,7 @@ def _per_axis(value: Array, rank: int, axis: int) -> Array | None:
 
 
 def _scaled_scale(uses: GraphUses, weight: str, factor: Array) -> Array | None:
-    """Scale of the codes of ``weight * factor``; where the factor is 0 any scale does."""
+    """Return the scale of ``weight * factor``; where the factor is 0 any scale is valid."""
     scale = uses.graph.weight_scales.get(weight)
     if scale is None:
         return None
@@ -137,7 +138,7 @@ def _scaled_scale(uses: GraphUses, weight: str, factor: Array) -> Array | None:
 def _with_weight(
     uses: GraphUses, maker: Node, affine: Affine, weight: str, factor: Array
 ) -> tuple[str, dict[str, Array], dict[str, Array]]:
-    """A new weight constant: its name, value and scale."""
+    """Return a new weight constant: its name, value and scale."""
     name = uses.fresh(f"{weight}.scaled")
     scale = _scaled_scale(uses, weight, factor)
     value = np.asarray(uses.graph.constants[weight] * factor, np.float32)
@@ -152,7 +153,7 @@ def _into_matrix(uses: GraphUses, maker: MatMul, affine: Affine, vector: Array) 
 
 
 def _channel_factor(uses: GraphUses, maker: Conv | ConvTranspose, vector: Array) -> Array:
-    """``vector`` shaped to multiply the kernel's output channels.
+    """Return ``vector`` shaped to multiply the kernel's output channels.
 
     A transposed kernel is (C, M/groups, ..): each group of C has its own part of the vector.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Applying local rewrites to a Graph.
+"""Application of local rewrites to a Graph.
 
-In: a rule (what one node becomes, or None) and a Graph.  Out: the Graph with the rule applied
-wherever it holds, cleaned of what nothing reads.
+In: a rule (the change of one node, or None) and a Graph.  Out: the Graph with the rule applied
+wherever it matches, without dead nodes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...ir.types import Array, QParams
 
 @dataclass(frozen=True)
 class Change:
-    """What takes the place of a matched node.
+    """The nodes that replace a matched node.
 
     ``same`` says instead that its output is the tensor of that name.
     """
@@ -34,7 +34,8 @@ Pass = Callable[[Graph], Graph]
 
 
 def apply_rule(rule: Rule, graph: Graph) -> Graph:
-    """``rule`` on every node, again where it changed something; the same object if nothing did."""
+    """Apply ``rule`` to every node, again after a change; return the same object without
+    changes."""
     uses, index = GraphUses(graph), 0
     while index < len(graph.nodes):
         change = rule(uses, graph.nodes[index])
@@ -67,7 +68,8 @@ def _changed(uses: GraphUses, index: int, change: Change) -> Graph | None:
 
 
 def _merged(uses: GraphUses, index: int, old: str, new: str) -> Graph | None:
-    """Without the node that makes ``old``: its readers read ``new``.  None where that cannot be."""
+    """Remove the node that makes ``old``: its readers read ``new``.  None if that is not
+    possible."""
     graph = uses.graph
     wanted, have = graph.quant.get(old), graph.quant.get(new)
     if wanted not in (None, have) and (have is not None or uses.count(new) != 1):
@@ -95,7 +97,7 @@ def _renamed(node: Node, old: str, new: str) -> Node:
 
 
 def clean(graph: Graph) -> Graph:
-    """Without nodes and constants that no output depends on."""
+    """Remove nodes and constants that no output depends on."""
     wanted, kept = set(graph.outputs), []
     for node in reversed(graph.nodes):
         if node.output in wanted:

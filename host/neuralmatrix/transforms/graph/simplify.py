@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewriting a Graph into fewer nodes that compute the same.
+"""Simplification: a Graph is rewritten to fewer nodes that compute the same.
 
-In: a Graph.  Out: an equivalent Graph; ``PASSES`` is the list of what is done, in order, until
+In: a Graph.  Out: an equivalent Graph; ``PASSES`` are the rewrites, repeated in order until
 nothing changes.  Rewrites are exact in real arithmetic and leave prescribed quantisation alone.
 """
 
@@ -61,9 +61,9 @@ class _Tally:
 def simplify(
     graph: Graph, target: object = None, note: Callable[[str], None] | None = None
 ) -> Graph:
-    """The graph after all ``PASSES``, repeated until none changes it; verified after each.
+    """Return the graph after all ``PASSES``, repeated until none changes it; verified after each.
 
-    ``note`` is told in one line each what the rewrites did.
+    ``note`` receives one line per rewrite.
     """
     tallies = {name: _Tally() for name, _ in PASSES}
     before = None
@@ -95,7 +95,7 @@ def drop_dead_nodes(graph: Graph) -> Graph:
 
 
 def fold_constants(uses: GraphUses, node: Node) -> Change | None:
-    """A node of constants becomes a constant."""
+    """Evaluate a node whose inputs are constants."""
     graph = uses.graph
     if node.output in graph.outputs or not all(n in graph.constants for n in node.inputs):
         return None
@@ -110,7 +110,7 @@ def _is_all(array: Array | None, value: float) -> bool:
 
 
 def _does_nothing(uses: GraphUses, node: Node) -> bool:
-    """Is the output the first input, given that their shapes agree?"""
+    """Return whether the output is the first input, given that their shapes agree."""
     match node:
         case Unary(function=Function(name="identity")) | Reshape() | Expand():
             return True
@@ -135,7 +135,7 @@ def _does_nothing(uses: GraphUses, node: Node) -> bool:
 
 
 def drop_identities(uses: GraphUses, node: Node) -> Change | None:
-    """A node whose output equals its input goes."""
+    """Remove a node whose output equals its input."""
     source = node.inputs[0]
     if uses.shape(node.output) != uses.shape(source) or source in uses.graph.constants:
         return None
@@ -143,7 +143,7 @@ def drop_identities(uses: GraphUses, node: Node) -> Change | None:
 
 
 def drop_selections(uses: GraphUses, node: Node) -> Change | None:
-    """A selection whose condition is the same constant everywhere is one of its branches."""
+    """Replace a Select with a uniform constant condition by one of its branches."""
     if not isinstance(node, Select):
         return None
     condition = uses.constant(node.inputs[0])
@@ -158,7 +158,7 @@ _NOT_NEGATIVE = frozenset("relu sigmoid hard_sigmoid abs exp square sqrt softplu
 
 
 def _not_negative(uses: GraphUses, name: str) -> bool:
-    """Is every element of a tensor known to be 0 or more?"""
+    """Return whether every element of a tensor is known to be 0 or more."""
     node = uses.maker(name)
     match node:
         case Unary(function=function):
@@ -176,7 +176,7 @@ def _not_negative(uses: GraphUses, name: str) -> bool:
 
 
 def drop_relus(uses: GraphUses, node: Node) -> Change | None:
-    """ReLU of what is never negative goes."""
+    """Remove a ReLU of a tensor that is never negative."""
     is_relu = isinstance(node, Unary) and node.function.name == "relu"
     return Change(same=node.inputs[0]) if is_relu and _not_negative(uses, node.inputs[0]) else None
 
@@ -189,7 +189,7 @@ def _unary(node: Node | None, name: str) -> Unary | None:
 
 
 def _gate(uses: GraphUses, name: str, x: str) -> Function | None:
-    """The activation that x times the private tensor ``name`` is."""
+    """Return the activation that x times the private tensor ``name`` is."""
     node = uses.private_maker(name)
     if (gate := _unary(node, "sigmoid")) and gate.inputs[0] == x:
         return Function("silu")
@@ -202,7 +202,7 @@ def _gate(uses: GraphUses, name: str, x: str) -> Function | None:
 
 
 def fuse_gates(uses: GraphUses, node: Node) -> Change | None:
-    """x*sigmoid(x), x*hard_sigmoid(x), x*tanh(softplus(x)) are one function each."""
+    """Fuse x*sigmoid(x), x*hard_sigmoid(x) and x*tanh(softplus(x)) into one function each."""
     if not isinstance(node, Binary) or node.kind != "mul":
         return None
     for x, gate in (node.inputs, node.inputs[::-1]):
@@ -213,7 +213,7 @@ def fuse_gates(uses: GraphUses, node: Node) -> Change | None:
 
 
 def fuse_hard_sigmoid(uses: GraphUses, node: Node) -> Change | None:
-    """clip(x + b, 0, m) * c is hard_sigmoid(c, b*c) where m*c is 1."""
+    """Rewrite clip(x + b, 0, m) * c to hard_sigmoid(c, b*c) where m*c is 1."""
     if not isinstance(node, Binary) or node.kind != "mul":
         return None
     factor = uses.constant(node.inputs[1])
@@ -236,7 +236,7 @@ def fuse_hard_sigmoid(uses: GraphUses, node: Node) -> Change | None:
 
 
 def gate_before_factor(uses: GraphUses, node: Node) -> Change | None:
-    """(x * clip(..)) * c is x * (clip(..) * c), which ``fuse_hard_sigmoid`` can read."""
+    """Rewrite (x * clip(..)) * c to x * (clip(..) * c), which ``fuse_hard_sigmoid`` matches."""
     if not isinstance(node, Binary) or node.kind != "mul":
         return None
     product, factor = uses.private_maker(node.inputs[0]), uses.constant(node.inputs[1])
@@ -256,7 +256,7 @@ def gate_before_factor(uses: GraphUses, node: Node) -> Change | None:
 
 
 def merge_transposes(uses: GraphUses, node: Node) -> Change | None:
-    """A transpose of a transpose is one transpose."""
+    """Merge a transpose of a transpose into one."""
     inner = uses.transparent_maker(node.inputs[0])
     if not isinstance(node, Transpose) or not isinstance(inner, Transpose):
         return None
@@ -265,7 +265,7 @@ def merge_transposes(uses: GraphUses, node: Node) -> Change | None:
 
 
 def merge_reshapes(uses: GraphUses, node: Node) -> Change | None:
-    """Of two reshapes in a row only the second matters."""
+    """Remove a reshape that is followed by another."""
     inner = uses.transparent_maker(node.inputs[0])
     if not isinstance(node, Reshape) or not isinstance(inner, Reshape):
         return None
@@ -273,7 +273,7 @@ def merge_reshapes(uses: GraphUses, node: Node) -> Change | None:
 
 
 def merge_slices(uses: GraphUses, node: Node) -> Change | None:
-    """A slice of a slice is one slice."""
+    """Merge a slice of a slice into one."""
     inner = uses.transparent_maker(node.inputs[0])
     if not isinstance(node, Slice) or not isinstance(inner, Slice):
         return None
@@ -290,7 +290,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 
 
 def _padding_fits(node: Conv | Pool, pad: Pad) -> bool:
-    """Does the node's own padding read what ``pad`` writes?"""
+    """Return whether the node's own padding reads the value that ``pad`` writes."""
     if isinstance(node, Conv):
         return pad.value == 0
     if node.kind == "max":
@@ -299,7 +299,7 @@ def _padding_fits(node: Conv | Pool, pad: Pad) -> bool:
 
 
 def fold_pads(uses: GraphUses, node: Node) -> Change | None:
-    """Spatial padding moves into the convolution or pool that reads it."""
+    """Fold spatial padding into the convolution or pool that reads it."""
     if not isinstance(node, Conv | Pool):
         return None
     pad = uses.maker(node.inputs[0])

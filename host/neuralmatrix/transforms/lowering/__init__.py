@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lowering: Graph to MatGraph, and the MatGraph's own passes."""
+"""Lowering of a Graph to a MatGraph: one rule per kind of node, and their common builder."""

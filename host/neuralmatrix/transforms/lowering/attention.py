@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Softmax and attention: the exact maximum of every row, powers, their sum, one product with V.
+"""Lowering of softmax and attention: row maxima, powers, their sum, one product with V.
 
 In: Softmax and Attention nodes.  Out: the value of each.
 
@@ -23,12 +23,12 @@ from .pooling import reduce
 from .row_statistics import declare_rows, plain_view, row_stats
 
 EXP, LOG, RECIPROCAL = map(Function, ("exp", "log", "reciprocal"))
-# What a score that a mask leaves out loses: far more than scores differ.
+# What is subtracted from a masked score: far more than scores differ.
 FAR = 4096.0
 
 
 def lower_softmax(b: Builder, node: Softmax) -> Value:
-    """exp(x - max) / sum(exp(x - max)), or its logarithm, without overflow."""
+    """Lower to exp(x - max) / sum(exp(x - max)), or its logarithm, which cannot overflow."""
     name, source = node.output, node.source
     x = b.direct(b.value(node.inputs[0]))
     if _fills_positions(x, node.axis % len(x.shape)):
@@ -48,7 +48,7 @@ def lower_softmax(b: Builder, node: Softmax) -> Value:
 
 
 def _fills_positions(x: Direct, axis: int) -> bool:
-    """Is the axis all of H, of W or of both?"""
+    """Return whether the axis is all of H, of W or of both."""
     inner = set(axis_atoms(x.view)[axis])
     n, h, w, c = map(set, x.view.dims)
     whole = all(dim <= inner or not dim & inner for dim in (h, w))
@@ -56,7 +56,7 @@ def _fills_positions(x: Direct, axis: int) -> bool:
 
 
 def _over_positions(b: Builder, node: Softmax, x: Direct) -> Value:
-    """Maxima and sums are windows over the whole map."""
+    """Lower softmax over positions: maxima and sums are windows over the whole map."""
     name, source, axes = node.output, node.source, (node.axis % len(x.shape),)
     largest = reduce(b, x, axes, "max", f"{name}:max", source)
     shifted = binary(b, "sub", x, largest, f"{name}:shifted", source)
@@ -69,7 +69,7 @@ def _over_positions(b: Builder, node: Softmax, x: Direct) -> Value:
 
 
 def _channel_form(b: Builder, value: Value, axis: int) -> Direct:
-    """``value`` in a form whose channels are ``axis`` and nothing else."""
+    """Return ``value`` in a form whose channels are ``axis`` and nothing else."""
     axis %= len(value.shape)
     x = b.direct(value)
     if axis_atoms(x.view)[axis] == x.view.dims[3] and value.shape[axis] > 1:
@@ -94,7 +94,7 @@ def lower_attention(b: Builder, node: Attention) -> Value:
     rank, length = len(q_shape), b.tensors[k.tensor].shape[2]
     scores = view_of((*lead, q_shape[-2], length), _groups(rank))
     keep = _kept(b, node, scores)
-    away = _away(b, node, scores) if keep else None
+    away = _mask_addend(b, node, scores) if keep else None
     score = Gemm("", q.tensor, None, zeros(length), rhs=k.tensor, rhs_transposed=True,
                  gain=node.scale, source=node.source)  # fmt: skip
     if len(node.inputs) > 4 and node.inputs[4]:
@@ -115,7 +115,7 @@ def _groups(rank: int) -> tuple[tuple[int, ...], ...]:
 def _unbiased(
     b: Builder, node: Attention, score: Gemm, view: View, keep: str | None, away: str | None
 ) -> tuple[Direct, Direct]:
-    """Powers and their sums from two products."""
+    """Return the powers and their sums from two products."""
     top, largest = _row(b, view, "max", node)
     _emit_score(b, score, f"{node.output}:scores", view, Epilogue(residual=away, rows=(top,)))
     row, total = _row(b, view, "sum", node)
@@ -126,7 +126,7 @@ def _unbiased(
 def _biased(
     b: Builder, node: Attention, score: Gemm, view: View, keep: str | None, away: str | None
 ) -> tuple[Direct, Direct]:
-    """Scores with an added bias are stored; their powers are a window."""
+    """Return the powers of scores with a bias, and their sums; the scores are stored."""
     bias = _score_operand(b, node.inputs[4], view, node)
     top, largest = _row(b, view, "max", node)
     rows = () if away else (top,)
@@ -158,13 +158,13 @@ def _mask(node: Attention) -> str:
 
 
 def _fixed_mask(b: Builder, node: Attention) -> Array | None:
-    """A constant mask as 0 and 1."""
+    """Return a constant mask as 0 and 1, None without one."""
     array = b.graph.constants.get(_mask(node))
     return None if array is None else np.asarray(array != 0, np.float32)
 
 
 def _kept(b: Builder, node: Attention, view: View) -> str | None:
-    """The mask as a factor of the powers; None where it keeps all."""
+    """Return the mask as a factor of the powers; None if it keeps all."""
     name, fixed = _mask(node), _fixed_mask(b, node)
     if not name or (fixed is not None and fixed.all()):
         return None
@@ -173,8 +173,8 @@ def _kept(b: Builder, node: Attention, view: View) -> str | None:
     return operand(b, b.value(name), view, f"{name}:kept", node.source)
 
 
-def _away(b: Builder, node: Attention, view: View) -> str:
-    """The mask as an addend that keeps left out scores from being the largest."""
+def _mask_addend(b: Builder, node: Attention, view: View) -> str:
+    """Return the mask as an addend with which masked scores are never the largest."""
     name, fixed = _mask(node), _fixed_mask(b, node)
     if fixed is not None:
         return _constant(b, ("away", name), (fixed - 1) * FAR, view)
@@ -186,14 +186,14 @@ def _away(b: Builder, node: Attention, view: View) -> str:
 
 
 def _score_operand(b: Builder, name: str, view: View, node: Attention) -> str:
-    """A bias of the scores, constant or computed."""
+    """Return a bias of the scores, constant or computed."""
     if name in b.graph.constants:
         return _constant(b, ("bias", name), np.asarray(b.graph.constants[name]), view)
     return operand(b, b.value(name), view, f"{name}:bias", node.source)
 
 
 def _constant(b: Builder, key: tuple[str, str], array: Array, view: View) -> str:
-    """A constant operand of the scores, one for all layers that use it alike."""
+    """Return a constant operand of the scores; layers with equal operands share it."""
     full = (*key, view)
     if full not in b.shared:
         whole = canonical_operand(array, view)
@@ -203,7 +203,7 @@ def _constant(b: Builder, key: tuple[str, str], array: Array, view: View) -> str
 
 
 def _bounded(b: Builder, node: Attention, total: Direct) -> Direct:
-    """At least 1, which a sum is that has its largest power in it: for rows that keep nothing."""
+    """Return max(total, 1): every sum is at least 1 except in rows whose scores are all masked."""
     fixed, name = _fixed_mask(b, node), _mask(node)
     if fixed is not None:
         empty = not fixed.any(-1).all()

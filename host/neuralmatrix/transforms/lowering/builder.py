@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The MatGraph while it grows: tensors, operations, and the forms in which values exist.
+"""The MatGraph under construction: tensors, operations, and the forms of values.
 
 In: requests of the lowering rules.  Out: MatOps in execution order; layout changes become at most
 one Move, made when a consumer needs the result.
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Direct:
-    """A MatGraph tensor and how the logical tensor lies in it."""
+    """A MatGraph tensor and the view of the logical tensor in it."""
 
     tensor: str
     view: View
@@ -52,7 +52,7 @@ class Direct:
 class Gathered:
     """Elements of ``sources`` (flattened one after the other) that no tensor holds yet.
 
-    ``index`` has the logical shape; -1 is ``fill``.  ``groups``: the form the sources suggest.
+    ``index`` has the logical shape; -1 is ``fill``.  ``groups``: the form that the sources suggest.
     """
 
     name: str
@@ -81,13 +81,13 @@ class Builder:
         self.values: dict[str, Value] = {}
         self.producers = {node.output: node for node in graph.nodes}
         self.uses = Counter(name for node in graph.nodes for name in node.inputs)
-        self.ports: list[Port] = []  # network inputs that rules declare: look-ups
-        self.shared: dict[tuple[object, ...], Direct] = {}  # what several nodes make alike
+        self.ports: list[Port] = []  # network inputs that rules declare: gathers
+        self.shared: dict[tuple[object, ...], Direct] = {}  # tensors that several nodes share
         self._forms: dict[tuple[object, ...], Direct] = {}
         self._broadcast: dict[str, str] = {}
 
     def fresh(self, name: str) -> str:
-        """``name``, or ``name`` with the first free number."""
+        """Return ``name``, or ``name`` with the first free number."""
         taken, number = name, 1
         while taken in self.tensors:
             number += 1
@@ -95,7 +95,7 @@ class Builder:
         return taken
 
     def declare(self, name: str, shape: Shape, broadcast: bool = False) -> str:
-        """Register a new (N,H,W,C) tensor; returns its final name."""
+        """Register a new (N,H,W,C) tensor and return its final name."""
         name = self.fresh(name)
         n, h, w, c = shape
         self.tensors[name] = Tensor(name, (n, h, w, c), broadcast)
@@ -104,7 +104,7 @@ class Builder:
         return name
 
     def emit(self, op: MatOp, view: View, broadcast: bool = False) -> Direct:
-        """Append an operation whose result lies as ``view`` says."""
+        """Append an operation whose result has the view ``view``."""
         name = self.declare(op.output, view.canonical, broadcast)
         self.ops.append(op if name == op.output else replace(op, output=name))
         return Direct(name, view)
@@ -116,7 +116,7 @@ class Builder:
         return name
 
     def value(self, name: str) -> Value:
-        """What lowering knows of a Graph tensor; constants become tensors when asked for here."""
+        """Return the value of a Graph tensor; this makes a tensor of a constant."""
         if name not in self.values:
             array = self.graph.constants[name]
             view = view_of(array.shape, default_groups(array.ndim))
@@ -126,14 +126,15 @@ class Builder:
         return self.values[name]
 
     def form(self, value: Value, groups: Groups) -> Direct:
-        """``value`` with logical axes in N, H, W, C as ``groups`` says: itself, or by a Move."""
+        """Return ``value`` with logical axes in N, H, W, C as ``groups`` says, by a Move if
+        needed."""
         if isinstance(value, Gathered):
             return self._materialized(value, groups)
         dims = dims_of(value.view, groups)
         return value if dims == value.view.dims else self._relabeled(value, dims)
 
     def direct(self, value: Value) -> Direct:
-        """``value`` as a tensor in whatever form comes cheapest."""
+        """Return ``value`` as a tensor in the cheapest form."""
         if isinstance(value, Direct):
             return value
         return self._materialized(value, value.groups or default_groups(len(value.shape)))
@@ -179,7 +180,7 @@ class Builder:
         return done
 
     def _copies(self, value: Gathered, index: Array) -> bool:
-        """Whether a Move would only copy its one source."""
+        """Return whether a Move would only copy its one source."""
         q = self.graph.quant.get(value.name)
         source = value.sources[0] if len(value.sources) == 1 else ""
         if not source or self.tensors[source].shape != index.shape:
@@ -188,7 +189,8 @@ class Builder:
         return same and bool(np.array_equal(index.reshape(-1), np.arange(index.size)))
 
     def _requantized(self, source: str, q: QParams | None, name: str) -> str:
-        """A Move copies codes: an operand with another prescribed scale is converted before."""
+        """Return the source, requantised if it has another prescribed scale: a Move copies
+        values."""
         if q is None or self.quant.get(source, q) == q:
             return source
         tensor = self.tensors[source]
@@ -215,7 +217,7 @@ class Builder:
         epilogue: Epilogue | None = None,
         minus: str | None = None,
     ) -> Direct:
-        """An element-wise window: act(weight * (x - minus) + bias + gain * residual) * hadamard."""
+        """Emit the window act(weight * (x - minus) + bias + gain * residual) * hadamard."""
         channels = self.tensors[x.tensor].shape[3]
         w = np.asarray(weight, np.float32).reshape(1, 1, -1)
         b = np.broadcast_to(np.asarray(bias, np.float32), (channels,)).copy()
@@ -227,7 +229,7 @@ class Builder:
         return self.emit(op, x.view, broadcast)
 
     def broadcast_parameters(self, tensor: str, source: str) -> str:
-        """A one-channel tensor with its value in every lane: a product with a single 1."""
+        """Broadcast a one-channel tensor to every lane, by a product with a single 1."""
         if self.tensors[tensor].broadcast:
             return tensor
         if tensor in self.constants:
@@ -243,14 +245,14 @@ class Builder:
         return self._broadcast[tensor]
 
     def origin(self, tensor: str) -> str:
-        """Source node name of a Graph tensor, for helper operations."""
+        """Return the source node name of a Graph tensor, for helper operations."""
         while tensor not in self.producers and ":" in tensor:
             tensor = tensor.rpartition(":")[0]
         node = self.producers.get(tensor)
         return node.source if node else ""
 
     def finish(self, node: Node, value: Value) -> None:
-        """Bind a node's result; an annotation must sit on a tensor with just that scale."""
+        """Bind a node's result; a prescribed scale needs a tensor with exactly that scale."""
         name = node.output
         q = self.graph.quant.get(name)
         if q is not None and not (isinstance(value, Direct) and value.tensor == name):
@@ -270,19 +272,19 @@ class Builder:
         return value
 
     def _only_seen_as(self, node: Node, tensor: str) -> bool:
-        """Whether nothing but ``node`` reads the tensor that its result is a view of."""
+        """Return whether only ``node`` reads the tensor that its result is a view of."""
         names = {node.inputs[0], tensor}
         return all(self.uses[n] <= 1 and n not in self.graph.outputs for n in names)
 
 
 def tensor_index(tensor: Tensor, view: View) -> Array:
-    """For every logical element its flat place in the tensor."""
+    """Return for every logical element its flat index in the tensor."""
     flat = np.arange(prod(tensor.shape), dtype=np.int64).reshape(tensor.shape)
     return apply_steps(flat, from_canonical(view))
 
 
 def gathered(b: Builder, value: Value, name: str) -> Gathered:
-    """Any value as an index into tensors."""
+    """Return any value as an index into tensors."""
     if isinstance(value, Gathered):
         return replace(value, name=name)
     index = tensor_index(b.tensors[value.tensor], value.view)
@@ -290,7 +292,7 @@ def gathered(b: Builder, value: Value, name: str) -> Gathered:
 
 
 def reshaped(b: Builder, value: Value, shape: Shape, name: str) -> Value:
-    """``value`` under another logical shape, free where it is a relabelling."""
+    """Return ``value`` reshaped; it is free where no data move."""
     if shape == value.shape:
         return value
     if isinstance(value, Direct):
@@ -302,7 +304,7 @@ def reshaped(b: Builder, value: Value, shape: Shape, name: str) -> Value:
 
 
 def transposed(value: Value, perm: tuple[int, ...], name: str) -> Value:
-    """``value`` with its logical axes permuted; free."""
+    """Return ``value`` with its logical axes permuted, which is free."""
     if isinstance(value, Direct):
         return Direct(value.tensor, transpose(value.view, perm))
     place = {axis: i for i, axis in enumerate(perm)}
@@ -311,13 +313,13 @@ def transposed(value: Value, perm: tuple[int, ...], name: str) -> Value:
 
 
 def broadcast_value(b: Builder, value: Value, shape: Shape, name: str) -> Value:
-    """``value`` repeated to ``shape``; leading axes may be new."""
+    """Return ``value`` repeated to ``shape``; leading axes may be new."""
     lead = (1,) * (len(shape) - len(value.shape))
     value = reshaped(b, value, (*lead, *value.shape), name)
     if value.shape == shape:
         return value
     whole = gathered(b, value, name)
-    # what has no channels says nothing about where they should lie
+    # the form of a value without channels does not matter
     hints = isinstance(value, Gathered) or value.view.canonical[3] > 1
     return replace(
         whole,

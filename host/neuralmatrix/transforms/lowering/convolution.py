@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions become Gemms, depth-wise ones Windows, transposed ones a Gemm and a Move.
+"""Lowering of convolutions to Gemms, depthwise ones to Windows, transposed ones with a Move.
 
 In: Conv and ConvTranspose nodes.  Out: the value of each.
 """
@@ -25,21 +25,21 @@ def zeros(count: int) -> Array:
 
 
 def spatial_groups(rank: int) -> Groups:
-    """(N, C, *spatial) with one or two spatial axes."""
+    """Return the groups of (N, C, *spatial) with one or two spatial axes."""
     if rank not in (3, 4):
         raise Refused(f"{rank - 2} spatial axes; the array runs one or two")
     return ((0,), (), (2,), (1,)) if rank == 3 else ((0,), (2,), (3,), (1,))
 
 
 def pair(values: tuple[int, ...], default: int) -> Pair:
-    """One or two spatial attributes as (vertical, horizontal)."""
+    """Return one or two spatial attributes as (vertical, horizontal)."""
     if len(values) == 1:
         return default, values[0]
     return (values[0], values[1]) if values else (default, default)
 
 
 def four_pads(pads: tuple[int, ...]) -> Pads:
-    """ONNX begins-then-ends as top, left, bottom, right."""
+    """Return ONNX pads (begins, then ends) as top, left, bottom, right."""
     if min(pads, default=0) < 0:
         raise Refused(f"negative pads {pads}; slice the input instead")
     if len(pads) == 2:
@@ -48,7 +48,7 @@ def four_pads(pads: tuple[int, ...]) -> Pads:
 
 
 def constant_of(b: Builder, name: str, what: str) -> Array:
-    """A constant operand, or a refusal that names it."""
+    """Return a constant operand; Refused if it is computed."""
     if name not in b.graph.constants:
         raise Refused(f"its {what} {name!r} is computed at run time; it has to be a constant")
     return np.asarray(b.graph.constants[name], np.float32)
@@ -61,9 +61,9 @@ def bias_of(b: Builder, node: Node, channels: int) -> Array:
 
 
 def prescribed(b: Builder, name: str, order: tuple[int, ...]) -> Array | None:
-    """Weight scales of a QDQ model per output channel; the channel axes end up last by ``order``.
+    """Return a QDQ model's weight scales per output channel; ``order`` moves channel axes last.
 
-    None without any, and where scales vary along other axes than the output channel.
+    None without any, and if scales vary along other axes than the output channel.
     """
     scale = b.graph.weight_scales.get(name)
     if scale is None:
@@ -81,7 +81,7 @@ def prescribed(b: Builder, name: str, order: tuple[int, ...]) -> Array | None:
 
 
 def _unpadded(b: Builder, name: str) -> tuple[str, tuple[int, ...]]:
-    """The tensor in front of a zero padding of spatial axes, and the pads to add."""
+    """Return the tensor before a zero padding of spatial axes, and the pads to add."""
     node = b.producers.get(name)
     if not isinstance(node, Pad) or node.value != 0 or any(map(any, node.pads[:2])):
         return name, ()
@@ -93,7 +93,7 @@ def _unpadded(b: Builder, name: str) -> tuple[str, tuple[int, ...]]:
 
 
 def padded_input(b: Builder, name: str, pads: tuple[int, ...]) -> tuple[Direct, tuple[int, ...]]:
-    """The input of a windowed operator in N, C, spatial form, an explicit zero Pad merged in."""
+    """Return the input of a windowed operator in N, C, spatial form, and pads with a Pad merged."""
     source, extra = _unpadded(b, name)
     if extra:
         pads = tuple(p + e for p, e in zip(pads or (0,) * len(extra), extra, strict=True))
@@ -128,7 +128,7 @@ def lower_conv(b: Builder, node: Conv) -> Value:
 class Phases:
     """A transposed convolution along one axis as ``stride`` interleaved convolutions of the input.
 
-    ``taps[r][t]`` is the source kernel index of phase r that meets x[q - t], or -1.  The
+    ``taps[r][t]`` is the source kernel index of phase r for x[q - t], or -1.  The
     convolution yields positions first <= q < first + count; ``pads`` before and after make it so.
     """
 
@@ -139,7 +139,7 @@ class Phases:
 
 
 def phases(size: int, kernel: int, stride: int, dilation: int, cut: int, out: int) -> Phases:
-    """Phases of one axis; ``cut`` leading results are dropped, ``out`` are kept."""
+    """Return the phases of one axis; ``cut`` leading results are dropped, ``out`` are kept."""
     reach = (kernel - 1) * dilation // stride + 1
     taps = [[-1] * reach for _ in range(stride)]
     for k in range(kernel):
@@ -152,7 +152,7 @@ def phases(size: int, kernel: int, stride: int, dilation: int, cut: int, out: in
 
 
 def _phase_weight(weight: Array, groups: int, axes: tuple[Phases, Phases]) -> Array:
-    """(C, M/g, KH, KW) -> (TH, TW, C/g, g * SH * SW * M/g); x[q - t] is tap T-1-t."""
+    """Return (C, M/g, KH, KW) as (TH, TW, C/g, g * SH * SW * M/g); x[q - t] is tap T-1-t."""
     rows, cols = (np.array([p[::-1] for p in axis.taps]) for axis in axes)
     padded = np.pad(weight, ((0, 0), (0, 0), (0, 1), (0, 1)))  # index -1 reads a zero
     parts = padded[:, :, rows][..., cols]  # C, M/g, SH, TH, SW, TW
@@ -193,7 +193,7 @@ def lower_conv_transpose(b: Builder, node: ConvTranspose) -> Value:
 def _interleaved(
     b: Builder, phased: Direct, node: Node, blocks: Shape, firsts: list[int], cuts: Shape
 ) -> Value:
-    """Depth to space, then the part of the canvas that the pads leave."""
+    """Apply depth to space, then crop by the pads."""
     shape = b.graph.shapes[node.output]
     n, h, w, _ = phased.shape
     g, sh, sw, m = blocks

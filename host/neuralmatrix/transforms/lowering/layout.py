@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layout operators: all of them are one index array, and the array's form decides whether it moves.
+"""Lowering of layout operators to index arrays, of which only some need a Move.
 
 In: Reshape, Transpose, Slice, Pad, Concat, Expand, Take nodes.  Out: relabelled or gathered values.
 """
@@ -31,7 +31,7 @@ def lower_expand(b: Builder, node: Expand) -> Value:
 
 
 def _picked(b: Builder, value: Value, name: str, pick: Callable[[Array], Array]) -> Value:
-    """Apply a numpy layout function to the indices; one that changes nothing costs nothing."""
+    """Apply a numpy layout function to the indices; one that changes nothing needs no Move."""
     whole = gathered(b, value, name)
     index = pick(whole.index)
     if index.shape == whole.shape and np.array_equal(index, whole.index):
@@ -62,7 +62,7 @@ def lower_pad(b: Builder, node: Pad) -> Value:
 
 
 def with_fill(b: Builder, value: Value, fill: float) -> Value:
-    """``value`` ready for more elements equal to ``fill``: one Move has one fill value."""
+    """Return ``value`` with ``fill`` as its fill: one Move has one fill value."""
     if isinstance(value, Gathered) and value.fill != fill and bool((value.index < 0).any()):
         return b.direct(value)
     return value
@@ -79,7 +79,7 @@ def lower_concat(b: Builder, node: Concat) -> Value:
 
 
 def _constant_fill(b: Builder, name: str) -> float | None:
-    """The value of a constant whose elements are all equal."""
+    """Return the value of a constant whose elements are all equal."""
     array = b.graph.constants.get(name)
     if array is None or not np.all(array == array.flat[0]):
         return None
@@ -87,7 +87,7 @@ def _constant_fill(b: Builder, name: str) -> float | None:
 
 
 def _common_fill(b: Builder, node: Concat) -> float:
-    """The fill of the first operand that has one, else 0."""
+    """Return the fill of the first operand that has one, else 0."""
     for name in node.inputs:
         fill = _constant_fill(b, name)
         if fill is not None:
@@ -99,20 +99,20 @@ def _common_fill(b: Builder, node: Concat) -> float:
 
 
 def _part(b: Builder, name: str, output: str, fill: float) -> Gathered:
-    """One operand of a concatenation; a constant equal to ``fill`` needs no tensor."""
+    """Return one operand of a concatenation; a constant equal to ``fill`` needs no tensor."""
     if _constant_fill(b, name) == fill:
         return Gathered(output, (), np.full(b.graph.shapes[name], -1, np.int64), fill)
     return gathered(b, with_fill(b, b.value(name), fill), output)
 
 
 def _starts(b: Builder, sources: tuple[str, ...]) -> dict[str, int]:
-    """Where each source begins once all are flattened one after the other."""
+    """Return the start of each source when all are flattened and concatenated."""
     sizes = [prod(b.tensors[s].shape) for s in sources]
     return dict(zip(sources, np.cumsum([0, *sizes]).tolist(), strict=False))
 
 
 def _shifted(b: Builder, part: Gathered, starts: dict[str, int]) -> Array:
-    """The part's index with its own sources replaced by those of the whole concatenation."""
+    """Return the part's index into the sources of the whole concatenation."""
     index = part.index
     result = np.full(index.shape, -1, np.int64)
     for source, own in _starts(b, part.sources).items():

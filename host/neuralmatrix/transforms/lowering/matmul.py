@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matrix products become Gemms; flattened maps become kernels over the whole map.
+"""Lowering of matrix products to Gemms; flattened maps become kernels over the whole map.
 
 In: MatMul and AxisMatMul nodes.  Out: the value of each.
 """
@@ -31,7 +31,7 @@ LEAST_CHANNELS = 4  # below this, a kernel over a whole map wastes more lanes th
 
 
 def _kernel_dims(view: View, axis: int) -> tuple[bool, bool] | None:
-    """Whether the axis fills H and W besides C; None where it is not made of whole dimensions."""
+    """Return whether the axis fills H and W in addition to C; None if it fills parts of them."""
     inner = set(axis_atoms(view)[axis])
     n, h, w, c = map(set, view.dims)
     whole = c <= inner and all(dim <= inner or not dim & inner for dim in (n, h, w))
@@ -43,7 +43,7 @@ def _kernel_dims(view: View, axis: int) -> tuple[bool, bool] | None:
 
 
 def _with_kernel(b: Builder, value: Value, axis: int) -> tuple[Direct, tuple[bool, bool]]:
-    """``value`` in a form in which a kernel covers ``axis`` and nothing else."""
+    """Return ``value`` in a form in which a kernel covers ``axis`` and nothing else."""
     if isinstance(value, Direct):
         use = _kernel_dims(value.view, axis)
         if use is not None:
@@ -52,7 +52,7 @@ def _with_kernel(b: Builder, value: Value, axis: int) -> tuple[Direct, tuple[boo
 
 
 def _groups_in_channels(value: Value, axis: int) -> int:
-    """How often ``axis`` repeats in the channels, as the innermost of them; 0 if it does not."""
+    """Return how often ``axis`` repeats as the innermost channels; 0 if it does not."""
     if not isinstance(value, Direct):
         return 0
     inner, channels = axis_atoms(value.view)[axis], value.view.dims[3]
@@ -69,9 +69,9 @@ def _grouped(
     scale: Array | None,
     groups: int,
 ) -> Direct:
-    """The same matrix for every group of channels, as for every head.
+    """Multiply every group of channels, such as every head, by the same matrix.
 
-    Lanes that narrow groups leave idle cost less than a Move that spreads the groups out.
+    Lanes that small groups leave idle cost less than a Move that separates the groups.
     """
     m = weight.shape[1]
     packed = np.tile(weight, groups)[None, None]
@@ -84,7 +84,7 @@ def _grouped(
 def channel_gemm(
     b: Builder, value: Value, axis: int, weight: Array, node: Node, scale: Array | None = None
 ) -> Value:
-    """weight (K, M) along one axis: y[.., m, ..] = sum over k of x[.., k, ..] * weight[k, m]."""
+    """Emit y[.., m, ..] = sum over k of x[.., k, ..] * weight[k, m] along one axis."""
     groups = _groups_in_channels(value, axis)
     if isinstance(value, Direct) and groups > 1:
         return _grouped(b, value, axis, weight, node, scale, groups)
@@ -122,7 +122,7 @@ def lower_matmul(b: Builder, node: MatMul) -> Value:
 
 
 def _matrix_shapes(a: Shape, w: Shape) -> tuple[Shape, Shape]:
-    """Both operands as matrices of equal rank."""
+    """Return the shapes of both operands as matrices of equal rank."""
     a = a if len(a) > 1 else (1, *a)
     w = w if len(w) > 1 else (*w, 1)
     rank = max(len(a), len(w))
@@ -130,7 +130,7 @@ def _matrix_shapes(a: Shape, w: Shape) -> tuple[Shape, Shape]:
 
 
 def _constant_product(b: Builder, node: MatMul, full: tuple[Shape, Shape], right: bool) -> Value:
-    """x @ w along the last axis, or w @ x along the last but one."""
+    """Emit x @ w along the last axis, or w @ x along the last but one."""
     name, axis = (node.inputs[1], -1) if right else (node.inputs[0], -2)
     weight = b.graph.constants[name].reshape(full[right]).astype(np.float32, copy=False)
     x = reshaped(b, b.value(node.inputs[not right]), full[not right], node.output)
@@ -145,7 +145,7 @@ def _constant_product(b: Builder, node: MatMul, full: tuple[Shape, Shape], right
 
 
 def _batched_product(b: Builder, node: MatMul, x: Value, axis: int, weight: Array) -> Value:
-    """One constant matrix per batch: the batch axes join the channels as groups."""
+    """Emit a product with one constant matrix per batch: batch axes become groups of channels."""
     batch = tuple(i for i, n in enumerate(weight.shape[:-2]) if n > 1)
     shape = list(x.shape)
     for i in batch:
@@ -160,7 +160,7 @@ def _batched_product(b: Builder, node: MatMul, x: Value, axis: int, weight: Arra
 
 
 def _dynamic_product(b: Builder, node: MatMul, full: tuple[Shape, Shape]) -> Value:
-    """Two computed operands: the right one takes the place of the weights."""
+    """Emit an activation-activation matmul: the right operand takes the place of the weights."""
     rank = len(full[0])
     lead = np.broadcast_shapes(full[0][:-2], full[1][:-2])
     left = reshaped(b, b.value(node.inputs[0]), full[0], f"{node.output}:lhs")
@@ -178,17 +178,17 @@ def _dynamic_product(b: Builder, node: MatMul, full: tuple[Shape, Shape]) -> Val
 
 
 def _row_groups(rank: int) -> Groups:
-    """Batches in N, rows in W, columns in C."""
+    """Return groups with batches in N, rows in W, columns in C."""
     return (tuple(range(rank - 2)), (), (rank - 2,), (rank - 1,))
 
 
 def row_form(b: Builder, value: Value) -> Direct:
-    """A left operand (..., rows, columns) in the form that a product of two tensors takes."""
+    """Return a left operand (..., rows, columns) in the form of an activation-activation matmul."""
     return b.form(value, _row_groups(len(value.shape)))
 
 
 def _lies_in_channels(value: Value, axis: int) -> bool:
-    """Is the axis part of C, in the form that a value has or suggests?"""
+    """Return whether the axis is part of C, in the form that a value has or suggests."""
     if isinstance(value, Gathered):
         return value.groups is not None and axis in value.groups[3] and value.shape[axis] > 1
     atoms = axis_atoms(value.view)[axis]
@@ -196,10 +196,10 @@ def _lies_in_channels(value: Value, axis: int) -> bool:
 
 
 def right_operand(b: Builder, value: Value, lead: Shape, name: str) -> Direct:
-    """(..., rows, columns) as (N', 1, rows, columns), with no image twice.
+    """Return (..., rows, columns) as (N', 1, rows, columns), without repeated images.
 
-    Image n of N meets image n * N' // N: leading axes that repeat an image several times in a row,
-    as the heads of grouped queries do, cost nothing.
+    Image n of N is multiplied by image n * N' // N: leading axes that repeat an image several times
+    in a row, as the heads of grouped queries do, cost nothing.
     """
     own = (1,) * (len(lead) - len(value.shape) + 2) + value.shape[:-2]
     matrix = value.shape[-2:]
@@ -211,7 +211,7 @@ def right_operand(b: Builder, value: Value, lead: Shape, name: str) -> Direct:
 
 
 def _without_repeats(value: Value) -> Value:
-    """Only every r-th image where r in a row are the same."""
+    """Return every r-th image if r consecutive ones are the same."""
     if isinstance(value, Direct):
         return value
     images = value.index.reshape(len(value.index), -1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of the model that no name of the compiler can meet.
+"""Names of the model that do not collide with names of the compiler.
 
-In: a Graph.  Out: the same Graph with other names where needed, and the names they stand for.
+In: a Graph.  Out: the same Graph with other names where needed, and the original names.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from ...ir.graph.nodes import Graph
 
 
 def separated(graph: Graph) -> tuple[Graph, Mapping[str, str]]:
-    """``graph`` in which no tensor has the name of another one followed by a colon: such names are
-    those that lowering and the passes after it make.  And the model's name by new name.
+    """Return ``graph`` in which no tensor has the name of another one followed by a colon, as the
+    names that lowering and later passes make; and the model's name by new name.
 
-    A tensor called ``t:mean`` beside a tensor ``t`` becomes ``t.mean``.
+    If there is a tensor ``t``, a tensor ``t:mean`` becomes ``t.mean``.
     """
     names = set(graph.shapes) | set(graph.constants) | set(graph.inputs)
     new: dict[str, str] = {}
@@ -31,7 +31,7 @@ def _extends_another(name: str, names: set[str]) -> bool:
 
 
 def _free_name(name: str, names: set[str]) -> str:
-    """``name``, with a number where it is taken or another name extends it."""
+    """Return ``name``, with a number if it is taken or another name extends it."""
     found, number = name, 1
     while found in names or any(other.startswith(f"{found}:") for other in names):
         number += 1

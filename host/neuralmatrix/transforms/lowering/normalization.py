@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalisation: statistics, a few operations on one value per row, and one pass over the tensor.
+"""Lowering of normalisation: statistics, operations on one value per row, one pass over x.
 
 In: Normalize nodes.  Out: the value of each.
 
 Over the channels the statistics are row statistics.  Over positions, or groups of channels, they
-are windows and products with ones, taken of x - mean, which loses nothing to cancellation.
+are windows and products with ones of x - mean, which avoids cancellation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .pointwise import with_constant
 from .row_statistics import plain_view, row_stats
 
 RSQRT, SQUARE = Function("rsqrt"), Function("square")
-# Below this a lower bound of a root is only there to keep a division by 0 away.
+# A lower bound of a root below this serves only to avoid a division by 0.
 LEAST_BOUND = 1e-6
 
 
@@ -45,7 +45,7 @@ def lower_normalize(b: Builder, node: Normalize) -> Value:
 
 
 def _operand(b: Builder, node: Normalize, index: int, x: Direct) -> Array | None:
-    """A constant operand as (N,H,W,C), each of them whole or 1."""
+    """Return a constant operand as (N,H,W,C), each of them whole or 1."""
     names = node.inputs[1:]
     for name in names:
         if name and name not in b.graph.constants:
@@ -56,12 +56,12 @@ def _operand(b: Builder, node: Normalize, index: int, x: Direct) -> Array | None
 
 
 def _inner(x: Direct, axes: tuple[int, ...]) -> set[int]:
-    """The atoms that are normalised over."""
+    """Return the atoms that are normalised over."""
     return {a for axis in axes for a in axis_atoms(x.view)[axis]}
 
 
 def _whole_dims(b: Builder, value: Value, axes: tuple[int, ...]) -> Direct:
-    """``value`` in a form whose N is outside, and whose H and W are each inside or outside."""
+    """Return ``value`` in a form with N outside, and H and W each inside or outside of the axes."""
     x = b.direct(value)
     inner = _inner(x, axes)
     n, h, w, _ = map(set, x.view.dims)
@@ -81,7 +81,7 @@ def _by_rows(b: Builder, node: Normalize, x: Direct, weight: Array | float, name
 
 
 def _row_statistics(b: Builder, node: Normalize, x: Direct) -> tuple[Direct | None, Direct]:
-    """The mean, if it is subtracted, and what rows are multiplied by; shared by like nodes."""
+    """Return the mean, if it is subtracted, and the factor of the rows; equal nodes share them."""
     key = ("normalize", x.tensor, node.kind, node.centered, node.epsilon)
     kinds = ("mean", "square") if node.centered else ("square",)
     *means, square = row_stats(b, x, kinds, node.output, node.source)
@@ -92,7 +92,7 @@ def _row_statistics(b: Builder, node: Normalize, x: Direct) -> tuple[Direct | No
 
 
 def _less_mean_square(b: Builder, node: Normalize, mean: Direct) -> Epilogue:
-    """mean of squares - square of the mean."""
+    """Return the epilogue that subtracts the square of the mean."""
     square = b.window(mean, f"{node.output}:mean2", node.source,
                       epilogue=Epilogue(hadamard=mean.tensor))  # fmt: skip
     return Epilogue(residual=square.tensor, residual_gain=-1.0)
@@ -101,7 +101,7 @@ def _less_mean_square(b: Builder, node: Normalize, mean: Direct) -> Epilogue:
 def _inverse(
     b: Builder, node: Normalize, square: Direct, count: int, spread: Epilogue | None = None
 ) -> Direct:
-    """1 over the root of a mean of squares, with the node's epsilon; ``spread`` subtracts."""
+    """Emit 1 / root of a mean of squares and the node's epsilon; ``spread`` subtracts."""
     name, source = f"{node.output}:inverse", node.source
     residual = spread.residual if spread else None
     root = Epilogue(residual, -1.0 if residual else 1.0, RSQRT)
@@ -134,7 +134,7 @@ def _by_windows(b: Builder, node: Normalize, x: Direct, weight: Array | float, n
 
 
 def _mean(b: Builder, node: Normalize, x: Direct, name: str) -> Direct:
-    """Means over the node's axes as an operand that broadcasts: (N, H or 1, W or 1, C or 1)."""
+    """Return means over the node's axes, which broadcast: (N, H or 1, W or 1, C or 1)."""
     inner = _inner(x, node.axes)
     n, h, w, c = x.view.canonical
     kh, kw = (
@@ -154,7 +154,7 @@ def _mean(b: Builder, node: Normalize, x: Direct, name: str) -> Direct:
 
 
 def _averages(x: Direct, inner: set[int]) -> Array | None:
-    """(C, C): every channel gets the mean of its group; (C, 1) where there is one group."""
+    """Return the matrix (C, C) that averages over groups, (C, 1) if there is one group."""
     sizes = [x.view.atoms[a] for a in x.view.dims[3]]
     outer = [a not in inner for a in x.view.dims[3]]
     if all(outer):

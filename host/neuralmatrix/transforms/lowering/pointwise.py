@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Element-wise operators are 1x1 Windows; a second tensor enters through the epilogue.
+"""Lowering of element-wise operators to 1x1 Windows; the epilogue reads a second tensor.
 
 In: Unary, Binary, PRelu and Select nodes.  Out: the value of each; ``fuse_epilogues`` moves most
 of them into the operation that makes their input.
@@ -29,7 +29,7 @@ def lower_unary(b: Builder, node: Unary) -> Value:
 
 
 def unary(b: Builder, value: Value, function: Function, name: str, source: str) -> Direct:
-    """function(value)."""
+    """Emit function(value)."""
     x = b.direct(value)
     if function.name in LINEAR:
         return b.window(x, name, source, weight=LINEAR[function.name])
@@ -58,7 +58,7 @@ def lower_prelu(b: Builder, node: PRelu) -> Value:
 
 
 def _bent(b: Builder, x: Direct, slope: Array, node: Node) -> Direct:
-    """slope * x + relu((1 - slope) * x), exact for slopes up to 1."""
+    """Emit slope * x + relu((1 - slope) * x), exact for slopes up to 1."""
     rise = b.window(x, f"{node.output}:rise", node.source, weight=1 - slope,
                     epilogue=Epilogue(activation=RELU))  # fmt: skip
     epilogue = Epilogue(residual=rise.tensor)
@@ -84,7 +84,7 @@ def lower_binary(b: Builder, node: Binary) -> Value:
 
 
 def with_constant(b: Builder, kind: str, value: Value, c: Array, name: str, source: str) -> Direct:
-    """value (kind) c; "from" is c - value and "over" is c / value."""
+    """Emit value (kind) c; "from" is c - value and "over" is c / value."""
     shape = np.broadcast_shapes(value.shape, c.shape)
     x = b.direct(broadcast_value(b, value, shape, f"{name}:whole"))
     operand = canonical_operand(c, x.view)
@@ -115,7 +115,7 @@ def _affine(b: Builder, kind: str, x: Direct, c: Array, name: str, source: str) 
 
 
 def _bounded(b: Builder, kind: str, x: Direct, c: Array, name: str, source: str) -> Direct:
-    """min or max with a constant: a clip, or c + clip(x - c) where the bound varies."""
+    """Emit min or max with a constant: a clip, or c + clip(x - c) where the bound varies."""
     if c.size == 1:
         bound = float(c.flat[0])
         limits = (-math.inf, bound) if kind == "min" else (bound, math.inf)
@@ -127,7 +127,7 @@ def _bounded(b: Builder, kind: str, x: Direct, c: Array, name: str, source: str)
 
 
 def binary(b: Builder, kind: str, first: Value, second: Value, name: str, source: str) -> Direct:
-    """Element-wise arithmetic of two computed values with broadcasting."""
+    """Emit element-wise arithmetic of two computed values with broadcasting."""
     return KINDS[kind](b, first, second, name, source)
 
 
@@ -157,7 +157,7 @@ def _quotient(b: Builder, first: Value, second: Value, name: str, source: str) -
 
 
 def _extreme(function: Function) -> Kind:
-    """max(a, b) = b + relu(a - b), and min alike."""
+    """Return the lowering of max(a, b) = b + relu(a - b), or of min."""
 
     def lower(b: Builder, first: Value, second: Value, name: str, source: str) -> Direct:
         difference = _sum(-1.0)(b, first, second, f"{name}:difference", source)
@@ -184,7 +184,7 @@ def _same(first: Value, second: Value) -> bool:
 def aligned(
     b: Builder, first: Value, second: Value, name: str, source: str
 ) -> tuple[Direct, str, bool]:
-    """A full-size operand, the other's tensor in a form that fits it, and whether swapped."""
+    """Return a full-size operand, the other one in a form that fits, and whether they swapped."""
     shape = np.broadcast_shapes(first.shape, second.shape)
     swapped = _rank(second, shape) > _rank(first, shape)
     main, other = (second, first) if swapped else (first, second)
@@ -194,13 +194,13 @@ def aligned(
 
 
 def _rank(value: Value, shape: Shape) -> tuple[bool, bool]:
-    """Full-size tensors are the best main operands, tensors in any form already better still."""
+    """Return the sort key of main operands: full-size ones first, of those existing tensors."""
     whole = math.prod(value.shape) == math.prod(shape)
     return whole, isinstance(value, Direct)
 
 
 def operand(b: Builder, value: Value, view: View, name: str, source: str) -> str:
-    """``value`` as (N,H,W,C), each of them as in ``view`` or 1; one channel is replicated."""
+    """Return ``value`` as (N,H,W,C), each as in ``view`` or 1; a single channel is broadcast."""
     lead = (1,) * (len(view.shape) - len(value.shape))
     shape = (*lead, *value.shape)
     present = {a for axis, atoms in enumerate(axis_atoms(view)) for a in atoms if shape[axis] > 1}
@@ -217,12 +217,12 @@ def operand(b: Builder, value: Value, view: View, name: str, source: str) -> str
 
 # ---------------------------------------------------------------- selection
 
-HUGE = 1e30  # a branch constant beyond this means "never": -3.4e38, or -infinity before
-NEVER = 1e4  # what it becomes: beyond what it competes with, within what 16 bits resolve
+HUGE = 1e30  # a branch constant beyond this is a mask: -3.4e38, or -infinity in the source
+NEVER = 1e4  # its replacement: beyond all other values, within the resolution of 16 bits
 
 
 def lower_select(b: Builder, node: Select) -> Value:
-    """condition * (first - second) + second, constant branches kept apart from computed ones."""
+    """Lower to condition * (first - second) + second; constant branches are separate cases."""
     constants = b.graph.constants
     known = [_moderate(constants[n]) if n in constants else None for n in node.inputs]
     condition, first, second = known
@@ -237,7 +237,7 @@ def lower_select(b: Builder, node: Select) -> Value:
 
 
 def _moderate(array: Array) -> Array:
-    """A constant whose huge values overflow no sum."""
+    """Return a constant with huge values replaced, so that no sum overflows."""
     array = np.asarray(array, np.float32)
     return np.asarray(np.where(np.abs(array) < HUGE, array, np.sign(array) * NEVER), np.float32)
 
@@ -251,7 +251,7 @@ def _chosen_by_input(b: Builder, node: Select) -> Direct:
 
 
 def _chosen_constant(b: Builder, node: Select, first: Array | None, second: Array | None) -> Direct:
-    """One or both of the branches are constants: each branch times where it holds."""
+    """Emit a selection with constant branches: each branch times the condition that selects it."""
     keep, name, source = b.value(node.inputs[0]), node.output, node.source
     if first is not None and second is not None:
         rise = with_constant(b, "mul", keep, first - second, f"{name}:rise", source)
@@ -269,7 +269,7 @@ def _chosen_constant(b: Builder, node: Select, first: Array | None, second: Arra
 def _chosen_by_constant(
     b: Builder, node: Select, keep: Array, first: Array | None, second: Array | None
 ) -> Direct:
-    """Each branch is multiplied by where it holds; a constant one becomes an addend."""
+    """Emit each branch times its constant condition; a constant branch becomes an addend."""
     name, source = node.output, node.source
     computed, constant = [], np.zeros((), np.float32)
     for i, (branch, holds) in enumerate(((first, keep), (second, ~keep))):

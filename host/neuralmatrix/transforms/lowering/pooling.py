@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pooling and reductions: windows, products with ones, row maxima.
+"""Lowering of pooling and reductions to windows, products with ones, row maxima.
 
 In: Pool and Reduce nodes.  Out: the value of each, exact in real arithmetic.
 """
@@ -56,7 +56,7 @@ def _pooled(
 
 
 def _counts(node: Pool, source: tuple[int, ...], out: tuple[int, ...]) -> Array:
-    """(1, OH, OW, 1): how many taps of each window lie inside the input."""
+    """Return (1, OH, OW, 1): how many taps of each window lie inside the input."""
     pads, kernel = four_pads(node.pads), pair(node.kernel, 1)
     strides, dilations = pair(node.strides, 1), pair(node.dilations, 1)
     inside = []
@@ -82,7 +82,7 @@ def lower_reduce(b: Builder, node: Reduce) -> Value:
 def reduce(
     b: Builder, value: Value, axes: tuple[int, ...], kind: str, name: str, source: str
 ) -> Direct:
-    """The reduction over ``axes``, kept as axes of size 1."""
+    """Return the reduction over ``axes``, kept as axes of size 1."""
     if kind == "min":
         negative = unary(b, value, NEG, f"{name}:negative", source)
         largest = reduce(b, negative, axes, "max", f"{name}:max", source)
@@ -95,7 +95,7 @@ def reduce(
 
 
 def _with_whole_dims(b: Builder, value: Value, axes: tuple[int, ...]) -> Direct:
-    """``value`` in a form in which the reduced axes fill H, W or C, each whole or not at all."""
+    """Return ``value`` in a form whose reduced axes fill H, W or C, each whole or not at all."""
     x = b.direct(value)
     inner = {a for axis in axes for a in axis_atoms(x.view)[axis]}
     n, *rest = map(set, x.view.dims)
@@ -105,7 +105,7 @@ def _with_whole_dims(b: Builder, value: Value, axes: tuple[int, ...]) -> Direct:
 
 
 def _kernel(x: Direct, axes: tuple[int, ...]) -> tuple[int, int, bool]:
-    """Extent of the reduction in H and W, and whether it takes in the channels."""
+    """Return the extent of the reduction in H and W, and whether it includes the channels."""
     inner = {a for axis in axes for a in axis_atoms(x.view)[axis]}
     _, h, w, _ = x.view.canonical
     use_h, use_w, use_c = (bool(set(dim) & inner) for dim in x.view.dims[1:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network inputs and outputs: relabelling there is host work of no cost.
+"""Ports of network inputs and outputs; the host reshapes and transposes there.
 
 In: the Graph's inputs and outputs and the values that lowering found.  Out: Ports.
 """
@@ -18,7 +18,7 @@ from .builder import Builder, Direct, Refused, Value
 
 
 def declare_input(b: Builder, name: str) -> Port:
-    """Register a network input in its usual form."""
+    """Register a network input in its default form."""
     shape = b.graph.shapes[name]
     view = view_of(shape, default_groups(len(shape)))
     tensor = b.declare(name, view.canonical)
@@ -28,11 +28,11 @@ def declare_input(b: Builder, name: str) -> Port:
 
 
 def lower_embedding(b: Builder, node: Embedding) -> Value:
-    """The host looks rows of the table up: an input port of its own."""
+    """Declare an input port whose table the host gathers rows from."""
     ids, table = node.inputs
     if ids not in b.graph.inputs or table not in b.graph.constants:
         raise Refused(
-            f"it looks up {ids!r} in {table!r}; allowed is a network input in a constant table"
+            f"it gathers {ids!r} from {table!r}; allowed is a network input and a constant table"
         )
     shape = b.graph.shapes[node.output]
     view = view_of(shape, default_groups(len(shape)))
@@ -44,7 +44,7 @@ def lower_embedding(b: Builder, node: Embedding) -> Value:
 
 
 def output_port(b: Builder, name: str) -> Port:
-    """The port of a network output; an ArgMax in front of it runs on the host."""
+    """Return the port of a network output; an ArgMax in front of it runs on the host."""
     node = b.producers.get(name)
     if isinstance(node, ArgMax):
         axis = node.axis % len(b.graph.shapes[node.inputs[0]])

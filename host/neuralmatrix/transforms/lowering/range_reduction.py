@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Functions that no single table holds over a wide range, exactly composed of some that do.
+"""Range reduction: functions that no single table approximates over a wide range.
 
-In: a function's name and its argument.  Out: Windows; the reals they compute are the function's.
+In: a function's name and its argument.  Out: Windows that compute the function exactly in reals.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _window(
 
 
 def _wave(phase: float) -> Curve:
-    """The sine of x + phase: a triangle wave, which is straight lines, then a quarter each way."""
+    """Return the lowering of sin(x + phase): a triangle wave, then a sine over -pi/2..pi/2."""
 
     def lower(b: Builder, x: Direct, name: str, source: str) -> Direct:
         make = partial(_window, b, name, source)
@@ -45,7 +45,7 @@ def _wave(phase: float) -> Curve:
 
 
 def _odd(function: str) -> Curve:
-    """f(|x|) with the sign of x: the index of f's table counts octaves from 0."""
+    """Return the lowering of f(|x|) * sign(x): the index of f's table counts octaves from 0."""
 
     def lower(b: Builder, x: Direct, name: str, source: str) -> Direct:
         make = partial(_window, b, name, source)
@@ -56,7 +56,7 @@ def _odd(function: str) -> Curve:
 
 
 def _arcsine(b: Builder, x: Direct, name: str, source: str) -> Direct:
-    """asin(x) = sign(x) * (pi/2 - 2 asin(sqrt((1 - |x|) / 2))): the root takes the steep ends."""
+    """Emit asin(x) = sign(x) * (pi/2 - 2 asin(sqrt((1 - |x|) / 2))): the root is steep at +-1."""
     make = partial(_window, b, name, source)
     size, sign = make(x, ":size", "abs"), make(x, ":sign", "sign")
     root = make(size, ":root", "sqrt", weight=-0.5, bias=0.5)
@@ -70,7 +70,7 @@ def _arccosine(b: Builder, x: Direct, name: str, source: str) -> Direct:
 
 
 def _area_tangent(b: Builder, x: Direct, name: str, source: str) -> Direct:
-    """atanh(x) = (log(1 + x) - log(1 - x)) / 2."""
+    """Emit atanh(x) = (log(1 + x) - log(1 - x)) / 2."""
     make = partial(_window, b, name, source)
     right = make(x, ":right", "log", bias=1.0)
     left = make(x, ":left", "log", weight=-1.0, bias=1.0)
@@ -78,7 +78,7 @@ def _area_tangent(b: Builder, x: Direct, name: str, source: str) -> Direct:
 
 
 def _truth(b: Builder, x: Direct, name: str, source: str) -> Direct:
-    """A clip is exact in any range, where a table would not resolve the numbers next to 0."""
+    """Emit the truth value by a clip, exact in any range; a table would not resolve it near 0."""
     within = Epilogue(activation=Function("clip", (-1.0, 1.0)))
     small = b.window(x, f"{name}:small", source, epilogue=within)
     return _window(b, name, source, small, function="truth")

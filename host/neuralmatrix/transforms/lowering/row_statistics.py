@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics of rows: one value per position over all channels.
+"""Row statistics: one value per position over all channels.
 
-In: a tensor.  Out: replicated (N,H,W,1) tensors, made by a window that only counts.
+In: a tensor.  Out: broadcast (N,H,W,1) tensors, made by a statistics-only window.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ KINDS = ("max", "sum", "mean", "square")
 
 
 def plain_view(n: int, h: int, w: int, c: int) -> View:
-    """The view of a tensor that has no other logical shape than (N,H,W,C)."""
+    """Return the view of a tensor whose logical shape is (N,H,W,C)."""
     return view_of((n, h, w, c), ((0,), (1,), (2,), (3,)))
 
 
 def row_stats(
     b: Builder, x: Direct, kinds: tuple[str, ...], name: str, source: str
 ) -> tuple[Direct, ...]:
-    """The statistics ``kinds`` of every row of ``x``, each made once per tensor."""
+    """Return the statistics ``kinds`` of every row of ``x``, each made once per tensor."""
     missing = tuple(kind for kind in kinds if (x.tensor, kind) not in b.shared)
     if missing:
         rows = declare_rows(b, x.tensor, missing, name)
@@ -34,7 +34,7 @@ def row_stats(
 def declare_rows(
     b: Builder, tensor: str, kinds: tuple[str, ...], name: str
 ) -> tuple[tuple[RowStat, Direct], ...]:
-    """New replicated tensors for statistics of ``tensor``."""
+    """Declare broadcast tensors for statistics of ``tensor``."""
     n, h, w, _ = b.tensors[tensor].shape
     view = plain_view(n, h, w, 1)
     found = []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Framework operators become matrix operators, by one rule per kind of node.
+"""The lowering of a Graph to a MatGraph, by one rule per kind of node.
 
 In: a Graph.  Out: a MatGraph of Gemm, Window, RowMax and Move; or UnsupportedModel with every node
-that has no such form.
+that cannot be lowered.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ RULES: Mapping[type[Node], Callable[[Builder, Any], Value]] = {
 
 
 def lower_graph(graph: Graph, target: Target) -> MatGraph:
-    """One or more matrix operators per node, nothing fused yet."""
+    """Return the MatGraph with one or more operations per node, before any fusion."""
     graph, given = separated(graph)
     b = Builder(graph)
     looked_up = {node.inputs[0] for node in graph.nodes if isinstance(node, Embedding)}
@@ -105,13 +105,13 @@ def lower_graph(graph: Graph, target: Target) -> MatGraph:
 
 
 def _is_read(graph: Graph, name: str) -> bool:
-    """Does anything but a look-up read an input?"""
+    """Return whether anything but a gather reads an input."""
     readers = [node for node in graph.nodes if name in node.inputs]
     return name in graph.outputs or not all(isinstance(n, Embedding) for n in readers)
 
 
 def _lower_node(b: Builder, node: Node) -> UnsupportedNode | None:
-    """Lower one node; on refusal stand in an empty tensor, so that the rest is looked at too."""
+    """Lower one node; a refused one gets an empty tensor, so that the others are checked too."""
     try:
         if isinstance(node, ArgMax):
             _check_argmax(b, node)

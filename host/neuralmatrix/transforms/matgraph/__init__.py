@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewrites of a MatGraph: one pass per module."""
+"""Rewrites of a MatGraph: fusion, orientation, node reordering, legalisation; one pass per
+module."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A MatGraph with some of its matrices stored transposed.
+"""The rewrite of a MatGraph to chosen orientations of its matrices.
 
 In: a MatGraph without its transposing Moves, and which tensors lie transposed.  Out: an equal
-MatGraph: operations with swapped operands, and Moves where an operand is needed the other way.
+MatGraph: operations with swapped operands, and Moves where an operand has the other orientation.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from ...ir.types import Array, ViewStep
 
 SWAP = ViewStep("transpose", (0, 1, 3, 2))
 
-Bits = Mapping[str, bool]  # whether a tensor lies transposed
+Bits = Mapping[str, bool]  # whether a tensor is stored transposed
 
 
 @dataclass(frozen=True)
 class Untransposed:
-    """Operations without the transposing Moves; ``alias`` tells what those would have made."""
+    """Operations without the transposing Moves; ``alias``: what those would have made."""
 
     mg: MatGraph
     ops: tuple[MatOp, ...]
     alias: Mapping[str, tuple[str, bool]]
 
     def root(self, name: str) -> tuple[str, bool]:
-        """The tensor behind ``name``, and whether ``name`` is its transpose."""
+        """Return the tensor behind ``name``, and whether ``name`` is its transpose."""
         return self.alias.get(name, (name, False))
 
 
 def without_transpositions(mg: MatGraph) -> Untransposed:
-    """``mg`` with its transposing Moves as names of the same tensors."""
+    """Return ``mg`` with its transposing Moves as aliases of their inputs."""
     alias: dict[str, tuple[str, bool]] = {}
     for op in mg.ops:
         if is_transposition(op, mg.tensors):
@@ -46,7 +46,7 @@ def without_transpositions(mg: MatGraph) -> Untransposed:
 
 
 def apply_orientation(net: Untransposed, bits: Bits) -> MatGraph:
-    """The MatGraph in which the tensors of ``bits`` lie as those say."""
+    """Return the MatGraph with the orientations ``bits``."""
     return _Rebuilt(net, bits).graph()
 
 
@@ -73,12 +73,12 @@ class _Rebuilt:
         return MatGraph(inputs, outputs, tuple(self.ops), self.tensors, self.constants, mg.quant)
 
     def stored(self, name: str) -> tuple[str, bool]:
-        """The tensor that holds ``name``, and whether transposed."""
+        """Return the tensor that holds ``name``, and whether it is transposed."""
         root, flipped = self.net.root(name)
         return root, self.bits.get(root, False) ^ flipped
 
     def need(self, name: str, transposed: bool) -> str:
-        """A tensor that holds ``name`` or its transpose, copied where there is none."""
+        """Return a tensor that holds ``name`` or its transpose; add a Move if there is none."""
         root, is_transposed = self.stored(name)
         if is_transposed == transposed:
             return root
@@ -111,7 +111,7 @@ class _Rebuilt:
         return replace(port, tensor=root, steps=steps)
 
     def _plain(self, op: MatOp) -> MatOp:
-        """The operation as declared; a right operand may lie either way."""
+        """Return the operation as declared; a right operand may have either orientation."""
         main = (op.input,) if isinstance(op, Gemm) else op.inputs
         names = (op.epilogue.residual, op.epilogue.hadamard, *main)
         op = op.renamed({name: self.need(name, False) for name in names if name})
@@ -121,7 +121,7 @@ class _Rebuilt:
         return replace(op, rhs=rhs, rhs_transposed=op.rhs_transposed ^ transposed)
 
     def _flipped(self, op: MatOp) -> MatOp:
-        """The operation whose result is the transpose of ``op``'s."""
+        """Return the operation whose result is the transpose of ``op``'s."""
         assert isinstance(op, Linear)
         bias, epilogue = self._flipped_epilogue(op)
         if not isinstance(op, Gemm):
@@ -137,7 +137,7 @@ class _Rebuilt:
                        epilogue=epilogue)  # fmt: skip
 
     def _flipped_epilogue(self, op: Linear) -> tuple[Array, Epilogue]:
-        """Channels were positions: what differs among the old channels becomes an operand."""
+        """Return bias and epilogue of a transposed result: a bias per old channel is an operand."""
         e, rows = op.epilogue, self.net.mg.tensors[op.output].shape[2]
         hadamard = e.hadamard and self._flipped_operand(op.output, e.hadamard)
         bias = np.full(rows, op.bias[0], np.float32)

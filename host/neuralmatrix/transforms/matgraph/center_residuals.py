@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Residual streams whose mean over the channels is 0, so that normalising them needs no mean.
 
-In: a MatGraph.  Out: an equal one.  Where all that a stream is read by are centred normalisations
-and further sums of the same stream, its mean makes no difference: it is taken out of the weights,
-biases, tables and constants that write the stream.
+In: a MatGraph.  Out: an equal one.  Where only centred normalisations and further sums of the
+stream read a stream, its mean has no effect: it is removed from the weights, biases, tables and
+constants that write the stream.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ...ir.types import Array
 
 @dataclass
 class _Stream:
-    """Tensors that are to have mean 0; constants that are part of them."""
+    """Tensors that get mean 0, and the constants that are part of them."""
 
     tensors: set[str] = field(default_factory=set)
     constants: set[str] = field(default_factory=set)
 
 
 def center_residuals(mg: MatGraph, target: Target) -> MatGraph:
-    """Every stream of ``mg`` that can be centred is."""
+    """Centre every residual stream of ``mg`` that can be centred."""
     uses = Uses.of(mg)
     done: set[str] = set()
     streams = []
@@ -49,7 +49,7 @@ def center_residuals(mg: MatGraph, target: Target) -> MatGraph:
 
 
 def _closure(mg: MatGraph, uses: Uses, start: str) -> _Stream | None:
-    """All that has to be centred together with ``start``; None where something prevents it."""
+    """Return all that has to be centred together with ``start``; None if something prevents it."""
     stream, waiting = _Stream(), [start]
     while waiting:
         name = waiting.pop()
@@ -62,15 +62,15 @@ def _closure(mg: MatGraph, uses: Uses, start: str) -> _Stream | None:
         if narrow or uses.fixed(name):
             return None
         stream.tensors.add(name)
-        above, below = _above(mg, uses, name), _below(uses, name)
+        above, below = _addends(mg, uses, name), _sums(uses, name)
         if above is None or below is None:
             return None
         waiting += above + below
     return stream
 
 
-def _above(mg: MatGraph, uses: Uses, name: str) -> list[str] | None:
-    """What the maker of ``name`` adds up, which then is part of the stream."""
+def _addends(mg: MatGraph, uses: Uses, name: str) -> list[str] | None:
+    """Return the addends of the maker of ``name``, which are then part of the stream."""
     op = uses.maker(name)
     if op is None:  # rows of a table can be centred, other inputs of the network cannot
         return [] if any(p.tensor == name and p.table is not None for p in mg.inputs) else None
@@ -83,7 +83,7 @@ def _above(mg: MatGraph, uses: Uses, name: str) -> list[str] | None:
 
 
 def _is_sum(op: MatOp) -> TypeGuard[Linear]:
-    """A linear function whose channels can be centred by its constants or operands."""
+    """Return whether an operation is linear and can be centred by its constants or operands."""
     if op.epilogue.activation or op.epilogue.hadamard:
         return False
     if is_projection(op):
@@ -94,7 +94,7 @@ def _is_sum(op: MatOp) -> TypeGuard[Linear]:
 
 
 def _keeps_rows(mg: MatGraph, op: Move) -> bool:
-    """Every row of the result is one row of an input, or 0."""
+    """Return whether every row of the result is one row of an input, or 0."""
     channels = op.index.shape[3]
     if op.fill or any(mg.tensors[name].shape[3] != channels for name in op.parts):
         return False
@@ -103,8 +103,8 @@ def _keeps_rows(mg: MatGraph, op: Move) -> bool:
     return bool((whole | (rows == -1)).all(1).all())
 
 
-def _below(uses: Uses, name: str) -> list[str] | None:
-    """The sums that read ``name``; None where a reader would notice its mean."""
+def _sums(uses: Uses, name: str) -> list[str] | None:
+    """Return the sums that read ``name``; None if a reader depends on its mean."""
     found = []
     for op in uses.readers(name):
         if _subtracts_mean(uses, op, name):
@@ -117,14 +117,15 @@ def _below(uses: Uses, name: str) -> list[str] | None:
 
 
 def _adds(op: MatOp, name: str) -> bool:
-    """Is ``name`` an addend of the result?"""
+    """Return whether ``name`` is an addend of the result."""
     if not _is_sum(op):
         return False
     return name == op.epilogue.residual or (isinstance(op, Window) and name == op.input)
 
 
 def _mean_of(uses: Uses, mean: str) -> str | None:
-    """The tensor whose mean a statistic is; a statistics-only window reports its input's mean."""
+    """Return the tensor whose mean a statistic is; a statistics-only window reports its input's
+    mean."""
     op = uses.maker(mean)
     if op is None or op.output == mean:
         return None
@@ -132,7 +133,7 @@ def _mean_of(uses: Uses, mean: str) -> str | None:
 
 
 def _subtracts_mean(uses: Uses, op: MatOp, name: str) -> bool:
-    """A normalisation that takes the mean off before anything else."""
+    """Return whether an operation is a normalisation that first subtracts the mean."""
     if not isinstance(op, Window) or not op.minus or op.input != name:
         return False
     others = (op.epilogue.residual, op.epilogue.hadamard)
@@ -140,7 +141,7 @@ def _subtracts_mean(uses: Uses, op: MatOp, name: str) -> bool:
 
 
 def _statistics_fit(uses: Uses, name: str) -> bool:
-    """Are mean and square of ``name`` only used as the two parts of a variance?"""
+    """Return whether mean and square of ``name`` are only used as the two parts of a variance."""
     makers = [op for op in (uses.maker(name),) if op and op.output == name]
     for op in (*makers, *(op for op in uses.readers(name) if only_statistics(op, uses))):
         rows = {row.kind: row.tensor for row in op.epilogue.rows}
@@ -163,7 +164,7 @@ def _squares(op: MatOp, mean: str) -> bool:
     return isinstance(op, Window) and op.input == mean and op.epilogue == plain
 
 
-# ---------------------------------------------------------------- taking the mean out
+# ---------------------------------------------------------------- removing the mean
 
 
 def _centered(mg: MatGraph, stream: _Stream) -> MatGraph:
@@ -192,7 +193,7 @@ def _centered(mg: MatGraph, stream: _Stream) -> MatGraph:
 
 
 def _level(array: Array) -> Array:
-    """Without its mean over the last axis."""
+    """Return the array without its mean over the last axis."""
     exact = np.asarray(array, np.float64)
     return np.asarray(exact - exact.mean(-1, keepdims=True), np.float32)
 

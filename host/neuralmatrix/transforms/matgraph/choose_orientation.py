@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which matrices lie transposed, so that as few as possible are transposed by copying.
+"""The orientation of matrices in memory, chosen so that few are transposed by copying.
 
 In: a MatGraph in which Moves transpose matrices (1, 1, R, C).  Out: an equal one with less work:
-a product whose transposed result is wanted runs with its operands swapped, W^T x^T for (x W)^T.
+a product whose transposed result is read runs with its operands swapped, W^T x^T for (x W)^T.
 
 Every tensor has one orientation in memory, as declared or transposed; an operation offers one or
-both for its result, and says which it needs of its operands.  Moves remain where they differ.
+both for its result, and needs given ones of its operands.  Moves remain where they differ.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class _Choices:
-    """What every operation of ``net`` offers; ``free``: tensors that may lie transposed."""
+    """The choices of every operation of ``net``; ``free``: tensors that may be transposed."""
 
     net: Untransposed
     of: Mapping[str, Mapping[bool, Choice]]
@@ -51,11 +51,11 @@ class _Choices:
 
 
 def choose_orientation(mg: MatGraph, target: Target) -> MatGraph:
-    """``mg`` with the orientations that cost least; itself where nothing is to be gained."""
+    """Return ``mg`` with the orientations of least cost; itself if nothing is gained."""
     transposes = any(is_transposition(op, mg.tensors) for op in mg.ops)
-    if not transposes or mg.quant:  # scales that a model prescribes stay with its own tensors
+    if not transposes or mg.quant:  # prescribed scales belong to the model's own tensors
         return mg
-    mg = _with_settled_biases(mg)
+    mg = _with_biases_in_producers(mg)
     net = without_transpositions(mg)
     bits = _search(_all_choices(net, target))
     return fuse_epilogues(apply_orientation(net, bits), target) if any(bits.values()) else mg
@@ -72,11 +72,11 @@ def _is_matrix(t: Tensor) -> bool:
     return t.shape[:2] == (1, 1) and not t.broadcast
 
 
-# ---------------------------------------------------------------- what an operation offers
+# ---------------------------------------------------------------- choices of an operation
 
 
 def _choices(op: MatOp, net: Untransposed, target: Target) -> Iterator[tuple[bool, Choice]]:
-    """The orientations an operation can give its result in: as declared, and perhaps transposed."""
+    """Yield the possible orientations of a result: as declared, and perhaps transposed."""
     yield False, Choice(_plain_needs(op), _plain_cycles(op, net.mg.tensors, target))
     if not _may_swap(op, net):
         return
@@ -98,7 +98,7 @@ def _plain_needs(op: MatOp) -> Needs:
 
 
 def _plain_cycles(op: MatOp, tensors: Mapping[str, Tensor], target: Target) -> float:
-    """Only what changes with the orientation: products."""
+    """Return the cycles of the products, which depend on the orientation."""
     if not isinstance(op, Gemm):
         return 0
     n, h, w, channels = tensors[op.output].shape
@@ -107,7 +107,7 @@ def _plain_cycles(op: MatOp, tensors: Mapping[str, Tensor], target: Target) -> f
 
 
 def _may_swap(op: MatOp, net: Untransposed) -> TypeGuard[Linear]:
-    """Can the transposed result be computed from operands that exist?"""
+    """Return whether the transposed result can be computed from existing operands."""
     if not isinstance(op, Linear) or not is_pointwise(op):
         return False
     mg, e = net.mg, op.epilogue
@@ -129,13 +129,13 @@ def _run_time_operands(e: Epilogue, mg: MatGraph) -> tuple[str, ...]:
 
 
 def _bias_fits(op: Linear, mg: MatGraph) -> bool:
-    """A bias per position has to enter as the residual."""
+    """Return whether a bias per position can enter as the residual."""
     return not np.ptp(op.bias) or not op.epilogue.residual or op.epilogue.residual in mg.constants
 
 
-def _with_settled_biases(mg: MatGraph) -> MatGraph:
-    """Fold biases beside a run-time residual into the producer of that residual, where the
-    operation is its only reader."""
+def _with_biases_in_producers(mg: MatGraph) -> MatGraph:
+    """Fold biases into the producer of a run-time residual where the operation is its only
+    reader."""
     uses, ops = Uses.of(mg), {op.output: op for op in mg.ops}
     constants, tensors = dict(mg.constants), dict(mg.tensors)
     for name, op in ops.items():
@@ -159,8 +159,8 @@ def _with_settled_biases(mg: MatGraph) -> MatGraph:
 def _residual_maker(
     residual: str, ops: Mapping[str, MatOp], uses: Uses, tensors: Mapping[str, Tensor]
 ) -> tuple[Linear | None, bool]:
-    """The operation that makes ``residual`` alone and may take a bias, and whether a transposition
-    lies between; None where there is none."""
+    """Return the maker of ``residual``, if it may take a bias, and whether a transposition lies
+    between; None if there is none."""
     maker, alone, transposed = ops[residual], uses.private(residual), False
     if is_transposition(maker, tensors):
         alone, transposed = alone and uses.private(maker.parts[0]), True
@@ -173,7 +173,8 @@ def _residual_maker(
 
 
 def _search(choices: _Choices) -> Bits:
-    """The cheapest orientations: of all where they are few, else by flips that gain something."""
+    """Return the cheapest orientations: of all if they are few, else by flips that reduce the
+    cost."""
     bits = dict.fromkeys(choices.free, False)
     best = _cost(choices, bits)
     if len(choices.free) <= ALL_COMBINATIONS:
@@ -199,7 +200,7 @@ def _search(choices: _Choices) -> Bits:
 
 
 def _cost(choices: _Choices, bits: Bits) -> float:
-    """Cycles of the products and of the Moves that remain."""
+    """Return the cycles of the products and of the Moves that remain."""
     net, total, copied = choices.net, 0.0, set()
     for op in net.ops:
         choice = choices.of[op.output].get(bits.get(op.output, False))

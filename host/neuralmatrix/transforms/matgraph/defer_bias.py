@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A constant added per channel moves on into the readers' own biases.
+"""Constants added per channel move into the biases of the readers.
 
-In: a MatGraph, fused.  Out: an equal one in which the bias of a normalisation, which stands behind
-the product with the row's factor and so would be a pass of its own, is part of what reads it:
-``W (y + b) + c`` is ``W y + (W b + c)``.  Readers that cannot take it get the sum from a window.
+In: a fused MatGraph.  Out: an equal one in which the bias of a normalisation, which follows the
+product with the row's factor and would need a pass of its own, is part of its readers:
+``W (y + b) + c`` is ``W y + (W b + c)``.  Readers that cannot take it read the sum from a window.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...ir.types import Array
 
 @dataclass(frozen=True)
 class Offset:
-    """``tensor`` + ``value`` per channel is what the window ``made`` computes."""
+    """The sum ``tensor`` + ``value`` per channel, which the window ``made`` computes."""
 
     tensor: str
     value: Array
@@ -39,13 +39,13 @@ class _State:
     waiting: dict[str, Offset] = field(default_factory=dict)  # by the tensor that is not made yet
 
     def read(self, op: MatOp, name: str) -> None:
-        """Make a tensor that ``op`` has to read as it is."""
+        """Emit the pending window of a tensor that ``op`` reads unchanged."""
         if name in self.waiting:
             self.ops.append(self.waiting.pop(name).made)
 
 
 def defer_bias(mg: MatGraph, target: Target) -> MatGraph:
-    """Windows that only add a constant per channel go where their readers can take it."""
+    """Fold windows that only add a constant per channel into their readers where possible."""
     state = _State(mg, dict(mg.tensors))
     for op in mg.ops:
         if _adds_only(op) and op.output not in mg.quant:
@@ -63,14 +63,14 @@ def defer_bias(mg: MatGraph, target: Target) -> MatGraph:
 
 
 def _adds_only(op: MatOp) -> TypeGuard[Window]:
-    """x + bias and nothing else."""
+    """Return whether an operation is x + bias and nothing else."""
     if not is_elementwise(op) or op.epilogue != Epilogue():
         return False
     return op.weight.size == 1 and float(op.weight.flat[0]) == 1
 
 
 def _wait(state: _State, op: Window) -> None:
-    """The window is made only when something asks for its result."""
+    """Defer a window until an operation needs its result."""
     inner = state.waiting.get(op.input)
     if state.tensors[op.input].shape != state.tensors[op.output].shape:
         state.read(op, op.input)
@@ -97,7 +97,7 @@ def _reader(state: _State, op: MatOp) -> None:
 
 
 def _taken(op: Linear, name: str, offset: Offset) -> Linear | None:
-    """``op`` with the offset of one operand in its bias; None where that is not the same."""
+    """Return ``op`` with the offset of one operand in its bias; None if that is not equal."""
     is_main, is_residual = op.input == name, op.epilogue.residual == name
     if op.inputs.count(name) > is_main + is_residual:  # it is another operand too
         return None
@@ -113,7 +113,7 @@ def _taken(op: Linear, name: str, offset: Offset) -> Linear | None:
 
 
 def _through(op: Linear, value: Array) -> Array | None:
-    """What an offset of the main operand adds to every result."""
+    """Return what an offset of the main operand adds to every result."""
     if any(op.pads):
         return None
     if isinstance(op, Window):
@@ -132,7 +132,7 @@ def _through(op: Linear, value: Array) -> Array | None:
 
 
 def _move(state: _State, op: Move) -> None:
-    """A Move passes an offset on where that depends on nothing but the new channel."""
+    """Pass an offset through a Move if it depends on the new channel alone."""
     offsets = {n: state.waiting[n] for n in op.parts if n in state.waiting}
     value = _moved(state.tensors, op, offsets) if offsets else None
     if value is None or op.output in state.mg.quant:

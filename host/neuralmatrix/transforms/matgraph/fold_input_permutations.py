@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Move that only permutes a network input is folded into its Port: the host does it at no cost.
+"""Moves that only permute a network input become steps of its Port, which the host runs.
 
 In: a MatGraph.  Out: a MatGraph without such Moves.
 """
@@ -16,7 +16,7 @@ from ...ir.matgraph.uses import Uses
 
 
 def fold_input_permutations(mg: MatGraph, target: Target) -> MatGraph:
-    """Input ports whose tensor is only permuted deliver the permuted tensor at once."""
+    """Fold permutations of network inputs into their ports."""
     uses = Uses.of(mg)
     tensors, ports, folded = dict(mg.tensors), [], dict[str, str]()
     for port in mg.inputs:
@@ -40,7 +40,7 @@ def fold_input_permutations(mg: MatGraph, target: Target) -> MatGraph:
 
 
 def permuted_input(port: Port, relabel: Relabel) -> View:
-    """The view of a network input after its Move: source shape, atoms as the Move sees them."""
+    """Return the view of a network input after its Move: source shape, atoms of the Move."""
     shape = port.shape if port.table is None else (*port.shape, port.table.shape[1])
     root = view_of(shape, default_groups(len(shape)))
     pieces: dict[int, list[int]] = {}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values per row that need no pass of their own: columns read by every lane, factors of products.
+"""Folding of values per row, which then need no pass: broadcast columns, factors of products.
 
-In: a MatGraph.  Out: an equal one.  A column that a Move repeats for all channels is made in every
-lane at once; diag(u) x in front of a product, x W, becomes a factor of the product's rows.
+In: a MatGraph.  Out: an equal one.  A column that a Move repeats for all channels is broadcast
+instead; diag(u) x in front of a product x W becomes a factor of the product's rows.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class _State:
     tensors: dict[str, Tensor]
 
     def drop(self, name: str) -> None:
-        """Without the operation ``name`` and its result."""
+        """Remove the operation ``name`` and its result."""
         del self.ops[name], self.tensors[name]
 
     def put_before(self, name: str, new: MatOp, changed: MatOp) -> None:
-        """``changed`` in place of the operation ``name``, with ``new`` in front of it."""
+        """Replace the operation ``name`` by ``changed``, with ``new`` in front of it."""
         order = list(self.ops.items())
         self.ops.clear()
         for key, op in order:
@@ -46,7 +46,7 @@ class _State:
 
 
 def fold_row_scales(mg: MatGraph, target: Target) -> MatGraph:
-    """``mg`` without the passes that only repeat or multiply a column."""
+    """Return ``mg`` without the passes that only repeat or multiply a column."""
     state = _State(Uses.of(mg), {op.output: op for op in mg.ops}, dict(mg.tensors))
     for op in mg.ops:
         if is_elementwise(op) and op.input in state.ops:
@@ -57,7 +57,7 @@ def fold_row_scales(mg: MatGraph, target: Target) -> MatGraph:
 
 
 def _read_column(op: Window, state: _State) -> None:
-    """The window reads the column itself instead of a Move's copies of it."""
+    """Let a window read the broadcast column instead of a Move's copies of it."""
     move = state.ops[op.input]
     if not isinstance(move, Move) or len(move.parts) > 1 or not state.uses.private(op.input):
         return
@@ -78,20 +78,20 @@ def _read_column(op: Window, state: _State) -> None:
 
 
 def _repeats(move: Move, column: Tensor) -> bool:
-    """One channel, the same for all channels of the result."""
+    """Return whether a Move repeats one channel for all channels of the result."""
     several = column.shape[3] == 1 < move.index.shape[3]
     return several and bool((move.index == move.index[..., :1]).all())
 
 
 def _in_place(move: Move, column: Tensor) -> bool:
-    """Every position of the result reads its own position."""
+    """Return whether every position of the result reads its own position."""
     return move.index.shape[:3] == column.shape[:3] and bool(
         (move.index[..., 0].reshape(-1) == np.arange(prod(column.shape))).all()
     )
 
 
 def _move_column(op: Window, move: Move, state: _State) -> None:
-    """Only the column is moved, not its copies."""
+    """Move only the column, not its copies."""
     name = f"{move.output}:column"
     n, h, w, _ = move.index.shape
     state.tensors[name] = Tensor(name, (n, h, w, 1), True)
@@ -101,12 +101,12 @@ def _move_column(op: Window, move: Move, state: _State) -> None:
 
 
 def _multiplies_only(op: MatOp) -> bool:
-    """A product with constants and nothing more."""
+    """Return whether an operation is a product with constants and nothing more."""
     return isinstance(op, Gemm) and op.weight is not None and op.epilogue == Epilogue()
 
 
 def _factor_behind(op: Gemm, state: _State) -> None:
-    """The factor of x's rows multiplies the product's rows instead."""
+    """Multiply the product's rows by the factor instead of x's rows."""
     scaled = state.ops[op.input]
     if not _is_row_factor(scaled, state.tensors):
         return
@@ -121,7 +121,7 @@ def _factor_behind(op: Gemm, state: _State) -> None:
     if plain:
         state.ops[op.output] = replace(op, input=scaled.input, epilogue=factor)
         return
-    product = f"{op.output}:scaled"  # what else the epilogue did follows in a pass of its own
+    product = f"{op.output}:scaled"  # the rest of the epilogue follows in a pass of its own
     state.tensors[product] = replace(state.tensors[op.output], name=product)
     zeros = np.zeros_like(op.bias)
     inner = replace(op, output=product, input=scaled.input, bias=zeros, epilogue=factor)
@@ -131,7 +131,7 @@ def _factor_behind(op: Gemm, state: _State) -> None:
 
 
 def _is_row_factor(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Window]:
-    """x times a replicated tensor, and nothing else."""
+    """Return whether an operation is x times a broadcast tensor, and nothing else."""
     factor = op.epilogue.hadamard
     if factor is None or op.epilogue != Epilogue(hadamard=factor) or not is_identity(op):
         return False

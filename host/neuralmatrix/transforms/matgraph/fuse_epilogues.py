@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Element-wise windows move into the epilogue or the weights of the operation in front of them.
+"""Fusion of element-wise windows into the epilogue or weights of the operation before them.
 
 In: a MatGraph straight from the lowering rules.  Out: fewer operations, the same results.
 
@@ -44,7 +44,7 @@ def fuse_epilogues(mg: MatGraph, target: Target) -> MatGraph:
 def _merged_once(
     op: MatOp, done: dict[str, MatOp], uses: Uses, mg: MatGraph
 ) -> tuple[str, MatOp] | None:
-    """``op`` merged with the latest producer that takes it, and that producer's output."""
+    """Return ``op`` merged with the latest possible producer, and that producer's output."""
     if not is_elementwise(op):
         return None
     places = {name: i for i, name in enumerate(done)}
@@ -53,7 +53,7 @@ def _merged_once(
         producer = done[name]
         if not isinstance(producer, Linear) or not _may_vanish(name, op, uses, mg):
             continue
-        if producer.epilogue.rows:  # statistics of what would be gone
+        if producer.epilogue.rows:  # statistics of a result that the merge removes
             continue
         merged = _merge(producer, op)
         if merged is not None:
@@ -76,12 +76,12 @@ def _merge(producer: Linear, op: Window) -> Linear | None:
 
 
 def _scale_bias(op: Window) -> tuple[Array, Array]:
-    """Weight (1 or C) and bias (C) of an element-wise window."""
+    """Return weight (1 or C) and bias (C) of an element-wise window."""
     return np.asarray(op.weight, np.float64).reshape(-1), np.asarray(op.bias, np.float64)
 
 
 def _merge_main(producer: Linear, op: Window) -> Linear | None:
-    """op's input is the producer's result."""
+    """Merge where op's input is the producer's result."""
     old, new = producer.epilogue, op.epilogue
     if old.hadamard:
         return _merge_factor(producer, op)
@@ -101,7 +101,7 @@ def _merge_main(producer: Linear, op: Window) -> Linear | None:
 
 
 def _merge_factor(producer: Linear, op: Window) -> Linear | None:
-    """A factor behind a product without a function: (x * w) * h is (x * h) * w."""
+    """Merge a factor behind a product without a function: (x * w) * h is (x * h) * w."""
     weight, bias = _scale_bias(op)
     old, plain = producer.epilogue, replace(op.epilogue, rows=()) == Epilogue()
     if old.activation or old.residual or not plain or bias.any():
@@ -111,7 +111,7 @@ def _merge_factor(producer: Linear, op: Window) -> Linear | None:
 
 
 def _merge_residual(producer: Linear, op: Window) -> Linear | None:
-    """op's residual is the producer's result: op's input becomes the residual instead."""
+    """Merge where op's residual is the producer's result: op's input becomes the residual."""
     weight, bias = _scale_bias(op)
     if producer.epilogue != Epilogue() or len(weight) > 1:
         return None
@@ -121,7 +121,7 @@ def _merge_residual(producer: Linear, op: Window) -> Linear | None:
 
 
 def _merge_hadamard(producer: Linear, op: Window) -> Linear | None:
-    """op multiplies its input, unchanged, by the producer's result: multiplication commutes."""
+    """Merge where op multiplies its input by the producer's result: multiplication commutes."""
     plain = is_identity(op) and not op.epilogue.residual and not op.epilogue.activation
     if not plain or producer.epilogue.hadamard:
         return None
@@ -138,7 +138,7 @@ def _finished(producer: Linear, op: Window, epilogue: Epilogue) -> Linear | None
 
 
 def _scaled(producer: Linear, weight: Array, bias: Array) -> Linear | None:
-    """weight * producer + bias on the producer's own weights; None where they cannot take it."""
+    """Fold weight * producer + bias into the producer's weights; None if that is not possible."""
     if np.all(weight == 1):
         return replace(producer, bias=_float32(producer.bias + bias))
     if isinstance(producer, Gemm) and producer.rhs and len(set(weight)) == 1 and weight[0]:
@@ -165,7 +165,7 @@ def _float32(x: Array) -> Array:
 
 
 def _hoisted(mg: MatGraph) -> MatGraph:
-    """Activations right behind a Move of one tensor run before it, where they can be merged."""
+    """Move activations right behind a Move of one tensor before it, where they can be merged."""
     uses, tensors = Uses.of(mg), dict(mg.tensors)
     ops = {op.output: op for op in mg.ops}
     for op in mg.ops:
@@ -186,7 +186,7 @@ def _hoisted(mg: MatGraph) -> MatGraph:
 
 
 def _is_uniform_function(op: MatOp) -> TypeGuard[Window]:
-    """The same scalar function for every element."""
+    """Return whether a window is the same scalar function for every element."""
     plain = replace(op.epilogue, activation=None) == Epilogue()
     if not plain or not is_elementwise(op):
         return False
@@ -199,7 +199,8 @@ def _value(op: Window, x: float) -> Array:
 
 
 def _may_swap(move: Move, op: Window, uses: Uses, mg: MatGraph) -> bool:
-    """The Move's tensors are free to change, and the window gets few more elements than before."""
+    """Return whether the Move's tensors may change and the window gets at most 1.5 times the
+    elements."""
     if len(move.parts) > 1 or op.output in mg.quant:
         return False
     free = uses.private(move.output) and uses.private(move.parts[0])

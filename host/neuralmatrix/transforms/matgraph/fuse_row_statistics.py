@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statistics move into the operation that makes their tensor, where they cost nothing.
+"""Fusion of row statistics into the operation that makes their tensor, where they are free.
 
-In: a MatGraph.  Out: a MatGraph; a maximum that finds no maker is a RowMax.
+In: a MatGraph.  Out: a MatGraph; a maximum without such an operation is a RowMax.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TOGETHER = frozenset({"mean", "square"})
 
 
 def fuse_row_statistics(mg: MatGraph, target: Target) -> MatGraph:
-    """Statistics move into the producers of their tensors; a maximum left over is a RowMax."""
+    """Fuse statistics into the producers of their tensors; make a RowMax of any other maximum."""
     uses = Uses.of(mg)
     done: dict[str, MatOp] = {}
     for op in mg.ops:
@@ -39,7 +39,7 @@ def fuse_row_statistics(mg: MatGraph, target: Target) -> MatGraph:
 
 
 def _takes(epilogue: Epilogue, rows: tuple[RowStat, ...]) -> bool:
-    """May an operation with this epilogue make these statistics too?"""
+    """Return whether an operation with this epilogue may also make these statistics."""
     kinds = [row.kind for row in (*epilogue.rows, *rows)]
     fits = len(kinds) == 1 or (set(kinds) <= TOGETHER and len(set(kinds)) == len(kinds))
     return fits and not ("square" in kinds and epilogue.hadamard)

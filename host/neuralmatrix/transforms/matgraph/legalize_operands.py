@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Identity Windows in front of operations that need their operand stored in another way.
+"""Legalisation: identity Windows in front of operations that need an operand in another form.
 
-In: a MatGraph.  Out: the same function; every operand of a product of two tensors may be
+In: a MatGraph.  Out: an equal one in which every operand of an activation-activation matmul may be
 symmetric and has zeros in its padding lanes, every tensor with a mean may be int16, and the bias of
-such a product is a constant operand (its accumulator's step may be far too fine for a bias).
+such a matmul is a constant operand (its accumulator's step may be far too fine for a bias).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ...ir.types import Array, QParams
 class _Copier:
     """The operations so far, and the copies made: (tensor, purpose) to the copy's name."""
 
-    word_bytes: int  # channels that are a multiple of it leave no padding lane
+    word_bytes: int  # channel counts that are a multiple of it leave no padding lanes
     tensors: dict[str, Tensor]
     constants: dict[str, Array]
     ops: list[MatOp] = field(default_factory=list)
     made: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def copy(self, name: str, purpose: str, source: str, epilogue: Epilogue | None = None) -> str:
-        """An identity Window of ``name``; the same one for the same purpose."""
+        """Return an identity Window of ``name``, one per purpose."""
         key = (name, purpose)
         if key not in self.made or epilogue:
             fresh = fresh_name(f"{name}:{purpose}", self.tensors)
@@ -45,9 +45,9 @@ class _Copier:
 
 
 def legalize_operands(graph: MatGraph, target: Target) -> MatGraph:
-    """``graph`` with those copies."""
+    """Return ``graph`` with the copies that legalisation needs."""
     copier = _Copier(target.word_bytes, dict(graph.tensors), dict(graph.constants))
-    padded: dict[str, bool] = {}  # whether the padding lanes of a tensor may hold nonzero codes
+    padded: dict[str, bool] = {}  # whether the padding lanes of a tensor may be nonzero
     for op in graph.ops:
         for rule in (_centered, _symmetric, _zero_padded, _without_bias):
             op = rule(op, graph, copier, padded)
@@ -58,18 +58,18 @@ def legalize_operands(graph: MatGraph, target: Target) -> MatGraph:
 
 
 def _centered(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
-    """A mean is subtracted from int16 codes."""
-    if not isinstance(op, Window) or op.minus is None or not _is_narrow(op.input, mg):
+    """Return ``op`` with an int16 operand where it subtracts a mean."""
+    if not isinstance(op, Window) or op.minus is None or not _is_int8(op.input, mg):
         return op
     return replace(op, input=copier.copy(op.input, "centred", op.source))
 
 
-def _is_narrow(name: str, mg: MatGraph) -> bool:
+def _is_int8(name: str, mg: MatGraph) -> bool:
     return name in mg.quant and not mg.quant[name].int16
 
 
 def _symmetric(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
-    """Both sides of a product of two tensors have zero point 0."""
+    """Return an activation-activation matmul with operands whose zero point is 0."""
     if not isinstance(op, Gemm) or op.rhs is None:
         return op
     x, rhs = (
@@ -84,7 +84,7 @@ def _is_shifted(qp: QParams | None) -> bool:
 
 
 def _zero_padded(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bool]) -> MatOp:
-    """Where the sum runs over the channels of both sides, those beyond the last count 0."""
+    """Return a product whose operands are 0 in padding lanes, if it sums over their channels."""
     if not isinstance(op, Gemm) or op.rhs is None or not op.rhs_transposed:
         return op
     channels = copier.tensors[op.input].shape[3]
@@ -105,7 +105,8 @@ def _without_bias(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bo
 
 
 def _may_fill_padding(op: MatOp, padded: Mapping[str, bool]) -> bool:
-    """A lane without parameters gives 0 unless something is added to it or maps 0 elsewhere."""
+    """Return whether padding lanes may be nonzero: by an addend, or by a function with f(0) !=
+    0."""
     if isinstance(op, Move):
         return op.fill != 0 or any(padded.get(name, False) for name in op.inputs)
     if isinstance(op, RowMax):
@@ -115,8 +116,8 @@ def _may_fill_padding(op: MatOp, padded: Mapping[str, bool]) -> bool:
 
 
 def _append(op: MatOp, mg: MatGraph, copier: _Copier) -> None:
-    """``op``; a mean or square of prescribed int8 codes is taken of an int16 copy instead."""
-    if not isinstance(op, Linear) or not op.epilogue.rows or not _is_narrow(op.output, mg):
+    """Append ``op``; a mean or square of a prescribed int8 tensor is taken of an int16 copy."""
+    if not isinstance(op, Linear) or not op.epilogue.rows or not _is_int8(op.output, mg):
         copier.ops.append(op)
         return
     rows = op.epilogue.rows

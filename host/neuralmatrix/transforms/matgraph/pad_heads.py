@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Heads that do not fill whole blocks of lanes get channels of zeros: splitting them is then free.
+"""Padding of attention heads to whole blocks of lanes, so that splitting them is free.
 
 In: a MatGraph in which products with weights make queries, keys and values, and Moves split them
-into heads.  Out: an equal one with wider projections; the Moves then only rename addresses.
+into heads.  Out: an equal one with wider projections; the Moves then only change addresses.
 
 Zero channels of queries and keys add nothing to the scores; those of the values become channels of
 the result that the next projection multiplies by 0.
@@ -25,7 +25,7 @@ from ...ir.types import Array
 
 @dataclass
 class _State:
-    """The graph as it was, and the operations and tensors that changed."""
+    """The original graph, and the operations and tensors that changed."""
 
     mg: MatGraph
     lanes: int  # channels of a block
@@ -34,26 +34,26 @@ class _State:
     changed: dict[str, MatOp] = field(default_factory=dict)
 
     def padded(self, size: int) -> int:
-        """Channels of a head of whole blocks."""
+        """Return the channels of a head, rounded up to whole blocks."""
         return -(-size // self.lanes) * self.lanes
 
     def places(self, heads: int, size: int) -> Array:
-        """Where the channels of all heads end up."""
+        """Return the new channel of every channel of all heads."""
         return (np.arange(heads)[:, None] * self.padded(size) + np.arange(size)).reshape(-1)
 
     def latest(self, op: Gemm) -> Gemm:
-        """The operation with what has changed in it so far."""
+        """Return the operation with its changes so far."""
         found = self.changed.get(op.output, op)
         return found if isinstance(found, Gemm) else op
 
     def put(self, op: MatOp, shape: tuple[int, int, int, int]) -> None:
-        """``op`` in place of the operation of that output, which now has another shape."""
+        """Replace the operation of that output, which now has another shape, by ``op``."""
         self.changed[op.output] = op
         self.tensors[op.output] = Tensor(op.output, shape)
 
 
 def pad_heads(mg: MatGraph, target: Target) -> MatGraph:
-    """All attention blocks of ``mg`` with heads of whole blocks where that is possible."""
+    """Pad the heads of all attention blocks of ``mg`` to whole blocks where possible."""
     state = _State(mg, target.lanes, Uses.of(mg), dict(mg.tensors))
     for name in dict.fromkeys(op.rhs for op in mg.ops if isinstance(op, Gemm) and op.rhs):
         readers = state.uses.readers(name)
@@ -71,7 +71,7 @@ def pad_heads(mg: MatGraph, target: Target) -> MatGraph:
 
 
 def _splits(state: _State, name: str) -> tuple[Gemm, Move] | None:
-    """The product with weights and the Move that make the heads ``name``."""
+    """Return the product with weights and the Move that make the heads ``name``."""
     move = state.uses.maker(name)
     if not isinstance(move, Move) or len(move.parts) != 1 or state.uses.fixed(name):
         return None
@@ -87,21 +87,21 @@ def _splits(state: _State, name: str) -> tuple[Gemm, Move] | None:
 
 
 def _same_rows(whole: tuple[int, ...], part: tuple[int, ...]) -> bool:
-    """(N, H, W, heads * D) and (N * heads, 1, H * W, D)."""
+    """Return whether shapes are (N, H, W, heads * D) and (N * heads, 1, H * W, D)."""
     heads = part[0] // whole[0]
     rows = part[1] == 1 and whole[1] * whole[2] == part[2]
     return rows and whole[3] == heads * part[3]
 
 
 def _split_index(whole: tuple[int, ...], part: tuple[int, ...]) -> Array:
-    """Flat places of the heads' elements in the whole."""
+    """Return the flat indices of the heads' elements in the whole."""
     flat = np.arange(int(np.prod(whole)), dtype=np.int64)
     heads = flat.reshape(whole[0], part[2], -1, part[3]).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(heads).reshape(part)
 
 
 def _pad_scores(state: _State, keys: str, products: list[Gemm]) -> None:
-    """Queries and keys of the same scores, both or neither."""
+    """Pad queries and keys of the same scores, both or neither."""
     names = {keys, *(op.input for op in products)}
     outputs = {op.output for op in products}
     alike = all({op.output for op in state.uses.readers(name)} <= outputs for name in names)
@@ -138,7 +138,7 @@ def _spread(values: Array, places: Array, size: int, fill: float) -> Array:
 
 
 def _pad_values(state: _State, values: str, product: Gemm) -> None:
-    """Values, the attention's result, and the rows of the projections that read it."""
+    """Pad values, the attention's result, and the rows of the projections that read it."""
     split = _splits(state, values)
     move = state.uses.only_reader(product.output)
     e, tensors = product.epilogue, state.mg.tensors
@@ -156,13 +156,14 @@ def _pad_values(state: _State, values: str, product: Gemm) -> None:
 
 
 def _is_inverse(move: Move, whole: tuple[int, ...], part: tuple[int, ...]) -> bool:
-    """Does the Move put heads together in the order in which they were split?"""
+    """Return whether the Move merges heads in the order in which they were split."""
     back = move.index.reshape(-1)[_split_index(whole, part).reshape(-1)]
     return bool((back == np.arange(back.size)).all())
 
 
 def _projects(op: MatOp, name: str) -> TypeGuard[Gemm]:
-    """Is ``name`` what the operation multiplies by a matrix, and no other operand of it?"""
+    """Return whether ``name`` is the main operand of a product with weights and no other
+    operand."""
     if not is_projection(op) or op.weight is None or op.weight.shape[:2] != (1, 1):
         return False
     return op.inputs.count(name) == 1 and op.input == name

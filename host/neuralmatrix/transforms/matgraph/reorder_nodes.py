@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An order of the nodes that leaves more blocks of a constant sparse matrix all zero.
+"""Node reordering: an order with which more blocks of a constant sparse matrix are all zero.
 
-In: a MatGraph.  Out: an equal one in which the axes beside large sparse weights are permuted:
+In: a MatGraph.  Out: an equal one in which the axes of large sparse weights are permuted:
 weights, biases and constants here, network inputs and outputs by a "take" step of their ports.
 
-Axes that operations tie together share an order.  Similar rows of a matrix become neighbours: a
-greedy choice, one block of lanes at a time, of those that add the fewest new columns; after reverse
-Cuthill-McKee it is the better of the two on citation graphs, and both are tried.
+Axes that operations relate share an order.  Similar rows of a matrix become neighbours by a greedy
+choice, one block of lanes at a time, of the rows that add the fewest new columns.  Reverse
+Cuthill-McKee is tried too; after it the greedy choice is the better one on citation graphs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...ir.matgraph.predicates import is_pointwise, is_transposition
 from ...ir.types import Array, ViewStep
 
 LEAST_NODES = 64  # a shorter axis has too few blocks
-LARGEST = 8192  # nodes up to which the quadratic search is quick
+LARGEST = 8192  # nodes up to which the quadratic search is fast
 DENSEST = 0.1  # share of nonzero weights above which hardly any block is zero
 GAIN = 0.9  # a new order has to leave at most this share of the blocks
 SEEDS = ("low", "high")  # a block starts with the node of lowest or highest degree
@@ -54,7 +54,7 @@ class _Classes:
 
 @dataclass(frozen=True)
 class _Pattern:
-    """Where a sparse weight is not 0, as pairs of an output and an input channel."""
+    """The nonzero places of a sparse weight, as pairs of an output and an input channel."""
 
     pairs: tuple[Array, Array]
     shape: tuple[int, int]
@@ -62,7 +62,7 @@ class _Pattern:
 
 
 def reorder_nodes(mg: MatGraph, target: Target) -> MatGraph:
-    """``mg`` with its node axes in a better order; itself where there is none."""
+    """Return ``mg`` with its node axes in a better order; itself if there is none."""
     sparse = [op for op in mg.ops if isinstance(op, Gemm) and _is_sparse(op)]
     if not sparse:
         return mg
@@ -80,7 +80,7 @@ def _is_sparse(op: Gemm) -> bool:
     return max(w.shape[2:]) <= LARGEST and bool(np.count_nonzero(w) <= DENSEST * w.size)
 
 
-# ---------------------------------------------------------------- which axes go together
+# ---------------------------------------------------------------- axes that share an order
 
 
 def _classes(mg: MatGraph) -> _Classes:
@@ -149,7 +149,7 @@ TIES: Mapping[type[MatOp], Callable[..., None]] = {
 
 
 def _linked(sparse: list[Gemm], classes: _Classes) -> list[list[_Pattern]]:
-    """The patterns in groups that share classes."""
+    """Return the patterns in groups that share classes."""
     groups: list[list[_Pattern]] = []
     for op in sparse:
         assert op.weight is not None
@@ -167,7 +167,7 @@ def _linked(sparse: list[Gemm], classes: _Classes) -> list[list[_Pattern]]:
 
 
 def _best(patterns: list[_Pattern], classes: _Classes, lanes: int) -> Orders:
-    """Orders of the classes that are not fixed; empty where nothing is gained."""
+    """Return orders of the classes that are not fixed; empty if nothing is gained."""
     roots = dict(end for p in patterns for end in zip(p.ends, p.shape, strict=True))
     free = [root for root in roots if not classes.is_fixed(root)]
     identity = {root: np.arange(size) for root, size in roots.items()}
@@ -182,7 +182,7 @@ def _best(patterns: list[_Pattern], classes: _Classes, lanes: int) -> Orders:
 
 
 def _starts(patterns: list[_Pattern], roots: Mapping[Axis, int], lanes: int) -> Iterator[Array]:
-    """Orders by the union of all square patterns of one size."""
+    """Yield orders by the union of all square patterns of one size."""
     for size in sorted(set(roots.values())):
         squares = [p.pairs for p in patterns if p.shape == (size, size)]
         if squares:
@@ -194,7 +194,7 @@ def _starts(patterns: list[_Pattern], roots: Mapping[Axis, int], lanes: int) -> 
 
 
 def _refined(patterns: list[_Pattern], orders: Orders, free: list[Axis], lanes: int) -> Orders:
-    """Each class in turn clustered by the blocks of its neighbours, as long as that helps."""
+    """Cluster each class in turn by the blocks of its neighbours, as long as that helps."""
     count = _blocks(patterns, orders, lanes)
     for root in free:
         for seed in SEEDS:
@@ -206,7 +206,7 @@ def _refined(patterns: list[_Pattern], orders: Orders, free: list[Axis], lanes: 
 
 
 def _features(patterns: list[_Pattern], orders: Orders, root: Axis, lanes: int) -> Array:
-    """Per index of the class: which blocks of other classes it meets."""
+    """Return per index of the class the blocks of other classes in which it has nonzero weights."""
     parts = []
     for p in patterns:
         for mine, other in ((0, 1), (1, 0)):
@@ -219,12 +219,12 @@ def _features(patterns: list[_Pattern], orders: Orders, root: Axis, lanes: int) 
 
 
 def _block_of(order: Array, lanes: int) -> Array:
-    """Per old index: the block that it comes to lie in."""
+    """Return per old index the block to which it moves."""
     return np.asarray(np.argsort(order) // lanes)
 
 
 def _blocks(patterns: list[_Pattern], orders: Orders, lanes: int) -> int:
-    """Blocks that are not all zero."""
+    """Return the number of blocks that are not all zero."""
     total = 0
     for p in patterns:
         ends = zip(p.ends, p.pairs, strict=True)
@@ -234,7 +234,7 @@ def _blocks(patterns: list[_Pattern], orders: Orders, lanes: int) -> int:
 
 
 def cuthill_mckee(adjacent: Array) -> Array:
-    """Reverse Cuthill-McKee order of a symmetric pattern."""
+    """Return the reverse Cuthill-McKee order of a symmetric pattern."""
     degree = adjacent.sum(1)
     neighbors = [np.flatnonzero(row) for row in adjacent]
     seen = np.zeros(len(adjacent), bool)
@@ -251,7 +251,7 @@ def cuthill_mckee(adjacent: Array) -> Array:
 
 
 def cluster(features: Array, lanes: int, seed: str = "low") -> Array:
-    """Rows in blocks of ``lanes`` that set few columns together."""
+    """Return an order of rows in blocks of ``lanes`` that have few nonzero columns together."""
     columns = np.ascontiguousarray(features.T, np.float32)
     degree, left = columns.sum(0), np.ones(len(features), bool)
     order: list[int] = []

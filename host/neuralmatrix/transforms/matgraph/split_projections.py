@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A product that is only read in slices of its channels becomes one product per slice.
+"""Splitting of a product that is only read in slices of its channels into one per slice.
 
 In: a MatGraph.  Out: an equal one in which the joint projection of queries, keys and values, or of
 a gate and its operand, has a scale of its own for each of them, and their slices need no Move.
@@ -23,14 +23,15 @@ from ...ir.types import Array
 
 @dataclass(frozen=True)
 class Part:
-    """The channels that some Moves read of one Gemm."""
+    """The channels of one Gemm that some Moves read."""
 
     channels: Array
     moves: tuple[Move, ...]
 
 
 def split_projections(mg: MatGraph, target: Target) -> MatGraph:
-    """One Gemm per slice, wherever slices do not overlap; the same object if nothing changed."""
+    """Make one Gemm per slice where slices do not overlap; return the same object without
+    changes."""
     uses = Uses.of(mg)
     changed: dict[str, list[MatOp]] = {}
     tensors = dict(mg.tensors)
@@ -43,13 +44,13 @@ def split_projections(mg: MatGraph, target: Target) -> MatGraph:
 
 
 def _splits(op: MatOp) -> TypeGuard[Gemm]:
-    """A product with constants whose channels are independent of each other."""
+    """Return whether an operation is a product with constants and independent channels."""
     e = op.epilogue
     return is_projection(op) and not (e.residual or e.hadamard or e.rows)
 
 
 def _parts(op: Gemm, readers: Iterable[MatOp], tensors: Mapping[str, Tensor]) -> list[Part]:
-    """The slices, in the order of their channels; none where they overlap or are everything."""
+    """Return the slices in channel order; none if they overlap or cover everything."""
     found: dict[bytes, Part] = {}
     for move in readers:
         if not isinstance(move, Move) or move.parts != (op.output,):
@@ -66,7 +67,7 @@ def _parts(op: Gemm, readers: Iterable[MatOp], tensors: Mapping[str, Tensor]) ->
 
 
 def _split(op: Gemm, parts: list[Part], tensors: dict[str, Tensor]) -> dict[str, list[MatOp]]:
-    """What stands in the place of the Gemm and of every Move that read it."""
+    """Return the replacements of the Gemm and of every Move that reads it."""
     n, h, w, total = tensors.pop(op.output).shape
     changed: dict[str, list[MatOp]] = {op.output: []}
     for number, part in enumerate(parts):
@@ -95,7 +96,7 @@ def _sliced(op: Gemm, name: str, channels: Array) -> Gemm:
 
 
 def _narrowed(move: Move, name: str, rank: Array) -> Move:
-    """The Move, reading a tensor that has only its channels."""
+    """Return the Move with a tensor as input that has only its channels."""
     kept = int((rank >= 0).sum())
     row, channel = np.divmod(move.index, len(rank))
     index = np.where(move.index >= 0, row * kept + rank[channel], -1)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors that must share one scale because an operation copies or compares their codes.
+"""Scale groups: tensors that share one scale because an operation copies or compares values.
 
 In: a MatGraph.  Out: a TiedGraph: the same graph with a requantising Window wherever a QDQ model
-prescribes two scales for one copy, the groups of tensors that share a scale, and what follows from
-them.
+prescribes two scales for one copy, the scale groups, and the facts that follow from them.
 """
 
 from __future__ import annotations
@@ -53,7 +52,8 @@ def _tied_inputs(op: MatOp) -> tuple[str, ...]:
 
 
 def _tied_statistics(op: MatOp) -> list[tuple[str, str]]:
-    """A maximum and a mean are codes of their row; a mean is subtracted from codes."""
+    """Return pairs of one scale: a row and its maximum or mean; x and the mean subtracted from
+    it."""
     pairs = [(row.tensor, op.output) for row in op.epilogue.rows if row.kind in ("max", "mean")]
     if isinstance(op, Window) and op.minus is not None:
         pairs.append((op.minus, op.input))
@@ -61,7 +61,7 @@ def _tied_statistics(op: MatOp) -> list[tuple[str, str]]:
 
 
 def _join(groups: Groups, prescribed: dict[str, QParams], a: str, b: str) -> bool:
-    """Merge two groups; False when both have their own prescribed scale."""
+    """Merge two groups and return True; False if both have their own prescribed scale."""
     ra, rb = groups.root(a), groups.root(b)
     if ra == rb:
         return True
@@ -82,8 +82,8 @@ def _requantize(
     tensors: dict[str, Tensor],
     ops: list[MatOp],
 ) -> str:
-    """For a Move: insert an identity Window that changes the scale.  Other ops requantise
-    themselves."""
+    """Insert an identity Window that changes the scale in front of a Move; other operations
+    requantise themselves."""
     if not isinstance(op, Move):
         return name
     fresh = fresh_name(f"{name}:as:{op.output}", tensors)

@@ -28,8 +28,8 @@ def test_bias_between_reshapes() -> None:
     mask = np.where(np.arange(2 * 5 * 7).reshape(2, 1, 1, 5, 7) % 3 > 0, 0.0, -100.0)
 
     def masked(scores: str) -> str:
-        int16 = form.op("Reshape", scores, np.array([1, 2, 3, 1, 5, 7]))
-        return form.op("Reshape", form.op("Add", int16, mask.reshape(1, 2, 1, 1, 5, 7)),
+        expanded = form.op("Reshape", scores, np.array([1, 2, 3, 1, 5, 7]))
+        return form.op("Reshape", form.op("Add", expanded, mask.reshape(1, 2, 1, 1, 5, 7)),
                        np.array([2, 3, 5, 7]))  # fmt: skip
 
     attend(form, masked)

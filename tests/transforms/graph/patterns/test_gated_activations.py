@@ -58,7 +58,7 @@ def test_almost_gelu_stays() -> None:
 
 @pytest.mark.parametrize("slope", [1.0, 1.702, -0.7])
 def test_swish_is_silu(slope: float) -> None:
-    """Also with a slope, as CLIP's activation has; the factor behind it joins the weights."""
+    """The slope of CLIP's activation is fused; the factor behind it is folded into weights."""
     form = Form()
     gated = form.op("Mul", "x", form.op("Sigmoid", form.op("Mul", "x", slope)))
     form.op("MatMul", gated, signed((12, 4), 5))

@@ -53,9 +53,9 @@ INPUT_MASKS: dict[str, Callable[[Form, str], str]] = {
 
 
 def _masked_fill(form: Form, scores: str) -> str:
-    """(1 - m).masked_fill((1 - m) is true, lowest), on an expanded mask."""
-    int16 = form.op("Expand", "m", np.array([2, 1, 5, 7]))
-    inverse = form.op("Sub", 1.0, form.op("Cast", int16, to=1))
+    """Add (1 - m).masked_fill((1 - m) is true, lowest), on an expanded mask."""
+    expanded = form.op("Expand", "m", np.array([2, 1, 5, 7]))
+    inverse = form.op("Sub", 1.0, form.op("Cast", expanded, to=1))
     filled = form.op("Where", form.op("Cast", inverse, to=9), np.float32(LOWEST), inverse)
     return form.op("Add", scores, filled)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the arithmetic around a tensor: factors, sums, reductions, polynomials.
+"""Matchers of the arithmetic around a tensor: factors, sums, reductions, polynomials.
 
-In: chains of element-wise nodes.  Out: what a tensor is in terms of another, or None.
+In: chains of element-wise nodes.  Out: a tensor in terms of another, or None.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from neuralmatrix.ir.graph.uses import GraphUses
 from neuralmatrix.ir.types import QParams
 from neuralmatrix.transforms.graph.patterns.match import (
     affine,
+    before_expand,
     factors,
-    grown,
     is_polynomial,
     polynomial,
     reduced,
@@ -74,7 +74,7 @@ def test_squares() -> None:
 def test_expansion_is_seen_through() -> None:
     node = Reduce(("x",), "r", kind="mean", axes=(3,))
     uses = uses_of(node, Expand(("r",), "y", shape=(2, 4, 6, 5)))
-    assert grown(uses, "y") == "r" and grown(uses, "x") == "x"
+    assert before_expand(uses, "y") == "r" and before_expand(uses, "x") == "x"
 
 
 def test_factors_of_a_product_without_order() -> None:

@@ -31,7 +31,7 @@ def test_layer_norm(square: str, divide: str) -> None:
 
 @pytest.mark.parametrize("gain", [False, True])
 def test_layer_norm_as_batch_normalisation(gain: bool) -> None:
-    """x * s + (beta - mean * s), as Keras and tf2onnx write it."""
+    """Return x * s + (beta - mean * s), as Keras and tf2onnx write it."""
     form = Form()
     mean = form.mean("x")
     difference = form.op("Sub", "x", mean)
@@ -46,7 +46,7 @@ def test_layer_norm_as_batch_normalisation(gain: bool) -> None:
 
 
 def test_layer_norm_over_a_reshaped_map() -> None:
-    """Keras's fused form: every row an image of one channel, averaged by GlobalAveragePool."""
+    """Return Keras's fused form: each row is a one-channel image, averaged by GlobalAveragePool."""
     form = Form()
     x = form.op("Reshape", "x", np.array([1, 10, 12, 1]))
     centered = form.op("Sub", x, form.op("GlobalAveragePool", x))

@@ -12,7 +12,7 @@ from onnx_forms import Form, checked, kinds
 
 
 def test_rotation_is_a_product() -> None:
-    """concat(-x2, x1): the partner of every element in rotary embeddings."""
+    """concat(-x2, x1), the partner of every element, becomes a matrix product."""
     form = Form()
     low = form.op("Slice", "x", np.array([0]), np.array([8]), np.array([3]))
     high = form.op("Slice", "x", np.array([8]), np.array([16]), np.array([3]))

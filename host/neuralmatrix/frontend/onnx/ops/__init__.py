@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX operators, one module per group."""
+"""Handlers of the ONNX operators, which append Graph nodes: one module per group of operators."""

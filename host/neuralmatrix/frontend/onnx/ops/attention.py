@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX attention in one node, of ai.onnx and com.microsoft.
 
-In: one ``Call``.  Out: the products, masks and softmax that it stands for, in the ``Context``;
-``patterns`` makes them one Attention again, whatever they came from.
+In: one ``Call``.  Out: its products, masks and softmax, in the ``Context``;
+``patterns`` fuses them into one Attention, whichever operator they came from.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Heads:
 def _attend(
     make: NodeMaker, heads: _Heads, scale: float, masks: list[str], biases: list[str]
 ) -> str:
-    """softmax(scale q k^T + biases where all masks hold) v."""
+    """Return softmax(scale q k^T + biases where all masks hold) v."""
     count = make.shape(heads.q)[1]
     k, v = make.repeated(heads.k, count), make.repeated(heads.v, count)
     scores = make.scaled(make.matmul(heads.q, make.transpose(k, (0, 1, 3, 2))), scale)
@@ -86,7 +86,7 @@ def _attention(ctx: Context, call: Call) -> None:
 
 
 def _given_mask(make: NodeMaker, name: str) -> tuple[list[str], list[str]]:
-    """A mask is boolean; anything else is added to the scores."""
+    """Return masks and biases: a boolean input is a mask, any other is added to the scores."""
     if not name:
         return [], []
     ctx = make.ctx
@@ -110,7 +110,7 @@ def _finish(make: NodeMaker, result: str, packed: bool) -> None:
 
 
 def _microsoft_attention(ctx: Context, call: Call) -> None:
-    """One projection for queries, keys and values, of one input."""
+    """Handle attention with one projection for queries, keys and values, of one input."""
     _refuse_cache(call, (4, 6), (1,))
     make = NodeMaker(ctx, call)
     ctx.fixed(call, 1, "the projection")
@@ -131,7 +131,7 @@ def _channels(make: NodeMaker, x: str, first: int, last: int) -> str:
 
 
 def _multi_head(ctx: Context, call: Call) -> None:
-    """Queries, keys and values come separately."""
+    """Handle attention with separate queries, keys and values."""
     _refuse_cache(call, (6, 7, 8, 9), (1, 2, 3))
     make = NodeMaker(ctx, call)
     if not call.input(1) or not call.input(2):
@@ -151,7 +151,7 @@ def _multi_head(ctx: Context, call: Call) -> None:
 
 
 def _packed_attention(make: NodeMaker, tensors: list[str], mask: str, bias: str) -> None:
-    """Attention of (B, S, channels) tensors with the attributes that com.microsoft has."""
+    """Append the attention of (B, S, channels) tensors with the attributes of com.microsoft."""
     ctx, call = make.ctx, make.call
     count = int(call.attrs.get("num_heads", 0))
     heads = _Heads(*(make.split_heads(x, count) for x in tensors))
@@ -164,15 +164,15 @@ def _packed_attention(make: NodeMaker, tensors: list[str], mask: str, bias: str)
 
 
 def _key_mask(make: NodeMaker, name: str, heads: _Heads) -> str:
-    """(B, keys), (B, queries, keys) or (B, heads, queries, keys) of 0 and 1, for all heads; or (B,)
-    numbers of keys that count."""
+    """Return the key mask for all heads: from (B, keys), (B, queries, keys) or (B, heads, queries,
+    keys) of 0 and 1, or from (B,) counts of valid keys."""
     x = make.ctx.tensor(name)
     shape, (batch, _, keys, _) = make.shape(x), make.shape(heads.k)
     if shape == (batch,):
         return _first_keys(make, make.reshape(x, (batch, 1, 1, 1)), keys)
     if len(shape) not in (2, 3, 4):
         raise Refused(
-            f"a mask of shape {shape}; 0 and 1 per key, or one number of keys per image, are "
+            f"a mask of shape {shape}; 0 and 1 per key, or one count of keys per image, are "
             "supported"
         )
     wanted = {2: (shape[0], 1, 1, shape[-1]), 3: (shape[0], 1, *shape[1:]), 4: shape}[len(shape)]
@@ -180,14 +180,14 @@ def _key_mask(make: NodeMaker, name: str, heads: _Heads) -> str:
 
 
 def _first_keys(make: NodeMaker, lengths: str, keys: int) -> str:
-    """1 where a key's position is less than a length."""
+    """Return 1 where a key's position is less than a length, else 0."""
     after = make.binary("sub", lengths, make.constant("positions", np.arange(keys)))
     node = Unary((after,), make.name("kept"), make.call.name, function=Function("clip", (0.0, 1.0)))
     return make.ctx.emit(node)
 
 
 def _is_never(ctx: Context, call: Call) -> None:
-    """Nothing is NaN or infinite on the array: a softmax of a row without any key is 0."""
+    """Handle IsNaN and IsInf as false: the array has neither; softmax of an empty row is 0."""
     ctx.known[call.output] = np.zeros(ctx.shape(call.input(0)), bool)
 
 

@@ -3,7 +3,7 @@
 
 In: one ``Call``.  Out: Reduce, Transpose, Reshape, MatMul and Binary nodes in the ``Context``.
 
-Of two operands every label is one of: batch (in both and wanted), contracted (in both, not wanted),
+Every label of two operands is batch (in both and wanted), contracted (in both, not wanted),
 or free (in one).  The product is batch x rows x contracted by batch x contracted x columns.
 """
 
@@ -44,7 +44,7 @@ class _Builder:
         return tuple(shape[label] for label in labels)
 
     def summed(self, term: Term, keep: set[str]) -> Term:
-        """Without the labels that neither the result nor another operand has."""
+        """Sum over the labels that neither the result nor another operand has."""
         axes = tuple(i for i, label in enumerate(term.labels) if label not in keep)
         if not axes:
             return term
@@ -53,7 +53,7 @@ class _Builder:
         return Term(self.emit(node), "".join(c for c in term.labels if c in keep))
 
     def ordered(self, term: Term, labels: str) -> Term:
-        """Axes transposed to the order ``labels``."""
+        """Transpose the axes to the order ``labels``."""
         if term.labels == labels:
             return term
         perm = tuple(term.labels.index(label) for label in labels)
@@ -66,7 +66,7 @@ class _Builder:
         return self.emit(Reshape((tensor,), self.name(), self.call.name, shape=shape))
 
     def product(self, a: Term, b: Term, wanted: str) -> Term:
-        """The two operands' labels that are wanted, the others summed over."""
+        """Multiply two operands; labels that are not wanted are summed over."""
         batch = "".join(c for c in a.labels if c in b.labels and c in wanted)
         inner = "".join(c for c in a.labels if c in b.labels and c not in wanted)
         rows = "".join(c for c in a.labels if c not in b.labels)
@@ -92,7 +92,7 @@ class _Builder:
 
 
 def _parsed(call: Call, ranks: list[int]) -> tuple[list[str], str]:
-    """Labels of every operand and of the result, the ellipsis spelled out."""
+    """Return the labels of every operand and of the result, the ellipsis expanded."""
     equation = str(call.attrs["equation"]).replace(" ", "")
     left, arrow, right = equation.partition("->")
     terms = left.split(",")

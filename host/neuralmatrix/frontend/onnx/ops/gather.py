@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX look-ups: rows of constant tables by input, elements of computed tensors by constants.
+"""ONNX gathers: rows of constant tables by an input, elements of tensors by constant indices.
 
-In: one ``Call``.  Out: Embedding and Take nodes in the ``Context``; ``pass_rows`` follows row
-numbers through operators that only rearrange them.
+In: one ``Call``.  Out: Embedding and Take nodes in the ``Context``; ``pass_indices`` follows
+indices through operators that only rearrange them.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from ....errors import BadModel
 from ....ir.graph.nodes import Concat, Embedding, Reshape, Take, Transpose
 from ....ir.types import Array, Shape
 from ..constant_folding import evaluate_node
-from ..context import Call, Context, Handler, Refused, RowNumbers, Versions, axis_of
+from ..context import Call, Context, Handler, Refused, RowIndices, Versions, axis_of
 from .scatter import scatter_reduced
 
-# What may lie between an input of row numbers and the Gather that uses them.
+# Operators that may lie between an input of indices and the Gather that uses them.
 REARRANGES = frozenset(
     "Cast Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose "
     "Unsqueeze".split()
 )
 
 
-def row_number_inputs(calls: Sequence[Call], names: Iterable[str]) -> set[str]:
-    """Those of the inputs ``names`` that reach the indices of a Gather, only rearranged."""
+def index_inputs(calls: Sequence[Call], names: Iterable[str]) -> set[str]:
+    """Return those of the inputs ``names`` that reach the indices of a Gather, only rearranged."""
     root = {name: name for name in names}
     found = set()
     for call in calls:
@@ -44,8 +44,8 @@ def _selects(call: Call, name: str) -> bool:
     return gathers or call.op in ("OneHot", "EmbedLayerNormalization")
 
 
-def pass_rows(ctx: Context, call: Call) -> None:
-    """A rearrangement of row numbers: evaluated on where each of them comes from."""
+def pass_indices(ctx: Context, call: Call) -> None:
+    """Rearrange indices: the operator is evaluated on the source position of each."""
     rows = ctx.rows[call.input(0)]
     for i in range(1, len(call.inputs)):
         ctx.fixed(call, i, f"input {i}")
@@ -56,12 +56,12 @@ def pass_rows(ctx: Context, call: Call) -> None:
         results = evaluate_node(call, {call.input(0): rows.index, **known})
     for name, index in zip(call.outputs, results, strict=True):
         if name:
-            ctx.rows[name] = RowNumbers(rows.input, index)
+            ctx.rows[name] = RowIndices(rows.input, index)
 
 
 def _gather(ctx: Context, call: Call) -> None:
     if call.input(1) in ctx.rows:
-        _look_up(ctx, call, ctx.rows[call.input(1)])
+        _gather_rows(ctx, call, ctx.rows[call.input(1)])
         return
     if call.input(0) in ctx.known:
         raise Refused(
@@ -98,8 +98,8 @@ def take(ctx: Context, call: Call, x: str, axis: int, indices: Iterable[int], ou
 # ---------------------------------------------------------------- rows of tables
 
 
-def _look_up(ctx: Context, call: Call, rows: RowNumbers) -> None:
-    """Rows of a constant table by a network input."""
+def _gather_rows(ctx: Context, call: Call, rows: RowIndices) -> None:
+    """Gather rows of a constant table by a network input."""
     if call.input(0) not in ctx.known:
         raise Refused(
             f"the input {rows.input!r} selects rows of a computed tensor; indices of computed "
@@ -119,7 +119,7 @@ def _look_up(ctx: Context, call: Call, rows: RowNumbers) -> None:
 
 
 def _table(ctx: Context, call: Call, table: Array, axis: int) -> tuple[str, Shape]:
-    """The table as (rows, values) and the shape of one row's values."""
+    """Return the table as (rows, values) and the shape of one row's values."""
     inner = (*table.shape[:axis], *table.shape[axis + 1 :])
     if axis == 0 and table.ndim == 2:
         return ctx.tensor(call.input(0)), inner
@@ -127,8 +127,8 @@ def _table(ctx: Context, call: Call, table: Array, axis: int) -> tuple[str, Shap
     return ctx.constant(f"{call.output}.table", flat), inner
 
 
-def _arranged(ctx: Context, call: Call, x: str, rows: RowNumbers, plain: bool) -> str:
-    """(elements of ``rows``, values) of the rows that the whole input selects."""
+def _arranged(ctx: Context, call: Call, x: str, rows: RowIndices, plain: bool) -> str:
+    """Return (elements of ``rows``, values) of the rows that the whole input selects."""
     *ids, width = ctx.shapes[x]
     flat = ctx.fresh(f"{call.output}.flat")
     x = ctx.emit(Reshape((x,), flat, call.name, shape=(prod(ids), width)))
@@ -138,7 +138,7 @@ def _arranged(ctx: Context, call: Call, x: str, rows: RowNumbers, plain: bool) -
 
 
 def _in_place(ctx: Context, call: Call, x: str, rows: Shape, inner: Shape, axis: int) -> None:
-    """(rows, values) in the shape that the Gather has."""
+    """Reshape (rows, values) to the result of the Gather."""
     front = (*rows, *inner)
     if axis == 0:
         ctx.emit(Reshape((x,), call.output, call.name, shape=front))
@@ -150,7 +150,7 @@ def _in_place(ctx: Context, call: Call, x: str, rows: Shape, inner: Shape, axis:
 
 
 def _one_hot(ctx: Context, call: Call) -> None:
-    """Rows of an identity matrix by a network input."""
+    """Gather rows of an identity matrix by a network input."""
     if call.input(0) not in ctx.rows:
         raise Refused("indices are computed at run time; those of a network input are supported")
     rows = ctx.rows[call.input(0)]
@@ -173,7 +173,7 @@ def _one_hot(ctx: Context, call: Call) -> None:
 
 
 def _rearranged(*what: str) -> Handler:
-    """An operator that only moves elements of its first input, by constants: where each is from."""
+    """Return the handler of an operator that only moves elements of its first input."""
 
     def handler(ctx: Context, call: Call) -> None:
         known = {}
@@ -190,7 +190,7 @@ def _rearranged(*what: str) -> Handler:
 
 
 def _by_index(ctx: Context, call: Call, sources: Sequence[str], index: Array) -> None:
-    """Elements of the flattened sources, one after the other."""
+    """Take elements of the flattened and concatenated sources."""
     flat = []
     for x in sources:
         name = ctx.fresh(f"{call.output}.flat")
@@ -204,7 +204,8 @@ def _by_index(ctx: Context, call: Call, sources: Sequence[str], index: Array) ->
 
 
 def _positions(call: Call, indices: Array, rank: int) -> tuple[Array, ...]:
-    """numpy's index arrays for the elements that an ...ND or ...Elements operator means."""
+    """Return numpy's index arrays for the elements that an ...ND or ...Elements operator
+    selects."""
     if call.op == "ScatterND":
         return tuple(np.moveaxis(indices, -1, 0))
     where: list[Array] = [np.asarray(grid) for grid in np.indices(indices.shape)]
@@ -221,7 +222,7 @@ def _gather_elements(ctx: Context, call: Call) -> None:
 
 
 def _scatter(ctx: Context, call: Call) -> None:
-    """Elements of the data, those at constant indices replaced by the updates."""
+    """Replace the elements of the data at constant indices by the updates."""
     reduction = str(call.attrs.get("reduction", "none"))
     indices = np.asarray(ctx.fixed(call, 1, "indices"), np.int64)
     data, updates = call.input(0), call.input(2)

@@ -52,7 +52,10 @@ def _reshape(ctx: Context, call: Call) -> None:
     wanted = ints(ctx.fixed(call, 1, "the shape"))
     keep_zero = bool(call.attrs.get("allowzero", 0))
     if not keep_zero and any(n == 0 and i >= len(source) for i, n in enumerate(wanted)):
-        raise BadModel(f"node {call.name!r} (Reshape): {wanted} copies an axis {source} has not")
+        raise BadModel(
+            f"node {call.name!r} (Reshape): {wanted} copies an axis that {source} does not have; "
+            "correct the model"
+        )
     shape = tuple(source[i] if n == 0 and not keep_zero else n for i, n in enumerate(wanted))
     rest = prod(n for n in shape if n != -1)
     inferred = prod(source) // rest if rest else 0
@@ -124,7 +127,7 @@ def _split(ctx: Context, call: Call) -> None:
 
 
 def _sliced(ctx: Context, call: Call, ranges: Mapping[int, range]) -> None:
-    """One Slice for the axes with positive steps, then one Take for each other axis."""
+    """Append one Slice for the axes with positive steps, then one Take for each other axis."""
     shape = ctx.shape(call.input(0))
     backward = {axis: r for axis, r in ranges.items() if r.step < 0}
     parts = tuple(
@@ -157,7 +160,7 @@ def _slice(ctx: Context, call: Call) -> None:
         ranges[axis] = range(*slice(start, end, step).indices(shape[axis]))
         if not ranges[axis]:
             raise BadModel(
-                f"node {call.name!r} (Slice): nothing of axis {axis} (size {shape[axis]}) is left; "
+                f"node {call.name!r} (Slice): axis {axis} (size {shape[axis]}) becomes empty; "
                 "every dimension must be 1 or more; change the input shape (--shape) or the model"
             )
     _sliced(ctx, call, ranges)
@@ -265,7 +268,7 @@ def _space_to_depth(ctx: Context, call: Call) -> None:
 def _four(ctx: Context, call: Call) -> tuple[int, int, int, int]:
     shape = ctx.shape(call.input(0))
     if len(shape) != 4:
-        raise BadModel(f"node {call.name!r} ({call.op}): an input {shape}; rank 4 needed")
+        raise BadModel(f"node {call.name!r} ({call.op}): an input {shape}; rank 4 is needed")
     n, c, h, w = shape
     return n, c, h, w
 

@@ -19,14 +19,14 @@ from ..context import Call, Context, Handler, Refused, Versions, as_float, ints
 
 
 def spatial(call: Call, shape: Shape) -> Shape:
-    """The spatial sizes of (N, C, *spatial)."""
+    """Return the spatial sizes of (N, C, *spatial)."""
     if len(shape) not in (3, 4):
         raise Refused(f"input of rank {len(shape)}; one or two spatial axes are supported")
     return shape[2:]
 
 
 def attribute(call: Call, name: str, default: int, rank: int) -> Shape:
-    """A list attribute with one entry per spatial axis, pads with two."""
+    """Return a list attribute with one entry per spatial axis, pads with two."""
     expected = 2 * rank if name == "pads" else rank
     values = ints(call.attrs.get(name, (default,) * expected))
     if len(values) != expected:
@@ -43,7 +43,7 @@ def _split_pads(total: Shape, lower: bool) -> Shape:
 
 
 def pads_of(call: Call, size: Shape, span: Shape, strides: Shape) -> Shape:
-    """Explicit pads of a convolution or a pool, from ``pads`` or ``auto_pad``."""
+    """Return the explicit pads of a convolution or a pool, from ``pads`` or ``auto_pad``."""
     mode = call.attrs.get("auto_pad", "NOTSET")
     if mode == "NOTSET":
         return attribute(call, "pads", 0, len(size))
@@ -95,7 +95,8 @@ def _conv(ctx: Context, call: Call) -> None:
 
 
 def _transposed_pads(call: Call, full: Shape, size: Shape, strides: Shape) -> Shape:
-    """Pads of a ConvTranspose whose output without pads (with output_padding) is ``full``."""
+    """Return the pads of a ConvTranspose whose output without pads (with output_padding) is
+    ``full``."""
     mode = call.attrs.get("auto_pad", "NOTSET")
     wanted = call.attrs.get("output_shape")
     if wanted is None and mode in ("NOTSET", "VALID"):
@@ -136,7 +137,7 @@ def _matmul(ctx: Context, call: Call) -> None:
 
 
 def _gemm_operand(ctx: Context, call: Call, index: int, gain: float, swap: bool) -> str:
-    """A or B of a Gemm, transposed if asked; constants also take the factor alpha."""
+    """Return A or B of a Gemm, transposed if asked; constants also take the factor alpha."""
     name = call.input(index)
     if len(ctx.shape(name)) != 2:
         raise BadModel(
@@ -154,7 +155,7 @@ def _gemm_operand(ctx: Context, call: Call, index: int, gain: float, swap: bool)
     turned = array.T if swap else array
     if scale is not None:
         scale = np.asarray((scale.T if swap else scale) * np.float32(abs(gain)))
-    # a view as long as it can be: the weights may be larger than memory
+    # a view as long as possible: the weights may be larger than memory
     return ctx.constant(
         f"{call.output}.{name}", turned if gain == 1 else turned * np.float32(gain), scale
     )
@@ -212,7 +213,7 @@ def _batch_norm(ctx: Context, call: Call) -> None:
 
 
 def _transposed(ctx: Context, call: Call, name: str, swap: bool) -> str:
-    """The last two axes of an operand exchanged if asked."""
+    """Return an operand, its last two axes exchanged if asked."""
     x = ctx.weight(name)
     if not swap or len(ctx.shapes[x]) < 2:
         return x
@@ -253,7 +254,7 @@ ACTIVATIONS: Mapping[str, tuple[str, tuple[float, ...]]] = {
 
 
 def _with_activation(base: Handler) -> Handler:
-    """``base``, then what the attribute ``activation`` names."""
+    """Return a handler of ``base`` followed by the function that ``activation`` names."""
 
     def handler(ctx: Context, call: Call) -> None:
         name = str(call.attrs.get("activation", ""))
@@ -272,7 +273,7 @@ def _with_activation(base: Handler) -> Handler:
 
 
 def _conv_with_sum(ctx: Context, call: Call) -> None:
-    """A convolution plus an optional fourth input."""
+    """Append a convolution plus an optional fourth input."""
     if not call.input(3):
         _conv(ctx, call)
         return

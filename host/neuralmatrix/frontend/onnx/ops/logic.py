@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX comparisons, logic and Where on whole numbers: truth is 1, falsehood 0.
+"""ONNX comparisons, logic and Where on integers: true is 1, false is 0.
 
 In: one ``Call``.  Out: Select, Unary and Binary nodes in the ``Context``; ``pass_integral`` keeps
-track of which values are whole numbers.
+track of which values are integers.
 
-A comparison is exact because its operands are whole numbers: x > y means x - y >= 1.
+A comparison is exact because its operands are integers: x > y means x - y >= 1.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ....ir.graph.nodes import Binary, Select, Unary
 from ....ir.types import Array, Function
 from ..context import Call, Context, Handler, Refused, Versions
 
-# Operators whose results are whole numbers where all their operands are.
+# Operators whose results are integers where all their operands are.
 _ARITHMETIC = frozenset("Add Concat MatMul Max Min Mul Pad Sub Sum Where".split())
-# And those of which only the first operand counts: the others are shapes, axes and indices.
+# Operators of which only the first operand counts: the others are shapes, axes and indices.
 _KEEPS_INTEGRAL = _ARITHMETIC | frozenset(
     "Abs Cast CumSum Expand Flatten Gather GatherElements GatherND Identity Neg ReduceMax "
     "ReduceMin ReduceProd ReduceSum Relu Reshape Slice Split Squeeze Tile Transpose Trilu "
@@ -33,7 +33,7 @@ _FLOATS = frozenset((1, 10, 11, 16))
 
 
 def check_integral(call: Call, ctx: Context) -> None:
-    """Values of an integer type may only meet operators that are exact on reals too."""
+    """Raise Refused if an operator that is not exact on reals reads values of an integer type."""
     used = [name for name in call.inputs if name in ctx.integers]
     if used and call.op not in _KEEPS_INTEGRAL | _FREE:
         raise Refused(
@@ -43,7 +43,7 @@ def check_integral(call: Call, ctx: Context) -> None:
 
 
 def pass_integral(ctx: Context, call: Call) -> None:
-    """Mark outputs that are whole numbers, and those of an integer type."""
+    """Mark outputs that hold integers, and those of an integer type."""
     if call.op in _TO_BITS:
         _mark(ctx, call, True, True)
         return
@@ -74,15 +74,15 @@ def _constant_holds(ctx: Context, name: str, test: Callable[[Array], Array]) -> 
 
 
 def is_integral(ctx: Context, name: str) -> bool:
-    """Does a value or constant hold whole numbers only?"""
-    exact = 2.0**24  # float32 holds every whole number up to this
+    """Return whether a value or constant holds only integers."""
+    exact = 2.0**24  # float32 holds every integer up to this
     return name in ctx.integral or _constant_holds(
         ctx, name, lambda a: (np.rint(a) == a) & (np.abs(a) <= exact)
     )
 
 
 def is_bits(ctx: Context, name: str) -> bool:
-    """Does a value or constant hold 0 and 1 only?"""
+    """Return whether a value or constant holds only 0 and 1."""
     return ctx.integral.get(name, False) or _constant_holds(
         ctx, name, lambda a: (a == 0) | (a == 1)
     )
@@ -96,13 +96,13 @@ def _unary(ctx: Context, call: Call, x: str, out: str, name: str, *params: float
 
 
 def truth(ctx: Context, call: Call, name: str, out: str) -> str:
-    """1 where a whole number is not 0."""
+    """Return 1 where an integer is not 0, else 0."""
     if is_bits(ctx, name):
         return ctx.tensor(name)
     if not is_integral(ctx, name):
         raise Refused(
-            f"takes the truth of real values ({name!r}), where 0 and almost 0 differ; whole "
-            "numbers are supported (an integer or bool input and what is computed from it)"
+            f"casts real values ({name!r}) to bool, where 0 and almost 0 differ; integers "
+            "are supported (an integer or bool input and what is computed from it)"
         )
     return _unary(ctx, call, ctx.tensor(name), out, "truth")
 
@@ -113,12 +113,12 @@ def _one_minus(ctx: Context, call: Call, x: str, out: str) -> str:
 
 
 def _difference(ctx: Context, call: Call, first: str, second: str, offset: float) -> str:
-    """first - second + offset of whole numbers, with as few nodes as that takes."""
+    """Return first - second + offset of integers, with as few nodes as possible."""
     names = (first, second)
     for name in names:
         if not is_integral(ctx, name):
             raise Refused(
-                f"compares real values ({name!r}); whole numbers are supported (an integer or bool "
+                f"compares real values ({name!r}); integers are supported (an integer or bool "
                 "input and what is computed from it), and comparisons of constants"
             )
     out = ctx.fresh(f"{call.output}.difference")
@@ -158,13 +158,13 @@ def _equal(ctx: Context, call: Call) -> None:
 
 
 def _single(ctx: Context, name: str) -> float | None:
-    """The value of a constant scalar."""
+    """Return the value of a constant scalar, None for anything else."""
     values = ctx.known.get(name)
     return None if values is None or values.size != 1 or values.ndim > 1 else float(values)
 
 
 def _ordered(swap: bool, equal: bool) -> Handler:
-    """first > second, with ``swap`` <, with ``equal`` also where they are equal."""
+    """Return the handler of first > second; ``swap``: <; ``equal``: also where they are equal."""
 
     def handler(ctx: Context, call: Call) -> None:
         pair = (call.input(0), call.input(1))
@@ -208,13 +208,13 @@ def _where(ctx: Context, call: Call) -> None:
     maker = next((n for n in ctx.nodes if n.output == keep), None)
     is_truth = isinstance(maker, Unary) and maker.function.name == "truth"
     if is_truth and maker is not None and maker.inputs[0] == b:
-        # where the condition is false, the number whose truth it is is 0
+        # where the condition is false, the integer behind it is 0
         b = ctx.constant(f"{call.output}.zero", np.asarray(0.0, np.float32))
     ctx.emit(Select((keep, a, b), call.output, call.name))
 
 
 def _branch(ctx: Context, call: Call, name: str) -> str:
-    """A branch as a tensor; infinity becomes the largest finite number."""
+    """Return a branch as a tensor; infinity becomes the largest finite number."""
     if name not in ctx.known or np.isfinite(np.asarray(ctx.known[name], np.float32)).all():
         return ctx.tensor(name)
     limit = np.finfo(np.float32)
@@ -223,7 +223,7 @@ def _branch(ctx: Context, call: Call, name: str) -> str:
 
 
 def cast_integral(ctx: Context, call: Call, to: int) -> None:
-    """Cast of whole numbers: only the one to bool changes values."""
+    """Cast integers: only a cast to bool changes values."""
     if to == _BOOL:
         ctx.values[call.output] = truth(ctx, call, call.input(0), call.output)
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX normalisation over channels, positions and groups, and the fused forms with a skip in front.
+"""ONNX normalisation over channels, positions and groups, also fused with a skip connection.
 
 In: one ``Call``.  Out: Normalize nodes in the ``Context``, with sums and factors around them.
 """
@@ -17,7 +17,7 @@ from ....ir.types import Function, Shape
 from ..context import Call, Context, Handler, Refused, Versions, axis_of, ints
 from . import gather as onnx_gather
 
-_LEAST_NORM = 1e-12  # LpNormalization has no lower bound; this keeps 0 / 0 away
+_LEAST_NORM = 1e-12  # LpNormalization has no lower bound; this avoids 0 / 0
 _LEAST_SPREAD = 1e-18  # MeanVarianceNormalization adds 1e-9 to the root of the variance
 
 
@@ -37,8 +37,10 @@ def _norm(
     centered: bool = True,
     out: str = "",
 ) -> str:
-    """Normalize with constant operands, or with computed ones behind it; ``scale``, ``bias`` are
-    ONNX names."""
+    """Append a Normalize with constant operands, or with nodes for computed ones behind it.
+
+    ``scale`` and ``bias`` are ONNX names.
+    """
     epsilon = float(call.attrs.get("epsilon", 1e-5))
     fixed = tuple(name if name in ctx.known else "" for name in (scale, bias))
     late = [(k, n) for k, n in (("mul", scale), ("add", bias)) if n and n not in ctx.known]
@@ -74,7 +76,7 @@ def _layer_norm(centered: bool) -> Handler:
 
 
 def _per_channel(ctx: Context, call: Call, index: int, shape: Shape) -> str:
-    """A constant vector in another shape, so that it stands at its axes."""
+    """Return a constant vector shaped to broadcast along its axes."""
     vector = ctx.fixed(call, index, "the scale or bias")
     if vector is None:
         return ""
@@ -136,7 +138,7 @@ def _mean_variance(ctx: Context, call: Call) -> None:
 
 
 def _skip_norm(centered: bool) -> Handler:
-    """normalize(input + skip [+ bias]); output 3 is the sum."""
+    """Return the handler of normalize(input + skip [+ bias]); output 3 is the sum."""
 
     def handler(ctx: Context, call: Call) -> None:
         _unused(call, 1, 2)
@@ -155,10 +157,10 @@ def _skip_norm(centered: bool) -> Handler:
 
 
 def _embed_norm(ctx: Context, call: Call) -> None:
-    """normalize(words[ids] + positions + segments[segment ids])."""
+    """Append normalize(words[ids] + positions + segments[segment ids])."""
     _unused(call, 1)
     if call.input(7) or call.input(8):
-        raise Refused("a mask or position numbers are given; give the mask to the attention nodes")
+        raise Refused("a mask or position ids are given; give the mask to the attention nodes")
     ids, segments = call.input(0), call.input(1)
     x = _rows(ctx, call, call.input(2), ids)
     length = ctx.shape(x)[1]
@@ -173,7 +175,7 @@ def _embed_norm(ctx: Context, call: Call) -> None:
 
 
 def _rows(ctx: Context, call: Call, table: str, ids: str) -> str:
-    """Rows of a table as Gather looks them up; those of constant numbers are a constant."""
+    """Gather rows of a table; rows at constant indices are a constant."""
     name = ctx.fresh(f"{call.output}.rows")
     if ids in ctx.known:
         return ctx.constant(name, np.asarray(ctx.known[table])[np.asarray(ctx.known[ids])])

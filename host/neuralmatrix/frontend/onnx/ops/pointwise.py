@@ -26,7 +26,7 @@ def _apply(ctx: Context, call: Call, name: str, *params: float) -> None:
 
 
 def _function(name: str, **defaults: float) -> Handler:
-    """Handler of an activation whose attributes are the function's parameters."""
+    """Return the handler of an activation whose attributes are the function's parameters."""
 
     def handler(ctx: Context, call: Call) -> None:
         _apply(ctx, call, name, *(float(call.attrs.get(k, d)) for k, d in defaults.items()))
@@ -35,7 +35,7 @@ def _function(name: str, **defaults: float) -> Handler:
 
 
 def _clip_function(ctx: Context, call: Call, low: float, high: float) -> None:
-    """Clip between constants, as the plainest function that does it."""
+    """Append a clip between constants, as the simplest function that computes it."""
     if low <= -_FLOAT_MAX and high >= _FLOAT_MAX:
         ctx.alias(call.output, call.input(0))
     elif low == 0 and high >= _FLOAT_MAX:
@@ -73,7 +73,7 @@ def _binary(kind: BinaryKind) -> Handler:
 
 
 def _chain(ctx: Context, call: Call, kind: BinaryKind, out: str) -> None:
-    """One Binary after another over all inputs."""
+    """Append one Binary after another over all inputs."""
     total, last = ctx.tensor(call.input(0)), len(call.inputs) - 1
     for i, name in enumerate(call.inputs[1:], 1):
         target = out if i == last else ctx.fresh(f"{out}.{i}")
@@ -136,7 +136,7 @@ def _pow(ctx: Context, call: Call) -> None:
 
 
 def _exponential(ctx: Context, call: Call) -> None:
-    """base ** x = exp(x * log(base)) for a constant base."""
+    """Append base ** x = exp(x * log(base)) for a constant base."""
     base = np.asarray(ctx.known[call.input(0)], np.float64)
     if not (base > 0).all():
         raise Refused("a constant base of 0 or less; positive bases are supported")
@@ -147,7 +147,7 @@ def _exponential(ctx: Context, call: Call) -> None:
 
 
 def _trilu(ctx: Context, call: Call) -> None:
-    """A product with a triangle of ones."""
+    """Append a product with a triangle of ones."""
     given = ctx.fixed(call, 1, "the diagonal")
     k = 0 if given is None else int(np.asarray(given).reshape(()))
     ones = np.ones(ctx.shape(call.input(0))[-2:], np.float32)
@@ -158,7 +158,7 @@ def _trilu(ctx: Context, call: Call) -> None:
 
 
 def _bias_and(name: str) -> Handler:
-    """A function of x plus an optional bias, as com.microsoft has them."""
+    """Return the handler of a com.microsoft activation of x plus an optional bias."""
 
     def handler(ctx: Context, call: Call) -> None:
         x = ctx.tensor(call.input(0))

@@ -21,7 +21,7 @@ from .linear import attribute, pads_of, spatial
 
 
 def _ceil_extra(size: Shape, span: Shape, strides: Shape, pads: Shape) -> Shape:
-    """End padding that makes floor division give the ceil_mode output.
+    """Return the end padding with which floor division gives the ceil_mode output.
 
     A last window that would begin past the input and its begin padding is not made.
     """
@@ -59,7 +59,7 @@ def _geometry(ctx: Context, call: Call) -> _Geometry:
 
 
 def _with_extra(pads: Shape, extra: Shape) -> Shape:
-    """Begins, then ends with what ceil_mode adds."""
+    """Return the begin pads, then the end pads with what ceil_mode adds."""
     rank = len(extra)
     return (*pads[:rank], *(e + more for e, more in zip(pads[rank:], extra, strict=True)))
 
@@ -101,7 +101,9 @@ def _zero_padded(ctx: Context, call: Call, x: str, pads: Shape) -> str:
 def _global_pool(ctx: Context, call: Call) -> None:
     rank = len(ctx.shape(call.input(0)))
     if rank < 3:
-        raise BadModel(f"node {call.name!r} ({call.op}): an input of rank {rank}; 3 or more needed")
+        raise BadModel(
+            f"node {call.name!r} ({call.op}): an input of rank {rank}; 3 or more is needed"
+        )
     node: Node = Reduce(
         (ctx.tensor(call.input(0)),),
         call.output,
@@ -118,7 +120,7 @@ def _each(ctx: Context, call: Call, x: str, function: Function, out: str = "") -
 
 
 def _powers(call: Call) -> tuple[Function, Function]:
-    """What makes x**p of the elements, and the p-th root of their sum."""
+    """Return the function x**p, and the function that takes the p-th root of a sum."""
     p = float(call.attrs.get("p", 2))
     if p == 2:
         return Function("square"), Function("sqrt")
@@ -126,7 +128,7 @@ def _powers(call: Call) -> tuple[Function, Function]:
 
 
 def _lp_terms(ctx: Context, call: Call) -> tuple[str, Function]:
-    """The tensor whose sums are wanted, and the function of the sums."""
+    """Return the tensor to sum, and the function of the sums."""
     power, root = _powers(call)
     x = ctx.tensor(call.input(0))
     if power.name == "power":
@@ -137,7 +139,7 @@ def _lp_terms(ctx: Context, call: Call) -> tuple[str, Function]:
 
 
 def _lp_pool(ctx: Context, call: Call) -> None:
-    """The p-th root of a window's sum of |x|**p: the average times the window's size."""
+    """Append the p-th root of a window's sum of |x|**p: the average times the window's size."""
     g = _geometry(ctx, call)
     x, root = _lp_terms(ctx, call)
     pads, name = _with_extra(g.pads, g.extra), ctx.fresh(f"{call.output}.mean")
@@ -155,7 +157,7 @@ def _global_lp_pool(ctx: Context, call: Call) -> None:
 
 
 def _lrn(ctx: Context, call: Call) -> None:
-    """x * (bias + alpha/size * sum of squares of the neighbouring channels) ** -beta."""
+    """Append x * (bias + alpha/size * sum of squares of the neighbouring channels) ** -beta."""
     channels, size = ctx.shape(call.input(0))[1], int(call.attrs["size"])
     share = float(call.attrs.get("alpha", 1e-4)) / size
     below, above = (size - 1) // 2, size // 2

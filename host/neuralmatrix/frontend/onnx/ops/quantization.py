@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX QuantizeLinear, DequantizeLinear and Cast: integers of the source become annotated reals.
+"""ONNX QuantizeLinear, DequantizeLinear and Cast: quantised integers become annotated reals.
 
-In: one ``Call``.  Out: ``Context.quant`` and ``Context.quantized_values``; a node only where
+In: one ``Call``.  Out: ``Context.quant`` and ``Context.quantized``; a node only where
 values change.
 
 An integer tensor is represented by the real tensor that it stands for, so that a Q and DQ pair
-vanishes and layout operators between them need no care.
+disappears and layout operators between them need no special treatment.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def _scale(ctx: Context, call: Call) -> Array:
 
 
 def _along(values: Array, call: Call, rank: int) -> Array:
-    """One value per tensor as a scalar, one per channel shaped to broadcast along ``axis``."""
+    """Return one value per tensor as a scalar, one per channel shaped to broadcast along
+    ``axis``."""
     if values.size == 1:
         return values.reshape(())
     if values.ndim != 1:
@@ -55,8 +56,8 @@ def _along(values: Array, call: Call, rank: int) -> Array:
     return values.reshape(shape)
 
 
-def _quantized_values_of(ctx: Context, call: Call, dtype: str) -> Quantization:
-    """The one scale and zero point of a run-time tensor."""
+def _quantization_of(ctx: Context, call: Call, dtype: str) -> Quantization:
+    """Return the scale and zero point of a run-time tensor."""
     scale, zero = _scale(ctx, call), ctx.fixed(call, 2, "the zero point")
     if scale.size != 1:
         raise Refused("one scale per channel of an activation; one per tensor is supported")
@@ -82,14 +83,15 @@ def _quantize_constant(ctx: Context, call: Call) -> None:
     ctx.known[call.output] = np.clip(steps, limits.min, limits.max).astype(dtype)
 
 
-def _shared(ctx: Context, call: Call, quantized_values: Quantization) -> bool:
-    """Does anything besides equal QuantizeLinear nodes read the value that ``call`` quantises?"""
+def _shared(ctx: Context, call: Call, quantization: Quantization) -> bool:
+    """Return whether anything but equal QuantizeLinear nodes reads the value that ``call``
+    quantises."""
     name = call.input(0)
     if name in ctx.outputs or ctx.values[name] != name:
         return True
     return any(
         user.op != "QuantizeLinear"
-        or _quantized_values_of(ctx, user, _quantized_type(ctx, user)) != quantized_values
+        or _quantization_of(ctx, user, _quantized_type(ctx, user)) != quantization
         for user in ctx.users[name]
     )
 
@@ -98,15 +100,15 @@ def _quantize(ctx: Context, call: Call) -> None:
     if call.input(0) in ctx.known:
         _quantize_constant(ctx, call)
         return
-    quantized_values = _quantized_values_of(ctx, call, _quantized_type(ctx, call))
-    params, x = quantized_values.params, ctx.tensor(call.input(0))
+    quantization = _quantization_of(ctx, call, _quantized_type(ctx, call))
+    params, x = quantization.params, ctx.tensor(call.input(0))
     if ctx.quant.get(x) != params:
-        if x in ctx.quant or _shared(ctx, call, quantized_values):
+        if x in ctx.quant or _shared(ctx, call, quantization):
             out = ctx.fresh(f"{call.output}.real")
             x = ctx.emit(Unary((x,), out, call.name, function=Function("identity")))
         ctx.quant[x] = params
     ctx.values[call.output] = x
-    ctx.quantized_values[call.output] = quantized_values
+    ctx.quantized[call.output] = quantization
 
 
 def _dequantize_constant(ctx: Context, call: Call) -> None:
@@ -121,18 +123,18 @@ def _dequantize_constant(ctx: Context, call: Call) -> None:
         return
     if steps.size and not _INT8.min <= steps.min() <= steps.max() <= _INT8.max:
         ctx.unfit[call.output] = (
-            f"weight {call.input(0)!r}: {dtype} codes less their zero point reach "
+            f"weight {call.input(0)!r}: {dtype} values minus their zero point reach "
             f"{steps.min()}..{steps.max()}; -128..127 is supported: quantise weights to int8"
         )
     else:
         ctx.scales[call.output] = spread
     if scale.size == 1 and dtype in ("int8", "uint8"):
-        quantized_values = Quantization(float(spread), int(np.asarray(offset).reshape(())), dtype)
-        ctx.constant_quant[call.output] = quantized_values.params
+        quantization = Quantization(float(spread), int(np.asarray(offset).reshape(())), dtype)
+        ctx.constant_quant[call.output] = quantization.params
 
 
 def affine(ctx: Context, call: Call, x: str, gain: float, offset: float, out: str) -> str:
-    """out = gain * x + offset with as few nodes as that takes, at least one."""
+    """Append out = gain * x + offset with as few nodes as possible, at least one."""
     if gain != 1:
         factor = ctx.constant(f"{out}.gain", np.asarray(gain))
         scaled = ctx.fresh(f"{out}.scaled") if offset else out
@@ -146,12 +148,12 @@ def affine(ctx: Context, call: Call, x: str, gain: float, offset: float, out: st
 
 
 def integer_values(ctx: Context, call: Call, name: str, out: str) -> str:
-    """A tensor whose real values are the integers that ``name`` stands for."""
-    quantized_values = ctx.quantized_values[name]
+    """Return a tensor whose real values are the quantised integers of ``name``."""
+    quantization = ctx.quantized[name]
     result = affine(
-        ctx, call, ctx.values[name], 1 / quantized_values.scale, quantized_values.zero_point, out
+        ctx, call, ctx.values[name], 1 / quantization.scale, quantization.zero_point, out
     )
-    ctx.quant[result] = Quantization(1.0, 0, quantized_values.dtype).params
+    ctx.quant[result] = Quantization(1.0, 0, quantization.dtype).params
     return result
 
 
@@ -160,10 +162,10 @@ def _dequantize(ctx: Context, call: Call) -> None:
     if name in ctx.known:
         _dequantize_constant(ctx, call)
         return
-    if name not in ctx.quantized_values:
+    if name not in ctx.quantized:
         raise Refused("integers of unknown scale; integers of a QuantizeLinear are supported")
-    have = ctx.quantized_values[name]
-    want = _quantized_values_of(ctx, call, have.dtype)
+    have = ctx.quantized[name]
+    want = _quantization_of(ctx, call, have.dtype)
     if want == have:
         ctx.values[call.output] = ctx.values[name]
         return
@@ -174,22 +176,22 @@ def _dequantize(ctx: Context, call: Call) -> None:
 
 def _cast_quantized(ctx: Context, call: Call, to: int) -> None:
     name = call.input(0)
-    quantized_values = ctx.quantized_values[name]
-    if to in _FLOATS and (quantized_values.scale, quantized_values.zero_point) == (1.0, 0):
+    quantization = ctx.quantized[name]
+    if to in _FLOATS and (quantization.scale, quantization.zero_point) == (1.0, 0):
         ctx.values[call.output] = ctx.values[name]
     elif to in _FLOATS:
         integer_values(ctx, call, name, call.output)
-    elif _INTEGERS.get(to) in {quantized_values.dtype, *_WIDER.get(quantized_values.dtype, ())}:
+    elif _INTEGERS.get(to) in {quantization.dtype, *_WIDER.get(quantization.dtype, ())}:
         ctx.alias(call.output, name)
     else:
         raise Refused(
-            f"a cast of {quantized_values.dtype} to type {to}; casts to wider types are supported"
+            f"a cast of {quantization.dtype} to type {to}; casts to wider types are supported"
         )
 
 
 def _cast(ctx: Context, call: Call) -> None:
     name, to = call.input(0), int(call.attrs["to"])
-    if name in ctx.quantized_values:
+    if name in ctx.quantized:
         _cast_quantized(ctx, call, to)
         return
     if is_integral(ctx, name):
@@ -200,7 +202,7 @@ def _cast(ctx: Context, call: Call) -> None:
     if to not in _FLOATS and not (index and to in _INTEGERS):
         raise Refused(
             f"a cast of real values to type {_INTEGERS.get(to, to)}; casts between float types, of "
-            "constants, whole numbers and ArgMax results are supported"
+            "constants, integers and ArgMax results are supported"
         )
     if index:
         dtype = _INTEGERS.get(to, "float32")  # the type of all real outputs

@@ -33,7 +33,7 @@ class Cell:
 
     ctx: Context
     call: Call
-    inputs: list[str]  # per gate (steps, batch, hidden): what the inputs contribute, biases in
+    inputs: list[str]  # per gate (steps, batch, hidden): what the inputs and biases add
     weights: list[str]  # per gate (hidden, hidden)
     apart: str  # the recurrent bias of a GRU's last gate where it is not in ``inputs``
     peepholes: list[str]  # per gate i, o, f of an LSTM, or none
@@ -54,7 +54,7 @@ class Cell:
         return self.ctx.emit(Unary((x,), self.name("gate"), self.call.name, function=function))
 
     def input_of(self, gate: int, step: int) -> str:
-        """(batch, hidden) of one step."""
+        """Return the (batch, hidden) input of one step."""
         steps, batch, hidden = self.ctx.shapes[self.inputs[gate]]
         parts = ((step, step + 1, 1), (0, batch, 1), (0, hidden, 1))
         x = self.ctx.emit(
@@ -67,7 +67,7 @@ class Cell:
         return self.ctx.emit(MatMul(operands, self.name("product"), self.call.name))
 
     def sum_of(self, gate: int, step: int) -> str:
-        """inputs + state @ weights of a gate, before its activation."""
+        """Return inputs + state @ weights of a gate, before its activation."""
         x = self.input_of(gate, step)
         return self.op("add", self.recurrent(gate, self.state), x) if self.state else x
 
@@ -77,7 +77,8 @@ def _rnn_step(cell: Cell, step: int) -> None:
 
 
 def _gru_candidate(cell: Cell, step: int, reset: str) -> str:
-    """The last gate's sum; the reset gate scales the state, or with ``apart`` its product."""
+    """Return the last gate's sum; the reset gate scales the state, or with ``apart`` its
+    product."""
     x = cell.input_of(2, step)
     if not cell.apart:
         if not cell.state:
@@ -90,7 +91,7 @@ def _gru_candidate(cell: Cell, step: int, reset: str) -> str:
 
 
 def _gru_step(cell: Cell, step: int) -> None:
-    """(1 - z) * candidate + z * state, as candidate + z * (state - candidate)."""
+    """Set (1 - z) * candidate + z * state, as candidate + z * (state - candidate)."""
     gate, last = cell.functions
     z = cell.apply(cell.sum_of(0, step), gate)
     reset = cell.apply(cell.sum_of(1, step), gate) if cell.state or cell.apart else ""
@@ -110,7 +111,7 @@ def _lstm_gate(cell: Cell, gate: int, step: int, peep: int, memory: str) -> str:
 
 
 def _lstm_step(cell: Cell, step: int) -> None:
-    """memory = f * memory + i * candidate; state = o * h(memory); gates in the order i, o, f, c."""
+    """Set memory = f * memory + i * candidate, state = o * h(memory); gates in order i, o, f, c."""
     admit = _lstm_gate(cell, 0, step, 0, cell.memory)
     new = cell.op("mul", cell.apply(cell.sum_of(3, step), cell.functions[1]), admit)
     if cell.memory:
@@ -143,7 +144,7 @@ def _refuse_rest(ctx: Context, call: Call, steps: int) -> None:
 
 
 def _functions(call: Call, direction: int, count: int) -> list[Function]:
-    """The activations of one direction, with their parameters in order of appearance."""
+    """Return the activations of one direction, with their parameters in order of appearance."""
     names = list(call.attrs.get("activations", _DEFAULTS[call.op] * count))
     names = [n.decode() if isinstance(n, bytes) else str(n) for n in names]
     alphas, betas = (iter(call.attrs.get(f"activation_{k}", ())) for k in ("alpha", "beta"))
@@ -160,7 +161,7 @@ def _functions(call: Call, direction: int, count: int) -> list[Function]:
 
 
 def _constants(ctx: Context, call: Call) -> tuple[Array, Array, Array, Array | None]:
-    """W, R, B (zeros where left out) and an LSTM's P."""
+    """Return W, R, B (zeros where left out) and an LSTM's P."""
     w, r = (np.asarray(ctx.fixed(call, i, what), np.float32)
             for i, what in ((1, "the weight"), (2, "the recurrent weight")))  # fmt: skip
     count, width, hidden = r.shape
@@ -176,7 +177,7 @@ def _constants(ctx: Context, call: Call) -> tuple[Array, Array, Array, Array | N
 
 
 def _initial(ctx: Context, call: Call, index: int, direction: int) -> str:
-    """One direction's (batch, hidden) state before the first step; "" where it is zero."""
+    """Return one direction's (batch, hidden) state before the first step; "" where it is zero."""
     name = call.input(index)
     if not name or (name in ctx.known and not np.any(ctx.known[name])):
         return ""
@@ -192,7 +193,7 @@ def _initial(ctx: Context, call: Call, index: int, direction: int) -> str:
 
 
 def _projected(ctx: Context, call: Call, x: str, w: Array, bias: Array) -> str:
-    """x @ w + bias for all steps at once."""
+    """Return x @ w + bias for all steps."""
     weight = ctx.constant(f"{call.output}.weight", np.ascontiguousarray(w.T))
     term = ctx.constant(f"{call.output}.bias", bias)
     product = ctx.emit(MatMul((x, weight), ctx.fresh(f"{call.output}.all"), call.name))
@@ -227,7 +228,7 @@ def _cell(ctx: Context, call: Call, x: str, direction: int, functions: list[Func
 def _unroll(ctx: Context, call: Call) -> None:
     shape = ctx.shape(call.input(0))
     if len(shape) != 3:
-        raise BadModel(f"node {call.name!r} ({call.op}): an input {shape}; rank 3 needed")
+        raise BadModel(f"node {call.name!r} ({call.op}): an input {shape}; rank 3 is needed")
     batch_first = bool(call.attrs.get("layout", 0))
     steps = shape[1] if batch_first else shape[0]
     _refuse_rest(ctx, call, steps)
@@ -263,7 +264,7 @@ def _outputs(ctx: Context, call: Call, cells: list[Cell], steps: int, batch_firs
 def _stacked(
     ctx: Context, call: Call, rows: list[str], whole: Shape, perm: Shape | None, out: str
 ) -> None:
-    """The rows one above the other, under the name ``out``."""
+    """Stack the rows along the first axis, under the name ``out``."""
     joined = ctx.emit(Concat(tuple(rows), ctx.fresh(f"{out}.joined"), call.name, axis=0))
     name = ctx.fresh(f"{out}.whole") if perm else out
     x = ctx.emit(Reshape((joined,), name, call.name, shape=whole))

@@ -18,7 +18,7 @@ from ..context import Call, Context, Handler, Refused, Versions, axes_of, axis_o
 
 ReduceKind = Literal["mean", "sum", "max", "min"]
 
-_MOST_FACTORS = 64  # a product of more elements than this has no range that an integer covers
+_MOST_FACTORS = 64  # the range of a product of more elements than this exceeds what integers cover
 
 
 def _keepdims(call: Call) -> bool:
@@ -26,7 +26,7 @@ def _keepdims(call: Call) -> bool:
 
 
 def _axes(ctx: Context, call: Call, since: int) -> tuple[int, ...]:
-    """The reduced axes in order; empty: the node does nothing along axes."""
+    """Return the reduced axes in order; empty if the node reduces nothing."""
     rank = len(ctx.shape(call.input(0)))
     axes = axes_of(ctx, call, rank, since)
     if not axes and call.attrs.get("noop_with_empty_axes", 0):
@@ -42,7 +42,7 @@ def _unary(ctx: Context, call: Call, x: str, name: str, out: str = "") -> str:
 def _total(
     ctx: Context, call: Call, x: str, axes: Shape, kind: ReduceKind, out: str, keep: bool
 ) -> str:
-    """A Reduce, or ``x`` itself under the name ``out`` where there are no axes."""
+    """Append a Reduce, or ``x`` itself under the name ``out`` where there are no axes."""
     if not axes:
         return _unary(ctx, call, x, "identity", out)
     return ctx.emit(Reduce((x,), out, call.name, kind=kind, axes=axes, keepdims=keep))
@@ -60,7 +60,7 @@ def _reduce(kind: ReduceKind, axes_input_since: int) -> Handler:
 
 
 def _reduce_of(before: str, after: str) -> Handler:
-    """after(sum of before(x)); "" for neither."""
+    """Return the handler of after(sum of before(x)); "" is the identity."""
 
     def handler(ctx: Context, call: Call) -> None:
         x = ctx.tensor(call.input(0))
@@ -76,7 +76,7 @@ def _reduce_of(before: str, after: str) -> Handler:
 
 
 def _log_sum_exp(ctx: Context, call: Call) -> None:
-    """max + log(sum(exp(x - max))), which cannot overflow."""
+    """Append max + log(sum(exp(x - max))), which cannot overflow."""
     x, axes = ctx.tensor(call.input(0)), _axes(ctx, call, 18)
 
     def name(part: str) -> str:
@@ -108,7 +108,7 @@ def _part(ctx: Context, call: Call, x: str, axis: int, start: int, stop: int) ->
 
 
 def _product(ctx: Context, call: Call, x: str, axis: int) -> str:
-    """The product along one axis, halves multiplied until one element is left."""
+    """Append the product along one axis: halves are multiplied until one element is left."""
     odd = []
     while (size := ctx.shapes[x][axis]) > 1:
         half = size // 2
@@ -146,7 +146,7 @@ def _reduce_prod(ctx: Context, call: Call) -> None:
 
 
 def _cumsum(ctx: Context, call: Call) -> None:
-    """A product with a triangle of ones."""
+    """Append a product with a triangle of ones."""
     shape = ctx.shape(call.input(0))
     given = ctx.fixed(call, 1, "the axis")
     axis = axis_of(call, int(np.asarray(given).reshape(())), len(shape))
@@ -173,7 +173,7 @@ def _softmax(log: bool) -> Handler:
 
 
 def _softmax_flat(log: bool) -> Handler:
-    """Before opset 13: over all axes from ``axis`` on, flattened together."""
+    """Return the handler before opset 13: softmax over all axes from ``axis`` on, flattened."""
 
     def handler(ctx: Context, call: Call) -> None:
         shape = ctx.shape(call.input(0))

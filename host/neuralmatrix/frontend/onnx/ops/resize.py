@@ -2,7 +2,7 @@
 """ONNX Resize and Upsample: nearest as Take, linear and cubic as an exact matrix per axis.
 
 In: one ``Call``.  Out: Take and AxisMatMul nodes in the ``Context``.
-Coordinates are computed in float32, as onnxruntime does, so that ties fall on the same side.
+Coordinates are computed in float32, as onnxruntime does, so that halves round to the same side.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _scales_and_sizes(ctx: Context, call: Call) -> tuple[Array | None, Array | N
 
 
 def _kept_ratio(policy: str, sizes: Shape, given: Shape) -> list[Stretch]:
-    """keep_aspect_ratio_policy other than stretch: one scale for all the axes."""
+    """Return one scale for all axes, for a keep_aspect_ratio_policy other than stretch."""
     ratios = [np.float32(n) / np.float32(m) for n, m in zip(sizes, given, strict=True)]
     scale = min(ratios) if policy == "not_larger" else max(ratios)
     return [Stretch(m, int(np.floor(scale * m + _HALF)), scale) for m in given]
@@ -141,7 +141,7 @@ def _linear_taps(how: Resize, x: Array) -> list[tuple[Array, Array]]:
 
 
 def _cubic_taps(how: Resize, x: Array) -> list[tuple[Array, Array]]:
-    """Keys' kernel with parameter a over the four neighbours."""
+    """Return the taps of Keys' cubic kernel with parameter a over the four neighbours."""
     a, low = how.cubic, np.floor(x)
 
     def weight(offset: int) -> Array:
@@ -157,7 +157,7 @@ TAPS = {"linear": _linear_taps, "cubic": _cubic_taps}
 
 
 def matrix(how: Resize, s: Stretch) -> Array:
-    """(out, size) float32 interpolation matrix of one axis."""
+    """Return the (out, size) float32 interpolation matrix of one axis."""
     x = COORDINATES[how.coordinates](s, np.arange(s.out, dtype=np.float32)).astype(np.float64)
     if how.mode == "linear":
         x = np.clip(x, 0, s.size - 1)

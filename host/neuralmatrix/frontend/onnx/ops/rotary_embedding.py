@@ -17,7 +17,7 @@ from ..node_maker import HEADS_FIRST, NodeMaker
 
 
 def _rotary(positions: int, cosine: int, sine: int) -> Handler:
-    """x * cos + turned(x) * sin, where ``turned`` is a product with a constant matrix."""
+    """Return the handler of x * cos + rotated(x) * sin; rotation is a constant matrix product."""
 
     def handler(ctx: Context, call: Call) -> None:
         make = NodeMaker(ctx, call)
@@ -32,7 +32,7 @@ def _rotary(positions: int, cosine: int, sine: int) -> Handler:
             x = make.reshape(x, (*shape[:2], count, shape[2] // count))
         else:
             x = make.transpose(x, HEADS_FIRST)
-        done = _turned(make, x, cos, sin, bool(call.attrs.get("interleaved", 0)))
+        done = _rotated(make, x, cos, sin, bool(call.attrs.get("interleaved", 0)))
         if packed:
             make.reshape(done, shape, call.output)
         else:
@@ -43,7 +43,7 @@ def _rotary(positions: int, cosine: int, sine: int) -> Handler:
 
 
 def _angles(table: Array, steps: Array | None, length: int) -> Array:
-    """(B or 1, S, half) cosines or sines."""
+    """Return (B or 1, S, half) cosines or sines."""
     table = np.asarray(table, np.float32)
     if steps is None:
         return table if table.ndim == 3 else table[None, :length]
@@ -54,7 +54,7 @@ def _angles(table: Array, steps: Array | None, length: int) -> Array:
 
 
 def rotation(size: int, half: int, interleaved: bool) -> Array:
-    """The matrix R with x @ R = the partner of every element in its rotation, signed."""
+    """Return the matrix R with x @ R = the signed partner of every element in its rotation."""
     matrix = np.zeros((size, size), np.float32)
     first = 2 * np.arange(half) if interleaved else np.arange(half)
     second = first + 1 if interleaved else first + half
@@ -63,8 +63,8 @@ def rotation(size: int, half: int, interleaved: bool) -> Array:
     return matrix
 
 
-def _turned(make: NodeMaker, x: str, cos: Array, sin: Array, interleaved: bool) -> str:
-    """(B, S, heads, D): the first 2 * half elements of every head are rotated."""
+def _rotated(make: NodeMaker, x: str, cos: Array, sin: Array, interleaved: bool) -> str:
+    """Rotate the first 2 * half elements of every head of (B, S, heads, D)."""
     size, half = make.shape(x)[3], cos.shape[-1]
     doubled = [np.repeat(t, 2, -1) if interleaved else np.tile(t, 2) for t in (cos, sin)]
     rest = ((0, 0), (0, 0), (0, size - 2 * half))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums and extremes over the edges of a graph: scatters with constant indices that reduce.
+"""Reducing scatters with constant indices: sums and extremes over the edges of a graph.
 
 In: a ScatterElements or ScatterND ``Call`` with a reduction.  Out: Graph nodes in the ``Context``.
-A sum becomes one product with a constant matrix, gather and edge weights before it included.
+A sum becomes one product with a constant matrix, which takes in a gather and edge weights.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..context import Call, Context, Refused, axis_of
 
 Kind = Literal["max", "min"]
 
-LOWEST = 1e30  # data below -LOWEST never is a maximum
+LOWEST = 1e30  # data below -LOWEST is never a maximum
 MAX_GATHERED = 1 << 22  # elements that a maximum may gather
 
 
 def scatter_reduced(ctx: Context, call: Call, indices: Array, reduction: str) -> None:
-    """The data joined with the updates of every index by ``reduction``."""
+    """Reduce the data and the updates of every index by ``reduction``."""
     if reduction not in REDUCTIONS:
         allowed = ", ".join(sorted(REDUCTIONS))
         raise Refused(f"reduction {reduction!r}; none, {allowed} are supported")
@@ -40,7 +40,7 @@ def scatter_reduced(ctx: Context, call: Call, indices: Array, reduction: str) ->
 
 
 def _slices(ctx: Context, call: Call, indices: Array) -> tuple[int, Array]:
-    """The axis along which whole slices are joined, and the place of each."""
+    """Return the axis along which whole slices are reduced, and the target index of each."""
     data, updates = ctx.shape(call.input(0)), ctx.shape(call.input(2))
     if call.op == "ScatterND":
         if indices.ndim == 2 and indices.shape[1] == 1:
@@ -64,7 +64,7 @@ _ELEMENTS = (
 
 
 def _scatter_add(ctx: Context, call: Call, axis: int, rows: Array) -> None:
-    """data + matrix @ source along the axis."""
+    """Append data + matrix @ source along the axis."""
     source, columns, factors = _traced(ctx, ctx.tensor(call.input(2)), axis)
     size, depth = ctx.shape(call.input(0))[axis], ctx.shapes[source][axis]
     matrix = np.zeros((size, depth), np.float32)
@@ -80,7 +80,7 @@ def _scatter_add(ctx: Context, call: Call, axis: int, rows: Array) -> None:
 
 
 def _traced(ctx: Context, tensor: str, axis: int) -> tuple[str, Array, Array]:
-    """The tensor that slices of ``tensor`` are gathered from, the place and factor of each."""
+    """Return the tensor that slices of ``tensor`` are gathered from, index and factor of each."""
     makers = {node.output: node for node in ctx.nodes}
     places = np.arange(ctx.shapes[tensor][axis])
     factors = np.ones(len(places), np.float32)
@@ -95,7 +95,7 @@ def _traced(ctx: Context, tensor: str, axis: int) -> tuple[str, Array, Array]:
 
 
 def _weighted(ctx: Context, node: Node, axis: int) -> tuple[str, Array, Array] | None:
-    """(source, factor per slice, source slice per slice) where the node does nothing else."""
+    """Return (source, factor per slice, source slice per slice) if the node does nothing else."""
     size = ctx.shapes[node.output][axis]
     same = np.arange(size)
     if isinstance(node, Take) and node.axis == axis:
@@ -112,7 +112,7 @@ def _weighted(ctx: Context, node: Node, axis: int) -> tuple[str, Array, Array] |
 
 
 def _per_slice(factor: Array, rank: int, axis: int) -> Array | None:
-    """A constant that varies along the axis alone, as a vector."""
+    """Return a constant that varies only along the axis as a vector, else None."""
     shape = (1,) * (rank - factor.ndim) + factor.shape
     return factor.reshape(-1) if prod(shape) == shape[axis] else None
 
@@ -121,7 +121,7 @@ def _per_slice(factor: Array, rank: int, axis: int) -> Array | None:
 
 
 def _scatter_extreme(kind: Kind) -> Callable[[Context, Call, int, Array], None]:
-    """Every place gathers all its updates and keeps the largest or smallest."""
+    """Return the handler that gathers all updates of every index and keeps the extreme one."""
     sign = 1.0 if kind == "max" else -1.0
 
     def handler(ctx: Context, call: Call, axis: int, rows: Array) -> None:
@@ -138,7 +138,8 @@ def _scatter_extreme(kind: Kind) -> Callable[[Context, Call, int, Array], None]:
 
 
 def _members(rows: Array, size: int) -> Array:
-    """(size, most) updates of each place, the first one repeated; 0 where it has none."""
+    """Return the (size, most) updates of each index, the first one repeated; 0 where it has
+    none."""
     order = np.argsort(rows, kind="stable")
     counts = np.bincount(rows, minlength=size)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -153,7 +154,7 @@ def _reduced(ctx: Context, call: Call, axis: int, table: Array, kind: Kind) -> s
     whole: Shape = (*shape[:axis], *table.shape, *shape[axis + 1 :])
     if prod(whole) > MAX_GATHERED:
         raise Refused(
-            f"the {kind} of up to {table.shape[1]} updates for each of {table.shape[0]} places "
+            f"the {kind} of up to {table.shape[1]} updates for each of {table.shape[0]} indices "
             f"gathers {prod(whole)} elements; up to {MAX_GATHERED} are supported: use a dense "
             "masked softmax instead"
         )
@@ -167,14 +168,14 @@ def _reduced(ctx: Context, call: Call, axis: int, table: Array, kind: Kind) -> s
 
 
 def _with_data(ctx: Context, call: Call, found: str, met: Array, data: Array, kind: Kind) -> None:
-    """``found`` where anything was met, joined with the data (negated for a minimum)."""
+    """Append ``found`` at indices with updates, reduced with the data (negated for a minimum)."""
     sign = 1.0 if kind == "max" else -1.0
     whole = np.broadcast_to(met, data.shape)
     own = data[whole]
     if bool((own > -LOWEST).any()):
         if bool((own <= -LOWEST).any()):
-            raise Refused(f"data of which some are infinite; all or none are supported for {kind}")
-        same = own.max() == own.min()  # a bound that a clip expresses
+            raise Refused(f"some data are infinite; all or none are supported for {kind}")
+        same = own.max() == own.min()  # a clip can express this bound
         limits = own.max() if same else np.where(whole, data, 0.0)
         bound = ctx.constant(f"{call.output}.data", np.asarray(sign * limits))
         joined = ctx.fresh(f"{call.output}.joined")
@@ -184,7 +185,7 @@ def _with_data(ctx: Context, call: Call, found: str, met: Array, data: Array, ki
         return
     rest = np.where(whole, 0.0, sign * data)
     if bool((np.abs(rest) > LOWEST).any()):
-        raise Refused("places without updates keep infinite data; give every place an update")
+        raise Refused("indices without updates keep infinite data; give every index an update")
     mask = ctx.constant(f"{call.output}.met", met.astype(np.float32))
     others = ctx.constant(f"{call.output}.rest", rest)
     kept = ctx.emit(Binary((found, mask), ctx.fresh(f"{call.output}.kept"), call.name, kind="mul"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decomposed forms that exporters emit become the one node that they mean.
+"""Fusion of the decomposed forms that exporters emit into one node each.
 
 In: a Graph.  Out: ``PASSES`` for ``simplify``: normalisation, activations, attention with its
-masks.  Each rule is exact in real arithmetic; where a form differs, the plain nodes stay.
+masks.  Each rule is exact in real arithmetic; where a form differs, the nodes stay.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""softmax(scale * q k^T + mask) v as one Attention node.
+"""Fusion of softmax(scale * q k^T + mask) v into one Attention node.
 
 In: the uses of a Graph and the last product.  Out: Attention, its mask and its bias.
 """
@@ -20,7 +20,7 @@ from .match import made, scaled
 
 @dataclass(frozen=True)
 class Scores:
-    """scale * product, and what is added to it or left out of it."""
+    """scale * product, with its masks and biases."""
 
     product: MatMul
     scale: float
@@ -28,7 +28,7 @@ class Scores:
 
 
 def fuse_attention(uses: GraphUses, node: object) -> Change | None:
-    """MatMul of a softmax over the last axis of masked scores."""
+    """Fuse the MatMul of a softmax over the last axis of masked scores."""
     if not isinstance(node, MatMul):
         return None
     weights, values = node.inputs
@@ -43,7 +43,7 @@ def fuse_attention(uses: GraphUses, node: object) -> Change | None:
 
 
 def _scores(uses: GraphUses, name: str, terms: Terms) -> Scores | None:
-    """Down from the softmax to the product of queries and keys."""
+    """Trace the softmax back to the product of queries and keys."""
     factor = 1.0
     while True:
         name, step = scaled(uses, name)
@@ -51,14 +51,14 @@ def _scores(uses: GraphUses, name: str, terms: Terms) -> Scores | None:
         maker = made(uses, name)
         if isinstance(maker, MatMul):
             return Scores(maker, factor, terms)
-        below = _below(uses, maker, factor, terms)
+        below = _without_term(uses, maker, factor, terms)
         if below is None or uses.shape(below) != uses.shape(name):
             return None
         name = below
 
 
-def _below(uses: GraphUses, maker: object, factor: float, terms: Terms) -> str | None:
-    """The scores under one mask or bias, which is entered into ``terms``."""
+def _without_term(uses: GraphUses, maker: object, factor: float, terms: Terms) -> str | None:
+    """Return the scores without one mask or bias, which is entered into ``terms``."""
     if isinstance(maker, Select):
         return _unselected(uses, maker, terms)
     if isinstance(maker, Binary) and maker.kind in ("add", "sub"):
@@ -82,7 +82,7 @@ def _unselected(uses: GraphUses, node: Select, terms: Terms) -> str | None:
 
 
 def _leads_to_product(uses: GraphUses, name: str) -> bool:
-    """Are there, under factors, masks and biases, scores that a product makes?"""
+    """Return whether ``name`` is a product with factors, masks and biases applied."""
     name, _ = scaled(uses, name)
     maker = made(uses, name)
     if isinstance(maker, Binary) and maker.kind in ("add", "sub"):
@@ -110,7 +110,7 @@ def _attention(uses: GraphUses, node: MatMul, scores: Scores, values: str) -> Ch
 
 
 def _fits(uses: GraphUses, change: Change) -> Shape | None:
-    """The shape of the changed output; None where the operands do not fit an Attention."""
+    """Return the shape of the changed output; None if the operands do not fit an Attention."""
     shapes = {**uses.graph.shapes, **{n: a.shape for n, a in change.constants.items()}}
     try:
         for node in change.nodes:

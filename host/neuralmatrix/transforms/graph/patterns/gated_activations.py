@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GELU by Erf or Tanh, and x * sigmoid(a x), as exporters spell them out.
+"""Fusion of GELU by Erf or Tanh, and of x * sigmoid(a x), as exporters decompose them.
 
 In: the uses of a Graph and the last product or quotient.  Out: one Unary node.
 """
@@ -25,7 +25,7 @@ _ARGUMENTS = {
 
 
 def fuse_activation(uses: GraphUses, node: object) -> Change | None:
-    """k * x * (a * f(x) + b) with k*a = k*b = 1/2; x * sigmoid(a x)."""
+    """Fuse k * x * (a * f(x) + b) with k*a = k*b = 1/2, and x * sigmoid(a x)."""
     if not isinstance(node, Binary) or node.kind != "mul":
         return None
     names, factor = factors(uses, node)
@@ -55,14 +55,14 @@ def _gelu(uses: GraphUses, x: str, gate: str, factor: float) -> Function | None:
 
 
 def _sigmoid_slope(uses: GraphUses, x: str, gate: str) -> float | None:
-    """a of sigmoid(a * x), where it is not 1, which other rules take."""
+    """Return a of sigmoid(a * x) if it is not 1; other rules match 1."""
     argument = unary(uses, gate, "sigmoid")
     source, slope = scaled(uses, argument) if argument else ("", 1.0)
     return slope if source == x and slope not in (0.0, 1.0) else None
 
 
 def _swish(uses: GraphUses, node: Binary, x: str, slope: float) -> Change:
-    """x * sigmoid(a x) is silu(a x) / a."""
+    """Rewrite x * sigmoid(a x) to silu(a x) / a."""
     names = [uses.fresh(f"{node.output}.{part}") for part in ("slope", "in", "silu", "inverse")]
     rise, argument, gated, fall = names
     return Change(
@@ -76,7 +76,7 @@ def _swish(uses: GraphUses, node: Binary, x: str, slope: float) -> Change:
 
 
 def fuse_sigmoid_quotient(uses: GraphUses, node: object) -> Change | None:
-    """x / (1 + exp(-x)) is silu(x); 1 / (1 + exp(-x)) is sigmoid(x)."""
+    """Rewrite x / (1 + exp(-x)) to silu(x), and 1 / (1 + exp(-x)) to sigmoid(x)."""
     if not isinstance(node, Binary | Unary):
         return None
     numerator, divisor = _quotient(node)
@@ -96,7 +96,7 @@ def fuse_sigmoid_quotient(uses: GraphUses, node: object) -> Change | None:
 
 
 def _quotient(node: Binary | Unary) -> tuple[str, str]:
-    """Numerator ("" for 1) and divisor."""
+    """Return the numerator ("" for 1) and the divisor."""
     if isinstance(node, Binary):
         return (node.inputs[0], node.inputs[1]) if node.kind == "div" else ("", "")
     return ("", node.inputs[0]) if node.function.name == "reciprocal" else ("", "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Additive masks: where they are 0 a score counts, where they are huge and negative it does not.
+"""Additive masks: 0 keeps a score, -inf or a huge negative value drops it.
 
 In: the uses of a Graph and a tensor that is added to attention scores.  Out: ``Terms``: a mask of 0
 and 1 and a finite bias, with the nodes that compute them.
@@ -16,9 +16,9 @@ import numpy as np
 from ....ir.graph.nodes import Binary, Node, Reshape, Select, Slice, Take, Transpose
 from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
-from .match import affine, grown, made, scalar, unary
+from .match import affine, before_expand, made, scalar, unary
 
-# Scores that lose this much count for nothing: exp(-100) of the largest.
+# A score that a mask lowers by this much is dropped: exp(-100) of the largest is negligible.
 FAR = -100.0
 
 
@@ -36,7 +36,7 @@ class Terms:
     constants: dict[str, Array] = field(default_factory=dict)
 
     def fresh(self, label: str) -> str:
-        """A name that neither the graph nor these terms have."""
+        """Return a name that neither the graph nor these terms have."""
         taken = {node.output for node in self.nodes} | self.constants.keys()
         name, count = self.uses.fresh(f"{self.hint}.{label}"), 1
         while name in taken:
@@ -55,7 +55,7 @@ class Terms:
         return name
 
     def inverted(self, name: str) -> str:
-        """1 - name; of what is such a difference already, the tensor itself."""
+        """Return 1 - name; if ``name`` is 1 - x already, x."""
         inner, slope, offset = affine(self.uses, name)
         if (slope, offset) == (-1.0, 1.0):
             return inner
@@ -63,8 +63,8 @@ class Terms:
         return self.binary("add", self.binary("mul", name, minus), one)
 
     def keep(self, name: str, positive: bool = True) -> None:
-        """One more mask, or with ``positive`` False its opposite."""
-        name = grown(self.uses, name)
+        """Add a mask, or with ``positive`` False its inverse."""
+        name = before_expand(self.uses, name)
         name = unary(self.uses, name, "truth") or name
         array = self.uses.constant(name)
         if array is not None:
@@ -72,12 +72,12 @@ class Terms:
             self.fixed = kept if self.fixed is None else self.fixed & kept
             return
         if not positive:
-            name = grown(self.uses, self.inverted(name))
+            name = before_expand(self.uses, self.inverted(name))
         if name not in self.masks:
             self.masks.append(name)
 
     def mask(self) -> str:
-        """The product of all masks, "" if everything is kept."""
+        """Return the product of all masks, "" if everything is kept."""
         parts = list(self.masks)
         if self.fixed is not None and not self.fixed.all():
             parts.append(self.constant("mask", self.fixed))
@@ -86,7 +86,7 @@ class Terms:
         return parts[0] if parts else ""
 
     def bias(self) -> str:
-        """The sum of all biases, "" if there is none."""
+        """Return the sum of all biases, "" if there is none."""
         parts = list(self.biases)
         while len(parts) > 1:
             parts = [self.binary("add", *parts[:2]), *parts[2:]]
@@ -95,7 +95,7 @@ class Terms:
 
 def add_term(terms: Terms, name: str, factor: float) -> None:
     """Enter an addend of the scores, times ``factor``."""
-    array = terms.uses.constant(grown(terms.uses, name))
+    array = terms.uses.constant(before_expand(terms.uses, name))
     if array is not None:
         _add_constant(terms, array, factor)
         return
@@ -123,7 +123,7 @@ Masks = list[tuple[str, bool, Path]]
 
 
 def _along(terms: Terms, mask: str, path: Path) -> str:
-    """The mask behind the layout nodes that its additive form went through."""
+    """Apply the layout nodes of a mask's additive form to the mask."""
     for node in reversed(path):
         name = terms.fresh("mask")
         terms.nodes.append(replace(node, inputs=(mask, *node.inputs[1:]), output=name))
@@ -132,19 +132,19 @@ def _along(terms: Terms, mask: str, path: Path) -> str:
 
 
 def is_far(uses: GraphUses, name: str) -> bool:
-    """A constant that leaves out wherever it is added."""
-    array = uses.constant(grown(uses, name))
+    """Return whether a constant is an additive mask that drops everything."""
+    array = uses.constant(before_expand(uses, name))
     return array is not None and bool((array <= FAR).all())
 
 
 def _is_nothing(uses: GraphUses, name: str) -> bool:
-    array = uses.constant(grown(uses, name))
+    array = uses.constant(before_expand(uses, name))
     return array is not None and not array.any()
 
 
 def _masks(uses: GraphUses, name: str) -> Masks | None:
-    """The masks whose additive form a computed tensor is; None where it is anything else."""
-    name = grown(uses, name)
+    """Return the masks whose additive form a computed tensor is; None for any other tensor."""
+    name = before_expand(uses, name)
     node = made(uses, name)
     if isinstance(node, Select):
         return _of_select(uses, node)
@@ -158,7 +158,7 @@ def _masks(uses: GraphUses, name: str) -> Masks | None:
 
 
 def _of_affine(uses: GraphUses, name: str) -> Masks | None:
-    """a * m + b that is 0 where m is 1 (or 0) and far where it is not."""
+    """Return the mask of a * m + b that is 0 where m is 1 (or 0), and far below elsewhere."""
     inner, slope, offset = affine(uses, name)
     if inner == name or uses.constant(inner) is not None:
         return None
@@ -169,7 +169,7 @@ def _of_affine(uses: GraphUses, name: str) -> Masks | None:
 
 
 def _of_select(uses: GraphUses, node: Select) -> Masks | None:
-    """Far in one branch, nothing or another mask in the other."""
+    """Return the masks of a Select that drops in one branch and keeps or masks in the other."""
     condition, first, second = node.inputs
     for far, rest, positive in ((first, second, False), (second, first, True)):
         if not is_far(uses, far):

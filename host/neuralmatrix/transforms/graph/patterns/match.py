@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the arithmetic around a tensor: factors, sums, polynomials of one variable.
+"""Matchers of the arithmetic around a tensor: factors, sums, polynomials of one variable.
 
-In: the uses of a Graph and tensor names.  Out: what the tensor is in terms of others, or None.
+In: the uses of a Graph and tensor names.  Out: the tensor in terms of others, or None.
 
 Rules run behind ``to_mul_and_add``: a constant operand is the second of a "mul" or an "add".
 """
@@ -20,12 +20,12 @@ MOST_DEGREE = 3
 
 
 def made(uses: GraphUses, name: str) -> Node | None:
-    """The node that makes a tensor whose quantisation nothing prescribes."""
+    """Return the node that makes a tensor whose quantisation nothing prescribes."""
     return None if name in uses.graph.quant else uses.maker(name)
 
 
 def scalar(uses: GraphUses, name: str) -> float | None:
-    """The value of a constant of one element."""
+    """Return the value of a constant of one element."""
     array = uses.constant(name)
     return None if array is None or array.size != 1 else float(array.reshape(()))
 
@@ -36,14 +36,14 @@ def binary(uses: GraphUses, name: str, kind: str) -> Binary | None:
 
 
 def unary(uses: GraphUses, name: str, function: str) -> str | None:
-    """The argument of a function."""
+    """Return the argument of a function."""
     node = made(uses, name)
     fits = isinstance(node, Unary) and node.function.name == function
     return node.inputs[0] if node and fits else None
 
 
-def grown(uses: GraphUses, name: str) -> str:
-    """The tensor before it is repeated by Expand."""
+def before_expand(uses: GraphUses, name: str) -> str:
+    """Return the tensor before Expand."""
     node = made(uses, name)
     while isinstance(node, Expand):
         name = node.inputs[0]
@@ -52,7 +52,7 @@ def grown(uses: GraphUses, name: str) -> str:
 
 
 def scaled(uses: GraphUses, name: str) -> tuple[str, float]:
-    """(x, factor) with name = factor * x."""
+    """Return (x, factor) with name = factor * x."""
     factor = 1.0
     while node := binary(uses, name, "mul"):
         step = scalar(uses, node.inputs[1])
@@ -63,7 +63,7 @@ def scaled(uses: GraphUses, name: str) -> tuple[str, float]:
 
 
 def affine(uses: GraphUses, name: str) -> tuple[str, float, float]:
-    """(x, a, b) with name = a * x + b."""
+    """Return (x, a, b) with name = a * x + b."""
     slope, offset = 1.0, 0.0
     while isinstance(node := made(uses, name), Binary):
         step = scalar(uses, node.inputs[1])
@@ -80,7 +80,7 @@ def affine(uses: GraphUses, name: str) -> tuple[str, float, float]:
 
 
 def reduced(uses: GraphUses, name: str, kind: str) -> tuple[str, tuple[int, ...], float] | None:
-    """(x, axes, factor) of a sum or mean with its axes kept; ``factor`` scales a mean."""
+    """Return (x, axes, factor) of a sum or mean with its axes kept; ``factor`` scales a mean."""
     source, factor = scaled(uses, name)
     node = made(uses, source)
     if not isinstance(node, Reduce) or node.kind not in ("sum", "mean"):
@@ -95,7 +95,7 @@ def reduced(uses: GraphUses, name: str, kind: str) -> tuple[str, tuple[int, ...]
 
 
 def squared(uses: GraphUses, name: str) -> str | None:
-    """x of x * x."""
+    """Return x of x * x."""
     node = binary(uses, name, "mul")
     if node and node.inputs[0] == node.inputs[1]:
         return node.inputs[0]
@@ -103,7 +103,7 @@ def squared(uses: GraphUses, name: str) -> str | None:
 
 
 def factors(uses: GraphUses, node: Binary) -> tuple[list[str], float]:
-    """The computed factors of a product and the product of its scalars."""
+    """Return the computed factors of a product and the product of its scalars."""
     found: list[str] = []
     total = 1.0
     for name in node.inputs:
@@ -123,7 +123,7 @@ def factors(uses: GraphUses, node: Binary) -> tuple[list[str], float]:
 
 
 def polynomial(uses: GraphUses, name: str, x: str, depth: int = 8) -> Polynomial | None:
-    """``name`` as a polynomial of ``x``."""
+    """Return ``name`` as a polynomial of ``x``."""
     if name == x:
         return (0.0, 1.0)
     value = scalar(uses, name)
@@ -155,7 +155,7 @@ def _combined(node: Binary | Unary, parts: list[Array]) -> Polynomial | None:
 
 
 def is_polynomial(found: Polynomial | None, wanted: Polynomial) -> bool:
-    """Equal up to the rounding of constants to float32, or to the digits people write."""
+    """Return whether both are equal up to float32 rounding, or to the digits written in models."""
     if found is None or len(found) > len(wanted):
         return False
     full = np.pad(np.asarray(found), (0, len(wanted) - len(found)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LayerNorm, RMSNorm and L2 normalisation, as exporters spell them out.
+"""Fusion of LayerNorm, RMSNorm and L2 normalisation, as exporters decompose them.
 
 In: the uses of a Graph and the last node of such a form.  Out: one Normalize node.
 """
@@ -16,7 +16,7 @@ from ....ir.graph.nodes import Binary, Normalize, Unary
 from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
 from ..rewrite import Change
-from .match import binary, grown, made, reduced, scalar, scaled, squared, unary
+from .match import before_expand, binary, made, reduced, scalar, scaled, squared, unary
 
 _BIGGEST = 1e30
 
@@ -43,7 +43,7 @@ def _centered(uses: GraphUses, name: str) -> Centered | None:
     node = binary(uses, name, "sub")
     if not node:
         return None
-    x, mean = node.inputs[0], grown(uses, node.inputs[1])
+    x, mean = node.inputs[0], before_expand(uses, node.inputs[1])
     found = reduced(uses, mean, "mean")
     if found is None or found[0] != x or not np.isclose(found[2], 1.0, rtol=1e-6):
         return None
@@ -54,18 +54,18 @@ def _centered(uses: GraphUses, name: str) -> Centered | None:
 
 
 def _mean_square(uses: GraphUses, name: str) -> tuple[str, tuple[int, ...], float] | None:
-    """(x, axes, gain) of gain * mean of squares of x."""
+    """Return (x, axes, gain) of gain * mean of squares of x."""
     found = reduced(uses, name, "mean")
     x = squared(uses, found[0]) if found else None
     return (x, found[1], found[2]) if x and found else None
 
 
 def _root(uses: GraphUses, name: str) -> Root | None:
-    """The divisor sqrt(mean square + epsilon), or max(l2 norm, epsilon)."""
-    name = grown(uses, name)
+    """Return the divisor sqrt(mean square + epsilon), or max(l2 norm, epsilon)."""
+    name = before_expand(uses, name)
     least = _lower_bound(uses, name)
     if least:
-        inner = unary(uses, grown(uses, least[0]), "sqrt")
+        inner = unary(uses, before_expand(uses, least[0]), "sqrt")
         found = _mean_square(uses, inner) if inner else None
         if not found or not np.isclose(found[2], _count(uses, found), rtol=1e-6):
             return None
@@ -79,7 +79,7 @@ def _count(uses: GraphUses, found: tuple[str, tuple[int, ...], float]) -> float:
 
 
 def _lower_bound(uses: GraphUses, name: str) -> tuple[str, float] | None:
-    """(x, bound) of max(x, bound)."""
+    """Return (x, bound) of max(x, bound)."""
     node = made(uses, name)
     if isinstance(node, Binary) and node.kind == "max":
         bound = scalar(uses, node.inputs[1])
@@ -91,8 +91,8 @@ def _lower_bound(uses: GraphUses, name: str) -> tuple[str, float] | None:
 
 
 def _variance(uses: GraphUses, name: str) -> Root | None:
-    """mean square [+ epsilon]."""
-    name, epsilon = grown(uses, name), 0.0
+    """Return the root of mean square [+ epsilon]."""
+    name, epsilon = before_expand(uses, name), 0.0
     node = binary(uses, name, "add")
     value = scalar(uses, node.inputs[1]) if node else None
     if node and value is not None and value >= 0:
@@ -102,8 +102,8 @@ def _variance(uses: GraphUses, name: str) -> Root | None:
 
 
 def _inverse_root(uses: GraphUses, name: str) -> Root | None:
-    """A factor 1 / root."""
-    name = grown(uses, name)
+    """Return the root of a factor 1 / root."""
+    name = before_expand(uses, name)
     argument = unary(uses, name, "rsqrt")
     if argument:
         return _variance(uses, argument)
@@ -118,7 +118,7 @@ def _inverse_root(uses: GraphUses, name: str) -> Root | None:
 
 
 def fuse_norm(uses: GraphUses, node: object) -> Change | None:
-    """x / root, or x * (1 / root), centred or not."""
+    """Fuse x / root, or x * (1 / root), centred or not."""
     if not isinstance(node, Binary) or node.kind not in ("mul", "div"):
         return None
     if node.kind == "div":
@@ -142,7 +142,7 @@ def _normalized(uses: GraphUses, node: Binary, x: str, root: Root) -> Change | N
 
 
 def _change(uses: GraphUses, node: Binary, x: str, root: Root, centered: bool) -> Change:
-    """gain * mean square + epsilon is gain * (mean square + epsilon / gain)."""
+    """Return the change by gain * mean square + epsilon = gain * (mean square + epsilon / gain)."""
     if root.kind == "l2":
         made_l2 = Normalize((x,), node.output, node.source, root.axes, root.epsilon, centered, "l2")
         return Change((made_l2,))
@@ -155,7 +155,7 @@ def _change(uses: GraphUses, node: Binary, x: str, root: Root, centered: bool) -
 
 
 def fuse_folded_norm(uses: GraphUses, node: object) -> Change | None:
-    """x * s + (beta - mean * s) with s = [gamma] / root, as batch normalisation is written."""
+    """Fuse x * s + (beta - mean * s) with s = [gamma] / root, the form of batch normalisation."""
     if not isinstance(node, Binary) or node.kind not in ("add", "sub"):
         return None
     for first, second in (node.inputs, node.inputs[::-1]):
@@ -171,7 +171,7 @@ def fuse_folded_norm(uses: GraphUses, node: object) -> Change | None:
 
 
 def _shift(uses: GraphUses, name: str, sign: float) -> tuple[Binary, str] | None:
-    """(mean * s, beta or "") of beta - mean * s."""
+    """Return (mean * s, beta or "") of beta - mean * s."""
     beta = ""
     node = binary(uses, name, "add")
     if node and sign > 0 and uses.constant(node.inputs[1]) is not None:
@@ -184,7 +184,7 @@ def _shift(uses: GraphUses, name: str, sign: float) -> tuple[Binary, str] | None
 def _unfolded(
     uses: GraphUses, node: Binary, product: Binary, shift: Binary, beta: str
 ) -> Change | None:
-    """The same factor on x and on its mean."""
+    """Return the change if x and its mean have the same factor."""
     for x, factor in (product.inputs, product.inputs[::-1]):
         others = [name for name in shift.inputs if name != factor]
         if factor not in shift.inputs or len(others) != 1:
@@ -193,7 +193,7 @@ def _unfolded(
         centered = _centered(uses, root.x) if root else None
         if not root or not centered or root.kind == "l2" or not np.isclose(root.gain, 1.0):
             continue
-        mean = reduced(uses, grown(uses, others[0]), "mean")
+        mean = reduced(uses, before_expand(uses, others[0]), "mean")
         same = centered.x == x and mean == (x, root.axes, mean[2] if mean else 0.0)
         if same and centered.axes == root.axes and uses.shape(x) == uses.shape(node.output):
             names = (x, gamma, beta) if beta else (x, gamma) if gamma else (x,)
@@ -203,7 +203,7 @@ def _unfolded(
 
 
 def _gain(uses: GraphUses, name: str) -> tuple[str, Root | None]:
-    """(gamma or "", root) of gamma / root."""
+    """Return (gamma or "", root) of gamma / root."""
     node = binary(uses, name, "mul")
     if node and uses.constant(node.inputs[1]) is not None:
         return node.inputs[1], _inverse_root(uses, node.inputs[0])
@@ -211,7 +211,7 @@ def _gain(uses: GraphUses, name: str) -> tuple[str, Root | None]:
 
 
 def fold_norm_affine(uses: GraphUses, node: object) -> Change | None:
-    """Constant factors and terms behind a normalisation become its scale and bias."""
+    """Fold constant factors and terms behind a normalisation into its scale and bias."""
     if not isinstance(node, Binary) or node.kind not in ("mul", "add"):
         return None
     norm, value = uses.private_maker(node.inputs[0]), uses.constant(node.inputs[1])
@@ -239,7 +239,7 @@ def _combined(
     label: str,
     add: bool = False,
 ) -> str:
-    """The old operand times, or plus, a constant; the constant itself where there was none."""
+    """Return the old operand times, or plus, a constant; the constant if there was no operand."""
     name = uses.fresh(f"{node.output}.{label}")
     known = uses.graph.constants.get(old)
     if known is None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layout around arithmetic that keeps other rules from seeing what they look for.
+"""Removal of layout operators that hide arithmetic from other rules, as in rotary embeddings.
 
-In: the uses of a Graph and one node.  Out: the same without the layout operators.
+In: the uses of a Graph and one node.  Out: a Change to nodes without the layout operators, or None.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .match import scalar
 
 
 def fuse_rotation(uses: GraphUses, node: object) -> Change | None:
-    """concat(-x[h:], x[:h]) along the last axis is x times a constant matrix of 0, 1 and -1."""
+    """Rewrite concat(-x[h:], x[:h]) along the last axis to x times a matrix of 0, 1 and -1."""
     if not isinstance(node, Concat) or not _on_last_axis(uses, node):
         return None
     parts = [_signed_slice(uses, name) for name in node.inputs]
@@ -41,7 +41,7 @@ def _on_last_axis(uses: GraphUses, node: Concat) -> bool:
 
 
 def _signed_slice(uses: GraphUses, name: str) -> tuple[str, float, range] | None:
-    """(x, sign, channels) of a part of the last axis of x."""
+    """Return (x, sign, channels) of a part of the last axis of x."""
     sign, node = 1.0, uses.private_maker(name)
     if isinstance(node, Unary) and node.function.name == "neg":
         sign, node = -1.0, uses.maker(node.inputs[0])
@@ -56,7 +56,7 @@ def _signed_slice(uses: GraphUses, name: str) -> tuple[str, float, range] | None
 
 
 def unwrap_sum(uses: GraphUses, node: object) -> Change | None:
-    """A constant added between two reshapes that undo each other is added without them."""
+    """Add a constant directly if it is added between two reshapes that cancel."""
     if not isinstance(node, Reshape):
         return None
     total = uses.private_maker(node.inputs[0])
@@ -75,7 +75,7 @@ def unwrap_sum(uses: GraphUses, node: object) -> Change | None:
 
 
 def _unrepeated(array: Array, shape: Shape) -> Array:
-    """Axes along which nothing changes get the size 1."""
+    """Return the array with size 1 on axes along which it is constant."""
     for axis in range(len(shape)):
         first = np.take(array, [0], axis)
         if (array == first).all():
@@ -84,7 +84,7 @@ def _unrepeated(array: Array, shape: Shape) -> Array:
 
 
 def fold_factor_forward(uses: GraphUses, node: object) -> Change | None:
-    """(c x) W is x (c W) for a constant W and a scalar c."""
+    """Rewrite (c x) W to x (c W) for a constant W and a scalar c."""
     if not isinstance(node, MatMul):
         return None
     product, weight = uses.private_maker(node.inputs[0]), uses.constant(node.inputs[1])
