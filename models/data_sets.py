@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where trained networks and data sets lie.
+"""Finds the folder of trained networks and data sets.
 
 In: NEURALMATRIX_DATA, else shared/data beside the repository.  Out: that folder.
 """

@@ -17,12 +17,12 @@ NO_EDGE = -1e4  # score of a pair without an edge; exp of it is 0 in float32
 
 
 def with_loops(edges: Tensor, nodes: int) -> Tensor:
-    """The edges and one from every node to itself."""
+    """Add an edge from every node to itself."""
     return torch.cat((edges, torch.arange(nodes).expand(2, -1)), 1)
 
 
 def incoming(edges: Tensor, nodes: int) -> Tensor:
-    """(nodes,): the number of edges that end at each node."""
+    """Return (nodes,): the number of edges that end at each node."""
     return torch.bincount(edges[1], minlength=nodes).float()
 
 
@@ -33,7 +33,7 @@ def gcn_weights(edges: Tensor, nodes: int) -> Tensor:
 
 
 def mean_weights(edges: Tensor, nodes: int) -> Tensor:
-    """1 / degree(target) per edge: sums become means."""
+    """Return 1 / degree(target) per edge, so that sums become means."""
     return 1 / incoming(edges, nodes)[edges[1]]
 
 
@@ -59,7 +59,7 @@ class Aggregate(nn.Module):
 
 
 def scattered(messages: Tensor, target: Tensor, nodes: int) -> Tensor:
-    """(nodes, ...): the messages of each target added up."""
+    """Return (nodes, ...): the sum of the messages of each target."""
     index = target.reshape(-1, *[1] * (messages.dim() - 1)).expand(messages.shape)
     return messages.new_zeros(nodes, *messages.shape[1:]).scatter_add(0, index, messages)
 

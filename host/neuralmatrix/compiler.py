@@ -2,7 +2,7 @@
 """The compiler: one list of passes, from a model to a Program.
 
 In: an ONNX model, a board, calibration inputs.  Out: a Program.
-Reading ``passes`` from top to bottom is reading the product.
+``passes`` lists all steps of the compiler from top to bottom.
 """
 
 from __future__ import annotations
@@ -115,13 +115,13 @@ def compile_model(
     tensor, a tuple or a dict by argument name, in the shapes to compile for; inputs are then called
     after the arguments of ``forward``.  ``calibration``: typical inputs, {input name: array}, each
     array one input or N where its leading dimension is 1; not needed for a QDQ model.
-    ``precision``: of activations, int8, int16 or mixed; weights are int8.  Mixed raises as few
+    ``precision``: of activations, int8, int16 or mixed; weights are int8.  Mixed promotes as few
     tensors to int16 as keep the loss on the calibration inputs within ``max_loss`` (0.05), by
     ``measure``: "relative" error of the outputs or "top1" disagreement; ``Program.notes`` names
     them.  ``refine`` migrates scales into weights and corrects biases on the calibration inputs
     (default: in mixed).  ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays
     (an adjacency matrix).  ``keep_stages``: a folder that receives every stage as readable text.
-    ``progress`` is called with the name of every pass, and of a long one with what it is at.
+    ``progress`` is called with the name of every pass, and with each step of a long one.
 
     Raises BadModel, UnsupportedModel, BadInput or DoesNotFit.
 
@@ -136,7 +136,7 @@ def compile_model(
 
 
 def lower(graph: Graph, target: Target) -> MatGraph:
-    """The MatGraph of a simplified Graph, ready to be calibrated."""
+    """Lower a simplified Graph to a MatGraph that is ready for calibration."""
     lowered: MatGraph = Stages().run(
         part(passes(Options()), "lower_graph", "reorder_nodes"), graph, target
     )
@@ -146,7 +146,7 @@ def lower(graph: Graph, target: Target) -> MatGraph:
 def front_end(
     model: str | Path | bytes | ModelProto, target: Target, options: Options | None = None
 ) -> MatGraph:
-    """ONNX to the array's operations, in real numbers: the first part of the list."""
+    """Run the first part of the list: ONNX to the array's operations, in real numbers."""
     options = options or Options()
     first = part(passes(options), "import_onnx", "reorder_nodes")
     lowered: MatGraph = options.stages.run(first, model, target)
@@ -154,7 +154,7 @@ def front_end(
 
 
 def back_end(lowered: MatGraph, target: Target, options: Options) -> QGraph:
-    """The array's operations in integers: the list from ``equalize`` to ``quantize``."""
+    """Run the list from ``equalize`` to ``quantize``: the array's operations in integers."""
     second = part(passes(options), "equalize", "quantize")
     quantized: QGraph = options.stages.run(second, lowered, target)
     return quantized
@@ -200,7 +200,7 @@ def _numbers(options: Options) -> NumberPasses:
 
 
 def _check_dram(lowered: MatGraph, board: Board) -> None:
-    """DoesNotFit before any calibration: at one byte a value, weights and the largest tensor."""
+    """Raise DoesNotFit if weights and the largest tensor, at one byte a value, exceed the DRAM."""
     weights = sum(op.weight.size for op in lowered.ops if isinstance(op, Gemm | Window)
                   and op.weight is not None)  # fmt: skip
     largest = max(lowered.tensors.values(), key=lambda tensor: prod(tensor.shape))

@@ -137,5 +137,5 @@ def _value(annotation: Any, data: Any, where: str) -> Any:
 
 
 def from_json(cls: type[T], data: Any, where: str) -> T:
-    """The dataclass that parsed JSON describes.  FormError: some field is not what it must be."""
+    """The dataclass that parsed JSON describes.  FormError: a field is wrong."""
     return _dataclass(cls, data, where)

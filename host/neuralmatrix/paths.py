@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files that are not Python lie.
+"""Folders of the files that are not Python.
 
 In: nothing.  Out: the folders of the C++ sources, of the board files and of built overlays.
 A wheel carries them as ``_hls``, ``_boards`` and ``_overlays``; a checkout has them at the
@@ -37,5 +37,5 @@ def boards_dir() -> Path:
 
 
 def overlay_dirs() -> tuple[Path, ...]:
-    """Where built overlays may lie, one folder per board; neither need exist."""
+    """The folders that may hold built overlays, one subfolder per board; they need not exist."""
     return (_PACKAGE / "_overlays", _REPOSITORY / "overlay" / "build")

@@ -36,10 +36,10 @@ Passes = tuple[tuple[str, Pass], ...]
 
 @dataclass
 class Stages:
-    """Runs passes and keeps what they took and made.
+    """Runs passes and keeps their inputs and results.
 
-    ``folder`` receives the text of every result; ``progress`` hears the name of every pass that
-    begins, and of a long one its steps, as "calibrate: tensor 3 of 40".
+    ``folder`` receives the text of every result; ``progress`` is called with the name of every pass
+    that begins, and with each step of a long one, as "calibrate: tensor 3 of 40".
     """
 
     folder: Path | None = None
@@ -49,17 +49,17 @@ class Stages:
     _notes: list[str] = field(default_factory=list)
 
     def run(self, passes: Passes, graph: Any, target: Target) -> Any:
-        """The result of the last of ``passes``; each takes the result of the one before."""
+        """Run ``passes``, each on the result of the one before, and return the last result."""
         for name, step in passes:
             graph = self._run(name, step, graph, target)
         return graph
 
     def note(self, line: str) -> None:
-        """For the running pass: a line above its result's text."""
+        """Put a line above the text of the running pass's result."""
         self._notes.append(line)
 
     def step(self, what: str) -> None:
-        """For the running pass: what it is at."""
+        """Report the step of the running pass."""
         if self.progress is not None:
             self.progress(f"{self.seconds[-1][0]}: {what}")
 
@@ -69,7 +69,7 @@ class Stages:
         if self.progress is not None:
             self.progress(name)
         start = time.perf_counter()
-        # Numbers that leave the floats are refused by the passes' own checks, in one message.
+        # Overflow to inf or NaN is reported by the passes' own checks, in one message.
         with np.errstate(all="ignore"):
             result = step(graph, target)
             self.seconds[-1] = name, time.perf_counter() - start
@@ -82,13 +82,13 @@ class Stages:
 
 
 def part(passes: Passes, first: str, last: str) -> Passes:
-    """The passes from ``first`` to ``last``, both included, by name."""
+    """Return the passes from ``first`` to ``last``, both included, by name."""
     names = [name for name, _ in passes]
     return passes[names.index(first) : names.index(last) + 1]
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two graphs, or parts of graphs, hold the same values."""
+    """Return whether two graphs, or parts of graphs, hold the same values."""
     if a is b:
         return True
     if type(a) is not type(b):
@@ -105,7 +105,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def _accept(result: Any) -> None:
-    """What has no verifier was checked by the pass that made it."""
+    """Accept a result without a verifier: the pass that made it has checked it."""
 
 
 def _write(folder: Path, name: str, notes: list[str], text: str) -> None:
@@ -120,7 +120,7 @@ def _write(folder: Path, name: str, notes: list[str], text: str) -> None:
 
 
 def qgraph_text(graph: QGraph) -> str:
-    """One line per tensor with its scale, one per operation with its integers' ranges."""
+    """Format each tensor with its scale and each operation with its integers' ranges."""
     lines = []
     for qop in graph.ops:
         line = f"{qop.op.output} = {type(qop.op).__name__}"
@@ -133,7 +133,7 @@ def qgraph_text(graph: QGraph) -> str:
 
 
 def tied_text(tied: TiedGraph) -> str:
-    """The graph, and above it what is known of its tensors."""
+    """Format the graph with the facts about its tensors above it."""
     facts, groups = tied.facts, tied.facts.scale_groups.members(tied.graph.tensors)
     lines = [f"one scale: {', '.join(names)}" for names in groups.values() if len(names) > 1]
     lines += [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nm.verify(): where a program's numbers come from, layer by layer.
+"""nm.verify(): compares a program with its model, layer by layer.
 
 In: a model, the program compiled from it, one feed.  Out: per layer the signal-to-noise ratio of
 the integers against the float model, and whether the emulated kernels and the integer reference
@@ -64,7 +64,7 @@ class Check:
 
     @property
     def first_difference(self) -> LayerCheck | None:
-        """The first layer whose emulated bytes differ from the integer reference."""
+        """Return the first layer whose emulated bytes differ from the integer reference."""
         return next((layer for layer in self.layers if layer.mismatches), None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def verify(
         graph = back_end(lowered, target, options)
     except (KeyError, ValueError) as error:
         raise _other_model(f"tensor {error} does not match") from None
-    except BadModel as error:  # of factors and shifts that do not belong to these weights
+    except BadModel as error:  # factors and shifts of other weights
         raise _other_model(f"its recipe: {error}") from None
     check = compare(lowered, graph, program, *split_images(arrays, images))
     if not check.ok and not np.array_equal(schedule(graph, target).const, program.const):
@@ -126,7 +126,7 @@ def verify(
 def compare(
     lowered: MatGraph, graph: QGraph, program: Program, *feeds: Mapping[str, Array]
 ) -> Check:
-    """``verify`` on graphs already at hand; every feed is one run's.  SNR is the first one's."""
+    """Compare graphs that are already made; each feed is one run, the SNR that of the first."""
     with np.errstate(over="ignore", invalid="ignore"):  # feeds may be far beyond the calibrated
         real = run_float(lowered, feeds[0])
     found = [_compare_run(graph, program, feed, real) for feed in feeds]
@@ -153,7 +153,7 @@ def _compare_run(
 
 
 def _joined(runs: Sequence[LayerCheck]) -> LayerCheck:
-    """One tensor over several runs."""
+    """Join one tensor over several runs."""
     return replace(
         runs[0],
         values=sum(run.values for run in runs),
@@ -177,7 +177,7 @@ def split_images(feeds: Mapping[str, Array], images: int) -> list[dict[str, Arra
 
 
 def emulate_layers(program: Program, feed: Mapping[str, Array]) -> list[Array]:
-    """Codes (N,H,W,C) of every watchpoint's tensor, as the kernels compute them."""
+    """Compute the quantised values (N,H,W,C) of every watchpoint's tensor with the kernels."""
     emulator = Emulator(
         program.array, program.timing, program.const, program.instructions, program.arena_bytes
     )
@@ -193,7 +193,7 @@ def _watch(point: Watchpoint) -> Watch:
 
 
 def signal_to_noise(real: Array, approximate: Array) -> float:
-    """10 log10 of signal over error energy; infinite when equal."""
+    """Return 10 log10 of signal over error energy; infinite when equal."""
     x = np.asarray(real, np.float64)
     noise = float(((x - approximate) ** 2).sum())
     signal = float((x**2).sum())

@@ -32,7 +32,7 @@ class Piece:
     name: str
     data: bytes
     tree: bool
-    modules: str = ""  # what a run imports of it
+    modules: str = ""  # the packages that a run imports
 
     @property
     def sha256(self) -> str:
@@ -54,7 +54,7 @@ def _carried(folder: Path, patterns: Iterable[str], target: str) -> Iterator[tup
 
 
 def _archive(files: Iterable[tuple[str, Path]]) -> bytes:
-    """A compressed archive without times and owners."""
+    """Make a compressed archive without times and owners."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,

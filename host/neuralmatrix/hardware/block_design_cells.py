@@ -51,7 +51,7 @@ class Memory:
 
     @property
     def cell(self) -> str:
-        """Its cell; argument names alone can be names of primitives, such as IBUF."""
+        """The cell's name; an argument's name alone can be that of a primitive, such as IBUF."""
         return f"ram_{self.argument}"
 
 
@@ -89,8 +89,8 @@ def _ps(board: Board, family: Family) -> Cell:
 
 
 def _memory(board: Board, memory: Memory) -> Cell:
-    """A block memory as HLS ports with byte addresses expect it: no output registers, no safety
-    circuit, both ports on the one clock."""
+    """Make a block memory as HLS ports with byte addresses expect it: no output registers, no
+    safety circuit, both ports on the one clock."""
     width = 8 * board.array.cols
     config = _parameters(
         Memory_Type="True_Dual_Port_RAM",
@@ -125,7 +125,7 @@ def _memory(board: Board, memory: Memory) -> Cell:
 
 
 def _fifo(name: str, width_bytes: int, depth: int) -> Cell:
-    """Depths of axis_data_fifo are powers of two."""
+    """Make a queue; depths of axis_data_fifo are powers of two."""
     depth = max(SHALLOWEST_FIFO, 1 << (depth - 1).bit_length())
     config = _parameters(
         TDATA_NUM_BYTES=width_bytes, FIFO_DEPTH=depth, FIFO_MEMORY_TYPE="distributed"

@@ -39,7 +39,7 @@ class InterfaceNet:
 
 @dataclass(frozen=True)
 class Net:
-    """Wires from the ``CELL/PIN`` that drives to those that listen."""
+    """Wires from the ``CELL/PIN`` that drives to those that receive."""
 
     source: str
     sinks: tuple[str, ...]

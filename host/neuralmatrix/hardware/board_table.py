@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of boards: what each is, and how much of its part the array takes.
+"""The table of boards: facts about each, and the share of its part that the array takes.
 
 In: the board files.  Out: rows ready for JSON or a table.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instructions as columns: one integer array per field.
 
-In: (n, 16) uint32 words.  Out: per opcode, where its instructions stand and their fields, so that
-the static proof and the estimate work on whole programs at once.
+In: (n, 16) uint32 words.  Out: per opcode, the places of its instructions and their fields, so that
+the verifier and the estimate work on whole programs at once.
 """
 
 from __future__ import annotations

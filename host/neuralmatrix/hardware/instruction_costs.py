@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cycles and DRAM bytes of every instruction on its own.
+"""Cycles and DRAM bytes of every single instruction.
 
 In: instruction words, array and timing.  Out: one integer per instruction for each cost.
 The constants are read from hls/include/nm/cost.h, which the kernels are compiled with.
@@ -145,11 +145,12 @@ def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
     return Costs(unit, cycles, passes, dram, dram_cycles, latency, waits, signals)
 
 
-# ------------------------------------------------------------------ what passes rank by
+# ------------------------------------------------------------------ costs by which passes rank
 
-COMPUTE_OVERHEAD = 60  # cycles that a COMPUTE and its EPILOGUE cost besides their work
-TRANSFER_OVERHEAD = 50  # cycles that a LOAD or STORE costs besides its words
-# Of a word, gaps between bursts included, through a port of half its width.  Ports as wide as a
+COMPUTE_OVERHEAD = 60  # cycles of a COMPUTE and its EPILOGUE in addition to their work
+TRANSFER_OVERHEAD = 50  # cycles of a LOAD or STORE in addition to its words
+# Cycles of a word, gaps between bursts included, through a port of half its width.  Ports as wide
+# as a
 # word need 1 + 1/16, but ranked by that most networks become slower on the boards that have them
 # (aup-zu3, ultra96-v2: -10 to +6.8 % of estimated cycles): strided words take twice as long there.
 WORD_CYCLES = 2 + 1 / 8
@@ -157,7 +158,7 @@ WORD_CYCLES = 2 + 1 / 8
 
 @dataclass(frozen=True)
 class Work:
-    """What the units do for one operation: words that go through the ports, and instructions."""
+    """The work of the units for one operation: words through the ports, and instructions."""
 
     passes: float  # cycles in which words stream through the array
     computes: float
@@ -168,26 +169,26 @@ class Work:
 
 
 def compute_cycles(work: Work) -> float:
-    """Of the array."""
+    """Cycles of the array."""
     return work.passes + COMPUTE_OVERHEAD * work.computes
 
 
 def overlapped_cycles(work: Work) -> float:
-    """Of the unit that needs longest, where all of them run side by side."""
+    """Cycles of the slowest unit, where all of them run in parallel."""
     load = WORD_CYCLES * work.loaded + TRANSFER_OVERHEAD * work.loads
     store = WORD_CYCLES * work.stored + TRANSFER_OVERHEAD * work.stores
     return max(compute_cycles(work), load, store)
 
 
 def edge_cycles(loaded: int, stored: int) -> float:
-    """Of the first LOAD and the last STORE of an operation, in words."""
+    """Cycles of the first LOAD and the last STORE of an operation, sizes in words."""
     return WORD_CYCLES * (loaded + stored) + 2 * TRANSFER_OVERHEAD
 
 
 def product_cycles(
     target: Target, rows: int, depth: int, channels: int, blocks: int | None = None
 ) -> float:
-    """Of ``rows`` positions times depth x channels weights: the longer of passes and loads.
+    """Cycles of ``rows`` positions times depth x channels weights: the larger of passes and loads.
 
     ``blocks``: how many blocks of weights are not all zero; all of them if None.
     """
@@ -199,10 +200,10 @@ def product_cycles(
 
 
 def gather_cycles(values: int) -> float:
-    """Of copying ``values`` bytes one by one."""
+    """Cycles of copying ``values`` bytes one by one."""
     return constants()["GATHER_CYCLES"] * values
 
 
 def rough_cycles(target: Target, values: int, macs: int) -> int:
-    """Of moving ``values`` bytes and of ``macs`` multiply-adds, with every lane busy."""
+    """Cycles of moving ``values`` bytes and of ``macs`` multiply-adds, with every lane busy."""
     return values // target.timing.load_port_bytes + macs // (target.lanes * target.word_bytes)

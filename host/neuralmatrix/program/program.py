@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What crosses from the compiler to a device: instructions, constants, inputs and outputs.
+"""The program that a compiler makes and a device runs: instructions, constants, inputs, outputs.
 
 In: the schedule.  Out: ``Program``, and the ``.nmx`` file it is saved as.
 Needs numpy and the standard library alone.

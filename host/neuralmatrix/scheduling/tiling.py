@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tile sizes and loop order.
+"""Chooses tile sizes and loop order.
 
 In: the size of one operation in words and blocks, and the array's buffers.  Out: the plan with the
 least estimated time; DoesNotFit when no tile fits.
 
-The estimate here only ranks candidates; cycles that are reported come from ``estimate``.
+The costs here only rank candidates; reported cycles come from ``estimate``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ..hardware.target import ArrayConfig, Target
 from .context import Box
 
 KERNEL_LIMIT = 255  # largest count of the kernel loops' fields
-GROUP_CYCLES = (1500, 5000)  # a group this long hides the next group's transfers
+GROUP_CYCLES = (1500, 5000)  # cycles of a group that hides the next group's transfers
 
 
 @dataclass(frozen=True)
 class OperandSize:
-    """t or u: its digits, and whether each output block has its own rows."""
+    """The size of t or u: its byte planes, and whether each output block has its own rows."""
 
     byte_planes: int
     each: bool
@@ -38,19 +38,19 @@ class OperandSize:
 def operand_room(
     array: ArrayConfig, operands: Mapping[str, OperandSize], positions: int
 ) -> list[int]:
-    """Output blocks whose operands fill half of their buffer."""
+    """Return the number of output blocks whose operands fill half of their buffer."""
     rows = {"t": array.tbuf_rows, "u": array.ubuf_rows}
     return [rows[key] // 2 // positions for key, size in operands.items() if size.each]
 
 
 def operand_limit(array: ArrayConfig, operands: Mapping[str, OperandSize]) -> int:
-    """Positions of a tile whose operands fit."""
+    """Return the positions of a tile whose operands fit."""
     rows = {"t": array.tbuf_rows, "u": array.ubuf_rows}
     return min((rows[key] for key in operands), default=1 << 30)
 
 
 def operand_words(operands: Mapping[str, OperandSize], nb: int, groups: int) -> int:
-    """Words that are loaded per position."""
+    """Return the words that are loaded per position."""
     return sum(size.byte_planes * (nb if size.each else groups) for size in operands.values())
 
 
@@ -65,11 +65,11 @@ class GemmProblem:
     nb: int
     byte_planes: int
     out_byte_planes: int
-    operands: Mapping[str, OperandSize]  # by buffer
+    operands: Mapping[str, OperandSize]  # operands by buffer
     grouped: bool  # most blocks of weights are zero, and each output block has others
     weight_byte_planes: int = 1
     stat_planes: int = 0  # rows of row statistics per position
-    stored: bool = True  # results leave the chip
+    stored: bool = True  # results are stored
     images: int = 1
     alike: int = 1  # images that share their weights
 
@@ -85,12 +85,12 @@ class GemmPlan:
     chunk: tuple[int, int, int]
     resident: bool  # all weights stay in WBUF across tiles
     weights_outer: bool  # loop over weights outside, tiles inside
-    chunked_input: bool  # only what a job reads is on chip
+    chunked_input: bool  # only a job's part of the input is on chip
     cost: float
 
 
 def boxes(height: int, width: int, tile: tuple[int, int]) -> list[Box]:
-    """Tiles that cover height x width, row by row."""
+    """Return the tiles that cover height x width, row by row."""
     return [
         Box(r, min(r + tile[0], height), c, min(c + tile[1], width))
         for r in range(0, height, tile[0])
@@ -101,11 +101,11 @@ def boxes(height: int, width: int, tile: tuple[int, int]) -> list[Box]:
 def tile_sizes(
     height: int, width: int, limit: int, widest: int = 1 << 30
 ) -> Iterator[tuple[int, int]]:
-    """Candidate tiles of at most ``limit`` positions: even splits of the rows, then of the columns
-    too."""
+    """List candidate tiles of at most ``limit`` positions: even splits of the rows, then also of
+    the columns."""
     splits = (*range(1, 9), 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024)
     widest = max(1, min(limit, widest))
-    least = -(-width // widest)  # wider images than the fixed splits foresee
+    least = -(-width // widest)  # images wider than the fixed splits allow
     more = (least * k for k in (1, 2, 4))
     for col_split in sorted({k for k in (*splits, *more) if least <= k <= width}):
         cols = -(-width // col_split)
@@ -122,7 +122,7 @@ def tile_sizes(
 
 
 def plan_gemm(target: Target, p: GemmProblem) -> GemmPlan:
-    """Cheapest plan; raises DoesNotFit when not even one output row of one block fits."""
+    """Return the cheapest plan; raise DoesNotFit if not even one output row of one block fits."""
     array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
@@ -162,9 +162,10 @@ def _plans(target: Target, p: GemmProblem, tile: tuple[int, int]) -> Iterator[Ge
 def _chunk(
     array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]
 ) -> tuple[tuple[int, int, int], bool] | None:
-    """Most of the K loop whose weights take half of WBUF; and whether its input must be cut alike.
+    """Return the largest part of the K loop whose weights fit half of WBUF, and whether the
+    input must be cut in the same way.
 
-    Then a chunk's input takes half of IBUF, too.  None where a single tap's input does not fit.
+    A chunk's input then takes half of IBUF.  None if a single tap's input does not fit.
     """
     blocks = array.wbuf_words // 2 // array.rows // p.weight_byte_planes
     room = array.ibuf_words // 2
@@ -178,7 +179,7 @@ def _chunk(
     depth = min(p.cb, max(1, blocks // (rows * cols)))
     if not whole:
         depth = min(depth, max(1, room // (_input_words(p, tile, (rows, cols)) * p.byte_planes)))
-    depth = _cdiv(p.cb, _cdiv(p.cb, depth))  # even chunks
+    depth = _cdiv(p.cb, _cdiv(p.cb, depth))  # chunks of equal size
     return (rows, cols, depth), not whole
 
 
@@ -198,7 +199,7 @@ def _input_words(p: GemmProblem, tile: tuple[int, int], kernel: tuple[int, int])
 
 
 def _group_sizes(array: ArrayConfig, p: GemmProblem, positions: int, chunks: int) -> list[int]:
-    """Output blocks per group: bounded by half of every buffer, and no longer than useful."""
+    """List output blocks per group: at most half of every buffer, and no more than useful."""
     if chunks > 1:
         most = min(p.nb, array.acc_rows // positions)
         return sorted({1, _cdiv(p.nb, _cdiv(p.nb, max(1, most)))})
@@ -247,13 +248,13 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
 
 
 def _exposed(tiles: int) -> float:
-    """Part of the first load and last store that no neighbouring operation hides: tiles let the
-    next operation begin before this one ends."""
+    """Return the part of the first load and last store that no neighbouring operation hides: with
+    tiles the next operation begins before this one ends."""
     return {1: 1.0, 2: 0.4}.get(tiles, 0.2)
 
 
 def _tile_words(p: GemmProblem, plan: GemmPlan) -> int:
-    """Input words loaded for one tile and one group of output blocks."""
+    """Return the input words loaded for one tile and one group of output blocks."""
     if not plan.chunked_input:
         return _input_words(p, plan.tile, p.kernel) * p.byte_planes * p.cb
     rows, cols, depth = plan.chunk
@@ -275,11 +276,11 @@ class WindowProblem:
     byte_planes: int
     out_byte_planes: int
     operands: Mapping[str, OperandSize]
-    same_input: bool  # a replicated input: one block serves all
+    same_input: bool  # a broadcast input: one block for all
     shared_weights: bool = False
     stat_planes: int = 0  # rows of row statistics per position
-    stored: bool = True  # results leave the chip
-    minus: bool = False  # a replicated tile is subtracted: one COMPUTE for each block
+    stored: bool = True  # results are stored
+    minus: bool = False  # a broadcast tile is subtracted: one COMPUTE for each block
     images: int = 1
 
 
@@ -293,7 +294,7 @@ class WindowPlan:
 
 
 def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
-    """Cheapest plan; raises DoesNotFit when not even one output fits."""
+    """Return the cheapest plan; raise DoesNotFit if not even one output fits."""
     array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
@@ -314,7 +315,7 @@ def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
 
 
 def window_grid(p: WindowProblem, tile: tuple[int, int], tap_rows: int) -> tuple[int, int]:
-    """Input rows and columns an output tile reads with ``tap_rows`` rows of tap tiles."""
+    """Return the input rows and columns of an output tile with ``tap_rows`` rows of tap tiles."""
     rows = (tile[0] - 1) * p.strides[0] + tap_rows * p.taps[0]
     cols = (tile[1] - 1) * p.strides[1] + p.tiles[1] * p.taps[1]
     return rows, cols
@@ -345,7 +346,7 @@ def _window_plan(
 def _window_cost(
     target: Target, p: WindowProblem, plan: WindowPlan, words: int, passes: int
 ) -> float:
-    """``words`` of input and ``passes`` of the array are those of one block of a tile."""
+    """Estimate a plan's cost; input ``words`` and ``passes`` are those of one block of a tile."""
     positions = plan.tile[0] * plan.tile[1]
     tiles = -(-p.out_h // plan.tile[0]) * -(-p.out_w // plan.tile[1])
     groups = -(-p.nb // plan.nb_step)
@@ -365,7 +366,7 @@ def _window_cost(
 
 
 def _span(array: ArrayConfig, p: WindowProblem, words: int) -> int:
-    """Blocks that lie in IBUF together with the words subtracted from them."""
+    """Return the blocks that fit IBUF together with the words subtracted from them."""
     return max(1, min(p.nb, array.ibuf_words // 2 // words - 1)) if p.minus else p.nb
 
 
@@ -380,7 +381,7 @@ def _fits(array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], tap_rows:
 def _window_blocks(
     array: ArrayConfig, p: WindowProblem, positions: int, words: int, tap_rows: int, cycles: int
 ) -> int:
-    """Channel blocks per group."""
+    """Return the channel blocks per group."""
     room = [-(-GROUP_CYCLES[0] // cycles), _span(array, p, words)]
     if p.stored:
         room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)
