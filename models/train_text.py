@@ -41,7 +41,7 @@ def vocabulary(sentences: Sequence[Sequence[str]]) -> list[str]:
 
 
 def encode(sentences: Sequence[Sequence[str]], words: Sequence[str]) -> dict[str, Any]:
-    """ "ids" and "mask" (N, SEQUENCE) of the sentences, cut to SEQUENCE words."""
+    """Make "ids" and "mask" (N, SEQUENCE) of the sentences, cut to SEQUENCE words."""
     place = {word: i + UNKNOWN + 1 for i, word in enumerate(words)}
     ids = np.zeros((len(sentences), SEQUENCE), np.int64)
     for row, sentence in zip(ids, sentences, strict=True):

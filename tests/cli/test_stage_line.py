@@ -39,7 +39,7 @@ def test_a_line_appears_on_a_terminal_once_it_lasts(monkeypatch: pytest.MonkeyPa
     console, text = screen(terminal=True)
     run(StageLine(False, screen=console), 0.5)
     assert "calibrate: tensor 3 of 40" in text.getvalue()
-    assert text.getvalue().endswith("\x1b[2K")  # nothing of it stays
+    assert text.getvalue().endswith("\x1b[2K")  # the line is erased
 
 
 @pytest.mark.parametrize("terminal, line, appears", [
@@ -64,7 +64,7 @@ def test_verbose_prints_every_stage_with_its_time() -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Arguments that compile one product."""
+    """Return arguments that compile one product."""
     weight = np.eye(4, dtype=np.float32)
     net = model([node("MatMul", ["x", "w"], ["y"])], {"x": (1, 4)}, ["y"], {"w": weight})
     onnx.save(net, tmp_path / "net.onnx")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Gemm in words of the array: padded channels, grids and which blocks matter.
+"""A Gemm in lane vectors: padded channels, grids and nonzero blocks.
 
 In: Gemms over tensors in a context.  Out: setups.
 """
@@ -63,7 +63,7 @@ def test_a_pointwise_product_joins_all_rows() -> None:
 
 
 def test_an_operand_of_another_shape_keeps_rows_apart() -> None:
-    """A residual of one column is repeated along the rows only while these are apart."""
+    """A residual of one column is repeated along the rows only if rows are not joined."""
     found = setup(
         quantized_values(1, 1, 16, 16), blocked(2, 5, 16), blocked(2, 5, 16), plain(residual="r")
     )

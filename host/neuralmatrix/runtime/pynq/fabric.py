@@ -112,7 +112,7 @@ def active_device() -> Any:
 
 
 def origin_of(source: overlay_folder.Overlay) -> Origin:
-    """ "board" only where neither the overlay nor pynq's device is an emulated one."""
+    """Return "board" only if neither the overlay nor pynq's device is emulated."""
     emulated = getattr(active_device(), EMULATED, False) or source.info.origin == EMULATED
     return "emulated board" if emulated else "board"
 
