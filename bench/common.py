@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared parts of the benchmarks: the data folder, the networks' preprocessing, reports.
 
-In: NEURALMATRIX_DATA (default: ../shared/data beside the repository).
+In: NEURALMATRIX_DATA (default: ../shared/data next to the repository).
 Out: arrays, rows, JSON lines.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the folder of trained networks and data sets.
 
-In: NEURALMATRIX_DATA, else shared/data beside the repository.  Out: that folder.
+In: NEURALMATRIX_DATA, else shared/data next to the repository.  Out: that folder.
 """
 
 from __future__ import annotations

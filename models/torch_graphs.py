@@ -108,7 +108,7 @@ class GinLayer(nn.Module):
 
 
 class GatLayer(nn.Module):
-    """Attention over the incoming edges and a self-loop (arXiv 1710.10903), heads side by side."""
+    """Attention over incoming edges and a self-loop (arXiv 1710.10903); heads are concatenated."""
 
     def __init__(
         self, ends: tuple[int, int], edges: Tensor, nodes: int, dense: bool, heads: int = 4

@@ -2,7 +2,7 @@
 """Constructors of well-known CNNs as ONNX models with random He-initialised weights.
 
 In: a seed and an image size.  Out: ``onnx.ModelProto`` (float, opset 17, NCHW), BatchNormalization
-kept as its own node as training frameworks export it.  Needs onnx and numpy only.
+as its own node, as training frameworks export it.  Needs onnx and numpy only.
 """
 
 from __future__ import annotations

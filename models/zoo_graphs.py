@@ -106,7 +106,7 @@ def gin(net: Net, x: str, name: str, ends: tuple[int, int], heads: int) -> str:
 
 
 def gat(net: Net, x: str, name: str, ends: tuple[int, int], heads: int) -> str:
-    """Attention over the incoming edges and a self-loop, heads side by side."""
+    """Attention over the incoming edges and a self-loop; heads are concatenated."""
     b, width = net.b, ends[1] // heads
     y = linear(b, x, f"{name}.linear", ends, bias=False)
     shape = fixed(b, f"{name}.split", [net.nodes, heads, width])

@@ -46,7 +46,7 @@ def test_bytes_of_the_second_digit_lie_a_plane_further() -> None:
     op = Move("y", ("x",), reversed_rows(2, 3, 5))
     out = ctx.places["y"].layout
     assert isinstance(out, Blocked)
-    low, high = (_addresses(ctx, op, digit, out)[..., :5] for digit in (0, 1))
+    low, high = (_addresses(ctx, op, plane, out)[..., :5] for plane in (0, 1))
     np.testing.assert_array_equal(high - low, 2 * 3 * LANES)
 
 

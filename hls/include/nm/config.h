@@ -41,8 +41,8 @@ static_assert(IBUF_WORDS <= 65536 && WBUF_WORDS <= 65536, "instructions address 
 static_assert(PBUF_ROWS * 8 <= 65536, "a LOAD addresses parameters by word, 8 to a row");
 static_assert(ACC_ROWS <= 65536 && OBUF_ROWS <= 65536, "instructions address 16 bits of rows");
 static_assert(TBUF_ROWS <= 65536 && UBUF_ROWS <= 65536, "instructions address 16 bits of rows");
-static_assert(ROWS % LOAD_PORT_BYTES == 0, "a word must be a whole number of LOAD beats");
-static_assert(COLS % STORE_PORT_BYTES == 0, "a word must be a whole number of STORE beats");
+static_assert(ROWS % LOAD_PORT_BYTES == 0, "a word must consist of whole LOAD beats");
+static_assert(COLS % STORE_PORT_BYTES == 0, "a word must consist of whole STORE beats");
 static_assert(INSN_WORDS * 4 % FETCH_PORT_BYTES == 0, "an instruction must be whole FETCH beats");
 static_assert(QUEUE_DEPTH > 0 && TOKEN_DEPTH > 0, "queues must not be empty");
 

@@ -90,7 +90,7 @@ def boards(as_json: Json = False) -> None:
 
 
 def _board_table(rows: list[dict[str, Any]], wide: bool) -> Table:
-    """One row per board; ``wide``: with the names of the parts."""
+    """Make one row per board; with ``wide`` the names of the parts are shown."""
     from ..hardware.resources import KINDS
 
     facts = ("array", "MHz", "peak\nGop/s", "DRAM\nGB/s", *(f"{kind.upper()}\n%" for kind in KINDS))
@@ -190,10 +190,8 @@ def _deployed(target: Target, request: Request, quiet: bool) -> dict[str, Any]:
 
     notes = Console(stderr=True, quiet=quiet, soft_wrap=True, emoji=False)
     with progress(quiet) as step:
-        provenance_label = Progress(
-            lambda text: notes.print(text, highlight=False, markup=False), step
-        )
-        return deploy_program(target, request, provenance_label)
+        callbacks = Progress(lambda text: notes.print(text, highlight=False, markup=False), step)
+        return deploy_program(target, request, callbacks)
 
 
 def _print_deployed(result: dict[str, Any]) -> None:

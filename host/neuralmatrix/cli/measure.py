@@ -61,7 +61,7 @@ Rail = Annotated[
         help="Measured rail that represents the board (default: the one that feeds the others)."
     ),
 ]
-NoPower = Annotated[bool, typer.Option("--no-power", help="Times alone.")]
+NoPower = Annotated[bool, typer.Option("--no-power", help="Measure times only.")]
 HostThreads = Annotated[
     int, typer.Option(min=0, max=1024, help="Threads of onnxruntime; with 0 onnxruntime chooses.")
 ]

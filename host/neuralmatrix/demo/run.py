@@ -2,7 +2,7 @@
 """The embedded demos: a small trained network compiled for a board, run on the emulated array.
 
 In: a task of ``demo_tasks``: a CNN, a transformer or a graph network with its data.
-Out: float and array accuracy side by side, a per-layer table, cycles, utilisation and host work.
+Out: float and array accuracy, a per-layer table, cycles, utilisation and host work.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _array_logits(
 ) -> tuple[Array, Session]:
     """Return logits from the emulated array, and the session with its times."""
     if not quiet:
-        console.print("preparing the emulated array (compiled once per array, then kept)")
+        console.print("preparing the emulated array (compiled once per array, then cached)")
     session = Session(program)
     with _progress(console, quiet) as bar:
         shown = bar.add_task("emulating", total=None)

@@ -2,7 +2,7 @@
 """One connection to another machine, through the system's OpenSSH client.
 
 In: user, host, port, key.  Out: ``Connection``, which runs commands there.
-All commands share one authenticated connection; passwords are never asked for.
+All commands share one authenticated connection; passwords are not supported.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _FAILURES = (
     (
         "Permission denied",
         "it refused the key; put yours there: ssh-copy-id {host}, or name one with --identity "
-        "(passwords are not asked for)",
+        "(passwords are not supported)",
     ),
     (
         "Host key verification failed",

@@ -175,7 +175,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def board_from_file(path: Path) -> Board:
-    """Read one board file and the array file it names (``arrays/NAME.json`` beside it)."""
+    """Read one board file and the array file it names (``arrays/NAME.json``)."""
     data = _read(path)
     array_name = data.get("array_name")
     if not isinstance(array_name, str) or Path(array_name).name != array_name:

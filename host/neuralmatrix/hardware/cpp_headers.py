@@ -58,8 +58,8 @@ RULES = (
     ("PBUF_ROWS * 8 <= 65536", "a LOAD addresses parameters by word, 8 to a row"),
     ("ACC_ROWS <= 65536 && OBUF_ROWS <= 65536", "instructions address 16 bits of rows"),
     ("TBUF_ROWS <= 65536 && UBUF_ROWS <= 65536", "instructions address 16 bits of rows"),
-    ("ROWS % LOAD_PORT_BYTES == 0", "a word must be a whole number of LOAD beats"),
-    ("COLS % STORE_PORT_BYTES == 0", "a word must be a whole number of STORE beats"),
+    ("ROWS % LOAD_PORT_BYTES == 0", "a word must consist of whole LOAD beats"),
+    ("COLS % STORE_PORT_BYTES == 0", "a word must consist of whole STORE beats"),
     ("INSN_WORDS * 4 % FETCH_PORT_BYTES == 0", "an instruction must be whole FETCH beats"),
     ("QUEUE_DEPTH > 0 && TOKEN_DEPTH > 0", "queues must not be empty"),
 )

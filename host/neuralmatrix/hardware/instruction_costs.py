@@ -95,12 +95,12 @@ def _store(c: Columns, array: ArrayConfig, timing: Timing) -> _Transfer:
 
 
 def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
-    window, wide_max = c["mode"] == Mode.WINDOW, c["reduce"] == Reduce.MAX
+    window, maximum = c["mode"] == Mode.WINDOW, c["reduce"] == Reduce.MAX
     raster_h = (c["m1"] - 1) * c["stride_h"] + c["win_h"]
     raster_w = (c["m0"] - 1) * c["stride_w"] + c["win_w"]
-    both_byte_planes = 1 + (c["x_wide"] & wide_max)
+    both_byte_planes = 1 + (c["x_wide"] & maximum)
     rows = np.where(window, raster_h * raster_w, c["m1"] * c["m0"]) * both_byte_planes
-    byte_planes = np.where(wide_max, 1, (1 + c["x_wide"]) * (1 + c["w_wide"]))
+    byte_planes = np.where(maximum, 1, (1 + c["x_wide"]) * (1 + c["w_wide"]))
     passes = c["nb"] * c["kh"] * c["kw"] * c["cb"] * byte_planes
     return np.asarray(passes * np.maximum(rows, array.rows))
 

@@ -188,7 +188,7 @@ def open_overlay(path: Path) -> Overlay:
     return Overlay(folder.resolve(), read_info(folder))
 
 
-# ------------------------------------------------------------------------------ finding
+# ------------------------------------------------------------------------------ searching
 
 
 def boards_of(overlay: str) -> tuple[str, ...]:

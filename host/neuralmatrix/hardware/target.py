@@ -69,7 +69,7 @@ class Target:
 
     @property
     def lanes(self) -> int:
-        """Output channels that the array computes side by side; channels of a block."""
+        """Output channels that the array computes in parallel; channels of a block."""
         return self.array.cols
 
     @property

@@ -61,9 +61,9 @@ class Blocked:
     def nbytes(self) -> int:
         return self.n * self.image_bytes
 
-    def offset(self, n: int, block: int, digit: int, h: int, w: int) -> int:
+    def offset(self, n: int, block: int, byte_plane: int, h: int, w: int) -> int:
         """Byte offset of a word."""
-        plane = (n * self.blocks + block) * self.byte_planes + digit
+        plane = (n * self.blocks + block) * self.byte_planes + byte_plane
         return plane * self.plane_bytes + (h * self.w + w) * self.lanes
 
     def pack(self, q: Array, fill: int = 0) -> Array:

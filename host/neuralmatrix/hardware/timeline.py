@@ -98,7 +98,7 @@ class _Machine:
             self.fetch_free = push
             self.fetched += 1
 
-    def settle(self, u: int) -> None:
+    def send_owed(self, u: int) -> None:
         """Send the tokens that the last instruction has yet to send, as far as there is room."""
         lane = self.lanes[u]
         for q in list(lane.owed):
@@ -153,7 +153,7 @@ class _Machine:
         self.fetch()
         for u in _UNITS:
             if self.lanes[u].owed:
-                self.settle(u)
+                self.send_owed(u)
         best, best_start = -1, 0
         for u in _UNITS:
             lane = self.lanes[u]

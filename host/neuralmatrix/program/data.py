@@ -36,7 +36,7 @@ class ProgramPort:
     """A network input or output; ``steps`` and ``argmax`` as in ``ir.Port``.
 
     ``table`` (V, D): quantised values of the rows that an input of indices picks; int16 if the slot
-    is wide, else int8.
+    is int16, else int8.
     """
 
     name: str

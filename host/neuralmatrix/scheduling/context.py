@@ -58,7 +58,7 @@ class View:
     base: int
     image: int
     block: int
-    digit: int
+    plane: int
     row: int
     column: int
     height: int
@@ -117,9 +117,9 @@ def load_grid(
     if view.byte_planes == 2 and view.fill[0] != view.fill[1]:
         size = box.words
         for i, block in enumerate(blocks):
-            for digit in (0, 1):
-                _load_planes(ctx, view, image, box, range(block, block + 1), (digit, 1), dest,
-                             dst + (2 * i + digit) * size)  # fmt: skip
+            for plane in (0, 1):
+                _load_planes(ctx, view, image, box, range(block, block + 1), (plane, 1), dest,
+                             dst + (2 * i + plane) * size)  # fmt: skip
         return
     _load_planes(ctx, view, image, box, blocks, (0, view.byte_planes), dest, dst)
 
@@ -134,7 +134,7 @@ def _load_planes(
     dest: Buffer,
     dst: int,
 ) -> None:
-    first_digit, count = byte_planes
+    first_plane, count = byte_planes
     planes = len(blocks) * count
     top, bottom, rows = _clip(box.r0 - view.top, box.rows, view.height)
     left, right, cols = _clip(box.c0 - view.left, box.cols, view.width)
@@ -142,14 +142,14 @@ def _load_planes(
         raise DoesNotFit(f"padding of {max(top, bottom, left, right)} exceeds {PAD_LIMIT}")
     row = max(0, box.r0 - view.top)
     col = max(0, box.c0 - view.left)
-    plane_step = view.digit if count == 2 else view.block
-    addr = view.base + image * view.image + blocks[0] * view.block + first_digit * view.digit
+    plane_step = view.plane if count == 2 else view.block
+    addr = view.base + image * view.image + blocks[0] * view.block + first_plane * view.plane
     values = dict(
         dest=int(dest), region=int(view.region), dst=dst, n2=planes, n1=rows, n0=cols,
         addr=addr + row * view.row + col * view.column,
         s2=plane_step, s1=view.row, s0=view.column, lane_stride=1,
         pad_top=top, pad_bottom=bottom, pad_left=left, pad_right=right,
-        pad_value=view.fill[first_digit],
+        pad_value=view.fill[first_plane],
     )  # fmt: skip
     if rows == 0 or cols == 0:  # a tile of padding only needs a legal shape, too
         values.update(n1=0, n0=0, pad_top=box.rows, pad_bottom=0, pad_left=box.cols, pad_right=0)
@@ -221,9 +221,9 @@ def store_rows(
     addr = view.base + image * view.image + blocks[0] * view.block
     addr += box.r0 * view.row + box.c0 * view.column
     last = 0
-    for digit in range(view.byte_planes):
+    for i in range(view.byte_planes):
         values = dict(
-            plane=digit, addr=addr + digit * view.digit, src=src, n2=len(blocks), n1=box.rows,
+            plane=i, addr=addr + i * view.plane, src=src, n2=len(blocks), n1=box.rows,
             n0=box.cols, s2=view.block, s1=view.row, s0=view.column,
         )  # fmt: skip
         writes = arena_reads(ctx, values)

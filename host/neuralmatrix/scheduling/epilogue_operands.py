@@ -96,9 +96,9 @@ def _load(
     tile = Box(*rows, *cols)
     used = range(0, 1) if tensor.broadcast else blocks
     base = ring.take(len(used) * tile.words)
-    for digit in range(view.byte_planes):
-        plane = replace(view, base=view.base + digit * view.digit, byte_planes=1)
-        load_grid(ctx, plane, image, tile, used, BUFFERS[key][digit], base)
+    for i in range(view.byte_planes):
+        plane = replace(view, base=view.base + i * view.plane, byte_planes=1)
+        load_grid(ctx, plane, image, tile, used, BUFFERS[key][i], base)
     steps = {
         f"{key}_nb": 0 if tensor.broadcast else tile.words,
         f"{key}_m1": tile.cols if view.height > 1 else 0,

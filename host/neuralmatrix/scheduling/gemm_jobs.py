@@ -88,9 +88,9 @@ def _group_jobs(
     weights: Weights, plan: GemmPlan, whole: Chunk, runs: Runs, lanes: int, nb: range
 ) -> list[Job]:
     chunks = _chunks(whole, plan.chunk)
-    alike = len(chunks) == 1 and len(runs[nb.start]) == 1
-    alike = alike and all(runs[b] == runs[nb.start] for b in nb)
-    blocks = [nb] if alike else [range(b, b + 1) for b in nb]
+    equal_runs = len(chunks) == 1 and len(runs[nb.start]) == 1
+    equal_runs = equal_runs and all(runs[b] == runs[nb.start] for b in nb)
+    blocks = [nb] if equal_runs else [range(b, b + 1) for b in nb]
     parts = [part for chunk in chunks for part in _parts(chunk, blocks, runs)]
     order = [block for block, _, _ in parts]
     first = {block: i for i, block in reversed(list(enumerate(order)))}
@@ -195,13 +195,13 @@ class TensorWeights:
         origin = self.view.base + self.version(image) * self.view.image
         if self.transposed:
             first = origin + job.chunk.cb.start * self.view.block
-            planes = (len(job.chunk.cb) * self.byte_planes, self.view.digit)
+            planes = (len(job.chunk.cb) * self.byte_planes, self.view.plane)
             self._load(first, job.nb, planes, base)
             return
         each = job.words // len(job.nb)
         for i, block in enumerate(job.nb):
             first = origin + block * self.view.block
-            self._load(first, job.chunk.cb, (self.byte_planes, self.view.digit), base + i * each)
+            self._load(first, job.chunk.cb, (self.byte_planes, self.view.plane), base + i * each)
 
     def _load(self, origin: int, blocks: range, planes: tuple[int, int], base: int) -> None:
         """Load words [block of positions][plane][position], zero past the last position."""

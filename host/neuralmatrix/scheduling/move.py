@@ -44,18 +44,18 @@ def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
     fills = (lo, (qop.fill - lo) >> 8)
     view = blocked_view(ctx, op.output)
     last = 0
-    for digit in range(out.byte_planes):
-        copier = _Copier(ctx, fills[digit])
-        planes = _addresses(ctx, op, digit, out)
+    for plane in range(out.byte_planes):
+        copier = _Copier(ctx, fills[plane])
+        planes = _addresses(ctx, op, plane, out)
         for image in range(out.n):
             for block in range(out.blocks):
-                base = view.base + image * view.image + block * view.block + digit * view.digit
+                base = view.base + image * view.image + block * view.block + plane * view.plane
                 for piece in take_apart(planes[image, :, :, block]):
                     last = _copy(copier, piece, base, view.row)
     return {op.output: last}
 
 
-def _addresses(ctx: Context, op: Move, digit: int, out: Blocked) -> Array:
+def _addresses(ctx: Context, op: Move, plane: int, out: Blocked) -> Array:
     """Return the source address of every byte of one byte plane: (N, H, W, blocks, lanes)."""
     parts = []
     for name in op.inputs:
@@ -63,7 +63,7 @@ def _addresses(ctx: Context, op: Move, digit: int, out: Blocked) -> Array:
         layout = place.layout
         assert isinstance(layout, Blocked)
         flag = CONST_FLAG if place.region == Region.CONST else 0
-        shift = place.offset + digit * layout.plane_bytes + flag
+        shift = place.offset + plane * layout.plane_bytes + flag
         parts.append(word_addresses(layout).reshape(-1) + shift)
     source = np.concatenate(parts)
     address = np.where(op.index < 0, FILL, source[op.index])

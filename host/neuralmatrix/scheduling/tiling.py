@@ -71,7 +71,7 @@ class GemmProblem:
     stat_planes: int = 0  # rows of row statistics per position
     stored: bool = True  # results are stored
     images: int = 1
-    alike: int = 1  # images that share their weights
+    images_per_weights: int = 1  # images that share their weights
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _plans(target: Target, p: GemmProblem, tile: tuple[int, int]) -> Iterator[Ge
     tiles = len(boxes(p.out_h, p.out_w, tile))
     chunks = _chunks(p, chunk)
     words = p.kernel[0] * p.kernel[1] * p.cb * p.weight_byte_planes * array.rows
-    uses = tiles * p.alike
+    uses = tiles * p.images_per_weights
     resident = uses > 1 and words * p.nb <= array.wbuf_words and not p.grouped
     for nb_step in _group_sizes(array, p, tile[0] * tile[1], chunks):
         may_stay = chunks == 1 and words * nb_step <= array.wbuf_words
@@ -227,7 +227,7 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
     input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else 1)
     weight_loads = 1.0 if plan.weights_outer else float(tiles)
     if plan.resident:
-        weight_loads = 1 / p.alike
+        weight_loads = 1 / p.images_per_weights
     operands = tiles * positions * operand_words(p.operands, p.nb, groups)
     work = Work(
         passes=tiles * (passes * max(positions, lanes) + p.stat_planes * positions),
