@@ -54,7 +54,7 @@ proc finish_run {name jobs} {
     }
 }
 
-# The arrays fill most of a part, so directives favour timing.
+# The arrays fill most of a part, so the strategy favours timing.
 proc implement {jobs} {
     set_property strategy Performance_ExplorePostRoutePhysOpt [get_runs impl_1]
     finish_run synth_1 $jobs

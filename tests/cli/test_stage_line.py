@@ -83,6 +83,6 @@ def test_compile_verbose_names_the_passes_and_leaves_standard_output_alone(
 ) -> None:
     result = CliRunner().invoke(app, [*files, "--json", "-v"])
     assert json.loads(result.stdout)["output"] == files[3]
-    provenance_label = [line.split()[-1] for line in result.stderr.splitlines()[:-1]]
+    shown = [line.split()[-1] for line in result.stderr.splitlines()[:-1]]
     compiled = [name for name, _ in passes(Options())]
-    assert provenance_label[:14] == compiled[:14] and provenance_label[-1] == "schedule"
+    assert shown[:14] == compiled[:14] and shown[-1] == "schedule"

@@ -88,8 +88,8 @@ def test_outputs_equal_those_of_a_local_run(
     notes: list[str] = []
     steps: list[tuple[int, int]] = []
     wanted = with_run(request_, feeds)
-    provenance_label = Progress(notes.append, lambda done, total: steps.append((done, total)))
-    result = deploy(far.target, wanted, provenance_label)
+    callbacks = Progress(notes.append, lambda done, total: steps.append((done, total)))
+    result = deploy(far.target, wanted, callbacks)
     expected = Session(program).run(dict(np.load(feeds)))
     assert wanted.outputs is not None
     outputs = dict(np.load(wanted.outputs))

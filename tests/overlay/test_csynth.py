@@ -324,7 +324,7 @@ def test_a_missed_gate_stops_with_its_reason(name: str, layout: str, tmp_path: P
     write_all(tmp_path, layout, **changed)
     with pytest.raises(BuildFailed, match=message) as error:
         report(BOARD, tmp_path)
-    assert len(str(error.value).split("asks for:\n")[1].splitlines()) == 1
+    assert len(str(error.value).split(f"{BOARD.name}:\n")[1].splitlines()) == 1
     assert (tmp_path / JSON).is_file()
 
 

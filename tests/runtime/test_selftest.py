@@ -81,7 +81,7 @@ def test_every_kind_is_used(name: str) -> None:
     assert set(epilogue["seg_kind"]) == set(SegKind) and set(epilogue["stat"]) == set(Stat)
     found = set(zip(compute["mode"], compute["reduce"], compute["x_wide"], strict=True))
     assert found == {(Mode.GEMM, Reduce.ADD, 0), (Mode.GEMM, Reduce.ADD, 1)} | {
-        (Mode.WINDOW, reduce, wide) for reduce in Reduce for wide in (0, 1)
+        (Mode.WINDOW, reduce, int16) for reduce in Reduce for int16 in (0, 1)
     }
     gathers = load["lane_stride"] != 1
     assert gathers.any() and not gathers.all()

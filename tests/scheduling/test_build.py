@@ -44,14 +44,14 @@ def scaled_and_moved() -> MatGraph:
     return b.graph()
 
 
-def quantized_values(mg: MatGraph, precision: str = "int8") -> QGraph:
+def quantized_graph(mg: MatGraph, precision: str = "int8") -> QGraph:
     return quantized(mg, observed(mg, {"x": exact(5, *mg.inputs[0].shape)}), precision)
 
 
 CASES = {
-    "residual_int8": quantized_values(residual_block()),
-    "residual_int16": quantized_values(residual_block(), "int16"),
-    "scaled_and_moved": quantized_values(scaled_and_moved()),
+    "residual_int8": quantized_graph(residual_block()),
+    "residual_int16": quantized_graph(residual_block(), "int16"),
+    "scaled_and_moved": quantized_graph(scaled_and_moved()),
 }
 
 

@@ -175,8 +175,8 @@ def test_difference_of_two_tensors(stat: Stat) -> None:
 def test_two_run_time_tensors(seed: int) -> None:
     """Weights are an int16 tensor in memory order, transposed, with two byte planes; x is int16."""
     rng = np.random.default_rng(seed)
-    wide = dict(transpose=1, w_wide=1, x_wide=seed % 2)
-    check(compute_case(rng, [random_epilogue(rng), gemm(rng, **wide, m1=8, m0=9)]))
+    int16 = dict(transpose=1, w_wide=1, x_wide=seed % 2)
+    check(compute_case(rng, [random_epilogue(rng), gemm(rng, **int16, m1=8, m0=9)]))
 
 
 def test_a_single_row_needs_a_whole_block_of_steps() -> None:

@@ -87,9 +87,9 @@ class Kernel(DefaultIP):  # type: ignore[misc]
 
     def clear_interrupt(self) -> None:
         """Lower the interrupt; writing a set bit toggles it."""
-        promoted = int(self.read(ISR)) & 3
-        if promoted:
-            self.write(ISR, promoted)
+        pending = int(self.read(ISR)) & 3
+        if pending:
+            self.write(ISR, pending)
 
 
 class FetchKernel(Kernel):
