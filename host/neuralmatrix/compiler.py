@@ -70,7 +70,7 @@ class Options:
 
 
 def passes(options: Options) -> Passes:
-    """Every pass from an ONNX model to a Program, in the order in which they run."""
+    """Return every pass from an ONNX model to a Program, in the order in which they run."""
     numbers = _numbers(options)
     return (
         ("import_onnx", partial(_import, options)),

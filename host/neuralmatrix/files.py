@@ -43,7 +43,7 @@ _SHAPE = re.compile(r"(?P<name>.+)=(?P<dims>[1-9]\d{0,8}(?:[x,][1-9]\d{0,8})*)")
 
 
 def parse_shapes(options: list[str]) -> dict[str, tuple[int, ...]]:
-    """``["input=1x3x224x224"]`` to ``{"input": (1, 3, 224, 224)}``."""
+    """Parse ``["input=1x3x224x224"]`` to ``{"input": (1, 3, 224, 224)}``."""
     shapes = {}
     for option in options:
         match = _SHAPE.fullmatch(option)

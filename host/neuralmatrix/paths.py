@@ -27,15 +27,15 @@ def _folder(packaged: str, in_repository: str) -> Path:
 
 
 def hls_dir() -> Path:
-    """The folder with ``include/nm``, ``src`` and ``emulation``."""
+    """Return the folder with ``include/nm``, ``src`` and ``emulation``."""
     return _folder("_hls", "hls")
 
 
 def boards_dir() -> Path:
-    """The folder with one JSON file per board, ``arrays`` and ``families``."""
+    """Return the folder with one JSON file per board, ``arrays`` and ``families``."""
     return _folder("_boards", "overlay/boards")
 
 
 def overlay_dirs() -> tuple[Path, ...]:
-    """The folders that may hold built overlays, one subfolder per board; they need not exist."""
+    """Return folders of built overlays, one subfolder per board; they need not exist."""
     return (_PACKAGE / "_overlays", _REPOSITORY / "overlay" / "build")

@@ -68,14 +68,14 @@ class Check:
         return next((layer for layer in self.layers if layer.mismatches), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; ``snr_db`` is None where it is no number: no noise, or no float value."""
+        """Convert to JSON form; ``snr_db`` is None without noise or without a float value."""
         layers = [asdict(layer) for layer in self.layers]
         for layer in layers:
             layer["snr_db"] = layer["snr_db"] if isfinite(layer["snr_db"]) else None
         return {"ok": self.ok, "basis": _BASIS, "layers": layers}
 
     def to_text(self) -> str:
-        """One line per layer and a verdict."""
+        """Format one line per layer and a verdict."""
         lines = [
             _BASIS,
             f"{'layer':40} {'kind':15} {'SNR dB':>8}  emulation vs integer reference",
@@ -170,7 +170,7 @@ def _other_model(what: str) -> BadInput:
 
 
 def split_images(feeds: Mapping[str, Array], images: int) -> list[dict[str, Array]]:
-    """One feed per run."""
+    """Split feeds into one per run."""
     if images == 1:
         return [dict(feeds)]
     return [{name: x[i : i + 1] for name, x in feeds.items()} for i in range(images)]

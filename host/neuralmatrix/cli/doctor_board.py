@@ -25,7 +25,7 @@ _GUIDE = "see docs/on-a-board.md"
 
 
 def device_name(machine: Machine) -> str:
-    """The name that pynq gives this board; empty where there is none."""
+    """Return the name that pynq gives this board; empty if there is none."""
     found = machine.text(DEVICE_NAME) or machine.text(TREE_NAME)
     return (found or machine.environ.get("BOARD", "")).partition("\n")[0].strip()
 

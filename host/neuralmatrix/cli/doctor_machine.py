@@ -34,7 +34,7 @@ class Check:
 
 
 def installed(name: str) -> str:
-    """The version of an installed package, empty without it."""
+    """Return the version of an installed package; empty without it."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -65,7 +65,7 @@ class Machine:
     user_id: int = field(default_factory=user_id)
 
     def text(self, path: str) -> str:
-        """A small file's text; empty if it cannot be read.  Device trees end strings with NUL."""
+        """Read a small file's text; empty if unreadable.  Device trees end strings with NUL."""
         try:
             data = (self.root / path).read_bytes()
         except OSError:
@@ -74,6 +74,6 @@ class Machine:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """``"3.1.2rc1"`` to ``(3, 1, 2)``, to compare versions."""
+    """Convert ``"3.1.2rc1"`` to ``(3, 1, 2)``, to compare versions."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(int(part) for part in match[0].split(".")) if match else ()

@@ -272,7 +272,7 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: errors become one message and exit code 1.
+    """Run the command line; an error gives one message and exit code 1.
 
     The caller's handler of SIGTERM is restored afterwards.
     """

@@ -137,7 +137,7 @@ def bench(
 def _power_options(
     plan: Plan, power: bool, meter: Path | None, start: str | None, sysfs: Path | None
 ) -> PowerOptions | None:
-    """What to measure power with; None where nothing asks for power."""
+    """Return the options of measuring power; None where no option requests power."""
     from ..measure.power_run import PowerOptions
 
     options = PowerOptions(plan, power or sysfs is not None, meter, start, sysfs)

@@ -36,7 +36,7 @@ class StageLine:
         self._stage = ""
 
     def __call__(self, what: str) -> None:
-        """A stage by name begins, or "stage: what it is at"."""
+        """Take the name of a stage that begins, or "stage: step"."""
         stage, _, detail = what.partition(": ")
         if not detail:
             self._end_stage()

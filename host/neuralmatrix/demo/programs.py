@@ -57,7 +57,7 @@ def compile_demo(name: str, board: Board) -> Program:
 
 
 def demo_program(name: str, board: Board) -> Program:
-    """A demo's program for a board, compiled where onnx is installed.
+    """Return a demo's program for a board, compiled where onnx is installed.
 
     >>> demo_program("digits", load_board("pynq-z2")).inputs[0].name
     'input'

@@ -120,7 +120,7 @@ def _compiled(chosen: Task, samples: Samples, board: str) -> tuple[Program, floa
 def _result(
     name: str, program: Program, seconds: float, session: Session, accuracy: dict[str, Any]
 ) -> DemoResult:
-    """``accuracy`` is what ``_compare`` found of the session's run."""
+    """Make the result; ``accuracy`` is that of ``_compare``."""
     assert session.stats is not None
     return DemoResult(
         demo=name,

@@ -53,7 +53,7 @@ class Task:
 
 
 def load_digits(limit: int | None = None) -> Digits:
-    """The demo's images, at most ``limit`` of the test split."""
+    """Load the demo's images, at most ``limit`` of the test split."""
     if limit is not None and limit < 1:
         raise BadInput(f"limit {limit}: allowed is at least 1 image; leave it out to run all")
     with np.load(DATA / "digits.npz", allow_pickle=False) as archive:
@@ -103,7 +103,7 @@ TASKS: dict[str, Task] = {
 
 
 def task(name: str) -> Task:
-    """The demo of that name."""
+    """Return the demo of that name."""
     if name not in TASKS:
         raise BadInput(f"demo {name!r}: allowed are {', '.join(TASKS)}")
     return TASKS[name]

@@ -74,7 +74,7 @@ def _named(prefix: str, suffix: str, data: bytes, tree: bool, modules: str = "")
 
 
 def package_piece() -> Piece:
-    """The package as a wheel holds it, without demos and notebooks."""
+    """Pack the package as in a wheel, without demos and notebooks."""
     files = [
         *_modules(),
         *_carried(hls_dir(), _SOURCES, "_hls"),
@@ -84,12 +84,12 @@ def package_piece() -> Piece:
 
 
 def overlay_piece(overlay: Overlay) -> Piece:
-    """The files of an overlay."""
+    """Pack the files of an overlay."""
     names = (BIT, HWH, SELFTEST, EXPECTED, INFO)
     files = [(name, overlay.folder / name) for name in names]
     return _named("overlay", "", _archive(files), tree=True)
 
 
 def program_piece(path: Path) -> Piece:
-    """A program's file as it is."""
+    """Take a program's file unchanged."""
     return _named("program", ".nmx", path.read_bytes(), tree=False)

@@ -131,7 +131,7 @@ class Connection:
     def process(
         self, command: str, stderr: int = subprocess.DEVNULL
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A command with pipes to its input and output; ended when the block is left early.
+        """Start a command with pipes to its input and output; leaving the block early ends it.
 
         ``stderr`` PIPE must be read, or a command that prints much there never ends.
         """

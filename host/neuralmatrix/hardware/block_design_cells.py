@@ -56,7 +56,7 @@ class Memory:
 
 
 def memories(board: Board) -> tuple[Memory, ...]:
-    """The buffers that two kernels share."""
+    """List the buffers that two kernels share."""
     a = board.array
     load = {
         "ibuf": ("ibuf", a.ibuf_words),
@@ -141,7 +141,7 @@ def _fifos(board: Board) -> Iterator[Cell]:
 
 
 def bridge(unit: str) -> str:
-    """The cell between a kernel's memory port and the processing system."""
+    """Name the cell between a kernel's memory port and the processing system."""
     return f"memory_{unit}"
 
 
@@ -159,7 +159,7 @@ def _infrastructure() -> Iterator[Cell]:
 
 
 def cells(board: Board, family: Family) -> Iterator[Cell]:
-    """Every cell of the design, the processing system first."""
+    """List every cell of the design, the processing system first."""
     yield _ps(board, family)
     for kernel in KERNELS:
         yield Cell(kernel_cell(kernel), vlnv(kernel))

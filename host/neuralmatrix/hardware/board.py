@@ -160,7 +160,7 @@ class Board:
 
 
 def board_names() -> tuple[str, ...]:
-    """The boards that have a file, in alphabetical order."""
+    """Return the boards that have a file, in alphabetical order."""
     return tuple(sorted(path.stem for path in boards_dir().glob("*.json")))
 
 
@@ -193,7 +193,7 @@ def board_from_file(path: Path) -> Board:
 
 
 def family_of(board: Board) -> Family:
-    """The family of the board's processing system."""
+    """Return the family of the board's processing system."""
     return load_family(boards_dir(), board.family)
 
 
@@ -281,7 +281,7 @@ def _check_twin(data: dict[str, Any], path: Path) -> None:
 
 
 def load_board(name: str) -> Board:
-    """The board called ``name``, for example ``load_board("pynq-z2")``."""
+    """Load the board called ``name``, for example ``load_board("pynq-z2")``."""
     names = board_names()
     if name not in names:
         raise BadInput(f"unknown board {name!r}; allowed are {', '.join(names)}")

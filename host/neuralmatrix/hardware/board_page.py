@@ -127,7 +127,9 @@ def _verdict(mhz: float, board: Board) -> str:
 
 
 def _other_plls(board: Board) -> Iterator[tuple[str, str]]:
-    """Clocks if the boot image set another PLL: pynq 3 keeps the .hwh's dividers, 4 the nearest."""
+    """List clocks for other PLLs of the boot image: pynq 3 keeps the .hwh's dividers, 4 the
+    nearest.
+    """
     largest = family_of(board).clock.largest_divisor
     for pll in PLLS_SEEN[board.family]:
         if pll == board.pll_mhz:
@@ -207,7 +209,7 @@ def _board(board: Board) -> Iterator[str]:
 
 
 def boards_markdown() -> str:
-    """The text of docs/boards.md."""
+    """Make the text of docs/boards.md."""
     boards = [load_board(name) for name in board_names()]
     lines = [_INTRO, "", *_overview(boards), *_verification()]
     for board in boards:

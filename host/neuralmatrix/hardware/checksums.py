@@ -23,13 +23,13 @@ _NEST = ("addr", "n2", "n1", "n0", "s2", "s1", "s0", "lane_stride")
 
 
 def instruction_checksum(words: Array) -> int:
-    """``words``: (n, 16) uint32, read up to the first END."""
+    """Sum the instructions; ``words``: (n, 16) uint32, read up to the first END."""
     ends = np.flatnonzero(opcodes(words) == Opcode.END)
     return _sum(words[: ends[0] + 1] if ends.size else words)
 
 
 def constant_checksum(words: Array, const: Array, lanes: int) -> int:
-    """``const``: (bytes,) uint8; ``lanes``: bytes in a word, the array's rows.
+    """Sum the loaded constants; ``const``: (bytes,) uint8; ``lanes``: bytes of a word.
 
     All reads must lie within ``const``, as in a verified program; else ValueError.
     """

@@ -115,7 +115,7 @@ def _accessors() -> Iterator[str]:
 
 
 def isa_header() -> str:
-    """The text of ``nm/isa.h``: enums, struct Insn, a getter and a setter per field."""
+    """Make the text of ``nm/isa.h``: enums, struct Insn, a getter and a setter per field."""
     lines = _head("The instruction set.", "host/neuralmatrix/hardware/isa.py")
     lines += ["#include <stdint.h>", "", "namespace nm {", ""]
     lines += [f"constexpr int ISA_VERSION = {isa.ISA_VERSION};"]
@@ -150,7 +150,7 @@ def config_header(
     uram_buffers: Collection[str] = (),
     macs_per_dsp: int = 2,
 ) -> str:
-    """The text of ``nm/config.h`` for an array; the ports' widths come from ``timing`` (else 8).
+    """Make the text of ``nm/config.h``; the ports' widths come from ``timing`` (else 8).
 
     ``uram_buffers``: those of ``Board``; names that are not a kernel's buffer are ignored.
     ``macs_per_dsp``: that of ``Board``; results and cycles are the same.

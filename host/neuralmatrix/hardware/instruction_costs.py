@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 @lru_cache(maxsize=1)
 def constants() -> Mapping[str, int]:
-    """The cost constants by name."""
+    """Read the cost constants by name."""
     text = (hls_dir() / "include" / "nm" / "cost.h").read_text(encoding="utf-8")
     return {n: int(v) for n, v in re.findall(r"constexpr int (\w+) = (\d+);", text)}
 
@@ -46,7 +46,7 @@ class Costs:
 
 
 def cdiv(a: Array, b: int | Array) -> Array:
-    """Ceiling division."""
+    """Divide and round up."""
     return -(-a // b)
 
 
@@ -57,7 +57,7 @@ class _Transfer:
 
 
 def _bursts(c: Columns, unpadded: Array, lanes: int, port: int, burst: int) -> _Transfer:
-    """Contiguous and strided words; rows without gaps between them merge into one run."""
+    """Count contiguous and strided words; rows without gaps merge into one run."""
     k = constants()
     n0, n1, n2 = c["n0"], c["n1"], c["n2"]
     merged = unpadded & (c["s1"] == n0 * lanes)
@@ -106,7 +106,7 @@ def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
 
 
 def _statistic_rows(c: Columns, epilogue: Columns) -> Array:
-    """Row statistics are written after the results, one per cycle; MOMENTS are two per row."""
+    """Count rows of row statistics, written one per cycle; MOMENTS are two per row."""
     if not len(epilogue.index):
         return np.zeros(len(c.index), np.int64)
     latest = np.searchsorted(epilogue.index, c.index) - 1
@@ -120,7 +120,7 @@ def _flags(words: Array, shift: int) -> Array:
 
 
 def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
-    """The costs of every instruction."""
+    """Return the costs of every instruction."""
     k, n = constants(), len(words)
     unit_table = np.full(16, -1)
     for opcode, owner in UNIT_OF.items():
@@ -169,26 +169,26 @@ class Work:
 
 
 def compute_cycles(work: Work) -> float:
-    """Cycles of the array."""
+    """Return the cycles of the array."""
     return work.passes + COMPUTE_OVERHEAD * work.computes
 
 
 def overlapped_cycles(work: Work) -> float:
-    """Cycles of the slowest unit, where all of them run in parallel."""
+    """Return the cycles of the slowest unit, where all of them run in parallel."""
     load = WORD_CYCLES * work.loaded + TRANSFER_OVERHEAD * work.loads
     store = WORD_CYCLES * work.stored + TRANSFER_OVERHEAD * work.stores
     return max(compute_cycles(work), load, store)
 
 
 def edge_cycles(loaded: int, stored: int) -> float:
-    """Cycles of the first LOAD and the last STORE of an operation, sizes in words."""
+    """Return the cycles of an operation's first LOAD and last STORE, sizes in words."""
     return WORD_CYCLES * (loaded + stored) + 2 * TRANSFER_OVERHEAD
 
 
 def product_cycles(
     target: Target, rows: int, depth: int, channels: int, blocks: int | None = None
 ) -> float:
-    """Cycles of ``rows`` positions times depth x channels weights: the larger of passes and loads.
+    """Return the larger cycles of passes and loads: ``rows`` positions times depth x channels.
 
     ``blocks``: how many blocks of weights are not all zero; all of them if None.
     """
@@ -200,10 +200,10 @@ def product_cycles(
 
 
 def gather_cycles(values: int) -> float:
-    """Cycles of copying ``values`` bytes one by one."""
+    """Return the cycles of copying ``values`` bytes one by one."""
     return constants()["GATHER_CYCLES"] * values
 
 
 def rough_cycles(target: Target, values: int, macs: int) -> int:
-    """Cycles of moving ``values`` bytes and of ``macs`` multiply-adds, with every lane busy."""
+    """Return cycles of moving ``values`` bytes and ``macs`` multiply-adds in full lanes."""
     return values // target.timing.load_port_bytes + macs // (target.lanes * target.word_bytes)

@@ -277,14 +277,14 @@ class Instruction:
 
 
 def field_range(field: Field) -> tuple[int, int]:
-    """Lowest and highest value a field can hold."""
+    """Return lowest and highest value of a field."""
     if field.signed:
         return -(1 << (field.bits - 1)), (1 << (field.bits - 1)) - 1
     return 0, (1 << field.bits) - 1
 
 
 def encode(insn: Instruction) -> tuple[int, ...]:
-    """The 16 words of an instruction.  ValueError: unknown field or value out of range."""
+    """Encode an instruction in 16 words.  ValueError: unknown field or value out of range."""
     slots = SLOTS[insn.opcode]
     words = [0] * WORDS
     for name, value in {**insn.values, "opcode": int(insn.opcode)}.items():
@@ -299,7 +299,7 @@ def encode(insn: Instruction) -> tuple[int, ...]:
 
 
 def decode(words: tuple[int, ...]) -> Instruction:
-    """The instruction in 16 words.  ValueError: unknown opcode."""
+    """Decode an instruction of 16 words.  ValueError: unknown opcode."""
     opcode = Opcode(words[0] & 0xF)
     values: dict[str, int] = {}
     for name, slot in SLOTS[opcode].items():

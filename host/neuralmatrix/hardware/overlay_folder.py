@@ -89,7 +89,7 @@ class Overlay:
 
 
 def file_hash(path: Path) -> FileHash:
-    """Name and SHA-256 of a file."""
+    """Return name and SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
@@ -100,7 +100,7 @@ def file_hash(path: Path) -> FileHash:
 def hash_files(
     folder: Path, names: Iterable[str] = (BIT, HWH, SELFTEST, EXPECTED)
 ) -> tuple[FileHash, ...]:
-    """Hashes of an overlay's files, for its ``overlay.json``."""
+    """Return the hashes of an overlay's files, for its ``overlay.json``."""
     return tuple(file_hash(folder / name) for name in names)
 
 

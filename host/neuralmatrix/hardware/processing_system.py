@@ -111,7 +111,7 @@ class Family:
     notes: tuple[str, ...]
 
     def memory_port(self, name: str) -> MemoryPort | None:
-        """The port of that name."""
+        """Return the port of that name."""
         return next((port for port in self.memory_ports if port.name == name), None)
 
     def clock_choices(self, pll_mhz: float) -> Iterator[tuple[float, tuple[int, int]]]:

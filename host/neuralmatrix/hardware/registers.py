@@ -68,12 +68,12 @@ KERNELS: dict[str, tuple[Argument, ...]] = {
 
 
 def vlnv(kernel: str) -> str:
-    """Vendor, library, name and version of a kernel's IP."""
+    """Return vendor, library, name and version of a kernel's IP."""
     return f"{VENDOR}:{LIBRARY}:{kernel}:{VERSION}"
 
 
 def kernel_cell(kernel: str) -> str:
-    """The cell of a kernel in the block design."""
+    """Return the name of a kernel's cell in the block design."""
     return f"{kernel}_0"
 
 

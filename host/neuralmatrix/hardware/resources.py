@@ -77,7 +77,7 @@ class Resources:
     available: dict[str, int]
 
     def used(self, kind: str) -> float:
-        """Total of one kind ("lut", "ff", "dsp", "bram36", "uram")."""
+        """Return the total of one kind ("lut", "ff", "dsp", "bram36", "uram")."""
         return float(sum(getattr(piece, kind) for piece in self.pieces))
 
     def share(self, kind: str) -> float:
@@ -98,7 +98,7 @@ def _cdiv(a: int, b: int) -> int:
 
 
 def bram36(width_bits: int, depth: int, shared: bool = False) -> float:
-    """Block RAMs of 36 Kb for one memory, in halves, in the best shape.
+    """Return the block RAMs of 36 Kb for one memory, in halves, in the best shape.
 
     ``shared``: two kernels each own a port with byte writes.
     """
@@ -108,12 +108,12 @@ def bram36(width_bits: int, depth: int, shared: bool = False) -> float:
 
 
 def uram(width_bits: int, depth: int) -> int:
-    """UltraRAMs for one memory."""
+    """Return the UltraRAMs for one memory."""
     return _cdiv(width_bits, _URAM_WIDTH) * _cdiv(depth, _URAM_DEPTH)
 
 
 def _memories(board: Board) -> Iterator[tuple[str, int, int, int]]:
-    """(name, copies, width in bits, depth) of every buffer."""
+    """List (name, copies, width in bits, depth) of every buffer."""
     a = board.array
     word = 8 * a.cols
     yield "ibuf", 1, word, a.ibuf_words
@@ -234,6 +234,6 @@ _PIECES: tuple[Callable[[Board], Piece], ...] = (
 
 
 def resources(board: Board) -> Resources:
-    """The estimate for one board."""
+    """Estimate the resources of one board's design."""
     pieces = (*(piece(board) for piece in _PIECES), *_memory_pieces(board))
     return Resources(board.name, pieces, {kind: getattr(board.part, kind) for kind in KINDS})

@@ -62,7 +62,7 @@ class Blocked:
         return self.n * self.image_bytes
 
     def offset(self, n: int, block: int, byte_plane: int, h: int, w: int) -> int:
-        """Byte offset of a word."""
+        """Return the byte offset of a word."""
         plane = (n * self.blocks + block) * self.byte_planes + byte_plane
         return plane * self.plane_bytes + (h * self.w + w) * self.lanes
 

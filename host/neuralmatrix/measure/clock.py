@@ -17,10 +17,10 @@ class Clock(Protocol):
     """The clock that measurements use; all times in seconds."""
 
     def now(self) -> float:
-        """Monotonic time from an arbitrary start."""
+        """Return monotonic time from an arbitrary start."""
 
     def wall(self) -> float:
-        """Time since 1970, UTC."""
+        """Return the time since 1970, UTC."""
 
     def sleep(self, seconds: float) -> None: ...
 

@@ -71,7 +71,7 @@ def _address(folder: Path) -> str:
 
 
 def chips(root: Path = SYSFS) -> tuple[Chip, ...]:
-    """All hwmon chips, in an order that does not depend on their numbers."""
+    """List all hwmon chips, in an order that does not depend on their numbers."""
     found = (
         Chip(folder, _text(folder / "name"), _text(folder / "label"), _address(folder))
         for folder in (root / "class" / "hwmon").glob("hwmon*")

@@ -110,7 +110,7 @@ def _name(field: str, value: int) -> str:
 
 
 def instruction_text(insn: Instruction) -> str:
-    """``COMPUTE wait=LOAD signal=STORE mode=GEMM first=1 ...``; fields that are 0 left out."""
+    """Format ``COMPUTE wait=LOAD signal=STORE mode=GEMM first=1 ...`` without fields that are 0."""
     parts = [f"{insn.opcode.name:<8}"]
     for verb in ("wait", "signal"):
         units = [unit for unit in ("load", "compute", "store") if insn[f"{verb}_{unit}"]]
@@ -125,7 +125,7 @@ def instruction_text(insn: Instruction) -> str:
 
 
 def listing_lines(program: ProgramData) -> Iterator[str]:
-    """One line per instruction, a heading before each layer."""
+    """Yield one line per instruction, and a heading before each layer."""
     layer = -1
     for i, words in enumerate(program.instructions.tolist()):
         now = int(program.insn_layer[i])
@@ -138,7 +138,7 @@ def listing_lines(program: ProgramData) -> Iterator[str]:
 
 
 def listing(program: ProgramData) -> str:
-    """All lines of ``listing_lines`` as one text."""
+    """Join all lines of ``listing_lines`` to one text."""
     return "".join(f"{line}\n" for line in listing_lines(program))
 
 
@@ -175,7 +175,7 @@ def _enum_lines() -> Iterator[str]:
 
 
 def isa_markdown() -> str:
-    """The text of docs/isa.md."""
+    """Make the text of docs/isa.md."""
     lines = [
         "# Instruction set",
         "",

@@ -25,7 +25,7 @@ class Program(ProgramData):
         nmx_file.write(self, Path(path))
 
     def estimate(self) -> Estimate:
-        """Cycles, utilisation and DRAM bytes from the cycle model."""
+        """Return cycles, utilisation and DRAM bytes from the cycle model."""
         return estimate(self)
 
 

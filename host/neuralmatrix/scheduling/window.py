@@ -206,7 +206,7 @@ class _Run:
         return Weights(base, 0 if s.problem.shared_weights else words // len(blocks), words)
 
     def _tap_blocks(self, block: int, rows: range) -> Array:
-        """[tap tile][ROWS][COLS] int8 of one channel block."""
+        """Return the weights of one channel block, [tap tile][ROWS][COLS] int8."""
         lanes, p, weight = self.ctx.lanes, self.setup.problem, self.setup.weight
         (th, tw), (ah, aw) = p.tiles, p.taps
         th = max(th, len(rows))  # the subtracted tensor is a tile of its own

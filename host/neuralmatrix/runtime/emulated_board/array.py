@@ -81,7 +81,7 @@ class Outcome:
     never: tuple[str, ...] = ()  # kernels that do not finish
 
     def value(self, kernel: str, name: str, began: int) -> int:
-        """One output register."""
+        """Return the value of one output register."""
         if name == "ended":
             return began + self.ended[kernel]
         return int(getattr(self, name)[kernel])

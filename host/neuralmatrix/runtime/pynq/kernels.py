@@ -45,11 +45,11 @@ class Job:
     work_cycles: int  # of all units together
 
     def timeout(self, clock_mhz: float) -> float:
-        """Seconds after which a run has certainly failed."""
+        """Return the seconds after which a run has certainly failed."""
         return TIMEOUT_BASE_SECONDS + TIMEOUT_FACTOR * self.seconds(clock_mhz)
 
     def seconds(self, clock_mhz: float) -> float:
-        """Upper bound of a run's seconds by the cycle model."""
+        """Return an upper bound of a run's seconds by the cycle model."""
         return self.work_cycles / (clock_mhz * 1e6)
 
 

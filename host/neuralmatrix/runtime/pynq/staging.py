@@ -54,7 +54,7 @@ class Staging:
         return [(offset, _packed(port, feeds[port.name])) for offset, port in self._inputs]
 
     def unpack(self, raw: Sequence[Array]) -> dict[str, Array]:
-        """Outputs from their bytes, in the order of ``reads``."""
+        """Convert bytes to outputs, in the order of ``reads``."""
         ports = zip(self._outputs, raw, strict=True)
         return {port.name: read_output(port, data) for port, data in ports}
 

@@ -80,8 +80,8 @@ async def _promoted(last: Waitable, deadline: float) -> bool:
 
 
 def by_interrupt(kernels: Sequence[Waitable], deadline: float) -> tuple[bool, bool]:
-    """Sleep until the last kernel's interrupt, then look at all of them: whether all are done, and
-    whether the interrupt came."""
+    """Sleep until the last kernel's interrupt, then read all done bits; return whether all are
+    done, and whether the interrupt arrived."""
     comes = board_thread.complete(_promoted(kernels[-1], deadline))
     return poll(kernels, deadline), comes
 
