@@ -26,7 +26,7 @@ LARGEST_LOSS = {"resnet20": 0.3, "resnet8": 0.3, "kws": 0.5}  # percentage point
 
 
 def rows(key: str, limit: int | None) -> list[Row]:
-    """Float and int8 accuracy of one task."""
+    """Measure float and int8 accuracy of one task."""
     task = TASKS[key]()
     x, y = task.x[:limit], task.y[:limit]
     float_top1 = accuracy(ort_outputs(ort_session(task.path), task.input, x), y)

@@ -87,7 +87,7 @@ def report(bench: str, rows: list[Row]) -> None:
 
 
 def cifar10_images() -> tuple[Array, Array]:
-    """uint8 images (10000, 3, 32, 32) and labels."""
+    """Read uint8 images (10000, 3, 32, 32) and labels."""
     from PIL import Image
 
     archive = np.load(data_folder() / "cifar10" / "test_jpeg.npz")
@@ -100,7 +100,7 @@ def cifar10_images() -> tuple[Array, Array]:
 
 
 def resnet20_task() -> Task:
-    """Fine-tuned ResNet-20 on CIFAR-10."""
+    """Return the fine-tuned ResNet-20 on CIFAR-10."""
     images, labels = cifar10_images()
     x = (images.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
     path = data_folder() / "resnet_cifar" / "resnet20_finetuned_jpeg.onnx"
@@ -108,14 +108,14 @@ def resnet20_task() -> Task:
 
 
 def resnet8_task() -> Task:
-    """MLPerf Tiny's ResNet-8 on CIFAR-10, raw pixels."""
+    """Return MLPerf Tiny's ResNet-8 on CIFAR-10, raw pixels."""
     images, labels = cifar10_images()
     path = data_folder() / "mlperf_tiny" / "pretrainedResnet.onnx"
     return Task("ResNet-8", path, input_name(path), images.astype(np.float32), labels)
 
 
 def kws_task() -> Task:
-    """MLPerf Tiny's keyword spotting."""
+    """Return MLPerf Tiny's keyword spotting."""
     archive = np.load(data_folder() / "mlperf_tiny" / "kws01.npz")
     x = (archive["x"].astype(np.float32) - 83) * np.float32(0.5847029089927673)
     path = data_folder() / "mlperf_tiny" / "kws_ref_model_float32_tfl.onnx"
@@ -130,7 +130,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 
 
 def input_name(path: Path) -> str:
-    """Name of a model's only input."""
+    """Return the name of a model's only input."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -207,12 +207,12 @@ def _tick(began: float, done: int, total: int) -> None:
 
 
 def accuracy(outputs: Array, labels: Array) -> float:
-    """Top-1 in percent."""
+    """Return top-1 in percent."""
     return 100.0 * float((outputs.argmax(1) == labels).mean())
 
 
 def median_seconds(run: Callable[[], object], repeats: int = 5) -> float:
-    """Median wall time after one warm-up."""
+    """Return the median wall time after one warm-up."""
     run()
     seconds = []
     for _ in range(repeats):

@@ -30,7 +30,7 @@ RANDOM_NODES, RANDOM_SIZES = 500, (64, 32, 8)
 
 
 def cora() -> dict[str, Array]:
-    """Adjacency with self-loops, symmetrically normalised; features; labels; test nodes."""
+    """Read adjacency with self-loops, symmetrically normalised; features; labels; test nodes."""
     archive = np.load(data_folder() / "cora" / "cora.npz")
     nodes, width = (int(n) for n in archive["shape"])
     features = np.zeros((nodes, width), np.float32)
@@ -56,7 +56,7 @@ def roofline(graph: Any, board: Any) -> tuple[float, float]:
 
 
 def _layer_bound(qop: Any, graph: Any, lanes: int) -> tuple[int, int]:
-    """Array cycles and loaded bytes of one operation."""
+    """Return the least array cycles and loaded bytes of one operation."""
     op, e = qop.op, qop.epilogue
     if e is None:
         return 0, 0

@@ -59,7 +59,7 @@ def qdq_file(task: Task, activation: str, folder: Path) -> Path:
 
 
 def dequantized_task() -> Task:
-    """Keyword spotting converted from int8 TFLite: its input has the quantised values."""
+    """Return keyword spotting converted from int8 TFLite: its input has the quantised values."""
     archive = np.load(data_folder() / "mlperf_tiny" / "kws01.npz")
     path = data_folder() / "mlperf_tiny" / "kws_ref_model_dequant.onnx"
     return Task("KWS dequantised", path, input_name(path), archive["x"][..., None], archive["y"])

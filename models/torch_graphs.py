@@ -27,7 +27,7 @@ def incoming(edges: Tensor, nodes: int) -> Tensor:
 
 
 def gcn_weights(edges: Tensor, nodes: int) -> Tensor:
-    """1 / sqrt(degree(source) * degree(target)) per edge (arXiv 1609.02907)."""
+    """Return 1 / sqrt(degree(source) * degree(target)) per edge (arXiv 1609.02907)."""
     factor = incoming(edges, nodes).rsqrt()
     return factor[edges[0]] * factor[edges[1]]
 
@@ -176,7 +176,7 @@ LAYERS: dict[str, Layer] = {
 def graph_net(
     kind: str, sizes: tuple[int, int, int], edges: Tensor, nodes: int, dense: bool = False
 ) -> GraphNet:
-    """A two-layer network; ``kind`` is a key of LAYERS, ``sizes`` features, hidden, classes.
+    """Make a two-layer network; ``kind`` is a key of LAYERS, ``sizes`` features, hidden, classes.
 
     The second layer of a GAT has one head.
     """

@@ -44,7 +44,7 @@ def incoming(edges: Any, nodes: int) -> Any:
 
 
 def gcn_weights(edges: Any, nodes: int) -> Any:
-    """1 / sqrt(degree(source) * degree(target)) per edge."""
+    """Return 1 / sqrt(degree(source) * degree(target)) per edge."""
     factor = incoming(edges, nodes) ** -0.5
     return factor[edges[0]] * factor[edges[1]]
 
