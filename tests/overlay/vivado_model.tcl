@@ -350,7 +350,7 @@ proc stub::reached {cell pin} {
     return [concat {*}[lmap next [memory_mapped $slave Master] { reached $slave $next }]]
 }
 
-# Returns the masters of an address space.
+# Returns the segments that the masters of an address space reach.
 proc stub::space_segments {space} {
     lassign [split $space /] cell name
     set pins [expr {$name eq "Data" ? [memory_mapped $cell Master]

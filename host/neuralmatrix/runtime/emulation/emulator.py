@@ -49,7 +49,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class RunStats:
-    """One run.  ``busy`` is cycles of load, compute, store and dram; ``watched`` is by watch;
+    """One run.  ``busy`` is cycles of load, compute, store, dram; ``watched`` is per watch;
     ``checksum`` is of the constants that LOAD read (``checksums.py``)."""
 
     cycles: int
