@@ -22,11 +22,11 @@ from common import (
     report,
 )
 
-LARGEST_LOSS = {"resnet20": 0.3, "resnet8": 0.3, "kws": 0.5}  # points
+LARGEST_LOSS = {"resnet20": 0.3, "resnet8": 0.3, "kws": 0.5}  # percentage points
 
 
 def rows(key: str, limit: int | None) -> list[Row]:
-    """Float and int8 accuracy of one task."""
+    """Measure float and int8 accuracy of one task."""
     task = TASKS[key]()
     x, y = task.x[:limit], task.y[:limit]
     float_top1 = accuracy(ort_outputs(ort_session(task.path), task.input, x), y)
@@ -45,7 +45,7 @@ def rows(key: str, limit: int | None) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", default=list(TASKS), help=", ".join(TASKS))
-    parser.add_argument("--limit", type=int, help="first inputs only")
+    parser.add_argument("--limit", type=int, help="use only the first inputs")
     options = parser.parse_args()
     for key in options.tasks:
         report("accuracy", rows(key, options.limit))

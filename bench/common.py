@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every benchmark shares: the data folder, the networks' preprocessing, and one way to report.
+"""Shared parts of the benchmarks: the data folder, the networks' preprocessing, reports.
 
-In: NEURALMATRIX_DATA (default: ../shared/data beside the repository).
+In: NEURALMATRIX_DATA (default: ../shared/data next to the repository).
 Out: arrays, rows, JSON lines.
 """
 
@@ -37,7 +37,7 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 
 @dataclass(frozen=True)
 class Row:
-    """One number, where it came from, and the bar it must reach (inclusive)."""
+    """One number, its provenance label, and the bar that it must reach (inclusive)."""
 
     what: str
     value: float
@@ -74,7 +74,7 @@ class Task:
 
 
 def report(bench: str, rows: list[Row]) -> None:
-    """JSON lines, then the same as a table."""
+    """Print the rows as JSON lines and then as a table."""
     where = {"bench": bench, "cpu": platform.machine(), "cores": os.cpu_count()}
     for row in rows:
         print(json.dumps({**where, **asdict(row), "verdict": row.verdict}))
@@ -87,7 +87,7 @@ def report(bench: str, rows: list[Row]) -> None:
 
 
 def cifar10_images() -> tuple[Array, Array]:
-    """uint8 images (10000, 3, 32, 32) and labels."""
+    """Read uint8 images (10000, 3, 32, 32) and labels."""
     from PIL import Image
 
     archive = np.load(data_folder() / "cifar10" / "test_jpeg.npz")
@@ -100,7 +100,7 @@ def cifar10_images() -> tuple[Array, Array]:
 
 
 def resnet20_task() -> Task:
-    """Fine-tuned ResNet-20 on CIFAR-10."""
+    """Return the fine-tuned ResNet-20 on CIFAR-10."""
     images, labels = cifar10_images()
     x = (images.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
     path = data_folder() / "resnet_cifar" / "resnet20_finetuned_jpeg.onnx"
@@ -108,14 +108,14 @@ def resnet20_task() -> Task:
 
 
 def resnet8_task() -> Task:
-    """MLPerf Tiny's ResNet-8 on CIFAR-10, raw pixels."""
+    """Return MLPerf Tiny's ResNet-8 on CIFAR-10, raw pixels."""
     images, labels = cifar10_images()
     path = data_folder() / "mlperf_tiny" / "pretrainedResnet.onnx"
     return Task("ResNet-8", path, input_name(path), images.astype(np.float32), labels)
 
 
 def kws_task() -> Task:
-    """MLPerf Tiny's keyword spotting."""
+    """Return MLPerf Tiny's keyword spotting."""
     archive = np.load(data_folder() / "mlperf_tiny" / "kws01.npz")
     x = (archive["x"].astype(np.float32) - 83) * np.float32(0.5847029089927673)
     path = data_folder() / "mlperf_tiny" / "kws_ref_model_float32_tfl.onnx"
@@ -130,7 +130,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 
 
 def input_name(path: Path) -> str:
-    """Name of a model's only input."""
+    """Return the name of a model's only input."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -140,7 +140,7 @@ def input_name(path: Path) -> str:
 
 
 def random_feed(model: Any) -> dict[str, Array]:
-    """One input for every port of an ONNX model: random floats; whole numbers are 1."""
+    """Make a feed for an ONNX model: random floats; integers are 1."""
     import onnx
 
     random, result = np.random.default_rng(0), {}
@@ -153,12 +153,12 @@ def random_feed(model: Any) -> dict[str, Array]:
 
 
 def calibration(task: Task) -> list[dict[str, Array]]:
-    """Inputs of the first images, without labels (these sets have no training part here)."""
+    """Return inputs of the first images, without labels (these sets lack a training part here)."""
     return [{task.input: task.x[:CALIBRATION_IMAGES]}]
 
 
 def ort_session(model: Path | bytes, threads: int = 0) -> Any:
-    """An onnxruntime session on the CPU; 0 threads leaves the number to onnxruntime."""
+    """Open an onnxruntime session on the CPU; with 0 threads onnxruntime chooses."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -169,7 +169,7 @@ def ort_session(model: Path | bytes, threads: int = 0) -> Any:
 
 
 def ort_outputs(session: Any, name: str, x: Array, batch: int = 1) -> Array:
-    """The first output for all of x, flattened per image."""
+    """Return the first output for all of x, flattened per image."""
     parts = [session.run(None, {name: x[i : i + batch]})[0] for i in range(0, len(x), batch)]
     return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
 
@@ -177,21 +177,21 @@ def ort_outputs(session: Any, name: str, x: Array, batch: int = 1) -> Array:
 def compile_for(
     model: Any, name: str, shape: tuple[int, ...], feeds: list[dict[str, Array]] | None
 ) -> Any:
-    """Our program for one image of ``shape`` on the benchmark's board."""
+    """Compile a program for one image of ``shape`` on the benchmark's board."""
     import neuralmatrix as nm
 
     return nm.compile(model, board=BOARD, calibration=feeds, shapes={name: shape})
 
 
 def emulation(program: Any, threads: int | None = None) -> Callable[[dict[str, Array]], Any]:
-    """A function that runs feeds on the emulated array; the kernels are built when it is made."""
+    """Build the kernels and return a function that runs feeds on the emulated array."""
     import neuralmatrix as nm
 
     return partial(nm.Session(program, threads=threads).run)
 
 
 def emulate(program: Any, name: str, x: Array, threads: int | None = None) -> tuple[Array, float]:
-    """The only output for all of x, flattened per image, and images per second."""
+    """Return the only output for all of x, flattened per image, and images per second."""
     import neuralmatrix as nm
 
     session = nm.Session(program, threads=threads)
@@ -207,12 +207,12 @@ def _tick(began: float, done: int, total: int) -> None:
 
 
 def accuracy(outputs: Array, labels: Array) -> float:
-    """Top-1 in percent."""
+    """Return top-1 in percent."""
     return 100.0 * float((outputs.argmax(1) == labels).mean())
 
 
 def median_seconds(run: Callable[[], object], repeats: int = 5) -> float:
-    """Median wall time after one warm-up."""
+    """Return the median wall time after one warm-up."""
     run()
     seconds = []
     for _ in range(repeats):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Seconds and peak memory of compiling ResNet-50 at 224x224.
+"""Measures seconds and peak memory of compiling ResNet-50 at 224x224.
 
 In: models/zoo.resnet50 (random weights), 8 calibration images.  Out: seconds, peak resident size.
 Runs in a process of its own, so that the peak is the compiler's.

@@ -9,8 +9,8 @@ The bound of a program is the larger of two sums over its layers:
   DRAM:  the bytes that have to be loaded at least once (the layer's input, its nonzero blocks or
          its right operand, 8 bytes of parameters per channel, operands of its epilogue) over the
          bytes per cycle of the load port or of the DRAM, whichever is less.
-Set-up and latency of instructions, gaps between bursts, the depth of the array's pipeline, passes
-shorter than ROWS and stores are not in it.
+The bound leaves out set-up and latency of instructions, gaps between bursts, the depth of the
+array's pipeline, passes shorter than ROWS, and stores.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from common import BOARD, Array, Row, accuracy, data_folder, emulate, ort_sessio
 from neuralmatrix.ir.matgraph.blocks import nonzero_blocks
 from zoo_graphs import graph_net
 
-LARGEST_LOSS = 0.3  # points
+LARGEST_LOSS = 0.3  # percentage points
 LARGEST_RATIO = 1.25
 PARAMETER_BYTES = 8
 RANDOM_NODES, RANDOM_SIZES = 500, (64, 32, 8)
 
 
 def cora() -> dict[str, Array]:
-    """Adjacency with self-loops, symmetrically normalised; features; labels; test nodes."""
+    """Read adjacency with self-loops, symmetrically normalised; features; labels; test nodes."""
     archive = np.load(data_folder() / "cora" / "cora.npz")
     nodes, width = (int(n) for n in archive["shape"])
     features = np.zeros((nodes, width), np.float32)
@@ -48,7 +48,7 @@ def cora() -> dict[str, Array]:
 
 
 def roofline(graph: Any, board: Any) -> tuple[float, float]:
-    """Cycles of the array and of the loads that a quantised graph takes at least."""
+    """Return lower bounds of the cycles of the array and of the loads of a quantised graph."""
     lanes, timing = board.array.rows, board.timing
     sums = [_layer_bound(qop, graph, lanes) for qop in graph.ops]
     bandwidth = min(timing.load_port_bytes, timing.ddr_bytes_per_256_cycles / 256)
@@ -56,7 +56,7 @@ def roofline(graph: Any, board: Any) -> tuple[float, float]:
 
 
 def _layer_bound(qop: Any, graph: Any, lanes: int) -> tuple[int, int]:
-    """Array cycles and loaded bytes of one operation."""
+    """Return the least array cycles and loaded bytes of one operation."""
     op, e = qop.op, qop.epilogue
     if e is None:
         return 0, 0
@@ -79,14 +79,14 @@ def _blocks(size: int, lanes: int) -> int:
 
 
 def _bytes(name: str, graph: Any, lanes: int) -> int:
-    """A tensor in DRAM: whole words, both digits."""
+    """Return the bytes of a tensor in DRAM: whole lane vectors, all byte planes."""
     tensor = graph.tensors[name]
     n, h, w, c = tensor.shape
     return n * h * w * _blocks(c, lanes) * lanes * (2 if graph.qparams[name].int16 else 1)
 
 
 def quantized(model: Any, feeds: dict[str, Array], constants: dict[str, Array] | None) -> Any:
-    """The quantised graph that ``nm.compile`` schedules."""
+    """Make the quantised graph that ``nm.compile`` schedules."""
     import neuralmatrix as nm
     from neuralmatrix.compiler import Options, back_end, front_end
 
@@ -105,7 +105,7 @@ def cost_rows(
     constants: dict[str, Array] | None,
     ratio: float | None,
 ) -> tuple[list[Row], Any]:
-    """Cycles, bound and their ratio; and the program."""
+    """Return rows of cycles, bound and their ratio, and the program."""
     import neuralmatrix as nm
 
     graph = quantized(model, feeds, constants)
@@ -122,7 +122,7 @@ def cost_rows(
 
 
 def cora_rows() -> list[Row]:
-    """The GCN of the data folder, its adjacency bound and kept sparse."""
+    """Return the rows of the data folder's GCN, with its adjacency matrix as a sparse constant."""
     path, data = data_folder() / "cora" / "gcn_cora.onnx", cora()
     feeds, constants = {"features": data["features"]}, {"adj_norm": data["adjacency"]}
     rows, program = cost_rows("GCN on Cora", path, feeds, constants, LARGEST_RATIO)
@@ -142,7 +142,7 @@ def cora_rows() -> list[Row]:
 
 
 def random_rows(kind: str, dense: bool) -> list[Row]:
-    """A two-layer network with random weights on a random graph."""
+    """Return the rows of a two-layer network with random weights on a random graph."""
     rng = np.random.default_rng(0)
     edges = rng.integers(0, RANDOM_NODES, (2, 2 * RANDOM_NODES))
     edges = np.unique(np.concatenate([edges, edges[::-1]], 1), axis=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same small CNN in our emulation and in hls4ml's own compiled emulation, in one run.
+"""Measures a small CNN in our emulation and in hls4ml's compiled emulation, in one run.
 
 In: models/zoo.small_cnn (random weights).  Out: images/s of both, on one thread, and their ratio.
 Needs the extras onnx and hls4ml, torch and a C++ compiler.
@@ -24,14 +24,14 @@ from zoo import small_cnn
 
 SIZE = 16
 SEED = 0
-IMAGES = 64  # ours; hls4ml runs HLS_IMAGES of them
+IMAGES = 64  # images of our emulation; hls4ml runs HLS_IMAGES of them
 HLS_IMAGES = 16
 PRECISION = "ap_fixed<16,6>"
 STRIDES = {"conv1": 1, "conv2": 2, "conv3": 1}
 
 
 def torch_twin(model: onnx.ModelProto) -> nn.Module:
-    """The ONNX network as a plain torch module, batch normalisation folded into convolutions."""
+    """Convert the ONNX network to a torch module with batch normalisation folded."""
     w = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     layers: list[nn.Module] = []
     for name, stride in STRIDES.items():
@@ -50,7 +50,7 @@ def torch_twin(model: onnx.ModelProto) -> nn.Module:
 
 
 def hls4ml_emulation(module: nn.Module, folder: Path) -> tuple[Any, float]:
-    """hls4ml's compiled model and the seconds its build took."""
+    """Return hls4ml's compiled model and the seconds of its build."""
     import hls4ml
 
     began = time.perf_counter()
@@ -67,7 +67,7 @@ def hls4ml_emulation(module: nn.Module, folder: Path) -> tuple[Any, float]:
 
 
 def agreement(y: Any, float_y: Any) -> float:
-    """Percentage of images with the float model's top-1."""
+    """Return the percentage of images with the float model's top-1."""
     return 100.0 * float((y.argmax(1) == float_y.argmax(1)).mean())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed of the emulation's inner loops alone, on one thread: programs of nothing but COMPUTE.
+"""Measures the emulation's inner loops alone, on one thread: programs of COMPUTE only.
 
 In: shapes of transformers, random bytes.  Out: GMAC/s of products, million results/s of epilogues.
 """
@@ -43,17 +43,17 @@ EPILOGUES = {
 
 
 def insn(opcode: Opcode, **values: int) -> Instruction:
-    """An instruction with its fields as plain integers."""
+    """Make an instruction with its fields as plain integers."""
     return Instruction(opcode, {name: int(value) for name, value in values.items()})
 
 
 def load(dest: Buffer, words: int) -> Instruction:
-    """A LOAD of random words."""
+    """Make a LOAD of random words."""
     return insn(Opcode.LOAD, dest=dest, n2=1, n1=1, n0=words, s0=LANES, lane_stride=1)
 
 
 def seconds(epilogue: dict[str, int], fields: dict[str, int], repeats: int) -> float:
-    """One COMPUTE of ``fields``, from a program of many."""
+    """Return the seconds of one COMPUTE of ``fields``, from a program of many."""
     board = load_board(BOARD)
     array = board.array
     operands = {
@@ -75,18 +75,18 @@ def seconds(epilogue: dict[str, int], fields: dict[str, int], repeats: int) -> f
 
 
 def product_row(name: str) -> Row:
-    """Multiply-adds of whole numbers, however many digits they have."""
+    """Return the rate of multiply-adds; one of int16 values counts once, whatever its passes."""
     rows, k, blocks, more = SHAPES[name]
     place = {"x_m0": 1, "x_cb": rows, "w_nb": k * (1 + more.get("w_wide", 0)), "o_nb": rows}
     shape = {"m1": 1, "m0": rows, "nb": blocks, "cb": k // LANES}
     took = seconds({}, {"mode": Mode.GEMM, **place, **shape, **more}, REPEATS)
     gmacs = rows * k * blocks * LANES / took / 1e9
-    digits = (1 + more.get("x_wide", 0)) * (1 + more.get("w_wide", 0))
-    return Row(f"GEMM {name}", gmacs, "GMAC/s", "measured", at_least=LEAST_GMACS / digits)
+    passes = (1 + more.get("x_wide", 0)) * (1 + more.get("w_wide", 0))
+    return Row(f"GEMM {name}", gmacs, "GMAC/s", "measured", at_least=LEAST_GMACS / passes)
 
 
 def epilogue_row(name: str) -> Row:
-    """An attention product of depth 64: one epilogue to four passes; what it costs beyond those."""
+    """Return the rate of epilogues beyond the passes: at depth 64 one epilogue per four passes."""
     rows, blocks = 128, 7
     fields = {"m1": 1, "m0": rows, "nb": blocks, "cb": 4, "x_m0": 1, "x_cb": rows, "w_nb": 64}
     place = {"o_nb": rows, "r_base": 700}
@@ -96,7 +96,7 @@ def epilogue_row(name: str) -> Row:
 
 
 def pointwise_row() -> Row:
-    """An element-wise pass over int16: two digits, one epilogue."""
+    """Return the rate of an element-wise pass over int16: two byte planes, one epilogue."""
     rows, blocks = 128, 7
     window = {"mode": Mode.WINDOW, "win_h": 1, "win_w": 1, "stride_h": 1, "stride_w": 1}
     place = {"x_m1": rows, "x_m0": 1, "x_nb": 2 * rows, "x_half": rows, "o_nb": rows}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pynq driver adds to one inference: the host's time beside copies and the array's.
+"""Measures the pynq driver's overhead per inference: the host's time besides copies and array.
 
 In: a network of ResNet-8's shape with random weights, the emulated board under the pynq package.
-Out: milliseconds of host, transfer and array for one image; without pynq, the reason why not.
+Out: milliseconds of host, transfer and array for one image; without pynq, a message.
 The host's time is this machine's: a board's processor is slower.
 """
 
@@ -22,7 +22,7 @@ WIDTHS, SIZE, CLASSES = [16, 32, 64], 32, 10
 
 
 def resnet8() -> onnx.ModelProto:
-    """Three stages of one block each, as MLPerf Tiny's image classifier: 12.5 MMAC."""
+    """Make three stages of one block each, as in MLPerf Tiny's image classifier: 12.5 MMAC."""
 
     def body(b: Builder) -> None:
         x = b.unit("input", "stem", WIDTHS[0], 3)
@@ -34,7 +34,7 @@ def resnet8() -> onnx.ModelProto:
 
 
 def rows() -> list[Row]:
-    """Medians of single images through pynq.Overlay on the emulated board."""
+    """Measure medians of single images through pynq.Overlay on the emulated board."""
     from neuralmatrix.measure.bench import Options, bench_program
 
     shape = (1, 3, SIZE, SIZE)

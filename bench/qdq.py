@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QDQ models on the array against onnxruntime running the very same file.
+"""Compares QDQ models on the array with onnxruntime on the same file.
 
 In: the data folder.  Out: share of inputs with the same top-1, for int8 and uint8 activations with
 per-channel int8 weights (made here by onnxruntime.quantization) and a converted TFLite network.
@@ -59,17 +59,17 @@ def qdq_file(task: Task, activation: str, folder: Path) -> Path:
 
 
 def dequantized_task() -> Task:
-    """Keyword spotting converted from int8 TFLite: its input is the codes themselves."""
+    """Return keyword spotting converted from int8 TFLite: its input has the quantised values."""
     archive = np.load(data_folder() / "mlperf_tiny" / "kws01.npz")
     path = data_folder() / "mlperf_tiny" / "kws_ref_model_dequant.onnx"
     return Task("KWS dequantised", path, input_name(path), archive["x"][..., None], archive["y"])
 
 
 def rows(task: Task, path: Path, limit: int | None) -> list[Row]:
-    """How often the array and onnxruntime name the same class for one file (ties: the first)."""
+    """Return how often array and onnxruntime find the same class for a file (ties: the first)."""
     x = task.x[:limit]
     wanted = ort_outputs(ort_session(path), task.input, x)
-    # A QDQ file prescribes its scales; calibration covers tensors it leaves in float.
+    # A QDQ file prescribes its scales; calibration is for tensors that it leaves in float.
     found, _ = emulate(compile_for(path, task.input, x[:1].shape, calibration(task)), task.input, x)
     same = 100.0 * float(np.mean(found.argmax(1) == wanted.argmax(1)))
     name = f"{task.name} {path.stem}, same top-1"
@@ -79,7 +79,7 @@ def rows(task: Task, path: Path, limit: int | None) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", default=list(TASKS), help=", ".join(TASKS))
-    parser.add_argument("--limit", type=int, help="first inputs only")
+    parser.add_argument("--limit", type=int, help="use only the first inputs")
     options = parser.parse_args()
     for key in options.tasks:
         task = TASKS[key]()

@@ -4,7 +4,7 @@
 In: trained networks of the data folder, networks of models/ with random weights; optionally names
 and --boards.  Out: the rates of the README's table of networks, all from the cycle model.
 A rate depends on shapes, on the precision, and on which weights of a graph network are zero; it
-does not depend on the other weights, so a few samples calibrate, and random weights serve as well.
+does not depend on other weights, so a few samples suffice to calibrate, and so do random weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VOCABULARY = 30522
 
 @dataclass(frozen=True)
 class Net:
-    """What nm.compile takes: a model, samples, and arrays that are bound to inputs."""
+    """The arguments of nm.compile: a model, samples, and constants."""
 
     model: Any
     samples: dict[str, Array]
@@ -36,26 +36,26 @@ class Net:
 
 
 def task(key: str) -> Net:
-    """A trained network of bench/accuracy.py."""
+    """Return a trained network of bench/accuracy.py."""
     trained = TASKS[key]()
     return Net(trained.path, {trained.input: trained.x[:SAMPLES]})
 
 
 def own(key: str) -> Net:
-    """A trained transformer of bench/transformers.py."""
+    """Return a trained transformer of bench/transformers.py."""
     net = transformers.NETS[key]()
     return Net(net.model, {name: x[:SAMPLES] for name, x in net.calibration.items()})
 
 
 def cora() -> Net:
-    """The graph network of bench/graphs.py."""
+    """Return the graph network of bench/graphs.py."""
     data = graphs.cora()
     path = graphs.data_folder() / "cora" / "gcn_cora.onnx"
     return Net(path, {"features": data["features"]}, {"adj_norm": data["adjacency"]})
 
 
 def random(model: Any) -> Net:
-    """A network with random weights and a random sample."""
+    """Return a network with random weights and a random sample."""
     return Net(model, random_feed(model))
 
 
@@ -77,7 +77,7 @@ NETS: dict[str, Callable[[], Net]] = {
 
 
 def rows(name: str, boards: list[str]) -> list[Row]:
-    """One network on every board."""
+    """Return the rates of one network on every board."""
     import neuralmatrix as nm
 
     net, result = NETS[name](), []

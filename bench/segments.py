@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Size of a piecewise-linear table against its error, beside second-order polynomials.
+"""Compares piecewise-linear tables' sizes and errors with second-order polynomials.
 
 In: the usual functions and ranges.  Out: the table of docs/pwl-tables.md (Markdown), computed here.
 
-A table of the lanes is fitted to int16 codes and measured over every code, integer rounding
+A table is fitted to int16 quantised values and measured over all of them, integer rounding
 included.  The polynomials are computed as I-BERT does: a range reduction (sign, or multiples of
 ln 2), then one second-order polynomial, here the least-squares fit in real numbers on Chebyshev
 points, without any rounding; I-BERT's own coefficients are measured too.
@@ -42,7 +42,7 @@ POINTS = 20001
 
 
 def _parabola(function: Polynomial, lo: float, hi: float) -> Polynomial:
-    """Second order, on Chebyshev points: within some percent of the least worst error."""
+    """Fit a parabola on Chebyshev points; it is within some percent of the least worst error."""
     nodes = (lo + hi) / 2 + (hi - lo) / 2 * np.cos(np.pi * (np.arange(200) + 0.5) / 200)
     return np.polynomial.Polynomial.fit(nodes, function(nodes), 2)
 
@@ -69,7 +69,7 @@ PUBLISHED: dict[str, Polynomial] = {
     "erf": _erf_parabola,
     "gelu": _gelu_parabola,
 }
-# where one octave (or half a symmetric curve) is reduced to, for functions I-BERT does not give
+# the range after reduction (one octave, or half a symmetric curve), for functions not in I-BERT
 REDUCED = {
     "tanh": (0.0, 5.0),
     "sigmoid": (0.0, 8.0),
@@ -84,7 +84,7 @@ REDUCED = {
 
 
 def _cell(name: str, x_range: tuple[float, float], error: float) -> str:
-    """Segments (and bytes) of the smallest table within ``error`` of the largest result."""
+    """Format segments and bytes of the smallest table within ``error`` of the largest result."""
     x = np.linspace(*x_range, POINTS)
     largest = float(np.abs(evaluate(Function(name), x)).max())
     wanted = Wanted(Function(name), x_range, error=error * largest)
@@ -97,7 +97,7 @@ def _cell(name: str, x_range: tuple[float, float], error: float) -> str:
 
 
 def parabola_error(name: str, x_range: tuple[float, float]) -> float:
-    """Worst error of one parabola after range reduction, by the largest |result|."""
+    """Return the worst error of one parabola after range reduction, by the largest |result|."""
     function = erf if name == "erf" else lambda x: evaluate(Function(name), x)
     if name in PUBLISHED:
         x, polynomial = np.linspace(*x_range, POINTS), PUBLISHED[name]
@@ -108,7 +108,7 @@ def parabola_error(name: str, x_range: tuple[float, float]) -> float:
 
 
 def rows() -> list[str]:
-    """The Markdown table."""
+    """Make the Markdown table."""
     lines = [
         "| function | range | 1 % | 0.1 % | 2^-12 | one parabola |",
         "|---|---|---|---|---|---|",

@@ -24,7 +24,7 @@ Feed = dict[str, Array]
 
 
 def feeds_of(ids: Array, lengths: Array) -> Feed:
-    """Padded ids and masks, (sentences, LENGTH) int64."""
+    """Make padded ids and masks, (sentences, LENGTH) int64."""
     padded = np.zeros((len(lengths), LENGTH), np.int64)
     mask = np.zeros((len(lengths), LENGTH), np.int64)
     for row, part in enumerate(np.split(ids, np.cumsum(lengths)[:-1])):
@@ -34,13 +34,13 @@ def feeds_of(ids: Array, lengths: Array) -> Feed:
 
 
 def pairs(part: str) -> tuple[Feed, Feed, Array]:
-    """Both sentences of every pair of STS-B, and their scores."""
+    """Read both sentences of every pair of STS-B, and their scores."""
     z = np.load(data_folder() / "stsb" / f"stsb_{part}_minilm_tokens.npz")
     return feeds_of(z["ids1"], z["len1"]), feeds_of(z["ids2"], z["len2"]), z["score"]
 
 
 def float_embeddings(model: Path, feeds: Feed) -> Array:
-    """One sentence after the other by onnxruntime."""
+    """Compute embeddings by onnxruntime, one sentence at a time."""
     session = ort_session(model)
     count = len(feeds["input_ids"])
     one = ({k: v[i : i + 1] for k, v in feeds.items()} for i in range(count))
@@ -48,7 +48,7 @@ def float_embeddings(model: Path, feeds: Feed) -> Array:
 
 
 def spearman(a: Array, b: Array) -> float:
-    """Rank correlation, ties at their mean rank."""
+    """Return the rank correlation; ties have their mean rank."""
     return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
 
 
@@ -58,19 +58,19 @@ def _ranks(x: Array) -> Array:
 
 
 def similarity(first: Array, second: Array) -> Array:
-    """Cosine of each pair."""
+    """Return the cosine of each pair."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.asarray((first * second).sum(1) / norms)
 
 
 def sentiment(embeddings: Array) -> Array:
-    """0 or 1 by the given logistic head."""
+    """Classify as 0 or 1 by the given logistic head."""
     head = np.load(data_folder() / "sst2" / "sst2_minilm_logreg_head.npz")
     return np.asarray(((embeddings @ head["W"].T + head["b"]) > 0).reshape(-1))
 
 
 def rows(model: Path, precision: str, limit: int | None) -> list[Row]:
-    """Both tasks at one precision."""
+    """Measure both tasks at one precision."""
     first, second, score = pairs("test")
     cut = slice(limit)
     first, second = ({k: v[cut] for k, v in f.items()} for f in (first, second))
@@ -96,7 +96,7 @@ def rows(model: Path, precision: str, limit: int | None) -> list[Row]:
 
 
 def program(model: Path, precision: str) -> tuple[Any, Any]:
-    """A function from feeds to embeddings on the emulated array, and its speed so far."""
+    """Return a function from feeds to embeddings on the emulated array, and its speed so far."""
     import neuralmatrix as nm
 
     some = {k: v[:CALIBRATION] for k, v in pairs("dev")[0].items()}
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="ONNX file of the sentence model")
     parser.add_argument("--precision", nargs="*", default=["int8", "mixed"])
-    parser.add_argument("--limit", type=int, help="first pairs and sentences only")
+    parser.add_argument("--limit", type=int, help="use only the first pairs and sentences")
     options = parser.parse_args()
     for precision in options.precision:
         report("sentences", rows(options.model, precision, options.limit))

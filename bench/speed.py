@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed of the emulation, beside onnxruntime in float on the same cores.
+"""Measures the emulation's speed, and onnxruntime's in float on the same cores.
 
 In: networks of models/zoo with random weights.  Out: GMAC/s of one large convolution on one thread,
 images/s of ResNet-20, seconds an image of ResNet-50 and a sentence of BERT-base, and the ratios to
@@ -34,7 +34,7 @@ MOST_BERT = 2  # seconds, 128 tokens
 
 
 def one_convolution() -> onnx.ModelProto:
-    """A single 3x3 convolution of 462 million multiply-adds."""
+    """Make a single 3x3 convolution of 462 million multiply-adds."""
 
     def body(b: Builder) -> None:
         b.conv("input", "y", CONV_CHANNELS, 3)
@@ -44,14 +44,14 @@ def one_convolution() -> onnx.ModelProto:
 
 
 def prepare(model: onnx.ModelProto, images: int) -> tuple[Any, dict[str, Any]]:
-    """Its program, and feeds of ``images`` images."""
+    """Return a model's program, and feeds of ``images`` images."""
     shape = tuple(d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
     x = np.random.default_rng(0).normal(size=(images, *shape[1:])).astype(np.float32)
     return compile_for(model, "input", shape, [{"input": x[:1]}]), {"input": x}
 
 
 def gemm_rows() -> list[Row]:
-    """The GEMM nest in a program of its own: loads, epilogue and stores included."""
+    """Measure the GEMM nest in a separate program, including loads, epilogue and stores."""
     program, feeds = prepare(one_convolution(), 1)
     run = emulation(program, threads=1)
     gmacs = program.estimate().macs / median_seconds(lambda: run(feeds)) / 1e9
@@ -59,7 +59,7 @@ def gemm_rows() -> list[Row]:
 
 
 def network_rows(name: str, images: int, bar: dict[str, float]) -> list[Row]:
-    """Images side by side, one image alone, onnxruntime on as many threads, and the ratio."""
+    """Measure parallel images, one image alone, onnxruntime on as many threads, and the ratio."""
     model = ZOO[name]()
     program, feeds = prepare(model, images)
     one = {"input": feeds["input"][:1]}
@@ -78,7 +78,7 @@ def network_rows(name: str, images: int, bar: dict[str, float]) -> list[Row]:
 
 
 def transformer_rows(name: str, most: float) -> list[Row]:
-    """One sentence alone."""
+    """Measure one sentence alone."""
     import neuralmatrix as nm
 
     model = TRANSFORMERS[name]()

@@ -34,7 +34,7 @@ class Net:
 
 
 def vit() -> Net:
-    """ViT on all of Fashion-MNIST's test images."""
+    """Return the ViT with all of Fashion-MNIST's test images."""
     import train_vit
     import training
 
@@ -45,7 +45,7 @@ def vit() -> Net:
 
 
 def text() -> Net:
-    """Sentence classifier on SST-2's development part."""
+    """Return the sentence classifier with SST-2's development part."""
     import train_text
     import training
 
@@ -61,7 +61,7 @@ NETS: dict[str, Callable[[], Net]] = {"vit": vit, "text": text}
 
 
 def float_outputs(net: Net) -> Array:
-    """One input after the other."""
+    """Run one input after the other."""
     session = ort_session(net.model.SerializeToString())
     count = len(net.labels)
     one = ({k: v[i : i + 1] for k, v in net.feeds.items()} for i in range(count))
@@ -69,7 +69,7 @@ def float_outputs(net: Net) -> Array:
 
 
 def rows(key: str, limit: int | None) -> list[Row]:
-    """Float against every precision."""
+    """Compare float with every precision."""
     import neuralmatrix as nm
 
     net = NETS[key]()
@@ -98,7 +98,7 @@ def rows(key: str, limit: int | None) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("nets", nargs="*", default=list(NETS), help=", ".join(NETS))
-    parser.add_argument("--limit", type=int, help="first inputs only")
+    parser.add_argument("--limit", type=int, help="use only the first inputs")
     options = parser.parse_args()
     for key in options.nets:
         report("transformers", rows(key, options.limit))

@@ -24,7 +24,7 @@ LEAST = {  # percent
     "bert_base": 85,  # 128 tokens
     "vit_tiny": 75,  # 224 x 224 pixels
 }
-MOST_OTHER = 8  # percent of a transformer's cycles that are no matrix products
+MOST_OTHER = 8  # percent of a transformer's cycles that are not matrix products
 PRODUCTS = ("Gemm", "MatMul", "MatMulStatistic")
 LEAST_FRAMES = {"resnet20": 300}
 
@@ -56,13 +56,13 @@ def rows(name: str) -> list[Row]:
 
 
 def split(name: str, kinds: Counter[str]) -> list[Row]:
-    """What is no matrix product, and the score products made twice for the rows' maxima."""
+    """Return cycles outside matrix products, and those that recompute QK^T for row maxima."""
     total = sum(kinds.values())
     other = total - sum(kinds[kind] for kind in PRODUCTS)
     return [
-        Row(f"{name} cycles that are no matrix product", 100 * other / total, "%", "estimated",
+        Row(f"{name} cycles that are not matrix products", 100 * other / total, "%", "estimated",
             at_most=MOST_OTHER),
-        Row(f"{name} cycles of products for row maxima", 100 * kinds["MatMulStatistic"] / total,
+        Row(f"{name} cycles of QK^T for row maxima", 100 * kinds["MatMulStatistic"] / total,
             "%", "estimated"),
     ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where trained networks and data sets lie.
+"""Finds the folder of trained networks and data sets.
 
-In: NEURALMATRIX_DATA, else shared/data beside the repository.  Out: that folder.
+In: NEURALMATRIX_DATA, else shared/data next to the repository.  Out: that folder.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def find_data() -> Path | None:
-    """The folder of trained networks and data sets; None where there is none."""
+    """Return the folder of trained networks and data sets, or None."""
     folder = Path(os.environ.get("NEURALMATRIX_DATA") or BESIDE)
     return folder if folder.is_dir() else None
 
 
 def data_folder() -> Path:
-    """The folder of trained networks and data sets, or exit saying how to name it."""
+    """Return the folder of trained networks and data sets, or exit with a message."""
     folder = find_data()
     if folder is None:
         named = os.environ.get("NEURALMATRIX_DATA") or BESIDE

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the demo's digits CNN and write the files under host/neuralmatrix/demo/data.
+"""Trains the demo's digits CNN and writes the files under host/neuralmatrix/demo/data.
 
 In: scikit-learn's load_digits (1,797 images of 8x8, pixels 0..16).
 Out: digits_cnn.onnx (float) and digits.npz.  Needs torch, scikit-learn, onnx.
@@ -69,7 +69,7 @@ class DigitsCnn(nn.Module):
 
 
 def split() -> dict[str, Any]:
-    """The images (uint8) and labels of the training and the test part."""
+    """Return the images (uint8) and labels of the training and the test part."""
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(SEED).permutation(len(images))
     images = images.reshape(-1, 8, 8).astype(np.uint8)[order]
@@ -84,12 +84,12 @@ def split() -> dict[str, Any]:
 
 
 def as_input(images: Any) -> torch.Tensor:
-    """uint8 (N, 8, 8) to the network's input."""
+    """Convert uint8 (N, 8, 8) to the network's input."""
     return torch.from_numpy(images.astype(np.float32)[:, None] / LARGEST_PIXEL)
 
 
 def shifted(x: torch.Tensor) -> torch.Tensor:
-    """Every image moved by at most one pixel: the only augmentation."""
+    """Move every image by at most one pixel, the only augmentation."""
     padded = nn.functional.pad(x, (1, 1, 1, 1))
     steps = torch.randint(0, 3, (len(x), 2)).tolist()
     return torch.stack(
@@ -98,7 +98,7 @@ def shifted(x: torch.Tensor) -> torch.Tensor:
 
 
 def train(data: dict[str, Any]) -> DigitsCnn:
-    """Adam with a one-cycle learning rate on the training part."""
+    """Train with Adam and a one-cycle learning rate on the training part."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     net = DigitsCnn()
@@ -117,14 +117,14 @@ def train(data: dict[str, Any]) -> DigitsCnn:
 
 
 def accuracy(net: DigitsCnn, data: dict[str, Any]) -> float:
-    """Share of test images classified rightly."""
+    """Return the share of correctly classified test images."""
     with torch.no_grad():
         answers = net(as_input(data["test_x"])).argmax(1).numpy()
     return float((answers == data["test_y"]).mean())
 
 
 def onnx_weights(net: DigitsCnn) -> dict[str, Any]:
-    """The trained values under the names of the ONNX file's initialisers."""
+    """Return the trained values under the names of the ONNX file's initialisers."""
     weights: dict[str, torch.Tensor] = {"fc.weight": net.fc.weight, "fc.bias": net.fc.bias}
     for key, unit in net.units.items():
         name = key.replace("_", ".")

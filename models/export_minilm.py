@@ -25,7 +25,7 @@ class SentenceEncoder(torch.nn.Module):
         self.encoder = encoder
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(1, L) int64 ids and 0/1 mask to (1, 384)."""
+        """Map (1, L) int64 ids and 0/1 mask to (1, 384)."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]
         kept = attention_mask.unsqueeze(-1).float()
         mean = (states * kept).sum(1) / kept.sum(1).clamp(min=1e-9)

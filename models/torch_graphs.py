@@ -17,23 +17,23 @@ NO_EDGE = -1e4  # score of a pair without an edge; exp of it is 0 in float32
 
 
 def with_loops(edges: Tensor, nodes: int) -> Tensor:
-    """The edges and one from every node to itself."""
+    """Add an edge from every node to itself."""
     return torch.cat((edges, torch.arange(nodes).expand(2, -1)), 1)
 
 
 def incoming(edges: Tensor, nodes: int) -> Tensor:
-    """(nodes,): the number of edges that end at each node."""
+    """Return (nodes,): the number of edges that end at each node."""
     return torch.bincount(edges[1], minlength=nodes).float()
 
 
 def gcn_weights(edges: Tensor, nodes: int) -> Tensor:
-    """1 / sqrt(degree(source) * degree(target)) per edge (arXiv 1609.02907)."""
+    """Return 1 / sqrt(degree(source) * degree(target)) per edge (arXiv 1609.02907)."""
     factor = incoming(edges, nodes).rsqrt()
     return factor[edges[0]] * factor[edges[1]]
 
 
 def mean_weights(edges: Tensor, nodes: int) -> Tensor:
-    """1 / degree(target) per edge: sums become means."""
+    """Return 1 / degree(target) per edge, so that sums become means."""
     return 1 / incoming(edges, nodes)[edges[1]]
 
 
@@ -59,7 +59,7 @@ class Aggregate(nn.Module):
 
 
 def scattered(messages: Tensor, target: Tensor, nodes: int) -> Tensor:
-    """(nodes, ...): the messages of each target added up."""
+    """Return (nodes, ...): the sum of the messages of each target."""
     index = target.reshape(-1, *[1] * (messages.dim() - 1)).expand(messages.shape)
     return messages.new_zeros(nodes, *messages.shape[1:]).scatter_add(0, index, messages)
 
@@ -108,7 +108,7 @@ class GinLayer(nn.Module):
 
 
 class GatLayer(nn.Module):
-    """Attention over the incoming edges and a self-loop (arXiv 1710.10903), heads side by side."""
+    """Attention over incoming edges and a self-loop (arXiv 1710.10903); heads are concatenated."""
 
     def __init__(
         self, ends: tuple[int, int], edges: Tensor, nodes: int, dense: bool, heads: int = 4
@@ -176,7 +176,7 @@ LAYERS: dict[str, Layer] = {
 def graph_net(
     kind: str, sizes: tuple[int, int, int], edges: Tensor, nodes: int, dense: bool = False
 ) -> GraphNet:
-    """A two-layer network; ``kind`` is a key of LAYERS, ``sizes`` features, hidden, classes.
+    """Make a two-layer network; ``kind`` is a key of LAYERS, ``sizes`` features, hidden, classes.
 
     The second layer of a GAT has one head.
     """

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-MASKED = -1e4  # added to the scores of keys that are left out; exp of it is 0 in float32
+MASKED = -1e4  # added to the scores of masked keys; exp of it is 0 in float32
 
 
 class RMSNorm(nn.Module):
@@ -29,7 +29,7 @@ class RMSNorm(nn.Module):
 
 
 def rotary_angles(sequence: int, head_dim: int, base: float = 10000.0) -> tuple[Tensor, Tensor]:
-    """cos and sin, each (sequence, head_dim), of the rotary embedding's rotate-half form."""
+    """Return cos and sin, each (sequence, head_dim), of the rotary embedding's rotate-half form."""
     rates = base ** (-torch.arange(0, head_dim, 2) / head_dim)
     angles = torch.arange(sequence)[:, None] * rates
     angles = torch.cat((angles, angles), -1)
@@ -43,14 +43,14 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def causal_mask(sequence: int) -> Tensor:
-    """(sequence, sequence): 0 where a row may look, MASKED at later positions."""
+    """Return (sequence, sequence): 0 where a row may attend, MASKED at later positions."""
     return torch.triu(torch.full((sequence, sequence), MASKED), diagonal=1)
 
 
 class Attention(nn.Module):
     """Multi-head self-attention of (N, sequence, dim); ``mask`` is added to the scores.
 
-    ``rotary``: the sequence length for which queries and keys are rotated; 0 leaves that out.
+    ``rotary``: the sequence length for which queries and keys are rotated; 0 means no rotation.
     """
 
     def __init__(self, dim: int, heads: int, bias: bool = True, rotary: int = 0) -> None:
@@ -139,7 +139,7 @@ def decoder_block(dim: int, heads: int, hidden: int, sequence: int) -> Block:
 class ViT(nn.Module):
     """Vision transformer (arXiv 2010.11929): (N, channels, image, image) to (N, classes) logits.
 
-    ``pool``: "class" answers from a class token, "mean" from the mean of the patches.
+    ``pool``: "class" classifies from a class token, "mean" from the mean of the patches.
     """
 
     def __init__(

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the networks of ``neuralmatrix demo transformer`` and ``demo gnn``.
+"""Trains the networks of ``neuralmatrix demo transformer`` and ``demo gnn``.
 
 In: scikit-learn's load_digits, split as in digits.py; networkx's karate_club_graph.
 Out: digits_vit.onnx, karate_gcn.onnx and karate.npz under host/neuralmatrix/demo/data.
 A few minutes on two cores.  Needs torch, scikit-learn, networkx, onnx.
 
-The graph network sees the club's 34 members as unit vectors and its 78 friendships as constant
-edges; it learns from the two leaders' sides alone, and tells on which side every member ended.
+The graph network has the club's 34 members as unit vectors and its 78 friendships as constant
+edges; it is trained on the two leaders' sides alone and predicts the side of every member.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ STEPS = 200
 
 
 def state(net: torch.nn.Module) -> dict[str, Any]:
-    """The trained values by name."""
+    """Return the trained values by name."""
     return {name: value.detach().numpy() for name, value in net.state_dict().items()}
 
 
 def train_digits() -> onnx.ModelProto:
-    """The ViT for 8x8 digits."""
+    """Train the ViT for 8x8 digits."""
     torch.manual_seed(SEED)
     data = digits.split()
     net = vit_digits()
@@ -52,7 +52,7 @@ def train_digits() -> onnx.ModelProto:
 
 
 def karate_club() -> tuple[Any, Any]:
-    """Edges (2, 156), each friendship both ways, and the sides (34,)."""
+    """Return edges (2, 156), each friendship in both directions, and the sides (34,)."""
     club = networkx.karate_club_graph()
     pairs = np.array(club.edges).T
     sides = np.array([SIDES.index(club.nodes[i]["club"]) for i in range(SIZES[0])])
@@ -60,7 +60,7 @@ def karate_club() -> tuple[Any, Any]:
 
 
 def train_karate() -> tuple[onnx.ModelProto, Any]:
-    """The GCN in its edge-by-edge form, and the sides."""
+    """Train the GCN in its edge-by-edge form; return it and the sides."""
     torch.manual_seed(SEED)
     edges, sides = karate_club()
     net = graph_net("gcn", SIZES, torch.from_numpy(edges), SIZES[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the text classifier for SST-2 and write weights/text_sst2.npz.
+"""Trains the text classifier for SST-2 and writes weights/text_sst2.npz.
 
 In: sst2/train.tsv and dev.tsv (sentence, tab, 0 or 1) in NEURALMATRIX_DATA.
 Out: weights with the vocabulary and, by onnxruntime on the exported network, the accuracy on the
@@ -24,24 +24,24 @@ SEED = 7
 SEQUENCE = 64
 WORDS = 5000
 UNKNOWN = 1
-DROPPED = 0.3  # share of words that training replaces by the unknown one
+DROPPED = 0.3  # share of words that training replaces by the unknown word
 
 
 def read(part: str) -> tuple[list[list[str]], Any]:
-    """Words of every sentence and the labels of "train", "dev" or "test"."""
+    """Read words of every sentence and the labels of "train", "dev" or "test"."""
     text = (data_folder() / "sst2" / f"{part}.tsv").read_text(encoding="utf-8")
     rows = [line.rsplit("\t", 1) for line in text.splitlines()]
     return [sentence.split() for sentence, _ in rows], np.array([int(label) for _, label in rows])
 
 
 def vocabulary(sentences: Sequence[Sequence[str]]) -> list[str]:
-    """The most frequent words, alphabetical among equals."""
+    """Return the most frequent words; equally frequent ones are alphabetical."""
     counts = Counter(word for sentence in sentences for word in sentence)
     return sorted(counts, key=lambda word: (-counts[word], word))[:WORDS]
 
 
 def encode(sentences: Sequence[Sequence[str]], words: Sequence[str]) -> dict[str, Any]:
-    """ "ids" and "mask" (N, SEQUENCE) of the sentences, cut to SEQUENCE words."""
+    """Make "ids" and "mask" (N, SEQUENCE) of the sentences, cut to SEQUENCE words."""
     place = {word: i + UNKNOWN + 1 for i, word in enumerate(words)}
     ids = np.zeros((len(sentences), SEQUENCE), np.int64)
     for row, sentence in zip(ids, sentences, strict=True):
@@ -73,7 +73,9 @@ def train(epochs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=12, help="0: evaluate the kept weights")
+    parser.add_argument(
+        "--epochs", type=int, default=12, help="with 0 the stored weights are evaluated"
+    )
     epochs = parser.parse_args().epochs
     if epochs:
         train(epochs)

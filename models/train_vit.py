@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the ViT for Fashion-MNIST and write weights/vit_fashion.npz.
+"""Trains the ViT for Fashion-MNIST and writes weights/vit_fashion.npz.
 
 In: fashion_mnist/train.npz and test.npz (x uint8 (N, 28, 28), y) in NEURALMATRIX_DATA.
 Out: weights and, by onnxruntime on the exported network, the accuracy on all 10,000 test images.
@@ -21,18 +21,18 @@ MEAN, SPREAD = 0.2860, 0.3530  # of the training pixels / 255
 
 
 def load(part: str) -> tuple[Any, Any]:
-    """Network inputs (N, 1, 28, 28) and labels of "train" or "test"."""
+    """Load network inputs (N, 1, 28, 28) and labels of "train" or "test"."""
     with np.load(data_folder() / "fashion_mnist" / f"{part}.npz") as archive:
         return as_input(archive["x"]), archive["y"]
 
 
 def as_input(images: Any) -> Any:
-    """uint8 (N, 28, 28) to the network's input."""
+    """Convert uint8 (N, 28, 28) to the network's input."""
     return ((images[:, None] / np.float32(255) - MEAN) / SPREAD).astype(np.float32)
 
 
 def train(epochs: int) -> None:
-    """Fit the network; left and right are swapped at random."""
+    """Train the network; left and right are swapped at random."""
     import torch
     from torch_transformers import vit_fashion
 
@@ -51,7 +51,9 @@ def train(epochs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=8, help="0: evaluate the kept weights")
+    parser.add_argument(
+        "--epochs", type=int, default=8, help="with 0 the stored weights are evaluated"
+    )
     epochs = parser.parse_args().epochs
     if epochs:
         train(epochs)

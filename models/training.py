@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the training scripts share: a seeded optimiser loop, weight files, onnxruntime.
+"""Shared parts of the training scripts: a seeded optimiser loop, weight files, onnxruntime.
 
 In: a module, its training inputs and labels.  Out: ``weights/*.npz`` (the ``state_dict`` in
 float16).  Needs torch to train; reading weights and evaluating need numpy, onnx and onnxruntime.
@@ -32,7 +32,7 @@ def fit(
     augment: Callable[..., tuple[torch.Tensor, ...]] = lambda *x: x,
     smoothing: float = 0.0,
 ) -> None:
-    """AdamW with a one-cycle learning rate; ``augment`` changes a batch of inputs."""
+    """Train with AdamW and a one-cycle learning rate; ``augment`` changes a batch of inputs."""
     import torch
 
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=decay, fused=True)
@@ -65,14 +65,14 @@ def save_weights(net: torch.nn.Module, name: str, **more: Any) -> Path:
 
 
 def load_weights(name: str) -> dict[str, Any]:
-    """The arrays of weights/name.npz, those of float16 as float32."""
+    """Load the arrays of weights/name.npz, float16 ones as float32."""
     with np.load(WEIGHTS / f"{name}.npz", allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive.files}
     return {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in arrays.items()}
 
 
 def accuracy(model: ModelProto, feeds: dict[str, Any], labels: Any) -> float:
-    """Share of samples (leading axis) that onnxruntime classifies rightly, one at a time."""
+    """Return the share of samples that onnxruntime classifies correctly, one at a time."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model.SerializeToString())

@@ -2,7 +2,7 @@
 """Constructors of well-known CNNs as ONNX models with random He-initialised weights.
 
 In: a seed and an image size.  Out: ``onnx.ModelProto`` (float, opset 17, NCHW), BatchNormalization
-kept as its own node as training frameworks export it.  Needs onnx and numpy only.
+as its own node, as training frameworks export it.  Needs onnx and numpy only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OPSET = 17
 
 
 class Builder:
-    """Collects the nodes and weights of one network; methods return the name of what they made.
+    """Collects the nodes and weights of one network; methods return the name of their result.
 
     ``weights`` maps names of initialisers to trained values, used in place of random ones.
     """
@@ -46,7 +46,7 @@ class Builder:
     def conv(
         self, x: str, name: str, out: int, kernel: int, stride: int = 1, groups: int = 1
     ) -> str:
-        """A convolution without bias, padded to keep the size at stride 1."""
+        """Add a convolution without bias, padded to keep the size at stride 1."""
         fan_in = self.channels[x] // groups
         shape = (out, fan_in, kernel, kernel)
         spread = np.sqrt(2.0 / (fan_in * kernel * kernel))
@@ -59,7 +59,7 @@ class Builder:
         )  # fmt: skip
 
     def batch_norm(self, x: str, name: str, gain: float = 1.0) -> str:
-        """Inference-time batch normalisation with plausible random statistics."""
+        """Add an inference-time batch normalisation with plausible random statistics."""
         n, rng = self.channels[x], self.rng
         stats = {
             "scale": lambda: gain * rng.uniform(0.8, 1.2, n),
@@ -94,7 +94,7 @@ class Builder:
         return {"relu": self.relu, "relu6": self.relu6, "": str}[activation](y)
 
     def classifier(self, x: str, classes: int) -> str:
-        """Global average pooling and a fully connected layer named "logits"."""
+        """Add global average pooling and a fully connected layer named "logits"."""
         pooled = self.node("GlobalAveragePool", [x], "pool")
         flat = self.node("Flatten", [pooled], "flat", axis=1)
         n = self.channels[x]
@@ -107,7 +107,7 @@ def network(
     name: str, channels: int, size: int, output: tuple[str, list[int]],
     body: Callable[[Builder], object], seed: int = 0, weights: dict[str, Floats] | None = None,
 ) -> onnx.ModelProto:  # fmt: skip
-    """A model whose input is "input" (1, channels, size, size) and whose nodes ``body`` adds."""
+    """Make a model with input "input" (1, channels, size, size) and the nodes of ``body``."""
     builder = Builder(seed, weights)
     builder.channels["input"] = channels
     body(builder)
@@ -122,7 +122,7 @@ def finish(
     output: tuple[str, list[int]],
     opset: int = OPSET,
 ) -> onnx.ModelProto:
-    """A checked model of what ``builder`` has collected."""
+    """Make a checked model of the nodes that ``builder`` has collected."""
     answer = helper.make_tensor_value_info(output[0], TensorProto.FLOAT, output[1])
     graph = helper.make_graph(builder.nodes, name, inputs, [answer], builder.initializers)
     opsets = [helper.make_opsetid("", opset)]
@@ -135,19 +135,19 @@ def finish(
 
 # ---------------------------------------------------------------- residual networks
 
-# Keeps random residual sums from growing block by block, as training does.
+# This keeps random residual sums from growing block by block, as training does.
 BRANCH_GAIN = 0.3
 
 
 def basic_block(b: Builder, x: str, name: str, out: int, stride: int) -> str:
-    """Two 3x3 convolutions beside a skip (a 1x1 projection where the shape changes)."""
+    """Two 3x3 convolutions in parallel with a skip (a 1x1 projection where the shape changes)."""
     y = b.unit(x, f"{name}.conv1", out, 3, stride)
     y = b.unit(y, f"{name}.conv2", out, 3, activation="", gain=BRANCH_GAIN)
     return _join(b, x, y, name, out, stride)
 
 
 def bottleneck(b: Builder, x: str, name: str, width: int, stride: int) -> str:
-    """1x1, 3x3, 1x1 (four times wider) beside a skip."""
+    """1x1, 3x3, 1x1 (four times as many channels) in parallel with a skip."""
     y = b.unit(x, f"{name}.conv1", width, 1)
     y = b.unit(y, f"{name}.conv2", width, 3, stride)
     y = b.unit(y, f"{name}.conv3", 4 * width, 1, activation="", gain=BRANCH_GAIN)
@@ -272,7 +272,7 @@ def digits_cnn(weights: dict[str, Floats] | None = None, seed: int = 0) -> onnx.
 
 
 def small_cnn(size: int = 16, seed: int = 0) -> onnx.ModelProto:
-    """Three plain convolutions and a dense layer, within what every CNN tool can take."""
+    """Three plain convolutions and a dense layer, which every CNN tool supports."""
 
     def body(b: Builder) -> None:
         x = b.unit("input", "conv1", 16, 3)

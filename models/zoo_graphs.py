@@ -19,13 +19,13 @@ from onnx import TensorProto, helper
 from zoo import Builder, finish
 from zoo_transformers import Weights, fixed, linear, normal
 
-OPSET = 18  # the first whose ScatterElements takes a maximum
+OPSET = 18  # the first opset whose ScatterElements supports a maximum
 NO_EDGE = -1e4  # score of a pair without an edge
 
 
 @dataclass(frozen=True)
 class Net:
-    """What the layers of one network share."""
+    """The state that the layers of one network share."""
 
     b: Builder
     edges: Any
@@ -34,17 +34,17 @@ class Net:
 
 
 def with_loops(edges: Any, nodes: int) -> Any:
-    """The edges and one from every node to itself."""
+    """Add an edge from every node to itself."""
     return np.concatenate([edges, np.tile(np.arange(nodes), (2, 1))], 1)
 
 
 def incoming(edges: Any, nodes: int) -> Any:
-    """(nodes,): the number of edges that end at each node."""
+    """Return (nodes,): the number of edges that end at each node."""
     return np.bincount(edges[1], minlength=nodes)
 
 
 def gcn_weights(edges: Any, nodes: int) -> Any:
-    """1 / sqrt(degree(source) * degree(target)) per edge."""
+    """Return 1 / sqrt(degree(source) * degree(target)) per edge."""
     factor = incoming(edges, nodes) ** -0.5
     return factor[edges[0]] * factor[edges[1]]
 
@@ -65,7 +65,7 @@ def aggregate(net: Net, x: str, name: str, edges: Any, weights: Any, width: int)
 def scattered(
     net: Net, x: str, name: str, target: Any, tail: tuple[int, ...], kind: str = "add"
 ) -> str:
-    """(nodes, *tail): the messages (edges, *tail) of each target put together."""
+    """Reduce the messages (edges, *tail) of each target to (nodes, *tail)."""
     index = np.broadcast_to(target.reshape(-1, *[1] * len(tail)), (len(target), *tail))
     start = np.full((net.nodes, *tail), NO_EDGE if kind == "max" else 0.0)
     inputs = [fixed(net.b, f"{name}.start", start), fixed(net.b, f"{name}.index", index), x]
@@ -106,7 +106,7 @@ def gin(net: Net, x: str, name: str, ends: tuple[int, int], heads: int) -> str:
 
 
 def gat(net: Net, x: str, name: str, ends: tuple[int, int], heads: int) -> str:
-    """Attention over the incoming edges and a self-loop, heads side by side."""
+    """Attention over the incoming edges and a self-loop; heads are concatenated."""
     b, width = net.b, ends[1] // heads
     y = linear(b, x, f"{name}.linear", ends, bias=False)
     shape = fixed(b, f"{name}.split", [net.nodes, heads, width])

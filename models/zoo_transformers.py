@@ -16,12 +16,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from zoo import BRANCH_GAIN, Builder, Floats, finish
 
-MASKED = -1e4  # added to the scores of keys that are left out
+MASKED = -1e4  # added to the scores of masked keys
 
 
 @dataclass(frozen=True)
 class Size:
-    """Width of the stream, layers, heads, width of the feed-forward part, positions."""
+    """Width of the residual stream, layers, heads, width of the feed-forward part, positions."""
 
     dim: int
     depth: int
@@ -38,7 +38,7 @@ class Size:
 
 
 def fixed(b: Builder, name: str, value: object) -> str:
-    """A constant that is no weight: shapes (int64), masks, angles (float32)."""
+    """Add a constant that is not a weight: shapes (int64), masks, angles (float32)."""
     array = np.asarray(value)
     kind = np.int64 if array.dtype.kind == "i" else np.float32
     if all(tensor.name != name for tensor in b.initializers):
@@ -47,7 +47,7 @@ def fixed(b: Builder, name: str, value: object) -> str:
 
 
 def normal(b: Builder, shape: tuple[int, ...], spread: float) -> Floats:
-    """Random values around 0."""
+    """Make random values around 0."""
     return spread * b.rng.standard_normal(shape, dtype=np.float32)
 
 
@@ -233,7 +233,7 @@ def _value(name: str, shape: list[int], kind: int = TensorProto.FLOAT) -> onnx.V
 
 
 def _states(b: Builder, vocabulary: int, size: Size, at: str = "") -> str:
-    """Nodes of torch_transformers.Bert from "ids" and "mask" (1, sequence)."""
+    """Add the nodes of torch_transformers.Bert from "ids" and "mask" (1, sequence)."""
     real = b.node("Cast", ["mask"], f"{at}mask.real", to=TensorProto.FLOAT)
     left = b.node("Sub", [fixed(b, "one", 1.0), real], f"{at}mask.left")
     left = b.node("Unsqueeze", [left, fixed(b, "middle_axes", [1, 2])], f"{at}mask.row")

@@ -2,7 +2,7 @@
 """Builds overlays: ``python -m overlay.build overlay BOARD``, as ``make overlay BOARD=...`` does.
 
 In: a board's name; Vitis HLS and Vivado in the PATH.  Out: ``overlay/build/NAME``, whole or not at
-all; work and logs stay under ``build/overlay/NAME``.  ``hls`` stops after synthesis to RTL.
+all; intermediate files and logs stay under ``build/overlay/NAME``.  ``hls`` ends after RTL.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ TIMING, UTILIZATION, RESULTS = "timing.rpt", "utilization.rpt", "results.txt"
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a build works and where its result goes."""
+    """The folders of a build and of its result."""
 
-    board: Board  # the one whose bitstream is built
+    board: Board  # the board whose bitstream is built
     work: Path
     target: Path
     users: tuple[str, ...]  # the boards that load it
@@ -76,7 +76,7 @@ class Plan:
 
 
 def plan_of(name: str, root: Path = REPOSITORY) -> Plan:
-    """The plan for a board; boards that share a bitstream share its build."""
+    """Make the plan for a board; boards that share a bitstream share its build."""
     named = load_board(name)
     board = named if named.overlay == named.name else load_board(named.overlay)
     work = root / "build" / "overlay" / board.name
@@ -84,7 +84,7 @@ def plan_of(name: str, root: Path = REPOSITORY) -> Plan:
 
 
 def _fresh(folder: Path) -> Path:
-    """An empty folder: nothing of an earlier build is taken for this one's."""
+    """Make an empty folder, so that no file of an earlier build remains."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
@@ -94,7 +94,7 @@ def _fresh(folder: Path) -> Path:
 
 
 def synthesize(plan: Plan, hls: Program) -> str:
-    """Simulate, synthesize and export the kernels; the report beside our own estimates.
+    """Simulate, synthesize and export the kernels; return the report with our estimates.
 
     BuildFailed: a step failed, or a kernel misses its initiation interval or its period.
     """
@@ -106,7 +106,7 @@ def synthesize(plan: Plan, hls: Program) -> str:
 
 
 def _ip_repository(plan: Plan) -> Path:
-    """The kernels' exported IPs in one folder."""
+    """Collect the kernels' exported IPs in one folder."""
     folder = _fresh(plan.work / "ips")
     for kernel in KERNELS:
         source = ip_folder(plan.hls, kernel)
@@ -117,7 +117,7 @@ def _ip_repository(plan: Plan) -> Path:
 
 
 def implement(plan: Plan, vivado: Program) -> None:
-    """Block design, synthesis, placement, routing and bitstream, into the plan's Vivado folder."""
+    """Run Vivado: block design, synthesis, placement, routing, bitstream."""
     work = _fresh(plan.vivado)
     data = work / "design.tcl"
     data.write_text(tcl_data(design_of(plan.board), plan.board), encoding="utf-8")
@@ -128,7 +128,7 @@ def implement(plan: Plan, vivado: Program) -> None:
 
 
 def commit(root: Path = REPOSITORY) -> str:
-    """The sources' git commit, "+" behind it where files differ from it."""
+    """Return the sources' git commit, with "+" appended if files differ from it."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
@@ -142,7 +142,7 @@ def commit(root: Path = REPOSITORY) -> str:
 
 
 def describe(plan: Plan, folder: Path, tools: Sequence[Tool]) -> OverlayInfo:
-    """What ``overlay.json`` says of the finished files in ``folder``."""
+    """Make the contents of ``overlay.json`` for the finished files in ``folder``."""
     board = plan.board
     return OverlayInfo(
         format=FORMAT,
@@ -162,12 +162,12 @@ def describe(plan: Plan, folder: Path, tools: Sequence[Tool]) -> OverlayInfo:
 
 def _copy(source: Path, folder: Path) -> None:
     if not source.is_file() or not source.stat().st_size:
-        raise BuildFailed(f"Vivado ended well and left no {source}; see vivado.log beside it")
+        raise BuildFailed(f"Vivado succeeded and left no {source}; see vivado.log next to it")
     shutil.copyfile(source, folder / source.name)
 
 
 def collect(plan: Plan, tools: Sequence[Tool]) -> OverlayInfo:
-    """Gather the overlay beside its place, then move it there by renames."""
+    """Gather the overlay in a temporary folder, then move it to its place by renames."""
     folder = _fresh(plan.work / "result")
     for name in (BIT, HWH):
         _copy(plan.vivado / name, folder)
@@ -181,7 +181,7 @@ def collect(plan: Plan, tools: Sequence[Tool]) -> OverlayInfo:
 
 
 def _replace(target: Path, folder: Path) -> None:
-    """Put ``folder`` in the place of ``target``, which is whole before and after."""
+    """Replace ``target`` by ``folder``; ``target`` is complete before and after."""
     target.parent.mkdir(parents=True, exist_ok=True)
     old = folder.with_name("old")
     shutil.rmtree(old, ignore_errors=True)
@@ -200,15 +200,15 @@ def _replace(target: Path, folder: Path) -> None:
 
 
 def build_hls(plan: Plan) -> str:
-    """``make hls``: the report of synthesis to RTL."""
+    """Run ``make hls`` and return the report of synthesis to RTL."""
     program = find_hls()
     plan.work.mkdir(parents=True, exist_ok=True)
     return synthesize(plan, program)
 
 
 def build_overlay(plan: Plan) -> OverlayInfo:
-    """``make overlay``: everything.  Tools are looked for before hours of work, and so is what the
-    self-test needs, by making it."""
+    """Run ``make overlay``.  The tools are looked for and the self-test is made first, before
+    hours of work."""
     hls, vivado = find_hls(), find_vivado()
     plan.work.mkdir(parents=True, exist_ok=True)
     write_selftest(plan.board, _fresh(plan.selftest))
@@ -223,7 +223,7 @@ def _used(pieces: Sequence[Utilization]) -> str:
 
 
 def summary(plan: Plan, info: OverlayInfo) -> str:
-    """What was built, for a person."""
+    """Format what was built."""
     return (
         f"built {plan.target}: {info.part}, {info.clock_mhz:g} MHz, worst slack "
         f"{info.worst_slack_ns} ns, for {', '.join(info.boards)}\n"
@@ -244,12 +244,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("board", metavar="BOARD", choices=board_names(), help=str(board_names()))
     parser.add_argument("--jobs", type=_jobs, default=DEFAULT_JOBS, help="processes of Vivado")
     parser.add_argument("--no-csim", action="store_true", help="skip the kernels' benches")
-    parser.add_argument("--cosim", action="store_true", help="run a bench on the RTL too (hours)")
+    parser.add_argument("--cosim", action="store_true", help="also run a bench on the RTL (hours)")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
-    """The command; 1 where it failed, with the reason on standard error."""
+    """Run the command; return 1 if it failed, with the reason on standard error."""
     chosen = _arguments(argv)
     try:
         plan = replace(
@@ -266,13 +266,13 @@ def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
 
 
 def _leave(number: int, frame: object) -> None:
-    """Leave through the ``finally`` clauses, which end the vendor's tools."""
+    """Exit through the ``finally`` clauses, which end the vendor's tools."""
     print(f"error: stopped by {signal.Signals(number).name}", file=sys.stderr)
     sys.exit(128 + number)
 
 
 def leave_when_stopped() -> None:
-    """Have signals end the build in order: the tools are in sessions of their own."""
+    """Let signals end the build cleanly: the tools run in sessions of their own."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _leave)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthesis beside our own estimates: ``python -m overlay.csynth BOARD FOLDER``.
+"""Compares synthesis with our own estimates: ``python -m overlay.csynth BOARD FOLDER``.
 
 In: the reports of all kernels.  Out: every difference with its ratio, as a table and as JSON.
 BuildFailed: a kernel misses its clock period or a loop its initiation interval.
@@ -28,19 +28,19 @@ from .csynth_xml import Loop, Report, read_report
 from .hls_data import report_folder
 
 JSON = "csynth.json"
-# A label, its loop, and the interval that is asked for within.
+# A label, its loop, and the interval that the pragma in it requires.
 _PIPELINED = re.compile(
     r"(\w+):\s*\n\s*(?:for|while|do)\b[^\n]*\n(?:\s*//[^\n]*\n)*\s*NM_PIPELINE\((\w+)\)"
 )
 _INCLUDE = re.compile(r'#include "(nm/\w+\.h)"')
-# Loops that move beats of DRAM: the cost model counts on bursts there.
+# Loops that move beats of DRAM: the cost model relies on bursts there.
 BURSTS = {"fetch": ("READ_BEATS",), "load": ("WORDS",), "store": ("WORDS",)}
 WIDTH = 120
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of ours beside the tool's."""
+    """One of our numbers and the tool's."""
 
     kernel: str  # or "all"
     what: str
@@ -50,13 +50,13 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """The tool's over ours; None where ours is 0."""
+        """The tool's number divided by ours; None where ours is 0."""
         return self.csynth / self.estimate if self.estimate else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All kernels of a board.  ``failures`` stop a build; ``notes`` are worth a look."""
+    """All kernels of a board.  ``failures`` stop a build; ``notes`` are hints."""
 
     board: str
     rows: tuple[Row, ...]
@@ -64,11 +64,11 @@ class Comparison:
     failures: tuple[str, ...]
 
 
-# ------------------------------------------------------------------ what is asked for
+# ------------------------------------------------------------------ required intervals
 
 
 def _sources(kernel: str) -> list[Path]:
-    """The kernel's file and all that it includes."""
+    """Return the kernel's file and all that it includes."""
     found = [hls_dir() / "src" / f"{kernel}.cpp"]
     for path in found:
         for name in _INCLUDE.findall(path.read_text(encoding="utf-8")):
@@ -79,7 +79,7 @@ def _sources(kernel: str) -> list[Path]:
 
 
 def targets(board: Board, kernel: str) -> dict[str, int]:
-    """Label of each pipelined loop -> cycles per turn that its pragma asks for."""
+    """Map the label of each pipelined loop to the cycles per iteration of its pragma."""
     named = {
         "WORD_BEATS": board.array.rows // board.timing.load_port_bytes,
         "BEATS": board.array.cols // board.timing.store_port_bytes,
@@ -92,7 +92,7 @@ def targets(board: Board, kernel: str) -> dict[str, int]:
 
 
 def _is(loop: Loop, label: str) -> bool:
-    """Loops that the tool flattened into one bear their labels in a row."""
+    """Compare labels; the name of flattened loops joins their labels."""
     return loop.name == label or loop.name.endswith(f"_{label}")
 
 
@@ -113,8 +113,8 @@ def _failures(report: Report, wanted: Mapping[str, int]) -> Iterator[str]:
     if not any(_named(report, label) for label in wanted):
         yield (
             f"{report.kernel}: found none of its pipelined loops in the report, wanted are "
-            f"{', '.join(wanted)}: their initiation intervals are not known; see the log for what "
-            "became of them, and whether this version of Vitis HLS writes another report"
+            f"{', '.join(wanted)}: their initiation intervals are unknown; see the log for what "
+            "happened to them, and check whether this version of Vitis HLS writes another report"
         )
     for label, interval in wanted.items():
         for loop in _named(report, label):
@@ -125,7 +125,7 @@ def _missed(kernel: str, loop: Loop, interval: int) -> Iterator[str]:
     why = f" ({loop.issue})" if loop.issue else ""
     if loop.ii is None:
         yield (
-            f"{kernel}: loop {loop.name}: found no pipeline{why}, wanted is one turn every "
+            f"{kernel}: loop {loop.name}: found no pipeline{why}, wanted is one iteration every "
             f"{interval} cycles; see the log for what keeps the tool from it"
         )
     elif loop.ii > interval:
@@ -135,16 +135,18 @@ def _missed(kernel: str, loop: Loop, interval: int) -> Iterator[str]:
         )
 
 
-# ------------------------------------------------------------------ beside each other
+# ------------------------------------------------------------------ comparison
 
 
 def _cycle_rows(report: Report, wanted: Mapping[str, int]) -> Iterator[Row]:
-    """The cycle model's constants where a loop of the report stands for them."""
+    """Compare the cycle model's constants with the loops that they describe."""
     model = {**wanted, "GATHER": constants()["GATHER_CYCLES"]}
     for label in wanted:
         for loop in _named(report, label):
             if loop.ii is not None:
-                yield Row(report.kernel, f"{loop.name}: a turn", "cycles", model[label], loop.ii)
+                yield Row(
+                    report.kernel, f"{loop.name}: an iteration", "cycles", model[label], loop.ii
+                )
     for loop in _named(report, "STEPS"):
         if loop.depth is not None:
             depth = constants()["COMPUTE_DEPTH"]
@@ -168,17 +170,17 @@ def _notes(report: Report, wanted: Mapping[str, int]) -> Iterator[str]:
         )
     for label in wanted:
         if not _named(report, label):
-            yield f"{report.kernel}: loop {label} is not in the report: unrolled, or taken out"
+            yield f"{report.kernel}: loop {label} is not in the report: unrolled, or removed"
     yield from _register_notes(report)
     for label in BURSTS.get(report.kernel, ()) if report.bursts is not None else ():
         if not any(burst.loop.endswith(label) for burst in report.bursts or ()):
-            yield f"{report.kernel}: no burst in loop {label}, where the cycle model counts on one"
+            yield f"{report.kernel}: no burst in loop {label}, where the cycle model assumes one"
     for pragma in report.rejected_pragmas:
-        yield f"{report.kernel}: a pragma is not followed: {pragma}"
+        yield f"{report.kernel}: a pragma was ignored: {pragma}"
 
 
 def _register_notes(report: Report) -> Iterator[str]:
-    """A driver takes offsets from the .hwh; the emulated board takes them from registers.py."""
+    """Compare offsets: drivers take them from the .hwh, the emulated board from registers.py."""
     for register in registers(report.kernel) if report.registers else ():
         found = report.registers.get(register.name)
         if found != register.offset:
@@ -200,7 +202,7 @@ def _fit_notes(board: Board, reports: Sequence[Report]) -> Iterator[str]:
 
 
 def compare(board: Board, reports: Sequence[Report]) -> Comparison:
-    """All kernels' synthesis beside the resource estimate and the cycle model."""
+    """Compare all kernels' synthesis with the resource estimate and the cycle model."""
     wanted = {report.kernel: targets(board, report.kernel) for report in reports}
     whole = {report.kernel for report in reports} == set(KERNELS)
     rows = [row for report in reports for row in _cycle_rows(report, wanted[report.kernel])]
@@ -211,11 +213,11 @@ def compare(board: Board, reports: Sequence[Report]) -> Comparison:
     return Comparison(board.name, tuple(rows), tuple(notes), tuple(failures))
 
 
-# ------------------------------------------------------------------ shown
+# ------------------------------------------------------------------ output
 
 
 def to_json(reports: Sequence[Report], found: Comparison) -> str:
-    """Reports and comparison as one JSON object."""
+    """Convert reports and comparison to one JSON object."""
     rows = [{**asdict(row), "ratio": row.ratio} for row in found.rows]
     data = {
         "origin": "estimated by Vitis HLS",
@@ -237,7 +239,7 @@ def _kernel_table(reports: Sequence[Report]) -> Table:
 
 
 def _row_table(found: Comparison) -> Table:
-    table = Table(title=f"{found.board}: our estimate beside synthesis")
+    table = Table(title=f"{found.board}: our estimate and synthesis")
     for name in ("kernel", "what", "unit", "estimate", "csynth", "ratio"):
         table.add_column(name, justify="left" if name in ("kernel", "what", "unit") else "right")
     for row in found.rows:
@@ -247,7 +249,7 @@ def _row_table(found: Comparison) -> Table:
 
 
 def to_text(reports: Sequence[Report], found: Comparison) -> str:
-    """Reports and comparison as tables."""
+    """Format reports and comparison as tables."""
     console = Console(file=io.StringIO(), width=WIDTH)
     console.print(_kernel_table(reports))
     console.print(_row_table(found))
@@ -258,9 +260,9 @@ def to_text(reports: Sequence[Report], found: Comparison) -> str:
 
 
 def report(board: Board, work: Path) -> str:
-    """Read the reports that hls.tcl left in ``work``, write JSON beside them, return the tables.
+    """Read the reports that hls.tcl left in ``work``, write JSON next to them, return the tables.
 
-    BuildFailed: the tables and every gate that is not passed.
+    BuildFailed: a gate is not passed; the message has the tables and these gates.
     """
     reports = [read_report(report_folder(work, kernel), kernel) for kernel in KERNELS]
     found = compare(board, reports)
@@ -268,7 +270,7 @@ def report(board: Board, work: Path) -> str:
     text = to_text(reports, found)
     if found.failures:
         lines = "\n".join(f"  {failure}" for failure in found.failures)
-        raise BuildFailed(f"{text}\nsynthesis misses what {board.name} asks for:\n{lines}")
+        raise BuildFailed(f"{text}\nsynthesis misses the requirements of {board.name}:\n{lines}")
     return text
 
 

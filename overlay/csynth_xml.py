@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Vitis HLS estimates of a kernel, read from its reports.
+"""Estimates of Vitis HLS for a kernel, read from its reports.
 
 In: ``solution/syn/report``.  Out: ``Report``: period, loops, resources, registers, bursts.
-Versions of the tool differ in where loops stand: ``csynth.xml`` has all modules in one file,
+Versions of the tool differ in where loops are listed: ``csynth.xml`` has all modules in one file,
 ``NAME_csynth.xml`` one module each, and a pipelined loop is a module of its own.
 """
 
@@ -19,7 +19,7 @@ from neuralmatrix.errors import BuildFailed
 
 WHOLE = "csynth.xml"
 PART = "_csynth.xml"
-# The report's names of what resources.py counts; a block RAM of 36 Kb is two of 18.
+# The report's names of the kinds in resources.py; a block RAM of 36 Kb is two of 18.
 RESOURCES = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram36": "BRAM_18K", "uram": "URAM"}
 _LOOPS = "SummaryOfLoopLatency"
 _OF_A_LOOP = {"TripCount", "Latency", "PipelineII", "IterationLatency"}
@@ -27,7 +27,7 @@ _OF_A_LOOP = {"TripCount", "Latency", "PipelineII", "IterationLatency"}
 
 @dataclass(frozen=True)
 class Span:
-    """A number that the tool knows between two bounds, or not at all."""
+    """A number between two bounds; both are None if it is unknown."""
 
     least: int | None
     most: int | None
@@ -35,19 +35,19 @@ class Span:
 
 @dataclass(frozen=True)
 class Loop:
-    """One loop that is left in hardware; ``ii`` is None where it is not pipelined."""
+    """One loop that remains in hardware; ``ii`` is None where it is not pipelined."""
 
     name: str
     ii: int | None
     depth: int | None  # stages of its pipeline
     trips: Span
-    latency: Span  # cycles, all turns
-    issue: str  # the tool's own complaint and reason, or nothing
+    latency: Span  # cycles, all iterations
+    issue: str  # the tool's own warning and reason, or empty
 
 
 @dataclass(frozen=True)
 class Burst:
-    """Accesses to DRAM that the tool joined."""
+    """Accesses to DRAM that the tool joined to bursts."""
 
     direction: str
     loop: str
@@ -57,7 +57,7 @@ class Burst:
 
 @dataclass(frozen=True)
 class Report:
-    """One kernel's synthesis; all of it the tool's estimate before placement."""
+    """One kernel's synthesis; all numbers are the tool's estimates before placement."""
 
     kernel: str
     version: str
@@ -75,7 +75,7 @@ class Report:
 
 
 def read_report(folder: Path, kernel: str) -> Report:
-    """The report of one kernel."""
+    """Read the report of one kernel."""
     parts = [folder / WHOLE, folder / f"{kernel}{PART}"]
     found = [path for path in parts if path.is_file()]
     if not found:
@@ -91,7 +91,7 @@ def read_report(folder: Path, kernel: str) -> Report:
         return _report(root, kernel, tuple(_loops(root, folder, kernel)))
     except (ArithmeticError, LookupError, ValueError) as error:
         raise BuildFailed(
-            f"{found[0]}: damaged, or of another layout than Vitis HLS 2022.2 to 2025.2 writes: "
+            f"{found[0]}: damaged, or not of the layout that Vitis HLS 2022.2 to 2025.2 writes: "
             f"{type(error).__name__}: {error}; delete the work folder and build again"
         ) from None
 
@@ -109,13 +109,13 @@ def _text(node: xml.Element, path: str, otherwise: str | None = None) -> str:
     found = node.findtext(path, otherwise)
     if found is None:
         raise BuildFailed(
-            f"the synthesis report has no {path}: its layout is none of Vitis HLS 2022.2 to 2025.2"
+            f"the synthesis report has no {path}: it is not from Vitis HLS 2022.2 to 2025.2"
         )
     return found.strip()
 
 
 def _number(text: str) -> float:
-    """ValueError: no number, or one that passes every gate by comparing with nothing."""
+    """Parse a number.  ValueError: no number, or NaN, which would pass every gate."""
     value = float(text)
     if not isfinite(value):
         raise ValueError(f"found {text!r}, allowed is a finite number")
@@ -123,7 +123,7 @@ def _number(text: str) -> float:
 
 
 def _span(node: xml.Element | None) -> Span:
-    """``12``, ``<range><min>1</min><max>64</max></range>``, ``1 ~ 64``, ``undef`` or ``?``."""
+    """Parse 12, ``<range><min>1</min><max>64</max></range>``, ``1 ~ 64``, ``undef`` or ``?``."""
     text = "" if node is None else " ".join(node.itertext())
     numbers = [int(n) for n in re.findall(r"\d+", text)]
     return Span(min(numbers), max(numbers)) if numbers else Span(None, None)
@@ -178,7 +178,7 @@ def _loops(root: xml.Element, folder: Path, kernel: str) -> Iterator[Loop]:
 
 
 def _nest(node: xml.Element, issues: dict[str, str]) -> Iterator[Loop]:
-    """The loops directly within ``node``, each followed by its own."""
+    """Return the loops directly within ``node``, each followed by its inner loops."""
     for child in node:
         if _OF_A_LOOP & {part.tag for part in child}:
             yield _loop(child, issues)
@@ -198,7 +198,7 @@ def _loop(node: xml.Element, issues: dict[str, str]) -> Loop:
 
 
 def _issues(module: xml.Element) -> dict[str, str]:
-    """Loop -> what the tool says went wrong, such as "II Violation (Memory Dependency)"."""
+    """Map loops to the tool's problems, such as "II Violation (Memory Dependency)"."""
     found = {}
     for summary in module.iter("SummaryOfLoopViolations"):
         for node in summary:
@@ -213,7 +213,7 @@ def _issues(module: xml.Element) -> dict[str, str]:
 
 
 def _table(root: xml.Element, item: str) -> list[dict[str, str]] | None:
-    """The rows of one of the report's tables by the names of its columns."""
+    """Return the rows of one of the report's tables by the names of its columns."""
     for node in root.iter("item"):
         if node.get("name") == item and node.find("table/keys") is not None:
             keys = _text(node, "table/keys").split(", ")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The block design of any board.
 # In: the dict DESIGN that overlay/tcl_data.py writes.  Out: a validated, saved block design.
-# Whatever differs between boards and families is in the data.
+# All differences between boards and families are in the data.
 
-# The IP as the design names it, or the newest version that this Vivado holds.
+# The IP as the design names it, or the newest version in this Vivado.
 proc installed_ip {vlnv} {
     if {[llength [get_ipdefs -quiet -all $vlnv]]} {
         return $vlnv
@@ -27,7 +27,7 @@ proc with_prefix {config} {
     return $pairs
 }
 
-# The board's preset first: it would undo what is set before it.
+# The board's preset comes first, since it would undo earlier settings.
 proc add_processing_system {design} {
     set ps [dict get $design ps]
     set cell [create_bd_cell -type ip -vlnv [installed_ip [dict get $ps vlnv]] [dict get $ps cell]]
@@ -36,8 +36,8 @@ proc add_processing_system {design} {
     check_clock $cell [dict get $design clock]
 }
 
-# The PS takes the nearest dividers, also such that run faster; and pynq sets the dividers alone, so
-# the preset's PLL must be the one that the board file counts with.
+# The PS takes the nearest dividers, even faster ones; and pynq sets only the dividers, so the
+# preset's PLL must be the one in the board file.
 proc check_clock {cell clock} {
     dict with clock {
         set made [get_property CONFIG.$actual $cell]

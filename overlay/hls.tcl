@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# From the kernels' sources to IPs for Vivado: simulated, synthesized, exported.
+# Makes IPs for Vivado from the kernels' sources: simulates, synthesizes and exports them.
 #   NEURALMATRIX_HLS_DATA=DATA vitis-run --mode hls --tcl hls.tcl     (2024.2 and later)
 #   NEURALMATRIX_HLS_DATA=DATA vitis_hls -f hls.tcl                   (2022.2 to 2024.1)
 # In: DATA as overlay/hls_data.py writes it.  Out: per kernel OUTPUT/KERNEL/solution with
 # syn/report/csynth.xml and impl/ip; per bench OUTPUT/csim_BENCH.
-# Whatever differs between boards is in the data; all ports are in the sources' pragmas.
+# All differences between boards are in the data; all ports are in the sources' pragmas.
 
 proc check_files {hls} {
     dict with hls {
@@ -22,7 +22,7 @@ proc check_files {hls} {
     foreach kernel [dict get $hls kernels] { source_of $hls $kernel }
 }
 
-# A kernel is called as its file is.
+# A kernel has the name of its file.
 proc source_of {hls kernel} {
     foreach path [dict get $hls sources] {
         if {[file rootname [file tail $path]] eq $kernel} { return $path }
@@ -30,7 +30,7 @@ proc source_of {hls kernel} {
     error "kernel $kernel has no source among [dict get $hls sources]"
 }
 
-# NM_AP_TYPES: the vendor's own ap_int and stream in simulation too.  Sums wrap, as in hardware.
+# NM_AP_TYPES selects the vendor's ap_int and stream in simulation, too.  Sums wrap, as in hardware.
 proc flags {hls} {
     set words {-std=c++14 -fwrapv -DNM_AP_TYPES}
     foreach folder [dict get $hls includes] { lappend words -I$folder }
@@ -61,7 +61,7 @@ proc simulate {hls bench} {
     close_project
 }
 
-# Co-simulation runs the one kernel in RTL and the others as they are.
+# Co-simulation runs this kernel in RTL and the others in C++.
 proc cosim_files {hls kernel} {
     set others [lsearch -all -inline -not -exact [dict get $hls sources] [source_of $hls $kernel]]
     return [concat $others [list [dict get $hls cosim]]]
@@ -79,7 +79,7 @@ proc synthesize {hls kernel} {
         config_interface -m_axi_addr64 -m_axi_max_read_burst_length $burst_beats \
             -m_axi_max_write_burst_length $burst_beats
     }
-    # What these multiply, they multiply once an instruction: DSPs are for the array.
+    # These multiply only once per instruction: DSPs are for the array.
     if {$kernel ne "compute"} { config_op -impl fabric mul }
     csynth_design
     if {$in_rtl} { cosim_design -rtl verilog }

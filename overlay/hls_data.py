@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What overlay/hls.tcl works on: a data file and the array's own config.h.
+"""The input of overlay/hls.tcl: a data file and the array's own config.h.
 
 In: a ``Board`` and a folder to work in.  Out: the data file's path and text.
 """
@@ -17,16 +17,16 @@ from .tcl_data import word, words
 
 DATA_VARIABLE = "NEURALMATRIX_HLS_DATA"
 DATA = "hls_data.tcl"
-COSIM_BENCH = "tb_kernels.cpp"  # the one that calls the kernels by their ports
+COSIM_BENCH = "tb_kernels.cpp"  # the bench that calls the kernels by their ports
 
 
 def sources() -> tuple[Path, ...]:
-    """The kernels' sources, one each."""
+    """Return the kernels' source files, one each."""
     return tuple(sorted((hls_dir() / "src").glob("*.cpp")))
 
 
 def benches() -> tuple[Path, ...]:
-    """All benches of hls/tb; the same that a plain compiler runs."""
+    """Return all benches of hls/tb, the same that a plain compiler runs."""
     return tuple(sorted((hls_dir() / "tb").glob("tb_*.cpp")))
 
 
@@ -37,7 +37,7 @@ def hls_data(
     csim: bool = True,
     cosim: bool = False,
 ) -> str:
-    """The text of the data file."""
+    """Make the text of the data file."""
     facts = {
         "part": word(board.part.name),
         "period_ns": f"{1000 / board.clock_mhz:.3f}",
@@ -63,7 +63,7 @@ def write_hls_data(
     csim: bool = True,
     cosim: bool = False,
 ) -> Path:
-    """Write ``include/nm/config.h`` and the data file into ``work``; the data file's path."""
+    """Write ``include/nm/config.h`` and the data file into ``work``; return the file's path."""
     work = work.resolve()
     header = work / "include" / "nm" / "config.h"
     header.parent.mkdir(parents=True, exist_ok=True)
@@ -76,10 +76,10 @@ def write_hls_data(
 
 
 def report_folder(work: Path, kernel: str) -> Path:
-    """Where hls.tcl has Vitis HLS write a kernel's reports."""
+    """Return the folder where hls.tcl lets Vitis HLS write a kernel's reports."""
     return work / kernel / "solution" / "syn" / "report"
 
 
 def ip_folder(work: Path, kernel: str) -> Path:
-    """Where the exported IP lies, unpacked."""
+    """Return the folder of the exported, unpacked IP."""
     return work / kernel / "solution" / "impl" / "ip"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Vivado reports about a finished design.
+"""Vivado's reports of a finished design.
 
-In: results.txt, utilization.rpt and the .hwh.  Out: numbers for ``overlay.json``; BuildFailed where
-a report lacks something or the hand-off is not of our design.
+In: results.txt, utilization.rpt and the .hwh.  Out: numbers for ``overlay.json``; BuildFailed if
+a report is incomplete or the hand-off is not of our design.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def read_results(path: Path) -> dict[str, str]:
-    """results.txt: one name and value a line."""
+    """Read results.txt, which has one name and value a line."""
     return dict(line.split(maxsplit=1) for line in _lines(path) if len(line.split()) > 1)
 
 
 def worst_slack(path: Path) -> float:
-    """The slack of the worst path, in ns; never negative."""
+    """Return the slack of the worst path, in ns; never negative."""
     text = read_results(path).get("worst_slack_ns", "")
     try:
         slack = float(text)
@@ -54,7 +54,7 @@ def worst_slack(path: Path) -> float:
 
 
 def _tables(lines: list[str]) -> Iterator[dict[str, str]]:
-    """The rows of all tables, each with its table's head."""
+    """Return the rows of all tables, each with its table's header."""
     head: list[str] = []
     for line in lines:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
@@ -76,7 +76,7 @@ def _number(path: Path, row: dict[str, str], column: str) -> float:
 
 
 def read_utilization(path: Path) -> tuple[Utilization, ...]:
-    """Cells used after routing, by kind."""
+    """Read the cells used after routing, by kind."""
     rows: dict[str, dict[str, str]] = {}
     for row in _tables(_lines(path)):
         rows.setdefault(row.get("Site Type", "").rstrip("*"), row)
@@ -84,7 +84,9 @@ def read_utilization(path: Path) -> tuple[Utilization, ...]:
     for kind, names in ROWS.items():
         present = [rows[name] for name in names if name in rows]
         if not present and kind not in OPTIONAL:
-            raise BuildFailed(f"{path}: no row {' or '.join(names)}; is it Vivado's report?")
+            raise BuildFailed(
+                f"{path}: no row {' or '.join(names)}; check that it is Vivado's report"
+            )
         for row in present[:1]:
             used, available = _number(path, row, "Used"), _number(path, row, "Available")
             found.append(Utilization(kind, used, int(available)))
@@ -99,7 +101,7 @@ def _hex(text: str | None) -> int | None:
 
 
 def check_hwh(path: Path, design: Design) -> None:
-    """The registers lie in the hand-off where the design put them."""
+    """Check that the hand-off has the registers at the design's addresses."""
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:

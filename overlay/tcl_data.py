@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A design as the dict that overlay/design.tcl reads.
+"""Writes a design as the dict that overlay/design.tcl reads.
 
 In: a ``Design``.  Out: Tcl text that sets DESIGN.
 """
@@ -17,7 +17,7 @@ _SPECIAL = set(' \t\n{}[]"$\\;#')
 
 
 def word(text: object) -> str:
-    """One word of a Tcl list.
+    """Quote one word of a Tcl list.
 
     >>> word("IO PLL")
     '{IO PLL}'
@@ -25,19 +25,19 @@ def word(text: object) -> str:
     plain = str(text)
     if "{" in plain or "}" in plain or "\\" in plain:
         raise BadInput(
-            f"found {plain!r}, allowed are values without braces and backslashes; mend the "
+            f"found {plain!r}, allowed are values without braces and backslashes; correct the "
             "board file"
         )
     return f"{{{plain}}}" if not plain or _SPECIAL & set(plain) else plain
 
 
 def words(items: Iterable[object]) -> str:
-    """A Tcl list as one word."""
+    """Join a Tcl list to one word."""
     return f"{{{' '.join(map(word, items))}}}"
 
 
 def pairs(parameters: Iterable[Parameter]) -> str:
-    """Names and values as one word."""
+    """Join names and values to one word."""
     return words(text for p in parameters for text in (p.name, p.value))
 
 
@@ -82,7 +82,7 @@ def _lists(design: Design) -> Iterable[str]:
 
 
 def tcl_data(design: Design, board: Board) -> str:
-    """The text of the data file."""
+    """Make the text of the data file."""
     facts = {
         "name": design.name,
         "board": design.board,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vitis HLS and Vivado: found, asked for their version, and run.
+"""Finds Vitis HLS and Vivado, asks for their versions, and runs them.
 
-In: the PATH, a script.  Out: commands; BuildFailed with the tool's own last words.
+In: the PATH, a script.  Out: commands; BuildFailed with the tool's last lines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from neuralmatrix.errors import BuildFailed, ToolMissing
 from neuralmatrix.hardware.overlay_folder import Tool
 
-TIMEOUT_S = 24 * 3600  # a large array takes hours; a tool that waits for a licence, for ever
+TIMEOUT_S = 24 * 3600  # a large array takes hours; a tool that waits for a licence would never end
 VERSION_TIMEOUT_S = 120
 LAST_LINES = 12
 UNKNOWN = "unknown"
@@ -26,14 +26,14 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Program:
-    """A tool as it is called: ``command`` before the script, ``version`` to ask what it is."""
+    """How to call a tool: ``command`` before the script, ``version`` for its version."""
 
     name: str
     command: tuple[str, ...]
     version: tuple[str, ...]
 
 
-# The newer name first: from 2024.2 on vitis_hls is a wrapper, later it is gone.
+# The newer name first: from 2024.2 on vitis_hls is a wrapper, which later versions lack.
 HLS = (
     Program("vitis-run", ("vitis-run", "--mode", "hls", "--tcl"), ("vitis-run", "--version")),
     Program("vitis_hls", ("vitis_hls", "-f"), ("vitis_hls", "-version")),
@@ -53,7 +53,7 @@ def _missing(what: str, tried: str) -> ToolMissing:
 
 
 def find_hls() -> Program:
-    """The tool that runs an HLS script.  ToolMissing: there is none."""
+    """Find the tool that runs an HLS script.  ToolMissing: there is none."""
     for program in HLS:
         if shutil.which(program.name):
             return program
@@ -61,14 +61,14 @@ def find_hls() -> Program:
 
 
 def find_vivado() -> Program:
-    """Vivado.  ToolMissing: there is none."""
+    """Find Vivado.  ToolMissing: there is none."""
     if shutil.which(VIVADO.name):
         return VIVADO
     raise _missing("Vivado", VIVADO.name)
 
 
 def tool_version(program: Program) -> Tool:
-    """The name and version for ``overlay.json``; "unknown" where the tool does not say."""
+    """Return name and version for ``overlay.json``; "unknown" if the tool prints none."""
     try:
         done = subprocess.run(
             program.version,
@@ -85,15 +85,15 @@ def tool_version(program: Program) -> Tool:
 
 
 def last_words(log: Path) -> str:
-    """The errors in a log, else its last lines."""
+    """Return the errors in a log, else its last lines."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith(("ERROR", "CRITICAL WARNING"))]
     shown = (errors or [line for line in lines if line.strip()])[-LAST_LINES:]
-    return "\n".join(f"  {line}" for line in shown) or "  (it said nothing)"
+    return "\n".join(f"  {line}" for line in shown) or "  (the log is empty)"
 
 
 def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
-    """The exit status, or None when time is up.  The tool's own children end with it."""
+    """Return the exit status, None after a timeout.  The tool's children end with it."""
     try:
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired:
@@ -114,7 +114,7 @@ def run(
     log: Path,
     timeout_s: float = TIMEOUT_S,
 ) -> None:
-    """Run a script in ``folder``, all output into ``log``.  BuildFailed: it did not end well."""
+    """Run a script in ``folder``, all output into ``log``.  BuildFailed: it failed."""
     command = [*program.command, str(script), *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# From exported kernels to a bitstream whose timing is met.
+# Makes a bitstream with met timing from exported kernels.
 #   vivado -mode batch -source vivado.tcl -tclargs DATA IPS OUT JOBS
 # In: DATA as overlay/tcl_data.py writes it, the folder of the kernels' IPs, an empty folder OUT.
 # Out: OUT/neuralmatrix.bit and .hwh, timing.rpt, utilization.rpt and results.txt.
-# NEURALMATRIX_BOARD_REPO names folders with board files that Vivado does not bring.
+# NEURALMATRIX_BOARD_REPO names folders with board files that Vivado does not include.
 
 source [file join [file dirname [file normalize [info script]]] design.tcl]
 
@@ -54,7 +54,7 @@ proc finish_run {name jobs} {
     }
 }
 
-# The arrays fill most of a part, so the effort goes into timing.
+# The arrays fill most of a part, so the strategy favours timing.
 proc implement {jobs} {
     set_property strategy Performance_ExplorePostRoutePhysOpt [get_runs impl_1]
     finish_run synth_1 $jobs
@@ -70,7 +70,7 @@ proc worst_slack {kind} {
     return [get_property SLACK $path]
 }
 
-# Both the worst paths and the report's sentence, which covers pulse widths too.
+# Checks both the worst paths and the report's sentence, which also covers pulse widths.
 proc check_timing {report clock} {
     set setup [worst_slack setup]
     set hold [worst_slack hold]
@@ -89,7 +89,7 @@ proc check_timing {report clock} {
     return [expr {min($setup, $hold)}]
 }
 
-# .bit and .hwh share a stem, by which pynq finds the second.
+# .bit and .hwh share a stem, by which pynq finds the .hwh.
 proc write_results {design out slack} {
     set name [dict get $design name]
     write_bitstream -force [file join $out $name.bit]

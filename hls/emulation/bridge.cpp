@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C ABI of the emulation: a device that several threads may each own one of.
+// The C ABI of the emulation: a device, of which every thread may own one.
 // In: a Job.  Out: the arena's bytes, Totals, a timeline, watched bytes; or a status and a text.
 #include <cstdio>
 #include <cstring>
@@ -8,7 +8,7 @@
 
 #include "scheduler.h"
 
-// The only names the library shows; hidden ones are called without a detour.
+// The only exported names of the library; hidden ones are called directly.
 #define NM_API extern "C" __attribute__((visibility("default")))
 
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Proves, before an instruction runs, that it stays inside its buffers and its regions.
-// In: one instruction and what is known of the regions.  Out: nothing, or BadProgram with a text.
+// In: one instruction and the sizes of the regions.  Out: nothing, or BadProgram with a text.
 #pragma once
 
 #include <string>
@@ -24,13 +24,13 @@ inline const char* opcode_name(Opcode opcode) {
     return uint32_t(opcode) < 5 ? names[uint32_t(opcode)] : "unknown";
 }
 
-// The statistic that COMPUTEs without stat_first go on with; no rows: there is none.
+// The statistic that COMPUTEs without stat_first continue; no rows: there is none.
 struct Begun {
     int64_t rows;
     Stat stat;
 };
 
-// Checks the fields of one instruction; the first that is out of range ends it.
+// Checks the fields of one instruction; throws at the first one that is out of range.
 class Checker {
   public:
     Checker(int64_t index, const Insn& insn) : index_(index), i_(insn) {}

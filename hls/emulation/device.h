@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The device's buffers, and one call that runs one instruction on them.
-// In: instructions.  Out: bytes in the arena, and what the instruction cost.
+// In: instructions.  Out: bytes in the arena, and the instruction's cost.
 #pragma once
 
 #include <cstring>
@@ -9,17 +9,17 @@
 
 namespace nm {
 
-// The regions a program works on; ARENA's size is a whole number of beats, CONST's is padded so.
+// The regions of a program; ARENA's size is a whole number of beats, CONST's is padded to one.
 struct Memory {
     const uint8_t* constants;
     uint8_t* arena;
     Regions regions;
 };
 
-// Loads, computes and stores exactly as the kernels do: it calls the same functions.
+// Loads, computes and stores exactly as the kernels do, by the same functions.
 class Device {
   public:
-    // All zeros is the state after power-up, and too large for a temporary on a thread's stack.
+    // All zeros is the state after power-up; it is too large for a temporary on a thread's stack.
     void reset() { std::memset(static_cast<void*>(this), 0, sizeof *this); }
 
     // Runs one instruction; the meter holds its own cycles and DRAM bytes.
@@ -52,7 +52,7 @@ class Device {
         return meter;
     }
 
-    // Of the constants read since reset(), as LOAD's register tells it.
+    // Checksum of the constants read since reset(), as in LOAD's register.
     uint32_t checksum() const { return sum_; }
 
   private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order in which instructions run, and when: units, queues, tokens, the shared DRAM.
+// The order and times of instructions: units, queues, tokens, the shared DRAM.
 // In: a program and a Device.  Out: cycles, a timeline, or Deadlock with each unit's reason.
 #pragma once
 
@@ -35,7 +35,7 @@ struct Totals {
     int64_t busy[UNITS]; // own cycles, without those lost to the other port's traffic
     int64_t dram_busy;   // at the DRAM's effective bandwidth
     int64_t dram_bytes;
-    int64_t checksum; // of the constants that LOAD read
+    int64_t checksum; // checksum of the constants that LOAD read
 };
 
 struct Deadlock {
@@ -78,7 +78,7 @@ class Scheduler {
         int64_t index, push;
     };
 
-    // Tokens from one unit to another: when they came, and when their takers started.
+    // Tokens from one unit to another: when they arrived, and when the receivers started.
     struct Channel {
         std::vector<int64_t> arrived, popped;
     };
@@ -87,7 +87,7 @@ class Scheduler {
         std::vector<Entry> pushed;
         std::vector<int64_t> starts;
         int64_t free = 0, end = 0;
-        uint32_t owed = 0; // units that the last instruction still owes a token
+        uint32_t owed = 0; // units to which the last instruction still has to send a token
         bool known = false;
         int64_t start = 0;
         int reason = 0;
@@ -133,7 +133,7 @@ class Scheduler {
         }
     }
 
-    // Hands out owed tokens as far as their queues have room.
+    // Sends pending tokens as far as their queues have room.
     void settle(int unit) {
         Lane& lane = lanes_[unit];
         for (int q = 0; q < UNITS; ++q) {
@@ -158,7 +158,7 @@ class Scheduler {
         return waits && channel.popped.size() >= channel.arrived.size();
     }
 
-    // Start of the unit's head, once everything it waits for is known.
+    // Start of the unit's head, when all that it waits for is known.
     void look(int unit) {
         Lane& lane = lanes_[unit];
         if (lane.known || lane.owed != 0 || empty(unit))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python hls/lint [--ports] [FILES]``: can the kernels be synthesized?
+"""``python hls/lint [--ports] [FILES]``: checks that the kernels can be synthesized.
 
-In: C++ sources, by default those of hls/src.  Out: one line a finding; 1 when there is any, 2 when
-a file cannot be looked at.  With --ports: the kernels' arguments and interface pragmas as JSON.
+In: C++ sources, by default those of hls/src.  Out: one line per finding; 1 if there is any, 2 if
+a file cannot be parsed.  With --ports: the kernels' arguments and interface pragmas as JSON.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lint says, and where.
+"""The lint's diagnostics and their places.
 
-In: a node of the syntax tree or a place.  Out: one finding, in the form compilers use.
+In: a node of the syntax tree or a place.  Out: one finding, in the form that compilers use.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which loops end after a number of turns that is known before the kernel runs.
+"""Decides whether a loop's number of iterations is known before the kernel runs.
 
 In: a loop of the syntax tree and the bounded loops around it.  Out: yes or no.
 """
@@ -14,14 +14,14 @@ STEPS = {"++", "--"}
 
 
 def counter(loop: Node) -> Node | None:
-    """The one variable that a for statement declares."""
+    """Return the only variable that a for statement declares."""
     start = loop["inner"][0]
     found = [child for child in children(start) if child["kind"] == "VarDecl"] if start else []
     return found[0] if len(found) == 1 else None
 
 
 def is_bounded(unit: Unit, loop: Node, around: list[Node]) -> bool:
-    """True for `for (T i = constant; i ... constant; i += constant)` that leaves i alone."""
+    """True for `for (T i = constant; i ... constant; i += constant)` whose body does not set i."""
     variable = counter(loop) if loop["kind"] == "ForStmt" else None
     if variable is None or not children(variable):
         return False
@@ -57,7 +57,7 @@ def changes(node: Node, variable: str) -> bool:
 
 
 def target(node: Node) -> str:
-    """The variable that an assignment sets as a whole."""
+    """Return the variable that an assignment sets as a whole."""
     while node["kind"] == "ParenExpr":
         node = children(node)[0]
     return str(node["referencedDecl"]["id"]) if node["kind"] == "DeclRefExpr" else ""

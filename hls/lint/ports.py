@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ports of a kernel: what its arguments and interface pragmas make of it.
+"""The ports of a kernel, from its arguments and interface pragmas.
 
-In: a unit.  Out: findings; or the ports themselves, for a design to be held against.
+In: a unit.  Out: findings; or the ports themselves, for comparison with a design.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEEDS = (
 
 
 def arguments(top: Node) -> dict[str, str]:
-    """The type of each argument of a kernel, by its name, in their order."""
+    """Return the types of a kernel's arguments by name, in order."""
     return {
         child["name"]: child["type"].get("desugaredQualType", child["type"]["qualType"])
         for child in children(top)
@@ -33,7 +33,7 @@ def arguments(top: Node) -> dict[str, str]:
 
 
 def listing(unit: Unit) -> dict[str, list[dict[str, object]]]:
-    """Kernel -> its arguments in order: name, type, and the options of its pragmas."""
+    """Map each kernel to its arguments in order: name, type, and the options of its pragmas."""
     return {top["name"]: [entry(unit, top, *item) for item in described(top)] for top in unit.tops}
 
 

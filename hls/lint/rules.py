@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an HLS compiler refuses, or cannot report on, found in the syntax tree.
+"""Finds in the syntax tree what an HLS compiler rejects or cannot report on.
 
 In: a unit.  Out: findings with their place.
 """
@@ -35,7 +35,7 @@ CALLS = {"CallExpr", "CXXMemberCallExpr", "CXXOperatorCallExpr"}
 
 
 def findings(unit: Unit) -> list[Finding]:
-    """Everything wrong in what synthesis sees of a source, each finding once."""
+    """Return all findings in the part of a source that is synthesized, each once."""
     found = set()
     if not unit.tops:
         text = 'no extern "C" function: every source defines its kernel'
@@ -53,11 +53,11 @@ def findings(unit: Unit) -> list[Finding]:
     return sorted(found)
 
 
-# ------------------------------------------------------------- what synthesis sees
+# ------------------------------------------------------------- synthesized code
 
 
 def live(unit: Unit, node: Node) -> Iterator[Node]:
-    """The node and what is below it, without the branches that a constant condition closes."""
+    """Yield the node and all below it, without branches that a constant condition excludes."""
     stack = [node]
     while stack:
         top = stack.pop()
@@ -76,7 +76,7 @@ def live_children(unit: Unit, node: Node) -> list[Node]:
 
 
 def callees(unit: Unit, body: Node) -> Iterator[tuple[Node, str, str]]:
-    """The functions that a body names: where, the id, the name."""
+    """Yield the functions that a body names: place, id, name."""
     for node in live(unit, body):
         if node["kind"] == "DeclRefExpr" and node["referencedDecl"]["kind"] in FUNCTIONS:
             target = node["referencedDecl"]
@@ -88,7 +88,7 @@ def callees(unit: Unit, body: Node) -> Iterator[tuple[Node, str, str]]:
 
 
 def reach(unit: Unit) -> dict[str, Node]:
-    """The functions that the kernels come to; constructors all, as no call names them."""
+    """Return the functions that the kernels reach, and all constructors, as no call names them."""
     waiting = [unit.canonical(top["id"]) for top in unit.tops]
     for ident, body in unit.bodies.items():
         special = body["kind"] in ("CXXConstructorDecl", "CXXDestructorDecl")
@@ -98,7 +98,7 @@ def reach(unit: Unit) -> dict[str, Node]:
 
 
 def reach_from(unit: Unit, node: Node) -> dict[str, Node]:
-    """The functions that a statement comes to."""
+    """Return the functions that a statement reaches."""
     return follow(unit, [ident for _, ident, _ in callees(unit, node)])
 
 
@@ -131,7 +131,7 @@ def check_nodes(unit: Unit, body: Node) -> Iterator[Finding]:
 
 
 def check_type(node: Node) -> Iterator[Finding]:
-    if node["kind"] in FUNCTIONS:  # its parameters and its result come below
+    if node["kind"] in FUNCTIONS:  # its parameters and its result are visited below
         return
     kind = node.get("type", {})
     text = kind.get("desugaredQualType", kind.get("qualType", ""))
@@ -151,7 +151,7 @@ def check_variable(node: Node) -> Iterator[Finding]:
 
 
 def target_of(unit: Unit, call: Node) -> str | None:
-    """The function that a call names."""
+    """Return the function that a call names."""
     callee = children(call)[0]
     while callee["kind"] in ("ImplicitCastExpr", "ParenExpr"):
         callee = children(callee)[0]
@@ -188,7 +188,7 @@ def check_recursion(unit: Unit, reached: dict[str, Node]) -> Iterator[Finding]:
 
 
 def check_loops(unit: Unit, node: Node, around: list[Node]) -> Iterator[Finding]:
-    """`around`: the bounded loops that the node is in."""
+    """Check the loops below a node; `around`: the bounded loops around it."""
     labelled = node["kind"] == "LabelStmt"
     for child in live_children(unit, node):
         inside = around
@@ -206,7 +206,7 @@ def check_loops(unit: Unit, node: Node, around: list[Node]) -> Iterator[Finding]
 
 
 def check_trips(unit: Unit) -> Iterator[Finding]:
-    """Numbers of turns that no loop can have; names stand for constants of their own."""
+    """Check trip counts for impossible numbers; names are replaced by their constants."""
     for pragma in unit.pragmas:
         least, most = (pragma.options.get(name, "") for name in ("min", "max"))
         if pragma.directive == "LOOP_TRIPCOUNT" and NUMBER.match(least) and NUMBER.match(most):
@@ -216,7 +216,7 @@ def check_trips(unit: Unit) -> Iterator[Finding]:
 
 
 def check_pipeline(unit: Unit, loop: Node, around: list[Node]) -> Iterator[Finding]:
-    """Vitis unrolls what is inside a pipeline, and so needs to know how long it is."""
+    """Check loops within a pipeline: Vitis unrolls them and needs their constant length."""
     text = f"no constant number of turns within the pipeline of line {place(loop).line}"
     for inner in unbounded(unit, loop, around):
         yield finding(inner, "pipeline", text)
@@ -237,7 +237,7 @@ def unbounded(unit: Unit, node: Node, around: list[Node]) -> Iterator[Node]:
 
 
 def marks(unit: Unit, loop: Node, directive: str, options: set[str]) -> bool:
-    """True when the pragma stands in the loop and in none of the loops within it."""
+    """True if the pragma is in the loop and in none of its inner loops."""
     within = [node for node in descend(loop) if node["kind"] in LOOPS]
     for pragma in unit.pragmas:
         if pragma.directive != directive or not options <= set(pragma.options):
@@ -252,7 +252,7 @@ def marks(unit: Unit, loop: Node, directive: str, options: set[str]) -> bool:
 
 
 def check_clock(unit: Unit, node: Node, alone: bool = False) -> Iterator[Finding]:
-    """A wire's read that shares its loop with work: scheduled wherever no data ties it down.
+    """Check reads of wires: one that shares its loop with work can be scheduled anywhere in it.
 
     `alone`: the innermost loop around the node calls nothing.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What clang makes of a source with __SYNTHESIS__ defined.
+"""Parses a source with clang, with __SYNTHESIS__ defined.
 
 In: a C++ file.  Out: its syntax tree with the places filled in, its functions, its HLS pragmas.
 """
@@ -19,7 +19,7 @@ Node = dict[str, Any]
 
 HLS = Path(__file__).resolve().parents[1]
 VENDOR = HLS / "lint" / "vendor"
-# A loop's label and a vendor's pragma mean something to the HLS compiler alone.
+# A loop's label and a vendor's pragma have a meaning only for the HLS compiler.
 STRICT = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-label", "-Wno-unknown-pragmas"]
 FLAGS = ["-std=c++14", "-D__SYNTHESIS__", f"-I{HLS / 'include'}", "-isystem", str(VENDOR)]
 
@@ -35,7 +35,7 @@ MARKER = re.compile(r'^# (\d+) "(.*?)"')
 
 
 class LintError(Exception):
-    """The lint cannot look at the file at all."""
+    """The lint cannot parse the file."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Pragma:
 
 @dataclass
 class Unit:
-    """One source as synthesis sees it."""
+    """One source as it is synthesized."""
 
     source: Path
     root: Node
@@ -72,7 +72,7 @@ class Unit:
         return ident
 
     def ours(self, node: Node) -> bool:
-        """True for what is written in hls/ or beside the source, false for system headers."""
+        """True for files in hls/ or the source's folder, false for system headers."""
         file = place(node).file
         if not file:
             return False
@@ -85,7 +85,7 @@ def children(node: Node) -> list[Node]:
 
 
 def descend(node: Node) -> Iterator[Node]:
-    """The node and everything below it, in order."""
+    """Yield the node and everything below it, in order."""
     stack = [node]
     while stack:
         top = stack.pop()
@@ -99,13 +99,13 @@ def _spot(where: Node) -> Place:
 
 
 def place(node: Node) -> Place:
-    """Where the node begins; a declaration, where its name is."""
+    """Return where the node begins, or where a declaration's name is."""
     found = _spot(node.get("loc", {}))
     return found if found.file else _spot(node.get("range", {}).get("begin", {}))
 
 
 def lines(node: Node) -> tuple[Place, int]:
-    """Where the node begins, and its last line."""
+    """Return where the node begins, and its last line."""
     extent = node["range"]
     return _spot(extent["begin"]), _spot(extent["end"]).line
 
@@ -115,7 +115,7 @@ def body_of(node: Node) -> Node | None:
 
 
 def parse(source: Path) -> Unit:
-    """The unit; LintError when there is no clang or the file does not compile."""
+    """Parse a unit.  LintError: there is no clang or the file does not compile."""
     if shutil.which("clang++") is None:
         raise LintError("no clang++: install clang (Debian: apt-get install clang)")
     text = _clang(source, *STRICT, "-fsyntax-only", "-Xclang", "-ast-dump=json")
@@ -132,7 +132,7 @@ def _clang(source: Path, *flags: str) -> str:
 
 
 def _decode(text: str) -> Node:
-    """clang leaves out a place's file and line where they are those of the place before."""
+    """Fill in the file and line of places, which clang omits if they did not change."""
     last = {"file": "", "line": 0}
 
     def fill(found: Node) -> Node:
@@ -158,13 +158,13 @@ def _pragmas(text: str) -> Iterator[Pragma]:
 
 
 def _options(text: str) -> dict[str, str]:
-    """``a = b c`` to {"a": "b", "c": ""}."""
+    """Parse ``a = b c`` to {"a": "b", "c": ""}."""
     words = re.sub(r"\s*=\s*", "=", text).split()
     return {name.lower(): value for name, _, value in (word.partition("=") for word in words)}
 
 
 def _index(unit: Unit, node: Node) -> None:
-    """Fills the tables of the unit.  A template's own pattern is no code; its instances are."""
+    """Fill the tables of the unit.  A template's pattern is no code; its instances are."""
     kind, pattern = node["kind"], True
     for child in children(node):
         if not child["kind"].endswith("Decl"):

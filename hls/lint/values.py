@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants, as far as conditions and bounds of the kernels need them.
+"""Evaluates constants, as far as conditions and bounds of the kernels need them.
 
 In: an expression.  Out: its truth, or whether it is a constant.
 """
@@ -20,7 +20,7 @@ VARYING = {"CallExpr", "CXXMemberCallExpr", "MemberExpr", "ArraySubscriptExpr"}
 
 
 def initial(unit: Unit, reference: Node) -> Node | None:
-    """The value that a constant was made with; None for what may change."""
+    """Return a constant's initial value; None for a variable."""
     variable = unit.declared.get(reference["referencedDecl"]["id"], {})
     shape = variable.get("type", {}).get("qualType", "")
     fixed = variable.get("constexpr") or shape.startswith("const ")
@@ -29,7 +29,7 @@ def initial(unit: Unit, reference: Node) -> Node | None:
 
 
 def fold(unit: Unit, node: Node) -> bool | None:
-    """The truth of a condition that is known before the kernel runs, else None."""
+    """Return the truth of a condition if it is known before the kernel runs, else None."""
     kind, parts = node["kind"], children(node)
     if kind in WRAPPERS and parts:
         return fold(unit, parts[-1])
@@ -51,7 +51,7 @@ def fold(unit: Unit, node: Node) -> bool | None:
 
 
 def is_constant(unit: Unit, node: Node, known: set[str]) -> bool:
-    """True when the value depends on constants and on the variables `known` alone."""
+    """True if the value depends only on constants and the variables `known`."""
     if node["kind"] in VARYING:
         return False
     parts = children(node)

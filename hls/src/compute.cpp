@@ -51,8 +51,8 @@ void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
                   const int8_t u_lo[UBUF_ROWS][ROWS], const int8_t u_hi[UBUF_ROWS][ROWS],
                   int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS], ComputeState& state,
                   Meter& meter) {
-    // Steps that one iteration takes: the device one, so that a single loop runs at II = 1 across
-    // passes of any length (Vitis flattens no nest with variable bounds); a CPU many.
+    // Steps per iteration: the device takes one, so that a single loop runs at II = 1 across passes
+    // of any length (Vitis flattens no nest with variable bounds); a CPU takes many.
     constexpr uint32_t RUN = HW ? 1 : 64, BLOCK_WORDS = HW ? 1 : uint32_t(ROWS);
     static_assert(HW || RUN % MAC_ROWS == 0, "mac_rows computes whole groups of rows");
     const Shape g = shape_of(insn);
@@ -80,12 +80,12 @@ STEPS:
         NM_HAZARD_AFTER(state.stat.value, ROWS)
         NM_HAZARD_AFTER(state.stat.squares, ROWS)
         NM_HAZARD_AFTER(state.window.lines, LINE_REACH)
-        // No such word on weights: a step may use the row that came in one step before.
+        // Weights have no such pragma: a step may use the row that was loaded one step before.
         NM_NO_HAZARD(o_lo)
         NM_NO_HAZARD(o_hi)
         const bool reads_x = p.step < g.positions;
         const uint32_t until = (reads_x ? g.positions : g.steps) - p.step;
-        // Both digits of a wide maximum take turns, one step each.
+        // Both byte planes of an int16 maximum alternate, one step each.
         const uint32_t n = RUN == 1 || g.reads == 2 ? 1 : (until < RUN ? until : RUN);
         if (p.step < uint32_t(ROWS) && more) {
             const uint32_t to = p.step + n < uint32_t(ROWS) ? p.step + n : uint32_t(ROWS);
@@ -141,7 +141,7 @@ STEPS:
 }
 
 #if !defined(__SYNTHESIS__)
-// Benches hold the device's schedule against the CPU's.
+// Benches compare the device's schedule with the CPU's.
 template void compute_insn<true>(const Insn&, const int8_t[][ROWS], const int8_t[][ROWS],
                                  const int8_t[][ROWS], const int8_t[][ROWS], const int8_t[][ROWS],
                                  const int8_t[][ROWS], const int8_t[][ROWS], int8_t[][COLS],
@@ -175,7 +175,7 @@ compute(const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t*
     NM_STREAM(from_store)
     NM_STREAM(to_load)
     NM_STREAM(to_store)
-    // One word wide ports: the lanes of a word travel together.
+    // Ports of one word's width: the lanes of a word are transferred together.
     NM_BRAM(ibuf)
     NM_RESHAPE(ibuf, 2)
     NM_BRAM(wbuf)
@@ -194,9 +194,9 @@ compute(const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t*
     NM_RESHAPE(o_lo, 2)
     NM_BRAM(o_hi)
     NM_RESHAPE(o_hi, 2)
-    // Kept between instructions.
+    // State that is kept between instructions.
     NM_LARGE ComputeState state;
-    // Registers of PEs and lanes; accumulators and line buffers as wide as a row.
+    // Registers of PEs and lanes; accumulators and line buffers have the width of a row.
     NM_PARTITION(state.weights, 0)
     NM_PARTITION(state.channels.bias, 0)
     NM_PARTITION(state.channels.m, 0)

@@ -25,7 +25,7 @@ static_assert(FETCH_PORT_BYTES % 4 == 0, "a beat must hold whole words of an ins
 constexpr int BEAT_WORDS = FETCH_PORT_BYTES / 4;
 constexpr int BEATS = INSN_WORDS / BEAT_WORDS;
 
-// `sum` grows by the words of the instruction, so that a driver knows that it read the program's.
+// `sum` adds the words of the instruction, so that a driver can check what was read.
 Insn read_insn(const FetchBeat* code, uint32_t index, uint32_t& sum) {
     NM_INLINE
     Insn insn;
@@ -53,7 +53,7 @@ extern "C" void fetch(const nm::FetchBeat* code, uint32_t count, const volatile 
                       uint64_t* fingerprint, uint64_t* began, uint32_t* fault, uint32_t* checksum,
                       nm::InsnQueue& to_load, nm::InsnQueue& to_compute, nm::InsnQueue& to_store) {
     using namespace nm;
-    // Not `program`: SystemVerilog has that word, and the tool would rename the register.
+    // The name is not `program`, a keyword of SystemVerilog, as the tool would rename the register.
     NM_MAXI(code, fetch_port, FETCH_COSIM)
     NM_REGISTER(code)
     NM_REGISTER(count)
@@ -69,8 +69,8 @@ extern "C" void fetch(const nm::FetchBeat* code, uint32_t count, const volatile 
     const Insn end = {};
     uint32_t seen = 0, sum = 0;
     const uint64_t start = read_clock(now);
-    // `count` bounds the reads even when END is missing; none are made for a count of 0, with
-    // which a driver asks for the fingerprint before it trusts this array with memory.
+    // `count` bounds the reads even if END is missing.  A count of 0 makes no reads; a driver uses
+    // it to check the fingerprint before it gives this array memory.
 INSNS:
     for (uint32_t i = 0; i < count; ++i) {
         NM_TRIPS(1, PROGRAM_AT_MOST)

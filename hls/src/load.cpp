@@ -7,7 +7,7 @@ namespace nm {
 
 namespace {
 
-// How far a counter with a signed step goes.
+// The range of a counter with a signed step.
 int64_t reach(uint32_t count, int32_t step) {
     NM_INLINE
     return count > 0 ? int64_t(count - 1) * step : 0;
@@ -20,7 +20,7 @@ bool load_inside(const Insn& i, uint64_t limit) {
     const uint32_t count[4] = {load_n2(i), load_n1(i), load_n0(i), ROWS};
     const int32_t step[4] = {load_s2(i), load_s1(i), load_s0(i), load_lane_stride(i)};
     int64_t low = load_addr(i), high = low;
-    // One after the other: one multiplier does for all.
+    // One after the other, so that one multiplier suffices.
 REACH:
     for (int k = 0; k < 4; ++k) {
         const int64_t far = reach(count[k], step[k]);
@@ -49,12 +49,12 @@ uint32_t load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const 
     const bool gather = lane_stride != 1;
     const bool dense = !gather && (load_s0(insn) == ROWS || n0 == 1);
     const bool merged = dense && left == 0 && right == 0 && load_s1(insn) == int32_t(n0 * ROWS);
-    // A merged block is one row, as long as all of its rows.
+    // A merged block is one row with the length of all its rows.
     const uint32_t rows = merged ? 1 : n1;
     const uint32_t columns = merged ? n1 * n0 : n0;
     const uint32_t top = load_pad_top(insn) * (left + n0 + right);
     const uint32_t bottom = load_pad_bottom(insn) * (left + n0 + right);
-    // Words of a burst follow one another; any other word is a burst of its own.
+    // Words of a burst are consecutive; any other word is a burst of its own.
     const uint32_t run = dense ? columns : 1;
     const int64_t step = load_s0(insn);
     int8_t pad[ROWS], word[ROWS];
@@ -65,7 +65,7 @@ PAD_LANE:
         NM_UNROLL
         pad[r] = int8_t(load_pad_value(insn));
     }
-    // Constants alone: what ARENA holds, a driver does not know.
+    // Constants only, as a driver does not know the contents of ARENA.
     const bool counted = Region(load_region(insn)) == Region::CONST;
     uint32_t sum = 0;
     uint32_t at = load_dst(insn);
@@ -122,7 +122,7 @@ BLOCKS:
 }
 
 #if !defined(__SYNTHESIS__)
-// A bench holds the device's schedule against the CPU's.
+// A bench compares the device's schedule with the CPU's.
 template uint32_t load_insn<true>(const Insn&, const LoadBeat*, uint64_t, const Port&,
                                   int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS],
                                   int8_t[][ROWS], int8_t[][ROWS], int8_t[][ROWS], Meter&);
@@ -161,7 +161,7 @@ extern "C" void load(const nm::LoadBeat* dram, uint64_t const_base, uint32_t con
     NM_STREAM(from_store)
     NM_STREAM(to_compute)
     NM_STREAM(to_store)
-    // One word wide ports: the lanes of a word travel together.
+    // Ports of one word's width: the lanes of a word are transferred together.
     NM_BRAM(ibuf)
     NM_RESHAPE(ibuf, 2)
     NM_BRAM(wbuf)
@@ -200,7 +200,7 @@ INSNS:
             sum += load_insn<HARDWARE>(insn, dram, arena ? arena_base : const_base, port, ibuf,
                                        wbuf, pbuf, t_lo, t_hi, u_lo, u_hi, meter);
         count(counters, start, read_clock(now), inside ? 0 : FAULT_ADDRESS);
-        // The token goes out even after a refused access: the other units must come to their END.
+        // The token is sent even after a refused access, so that the other units reach END.
         if (insn_signal_compute(insn))
             to_compute.write(token_t(1));
         if (insn_signal_store(insn))

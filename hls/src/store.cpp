@@ -20,7 +20,7 @@ bool whole_words(uint32_t count, int32_t step) {
     return count <= 1 || step % COLS == 0;
 }
 
-// `run` rows to words that follow one another.
+// Writes `run` rows to consecutive words.
 void write_words(StoreBeat* dram, uint64_t addr, uint32_t run, uint32_t row, bool high_plane,
                  const int8_t o_lo[OBUF_ROWS][COLS], const int8_t o_hi[OBUF_ROWS][COLS]) {
     NM_INLINE
@@ -52,7 +52,7 @@ bool store_inside(const Insn& i, uint64_t limit) {
     const int32_t step[3] = {store_s2(i), store_s1(i), store_s0(i)};
     const int64_t addr = store_addr(i);
     int64_t low = addr, high = addr;
-    // One after the other: one multiplier does for all.
+    // One after the other, so that one multiplier suffices.
 REACH:
     for (int k = 0; k < 3; ++k) {
         const int64_t far = reach(count[k], step[k]);
@@ -75,10 +75,10 @@ void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& po
     const uint32_t n1 = store_n1(insn), n0 = store_n0(insn);
     const bool dense = store_s0(insn) == COLS || n0 == 1;
     const bool merged = dense && store_s1(insn) == int32_t(n0 * COLS);
-    // A merged block is one row, as long as all of its rows.
+    // A merged block is one row with the length of all its rows.
     const uint32_t rows = merged ? 1 : n1;
     const uint32_t columns = merged ? n1 * n0 : n0;
-    // Words of a burst follow one another; any other word is a burst of its own.
+    // Words of a burst are consecutive; any other word is a burst of its own.
     const uint32_t run = dense ? columns : 1;
     const int64_t step = store_s0(insn);
     uint32_t row = store_src(insn);
@@ -150,7 +150,7 @@ INSNS:
             from_load.read();
         if (insn_wait_compute(insn))
             from_compute.read();
-        // A word is whole beats, so that no beat is written in part.
+        // A word consists of whole beats, so that no beat is written in part.
         const bool inside = store_inside(insn, arena_bytes) && store_aligned(insn);
         const uint64_t start = read_clock(now);
         if (inside)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the benches share: seeded bytes with extremes, a count of mismatches, and a digest of all
-// that was found, which is the same on every machine.
-// In: nothing.  Out: Random, Check.  Benches return 0 on success, as Vitis csim wants.
+// Shared parts of the benches: seeded bytes with extremes, a count of mismatches, and a digest of
+// all results, which is the same on every machine.
+// In: nothing.  Out: Random, Check.  Benches return 0 on success, as Vitis csim requires.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ class Random {
         return low + int64_t(wide % uint64_t(high - low + 1));
     }
 
-    // Signed, with many zeros and both ends.
+    // Signed bytes, with many zeros and both extremes.
     int8_t byte() {
         const uint32_t kind = next() % 16;
         if (kind < 2)

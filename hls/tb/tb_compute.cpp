@@ -27,7 +27,7 @@ Insn draw(tb::Random& random) {
     set_compute_win_w(i, uint32_t(random.range(1, WIN)));
     set_compute_stride_h(i, uint32_t(random.range(1, 3)));
     set_compute_stride_w(i, uint32_t(random.range(1, 3)));
-    if (random.next() % 4 == 0) // what element-wise passes are
+    if (random.next() % 4 == 0) // the sizes of element-wise passes
         set_compute_win_h(i, 1), set_compute_win_w(i, 1), set_compute_stride_h(i, 1),
             set_compute_stride_w(i, 1);
     set_compute_m1(i, uint32_t(random.range(1, 6))),
@@ -49,7 +49,7 @@ Insn draw(tb::Random& random) {
     return i;
 }
 
-// Rounding, tables and operands are the epilogue bench's business: here only that they are wired.
+// The epilogue bench checks rounding, tables and operands; this one only that they are connected.
 Insn draw_epilogue(tb::Random& random) {
     Insn i = {};
     set_insn_opcode(i, uint32_t(Opcode::EPILOGUE));
@@ -72,7 +72,7 @@ Insn draw_epilogue(tb::Random& random) {
     return i;
 }
 
-// x of one digit plane at output (i1, i0), tap (a, b), of block (nb, kh, kw, cb).
+// x of one byte plane at output (i1, i0), tap (a, b), of block (nb, kh, kw, cb).
 int64_t x_of(const Buffers& bufs, const Insn& i, uint32_t at, uint32_t digit, int lane) {
     return bufs.ibuf[at + digit * compute_x_half(i)][lane];
 }

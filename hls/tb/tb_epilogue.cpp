@@ -13,7 +13,7 @@ int64_t floor_shift(int64_t v, int n) {
     return v >= 0 ? v / d : -((-v + d - 1) / d);
 }
 
-// v / 2^n to the nearest integer, the even one of two.
+// v / 2^n to the nearest integer, ties to even.
 int64_t round_half_even(int64_t v, int n) {
     const int64_t low = floor_shift(v, n), twice_rest = 2 * (v - low * (int64_t(1) << n));
     const int64_t one = int64_t(1) << n;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The four kernels behind their ports: a program that copies words through the array, none at all,
-// and two that are wrong.
+// The four kernels with their ports: a program that copies words through the array, an empty one,
+// and two invalid ones.
 #include "nm/kernels.h"
 #include "tb.h"
 
@@ -24,7 +24,7 @@ Insn load_words_of(Buffer dest, Region region, uint32_t addr, uint32_t words) {
     return i;
 }
 
-// Identity weights and multipliers of 1: what comes in goes out.
+// Identity weights and multipliers of 1: the output is the input.
 uint32_t write_program(Insn* program, uint32_t out) {
     Insn epilogue = {}, compute = {}, store = {};
     set_insn_opcode(epilogue, uint32_t(Opcode::EPILOGUE));
@@ -48,7 +48,7 @@ uint32_t write_program(Insn* program, uint32_t out) {
     return 7;
 }
 
-// What a driver reads of a unit.
+// The registers that a driver reads of a unit.
 struct Registers {
     uint64_t busy, ended;
     uint32_t retired, fault;
@@ -60,8 +60,8 @@ struct Run {
     Registers load, compute, store;
 };
 
-// One kernel after the other, each in an instant of its own: only the order of reads of the clock
-// shows here, and that what a unit waited for is not its own time.
+// One kernel runs after the other, each at one point of time: this checks only the order of reads
+// of the clock, and that a unit's waiting time is not counted.
 Run run(tb::Check& check, uint8_t* dram, const Insn* program, uint32_t count, uint32_t tokens) {
     static int8_t ibuf[IBUF_WORDS][ROWS], wbuf[WBUF_WORDS][ROWS], pbuf[PBUF_WORDS][ROWS];
     static int8_t t_lo[TBUF_ROWS][ROWS], t_hi[TBUF_ROWS][ROWS];
@@ -72,7 +72,7 @@ Run run(tb::Check& check, uint8_t* dram, const Insn* program, uint32_t count, ui
     TokenQueue compute_load("compute_load"), compute_store("compute_store");
     TokenQueue store_load("store_load"), store_compute("store_compute");
     Run r;
-    std::memset(&r, 0x55, sizeof r); // a register that is not written shows
+    std::memset(&r, 0x55, sizeof r); // makes a register that is not written visible
     volatile uint64_t now = 1000;
     fetch(reinterpret_cast<const FetchBeat*>(program), count, &now, &r.fingerprint, &r.began,
           &r.fault, &r.code_sum, to_load, to_compute, to_store);
@@ -124,7 +124,7 @@ uint32_t sum_of_parts(const void* from, size_t bytes) {
     return sum;
 }
 
-// The instructions up to END, and both LOADs of CONST; that of ARENA does not count.
+// The instructions up to END, and both LOADs of CONST, without that of ARENA.
 void checksums(tb::Check& check, const Run& r, const Insn* program, uint32_t count,
                uint32_t const_sum) {
     check.equal(r.code_sum, sum_of_parts(program, count * sizeof(Insn)), "checksum of FETCH");

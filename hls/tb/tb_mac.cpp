@@ -19,7 +19,7 @@ void every_triple(tb::Check& check) {
     check.equal(wrong, 0, "wrong pairs of products among 2^24");
 }
 
-// One row in all four modes of the device's array, against the sums it stands for.
+// One row in all four modes of the device's array, against plain sums.
 template <bool PACKED>
 void device_rows(tb::Check& check, const int16_t x[][ROWS], const weight_t w[ROWS][COLS],
                  const int8_t w8[ROWS][COLS]) {
@@ -28,7 +28,7 @@ void device_rows(tb::Check& check, const int16_t x[][ROWS], const weight_t w[ROW
     for (int k = 0; k < WIN * WIN; ++k)
         for (int c = 0; c < COLS; ++c)
             taps[k][c] = x[c % 7][(k + c) % ROWS];
-    // Rows beyond the taps of a window weigh 0, as the address generator fills them.
+    // Rows beyond the taps of a window have weight 0, as nm/fill.h sets them.
     static weight_t tap_weights[ROWS][COLS];
     for (int r = 0; r < WIN * WIN; ++r)
         for (int c = 0; c < COLS; ++c)
@@ -50,7 +50,7 @@ void device_rows(tb::Check& check, const int16_t x[][ROWS], const weight_t w[ROW
 }
 
 void rows(tb::Check& check, tb::Random& random, bool extreme) {
-    constexpr int M = 13, ROOM = 16; // the CPU's schedule takes MAC_ROWS at a time
+    constexpr int M = 13, ROOM = 16; // the CPU's schedule processes MAC_ROWS at a time
     static int16_t x[M][ROWS];
     static exact_t factors[ROOM][ROWS];
     static int8_t w8[ROWS][COLS];

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 
-COMMAND_LINE = ("rich", "typer")  # what it needs beside numpy; a program that runs does not
+# The command line needs them in addition to numpy; running a program does not.
+COMMAND_LINE = ("rich", "typer")
 
 
 def main() -> None:
-    """Run the command line, or say what it lacks after an installation without dependencies."""
+    """Run the command line, or name the packages that are missing for it."""
     try:
         from .cli.main import main as command_line
     except ModuleNotFoundError as error:

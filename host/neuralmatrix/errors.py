@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exceptions a user of NeuralMatrix can meet.
+"""The exceptions that NeuralMatrix raises.
 
 In: nothing.  Out: one base class and one class per kind of failure.
 Every message says what was found, what is allowed and what to do.
@@ -47,7 +47,7 @@ class BadProgram(NeuralMatrixError):
 
 
 class BuildFailed(NeuralMatrixError):
-    """A tool that builds overlays stopped, or what it made misses its timing."""
+    """A tool that builds overlays failed, or its result misses timing."""
 
 
 class DoesNotFit(NeuralMatrixError):
@@ -79,7 +79,7 @@ class HostUnreachable(NeuralMatrixError):
 
 
 class RemoteFailure(NeuralMatrixError):
-    """A board reached over SSH lacks something that a program needs, or stopped without a word."""
+    """A board reached over SSH lacks something that a program needs, or gave no message."""
 
 
 class ToolMissing(NeuralMatrixError):

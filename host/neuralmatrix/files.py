@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files as the command line gets and makes them.
+"""Files that the command line reads and writes.
 
 In: ``.npz`` files, ``name=1x3x224x224``.  Out: arrays by name, shapes by name, whole files.
 A file is written all at once or not at all.
@@ -25,7 +25,7 @@ from .errors import BadInput, NeuralMatrixError
 
 Array = npt.NDArray[Any]
 
-# What numpy and zipfile meet in a damaged file, beside OSError.
+# Errors of numpy and zipfile on a damaged file, in addition to OSError.
 DAMAGE = (
     EOFError,
     MemoryError,
@@ -43,7 +43,7 @@ _SHAPE = re.compile(r"(?P<name>.+)=(?P<dims>[1-9]\d{0,8}(?:[x,][1-9]\d{0,8})*)")
 
 
 def parse_shapes(options: list[str]) -> dict[str, tuple[int, ...]]:
-    """``["input=1x3x224x224"]`` to ``{"input": (1, 3, 224, 224)}``."""
+    """Parse ``["input=1x3x224x224"]`` to ``{"input": (1, 3, 224, 224)}``."""
     shapes = {}
     for option in options:
         match = _SHAPE.fullmatch(option)
@@ -56,12 +56,12 @@ def parse_shapes(options: list[str]) -> dict[str, tuple[int, ...]]:
 
 
 def is_endless(path: Path) -> bool:
-    """Whether reading might never end: a pipe or a device."""
+    """Return whether reading might never end, as for a pipe or a device."""
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """The arrays in a ``.npz`` file; nothing is unpickled."""
+    """Read the arrays in a ``.npz`` file without unpickling anything."""
     if is_endless(path):
         raise BadInput(f"{path}: found no regular file to read; name a .npz file (numpy.savez)")
     try:
@@ -96,7 +96,7 @@ def _members(path: Path, file: IO[bytes]) -> dict[str, Array]:
 
 
 def check_target(path: Path) -> None:
-    """NeuralMatrixError now rather than after the work: ``path`` cannot become a file."""
+    """Raise NeuralMatrixError before the work starts if ``path`` cannot become a file."""
     try:
         if path.exists() and not path.is_file():
             raise _no_place(path, "it exists and is no regular file")
@@ -110,7 +110,7 @@ def _no_place(path: Path, why: str) -> NeuralMatrixError:
 
 
 def make_folder(path: Path) -> None:
-    """A folder that may be there already."""
+    """Create a folder unless it exists."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -118,7 +118,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write atomically: ``fill`` a temporary file beside ``path``, then rename it."""
+    """Write atomically: ``fill`` a temporary file next to ``path``, then rename it."""
     check_target(path)
     temporary = ""
     try:

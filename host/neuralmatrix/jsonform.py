@@ -28,7 +28,7 @@ class FormError(ValueError):
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses become objects and tuples become lists, recursively."""
+    """Convert dataclasses to objects and tuples to lists, recursively."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, (tuple, list)):
@@ -87,7 +87,7 @@ def _literal(choices: tuple[Any, ...], data: Any, where: str) -> Any:
 
 
 def _union(members: tuple[Any, ...], data: Any, where: str) -> Any:
-    """None, or the member whose field names are those of the object."""
+    """Parse a union: None, or the member whose field names are those of the object."""
     if data is None and type(None) in members:
         return None
     rest = [m for m in members if m is not type(None)]
@@ -137,5 +137,5 @@ def _value(annotation: Any, data: Any, where: str) -> Any:
 
 
 def from_json(cls: type[T], data: Any, where: str) -> T:
-    """The dataclass that parsed JSON describes.  FormError: some field is not what it must be."""
+    """Make the dataclass that parsed JSON describes.  FormError: a field is wrong."""
     return _dataclass(cls, data, where)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files that are not Python lie.
+"""Folders of the files that are not Python.
 
 In: nothing.  Out: the folders of the C++ sources, of the board files and of built overlays.
 A wheel carries them as ``_hls``, ``_boards`` and ``_overlays``; a checkout has them at the
@@ -27,15 +27,15 @@ def _folder(packaged: str, in_repository: str) -> Path:
 
 
 def hls_dir() -> Path:
-    """The folder with ``include/nm``, ``src`` and ``emulation``."""
+    """Return the folder with ``include/nm``, ``src`` and ``emulation``."""
     return _folder("_hls", "hls")
 
 
 def boards_dir() -> Path:
-    """The folder with one JSON file per board, ``arrays`` and ``families``."""
+    """Return the folder with one JSON file per board, ``arrays`` and ``families``."""
     return _folder("_boards", "overlay/boards")
 
 
 def overlay_dirs() -> tuple[Path, ...]:
-    """Where built overlays may lie, one folder per board; neither need exist."""
+    """Return folders of built overlays, one subfolder per board; they need not exist."""
     return (_PACKAGE / "_overlays", _REPOSITORY / "overlay" / "build")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``neuralmatrix doctor`` on trees of files as boards have them, and on this machine.
+"""``neuralmatrix doctor`` on trees of files like those of boards, and on this machine.
 
-In: folders that stand for a board's root.  Out: what each check found, and its remedy.
+In: folders in place of a board's root.  Out: what each check found, and its remedy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ZCU104 = {
 
 
 def tree(root: Path, files: dict[str, str]) -> Machine:
-    """A root folder with these files, on a machine with pynq 3.1.2 that root uses."""
+    """Make a machine with these files, pynq 3.1.2 and the user root."""
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

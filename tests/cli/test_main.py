@@ -32,14 +32,14 @@ from typer.testing import CliRunner
 
 
 def call(*arguments: object) -> str:
-    """Standard output of a command that succeeds."""
+    """Return the standard output of a command that succeeds."""
     result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
 def fail(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
-    """Exit code and message of a command that fails."""
+    """Return exit code and message of a command that fails."""
     old, sys.argv = sys.argv, ["neuralmatrix", *map(str, arguments)]
     try:
         with pytest.raises(SystemExit) as stop:
@@ -52,7 +52,7 @@ def fail(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
 
 @contextmanager
 def handler(of_sigterm: Callable[..., None]) -> Iterator[Callable[..., None]]:
-    """A handler of SIGTERM that a program which calls ``main`` has installed."""
+    """Install a handler of SIGTERM, as a program that calls ``main`` may have."""
     before = signal.signal(signal.SIGTERM, of_sigterm)
     try:
         yield of_sigterm
@@ -199,7 +199,7 @@ def test_bench(saved: Path) -> None:
         rates = row["images_per_s"]
         assert 0 < rates["lowest"] <= rates["median"] <= rates["highest"]
     text = call(*quick)
-    assert "measured on this machine" in text and "no power of any rail: not asked for" in text
+    assert "measured on this machine" in text and "no power of any rail: not requested" in text
 
 
 @pytest.mark.gxx

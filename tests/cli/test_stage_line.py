@@ -39,7 +39,7 @@ def test_a_line_appears_on_a_terminal_once_it_lasts(monkeypatch: pytest.MonkeyPa
     console, text = screen(terminal=True)
     run(StageLine(False, screen=console), 0.5)
     assert "calibrate: tensor 3 of 40" in text.getvalue()
-    assert text.getvalue().endswith("\x1b[2K")  # nothing of it stays
+    assert text.getvalue().endswith("\x1b[2K")  # the line is erased
 
 
 @pytest.mark.parametrize("terminal, line, appears", [
@@ -64,7 +64,7 @@ def test_verbose_prints_every_stage_with_its_time() -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Arguments that compile one product."""
+    """Return arguments that compile one product."""
     weight = np.eye(4, dtype=np.float32)
     net = model([node("MatMul", ["x", "w"], ["y"])], {"x": (1, 4)}, ["y"], {"w": weight})
     onnx.save(net, tmp_path / "net.onnx")
@@ -83,6 +83,6 @@ def test_compile_verbose_names_the_passes_and_leaves_standard_output_alone(
 ) -> None:
     result = CliRunner().invoke(app, [*files, "--json", "-v"])
     assert json.loads(result.stdout)["output"] == files[3]
-    provenance_label = [line.split()[-1] for line in result.stderr.splitlines()[:-1]]
+    shown = [line.split()[-1] for line in result.stderr.splitlines()[:-1]]
     compiled = [name for name, _ in passes(Options())]
-    assert provenance_label[:14] == compiled[:14] and provenance_label[-1] == "schedule"
+    assert shown[:14] == compiled[:14] and shown[-1] == "schedule"

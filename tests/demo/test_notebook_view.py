@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What notebooks show: HTML for Jupyter, text elsewhere, with nothing left unescaped."""
+"""Views of notebooks: HTML for Jupyter, text elsewhere, all of it escaped."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs for notebooks: the shipped ones compute what a fresh compilation does."""
+"""Programs for notebooks: the shipped ones compute the same as a fresh compilation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The far end of a deployment, on a folder of this machine; and what ssh's failures become.
+"""The board's side of a deployment, on a folder of this machine; and errors of ssh.
 
-In: requests as the near end makes them.  Out: files, answers, refusals.
+In: requests of the deploying machine.  Out: files, answers, errors.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def answer(capsys: pytest.CaptureFixture[str], **request: Any) -> dict[str, Any]
 def put(
     monkeypatch: pytest.MonkeyPatch, data: bytes, root: Path, name: str, **changes: Any
 ) -> dict[str, Any]:
-    """A request to store ``data``, which lies on standard input."""
+    """Make a request to store ``data``, which is on standard input."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     sha256 = hashlib.sha256(data).hexdigest()
     request = {"root": str(root), "name": name, "size": len(data), "sha256": sha256, "tree": False}
@@ -65,7 +65,7 @@ def test_names_stay_within_the_folder(
 ) -> None:
     for action in ("drop", "get"):
         found = answer(capsys, action=action, root=str(tmp_path / "root"), name=name)
-        assert "is no name within a folder" in found["error"]
+        assert "is not a name within a folder" in found["error"]
 
 
 def test_a_disk_that_is_full(
@@ -93,7 +93,7 @@ def archive(**files: bytes) -> bytes:
 def test_a_folder_that_another_deployment_brought_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same content there is as good; anything else is not."""
+    """The same content is accepted; other content is an error."""
 
     def send(data: bytes) -> dict[str, Any]:
         return answer(capsys, **put(monkeypatch, data, tmp_path, "package", tree=True))
@@ -142,7 +142,7 @@ def test_the_package_is_the_same_bytes_each_time(monkeypatch: pytest.MonkeyPatch
 
 
 def board_for(user: str, device: str = "pynq", emulated: bool = False) -> RemoteBoard:
-    """The far side without a connection."""
+    """Make the board without a connection."""
     board = RemoteBoard.__new__(RemoteBoard)
     board.host, board.root, board.device = "user@board", "/home/a b/.neuralmatrix", device
     root = user == "root"
@@ -198,7 +198,7 @@ def test_a_file_that_arrives_damaged(tmp_path: Path, sent: bytes) -> None:
 def test_which_python_later_commands_call(
     monkeypatch: pytest.MonkeyPatch, name: str, kept: str
 ) -> None:
-    """A wrapper as it was named; a bare name as the login shell found it."""
+    """A wrapper is called as named, a bare name as the login shell found it."""
     board = board_for("xilinx")
     found = {**asdict(board.python), "python": "/usr/bin/python3"}
     monkeypatch.setattr(board, "_lines", lambda command: ([found], None))
@@ -222,8 +222,11 @@ def test_why_a_run_did_not_begin(said: str, text: str) -> None:
     ("stderr", "text"),
     [
         ("ssh: Could not resolve hostname pynq: Name or service not known", "use its IP address"),
-        ("ssh: connect to host 10.0.0.9 port 22: Connection timed out", "is the board on"),
-        ("ssh: connect to host 10.0.0.9 port 22: No route to host", "same network"),
+        (
+            "ssh: connect to host 10.0.0.9 port 22: Connection timed out",
+            "check that the board is on",
+        ),
+        ("ssh: connect to host 10.0.0.9 port 22: No route to host", "in this network"),
         ("a@b: Permission denied (publickey,password).", "ssh-copy-id a@b"),
         ("", "it does not answer"),
     ],

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``deploy`` against a real sshd on this machine; the far device is an emulated board where pynq
-is installed, the plain emulation else.
+"""``deploy`` against a real sshd on this machine; the device is an emulated board where pynq
+is installed, otherwise the plain emulation.
 
 In: a small program.  Out: outputs equal to those of a local run, and a named error per failure.
 """
@@ -46,7 +46,7 @@ BOARD = "pynq-z2"
 
 @pytest.fixture(scope="module")
 def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
-    """An sshd whose users have an emulated board and share the cache of built kernels."""
+    """Start an sshd whose users have an emulated board and share the cache of built kernels."""
     program = sshd_program()
     if program is None:
         pytest.skip("no OpenSSH server: apt install openssh-server openssh-client")
@@ -68,13 +68,13 @@ def feeds(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def request_(far: Far, saved: Path) -> Request:
-    """A deployment with the Python that runs the tests, to a folder that all of them share."""
+    """Make a deployment with the tests' Python, to a folder that all tests share."""
     place = str(far.folder / "place")
     return Request(saved, python=sys.executable, remote_dir=place, device=DEVICE)
 
 
 def stays(request: Request) -> set[str]:
-    """Kinds of the files that lie on the far side."""
+    """Return the kinds of the files that lie on the board's side."""
     return {path.name.partition("-")[0] for path in Path(request.remote_dir).iterdir()}
 
 
@@ -88,8 +88,8 @@ def test_outputs_equal_those_of_a_local_run(
     notes: list[str] = []
     steps: list[tuple[int, int]] = []
     wanted = with_run(request_, feeds)
-    provenance_label = Progress(notes.append, lambda done, total: steps.append((done, total)))
-    result = deploy(far.target, wanted, provenance_label)
+    callbacks = Progress(notes.append, lambda done, total: steps.append((done, total)))
+    result = deploy(far.target, wanted, callbacks)
     expected = Session(program).run(dict(np.load(feeds)))
     assert wanted.outputs is not None
     outputs = dict(np.load(wanted.outputs))
@@ -203,7 +203,7 @@ def test_a_key_file_that_is_missing(far: Far, request_: Request, tmp_path: Path)
 
 
 def unreachable(far: Far) -> Far:
-    """Whoever connects to this fails otherwise than the test expects."""
+    """Return a target to which a connection would fail with another error."""
     return replace(far, target=replace(far.target, port=1))
 
 
@@ -282,7 +282,7 @@ def test_a_folder_that_cannot_be_written(far: Far, request_: Request, place: str
 
 @pytest.mark.slow
 def test_no_space_there(far: Far, request_: Request, tmp_path: Path) -> None:
-    """A limit on the size of files stands for a full disk: writing fails halfway."""
+    """A limit on the size of files replaces a full disk: writing fails halfway."""
     limited = interpreter(tmp_path / "limited", before="ulimit -f 16")
     fresh = replace(request_, python=limited, remote_dir=str(tmp_path / "far"))
     with pytest.raises(RemoteFailure, match="File too large; free some space there"):
@@ -313,7 +313,7 @@ def test_a_run_that_dies(far: Far, request_: Request, feeds: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_far_side_that_talks(far: Far, request_: Request, feeds: Path, tmp_path: Path) -> None:
-    """Greetings without an end of line, lines that look like ours, and much of anything."""
+    """The other side prints greetings without a newline, lines like ours, and random bytes."""
     noise = "head -c 300000 /dev/urandom"
     before = f"{noise}; {noise} >&2; printf '\nneuralmatrix: {{garbage\nneuralmatrix: 5\n'"
     talking = interpreter(tmp_path / "talking", before=f"{before}; printf 'Welcome! '")
@@ -332,7 +332,7 @@ def test_a_far_side_that_answers_something_else(
 
 @pytest.mark.slow
 def test_a_connection_that_breaks(far: Far, request_: Request, feeds: Path, tmp_path: Path) -> None:
-    """What serves this connection ends while the program runs there."""
+    """The server of this connection ends while the program runs there."""
     parents = "read _ _ _ parent _ < /proc/$PPID/stat"
     before = f'[ "$1" = -u ] && {{ {parents}; kill -9 $PPID $parent; sleep 9; }}'
     cutting = interpreter(tmp_path / "cutting", before=before)

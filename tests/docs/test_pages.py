@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation: its code runs, its links lead somewhere, its commands exist."""
+"""The documentation: its code runs, its links resolve, its commands exist."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def keep_demo(folder: Path) -> None:
 
 
 def run_commands(line: str) -> str:
-    """Output of a shell line: our commands are run, folders entered, installations left out."""
+    """Return the output of a shell line: commands run, folders change, installs are skipped."""
     shown = ""
     for part in line.split(" && "):
         name, *arguments = shlex.split(part)
@@ -198,7 +198,7 @@ def test_python_of_page_runs(
 @pytest.mark.gxx
 @pytest.mark.slow
 def test_commands_of_usage_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of 'The command line', top to bottom, on files of the kept demo."""
+    """The commands of 'The command line' run in order on files of the kept demo."""
     for package in ("onnxruntime", "plotly"):
         pytest.importorskip(package)
     keep_demo(tmp_path)
@@ -207,7 +207,7 @@ def test_commands_of_usage_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     section = text.partition("## The command line")[2].partition("\n## ")[0]
     commands = re.findall(r"^    (neuralmatrix .+)$", section, re.MULTILINE)
     assert len(commands) == 9
-    # windows of power take minutes where the processor tells its watts
+    # power windows take minutes where the processor reports its watts
     quick = {"compare": " --no-power"}
     shown = "".join(run_commands(line + quick.get(line.split()[1], "")) for line in commands)
     assert "on the first 4 of the calibration inputs, 0.02 allowed (met)" in shown

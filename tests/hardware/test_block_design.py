@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The block design, held against board files, the registers' table and the kernels' signatures."""
+"""The block design, compared with board files, the registers' table and the kernels' signatures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def design(request: pytest.FixtureRequest) -> Design:
 
 
 def signature(kernel: str) -> dict[str, str]:
-    """The arguments of a kernel's C++ function: name -> type."""
+    """Return the arguments of a kernel's C++ function: name -> type."""
     text = (hls_dir() / "src" / f"{kernel}.cpp").read_text()
     found = re.search(rf'extern "C" void\s+{kernel}\((.*?)\) {{', text, re.DOTALL)
     assert found is not None
@@ -41,7 +41,7 @@ def signature(kernel: str) -> dict[str, str]:
 
 
 def pins(design: Design) -> Counter[str]:
-    """How often each pin of a kernel is named by a bus or a wire."""
+    """Count how often a bus or a wire names each pin of a kernel."""
     named = [pin for net in design.interfaces for pin in (net.master, net.slave)]
     named += [pin for net in design.nets for pin in net.sinks]
     named += [net.source for net in design.nets]
@@ -144,7 +144,7 @@ def test_memories_are_the_arrays(design: Design) -> None:
         uram = memory.buffer in board.uram_buffers
         assert cell.value("PRIM_type_to_Implement") == ("URAM" if uram else None)
         assert cell.value("Operating_Mode_A") == ("NO_CHANGE" if uram else None)
-        # A word is there in the cycle after its address, as the kernels' ports expect it.
+        # A word is available in the cycle after its address, as the kernels' ports expect.
         for side in "AB":
             outputs = cell.value(f"Register_Port{side}_Output_of_Memory_Primitives")
             assert outputs == "false" and cell.value(f"READ_LATENCY_{side}") in (None, "1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Board files: that all load and fit, and that a wrong one is refused by field."""
+"""Board files: all load and fit, and an error names the wrong field."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums of what the array must read, against byte-by-byte loops and against the kernels' own.
+"""Checksums of what the array must read, against byte-by-byte loops and the kernels' sums.
 
 In: random programs, and programs of whole networks.  Out: equal sums.
 """
@@ -26,7 +26,7 @@ def of_program(program: Program) -> int:
 
 
 def one_by_one(load: Instruction, lanes: int) -> int:
-    """The definition: bytes r of a word weigh 256 to the power of r modulo 4."""
+    """Compute by definition: byte r of a word has weight 256 to the power of r modulo 4."""
     v, total = load.values, 0
     for i2 in range(v["n2"]):
         for i1 in range(v["n1"]):
@@ -61,7 +61,7 @@ LOAD = dict(n2=1, n1=1, n0=2, s0=16, lane_stride=1)
 
 @pytest.mark.parametrize("outside", ({"addr": 8}, {"addr": 0, "s0": -16}, {"lane_stride": -1}))
 def test_reads_outside_of_the_constants_are_refused(outside: dict[str, int]) -> None:
-    """Two words of 16 bytes are there; an index below 0 would count from their end."""
+    """Constants have two words of 16 bytes; an index below 0 would count from their end."""
     const = np.ones(32, np.uint8)
     whole = as_words([Instruction(Opcode.LOAD, LOAD), END])
     assert constant_checksum(whole, const, 16) == 8 * 0x01010101

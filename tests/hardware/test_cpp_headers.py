@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generated headers: not stale, and of one mind with isa.py.
+"""The generated headers: fresh, and consistent with isa.py.
 
 In: the tables of isa.py, the board files.  Out: nothing.
 """
@@ -93,7 +93,7 @@ def test_a_bad_array_fails_with_a_sentence(
 
 @pytest.fixture(scope="module")
 def accessors(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """Every getter and setter behind one C name each."""
+    """Wrap every getter and setter as a C function."""
     folder = tmp_path_factory.mktemp("accessors")
     lines = ['#include "nm/isa.h"', "using namespace nm;", 'extern "C" {']
     for opcode, slots in SLOTS.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instructions as columns: the same as decoding one by one.
+"""Instruction columns equal instructions decoded one by one.
 
 In: random programs.  Out: columns of fields.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Costs that passes rank by, on arrays of 16 and 32 lanes."""
+"""Costs by which passes rank, on arrays of 16 and 32 lanes."""
 
 from __future__ import annotations
 

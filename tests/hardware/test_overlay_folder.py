@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Overlays on disk: where they are found, and that damage is named.
+"""Overlays on disk: where they are found, and errors that name damage.
 
-In: folders made here.  Out: ``Overlay``, or one error that says what to do.
+In: folders made by the tests.  Out: ``Overlay``, or one error that says what to do.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Z1, Z2, ULTRA = (load_board(name) for name in ("pynq-z1", "pynq-z2", "ultra96-v2
 
 
 def make(folder: Path) -> Path:
-    """The overlay that PYNQ-Z1 and Z2 share."""
+    """Make the overlay that PYNQ-Z1 and Z2 share."""
     return overlay_folder(folder, boards=("pynq-z1", "pynq-z2"))
 
 
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No overlay of the environment or of the package; the folder is where the package's lie."""
+    """Provide no overlay by environment or package; return the folder of the package's."""
     monkeypatch.delenv(overlays.DIRECTORY_VARIABLE, raising=False)
     packaged = tmp_path / "packaged"
     monkeypatch.setattr(overlays, "overlay_dirs", lambda: (packaged,))
@@ -65,7 +65,7 @@ def test_explicit(tmp_path: Path, name: str | None) -> None:
 @pytest.mark.parametrize("board", (Z1, Z2))
 def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner: str, board: Any,
                      nowhere: Path) -> None:  # fmt: skip
-    """The folder itself, or one inside of it named after the board whose bitstream it is."""
+    """The environment names an overlay's folder, or one with a folder per board."""
     make(nowhere / "pynq-z2")
     folder = make(tmp_path / "mine" / inner)
     monkeypatch.setenv(overlays.DIRECTORY_VARIABLE, str(tmp_path / "mine"))
@@ -75,7 +75,7 @@ def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner: str
 
 
 def test_package_data(nowhere: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Also where the environment names a folder that has none for this board."""
+    """They are used even if the environment names a folder without this board."""
     folder = make(nowhere / "pynq-z2")
     monkeypatch.setenv(overlays.DIRECTORY_VARIABLE, str(tmp_path))
     assert resolve(Z1).folder == folder.resolve()
@@ -183,7 +183,7 @@ def test_a_file_without_a_hash(tmp_path: Path, name: str) -> None:
 
 
 def test_hashes_name_files_of_the_folder_alone(tmp_path: Path) -> None:
-    """A name with a path in it reads nothing outside."""
+    """A name with a path does not read files outside the folder."""
     folder = make(tmp_path / "mine")
     (tmp_path / "secret").write_text("secret")
     outside = overlays.FileHash("../secret", overlays.file_hash(tmp_path / "secret").sha256)

@@ -36,7 +36,7 @@ BITS = {"uint32_t": 32, "unsigned int": 32, "uint64_t": 64, "unsigned long": 64}
 
 
 def argument(entry: dict) -> Argument:
-    """A port as registers.py would describe it."""
+    """Describe a port as in registers.py."""
     modes = [pragma["mode"] for pragma in entry["pragmas"]]
     if "m_axi" in modes:
         return Argument(entry["name"], POINTER_BITS)
@@ -115,7 +115,7 @@ def test_a_kernel_that_differs_is_found(mistake: str, tmp_path: Path) -> None:
 
 
 def test_layout_of_the_address_map() -> None:
-    """As in the x_*_hw.h headers that Vitis HLS writes: 64 bits and a gap, outputs with a flag."""
+    """The map equals the x_*_hw.h headers of Vitis HLS: 64 bits and a gap, outputs with a flag."""
     found = {r.name: (r.offset, r.writable) for r in registers("fetch")}
     assert found == {
         "code_1": (0x10, True),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""hls/tb compiled and run as Vitis csim would, by every compiler and set of headers at hand.
+"""hls/tb compiled and run as Vitis csim would, by every available compiler and set of headers.
 
-In: the C++ sources.  Out: each bench's own verdict.
+In: the C++ sources.  Out: the verdict of each bench.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ pytestmark = [pytest.mark.gxx, pytest.mark.slow]
 HLS = hls_dir()
 BENCHES = sorted(path.stem for path in (HLS / "tb").glob("tb_*.cpp"))
 COMPILERS = [name for name in ("g++", "clang++") if shutil.which(name)]
-# Labels are for the tool's reports; signed sums wrap, as they do in hardware.
+# Labels are for the tool's reports; signed sums wrap, as in hardware.
 FLAGS = ["-std=c++14", "-O2", "-fwrapv"]
 STRICT = ["-Wall", "-Wextra", "-Wvla", "-Werror", "-Wno-unused-label"]
 
 
 def ap_types() -> Path | None:
-    """The open ap_int.h and hls_stream.h: $NEURALMATRIX_AP_TYPES, else those of hls4ml."""
+    """Find the open ap_int.h and hls_stream.h: $NEURALMATRIX_AP_TYPES, else those of hls4ml."""
     named = os.environ.get("NEURALMATRIX_AP_TYPES")
     if named:
         return Path(named)
@@ -53,7 +53,7 @@ def run(bench: Path) -> None:
 
 @pytest.fixture(scope="session")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Objects of hls/src, compiled once per compiler without a single warning."""
+    """Compile the objects of hls/src once per compiler, without a warning."""
     folder = tmp_path_factory.mktemp("kernels")
     for compiler in COMPILERS:
         for source in sorted((HLS / "src").glob("*.cpp")):
@@ -77,7 +77,7 @@ def test_the_bridge_compiles_without_warnings(compiler: str, tmp_path: Path) -> 
 
 @pytest.fixture(scope="session")
 def open_kernels(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[Path]]:
-    """The kernels on the open vendor headers, whose own warnings are not ours."""
+    """Compile the kernels with the open vendor headers, ignoring the headers' own warnings."""
     headers = ap_types()
     if headers is None:
         pytest.skip("no ap_int.h: install hls4ml or set NEURALMATRIX_AP_TYPES")
@@ -100,7 +100,7 @@ def test_bench_on_the_open_vendor_headers(
 
 @pytest.mark.parametrize("board", ["kv260", "ultra96-v2"])
 def test_benches_of_other_arrays_and_ports(board: str, tmp_path: Path) -> None:
-    """All benches hold for 32 x 32 PEs and for 16-byte ports too: csim runs them per board."""
+    """All benches also pass for 32 x 32 PEs and for 16-byte ports: csim runs them per board."""
     found = load_board(board)
     (tmp_path / "nm").mkdir()
     header = config_header(found.array, found.timing, found.uram_buffers, found.macs_per_dsp)
@@ -117,7 +117,7 @@ def test_benches_of_other_arrays_and_ports(board: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bench", ["tb_compute", "tb_epilogue", "tb_load_store"])
 def test_bench_under_sanitizers(bench: str, tmp_path: Path) -> None:
-    """No access beyond an array and no undefined shift, on random instructions."""
+    """Random instructions cause no access beyond an array and no undefined shift."""
     sources = [HLS / "tb" / f"{bench}.cpp", *sorted((HLS / "src").glob("*.cpp"))]
     checks = "-fsanitize=address,undefined,signed-integer-overflow"
     probe = tmp_path / "probe.cpp"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernels tell in their registers, with a clock that runs while they work.
+"""The kernels' registers, with a clock that runs while they work.
 
-In: hls/src, built so that every cycle of the cost model moves the clock and every read of a queue
-lets it jump.  Out: registers equal to the cost model's sums, with no waiting in them.
+In: hls/src, built so that every cycle of the cost model advances the clock and every read of a
+queue adds a wait.  Out: registers equal to the cost model's sums, without waiting.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ void run_all(const uint8_t* program, uint32_t count, uint8_t* dram, uint64_t con
 
 
 def ticking_headers(folder: Path) -> None:
-    """cost.h and stream.h of their own kind, found before those of hls/include."""
+    """Make variants of cost.h and stream.h that are found before those of hls/include."""
     folder.mkdir()
     cost = (HLS / "include" / "nm" / "cost.h").read_text(encoding="utf-8")
     cost, places = re.subn(
@@ -116,7 +116,7 @@ def names() -> list[str]:
 
 
 def run(library: ctypes.CDLL, program: list[Instruction], const, arena, **changed: int):
-    """Registers by name, and the arena afterwards."""
+    """Return the registers by name, and the arena afterwards."""
     words = as_words(program)
     const_base, arena_base = 4096, 4096 + (const.nbytes + 4095) // 4096 * 4096
     dram = np.zeros(arena_base + arena.nbytes + 64, np.uint8)
@@ -153,7 +153,7 @@ def test_busy_is_the_work_and_no_waiting(seed: int, library: ctypes.CDLL) -> Non
     before = START
     for unit, name in enumerate(("load", "compute", "store")):
         own = wanted.unit == unit
-        # The kernels' meters know no DRAM latency; the counter of a board does.
+        # The kernels' meters leave out the DRAM latency, which a board's counter includes.
         latency = 0 if name == "compute" else BOARD.timing.dram_latency * own.sum()
         assert found[f"{name}.busy"] == wanted.cycles[own].sum() - latency
         assert found[f"{name}.retired"] == own.sum()

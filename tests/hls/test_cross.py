@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""hls/tb as the boards' processors run it: 32-bit ARM and aarch64, under qemu.
+"""hls/tb on the boards' processors: 32-bit ARM and aarch64, under qemu.
 
 In: the C++ sources.  Out: each bench's verdict and digest, equal to this machine's.
 """
@@ -17,7 +17,7 @@ from neuralmatrix.paths import hls_dir
 pytestmark = [pytest.mark.gxx, pytest.mark.slow]
 HLS = hls_dir()
 BENCHES = sorted(path.stem for path in (HLS / "tb").glob("tb_*.cpp"))
-# Less optimised than elsewhere: three machines' worth of compiling.
+# Less optimised than elsewhere, to save time on three machines.
 FLAGS = "-std=c++14 -O1 -fwrapv -Wall -Wextra -Wvla -Werror -Wno-unused-label".split()
 # Debian's compiler and package, and qemu's name of the machine.
 TARGETS = {"arm-linux-gnueabihf": "arm", "aarch64-linux-gnu": "aarch64"}
@@ -30,7 +30,7 @@ def emulator(target: str) -> str:
 
 
 def needs(target: str) -> None:
-    """Skips where the machine's compiler or emulator is not installed."""
+    """Skip if the machine's compiler or emulator is not installed."""
     if shutil.which(f"{target}-g++") is None:
         pytest.skip(f"no {target}-g++: apt-get install g++-{target}")
     if not emulator(target):
@@ -51,7 +51,7 @@ def execute(target: str, program: Path) -> subprocess.CompletedProcess[str]:
 
 
 class Builder:
-    """Benches, each compiled and run once a machine; the kernels, once a machine."""
+    """Compiles the kernels, and compiles and runs each bench, once per machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ def test_bench_gives_the_same_bytes(target: str, bench: str, builder: Builder) -
 
 
 def test_what_only_goes_wrong_there_is_found(builder: Builder, tmp_path: Path) -> None:
-    """A plain char has no sign on ARM: x86 cannot see this mistake, the bench there does."""
+    """A plain char has no sign on ARM: only the bench on ARM detects this mistake."""
     target = "arm-linux-gnueabihf"
     needs(target)
     text = (HLS / "include" / "nm" / "array.h").read_text(encoding="utf-8")

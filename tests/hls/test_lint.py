@@ -159,7 +159,7 @@ def test_a_mistake_is_found(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ports_are_listed() -> None:
-    """What a design is held against: arguments in order, each with its pragmas."""
+    """The design is compared with this list: arguments in order, each with its pragmas."""
     done = subprocess.run(
         [sys.executable, str(LINT), "--ports"], capture_output=True, text=True, timeout=60
     )
@@ -172,7 +172,7 @@ def test_ports_are_listed() -> None:
 
 
 def test_templates_are_checked_as_they_are_used(tmp_path: Path) -> None:
-    """load_insn<true> is code; a branch for load_insn<false> alone is none."""
+    """load_insn<true> is checked; a branch for load_insn<false> alone is not."""
     text = (HLS / "src" / "load.cpp").read_text(encoding="utf-8")
     seeded = tmp_path / "load.cpp"
     seeded.write_text(text.replace("                NM_TRIPS(0, COUNT_AT_MOST)\n", "", 1))
@@ -184,7 +184,7 @@ def test_templates_are_checked_as_they_are_used(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_header_of_the_library_is_read(tmp_path: Path) -> None:
-    """Its declarations are none of ours; what is made of them is."""
+    """Its declarations are not checked; their use is."""
     seeded = tmp_path / "store.cpp"
     text = (HLS / "src" / "store.cpp").read_text(encoding="utf-8")
     seeded.write_text("#include <vector>\n" + text.replace(BLOCK, f"{BLOCK}\n{GROWS}", 1))

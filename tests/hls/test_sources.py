@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels stay what an HLS compiler takes: no construct it refuses, every loop labelled.
+"""The kernels stay within what an HLS compiler accepts, and every loop has a label.
 
 In: the text of hls/.  Out: nothing.
 """
@@ -32,7 +32,7 @@ FORBIDDEN = {
 
 
 def code(path: Path) -> str:
-    """The text without comments and strings."""
+    """Return the text without comments and strings."""
     text = re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.S)
     return re.sub(r'(?<!extern )"[^"\n]*"', '""', text)
 
@@ -57,7 +57,7 @@ def test_every_loop_has_a_label(path: Path) -> None:
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda p: p.name)
 def test_conditional_code_only_for_synthesis(path: Path) -> None:
-    """hls.h holds the dialects' macros; types.h and stream.h the choice of vendor headers."""
+    """hls.h has the dialects' macros; types.h and stream.h choose the vendor headers."""
     allowed = {"__SYNTHESIS__"} | {
         "hls.h": {"__BAMBU__", "NM_DEVICE_LOOPS"},
         "types.h": {"NM_AP_TYPES"},

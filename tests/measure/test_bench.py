@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benching: what is timed, what it is called, and power with it."""
+"""Benches: times, their labels, and power."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from neuralmatrix.runtime.session import Stats
 from power_world import Board, FakeClock, Sensor, ina2xx, writer
 
 ORIGINS = get_args(Origin)
-TRANSFER_S, ARRAY_S = 0.001, 0.006  # per image; a run takes 0.04 s whatever it holds
+TRANSFER_S, ARRAY_S = 0.001, 0.006  # seconds per image; a run takes 0.04 s for any number of images
 PLAN = Plan(1.0, 3, 1)
 
 
@@ -86,7 +86,7 @@ def test_cycles_beside_the_estimate(program: Program, origin: str) -> None:
     result, estimate = bench(program, origin)[0], program.estimate()
     busy, array = result["cycles"]["busy"], result["array"]
     assert busy["load"]["difference_percent"] == 0.0
-    # COMPUTE's cycles are whole numbers
+    # COMPUTE's cycles are integers
     assert busy["compute"]["difference_percent"] == pytest.approx(5.0, abs=1.0)
     assert result["cycles"]["total"]["counted"] == estimate.cycles + 21
     assert array["seconds"] == pytest.approx((estimate.cycles + 21) / 50e6)
@@ -162,7 +162,7 @@ def test_power_is_of_the_batch_with_the_most_images_per_second(
     assert set(runner.batches[-5:]) == {2} and result["power"]["batch"] == 2
     rail = result["power"]["rails"][0]
     per_joule = rates[2] / rail["loaded_w"]["mean"]
-    # windows end with the run under way
+    # windows end with the run in progress
     assert 1 / rail["joules_per_inference"]["mean"] == pytest.approx(per_joule, rel=0.01)
 
 
@@ -187,12 +187,12 @@ def test_this_machines_sensors_are_not_read_for_an_emulated_board(
 ) -> None:
     result, runner = powered(program, origin, None)
     (missing,) = result["power"]["absent"]
-    assert "nothing ran on a ZCU104: this machine's sensors say nothing" in missing["reason"]
+    assert "nothing ran on a ZCU104: this machine's sensors do not measure it" in missing["reason"]
     assert not result["power"]["rails"] and not result["power"]["windows"]
 
 
 def test_power_is_absent_where_nobody_asked(program: Program) -> None:
-    assert bench(program, "board")[0]["power"]["absent"][0]["reason"].startswith("not asked for")
+    assert bench(program, "board")[0]["power"]["absent"][0]["reason"].startswith("not requested")
 
 
 def test_too_few_pairs(program: Program) -> None:
@@ -204,7 +204,7 @@ def test_too_few_pairs(program: Program) -> None:
 
 
 def meter_log(path: Path, runner: FakeRunner) -> Path:
-    """What a meter at 20 Hz would have logged, from the windows of the saved result."""
+    """Make the log of a meter at 20 Hz from the windows of the saved result."""
     rng, rows = np.random.default_rng(2), ["epoch (s),power (W)"]
     result = json.loads(path.read_text())
     loaded = [w for w in result["power"]["windows"] if w["kind"] == "loaded"]
@@ -219,7 +219,7 @@ def meter_log(path: Path, runner: FakeRunner) -> Path:
 
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_a_log_that_is_copied_later(program: Program, origin: str, tmp_path: Path) -> None:
-    """As on a board without sensors whose meter logs on another machine."""
+    """A board without sensors has a meter that logs on another machine."""
     result, runner = powered(
         program, origin, None, sensors=False, meter=tmp_path / "not there yet.csv"
     )
@@ -254,7 +254,7 @@ def test_a_saved_result_that_does_not_do(
         with_meter(read_result(saved, FORMAT), tmp_path / "log.csv", None)
 
 
-# ------------------------------------------------------------------------------ for real
+# ------------------------------------------------------------------------------ real clocks
 
 
 @pytest.mark.gxx

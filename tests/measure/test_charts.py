@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The charts' data, and the page they stand on."""
+"""The charts' data, and the page that holds them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands bench and compare: options in, JSON, text and pages out, refusals in one message."""
+"""The commands bench and compare: options in, JSON, text and pages out, errors in one message."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def test_defaults_are_those_of_the_functions(command: Callable[..., None]) -> No
 @pytest.mark.gxx
 def test_bench_with_power_of_an_emulated_run(saved: Path) -> None:
     text = call("bench", saved, *QUICK, "--power")
-    assert "nothing ran on a PYNQ-Z2: this machine's sensors say nothing about it" in text
+    assert "nothing ran on a PYNQ-Z2: this machine's sensors do not measure it" in text
 
 
 @pytest.mark.gxx
 def test_bench_reads_another_sysfs(program: Program, tmp_path: Path) -> None:
-    """Files that never change: a sensor that stands still."""
+    """The sensor's files never change."""
     net, root = tmp_path / "net.nmx", tmp_path / "sys"
     replace(program, board="zcu104").save(net)
     ina2xx(root, 0, "5-0040", update_interval=20)
     windows = ("--seconds", "0.2", "--pairs", "3")
     data = json.loads(call("bench", net, *QUICK, "--sysfs", root, *windows, "--json"))
     reasons = {one["name"]: one["reason"] for one in data["power"]["absent"]}
-    assert "the sensor stands still" in reasons["12V"]
+    assert "the sensor does not update" in reasons["12V"]
     assert len(data["power"]["windows"]) == 6 and data["power"]["traces"][0]["times"]
 
 
@@ -93,7 +93,7 @@ def test_bench_from_a_saved_result(program: Program, saved: Path, tmp_path: Path
         ({"power": 5}, "the saved result has no readable windows"),
         ({"device": None}, "parts are missing or changed"),
         ({"latency": []}, "parts are missing or changed"),
-        ({"macs": float("nan")}, "found no JSON (NaN is no number)"),
+        ({"macs": float("nan")}, "found no JSON (NaN is not a number)"),
     ),
 )
 def test_a_saved_result_that_was_changed(
@@ -130,14 +130,14 @@ def test_compare(saved: Path, tmp_path: Path) -> None:
     assert emulated["rows"][0]["source"] == "emulated"
     assert emulated["bench"]["origin"] == "emulation"
     text = call(*arguments, "--html", tmp_path / "compare.html")
-    assert "estimated" in text and "not asked for (--no-power)" in text
+    assert "estimated" in text and "not requested (--no-power)" in text
     assert "Throughput" in (tmp_path / "compare.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     (
-        (("--batches", "1,0"), "--batches: found '1,0', allowed are numbers from 1 on"),
+        (("--batches", "1,0"), "--batches: found '1,0', allowed are numbers from 1 to 999999"),
         (("--batches", "x"), "--batches: found 'x'"),
         (("--batches", ""), "--batches: found ''"),
         (("--batches", "9" * 20), "--batches: found '9999"),

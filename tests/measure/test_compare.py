@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of a board beside onnxruntime: which number comes from where, and what is missing."""
+"""The table of a board and onnxruntime: origins of numbers, and missing numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def identity(
     shape: tuple[int, ...] = (5, 4, 4),
     kind: str = "Identity",
 ) -> Path:
-    """What the copying program computes."""
+    """Make the model of the copying program."""
     dims = [batch, *shape]
     ports = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
@@ -57,7 +57,7 @@ def mean(value: float) -> dict[str, float | None]:
     return {"mean": value, "standard_error": 0.1, "count": 3}
 
 
-IN_WINDOWS = 390.0  # images per second while watts were read, not the best of all
+IN_WINDOWS = 390.0  # images per second while watts were read, not the highest
 
 
 def rail(name: str, watts: float) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def rail(name: str, watts: float) -> dict[str, Any]:
 
 
 def saved(program: Program, **change: Any) -> dict[str, Any]:
-    """The parts of a bench that a comparison reads."""
+    """Make the parts of a bench that a comparison reads."""
     return {
         "format": "neuralmatrix bench 1", "board": program.board, "origin": "board",
         "fingerprint": program.array.fingerprint, "macs": program.estimate().macs,
@@ -116,7 +116,7 @@ def test_no_watts_without_a_measurement(
 
 @pytest.mark.parametrize("origin", ("emulation", "emulated board"))
 def test_an_emulated_board_has_cycles_and_no_watts(program: Program, origin: str) -> None:
-    """Whatever rails its bench has: they are simulated."""
+    """The rails of its bench are simulated and give no watts."""
     row = board_row(saved(program, origin=origin))
     assert row.images_per_s == 500.0 and row.source == "emulated" and row.watts is None
 
@@ -157,7 +157,7 @@ def test_agreement_of_equal_and_of_other_shapes() -> None:
     assert not found["equal_shapes"] and found["shapes"] == [[2, 3], [3, 2]]
 
 
-# ------------------------------------------------------------------------------ all of it
+# ------------------------------------------------------------------------------ whole comparisons
 
 
 @pytest.mark.gxx
@@ -204,7 +204,7 @@ def test_a_saved_board_beside_a_measured_processor(
     board, cpu = result["rows"][:2]
     assert board["watts"] == 16.0 and cpu["watts"] == 50.0
     assert cpu["images_per_s_per_w"] == pytest.approx(1 / 50)  # 50 J per inference
-    assert result["notes"] == ["watts are of different scopes: compare them with care"]
+    assert result["notes"] == ["the watts have different scopes: compare them with care"]
     assert result["agreement"]["inputs"] == "random, seeded"
 
 
@@ -238,7 +238,7 @@ def test_a_bench_of_another_program(program: Program, tmp_path: Path) -> None:
     ("model", "problem"),
     (
         (lambda path: identity(path, output="z"), r"found outputs \['z'\], the program's are"),
-        (lambda path: path.write_bytes(b"junk") and path, "onnxruntime refuses it"),
+        (lambda path: path.write_bytes(b"junk") and path, "onnxruntime rejects it"),
         (lambda path: identity(path, shape=(6, 4, 4)), "onnxruntime stopped: .*compiled from"),
         (lambda path: identity(path, shape=(5,)), "onnxruntime stopped: .*compiled from"),
     ),
@@ -252,7 +252,7 @@ def test_a_model_that_is_not_the_programs(program: Program, tmp_path: Path, mode
 def test_a_model_of_the_same_shapes(program: Program, tmp_path: Path) -> None:
     options = CompareOptions(host=QUICK)
     other = compare(identity(tmp_path / "m.onnx", kind="Neg"), program, None, options)
-    assert "output 'y' differs as another model's does" in other["notes"][0]
+    assert "output 'y' differs like that of another model" in other["notes"][0]
     assert not compare(identity(tmp_path / "m.onnx"), program, None, options)["notes"]
 
 

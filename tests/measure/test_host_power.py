@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RAPL's energy counters and nvidia-smi's answers."""
+"""RAPL's energy counters and nvidia-smi's output."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_packages_are_added_and_their_parts_are_not(tmp_path: Path) -> None:
     second.write_text(str(5000 + 4_000_000))
     assert source.watts() == 12.0
     clock.advance(1.0)
-    with pytest.raises(SensorError, match="counters stand still"):
+    with pytest.raises(SensorError, match="counters do not change"):
         source.watts()
 
 
@@ -85,7 +85,7 @@ def test_no_rapl(tmp_path: Path) -> None:
 
 
 def test_known_power_gives_known_energy(tmp_path: Path) -> None:
-    """20 W idle, 50 W loaded, 10 images in a tenth of a second; the counter wraps on the way."""
+    """20 W idle, 50 W loaded, 10 images in a tenth of a second; the counter wraps meanwhile."""
     energy = zone(tmp_path, "intel-rapl:0", "package-0", RANGE_UJ - 90_000_000)
     clock, state = FakeClock(), {"watts": 20.0, "uj": float(RANGE_UJ - 90_000_000)}
     rng = np.random.default_rng(6)

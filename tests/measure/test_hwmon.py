@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sensors found and read in trees laid out as the drivers ina2xx, iio-hwmon and pmbus do."""
+"""Sensors found and read in trees with the layout of the drivers ina2xx, iio-hwmon and pmbus."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_som(tmp_path: Path, make: Callable[[Path], Path]) -> None:
 
 
 def test_iio_counts_the_shunt_first(tmp_path: Path) -> None:
-    """in1 of a few mV is the shunt: taken as the bus, power would seem a thousandfold."""
+    """in1 of a few mV is the shunt; taken for the bus, it would make the power far too small."""
     shifted = {"name": "ina226_u79", "in1_input": 3, "in2_input": 12000}
     hwmon(tmp_path, 0, {**ina_files(6.0, 12.0), **shifted})
     assert sources("zcu104", tmp_path)["12V"].watts() == 6.0
@@ -90,7 +90,7 @@ def test_current_gives_power_its_sign(tmp_path: Path) -> None:
 def test_volts_times_amperes_where_there_is_no_power(tmp_path: Path) -> None:
     folder = ina2xx(tmp_path, 0, "5-0040", 6.0)
     (folder / "power1_input").unlink()
-    # the current is whole mA
+    # the current is in integer mA
     assert sources("zcu104", tmp_path)["12V"].watts() == pytest.approx(6.0, abs=12e-3)
 
 
@@ -122,7 +122,7 @@ def test_a_missing_channel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ("", "12.5", "N/A"))
 def test_no_number_in_a_file(tmp_path: Path, text: str) -> None:
     ina2xx(tmp_path, 0, "5-0040", power1_input=text)
-    assert "found no whole number" in absent("zcu104", tmp_path)["12V"].reason
+    assert "found no integer" in absent("zcu104", tmp_path)["12V"].reason
 
 
 @pytest.mark.parametrize("text", ("", "0", "fast", "-5", "9" * 5000, "\u0665"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logs of external meters: columns, units, clocks, and what is refused."""
+"""Logs of external meters: columns, units, clocks, and errors."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def test_times_from_the_logs_start(tmp_path: Path, unit: str, step: float) -> No
         ("time,watts\n", "found a header and no rows"),
         ("time,watts\n1769860800,three\n", "watts: found 'three', allowed are finite numbers"),
         ("time,watts\n1769860800,nan\n", "allowed are finite numbers"),
-        ("time,watts\n12,3\n13,3\n", "no time since 1970"),
+        ("time,watts\n12,3\n13,3\n", "not a time since 1970"),
         ("time,watts\n1769860801,3\n1769860800,3\n", "times that do not rise"),
         ("time,watts\n31/01/2026 12:00,3\n", "allowed are finite numbers"),
-        ("time,watts\n1e300,3\n2e300,3\n", "since 1970, which no meter logs"),
+        ("time,watts\n1e300,3\n2e300,3\n", "since 1970, which is not plausible"),
         ("time,watts\n9999-99-99T00:00:00,3\n", "use ISO 8601"),
         (f'time,watts\n1769860800,"{"3" * 200_000}"\n', "found no readable rows"),
         ("time,watts\n1769860800,-2500\n", "which no board draws; check the unit"),
@@ -97,16 +97,16 @@ def test_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ("noon", "", "nan", "inf", "-5", "1e300", "2026-02-30T00:00:00"))
 def test_a_start_that_is_no_time(text: str) -> None:
-    """Nothing that compares with no other time gets through."""
+    """NaN and infinity are rejected, too."""
     with pytest.raises(BadInput, match=f"--meter-start: found '{text}'"):
         start_time(text)
 
 
-# ------------------------------------------------------------------------------ beside windows
+# ------------------------------------------------------------------------------ logs and windows
 
 
 def metered(before: float = 3.0, after: float = 3.0) -> tuple[Recording, list[tuple[float, float]]]:
-    """Windows without sensors, and what a meter of 10 readings per second saw meanwhile."""
+    """Record windows without sensors, and make the readings of a meter at 10 Hz."""
     clock = FakeClock()
     board, rows, rng = Board(clock), [], np.random.default_rng(4)
     with clock.every(0.1, lambda: rows.append((clock.wall(), board.watts() + 0.01 * rng.normal()))):

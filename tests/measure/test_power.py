@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known power in, known energy out; and what is said where a sensor does not keep up."""
+"""Energy and errors from known power, and messages about sensors that do not keep up."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def test_no_faster_than_the_sensor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("seconds", "wanted"), ((0.15, 0.15), (0.6, 0.6), (5.0, 1.0)))
 def test_an_unknown_rate_is_measured(tmp_path: Path, seconds: float, wanted: float) -> None:
-    """As of iio-hwmon and pmbus, which have no update_interval."""
+    """Drivers such as iio-hwmon and pmbus have no update_interval."""
     setup = Setup(tmp_path, seconds=seconds)
     (setup.folder / "update_interval").unlink()
     (source,) = open_board(load_board("zcu104"), tmp_path)[0]
     sampling = probe(source, setup.clock)
-    # the three seconds of probing hold a whole number of values, give or take one
+    # the three seconds of probing hold an integer number of values, plus or minus one
     assert sampling.interval_s == pytest.approx(wanted, rel=0.35)
     assert sampling.basis.startswith("assumed" if seconds > 1 else "measured")
 
@@ -123,17 +123,17 @@ def test_windows_too_short_for_the_sensor(tmp_path: Path) -> None:
 
 def test_a_sensor_that_stands_still(tmp_path: Path) -> None:
     assert (
-        "no new value: the sensor stands still"
+        "no new value: the sensor does not update"
         in Setup(tmp_path, stalls=lambda time: True).reason()
     )
 
 
 def test_a_pair_without_new_values_is_left_out(tmp_path: Path) -> None:
-    """The sensor stands still from within the second pair on, for one pair's time."""
+    """The sensor stops within the second pair, for the time of one pair."""
     setup = Setup(tmp_path, stalls=lambda time: 105.0 < time < 109.5)
     rail = setup.measure(Plan(2.0, 6, 1))
     assert rail.dynamic_w.count < 6 and any("left out" in note for note in rail.notes)
-    # a window that is half stale remains, so less exact than without
+    # a window that is half stale remains, so the result is less exact
     assert rail.loaded_w.mean == pytest.approx(8.0, abs=0.1)
 
 
@@ -162,7 +162,7 @@ def test_a_few_failures_are_noted(tmp_path: Path) -> None:
 
     setup.sensor.write = sometimes
     rail = setup.measure()
-    assert any("readings failed: power1_input: found no whole number" in n for n in rail.notes)
+    assert any("readings failed: power1_input: found no integer" in n for n in rail.notes)
     assert rail.loaded_w.mean == pytest.approx(8.0, abs=0.01)  # noise, as above
 
 
@@ -215,7 +215,7 @@ def test_only_a_rail_that_feeds_all_others_stands_for_them(
 
 
 def test_energy_is_all_joules_over_all_inferences() -> None:
-    """Pairs whose windows held different numbers of images count by their images."""
+    """Pairs are weighted by the images in their windows."""
     windows, trace = [], Trace("x", "x", "x", Sampling(0.1, "the driver's update_interval"))
     for i, inferences in enumerate((0, 2, 0, 6, 0, 8)):
         kind: Kind = "loaded" if i % 2 else "idle"
@@ -236,7 +236,7 @@ def test_a_coarse_sensor_counts_where_each_window_brings_a_new_value() -> None:
         trace.times += [i + 0.05 + 0.1 * k for k in range(10)]
         trace.watts += [8.0 if i % 2 else 5.0] * 10
     rail = analyse(Recording(tuple(windows), (trace,)), trace, "simulated")
-    # all but the first window, before which nothing was read, show that the sensor lives
+    # all windows but the first, before which nothing was read, have new values
     assert isinstance(rail, Absent) and rail.reason.startswith("2 complete pairs")
     trace.times.insert(0, -0.05)
     trace.watts.insert(0, 5.1)

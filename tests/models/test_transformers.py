@@ -2,7 +2,7 @@
 """The transformers and graph networks under models/, without torch.
 
 In: small sizes; the trained weights that the repository keeps; data where NEURALMATRIX_DATA is set.
-Out: sizes, what may depend on what, agreement of two forms of one network, accuracies.
+Out: sizes, dependencies of outputs, agreement of two forms of one network, accuracies.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def test_gcn_is_two_normalised_products(models):
 
 
 def state_of(model):
-    """The state_dict whose linear weights a zoo network has turned round."""
+    """Return the state_dict of a zoo network, whose linear weights are transposed."""
     return {
         name: array.T if array.ndim == 2 and name.endswith(".weight") else array
         for name, array in initializers(model).items()

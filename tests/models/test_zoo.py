@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The constructors under models/ and the network that the demo packages.
 
-In: small image sizes.  Out: valid ONNX, published sizes, seeds that decide every weight.
+In: small image sizes.  Out: valid ONNX, published sizes, seeds that determine every weight.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ namespace eval catalogue {
         neuralmatrix:hls:compute {}
         neuralmatrix:hls:store {}
     }
-    # What the tools accept; a parameter that is not here takes any value.
+    # Values that the tools accept; a parameter that is not listed takes any value.
     variable values {
         xilinx.com:ip:axis_data_fifo {
             FIFO_DEPTH {16 32 64 128 256 512 1024 2048 4096 8192 16384 32768}
@@ -251,7 +251,7 @@ proc catalogue::pins_of_c_counter_binary {config} { return {{CLK I must} {Q O mu
 
 # ------------------------------------------------------------------------------ kernels
 
-# What the interface macros of a kernel's source make Vitis HLS put on its IP.
+# The pins that Vitis HLS makes from the interface macros of a kernel's source.
 proc catalogue::kernel_pins {kernel} {
     set path [file join $::HLS_SOURCES $kernel.cpp]
     set file [open $path]

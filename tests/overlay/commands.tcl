@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The commands of Vivado (UG835) and Vitis HLS (UG1399) that our scripts may use.
 # In: nothing.  Out: command -> {options with a value} {flags} {fewest words} {most words}, where
-# most = -1 is any number.  An option that stands in a manual but not here is added here first.
+# most = -1 is any number.  An option that is in a manual but not here is added here first.
 
-# Vitis HLS writes an option's value behind a space or a "="; a flag takes =true and =false too.
+# Vitis HLS writes an option's value after a space or a "="; a flag takes =true and =false too.
 set ::COMMANDS(hls) {
     open_project        {{} {-reset -upgrade} 1 1}
     close_project       {{} {} 0 0}
@@ -124,6 +124,6 @@ set ::COMMANDS(vivado) {
     exit                {{} {} 0 1}
 }
 
-# Every Vivado command takes these too.
+# Every Vivado command also takes these.
 set ::COMMON(vivado) {-quiet -verbose}
 set ::COMMON(hls) {}

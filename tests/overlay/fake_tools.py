@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executables that stand for Vitis HLS and Vivado: they write the files that ours read.
+"""Executables in place of Vitis HLS and Vivado: they write the files that our scripts read.
 
-In: what goes wrong, as FAKE_ environment variables.  Out: a folder for the PATH.
+In: faults, as FAKE_ environment variables.  Out: a folder for the PATH.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ UTILIZATION = """
 +----------------+------+-------+------------+-----------+-------+
 """
 
-# As much of a synthesis report as is read.
+# The part of a synthesis report that is read.
 CSYNTH = """<profile>
 <ReportVersion><Version>2024.2</Version></ReportVersion>
 <UserAssignments><TopModelName>{kernel}</TopModelName><Part>{part}</Part>
@@ -141,7 +141,7 @@ def write_tools(
 ) -> None:
     """Write a ``vivado`` and, called ``hls``, a Vitis HLS into ``folder``.
 
-    ``hwh`` is what Vivado hands off, ``slices`` whether cells are called as in 7 series or as in
+    ``hwh`` is Vivado's hand-off, ``slices`` whether cells are named as in 7 series or as in
     UltraScale+.
     """
     folder.mkdir()

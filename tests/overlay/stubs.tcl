@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# Runs a script for Vivado or Vitis HLS in plain tclsh, records what it asks for, and stops at a
-# command, option, IP, parameter or pin that is not known.
+# Runs a script for Vivado or Vitis HLS in plain tclsh, records its commands, and stops at an
+# unknown command, option, IP, parameter or pin.
 #   tclsh stubs.tcl vivado|hls RECORD SCRIPT ARGUMENTS...
 # In: the script.  Out: RECORD, one JSON object per command: command, options, arguments.
-# What the tool "finds" is set by environment variables, each with a default of all being well:
+# Environment variables set what the tool "finds"; by default all is well:
 #   STUB_VERSION       the tool's version
 #   STUB_BOARD_PARTS   board parts installed, a list; * is all
 #   STUB_MISSING_IPS   IPs (vendor:library:name) absent from the catalogue, a list
-#   STUB_PLL_MHZ       of the PS preset; the PS divides it to the nearest frequency
-#   STUB_SETUP_SLACK, STUB_HOLD_SLACK   ns, of the worst paths
+#   STUB_PLL_MHZ       PLL of the PS preset; the PS divides it to the nearest frequency
+#   STUB_SETUP_SLACK, STUB_HOLD_SLACK   ns of the worst paths
 #   STUB_TIMING_MET    0: the timing report lacks its sentence of success
 #   STUB_FAILING_RUN   a run that does not complete
 #   STUB_FAILING_COMMAND  a command that fails
@@ -75,7 +75,7 @@ proc stub::finish {code {message ""}} {
 
 proc stub::is_flag_value {text} { return [expr {$text in {true false 0 1}}] }
 
-# Options and words of a call, held against the table.
+# Checks options and words of a call against the table.
 proc stub::parse {command arguments} {
     lassign [dict get $::COMMANDS($::TOOL) $command] valued flags fewest most
     set flags [concat $flags $::COMMON($::TOOL)]

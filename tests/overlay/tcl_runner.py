@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs our Tcl scripts against the recording stubs.
 
-In: a script and what the tool shall find.  Out: ``Recording``.
+In: a script and the tool's environment.  Out: ``Recording``.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a script did and how it ended."""
+    """The recorded commands of a script and its end."""
 
     code: int
     errors: str
     calls: tuple[Call, ...]
 
     def of(self, command: str) -> list[Call]:
-        """The calls of one command, in order."""
+        """Return the calls of one command, in order."""
         return [call for call in self.calls if call.command == command]
 
     @property

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``make overlay`` and ``make hls`` with executables that stand for the vendor's tools.
+"""``make overlay`` and ``make hls`` with executables in place of the vendor's tools.
 
-The whole flow; each thing that can go wrong, named; and nothing half-written.
+The whole flow, an error for each failure, and no half-written files.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from overlay import build
 build.leave_when_stopped()
 sys.exit(build.main(["hls", "pynq-z2", "--no-csim"], Path(sys.argv[1])))
 """
-JUDGED = "our estimate beside synthesis"
+JUDGED = "our estimate and synthesis"
 
 
 def hwh_of(name: str) -> str:
-    """As much of a hand-off as is looked at."""
+    """Make the part of a hand-off that is read."""
     ranges = "".join(
         f'<MEMRANGE INSTANCE="{s.cell}" BASEVALUE="0x{s.offset:08X}"/>'
         for s in design_of(load_board(name)).segments
@@ -57,14 +57,14 @@ def hwh_of(name: str) -> str:
 
 
 def no_selftest(_: object, folder: Path) -> None:
-    """Two files in the place of a self-test, which takes a while to compile."""
+    """Write two files in place of a self-test, which takes long to compile."""
     for name in (SELFTEST, EXPECTED):
         (folder / name).write_text(name)
 
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for tools; the PATH has nothing of the vendor's besides."""
+    """Make a folder for tools, the only one in the PATH with the vendor's."""
     folder = tmp_path / "tools"
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
     return folder
@@ -83,7 +83,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
-# ------------------------------------------------------------------------------ it works
+# ------------------------------------------------------------------------------ success
 
 
 @pytest.mark.gxx
@@ -175,7 +175,7 @@ def test_a_build_replaces_the_one_before(path: Path, tmp_path: Path, quick: None
     assert left == {"hls", "hls.log", "ips", "selftest", "vivado", "vivado.log"}
 
 
-# ------------------------------------------------------------------------------ it fails
+# ------------------------------------------------------------------------------ failures
 
 
 @pytest.mark.slow
@@ -185,12 +185,12 @@ def test_a_build_replaces_the_one_before(path: Path, tmp_path: Path, quick: None
         ("hls", r"vitis_hls stopped with status 1 in hls.tcl; .*ERROR: \[HLS 200-70\] Compilation"),
         ("no ip load", r"load/solution/impl/ip holds no component.xml: .* no IP load"),
         ("timing", r"vivado stopped with status 1 .*\n  ERROR: timing is not met at 100 MHz"),
-        ("silent", r"vivado stopped with status 3 .*\(it said nothing\)"),
+        ("silent", r"vivado stopped with status 3 .*\(the log is empty\)"),
         ("slack", r"timing is not met: worst slack is -0.1 ns"),
         ("no slack", r"worst_slack_ns: found '\?', allowed is a number"),
-        ("no report", r"no row Slice LUTs or CLB LUTs; is it Vivado's report\?"),
-        ("empty bit", r"Vivado ended well and left no .*neuralmatrix.bit"),
-        ("no hwh", r"Vivado ended well and left no .*neuralmatrix.hwh"),
+        ("no report", r"no row Slice LUTs or CLB LUTs; check that it is Vivado's report"),
+        ("empty bit", r"Vivado succeeded and left no .*neuralmatrix.bit"),
+        ("no hwh", r"Vivado succeeded and left no .*neuralmatrix.hwh"),
         ("broken hwh", r"neuralmatrix.hwh: no hardware hand-off"),
     ),
 )
@@ -303,8 +303,8 @@ def test_unknown_boards_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def ends(process: str) -> bool:
-    """Whether a process is gone, or a zombie where nobody collects orphans; one that was killed
-    may take a moment to die."""
+    """Wait until a process has ended, or is a zombie if orphans are not collected; return whether
+    it has."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         try:
@@ -344,7 +344,7 @@ def test_a_tool_that_says_no_text_or_asks(path: Path) -> None:
 
 
 def test_a_build_that_is_stopped_ends_its_tool(path: Path, tmp_path: Path) -> None:
-    """The tool is in a session of its own, so that nobody else would end it."""
+    """The tool runs in a session of its own, so that only the build ends it."""
     fake_tools.write_tools(path, "")
     for name in ("vitis-run", "vitis_hls"):
         (path / name).write_text("#!/bin/sh\nsleep 600 &\necho started $!\nwait\n")
@@ -370,7 +370,7 @@ def test_a_build_that_is_stopped_ends_its_tool(path: Path, tmp_path: Path) -> No
     (
         ("a\nERROR: one\nb\nERROR: two\nc\n", "  ERROR: one\n  ERROR: two"),
         ("".join(f"{i}\n" for i in range(40)), "\n".join(f"  {i}" for i in range(28, 40))),
-        ("\n\n", "  (it said nothing)"),
+        ("\n\n", "  (the log is empty)"),
     ),
 )
 def test_the_last_words_of_a_log(tmp_path: Path, log: str, shown: str) -> None:

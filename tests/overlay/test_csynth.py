@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """overlay/csynth.py on reports in the layouts of Vitis HLS 2022.2 and of 2023.1 and later.
 
-In: reports made here, in those layouts, with numbers of our own.  Out: nothing.
+In: reports made by the tests, in those layouts, with invented numbers.  Out: nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LAYOUTS = ("2022.2", "2024.2")
 
 @dataclass(frozen=True)
 class FakeLoop:
-    """A loop as a report shows it; texts as the tool writes them."""
+    """A loop of a report, with texts as the tool writes them."""
 
     name: str
     ii: str = "1"
@@ -53,7 +53,7 @@ class Fake:
         default_factory=lambda: {"BRAM_18K": 5, "DSP": 2, "FF": 1000, "LUT": 2000, "URAM": 0}
     )
     burst_loops: tuple[str, ...] = ()
-    moved_register: int = 0  # so many bytes
+    moved_register: int = 0  # bytes
     pragma: str = "valid"
 
 
@@ -144,7 +144,7 @@ def tables(fake: Fake) -> str:
 
 
 def write_old(fake: Fake, folder: Path) -> None:
-    """2022.2: a file per module, loops without their name inside."""
+    """Write the layout of 2022.2: a file per module, loops without their name inside."""
     folder.mkdir(parents=True, exist_ok=True)
     modules = {fake.kernel: fake.own}
     modules |= {f"{fake.kernel}_Pipeline_{loop.name}": (loop,) for loop in fake.outlined}
@@ -154,7 +154,7 @@ def write_old(fake: Fake, folder: Path) -> None:
 
 
 def write_new(fake: Fake, folder: Path) -> None:
-    """2023.1 and later: all modules in one file, and tables of ports and pragmas."""
+    """Write the layout of 2023.1 and later: one file, with tables of ports and pragmas."""
     folder.mkdir(parents=True, exist_ok=True)
     modules = {fake.kernel: fake.own}
     modules |= {f"{fake.kernel}_Pipeline_{loop.name}": (loop,) for loop in fake.outlined}
@@ -171,7 +171,7 @@ WRITE = {"2022.2": write_old, "2024.2": write_new}
 
 
 def fake_of(kernel: str, **changed: object) -> Fake:
-    """A kernel that reaches all that its pragmas ask for."""
+    """Make a kernel that meets all its pragmas."""
     loops = tuple(FakeLoop(label, str(ii)) for label, ii in targets(BOARD, kernel).items())
     bursts = tuple(loop.name for loop in loops if loop.name in ("WORDS", "READ_BEATS"))
     return replace(Fake(kernel, (), loops, burst_loops=bursts), **changed)
@@ -184,7 +184,7 @@ def write_all(work: Path, layout: str = "2024.2", **changed: dict[str, object]) 
 
 
 def slow(kernel: str, label: str, **changed: str) -> tuple[FakeLoop, ...]:
-    """The kernel's loops, one of them worse than asked for."""
+    """Make the kernel's loops, one of them slower than required."""
     return tuple(
         replace(loop, **changed) if loop.name == label else loop
         for loop in fake_of(kernel).outlined
@@ -247,13 +247,13 @@ def test_a_broken_report_is_named(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ("nan", "inf", "N/A", ""))
 @pytest.mark.parametrize("tag", ("EstimatedClockPeriod", "TargetClockPeriod", "LUT"))
 def test_numbers_that_are_none(tmp_path: Path, tag: str, value: str) -> None:
-    """A period that is no number must not pass the gate."""
+    """A period that is not a number must not pass the gate."""
     write_new(Fake("load", (FakeLoop("WORDS"),)), tmp_path)
     path = tmp_path / "csynth.xml"
     text, changed = re.subn(f"<{tag}>[^<]*</{tag}>", f"<{tag}>{value}</{tag}>", path.read_text())
     assert changed
     path.write_text(text)
-    with pytest.raises(BuildFailed, match=r"csynth\.xml: damaged, or of another layout"):
+    with pytest.raises(BuildFailed, match=r"csynth\.xml: damaged, or not of the layout"):
         read_report(tmp_path, "load")
 
 
@@ -264,11 +264,11 @@ def test_no_report(tmp_path: Path) -> None:
         read_report(tmp_path, "load")
 
 
-# ------------------------------------------------------------------ what is asked for
+# ------------------------------------------------------------------ required intervals
 
 
 def test_every_pipelined_loop_has_a_target() -> None:
-    """No loop is missed by the way it is written."""
+    """Every way of writing a loop is found."""
     labels = [label for kernel in KERNELS for label in targets(BOARD, kernel)]
     sources = [*(hls_dir() / "src").glob("*.cpp"), *(hls_dir() / "include" / "nm").glob("*.h")]
     asked = sum(path.read_text().count("NM_PIPELINE(") for path in sources if path.name != "hls.h")
@@ -308,7 +308,7 @@ FAILURES = {
     ),
     "no pipeline": (
         {"compute": {"outlined": slow("compute", "STEPS", ii="", depth="")}},
-        "compute: loop STEPS: found no pipeline, wanted is one turn every 1 cycles;",
+        "compute: loop STEPS: found no pipeline, wanted is one iteration every 1 cycles;",
     ),
     "loops that are not to be found": (
         {"store": {"outlined": ()}},
@@ -324,7 +324,7 @@ def test_a_missed_gate_stops_with_its_reason(name: str, layout: str, tmp_path: P
     write_all(tmp_path, layout, **changed)
     with pytest.raises(BuildFailed, match=message) as error:
         report(BOARD, tmp_path)
-    assert len(str(error.value).split("asks for:\n")[1].splitlines()) == 1
+    assert len(str(error.value).split(f"{BOARD.name}:\n")[1].splitlines()) == 1
     assert (tmp_path / JSON).is_file()
 
 
@@ -364,7 +364,7 @@ def test_resources_and_cycles_beside_ours(tmp_path: Path) -> None:
     assert rows["all", "uram"].ratio is None
     depth = rows["compute", "STEPS: depth"]
     assert (depth.estimate, depth.csynth) == (constants()["COMPUTE_DEPTH"], 52)
-    gather = rows["load", "GATHER: a turn"]
+    gather = rows["load", "GATHER: an iteration"]
     assert (gather.estimate, gather.csynth) == (constants()["GATHER_CYCLES"], 1)
 
 
@@ -380,7 +380,7 @@ NOTES = {
     ),
     "register": ({"store": {"moved_register": 4}}, "dram_1 lies at 0x14, registers.py says 0x10"),
     "burst": ({"load": {"burst_loops": ()}}, "load: no burst in loop WORDS"),
-    "pragma": ({"fetch": {"pragma": "ignored"}}, "fetch: a pragma is not followed: pipeline II"),
+    "pragma": ({"fetch": {"pragma": "ignored"}}, "fetch: a pragma was ignored: pipeline II"),
     "size": (
         {"compute": {"area": {"BRAM_18K": 2, "DSP": 400, "FF": 1, "LUT": 1, "URAM": 0}}},
         "all: 406 dsp estimated by the tool, the part has 220",
@@ -415,7 +415,7 @@ def test_json(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(tmp_path)
     assert main(["pynq-z2", str(tmp_path)]) == 0
-    assert "our estimate beside synthesis" in capsys.readouterr().out
+    assert "our estimate and synthesis" in capsys.readouterr().out
     assert main(["pynq-z2", str(tmp_path / "nowhere")]) == 1
     assert "no report of kernel fetch" in capsys.readouterr().err
     assert main([]) == 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""overlay/hls.tcl in tclsh: what it asks Vitis HLS for, for every board and kernel.
+"""overlay/hls.tcl in tclsh: its commands to Vitis HLS, for every board and kernel.
 
 In: the data that overlay/hls_data.py writes, the recording stubs.  Out: nothing.
 """
@@ -42,7 +42,7 @@ KERNEL_STEPS = [
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs the script on a board's data, or on a text made of it."""
+    """Run the script on a board's data, or on a text made of it."""
 
     def start(board: Board, change=lambda text: text, script: Path = SCRIPT, **options):
         found = {k: options.pop(k) for k in ("failing_command",) if k in options}
@@ -55,7 +55,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def projects(recording: Recording) -> dict[str, list[Call]]:
-    """The calls of each project, by its name."""
+    """Return the calls of each project, by its name."""
     found: dict[str, list[Call]] = {}
     for call in recording.calls:
         if call.command == "open_project":
@@ -80,7 +80,7 @@ def test_every_kernel_of_every_board(name: str, run) -> None:
     for kernel, calls in found.items():
         steps = [call.command for call in calls]
         assert [step for step in steps if step != "config_op"] == KERNEL_STEPS
-        # The array and its lanes alone multiply in DSPs.
+        # Only the array and its lanes multiply in DSPs.
         assert ("config_op" in steps[: steps.index("csynth_design")]) == (kernel != "compute")
         assert only(calls, "set_top").arguments == [kernel]
         assert only(calls, "set_part").arguments == [board.part.name]
@@ -95,7 +95,7 @@ def test_every_kernel_of_every_board(name: str, run) -> None:
 
 
 def check_source(call: Call, kernel: str, board: Board) -> None:
-    """The file defines the top as a C function, and sees the board's config.h before any other."""
+    """Check that the file defines the top as a C function and includes the board's config.h."""
     path = Path(call.arguments[0])
     assert re.search(rf'extern "C" void\s+{kernel}\(', path.read_text())
     flags = call.options["-cflags"].split()
@@ -125,7 +125,7 @@ def test_all_benches_are_simulated_before_anything_is_synthesized(run) -> None:
         assert [path.stem for path in bench] == [name.removeprefix("csim_")]
         assert "int main()" in bench[0].read_text()
         assert {path.stem for path in kernels} == set(KERNELS)
-        # The vendor's ap_int and hls::stream, where a plain compiler has our own.
+        # The vendor's ap_int and hls::stream, which a plain compiler replaces by our own.
         assert all("-DNM_AP_TYPES" in call.options["-cflags"] for call in files)
         assert found[name][-2].command == "csim_design"
 
@@ -147,7 +147,7 @@ def test_cosimulation_on_request(run) -> None:
 
 
 def test_where_results_lie(run, tmp_path: Path) -> None:
-    """The script works in the data's folder, in projects called as kernels."""
+    """The script works in the data's folder, in projects named like kernels."""
     recording = run(load_board("kv260"), csim=False)
     project = recording.of("open_project")[list(KERNELS).index("load")]
     solution = recording.of("open_solution")[0]

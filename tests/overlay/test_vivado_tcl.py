@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vivado's scripts, run against the recording stubs for every board.
 
-What is recorded must be the Design; and a wrong name, option or timing must stop the script.
+The recording must equal the Design, and a wrong name, option or timing must stop the script.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run_vivado(
     scripts: Path = SCRIPTS,
     **found: str,
 ) -> Recording:
-    """vivado.tcl for a board; ``data`` instead of its data file."""
+    """Run vivado.tcl for a board, with ``data`` instead of its data file."""
     (folder / "data.tcl").write_text(data if data is not None else data_of(name))
     found = {"pll_mhz": str(load_board(name).pll_mhz), **found}
     arguments = [str(folder / "data.tcl"), str(folder / "ips"), str(folder / "out"), "2"]
@@ -47,7 +47,7 @@ def run_vivado(
 
 @pytest.fixture(scope="module", params=BOARDS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> object:
-    """A board's design, its recording and the folder it ran in."""
+    """Return a board's design, its recording and the folder of the run."""
     folder = tmp_path_factory.mktemp(request.param)
     recording = run_vivado(folder, request.param)
     assert recording.code == 0, recording.errors
@@ -58,7 +58,7 @@ Run = tuple[Design, Recording, Path]
 
 
 def plain(item: str) -> str:
-    """The name behind a stub's object."""
+    """Return the name of a stub's object."""
     return item.partition("=")[2]
 
 

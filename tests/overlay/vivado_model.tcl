@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# What Vivado's commands do to a project and a block design, as far as our scripts look at it.
-# In: parsed calls.  Out: objects as text, "kind=name"; errors where Vivado would refuse.
+# The effects of Vivado's commands on a project and a block design, as far as our scripts use them.
+# In: parsed calls.  Out: objects as text, "kind=name"; errors where Vivado reports one.
 
 namespace eval stub {
     variable catalogue_read 0
-    # Of the other PLLs, which no board file counts with.
+    # MHz of the other PLLs, which no board file uses.
     variable other_pll_mhz 1066.667
 }
 
 proc stub::object {kind name} { return $kind=$name }
 
-# The name behind an object of that kind; commands of the block design take no bare names here.
+# The name of an object of that kind; commands of the block design take no bare names here.
 proc stub::name_of {kind object} {
     if {![string match $kind=* $object]} { error "expected a $kind, found \"$object\"" }
     return [string range $object [string length $kind=] end]
@@ -50,7 +50,7 @@ proc stub::do_get_board_parts {options words} {
     return $found
 }
 
-# IPs of our own are seen once the catalogue was read with their folder.
+# Our own IPs are known after the catalogue was read with their folder.
 proc stub::do_update_ip_catalog {options words} {
     variable catalogue_read
     variable project
@@ -242,7 +242,7 @@ proc stub::do_apply_bd_automation {options words} {
 
 # ------------------------------------------------------------------------------ connections
 
-# {name ...} of a cell's pins of a kind.
+# Returns {name ...} of a cell's pins of a kind.
 proc stub::pins_of {kind cell} {
     variable cells
     lassign [list [dict get $cells $cell ip] [dict get $cells $cell config]] ip config
@@ -314,7 +314,7 @@ proc stub::do_connect_bd_net {options words} {
 
 # ------------------------------------------------------------------------------ addresses
 
-# What lies behind a slave pin.
+# Returns the address segments of a slave pin.
 proc stub::pin_segments {cell pin} {
     variable cells
     set ip [dict get $cells $cell ip]
@@ -338,7 +338,7 @@ proc stub::register_segments {cell} {
     return [concat {*}[lmap pin [memory_mapped $cell Slave] { pin_segments $cell $pin }]]
 }
 
-# The segments that a master reaches, through interconnects too.
+# Returns the segments that a master reaches, also through interconnects.
 proc stub::reached {cell pin} {
     variable cells
     variable buses
@@ -350,7 +350,7 @@ proc stub::reached {cell pin} {
     return [concat {*}[lmap next [memory_mapped $slave Master] { reached $slave $next }]]
 }
 
-# The masters that look at memory through an address space.
+# Returns the segments that the masters of an address space reach.
 proc stub::space_segments {space} {
     lassign [split $space /] cell name
     set pins [expr {$name eq "Data" ? [memory_mapped $cell Master]

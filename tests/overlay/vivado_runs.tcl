@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# What Vivado's commands do to files and runs, as far as our scripts look at it.
-# In: parsed calls.  Out: the files that a run leaves, with contents that scripts look for.
+# The effects of Vivado's commands on files and runs, as far as our scripts use them.
+# In: parsed calls.  Out: the files of a run, with the contents that scripts read.
 
 namespace eval stub {
     variable sources {}
@@ -66,7 +66,7 @@ proc stub::run_names {words} {
     return $names
 }
 
-# A run launches the one that it begins with, and none twice.
+# A run launches the run that it depends on, and none twice.
 proc stub::do_launch_runs {options words} {
     variable launched
     variable properties
@@ -88,7 +88,7 @@ proc stub::do_open_run {options words} {
     if {[run_property $opened PROGRESS] ne "100%"} { error "open_run: $opened is not complete" }
 }
 
-# Reports and bitstreams are made of what is open.
+# Reports and bitstreams are made from the open design.
 proc stub::check_open {command} {
     variable opened
     if {$opened ne "impl_1"} { error "$command: no implemented design is open" }

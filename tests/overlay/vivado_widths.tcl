@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# What must agree at both ends of a bus or a wire, which Vivado at best warns of: widths, polarity of
-# resets, and how a memory answers the ports of HLS.
+# Checks that both ends of a bus or a wire agree, of which Vivado warns at most: widths, polarity of
+# resets, and the latency of memories at the ports of HLS.
 # In: the cells' parameters, the kernels' C++ signatures.  Out: errors.
 
 namespace eval stub {
@@ -38,7 +38,7 @@ proc stub::check_stream {one two} {
     }
 }
 
-# HLS gives addresses of bytes, writes by bytes, and takes data one cycle after the address.
+# HLS uses byte addresses, writes single bytes, and reads data one cycle after the address.
 proc stub::check_memory {cell} {
     set wanted {
         Memory_Type True_Dual_Port_RAM use_bram_block Stand_Alone Enable_32bit_Address true

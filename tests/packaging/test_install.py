@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installation as on a board: old setuptools, no network, numpy and pynq alone.
+"""Installation as on a board: old setuptools, no network, only numpy and pynq.
 
-In: a virtual environment with the versions of a PYNQ image, made once.  Out: what the installed
-package holds, what pynq finds of it, and a run on the emulated board.
+In: a virtual environment with the versions of a PYNQ image, made once.  Out: the installed
+package's files, what pynq finds of it, and a run on the emulated board.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ with EmulatedBoard("pynq-z1") as board:
 
 @dataclass(frozen=True)
 class Image:
-    """An environment like a PYNQ image's, with the package installed, and where that came from."""
+    """An environment like a PYNQ image's, with the package installed, and the package's source."""
 
     python: Path
     source: Path
     package: Path
 
     def run(self, script: str, *words: object, **environ: str) -> str:
-        """The last line that a script prints."""
+        """Return the last line that a script prints."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "NEURAL"))}
         kept |= {"NEURALMATRIX_CACHE": str(cache_dir()), **environ}
         done = subprocess.run(
@@ -115,7 +115,7 @@ def pip(python: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 def install(python: Path, *words: object) -> None:
-    """Of tools from an index; skips where there is none."""
+    """Install tools from an index; skip where there is none."""
     done = pip(python, "install", "-q", *words)
     if done.returncode:
         reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
@@ -124,7 +124,7 @@ def install(python: Path, *words: object) -> None:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """The package installed from a copy of the sources beside which an overlay has been built."""
+    """Install the package from a copy of the sources that includes a built overlay."""
     folder = tmp_path_factory.mktemp("image")
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     python = folder / "venv" / "bin" / "python"
@@ -178,7 +178,7 @@ def wheel_names(python: Path, source: Path, folder: Path) -> set[str]:
 
 
 def test_a_wheel_from_the_sdist_is_the_same(image: Image, tmp_path: Path) -> None:
-    """But for overlays, which an sdist does not carry."""
+    """Only overlays differ, which an sdist does not contain."""
     done = subprocess.run(
         [str(image.python), "setup.py", "-q", "sdist", "-d", str(tmp_path)],
         cwd=image.source,

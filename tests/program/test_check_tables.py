@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of a program: ports and look-up tables that fit together.
+"""The tables of a program: consistent ports and gather tables.
 
 In: programs.  Out: nothing, or the problem.
 """

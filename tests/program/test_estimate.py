@@ -33,7 +33,7 @@ def test_constants_come_from_the_kernels() -> None:
 
 
 def test_one_copy_by_hand() -> None:
-    """The copy program on pynq-z2, added up from docs: 8 bytes a beat, bursts of 16 beats."""
+    """The copy program on pynq-z2 by the formulas of docs: 8 bytes per beat, bursts of 16 beats."""
     program = copy_program()
     cost = costs(program.instructions, program.array, program.timing)
     load = 8 + 32
@@ -95,7 +95,7 @@ def test_layers_add_up(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_timeline_is_possible(seed: int) -> None:
-    """Units run in order without overlap, and a token is never taken before it was sent."""
+    """Units run in order without overlap, and no token is received before it is sent."""
     program = random_program(seed + 20, 300)
     cost = costs(program.instructions, program.array, program.timing)
     timeline = simulate(cost, program.array, program.timing)
@@ -111,7 +111,7 @@ def test_timeline_is_possible(seed: int) -> None:
 
 
 def test_shared_dram_slows_both_units() -> None:
-    """A LOAD and a STORE side by side move no more bytes than the DRAM gives."""
+    """A LOAD and a STORE in parallel move no more bytes than the DRAM's bandwidth allows."""
     load = dict(n2=1, n1=1, n0=1000, s0=16, lane_stride=1, region=1)
     store = dict(n2=1, n1=1, n0=1000, s0=16)
     program = make_program([insn(Opcode.LOAD, **load), insn(Opcode.STORE, **store)])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs in files: saved and loaded unchanged, damaged files refused.
+"""Programs in files: saved and loaded unchanged, damaged files rejected.
 
-In: programs, and files that were tampered with.  Out: the same program, or BadProgram.
+In: programs, and files that were changed.  Out: the same program, or BadProgram.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program verifier: exact limits, each violation named, no deadlock passed.
+"""The program verifier: exact limits, errors that name each violation, deadlocks found.
 
 In: programs.  Out: nothing, or BadProgram with the instruction.
 """
@@ -34,7 +34,7 @@ def resized(program: Program, name: str, size: int) -> Program:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_limits_are_exact(seed: int) -> None:
-    """Every memory shrunk to what the program touches passes; one less is refused."""
+    """Memories of exactly the used size pass; memories smaller by one fail."""
     program = random_program(seed + 10, 60)
     sizes = needed_sizes(program)
     assert len(sizes) == 12

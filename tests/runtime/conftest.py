@@ -2,7 +2,7 @@
 """Fixtures of the tests that run under the real pynq package.
 
 In: the marker ``pynq``.  Out: emulated boards, and rigs on them.
-pynq is imported in fixtures alone: without it the tests are collected, and skip themselves.
+pynq is imported in fixtures only: without it the tests are collected and skipped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pynq_rig import Rig
 
 @pytest.fixture
 def make_board() -> Iterator[Callable[..., Any]]:
-    """Makes emulated boards, and closes them afterwards."""
+    """Return a function that makes emulated boards; they are closed afterwards."""
     from neuralmatrix.runtime.emulated_board.board import EmulatedBoard
 
     with ExitStack() as boards:
@@ -26,17 +26,17 @@ def make_board() -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def board(make_board: Callable[..., Any]) -> Any:
-    """A PYNQ-Z2 on which nothing is loaded yet."""
+    """Make a PYNQ-Z2 without a loaded overlay."""
     return make_board("pynq-z2")
 
 
 @pytest.fixture
 def make_rig(make_board: Callable[..., Any]) -> Callable[..., Rig]:
-    """Makes a board and loads its overlay."""
+    """Return a function that makes a board and loads its overlay."""
     return lambda *names, **more: Rig(make_board(*names, **more))
 
 
 @pytest.fixture
 def rig(make_rig: Callable[..., Rig]) -> Rig:
-    """A PYNQ-Z2 with its overlay loaded."""
+    """Make a PYNQ-Z2 with its overlay loaded."""
     return make_rig("pynq-z2")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The self-test of an overlay: it uses all that the units can do, and a wrong bit fails it.
+"""The self-test of an overlay: it uses every feature of the units, and a wrong bit fails it.
 
-In: the board files.  Out: decoded instructions, arenas of the emulation with one thing broken.
+In: the board files.  Out: decoded instructions, arenas of the emulation with one fault.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BOARDS = ("pynq-z2", "kv260")  # 16 x 16 and 32 x 32
 LARGEST_FILE = 200_000
 LONGEST_MS = 50.0
 
-# A unit sends itself no tokens; EPILOGUE shares COMPUTE's queues and need not use them all.
+# A unit sends itself no tokens; EPILOGUE shares COMPUTE's queues and need not use all of them.
 NEVER_SET = {
     Opcode.LOAD: {"wait_load", "signal_load"},
     Opcode.COMPUTE: {"wait_compute", "signal_compute"},
@@ -37,7 +37,7 @@ NEVER_SET = {
     Opcode.EPILOGUE: {f"{way}_{unit}" for way in ("wait", "signal")
                       for unit in ("load", "compute", "store")},
 }  # fmt: skip
-# Fields of which a value other than 0 says little: both values must occur.
+# Fields for which one value other than 0 does not suffice: both values must occur.
 BOTH = {Opcode.COMPUTE: ("first", "last", "p_nb", "transpose", "x_wide", "w_wide")}
 
 
@@ -47,7 +47,7 @@ def made(name: str = "pynq-z2") -> SelfTest:
 
 
 def run(test: SelfTest, const: Any = None, words: Any = None) -> Any:
-    """The arena after a run with other constants or instructions."""
+    """Return the arena after a run with other constants or instructions."""
     p = test.program
     const = p.const if const is None else const
     words = p.instructions if words is None else words
@@ -57,7 +57,7 @@ def run(test: SelfTest, const: Any = None, words: Any = None) -> Any:
     return emulator.arena.copy()
 
 
-# ------------------------------------------------------------------------------ what it uses
+# ------------------------------------------------------------------------------ used features
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -81,7 +81,7 @@ def test_every_kind_is_used(name: str) -> None:
     assert set(epilogue["seg_kind"]) == set(SegKind) and set(epilogue["stat"]) == set(Stat)
     found = set(zip(compute["mode"], compute["reduce"], compute["x_wide"], strict=True))
     assert found == {(Mode.GEMM, Reduce.ADD, 0), (Mode.GEMM, Reduce.ADD, 1)} | {
-        (Mode.WINDOW, reduce, wide) for reduce in Reduce for wide in (0, 1)
+        (Mode.WINDOW, reduce, int16) for reduce in Reduce for int16 in (0, 1)
     }
     gathers = load["lane_stride"] != 1
     assert gathers.any() and not gathers.all()
@@ -89,7 +89,7 @@ def test_every_kind_is_used(name: str) -> None:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_buffers_are_used_round_and_round(name: str) -> None:
-    """More words than IBUF and the output buffer have, so that their last ones are used, too."""
+    """There are more words than in IBUF and the output buffer, so that all of these are used."""
     array = load_board(name).array
     words = made(name).program.instructions
     load, store = columns(words, Opcode.LOAD), columns(words, Opcode.STORE)
@@ -115,17 +115,17 @@ def test_size_and_time(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_integers_agree(name: str) -> None:
-    """What is expected of a board is not the emulation's word alone."""
+    """The integer reference gives the same bytes as the emulation."""
     made_of = compiled(load_board(name))
     found = compare(made_of.network, made_of.integers, made_of.program, made_of.feeds)
     assert found.ok, found.to_text()
 
 
-# ------------------------------------------------------------------------------ what it finds
+# ------------------------------------------------------------------------------ detected faults
 
 
 def constants(test: SelfTest, layer: str, dest: Buffer) -> Any:
-    """Bytes of CONST that a layer loads to a buffer and that are not 0."""
+    """Return the nonzero bytes of CONST that a layer loads to a buffer."""
     p = test.program
     load = columns(p.instructions, Opcode.LOAD)
     number = [info.name for info in p.layers].index(layer)
@@ -139,7 +139,7 @@ def constants(test: SelfTest, layer: str, dest: Buffer) -> Any:
 
 
 def found_at(test: SelfTest, const: Any) -> str | None:
-    """The tensor that the check names, or None."""
+    """Return the tensor that the check names, or None."""
     try:
         check(test, run(test, const))
     except DeviceFault as error:
@@ -150,7 +150,7 @@ def found_at(test: SelfTest, const: Any) -> str | None:
 @pytest.mark.parametrize("bit", range(8))
 @pytest.mark.parametrize("layer", ("front", "factor", "second", "head", "depth"))
 def test_one_bit_of_a_weight(layer: str, bit: int) -> None:
-    """Any bit of any weight, and the layer that used it is named."""
+    """A wrong bit of any weight is detected, and the message names the layer that used it."""
     test, rng = made(), np.random.default_rng(bit)
     for place in rng.choice(constants(test, layer, Buffer.WBUF), 8, replace=False):
         const = test.program.const.copy()
@@ -159,7 +159,7 @@ def test_one_bit_of_a_weight(layer: str, bit: int) -> None:
 
 
 # A parameter is a bias of 4 bytes, a multiplier of 3 and an exponent; the lowest bits of the first
-# two move a result by less than its rounding, which not every channel shows.
+# two change a result by less than its rounding, which not every channel reveals.
 @pytest.mark.parametrize("byte", (2, 3, 6, 7))
 @pytest.mark.parametrize("layer", ("front", "factor", "stem"))
 def test_one_bit_of_a_bias_or_multiplier(layer: str, byte: int) -> None:
@@ -176,7 +176,7 @@ def test_one_bit_of_a_bias_or_multiplier(layer: str, byte: int) -> None:
     "layer", slow_after(1, ("second", "powers", "inverse", "deviation", "gated", "sum"))
 )
 def test_segments(layer: str) -> None:
-    """Of a table's bytes a good part is used: a segment no value falls into tells nothing."""
+    """A large part of a table's bytes is used; segments without values reveal nothing."""
     test, found = made(), set()
     for place in constants(test, layer, Buffer.PBUF):
         const = test.program.const.copy()
@@ -185,7 +185,7 @@ def test_segments(layer: str) -> None:
     assert layer in found or any(name and name.startswith("sum_") for name in found)
 
 
-# A field whose wrong bit means another word, row or result.
+# Fields in which a wrong bit means another word, row or result.
 WRONG_BIT = {
     Opcode.COMPUTE: ("x_base", 0),
     Opcode.EPILOGUE: ("zp", 0),
@@ -196,7 +196,7 @@ WRONG_BIT = {
 
 @pytest.mark.parametrize("opcode", WRONG_BIT)
 def test_a_wrong_instruction(opcode: Opcode) -> None:
-    """One bit of one of seven instructions of a kind, as a broken kernel would see it."""
+    """A wrong bit in one of seven instructions of a kind, as in a broken kernel, is detected."""
     test, (field, bit) = made(), WRONG_BIT[opcode]
     slot, kinds = SLOTS[opcode][field], columns(test.program.instructions, opcode)
     for at in kinds.index[:: len(kinds.index) // 6]:

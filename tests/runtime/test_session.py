@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions: feeds checked, values through the device, several images at once."""
+"""Sessions: checks of feeds, values through the device, several images together."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_argmax_on_the_host(select_last: bool, keepdims: bool, expected: int) ->
 
 
 def table_port(name: str = "ids", rows: int = 6, int16: bool = False) -> ProgramPort:
-    """Row numbers (1, 4) of a table of ``rows`` rows of 5 values."""
+    """Make a port of indices (1, 4) into a table of ``rows`` rows of 5 values."""
     slot = TensorSlot(name, 0, Blocked(1, 1, 4, 5, 16, int16), QParams(0.5, 0, int16))
     quantized_values = np.arange(rows * 5).reshape(rows, 5) - 7
     steps = (ViewStep("reshape", (1, 1, 4, 5)),)
@@ -123,9 +123,9 @@ def test_row_numbers_pick_rows(int16: bool) -> None:
 @pytest.mark.parametrize(
     ("ids", "text"),
     (
-        ([[0, 1, 6, 2]], "input 'ids': found 6, allowed are whole numbers -6..5, the rows of its"),
-        ([[0, 1, 2, -7]], "found -7, allowed are whole numbers -6..5"),
-        ([[0, 1.5, 2, 3]], "found 1.5, allowed are whole numbers"),
+        ([[0, 1, 6, 2]], "input 'ids': found 6, allowed are integers -6..5, the rows of its"),
+        ([[0, 1, 2, -7]], "found -7, allowed are integers -6..5"),
+        ([[0, 1.5, 2, 3]], "found 1.5, allowed are integers"),
         ([[0, np.nan, 2, 3]], "found NaN"),
         ([[0, 1, 2]], "found shape (1, 3), allowed is (1, 4)"),
     ),
@@ -136,7 +136,7 @@ def test_bad_row_numbers(ids: Any, text: str) -> None:
 
 
 def test_several_ports_may_read_one_input() -> None:
-    """Two tables for the same numbers, the smaller one sets the limit."""
+    """Two tables have the same indices, and the smaller one sets the limit."""
     ports = (table_port(), replace(table_port(rows=3), shape=(1, 4)))
     arrays, _ = check_feeds(ports, {"ids": np.array([[0.0, 1.0, 2.0, 0.0]] * 2)})
     assert arrays["ids"].dtype == np.int64 and arrays["ids"].shape == (2, 4)
@@ -193,9 +193,9 @@ def test_feeds_must_agree_on_the_number_of_images(program: Program) -> None:
     (
         ({"device": "gpu"}, "device: found 'gpu', allowed are 'emulation', 'pynq'"),
         ({"device": ["pynq"]}, r"device: found \['pynq'\], allowed are"),
-        ({"threads": 0}, "threads: found 0, allowed is at least 1"),
-        ({"threads": "4"}, "threads: found '4', allowed is at least 1, a whole number"),
-        ({"threads": 1.5}, "threads: found 1.5, allowed is at least 1, a whole number"),
+        ({"threads": 0}, "threads: found 0, allowed is an integer of at least 1"),
+        ({"threads": "4"}, "threads: found '4', allowed is an integer of at least 1"),
+        ({"threads": 1.5}, "threads: found 1.5, allowed is an integer of at least 1"),
         ({"timeout_s": 0}, "timeout_s: found 0, allowed is a number of seconds above 0"),
         ({"timeout_s": float("nan")}, "timeout_s: found nan, allowed is a number"),
         ({"timeout_s": float("inf")}, "timeout_s: found inf, allowed is a number"),
@@ -222,13 +222,13 @@ def test_without_pynq(program: Program, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_pynq_that_cannot_be_imported(
     program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Installed without a package that it imports."""
+    """pynq is installed without a package that it imports."""
     (tmp_path / "pynq").mkdir()
     (tmp_path / "pynq" / "__init__.py").write_text("import pkg_resources_of_old\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("pynq", "neuralmatrix.runtime.pynq.device"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(ToolMissing, match="not complete: No module named 'pkg_resources_of_old'"):
+    with pytest.raises(ToolMissing, match="but incomplete: No module named 'pkg_resources_of_old'"):
         Session(program, "pynq")
 
 
@@ -261,9 +261,9 @@ def test_a_session_runs_again_and_again() -> None:
 
 @pytest.mark.gxx
 def test_closing_while_another_thread_runs() -> None:
-    """The run goes on with new arrays."""
+    """The run continues with new arrays."""
     session, x = Session(copy_program(), threads=2), np.ones((8, 5, 4, 4), np.float32)
-    # Daemons: a run that waits for ever must not keep the tests from ending.
+    # Daemon threads, so that a run that never ends does not keep the tests from ending.
     runners = [threading.Thread(target=session.run, args=({"x": x},), daemon=True) for _ in "12345"]
     until = time.monotonic() + 60
     for runner in runners:
@@ -293,14 +293,14 @@ def test_where_numbers_come_from(images: int) -> None:
     assert session.device_info["fingerprint"] == program.array.fingerprint
     assert set(stats.seconds) == {"host", "transfer", "array"}
     assert stats.seconds["transfer"] == 0 and min(stats.seconds.values()) >= 0
-    # One thread: what is timed follows one another.
+    # One thread, so that the timed parts do not overlap.
     assert sum(stats.seconds.values()) <= stats.host_seconds
     assert to_json(stats)["seconds"] == stats.seconds
 
 
 @pytest.mark.gxx
 def test_checking_and_joining_are_the_hosts_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock that a session looks at four times, each look a second after the one before."""
+    """The session reads the clock four times, each time one second later."""
     ticks = SimpleNamespace(perf_counter=count().__next__)
     session = Session(copy_program(), threads=1)
     monkeypatch.setattr("neuralmatrix.runtime.session.time", ticks)

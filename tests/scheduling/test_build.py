@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole small programs: golden listings, and what every program holds besides instructions.
+"""Whole small programs: golden listings, and the contents of programs besides instructions.
 
-In: small QGraphs.  Out: programs that the verifier passes, as golden texts.
+In: small QGraphs.  Out: verified programs, as golden texts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from quantized import observed
 
 
 def residual_block() -> MatGraph:
-    """Two products, a ReLU between them and a sum behind them."""
+    """Two products, a ReLU between them and a sum after them."""
     b = Exact()
     b.tensor("x", (1, 1, 6, 20))
     b.gemm("h", "x", 8, bias=exact(7, 8), epilogue=Epilogue(activation=Function("relu")))
@@ -44,14 +44,14 @@ def scaled_and_moved() -> MatGraph:
     return b.graph()
 
 
-def quantized_values(mg: MatGraph, precision: str = "int8") -> QGraph:
+def quantized_graph(mg: MatGraph, precision: str = "int8") -> QGraph:
     return quantized(mg, observed(mg, {"x": exact(5, *mg.inputs[0].shape)}), precision)
 
 
 CASES = {
-    "residual_int8": quantized_values(residual_block()),
-    "residual_int16": quantized_values(residual_block(), "int16"),
-    "scaled_and_moved": quantized_values(scaled_and_moved()),
+    "residual_int8": quantized_graph(residual_block()),
+    "residual_int16": quantized_graph(residual_block(), "int16"),
+    "scaled_and_moved": quantized_graph(scaled_and_moved()),
 }
 
 

@@ -24,7 +24,7 @@ from schedule_rig import LANES, blocked, context
 
 
 def emitted(ctx: Context, *names: str) -> list[tuple[int, ...]]:
-    """Fields of all instructions so far."""
+    """Return the fields of all instructions so far."""
     return [tuple(item.values.get(name, 0) for name in names) for item in ctx.emitter.items]
 
 
@@ -51,7 +51,7 @@ def test_a_tile_inside_is_one_load_of_its_rows() -> None:
 def test_what_lies_outside_is_padding(
     box: Box, pads: tuple[int, ...], cells: tuple[int, int]
 ) -> None:
-    """One row above and two columns to the left of the tensor, as a convolution sees it."""
+    """A convolution reads one row above and two columns to the left of the tensor."""
     ctx = context(x=blocked(6, 8, 16))
     view = replace(blocked_view(ctx, "x"), top=1, left=2, fill=(5, 0))
     load_grid(ctx, view, 0, box, range(1), Buffer.IBUF, 0)
@@ -78,10 +78,10 @@ def test_padding_beyond_a_byte_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("fill", "loads"), [((0, 0), 1), ((-128, -127), 4)])
-def test_digits_with_their_own_padding_are_loaded_one_by_one(
+def test_byte_planes_with_different_padding_are_loaded_one_by_one(
     fill: tuple[int, int], loads: int
 ) -> None:
-    """Word order is [block][digit][row][column] either way."""
+    """Word order is [block][byte plane][row][column] in both cases."""
     ctx = context(x=blocked(2, 3, 20, int16=True))
     view = replace(blocked_view(ctx, "x"), top=1, fill=fill)
     load_grid(ctx, view, 0, Box(0, 3, 0, 3), range(2), Buffer.IBUF, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Residual and Hadamard operands: which tile is loaded, and how a row finds its own.
+"""Residual and Hadamard operands: the loaded tile, and the strides of its rows.
 
 In: operands in a context.  Out: LOADs, strides and ranges.
 """

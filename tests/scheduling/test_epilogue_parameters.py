@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of an epilogue as they lie in memory.
+"""Parameters of an epilogue in memory.
 
 In: a table.  Out: 64-bit words.
 """
@@ -14,7 +14,7 @@ from neuralmatrix.scheduling.epilogue_parameters import pack_table
 
 
 def test_a_map_follows_its_segments() -> None:
-    """Eight cells to an entry, from the first row after the segments on."""
+    """An entry has eight cells, from the first row after the segments on."""
     cells = np.arange(130, dtype=np.uint8) % 20
     table = PwlTable(SegKind.MAPPED, 0, 4, np.arange(20, dtype=np.int16), np.zeros(20, np.int32),
                      np.zeros(20, np.uint8), 1.0, 1.0, 0.0, 0.0, cells)  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions and matrix products: every result once, no product left out, weights kept.
+"""Convolutions and matrix products: every result once, every product computed, weights kept.
 
 In: small graphs, and arrays whose buffers are too small for one tile.  Out: programs.
 """
@@ -40,7 +40,7 @@ def convolution(
 
 
 def attention_scores(heads: int = 3) -> MatGraph:
-    """q k^T, one right operand per head."""
+    """QK^T, with one right operand per head."""
     b = Exact()
     b.tensor("x", (heads, 1, 10, 16))
     b.gemm("k", "x", 16)
@@ -56,7 +56,7 @@ SMALL = {"obuf_rows": 40, "acc_rows": 32, "ibuf_words": 96, "wbuf_words": 16 * 1
 def test_every_product_is_computed_and_every_result_stored_once(
     precision: str, sizes: dict[str, int]
 ) -> None:
-    """100 positions, 3 blocks in and 4 blocks out; int16 takes a pass for each digit of x."""
+    """100 positions, 3 blocks in and 4 blocks out; int16 takes a pass for each byte plane of x."""
     program = program_of(product(100, 48, 64), precision, **sizes)
     assert passes(program) == 100 * 3 * 4 * (2 if precision == "int16" else 1)
     assert once(program, "y")
@@ -76,7 +76,7 @@ def test_a_convolution_takes_every_tap_of_every_position(
 
 
 def test_weights_of_one_tile_after_another_are_loaded_once() -> None:
-    """The output buffer holds a part of the rows, the weight buffer all weights."""
+    """The output buffer holds part of the rows, the weight buffer all weights."""
     program = program_of(product(200, 32, 32), obuf_rows=128)
     words = [i["n0"] * i["n1"] * i["n2"] for i in instructions(program, Opcode.LOAD)
              if i["dest"] == Buffer.WBUF]  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_right_operand_is_loaded_for_its_images() -> None:
 
 
 def test_a_split_sum_begins_and_ends_once() -> None:
-    """Weights of 20 blocks of channels do not fit: parts of a sum stay in the accumulators."""
+    """Weights of 20 blocks of channels do not fit: partial sums stay in the accumulators."""
     program = program_of(product(24, 320, 16), wbuf_words=4 * 16)
     computes = instructions(program, Opcode.COMPUTE)
     assert len(computes) > 1

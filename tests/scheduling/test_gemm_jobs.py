@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The K loop in jobs: every sum complete, zero blocks left out.
+"""The jobs of the K loop: every sum is complete, and zero blocks are left out.
 
 In: plans and runs of blocks.  Out: jobs.
 """
@@ -27,7 +27,7 @@ def test_runs_leave_out_zero_blocks(used: str, gap: int, runs: list[tuple[int, i
 
 
 class Counted:
-    """Weights that only number their parts."""
+    """Weights that only count their parts."""
 
     byte_planes = 1
 
@@ -47,7 +47,7 @@ class Counted:
 
 @pytest.mark.parametrize("depth, gaps", [(4, False), (10, False), (4, True), (10, True)])
 def test_jobs_complete_every_sum_once(depth: int, gaps: bool) -> None:
-    """Five output blocks of ten input blocks: all products, one first and one last per output."""
+    """Five output blocks of ten input blocks have all products, one first and one last job each."""
     runs = [[range(b % 3, 4), range(6, 10)] if gaps else [range(10)] for b in range(5)]
     plan = GemmPlan((1, 8), 2, (1, 1, depth), False, False, depth < 10, 0.0)
     done: set[tuple[int, int]] = set()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Gemm in words of the array: padded channels, grids and which blocks matter.
+"""A Gemm in lane vectors: padded channels, grids and nonzero blocks.
 
 In: Gemms over tensors in a context.  Out: setups.
 """
@@ -30,19 +30,19 @@ def setup(
     return setup_of(context(x=x, y=y, r=blocked(2, 1, 16)), op, weight, e or plain())
 
 
-def quantized_values(*shape: int) -> Array:
+def random_weight(*shape: int) -> Array:
     return np.random.default_rng(0).integers(1, 100, shape).astype(np.int8)
 
 
 def test_channels_are_padded_to_whole_blocks_with_zeros() -> None:
-    weight = quantized_values(1, 1, 20, 5)
+    weight = random_weight(1, 1, 20, 5)
     found = _pad_channels(weight, Gemm("y", "x", weight, np.zeros(5)), LANES, False)
     assert found.shape == (1, 1, 32, 16) and np.count_nonzero(found) == weight.size
     np.testing.assert_array_equal(found[:, :, :20, :5], weight)
 
 
 def test_groups_become_blocks_on_the_diagonal() -> None:
-    weight = quantized_values(3, 3, 2, 6)
+    weight = random_weight(3, 3, 2, 6)
     found = _pad_channels(weight, Gemm("y", "x", weight, np.zeros(6), groups=3), LANES, False)
     for g in range(3):
         part = found[:, :, 2 * g : 2 * g + 2, 2 * g : 2 * g + 2]
@@ -51,29 +51,27 @@ def test_groups_become_blocks_on_the_diagonal() -> None:
 
 
 def test_one_replicated_channel_fills_all_lanes() -> None:
-    weight = quantized_values(1, 1, 4, 1)
+    weight = random_weight(1, 1, 4, 1)
     found = _pad_channels(weight, Gemm("y", "x", weight, np.zeros(1)), LANES, True)
     np.testing.assert_array_equal(found[0, 0, :4], np.repeat(weight[0, 0], LANES, 1))
 
 
 def test_a_pointwise_product_joins_all_rows() -> None:
-    found = setup(quantized_values(1, 1, 20, 40), blocked(3, 5, 20), blocked(3, 5, 40))
+    found = setup(random_weight(1, 1, 20, 40), blocked(3, 5, 20), blocked(3, 5, 40))
     assert found.flat and (found.out_h, found.out_w) == (1, 15)
     assert (found.cb, len(found.runs), found.kernel) == (2, 3, (1, 1))
 
 
 def test_an_operand_of_another_shape_keeps_rows_apart() -> None:
-    """A residual of one column is repeated along the rows only while these are apart."""
+    """A residual of one column is repeated along the rows only if rows are not joined."""
     found = setup(
-        quantized_values(1, 1, 16, 16), blocked(2, 5, 16), blocked(2, 5, 16), plain(residual="r")
+        random_weight(1, 1, 16, 16), blocked(2, 5, 16), blocked(2, 5, 16), plain(residual="r")
     )
     assert not found.flat and (found.out_h, found.out_w) == (2, 5)
 
 
 def test_strides_of_a_pointwise_product_are_steps_of_addresses() -> None:
-    found = setup(
-        quantized_values(1, 1, 16, 16), blocked(6, 8, 16), blocked(3, 4, 16), strides=(2, 2)
-    )
+    found = setup(random_weight(1, 1, 16, 16), blocked(6, 8, 16), blocked(3, 4, 16), strides=(2, 2))
     assert found.strides == (1, 1)
     assert (found.view.row, found.view.column) == (2 * 8 * LANES, 2 * LANES)
     assert (found.view.height, found.view.width) == (3, 4)
@@ -81,7 +79,7 @@ def test_strides_of_a_pointwise_product_are_steps_of_addresses() -> None:
 
 def test_padding_reads_the_zero_point() -> None:
     found = setup(
-        quantized_values(3, 3, 16, 16), blocked(6, 8, 16), blocked(6, 8, 16), pads=(1, 2, 1, 0)
+        random_weight(3, 3, 16, 16), blocked(6, 8, 16), blocked(6, 8, 16), pads=(1, 2, 1, 0)
     )
     assert (found.view.top, found.view.left, found.view.fill) == (1, 2, (5, 0))
 

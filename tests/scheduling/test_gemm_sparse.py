@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products with constant sparse matrices: nests, bit by bit, cost."""
+"""Products with constant sparse matrices: nests, equality bit for bit, costs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_nests_cover_every_block_once(seed: int) -> None:
 
 
 def test_nests_join_what_loops_reach() -> None:
-    """Two blocks always share a COMPUTE, a cube of eight as well; steps beyond reach do not."""
+    """Two blocks always share a COMPUTE, and so does a cube of eight; too large steps do not."""
     assert len(cover(np.array([3, 90]), 64, 1000)) == 1
     cube = np.array([a + b + c for a in (0, 1) for b in (5, 17) for c in (40, 100)])
     assert len(cover(cube, 64, 1000)) == 1
@@ -72,7 +72,7 @@ def sparse_graph(
 
 
 def emulated(mg: MatGraph, feeds: dict[str, Array], precision: str) -> tuple[nm.Program, bool]:
-    """The program, and whether emulation equals the integer reference."""
+    """Return the program, and whether emulation equals the integer reference."""
     graph = quantized(mg, observed(mg, feeds), precision)
     program = scheduled(graph)
     verify_program(program)

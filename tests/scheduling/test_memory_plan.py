@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory: what is only addresses, what shares bytes, what is stored at all.
+"""Memory: Moves by addresses only, shared bytes, and tensors that are not stored.
 
 In: small QGraphs.  Out: places, and the layers of programs.
 """

@@ -21,7 +21,7 @@ from schedule_rig import LANES, blocked, context, instructions, once, program_of
 
 
 def reversed_rows(h: int, w: int, c: int) -> Array:
-    """Every position's channels, the last position first."""
+    """Reverse the positions, keeping each one's channels."""
     index = np.arange(h * w * c).reshape(1, h, w, c)
     return np.ascontiguousarray(index[:, ::-1, ::-1])
 
@@ -46,7 +46,7 @@ def test_bytes_of_the_second_digit_lie_a_plane_further() -> None:
     op = Move("y", ("x",), reversed_rows(2, 3, 5))
     out = ctx.places["y"].layout
     assert isinstance(out, Blocked)
-    low, high = (_addresses(ctx, op, digit, out)[..., :5] for digit in (0, 1))
+    low, high = (_addresses(ctx, op, plane, out)[..., :5] for plane in (0, 1))
     np.testing.assert_array_equal(high - low, 2 * 3 * LANES)
 
 
@@ -72,7 +72,7 @@ def test_a_replicated_result_has_its_value_in_all_lanes() -> None:
 
 
 @pytest.mark.parametrize(("int16", "fills"), [(False, [44]), (True, [44, 1])])
-def test_the_fill_is_a_bias_of_each_digit(int16: bool, fills: list[int]) -> None:
+def test_the_fill_is_a_bias_of_each_byte_plane(int16: bool, fills: list[int]) -> None:
     """300 is 256 + 44."""
     ctx = context(x=blocked(1, 1, 16, int16), y=blocked(1, 1, 16, int16))
     empty = Move("y", ("x",), np.full((1, 1, 1, 16), -1), fill=1.0)
@@ -118,11 +118,11 @@ def test_every_word_of_the_result_is_stored_once(
 
 
 def test_masks_are_loaded_when_they_change() -> None:
-    """All pieces of a transposition of whole words pick the same lanes."""
+    """All pieces of a transposition of whole words use the same lanes."""
     program = program_of(rearranged(WHOLE[..., :16].transpose(0, 2, 1, 3)), obuf_rows=32)
     layer = [info.name for info in program.layers].index("y")
     of_move = [words for words, at in zip(program.instructions.tolist(), program.insn_layer,
                                           strict=True) if at == layer]  # fmt: skip
     assert len(of_move) > 4
     loads = [i for i in instructions(program, Opcode.LOAD) if i["dest"] == Buffer.WBUF]
-    assert len(loads) == 3  # one of the window, one for either digit of the int16 output
+    assert len(loads) == 3  # one of the window, one for each byte plane of the int16 output

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rearrangements taken apart into affine pieces.
+"""Decomposition of rearrangements into affine pieces.
 
 In: planes of addresses.  Out: pieces that cover them exactly.
 """
@@ -13,7 +13,7 @@ from neuralmatrix.scheduling.move_blocks import CONST_FLAG, FILL, IDLE, Piece, t
 
 
 def rebuild(plane: Array, pieces: list[Piece]) -> Array:
-    """The plane of addresses that the pieces stand for."""
+    """Return the plane of addresses that the pieces describe."""
     out = np.full(plane.shape, -99, np.int64)
     for p in pieces:
         rows = p.row + p.row_stride * np.arange(p.rows)

@@ -75,7 +75,7 @@ def test_a_long_k_loop_loads_its_input_once_for_many_outputs() -> None:
     positions = plan.tile[0] * plan.tile[1]
     assert plan.chunked_input and plan.nb_step > 1
     assert plan.nb_step * positions <= ARRAY.acc_rows
-    # one load of the input per group: less of the port than products take of the array
+    # one load of the input per group needs less time than the products
     loads = 2 * 192 * 128 * -(-48 // plan.nb_step)
     assert loads < 192 * 48 * 128
 

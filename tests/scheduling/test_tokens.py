@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who waits for whom: tokens, rings, LOADs that pass one another.
+"""Dependencies between instructions: tokens, rings, reordered LOADs.
 
 In: hand-made and random instructions.  Out: flags that keep every hazard in order and fit the
 queues.
@@ -31,7 +31,7 @@ def emitter() -> Emitter:
 
 
 def flags(program: Emitter) -> list[set[str]]:
-    """Names of the token flags of every instruction but END."""
+    """Return the names of the token flags of every instruction but END."""
     words = program.finish().words
     found = [decode(tuple(int(w) for w in row)) for row in words[:-1]]
     return [{n for n in i.values if n.startswith(("wait", "signal"))} for i in found]
@@ -92,7 +92,7 @@ def test_a_ring_wraps_before_tokens_pile_up() -> None:
 
 
 def token_run(steps: list[tuple[int, int]]) -> list[Token]:
-    """Tokens whose ends ascend, writers at even places and readers at odd ones.
+    """Make tokens whose ends ascend, writers at even places and readers at odd ones.
 
     ``steps``: how far each writer is from the last one, and its reader from it.
     """
@@ -144,7 +144,9 @@ RUNS = st.lists(
 
 
 def surely_finished(words: Array) -> list[dict[Unit, int]]:
-    """Per instruction: of each unit the last one known to have finished; of its own, itself."""
+    """Return per instruction the last one of each unit that surely has finished; of its own,
+    itself.
+    """
     sent: dict[tuple[Unit, Unit], list[dict[Unit, int]]] = {(p, c): [] for p in Unit for c in Unit}
     known: dict[Unit, dict[Unit, int]] = {unit: dict.fromkeys(Unit, -1) for unit in Unit}
     found = []
@@ -161,7 +163,7 @@ def surely_finished(words: Array) -> list[dict[Unit, int]]:
 
 
 def check_order(finished: Finished, touched: dict[int, tuple[Unit, Range, Range]]) -> None:
-    """Of two instructions of which one writes what the other touches, the later one waits."""
+    """Check that an instruction waits for earlier ones that conflict with it in a cell."""
     known, places = surely_finished(finished.words), finished.places.tolist()
     for (i, (unit, *before)), (j, (_, *after)) in combinations(touched.items(), 2):
         if before[1] in after or before[0] == after[1]:
@@ -174,9 +176,9 @@ def check_order(finished: Finished, touched: dict[int, tuple[Unit, Range, Range]
 def test_the_shortest_queues_dead_lock_no_program(
     runs: list[tuple[Opcode, int, int, int]], depth: int
 ) -> None:
-    """Runs of any unit's instructions, each on the next cells; instruction queues that hold one.
+    """Random runs of instructions per unit, each on the next cells, with queues of one entry.
 
-    Merged tokens keep every order that the cells ask for.
+    Merged tokens keep every order that the cells require.
     """
     spaces = {Opcode.LOAD: ("arena", "ibuf"), Opcode.COMPUTE: ("ibuf", "obuf"),
               Opcode.STORE: ("obuf", "arena")}  # fmt: skip

@@ -23,7 +23,7 @@ SMALL = {"obuf_rows": 40, "acc_rows": 32, "ibuf_words": 200, "line_words": 16}
 
 
 def window(kernel: int, c: int = 20, size: int = 11, **fields: Any) -> MatGraph:
-    """A square window over a square map, padded alike in both directions or not at all."""
+    """A square window over a square map, with equal padding in both directions or none."""
     b = Maker()
     b.tensor("x", (1, size, size, c))
     weight = exact(1, kernel, kernel, 1 if fields.get("reduce") == "max" else c)
@@ -36,7 +36,7 @@ def window(kernel: int, c: int = 20, size: int = 11, **fields: Any) -> MatGraph:
 
 
 def taps(program: Program) -> int:
-    """Output words times taps, over all COMPUTEs."""
+    """Count output words times taps over all COMPUTEs."""
     return sum(
         i["m1"] * i["m0"] * i["nb"] * i["kh"] * i["kw"] * i["win_h"] * i["win_w"]
         for i in instructions(program, Opcode.COMPUTE)
@@ -86,7 +86,7 @@ def test_taps_lie_in_the_order_of_the_window() -> None:
     words = weights_from_const(program, load["addr"], LANES)
     real = exact(1, 2, 2, 5).reshape(4, 5)
     assert not words[4:].any() and not words[:, 5:].any()
-    # codes of one scale per channel
+    # quantised values with one scale per channel
     ratio = words[:4, :5] / real
     np.testing.assert_allclose(ratio, np.broadcast_to(ratio.max(0), (4, 5)), rtol=0.02)
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The array between its buffers: reading x, accumulating, what moves while a COMPUTE runs.
+// The array between its buffers: reading x, accumulating, the registers of a COMPUTE.
 // In: words of IBUF, WBUF and PBUF.  Out: sums, one row per output position.
 #pragma once
 
@@ -11,10 +11,10 @@
 
 namespace nm {
 
-// `HW` below: the device takes one row a step.  Its loops say so with a constant, because Vitis
+// `HW` below: the device takes one row per step.  Its loops have a constant length, because Vitis
 // unrolls no loop of unknown length within a pipeline.
 
-// Sums of a pass join those of the passes before it.
+// Sums of a pass are added to those of the passes before it.
 template <bool HW>
 inline void accumulate(uint32_t n, uint32_t row, bool max, int shift, bool fresh,
                        int32_t sums[][COLS], int32_t acc[ACC_ROWS][COLS]) {
@@ -54,16 +54,16 @@ ACC_M:
     }
 }
 
-// Everything that moves while one COMPUTE runs.
+// All state that changes while one COMPUTE runs.
 struct Progress {
-    Pass now, next; // the pass that computes, the pass whose weights fill
+    Pass now, next; // the pass that computes, the pass whose weights are loaded
     Raster x, t, u;
     Phase phase;
-    uint32_t column; // of the word that enters the window next
-    uint32_t step;   // of the pass
+    uint32_t column; // column of the word that enters the window next
+    uint32_t step;   // step of the pass
     uint32_t row;    // results finished in the pass
-    uint32_t bank;   // of weights and channels that compute
-    bool high_next;  // the high digits of a wide MAX operand come next
+    uint32_t bank;   // bank of weights and channels that computes
+    bool high_next;  // the high byte plane of an int16 MAX operand comes next
 };
 
 inline void begin_pass(const Insn& insn, const EpilogueConfig& e, Progress& p) {
@@ -76,7 +76,7 @@ inline void begin_pass(const Insn& insn, const EpilogueConfig& e, Progress& p) {
     p.high_next = false;
 }
 
-// The pass whose weights have filled the other bank computes.
+// The pass whose weights are in the other bank computes next.
 inline void advance(Progress& p, const Shape& g, const Insn& insn, const EpilogueConfig& e) {
     NM_INLINE
     p.now = p.next;
@@ -85,7 +85,7 @@ inline void advance(Progress& p, const Shape& g, const Insn& insn, const Epilogu
     begin_pass(insn, e, p);
 }
 
-// Words of x to factors of a GEMM, as a CPU likes them: whole lines.
+// Words of x to factors of a GEMM, in whole lines for a CPU's vector units.
 inline void read_factors(uint32_t n, const Shape& g, const Insn& insn,
                          const int8_t ibuf[IBUF_WORDS][ROWS], Progress& p, exact_t x[][ROWS]) {
     const uint32_t step1 = compute_x_m1(insn), step0 = compute_x_m0(insn);
@@ -107,7 +107,7 @@ FACTOR_RUN:
     p.x = raster;
 }
 
-// Words of x to 16-bit operands: one digit each.
+// Words of x to 16-bit operands: one byte plane each.
 template <bool HW>
 inline void read_x(uint32_t n, const Shape& g, const Insn& insn,
                    const int8_t ibuf[IBUF_WORDS][ROWS], Progress& p, int16_t x[][ROWS]) {
@@ -130,8 +130,8 @@ READ_X:
     p.x = raster;
 }
 
-// The whole int16 value, for maxima: the low digits in one step, the high ones in the next.
-// Returns true once the value is complete.
+// The whole int16 value, for maxima: the low byte plane in one step, the high one in the next.
+// Returns true when the value is complete.
 inline bool read_wide_x(const Shape& g, const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
                         int16_t x_low[LANES], Progress& p, int16_t x[ROWS]) {
     NM_INLINE

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a unit tells about a run: when, how long, how much, and what it refused.
+// A unit's report of a run: its times, its counters, and what it refused.
 // In: the design's free-running cycle counter, a wire.  Out: read_clock and Counters.
 #pragma once
 
@@ -9,11 +9,11 @@
 
 namespace nm {
 
-// The time between what stands before and what stands behind the call.  Vitis HLS runs calls,
-// reads and writes beside each other where no data ties them together; a volatile read keeps its
-// place among volatile reads alone.  Loops it never overlaps with anything (UG1399, Loop
-// Parallelism).  So the read is a loop, and one whose end depends on what is read: no pass can
-// unroll it into straight code.  A token that is sent behind it is sent after the work, too.
+// The time between the code before and the code after the call.  Vitis HLS runs calls, reads and
+// writes in parallel where no data connects them; a volatile read keeps its place among volatile
+// reads only.  It never overlaps loops with anything (UG1399, Loop Parallelism).  So the read is a
+// loop whose end depends on the value read, which no pass can unroll into straight code.  A token
+// that is sent after it is sent after the work, too.
 // The top bit stays 0 for 2,900 years at 100 MHz.
 inline uint64_t read_clock(const volatile uint64_t* now) {
     NM_INLINE
@@ -28,12 +28,12 @@ CLOCK:
 }
 
 struct Counters {
-    uint64_t busy;    // cycles spent on instructions; waiting is none
+    uint64_t busy;    // cycles spent on instructions, without waiting
     uint32_t retired; // instructions run
-    uint32_t fault;   // reasons for those that were not
+    uint32_t fault;   // reasons why others were not run
 };
 
-// One instruction more, run or refused for a reason.
+// Counts one more instruction, run or refused for a reason.
 inline void count(Counters& counters, uint64_t start, uint64_t end, uint32_t refused) {
     NM_INLINE
     counters.busy += uint32_t(end - start); // no instruction takes 2^32 cycles

@@ -17,10 +17,10 @@ constexpr int IBUF_WORDS = 8192; // activation words
 constexpr int WBUF_WORDS = 4096; // weight words
 constexpr int PBUF_ROWS = 512; // rows of COLS 64-bit parameters
 constexpr int ACC_ROWS = 1024; // accumulator rows
-constexpr int OBUF_ROWS = 1024; // result rows per digit plane
-constexpr int TBUF_ROWS = 1024; // residual rows per digit plane
-constexpr int UBUF_ROWS = 512; // Hadamard rows per digit plane
-constexpr int SEG_ENTRIES = 64; // segments the lanes hold
+constexpr int OBUF_ROWS = 1024; // result rows per byte plane
+constexpr int TBUF_ROWS = 1024; // residual rows per byte plane
+constexpr int UBUF_ROWS = 512; // Hadamard rows per byte plane
+constexpr int SEG_ENTRIES = 64; // segments of a table that the lanes hold
 constexpr int LINE_WORDS = 512; // widest input row in WINDOW mode
 constexpr int QUEUE_DEPTH = 32; // instructions waiting per unit
 constexpr int TOKEN_DEPTH = 64; // tokens waiting per unit pair
@@ -28,7 +28,7 @@ constexpr int WIN = 4; // WINDOW mode handles WIN x WIN taps per pass
 constexpr int LOAD_PORT_BYTES = 8; // width of the LOAD port
 constexpr int STORE_PORT_BYTES = 8; // width of the STORE port
 constexpr int FETCH_PORT_BYTES = 8; // width of the FETCH port
-constexpr int MACS_PER_DSP = 2; // 2: two columns share one in a GEMM
+constexpr int MACS_PER_DSP = 2; // 2: two columns share a DSP in a GEMM
 constexpr char FINGERPRINT[] = "0b9af2c7fa1f5335";
 constexpr uint64_t FINGERPRINT_BITS = 0x0b9af2c7fa1f5335ull;
 
@@ -41,9 +41,9 @@ static_assert(IBUF_WORDS <= 65536 && WBUF_WORDS <= 65536, "instructions address 
 static_assert(PBUF_ROWS * 8 <= 65536, "a LOAD addresses parameters by word, 8 to a row");
 static_assert(ACC_ROWS <= 65536 && OBUF_ROWS <= 65536, "instructions address 16 bits of rows");
 static_assert(TBUF_ROWS <= 65536 && UBUF_ROWS <= 65536, "instructions address 16 bits of rows");
-static_assert(ROWS % LOAD_PORT_BYTES == 0, "a word must be a whole number of LOAD beats");
-static_assert(COLS % STORE_PORT_BYTES == 0, "a word must be a whole number of STORE beats");
+static_assert(ROWS % LOAD_PORT_BYTES == 0, "a word must consist of whole LOAD beats");
+static_assert(COLS % STORE_PORT_BYTES == 0, "a word must consist of whole STORE beats");
 static_assert(INSN_WORDS * 4 % FETCH_PORT_BYTES == 0, "an instruction must be whole FETCH beats");
-static_assert(QUEUE_DEPTH > 0 && TOKEN_DEPTH > 0, "queues must hold something");
+static_assert(QUEUE_DEPTH > 0 && TOKEN_DEPTH > 0, "queues must not be empty");
 
 } // namespace nm

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a loop costs, in cycles.  neuralmatrix/hardware/instruction_costs.py parses the constants.
+// The cost of loops in cycles.  neuralmatrix/hardware/instruction_costs.py parses the constants.
 // In: nothing.  Out: the constants, Ports and Meter.
 #pragma once
 
@@ -11,14 +11,14 @@ constexpr int FETCH_CYCLES_EXTRA = 2; // decode and hand an instruction to its q
 constexpr int LOAD_SETUP = 8;         // decode, address check, first address
 constexpr int STORE_SETUP = 8;        // decode, address check, first address
 constexpr int BURST_GAP = 1;          // address phase between two bursts
-constexpr int STRIDED_EXTRA = 1;      // a word that is no burst pays its own address phase
+constexpr int STRIDED_EXTRA = 1;      // a word outside a burst has its own address phase
 constexpr int GATHER_CYCLES = 4;      // one byte fetched alone
 constexpr int COMPUTE_DEPTH = 40;     // stages from the x word's read to the result's write
 constexpr int EPILOGUE_SETUP = 8;     // decode and set the lanes' registers
 constexpr int QUEUE_HOP = 1;          // from a queue's write to its read
-constexpr int HARDWARE_BURST = 16;    // beats: AXI3's longest, what a kernel's own meter assumes
+constexpr int HARDWARE_BURST = 16;    // beats: AXI3's longest, which a kernel's own meter assumes
 
-// The DRAM ports a kernel is timed with; in the emulation those of the board, in hardware its own.
+// The DRAM ports of the cost model: in the emulation those of the board, in hardware its own.
 struct Port {
     int bytes;       // per beat
     int burst_beats; // longest burst
@@ -30,7 +30,7 @@ inline int64_t cdiv(int64_t a, int64_t b) {
 
 #if defined(__SYNTHESIS__)
 
-// Hardware reads its cycles from a counter (nm/clock.h): there this counts and costs nothing.
+// Hardware reads its cycles from a counter (nm/clock.h): there this class does nothing.
 struct Meter {
     void tick(int64_t) {}
     void burst(const Port&, int64_t) {}
@@ -40,7 +40,7 @@ struct Meter {
 
 #else
 
-// Counts the cycles of one instruction beside the loops that take them.
+// Counts the cycles of one instruction in the loops that take them.
 struct Meter {
     int64_t cycles;
     int64_t bytes; // through the DRAM port
@@ -54,7 +54,7 @@ struct Meter {
         bytes += length;
     }
 
-    // Words of `lanes` bytes that each pay for their own address.
+    // Words of `lanes` bytes that each have their own address phase.
     void strided(const Port& port, int64_t words, int lanes) {
         const int64_t each = cdiv(lanes, port.bytes) + STRIDED_EXTRA;
         cycles += words * each;

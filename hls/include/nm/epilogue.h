@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Hadamard lanes, one per column: requantise, residual, segment, Hadamard operand, clip.
+// The Hadamard lanes, one per column: requantise, residual, piecewise-linear table, Hadamard
+// operand, clip.
 // In: one row of sums and the lanes' registers.  Out: one row of results (docs/numerics.md).
 #pragma once
 
@@ -9,7 +10,7 @@
 
 namespace nm {
 
-// What an EPILOGUE instruction sets.
+// The state that an EPILOGUE instruction sets.
 struct EpilogueConfig {
     bool t_en, t_wide, u_en, u_wide, out_wide;
     SegKind seg_kind;
@@ -22,13 +23,13 @@ struct EpilogueConfig {
     uint16_t t_nb, t_m1, t_m0, u_nb, u_m1, u_m0;
 };
 
-// Every lane of the device has a copy of the table, which it reads at its own index; a CPU has one.
+// Every lane of the device reads its own copy of the table at its own index; a CPU has one copy.
 constexpr int COPIES = HARDWARE ? COLS : 1;
 
-// The table of one function.
+// The piecewise-linear table of one function.
 struct Table {
     uint64_t segments[SEG_ENTRIES][COPIES];
-    // The segment of each cell.  Banks, so that an entry's 8 cells arrive in one cycle.
+    // The segment of each cell, in banks so that an entry's 8 cells arrive in one cycle.
     uint8_t map[MAP_CELLS / 8][8][COPIES];
 };
 
@@ -39,8 +40,8 @@ struct Channels {
     uint8_t s[COLS];
 };
 
-// Those of the block that computes and of the one that fills.  No array of structs: of that, only
-// its own axis can be partitioned, which leaves the members memories of two ports.
+// The registers of the block that computes and of the one that is loaded.  They are no array of
+// structs: only its own axis could be partitioned, and the members would be memories of two ports.
 struct ChannelBanks {
     int32_t bias[2][COLS];
     scale_t m[2][COLS];
@@ -104,15 +105,15 @@ inline int32_t segment_index(int32_t x, bool logarithmic, int32_t x0, int32_t sh
     return i >= count ? count - 1 : i;
 }
 
-// Segment of a cell.  A map can hold what the table does not: it is data.
+// Segment of a cell, limited to the table, since a map is data and can hold any number.
 inline uint32_t mapped_segment(const Table& table, uint32_t cell, int c, uint32_t count) {
     NM_INLINE
     const uint32_t i = table.map[cell / 8][cell % 8][c % COPIES] & 63u;
     return i >= count ? count - 1 : i;
 }
 
-// Rows that the lanes take at once: the device one, a CPU several, so that each step below is done
-// for all of them before the next one waits for it.
+// Rows that the lanes process together: the device one, a CPU several, so that each step below is
+// done for all of them before the next step.
 constexpr int LANE_ROWS = HARDWARE ? 1 : 8;
 
 // x = sat16(round(((a*m >> s) + t*mt + off) / 2^F)) with a = acc + bias; ties go to even.
@@ -155,7 +156,7 @@ inline void find_segments(const Table& table, const EpilogueConfig& e, const int
     const bool logarithmic = e.seg_kind == SegKind::LOG, mapped = e.seg_cells != 0;
     const int32_t count = mapped ? e.seg_cells : e.seg_count;
     const int32_t x0 = e.x0, shift = e.seg_shift;
-    // Loops of their own, because a CPU vectorises some of them.
+    // Separate loops, because a CPU vectorises some of them.
     uint32_t index[COLS];
     NM_PARTITION(index, 0)
     if (HARDWARE || logarithmic) {
@@ -237,7 +238,7 @@ FINISH:
     }
 }
 
-// All of it, for N rows.
+// The whole epilogue for N rows.
 template <int N>
 inline void epilogue_rows(const int32_t acc[N][COLS], const Channels& ch, const int16_t t[N][COLS],
                           const int16_t u[N][COLS], const Table& table, const EpilogueConfig& e,

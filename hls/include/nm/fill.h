@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Into the array's registers: weights in their three orders, and the channels' parameters.
+// Fills the array's registers: weights in their three orders, and the channels' parameters.
 // In: words of WBUF and PBUF.  Out: one bank of weights, one of channels.
 #pragma once
 
@@ -43,9 +43,9 @@ inline void fill_weights(uint32_t j, uint32_t w_row, bool transpose,
     }
 }
 
-// A whole block, as a CPU likes it.  Transposed, byte r of word c goes to row r, column c: each
-// round deals the bytes out like cards, the upper half between the lower, and so turns their index
-// by a bit.
+// A whole block, in a form that a CPU vectorises.  Transposed, byte r of word c goes to row r,
+// column c: each round interleaves the upper half of the bytes with the lower half, which rotates
+// their index by a bit.
 inline void fill_block(uint32_t w_row, bool transpose, const int8_t wbuf[WBUF_WORDS][ROWS],
                        weight_t w[ROWS][COLS]) {
     int8_t from[ROWS * COLS], to[ROWS * COLS];
@@ -71,8 +71,8 @@ BLOCK_ROW:
     }
 }
 
-// Row j of the array in WINDOW mode.  A window smaller than WIN x WIN sits in the newest rows and
-// columns; the other taps weigh 0.
+// Row j of the array in WINDOW mode.  A window smaller than WIN x WIN lies in the newest rows and
+// columns; the other taps have weight 0.
 inline void fill_taps(uint32_t j, uint32_t w_row, const Insn& insn,
                       const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][COLS]) {
     NM_INLINE

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vendor pragmas, behind macros, so that one source serves Vitis HLS, Bambu and plain
+// Macros for the vendor's pragmas, so that one source works with Vitis HLS, Bambu and plain
 // compilers. In: the compiler's own macros.  Out: NM_... macros and HARDWARE.
 #pragma once
 
 #define NM_PRAGMA(text) _Pragma(#text)
 
-// NM_LARGE: a local too large for a CPU's stack.  A static one would begin as zeros, which an
-// UltraRAM cannot be made to.
+// NM_LARGE: a local too large for a CPU's stack.  A static one would start as zeros, which an
+// UltraRAM cannot do.
 #if defined(__SYNTHESIS__)
 #define NM_LARGE
 #define NM_UNROLL_PRE
@@ -73,8 +73,8 @@
 
 namespace nm {
 
-// Functions that exist in two schedules take this as a template argument, so that a bench on a CPU
-// can run the hardware's schedule too and compare.  With NM_DEVICE_LOOPS the emulation runs it.
+// Functions that exist in two schedules have this as a template argument, so that a bench on a CPU
+// can compare both schedules.  With NM_DEVICE_LOOPS the emulation runs it.
 #if defined(__SYNTHESIS__) || defined(NM_DEVICE_LOOPS)
 constexpr bool HARDWARE = true;
 #else

@@ -37,7 +37,7 @@ inline void set_bits(uint32_t& word, int shift, int width, uint32_t v) {
     word = (word & ~mask) | ((v << shift) & mask);
 }
 
-inline uint32_t insn_opcode(const Insn& i) { return bits(i.w[0], 0, 4); } // what to do
+inline uint32_t insn_opcode(const Insn& i) { return bits(i.w[0], 0, 4); } // kind of instruction (Opcode)
 inline uint32_t insn_wait_load(const Insn& i) { return bits(i.w[0], 4, 1); } // pop one token that LOAD sent to this unit before starting
 inline uint32_t insn_wait_compute(const Insn& i) { return bits(i.w[0], 5, 1); } // pop one token that COMPUTE sent to this unit before starting
 inline uint32_t insn_wait_store(const Insn& i) { return bits(i.w[0], 6, 1); } // pop one token that STORE sent to this unit before starting
@@ -86,8 +86,8 @@ inline void set_load_pad_bottom(Insn& i, uint32_t v) { set_bits(i.w[8], 8, 8, ui
 inline void set_load_pad_left(Insn& i, uint32_t v) { set_bits(i.w[8], 16, 8, uint32_t(v)); }
 inline void set_load_pad_right(Insn& i, uint32_t v) { set_bits(i.w[8], 24, 8, uint32_t(v)); }
 
-inline uint32_t store_plane(const Insn& i) { return bits(i.w[0], 10, 1); } // digit plane of the output buffer: 0 low (or int8), 1 high
-inline uint32_t store_addr(const Insn& i) { return bits(i.w[1], 0, 32); } // byte offset in ARENA of the first word; a multiple of COLS, as the steps
+inline uint32_t store_plane(const Insn& i) { return bits(i.w[0], 10, 1); } // byte plane of the output buffer: 0 low (or int8), 1 high
+inline uint32_t store_addr(const Insn& i) { return bits(i.w[1], 0, 32); } // byte offset in ARENA of the first word; it and the steps are multiples of COLS
 inline uint32_t store_src(const Insn& i) { return bits(i.w[2], 0, 16); } // first output-buffer row read; rows are read one after another
 inline uint32_t store_n2(const Insn& i) { return bits(i.w[2], 16, 16); } // outer count (channel blocks)
 inline uint32_t store_n1(const Insn& i) { return bits(i.w[3], 0, 16); } // middle count (rows)
@@ -106,12 +106,12 @@ inline void set_store_s1(Insn& i, int32_t v) { set_bits(i.w[5], 0, 32, uint32_t(
 inline void set_store_s0(Insn& i, int32_t v) { set_bits(i.w[6], 0, 32, uint32_t(v)); }
 
 inline uint32_t epilogue_t_en(const Insn& i) { return bits(i.w[0], 10, 1); } // add the residual operand t
-inline uint32_t epilogue_t_wide(const Insn& i) { return bits(i.w[0], 11, 1); } // t is int16 (two digit planes)
+inline uint32_t epilogue_t_wide(const Insn& i) { return bits(i.w[0], 11, 1); } // t is int16 (two byte planes)
 inline uint32_t epilogue_u_en(const Insn& i) { return bits(i.w[0], 12, 1); } // multiply by the Hadamard operand u
-inline uint32_t epilogue_u_wide(const Insn& i) { return bits(i.w[0], 13, 1); } // u is int16 (two digit planes)
-inline uint32_t epilogue_seg_kind(const Insn& i) { return bits(i.w[0], 14, 2); } // segment index (SegKind)
+inline uint32_t epilogue_u_wide(const Insn& i) { return bits(i.w[0], 13, 1); } // u is int16 (two byte planes)
+inline uint32_t epilogue_seg_kind(const Insn& i) { return bits(i.w[0], 14, 2); } // kind of piecewise-linear table (SegKind)
 inline uint32_t epilogue_stat(const Insn& i) { return bits(i.w[0], 16, 2); } // row statistic (Stat)
-inline uint32_t epilogue_out_wide(const Insn& i) { return bits(i.w[0], 18, 1); } // write int16 results as two digit planes
+inline uint32_t epilogue_out_wide(const Insn& i) { return bits(i.w[0], 18, 1); } // write int16 results as two byte planes
 inline uint32_t epilogue_f_shift(const Insn& i) { return bits(i.w[0], 19, 5); } // F: fraction bits dropped after requantising, 0..31
 inline uint32_t epilogue_u_shift(const Insn& i) { return bits(i.w[0], 24, 5); } // right shift after the Hadamard product, 0..31
 inline int32_t epilogue_off(const Insn& i) { return signed_bits(i.w[1], 0, 32); } // added before the rounding by F (zero points)
@@ -121,16 +121,16 @@ inline int32_t epilogue_zp(const Insn& i) { return signed_bits(i.w[3], 16, 16); 
 inline int32_t epilogue_lo(const Insn& i) { return signed_bits(i.w[4], 0, 16); } // lowest result
 inline int32_t epilogue_hi(const Insn& i) { return signed_bits(i.w[4], 16, 16); } // highest result
 inline int32_t epilogue_seg_x0(const Insn& i) { return signed_bits(i.w[5], 0, 16); } // UNIFORM, MAPPED: x of the table's left end; LOG: subtracted from x
-inline uint32_t epilogue_seg_base(const Insn& i) { return bits(i.w[5], 16, 16); } // first parameter row of the segment table
+inline uint32_t epilogue_seg_base(const Insn& i) { return bits(i.w[5], 16, 16); } // first parameter row of the table's segments
 inline uint32_t epilogue_seg_count(const Insn& i) { return bits(i.w[6], 0, 16); } // number of segments
 inline uint32_t epilogue_seg_shift(const Insn& i) { return bits(i.w[6], 16, 4); } // log2 of a segment's (UNIFORM) or cell's (MAPPED) width; LOG: mantissa
 inline uint32_t epilogue_stat_shift(const Insn& i) { return bits(i.w[6], 20, 5); } // right shift of the row sum
 inline int32_t epilogue_stat_m(const Insn& i) { return signed_bits(i.w[7], 0, 16); } // multiplier of the row sum
 inline int32_t epilogue_stat_off(const Insn& i) { return signed_bits(i.w[8], 0, 32); } // added to the row sum before its multiplier (zero points)
-inline uint32_t epilogue_stat_lanes(const Insn& i) { return bits(i.w[9], 0, 8); } // lanes that count in the last column block; 0 means all
+inline uint32_t epilogue_stat_lanes(const Insn& i) { return bits(i.w[9], 0, 8); } // lanes that the statistic includes in the last column block; 0 means all
 inline uint32_t epilogue_sq_shift(const Insn& i) { return bits(i.w[9], 8, 5); } // MOMENTS: right shift of the row's sum of squares
 inline int32_t epilogue_sq_m(const Insn& i) { return signed_bits(i.w[9], 13, 16); } // MOMENTS: multiplier of the row's sum of squares
-inline uint32_t epilogue_seg_cells(const Insn& i) { return bits(i.w[10], 0, 16); } // MAPPED, LOG if not 0: cells that the map gives segments, at most 256
+inline uint32_t epilogue_seg_cells(const Insn& i) { return bits(i.w[10], 0, 16); } // MAPPED, LOG if not 0: cells of the map, at most 256
 inline uint32_t epilogue_t_nb(const Insn& i) { return bits(i.w[10], 16, 16); } // t row step per column block
 inline uint32_t epilogue_t_m1(const Insn& i) { return bits(i.w[11], 0, 16); } // t row step per m1
 inline uint32_t epilogue_t_m0(const Insn& i) { return bits(i.w[11], 16, 16); } // t row step per m0
@@ -172,12 +172,12 @@ inline void set_epilogue_u_m0(Insn& i, uint32_t v) { set_bits(i.w[13], 0, 16, ui
 
 inline uint32_t compute_mode(const Insn& i) { return bits(i.w[0], 10, 1); } // GEMM or WINDOW (Mode)
 inline uint32_t compute_reduce(const Insn& i) { return bits(i.w[0], 11, 1); } // add products, or take the maximum of x where the weight is not 0
-inline uint32_t compute_first(const Insn& i) { return bits(i.w[0], 12, 1); } // start the accumulators afresh
+inline uint32_t compute_first(const Insn& i) { return bits(i.w[0], 12, 1); } // clear the accumulators first
 inline uint32_t compute_last(const Insn& i) { return bits(i.w[0], 13, 1); } // run the epilogue on the finished rows
 inline uint32_t compute_transpose(const Insn& i) { return bits(i.w[0], 14, 1); } // weight word i fills column i of the array instead of row i
-inline uint32_t compute_x_wide(const Insn& i) { return bits(i.w[0], 15, 1); } // x is int16: one pass per digit (with MAX: both digits at once)
-inline uint32_t compute_w_wide(const Insn& i) { return bits(i.w[0], 16, 1); } // w is int16: one pass per digit
-inline uint32_t compute_stat_first(const Insn& i) { return bits(i.w[0], 17, 1); } // start the row statistic afresh
+inline uint32_t compute_x_wide(const Insn& i) { return bits(i.w[0], 15, 1); } // x is int16: one pass per byte plane (with MAX: both planes at once)
+inline uint32_t compute_w_wide(const Insn& i) { return bits(i.w[0], 16, 1); } // w is int16: one pass per byte plane
+inline uint32_t compute_stat_first(const Insn& i) { return bits(i.w[0], 17, 1); } // clear the row statistic first
 inline uint32_t compute_stat_last(const Insn& i) { return bits(i.w[0], 18, 1); } // write the row statistic
 inline uint32_t compute_win_h(const Insn& i) { return bits(i.w[0], 19, 4); } // WINDOW: taps per pass, vertically (at most WIN)
 inline uint32_t compute_win_w(const Insn& i) { return bits(i.w[0], 23, 4); } // WINDOW: taps per pass, horizontally (at most WIN)
@@ -195,7 +195,7 @@ inline uint32_t compute_x_m0(const Insn& i) { return bits(i.w[5], 0, 16); } // x
 inline uint32_t compute_x_kh(const Insn& i) { return bits(i.w[5], 16, 16); } // x step per kh
 inline uint32_t compute_x_kw(const Insn& i) { return bits(i.w[6], 0, 16); } // x step per kw
 inline uint32_t compute_x_cb(const Insn& i) { return bits(i.w[6], 16, 16); } // x step per cb
-inline uint32_t compute_x_half(const Insn& i) { return bits(i.w[7], 0, 16); } // x step from the low to the high digit plane
+inline uint32_t compute_x_half(const Insn& i) { return bits(i.w[7], 0, 16); } // x step from the low to the high byte plane
 inline uint32_t compute_x_nb(const Insn& i) { return bits(i.w[7], 16, 16); } // x step per nb
 inline uint32_t compute_w_base(const Insn& i) { return bits(i.w[8], 0, 16); } // first weight word; blocks of ROWS words follow in K order
 inline uint32_t compute_w_nb(const Insn& i) { return bits(i.w[8], 16, 16); } // weight words from one nb to the next

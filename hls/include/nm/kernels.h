@@ -14,14 +14,14 @@
 
 namespace nm {
 
-// Trip counts shape the tool's reports, not the hardware: a long program, a long dimension, and a
+// Trip counts affect the tool's reports, not the hardware: a long program, a long dimension, and a
 // COMPUTE of all accumulators over a K of as many blocks.
 constexpr int PROGRAM_AT_MOST = 4096;
 constexpr int COUNT_AT_MOST = 64;
 constexpr int STEPS_AT_MOST = ACC_ROWS * COUNT_AT_MOST;
 constexpr int CELLS_AT_MOST = MAP_CELLS / 8;
 
-// What a co-simulation copies of the memory behind a port, in beats; hardware knows no end.
+// Beats of the memory behind a port that a co-simulation copies; hardware has no such limit.
 constexpr int COSIM_BYTES = 8192;
 constexpr int LOAD_COSIM = COSIM_BYTES / LOAD_PORT_BYTES;
 constexpr int STORE_COSIM = COSIM_BYTES / STORE_PORT_BYTES;
@@ -34,7 +34,7 @@ using TokenQueue = Stream<token_t, TOKEN_DEPTH>;
 
 // Bits of a kernel's `fault` register.
 constexpr uint32_t FAULT_ADDRESS = 1; // an access outside its region was refused
-constexpr uint32_t FAULT_OPCODE = 2;  // an instruction of no known kind was skipped
+constexpr uint32_t FAULT_OPCODE = 2;  // an unknown instruction was skipped
 
 // ---------------------------------------------------------------- fetch
 
@@ -50,7 +50,7 @@ bool load_inside(const Insn& insn, uint64_t limit);
 uint64_t load_words(const Insn& insn);
 
 // Runs one LOAD; the region begins `base` bytes after `dram`, at a multiple of a beat.  Returns the
-// sum of the words read (see word_sum), 0 if they are of ARENA.
+// sum of the words read (see word_sum), 0 if they are from ARENA.
 // HW: beat by beat, as the device; otherwise whole bursts.  Results and cycles are the same.
 template <bool HW>
 uint32_t load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const Port& port,
@@ -61,15 +61,15 @@ uint32_t load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const 
 
 // ---------------------------------------------------------------- compute
 
-// What a compute unit keeps between instructions.
+// The state of a compute unit between instructions.
 struct ComputeState {
     int32_t acc[ACC_ROWS][COLS];
-    weight_t weights[2][ROWS][COLS]; // one bank computes while the other fills
+    weight_t weights[2][ROWS][COLS]; // one bank computes while the other is loaded
     Table table;
     Window window;
     ChannelBanks channels; // switched with the weights
-    Statistics stat;       // of a row's number in the COMPUTE
-    int16_t x_low[LANES];  // low digits of a wide MAX operand, one step before the high ones
+    Statistics stat;       // partial statistics, by a row's number in the COMPUTE
+    int16_t x_low[LANES];  // low byte plane of an int16 MAX operand, one step before the high one
     EpilogueConfig epilogue;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lanes between their buffers: t and u in, results and row statistics out.
-// In: finished sums.  Out: rows of the output buffer's two digit planes.
+// In: finished sums.  Out: rows of the output buffer's two byte planes.
 #pragma once
 
 #include "nm/array.h"
@@ -24,7 +24,7 @@ OPERAND:
     }
 }
 
-// Low digit always; the high one only of int16 results.
+// Writes the low byte plane always, the high one only for int16 results.
 inline void write_result(uint32_t row, bool wide, const int16_t q[COLS],
                          int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS]) {
     NM_INLINE
@@ -67,7 +67,7 @@ inline void finish_rows(uint32_t n, const Shape& g, const Insn& insn, const int3
                         ComputeState& state, Progress& p) {
     NM_INLINE
     const uint32_t turns = HW ? 1 : n;
-    // Copies: a compiler cannot know that the output buffer's bytes lie elsewhere.
+    // Local copies, since a compiler cannot know that the output buffer does not alias them.
     const EpilogueConfig e = state.epilogue;
     Channels channels;
     NM_PARTITION(channels.bias, 0)

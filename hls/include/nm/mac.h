@@ -8,10 +8,10 @@
 
 namespace nm {
 
-constexpr int32_t MAX_START = -(1 << 24); // below every int16, and safe to add a bias to
+constexpr int32_t MAX_START = -(1 << 24); // below every int16; adding a bias does not overflow
 
-// Two products of one x with one multiplier: the weights sit 16 bits apart in its wide operand.
-// x*w0 fits 16 bits, so it can be read off and taken away again.  25 bits suit every DSP48.
+// Two products of one x with one multiplier: the weights lie 16 bits apart in its wide operand.
+// x*w0 fits 16 bits, so it can be extracted and subtracted again.  25 bits fit every DSP48.
 inline void mac2(int8_t x, int8_t w0, int8_t w1, int32_t& sum0, int32_t& sum1) {
     NM_INLINE
     const packed_t packed = packed_t(int32_t(w1) * 65536 + w0);
@@ -22,7 +22,7 @@ inline void mac2(int8_t x, int8_t w0, int8_t w1, int32_t& sum0, int32_t& sum1) {
 }
 
 // The products of two columns.  PACKED: they share a DSP where they share x, in a GEMM; else the
-// odd one's product is logic.  A part with DSPs enough saves that logic.
+// odd column's product is made of logic, which a part with enough DSPs saves.
 template <bool PACKED>
 inline void products(bool window, int8_t x0, int8_t x1, int8_t w0, int8_t w1, int32_t& even,
                      int32_t& odd) {
@@ -40,8 +40,8 @@ inline void products(bool window, int8_t x0, int8_t x1, int8_t w0, int8_t w1, in
     odd = window ? own : shared;
 }
 
-// One row as the device makes it: each PE picks its operand (GEMM: x[r]; WINDOW: its own tap), and
-// then one set of multipliers and one of comparators serve all modes.  `taps` has WIN*WIN rows.
+// One row as the device computes it: each PE selects its operand (GEMM: x[r]; WINDOW: its own tap),
+// and then one set of multipliers and one of comparators serve all modes.  `taps` has WIN*WIN rows.
 template <bool PACKED>
 inline void array_row(bool window, bool max, const int16_t x[ROWS],
                       const int16_t taps[WIN * WIN][COLS], const weight_t w[ROWS][COLS],
@@ -95,10 +95,10 @@ COPY_SUMS:
     }
 }
 
-// How the sums of a pass join those of the passes before it.
+// How the sums of a pass are added to those of the passes before it.
 struct Join {
-    int32_t keep; // 0: start afresh, -1: add
-    int shift;    // of the digits' place
+    int32_t keep; // 0: overwrite, -1: add
+    int shift;    // shift of the byte planes
 };
 
 inline int32_t joined(int32_t before, exact_t sum, Join how) {
@@ -106,9 +106,9 @@ inline int32_t joined(int32_t before, exact_t sum, Join how) {
     return int32_t(uint32_t(before & how.keep) + (uint32_t(int32_t(sum)) << how.shift));
 }
 
-constexpr uint32_t MAC_ROWS = 8; // so many sums of a row as a CPU's registers hold
+constexpr uint32_t MAC_ROWS = 8; // number of sums of a row that a CPU's registers hold
 
-// MAC_ROWS rows of a GEMM pass, as a CPU likes them: a row of weights, read once, serves them all.
+// MAC_ROWS rows of a GEMM pass on a CPU: a row of weights is read once for all of them.
 inline void mac_rows_plain(const exact_t x[MAC_ROWS][ROWS], const weight_t w[ROWS][COLS], Join how,
                            int32_t acc[MAC_ROWS][COLS]) {
     exact_t s0[COLS] = {}, s1[COLS] = {}, s2[COLS] = {}, s3[COLS] = {};
@@ -140,7 +140,7 @@ PLAIN_JOIN:
     }
 }
 
-// acc[m][c] joined with the sum over r of x[m][r] * w[r][c], for n rows.  x has room for a multiple
+// acc[m][c] plus the sum over r of x[m][r] * w[r][c], for n rows.  x has room for a multiple
 // of MAC_ROWS.
 inline void mac_rows(uint32_t n, const exact_t x[][ROWS], const weight_t w[ROWS][COLS], Join how,
                      int32_t acc[][COLS]) {
@@ -161,7 +161,7 @@ REST_OUT:
         copy_sums(rest[k - m], acc[k]);
 }
 
-// acc[m][c] joined with x[m][c] * w[c]: a window of one tap, for n rows.
+// acc[m][c] plus x[m][c] * w[c]: a window of one tap, for n rows.
 inline void scale_rows(uint32_t n, const exact_t x[][ROWS], const weight_t w[COLS], Join how,
                        int32_t acc[][COLS]) {
     exact_t factor[COLS];

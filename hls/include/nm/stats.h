@@ -8,7 +8,7 @@
 
 namespace nm {
 
-// What has been joined so far of every row of a COMPUTE.
+// The partial statistics of every row of a COMPUTE.
 struct Statistics {
     int32_t value[ACC_ROWS];   // sum or maximum of the results
     int32_t squares[ACC_ROWS]; // MOMENTS: sum of the squares
@@ -58,7 +58,7 @@ LEAVE_OUT:
     }
 }
 
-// The first `lanes` results of a row, joined with those of the column blocks before it.
+// Adds the first `lanes` results of a row to those of the column blocks before it.
 inline RowStat join_stat(const int16_t q[COLS], const int32_t squares[COLS], int32_t lanes,
                          bool fresh, const RowStat& before, Stat kind) {
     NM_INLINE
@@ -83,7 +83,7 @@ inline RowStat join_stat(const int16_t q[COLS], const int32_t squares[COLS], int
     return after;
 }
 
-// What is written of a row: `second` is the square of MOMENTS.
+// The written value of a row's statistic: `second` is the square of MOMENTS.
 inline int16_t scale_stat(const RowStat& row, bool second, const EpilogueConfig& e) {
     NM_INLINE
     if (e.stat == Stat::MAX)
@@ -96,7 +96,7 @@ inline int16_t scale_stat(const RowStat& row, bool second, const EpilogueConfig&
     return int16_t(v < low ? low : (v > 32639 ? int64_t(32639) : v));
 }
 
-// Rows that a COMPUTE with `rows` rows writes.
+// Number of statistic rows that a COMPUTE with `rows` rows writes.
 inline uint32_t stat_rows(uint32_t rows, Stat kind) {
     NM_INLINE
     return kind == Stat::NONE ? 0 : kind == Stat::MOMENTS ? 2 * rows : rows;

@@ -18,7 +18,7 @@ template <class T, int DEPTH> using Stream = hls::stream<T>;
 
 namespace nm {
 
-// hls::stream in software prints a warning and returns zero on an empty read: errors would travel.
+// On an empty read hls::stream in software returns zero with a warning, which hides the error.
 template <class T, int DEPTH> class Stream {
   public:
     explicit Stream(const char* name = "stream") : name_(name), head_(0), count_(0) {}

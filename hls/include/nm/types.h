@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element types and the few widths that are not native.
+// Element types and the few bit widths that are not native.
 // In: config.h.  Out: Beat, Insn's raw words stay native; ap_int only where a DSP's width matters.
 #pragma once
 
@@ -26,7 +26,7 @@ using token_t = uint8_t;
 using scale_t = int32_t;
 #endif
 
-// Weights as they sit in the array, and a type that holds all sums of a pass exactly: at most ROWS
+// The type of weights in the array, and a type that holds all sums of a pass exactly: at most ROWS
 // products of two int8.  A CPU has more and wider fused multiply-adds of floats than of integers.
 #if defined(__SYNTHESIS__)
 using weight_t = int8_t;
@@ -55,8 +55,8 @@ inline uint32_t from_bytes(uint8_t b0, uint8_t b1, uint8_t b2, uint8_t b3) {
     return uint32_t(b0) | uint32_t(b1) << 8 | uint32_t(b2) << 16 | uint32_t(b3) << 24;
 }
 
-// One word.  Reading a whole word into registers first also tells a CPU's compiler that nothing
-// written later can change it: bytes may alias anything.
+// One word.  Reading a whole word into registers first also lets a CPU's compiler know that no
+// later write changes it, as bytes may alias anything.
 inline void copy_word(const int8_t from[LANES], int8_t to[LANES]) {
     NM_INLINE
 COPY_WORD:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The address generator: which block of weights, and which words of x, t and u, come next.
-// In: a COMPUTE instruction.  Out: affine counters that only ever add.
+// In: a COMPUTE instruction.  Out: affine counters that only add.
 #pragma once
 
 #include "nm/hls.h"
@@ -12,12 +12,12 @@ namespace nm {
 // Sizes of one COMPUTE, decoded once.
 struct Shape {
     bool window, max, last, transpose;
-    bool pointwise;              // WINDOW of one tap and no stride, which sums
-    bool any;                    // the K loop has passes at all
-    uint32_t m0, rows;           // output columns; output rows in all (m1 * m0)
-    uint32_t width, reads;       // columns of x; IBUF words per position (2: both digits at once)
-    uint32_t positions;          // steps that read x, per pass
-    uint32_t steps;              // of a pass: the next block of weights streams in meanwhile
+    bool pointwise;        // WINDOW of one tap and no stride, which sums
+    bool any;              // the K loop has passes
+    uint32_t m0, rows;     // output columns; all output rows (m1 * m0)
+    uint32_t width, reads; // columns of x; IBUF words per position (2: both byte planes at once)
+    uint32_t positions;    // steps that read x, per pass
+    uint32_t steps;        // of a pass: the next block of weights streams in meanwhile
     uint32_t x_digits, w_digits; // passes per block of K
 };
 
@@ -29,7 +29,7 @@ inline Shape shape_of(const Insn& i) {
     g.pointwise = g.window && !g.max && compute_win_h(i) * compute_win_w(i) == 1 &&
                   compute_stride_h(i) * compute_stride_w(i) == 1;
     g.last = compute_last(i);
-    g.transpose = compute_transpose(i) && !g.window; // a window has no other side
+    g.transpose = compute_transpose(i) && !g.window; // WINDOW has no transposed form
     g.m0 = compute_m0(i), g.rows = compute_m1(i) * g.m0;
     uint32_t height = compute_m1(i);
     g.width = g.m0;
@@ -46,9 +46,9 @@ inline Shape shape_of(const Insn& i) {
     return g;
 }
 
-// One pass: where it stands in the K loop, and the addresses that follow from it.
+// One pass: its place in the K loop, and the addresses of that place.
 struct Pass {
-    uint16_t nb, kh, kw, cb; // as wide as the counts: their products take one DSP, not two
+    uint16_t nb, kh, kw, cb; // the bit width of the counts: their products take one DSP, not two
     uint8_t w_digit, x_digit;
     uint32_t x_nb, x_kh, x_kw, x_cb; // x_base is in x_nb
     uint32_t w_nb, w_row;
@@ -62,13 +62,13 @@ inline Pass first_pass(const Insn& i) {
     return p;
 }
 
-// for nb: for kh: for kw: for cb: for w digit: for x digit
+// for nb: for kh: for kw: for cb: for w plane: for x plane
 inline void next_pass(Pass& p, const Shape& g, const Insn& i) {
     NM_INLINE
     if (++p.x_digit < g.x_digits)
         return;
     p.x_digit = 0;
-    // MAX does not use a wide weight's high digit, but skips its block.
+    // MAX skips the block of an int16 weight's high byte plane.
     p.w_row += g.max ? ROWS * (1 + compute_w_wide(i)) : ROWS;
     if (++p.w_digit < g.w_digits)
         return;
@@ -107,7 +107,7 @@ inline bool closes_block(const Pass& p, const Shape& g, const Insn& i) {
            p.w_digit + 1u == g.w_digits && p.x_digit + 1u == g.x_digits;
 }
 
-// next_pass has not gone beyond the last one.
+// True until next_pass goes beyond the last pass.
 inline bool is_pass(const Pass& p, const Insn& i) {
     NM_INLINE
     return p.nb < compute_nb(i);
@@ -131,7 +131,7 @@ struct Raster {
         }
     }
 
-    // So many positions at once, no further than the end of the line.
+    // Advances by several positions, at most to the end of the line.
     void skip(uint32_t count, uint32_t width, uint32_t step1, uint32_t step0) {
         at += count * step0;
         i0 += count;

@@ -16,7 +16,7 @@ struct Window {
     int16_t lines[WIN - 1][LINE_WORDS][LANES];
 };
 
-// By way of registers, so that a CPU's compiler need not fear that the two overlap.
+// Copies through registers, so that a CPU's compiler knows that the two do not overlap.
 inline void copy_lanes(const int16_t from[LANES], int16_t to[LANES]) {
     NM_INLINE
     int16_t lanes[LANES];
@@ -36,8 +36,8 @@ COPY_TO:
 // A word of a line is read from its memory this many words after it was written, or later.
 constexpr int LINE_REACH = WIN + 1;
 
-// The column of lines at i0.  A row of WIN columns or fewer comes back before a memory has taken
-// the word, but is still in the window, one row further down: there the device reads it.
+// The column of lines at i0.  In a row of WIN columns or fewer the word is needed before a memory
+// has stored it, but it is still in the window, one row further down, where the device reads it.
 template <bool HW>
 inline void read_column(uint32_t i0, uint32_t width, const int16_t taps[WIN][WIN][LANES],
                         const int16_t lines[WIN - 1][LINE_WORDS][LANES],
@@ -58,7 +58,7 @@ READ_A:
     }
 }
 
-// Take one word at column i0 of `width`: the window moves one column, the column of lines one row.
+// Takes one word at column i0 of `width`: the window moves one column, the column of lines one row.
 template <bool HW>
 inline void shift_in(const int16_t x[LANES], uint32_t i0, uint32_t width,
                      int16_t taps[WIN][WIN][LANES], int16_t lines[WIN - 1][LINE_WORDS][LANES]) {
@@ -80,7 +80,7 @@ COLUMN_A:
     for (int a = 0; a < WIN - 1; ++a) {
         NM_UNROLL
         copy_lanes(column[a], taps[a][WIN - 1]);
-        // Row a's word has had its turn in row a-1: it moves one line up.
+        // Row a's word has been used in row a-1: it moves one line up.
         if (a > 0)
             copy_lanes(column[a], lines[a - 1][i0]);
     }
@@ -88,7 +88,8 @@ COLUMN_A:
     copy_lanes(x, lines[WIN - 2][i0]);
 }
 
-// The weights of the taps, tap (a, b) in row a*WIN + b, as the two functions below want them.
+// The weights of the taps, tap (a, b) in row a*WIN + b, in the form that the two functions below
+// use.
 struct TapWeights {
     int16_t w[WIN * WIN][COLS];
     int16_t keep[WIN * WIN][COLS]; // all ones where the weight is not 0
@@ -118,7 +119,7 @@ TAP_NONE:
     }
 }
 
-// sum[c] = sum over taps of x * w; x is a digit, so that a product fits 16 bits.
+// sum[c] = sum over taps of x * w; x is int8, so that a product fits 16 bits.
 inline void window_sum(const int16_t taps[WIN][WIN][LANES], const TapWeights& w,
                        int32_t sum[COLS]) {
     NM_INLINE
@@ -157,7 +158,7 @@ TOP_TAP:
     TOP_LANE:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            // A tap that does not count is -32768, which no other tap is below.
+            // An ignored tap is -32768, the lowest value.
             const int16_t keep = w.keep[k][c];
             const int16_t v = int16_t((taps[k / WIN][k % WIN][c] & keep) | (~keep & -32768));
             top[c] = v > top[c] ? v : top[c];

@@ -33,12 +33,12 @@ inline void put(Buffer dest, uint32_t at, const int8_t word[ROWS], int8_t ibuf[I
     }
 }
 
-// What a driver compares with the constants that it put there: the sum, modulo 2^32, of a word's
-// parts of 4 bytes, the lowest first.  Ports do not tell that the bus failed.
+// The checksum that a driver compares with its constants: the sum, modulo 2^32, of a word's parts
+// of 4 bytes, the lowest first.  Ports do not report failures of the bus.
 inline uint32_t word_sum(const int8_t word[ROWS]) {
     NM_INLINE
     uint32_t sum = 0;
-    // By parts: bytes shifted and added one by one would take an adder each.
+    // It sums parts, as bytes shifted and added one by one would take an adder each.
 SUM:
     for (int r = 0; r < ROWS; r += 4) {
         NM_UNROLL
@@ -48,7 +48,7 @@ SUM:
     return sum;
 }
 
-// The same of words that follow one another in DRAM, as a CPU likes it: four sums of bytes.
+// The same sum of consecutive words in DRAM, for a CPU: four sums of bytes.
 inline uint32_t run_sum(const LoadBeat* dram, uint64_t addr, uint32_t run) {
     const uint8_t* const from = &dram[0].byte[0] + addr;
     const uint64_t count = uint64_t(run) * ROWS;
@@ -62,7 +62,7 @@ SUM_PARTS:
     return sums[0] + (sums[1] << 8) + (sums[2] << 16) + (sums[3] << 24);
 }
 
-// Words that follow one another in DRAM and in a buffer, as a CPU likes them.
+// Copies consecutive words from DRAM to a buffer, in a form for a CPU.
 inline void copy_bytes(const uint8_t* from, uint64_t count, int8_t* to) {
 COPY_BYTES:
     for (uint64_t i = 0; i < count; ++i)
@@ -127,14 +127,14 @@ CARRY:
     }
 }
 
-// `run` words that follow one another, from any byte on; returns the sum of them all.
+// Reads `run` consecutive words, from any byte on; returns their sum.
 inline uint32_t burst(const LoadBeat* dram, uint64_t addr, uint32_t run, Buffer dest, uint32_t at,
                       int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
                       int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
                       int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
                       int8_t u_hi[UBUF_ROWS][ROWS]) {
     NM_INLINE
-    // A word begins `skip` bytes into a beat; that beat came with the word before it.
+    // A word begins `skip` bytes into a beat; that beat was read with the word before it.
     const int skip = int(addr % LOAD_PORT_BYTES);
     uint64_t next = addr / LOAD_PORT_BYTES;
     uint32_t sum = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the lint parses in place of the vendor's header: names only, no arithmetic of its own.
+// A replacement of the vendor's header for the lint: names only, no arithmetic.
 // In: nothing.  Out: ap_int and ap_uint, as wide as the widest that the kernels use.
 #pragma once
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the lint parses in place of the vendor's header: declarations only.
+// A replacement of the vendor's header for the lint: declarations only.
 // In: nothing.  Out: hls::stream.
 #pragma once
 

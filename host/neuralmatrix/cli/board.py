@@ -23,41 +23,53 @@ if TYPE_CHECKING:
     from ..deploy.ssh import Target
     from .doctor_machine import Check
 
-WIDE_BOARDS = 96  # columns that the table takes with the names of the parts
+WIDE_BOARDS = 96  # columns that the table gets with the names of the parts
 BOARDS_CAPTION = (
     "LUT to URAM: the array's share of the part, estimated, not synthesised. DRAM: assumed. "
     "peak: two operations per PE and cycle. tight: placement and timing are in doubt until Vivado "
     "has run. --json gives the basis of each number."
 )
 Host = Annotated[
-    str, typer.Argument(metavar="USER@BOARD", help="Where to; also a host of ~/.ssh/config.")
+    str,
+    typer.Argument(
+        metavar="USER@BOARD", help="SSH address (user@board), or a host of ~/.ssh/config."
+    ),
 ]
 RunInputs = Annotated[
-    Path | None, typer.Option(help="Run it on this .npz with one array per input.")
+    Path | None, typer.Option(help="Run the program on this .npz file with one array per input.")
 ]
 RunOutputs = Annotated[
-    Path | None, typer.Option("-o", "--output", help=".npz for the outputs of --run.")
+    Path | None,
+    typer.Option("-o", "--output", help=".npz file to which the outputs of --run are written."),
 ]
-BenchThere = Annotated[bool, typer.Option("--bench", help="Time it there, beside the estimate.")]
+BenchThere = Annotated[
+    bool,
+    typer.Option("--bench", help="Time the program on the board and compare with the estimate."),
+]
 PowerThere = Annotated[
-    bool, typer.Option("--power", help="As --bench, and read the board's power sensors.")
+    bool, typer.Option("--power", help="Like --bench, and also read the board's power sensors.")
 ]
 MadeOverlay = Annotated[
     Path | None,
-    typer.Option(help="Folder made by 'make overlay'; else the one found here, or there."),
+    typer.Option(help="Folder made by 'make overlay' (default: found here, else on the board)."),
 ]
 Port = Annotated[
-    int | None, typer.Option(min=1, max=65535, help="Of ssh; 22 if nothing else is configured.")
+    int | None,
+    typer.Option(
+        min=1, max=65535, help="SSH port (default 22, unless ssh is configured otherwise)."
+    ),
 ]
 Identity = Annotated[Path | None, typer.Option(help="Private key for ssh.")]
-SshConfig = Annotated[Path | None, typer.Option(help="Instead of ~/.ssh/config.")]
+SshConfig = Annotated[
+    Path | None, typer.Option(help="SSH configuration file, instead of ~/.ssh/config.")
+]
 BoardPython = Annotated[
     str | None,
-    typer.Option(help="Python on the board; else that of the PYNQ image, else python3."),
+    typer.Option(help="Python on the board (default: that of the PYNQ image, else python3)."),
 ]
 RemoteDir = Annotated[str, typer.Option(help="Folder on the board for the files.")]
 BoardDevice = Annotated[
-    str, typer.Option(help="On the board: 'pynq', or 'emulation' on its processor.")
+    str, typer.Option(help="Device on the board: 'pynq', or 'emulation' on its processor.")
 ]
 NOT_ON_A_BOARD = (
     "This is not a board. 'neuralmatrix deploy user@board net.nmx' runs a program on one; "
@@ -66,7 +78,7 @@ NOT_ON_A_BOARD = (
 
 
 def boards(as_json: Json = False) -> None:
-    """Show the boards, their arrays and what these take of the part (estimated)."""
+    """Show the boards, their arrays and the share of the part that each takes (estimated)."""
     from ..hardware.board_table import board_table
 
     rows = board_table()
@@ -78,7 +90,7 @@ def boards(as_json: Json = False) -> None:
 
 
 def _board_table(rows: list[dict[str, Any]], wide: bool) -> Table:
-    """One row per board; ``wide``: with the names of the parts."""
+    """Make one row per board; with ``wide`` the names of the parts are shown."""
     from ..hardware.resources import KINDS
 
     facts = ("array", "MHz", "peak\nGop/s", "DRAM\nGB/s", *(f"{kind.upper()}\n%" for kind in KINDS))
@@ -106,7 +118,7 @@ def _board_table(rows: list[dict[str, Any]], wide: bool) -> Table:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Show what this machine or board has, and what is missing for what."""
+    """Show what this machine or board has, what is missing, and which task needs it."""
     from dataclasses import asdict
 
     from .doctor import diagnose
@@ -154,8 +166,8 @@ def deploy(
 ) -> None:
     """Copy a program to a board over SSH, run it there, and bring the results back.
 
-    Package, overlay and program are copied where the board lacks them. ssh must log in with a key
-    (ssh-copy-id USER@BOARD puts one there).
+    Package, overlay and program are copied if the board lacks them. ssh must log in with a key
+    (ssh-copy-id USER@BOARD installs one).
     """
     from ..deploy.deploy import Request
     from ..deploy.ssh import Target
@@ -172,16 +184,14 @@ def deploy(
 
 
 def _deployed(target: Target, request: Request, quiet: bool) -> dict[str, Any]:
-    """What the board answered; meanwhile steps and progress on standard error."""
+    """Deploy, show steps and progress on standard error, and return the board's results."""
     from ..deploy.deploy import Progress
     from ..deploy.deploy import deploy as deploy_program
 
     notes = Console(stderr=True, quiet=quiet, soft_wrap=True, emoji=False)
     with progress(quiet) as step:
-        provenance_label = Progress(
-            lambda text: notes.print(text, highlight=False, markup=False), step
-        )
-        return deploy_program(target, request, provenance_label)
+        callbacks = Progress(lambda text: notes.print(text, highlight=False, markup=False), step)
+        return deploy_program(target, request, callbacks)
 
 
 def _print_deployed(result: dict[str, Any]) -> None:

@@ -29,17 +29,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 ProgramPath = Annotated[Path, typer.Argument(help="A program made by 'neuralmatrix compile'.")]
 ModelPath = Annotated[Path, typer.Argument(help="An ONNX model.")]
 Threads = Annotated[
-    int | None, typer.Option(help="Inputs that run side by side; one per core if left out.")
+    int | None, typer.Option(help="Inputs that run in parallel (default: one per core).")
 ]
-Device = Annotated[str, typer.Option(help="'emulation', or 'pynq' on a board.")]
-Overlay = Annotated[Path | None, typer.Option(help="Only pynq: the folder of the overlay to load.")]
+Device = Annotated[str, typer.Option(help="Device: 'emulation', or 'pynq' on a board.")]
+Overlay = Annotated[
+    Path | None, typer.Option(help="With pynq only: folder of the overlay to load.")
+]
 Constants = Annotated[
     list[str] | None,
     typer.Option(
         help="Make an input a constant: adjacency=a.npy, e.g. the graph of a graph network."
     ),
 ]
-WIDTH = 120  # where output goes to a file
+WIDTH = 120  # columns of output that goes to a file
 
 
 def console() -> Console:
@@ -49,13 +51,13 @@ def console() -> Console:
 
 
 def emit(data: Any) -> None:
-    """One JSON object on standard output."""
+    """Print one JSON object on standard output."""
     sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar that appears with the first input, so that refused feeds give one message alone."""
+    """Show a bar from the first input on, so that rejected feeds print only their message."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), disable=quiet)
     task = bar.add_task("inputs", total=None)
@@ -73,7 +75,7 @@ def progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def waiting(what: str, quiet: bool) -> Iterator[None]:
-    """On a terminal, the time that work of unknown length has taken; nothing stays of it."""
+    """Show on a terminal, while it runs, how long work of unknown length has taken."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     screen = Console(stderr=True)
     hidden = quiet or not screen.is_terminal

@@ -18,33 +18,37 @@ from .stage_line import StageLine
 if TYPE_CHECKING:
     from ..program.program import Program
 
-Output = Annotated[Path, typer.Option("-o", "--output", help="Program to write (.nmx).")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Program file to write (.nmx).")]
 Board = Annotated[str, typer.Option(help="Target board; see 'neuralmatrix boards'.")]
 Precision = Annotated[
     str,
     typer.Option(
-        help="Of activations: int8, int16, or mixed: int8 with as few tensors at int16 as "
-        "--max-loss asks for. Weights are int8."
+        help="Activations: int8, int16, or mixed: int8 with as few tensors at int16 as "
+        "--max-loss requires. Weights are int8."
     ),
 ]
 Calibration = Annotated[
     Path | None,
-    typer.Option(help=".npz with 16 to 256 typical samples per input; none for a QDQ model."),
+    typer.Option(
+        help=".npz file with 16 to 256 typical samples per input; a QDQ model needs none."
+    ),
 ]
 Shapes = Annotated[
     list[str] | None,
-    typer.Option(help="Fix dynamic dimensions: input=1x3x224x224; an open batch becomes 1."),
+    typer.Option(help="Fix dynamic dimensions: input=1x3x224x224; a dynamic batch becomes 1."),
 ]
 MaxLoss = Annotated[
     float | None,
-    typer.Option(help="Only mixed: loss allowed on the calibration inputs, 0 to 1; 0.05 if unset."),
+    typer.Option(
+        help="With mixed only: loss allowed on the calibration inputs, 0 to 1 (default 0.05)."
+    ),
 ]
 Measure = Annotated[
     str,
-    typer.Option(help="Only mixed: 'relative' error of the outputs, or 'top1' disagreement."),
+    typer.Option(help="With mixed only: 'relative' error of the outputs, or 'top1' disagreement."),
 ]
 KeepStages = Annotated[
-    Path | None, typer.Option(help="Folder that gets each stage as readable text.")
+    Path | None, typer.Option(help="Folder that receives each stage as readable text.")
 ]
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Show each stage and its time, on standard error.")
@@ -92,7 +96,7 @@ def compile(
 
 
 def _check_output(output: Path, model: Path) -> None:
-    """Errors now rather than after the work."""
+    """Report errors of the output's path before the work starts."""
     from ..files import check_target
 
     if output.resolve() == model.resolve():

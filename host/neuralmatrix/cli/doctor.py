@@ -44,7 +44,7 @@ def _first_line(command: list[str]) -> str:
 
 
 def _compiler(machine: Machine) -> Check:
-    """A board runs programs without it."""
+    """Check for a C++ compiler; a board runs programs without one."""
     remedy = "install g++ or clang++ (Debian: apt install g++)"
     try:
         found = _first_line([*compiler(), "--version"])
@@ -89,7 +89,9 @@ _ANYWHERE: tuple[Callable[[Machine], Check], ...] = (
 _COMPUTER: tuple[Callable[[Machine], Check], ...] = (
     _package("onnxruntime", "comparing with this CPU", "pip install onnxruntime"),
     _package("torch", "compiling torch modules", "pip install torch onnxscript"),
-    _package("pynq", "an emulated board; real ones bring it", "pip install 'neuralmatrix[pynq]'"),
+    _package(
+        "pynq", "an emulated board; a board's image includes it", "pip install 'neuralmatrix[pynq]'"
+    ),
     _tool("ssh", "deploy to a board", "install OpenSSH (Debian: apt install openssh-client)"),
     _tool("vitis-run", "building overlays, with Vitis 2024.2 or newer", "install Vitis"),
     _tool("vitis_hls", "building overlays, with Vitis 2022.2 to 2024.1", "install Vitis"),
@@ -98,7 +100,7 @@ _COMPUTER: tuple[Callable[[Machine], Check], ...] = (
 
 
 def diagnose(machine: Machine | None = None) -> tuple[Check, ...]:
-    """All checks, in the order in which they matter; those of a board only on a board."""
+    """Run all checks, most important first; those about a board run only on a board."""
     machine = machine or Machine()
     board = board_checks(machine)
     return (*board, *(check(machine) for check in _ANYWHERE + (() if board else _COMPUTER)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a board has for NeuralMatrix: image, pynq, overlay, memory, clock, sensors, rights.
+"""Checks about a board: image, pynq, overlay, memory, clock, sensors, rights.
 
 In: a ``Machine``.  Out: checks, none of which loads an overlay or touches a register.
 """
@@ -25,13 +25,13 @@ _GUIDE = "see docs/on-a-board.md"
 
 
 def device_name(machine: Machine) -> str:
-    """The name that pynq gives this board; empty where there is none."""
+    """Return the name that pynq gives this board; empty if there is none."""
     found = machine.text(DEVICE_NAME) or machine.text(TREE_NAME)
     return (found or machine.environ.get("BOARD", "")).partition("\n")[0].strip()
 
 
 def is_board(machine: Machine) -> bool:
-    """A Zynq, or what an image or the user calls a board."""
+    """Return whether this is a Zynq, or a machine that its image or user names a board."""
     return bool(device_name(machine)) or "xlnx,zynq" in machine.text("proc/device-tree/compatible")
 
 
@@ -116,7 +116,7 @@ def _pynq(machine: Machine, board: Board | None) -> Check:
 
 
 def _login(machine: Machine, board: Board | None) -> Check:
-    """pynq finds the board's device by this variable, which /etc/profile.d sets."""
+    """Check the variable by which pynq finds the board; /etc/profile.d sets it."""
     found = machine.environ.get("XILINX_XRT", "")
     remedy = "use a login shell, as 'sudo -i' gives; it reads /etc/profile.d"
     return Check("XILINX_XRT", found, "pynq to find the device", remedy, board=True)
@@ -168,7 +168,7 @@ def _cma(machine: Machine, board: Board | None) -> Check:
 
 
 def _clock(machine: Machine, board: Board | None) -> Check:
-    """The kernel's record: pynq writes dividers past it, the driver reads them back itself."""
+    """Report the clock that the kernel recorded; pynq sets dividers without the kernel."""
     name = CLOCKS[board.family] if board else ""
     rate = machine.text(f"sys/kernel/debug/clk/{name}/clk_rate") if name else ""
     found = ""
@@ -201,7 +201,7 @@ _CHECKS = (
 
 
 def board_checks(machine: Machine) -> tuple[Check, ...]:
-    """All checks about a board; none where this is not one."""
+    """Run all checks about a board; there are none on other machines."""
     if not is_board(machine):
         return ()
     board = board_of_device(device_name(machine))

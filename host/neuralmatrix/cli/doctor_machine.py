@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a check says, and the machine that is checked.
+"""The result of a check, and the machine that is checked.
 
 In: a root folder, an environment, versions of installed packages.  Out: ``Machine``, ``Check``.
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Check:
-    """``found`` is empty where there is nothing, ``problem`` where that is no trouble; ``remedy``
-    says what to do otherwise."""
+    """One diagnostic: ``found`` is empty if nothing was found, ``problem`` if that is fine;
+    ``remedy`` says what to do otherwise."""
 
     name: str
     found: str
@@ -34,7 +34,7 @@ class Check:
 
 
 def installed(name: str) -> str:
-    """The version of an installed package, empty without it."""
+    """Return the version of an installed package; empty without it."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -42,7 +42,7 @@ def installed(name: str) -> str:
 
 
 def importable(name: str) -> bool:
-    """Whether a module is there; it is not loaded, only its parents are."""
+    """Return whether a module exists; only its parents are loaded."""
     try:
         return find_spec(name) is not None
     except ModuleNotFoundError:
@@ -50,13 +50,13 @@ def importable(name: str) -> bool:
 
 
 def user_id() -> int:
-    """0 is root; systems without such numbers have no board's tools either."""
+    """Return the user's number, 0 for root; -1 where the system has none."""
     return os.geteuid() if hasattr(os, "geteuid") else -1
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a check looks; every part can be replaced."""
+    """What a check reads; tests replace each part."""
 
     root: Path = Path("/")
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -65,7 +65,7 @@ class Machine:
     user_id: int = field(default_factory=user_id)
 
     def text(self, path: str) -> str:
-        """A small file's text; empty if it cannot be read.  Device trees end strings with NUL."""
+        """Read a small file's text; empty if unreadable.  Device trees end strings with NUL."""
         try:
             data = (self.root / path).read_bytes()
         except OSError:
@@ -74,6 +74,6 @@ class Machine:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """``"3.1.2rc1"`` to ``(3, 1, 2)``, to compare versions."""
+    """Convert ``"3.1.2rc1"`` to ``(3, 1, 2)``, to compare versions."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(int(part) for part in match[0].split(".")) if match else ()

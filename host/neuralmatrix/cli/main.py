@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: arguments in, the package's functions called, tables or JSON out.
+"""The command line: it calls the package's functions and prints tables or JSON.
 
 In: ``neuralmatrix compile | run | bench | compare | verify | report | boards | segments | doctor
 | deploy | demo | list``.
@@ -37,21 +37,23 @@ from .common import (
 if TYPE_CHECKING:
     from ..runtime.session import Stats
 
-# Of segments.
+# Options of segments.
 FunctionName = Annotated[str, typer.Argument(help="A scalar function: gelu, exp, rsqrt, ...")]
 XRange = Annotated[tuple[float, float], typer.Option("--range", help="Lowest and highest x.")]
 MaxError = Annotated[
     float | None,
-    typer.Option(help="Find the smallest table whose worst error, in units of y, is at most this."),
+    typer.Option(
+        help="Find the smallest table whose worst error, in units of y, is at most this value."
+    ),
 ]
 MostSegments = Annotated[
-    int, typer.Option("--segments", min=2, max=64, help="At most so many segments.")
+    int, typer.Option("--segments", min=2, max=64, help="Largest number of segments.")
 ]
-ResultBits = Annotated[int, typer.Option(help="Of the result: 8 or 16.")]
-TableKind = Annotated[str, typer.Option(help="uniform, log, mapped or auto.")]
+ResultBits = Annotated[int, typer.Option(help="Bits of the result: 8 or 16.")]
+TableKind = Annotated[str, typer.Option(help="Kind of table: uniform, log, mapped or auto.")]
 Parameters = Annotated[
     list[float] | None,
-    typer.Option(help="A parameter of the function, as the slope of leaky_relu."),
+    typer.Option(help="Parameter of the function, such as the slope of leaky_relu."),
 ]
 HtmlPlot = Annotated[Path | None, typer.Option(help="Also write a plot; needs plotly.")]
 
@@ -72,13 +74,15 @@ app.command()(cli_compile.compile)
 @app.command()
 def run(
     program: ProgramPath,
-    inputs: Annotated[Path, typer.Argument(help=".npz with one array per input.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help=".npz for the outputs.")],
+    inputs: Annotated[Path, typer.Argument(help=".npz file with one array per input.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help=".npz file to which the outputs are written.")
+    ],
     device: Device = "emulation",
     threads: Threads = None,
     overlay: Overlay = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Only pynq: seconds that one run may take.")
+        float | None, typer.Option(help="With pynq only: seconds that one run may take.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -127,7 +131,7 @@ app.command()(measure.compare)
 def verify(
     model: ModelPath,
     program: ProgramPath,
-    inputs: Annotated[Path, typer.Argument(help=".npz with one array per input.")],
+    inputs: Annotated[Path, typer.Argument(help=".npz file with one array per input.")],
     constant: Constants = None,
     as_json: Json = False,
 ) -> None:
@@ -153,7 +157,7 @@ def verify(
 def report(
     program: ProgramPath,
     html: Annotated[
-        Path | None, typer.Option(help="Also write a page with time lines; needs plotly.")
+        Path | None, typer.Option(help="Also write an HTML page with time lines; needs plotly.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -210,7 +214,7 @@ def segments(
     html: HtmlPlot = None,
     as_json: Json = False,
 ) -> None:
-    """Fit a table of straight segments to a function, and show its error over every input code."""
+    """Fit a piecewise-linear table to a function, and show its error over all quantised inputs."""
     from ..files import check_target
     from ..ir.types import Function
     from ..quantization.pwl import display
@@ -242,7 +246,7 @@ def demo(
     ] = "digits",
     keep: Annotated[
         Path | None,
-        typer.Option(help="Folder that gets net.onnx, net.nmx, samples.npz and inputs.npz."),
+        typer.Option(help="Folder that receives net.onnx, net.nmx, samples.npz and inputs.npz."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -268,9 +272,9 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: errors become one message and exit code 1.
+    """Run the command line; an error gives one message and exit code 1.
 
-    The handler of SIGTERM is the caller's again afterwards.
+    The caller's handler of SIGTERM is restored afterwards.
     """
     before = signal.signal(signal.SIGTERM, _stop)
     try:
@@ -286,7 +290,7 @@ def main() -> None:
 
 
 def _stop(number: int, frame: object) -> None:
-    """Leave through the ``finally`` clauses, which remove half-written files."""
+    """Exit through the ``finally`` clauses, which remove half-written files."""
     sys.stderr.write(f"error: stopped by {signal.Signals(number).name}\n")
     sys.exit(128 + number)
 

@@ -19,46 +19,51 @@ if TYPE_CHECKING:
     from ..measure.power_run import PowerOptions
     from ..measure.power_windows import Plan
 
-Batches = Annotated[str, typer.Option(help="Inputs per call to take the throughput at.")]
-Repeats = Annotated[int, typer.Option(min=1, help="Timed repeats, after a warm-up.")]
+Batches = Annotated[str, typer.Option(help="Batch sizes at which throughput is measured.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Number of timed repeats after a warm-up.")]
 Seconds = Annotated[
     float,
-    typer.Option(min=0.1, max=86400.0, help="Length of each idle and each loaded window of power."),
+    typer.Option(min=0.1, max=86400.0, help="Seconds of each idle and each loaded power window."),
 ]
-Pairs = Annotated[int, typer.Option(min=3, help="Pairs of idle and loaded windows.")]
-Seed = Annotated[int, typer.Option(help="Decides the shuffled order of the windows.")]
-Html = Annotated[Path | None, typer.Option(help="Also write a page of charts; needs plotly.")]
+Pairs = Annotated[int, typer.Option(min=3, help="Number of pairs of idle and loaded windows.")]
+Seed = Annotated[int, typer.Option(help="Seed of the shuffled order of the windows.")]
+Html = Annotated[Path | None, typer.Option(help="Also write an HTML page of charts; needs plotly.")]
 
 Power = Annotated[
     bool, typer.Option("--power", help="Read the board's power sensors, idle and loaded.")
 ]
 MeterLog = Annotated[
-    Path | None, typer.Option(help="CSV log of an external power meter that ran meanwhile.")
+    Path | None, typer.Option(help="CSV log of an external power meter that ran during the bench.")
 ]
 MeterStart = Annotated[
-    str | None, typer.Option(help="When a log with times from 0 began: 2026-01-31T12:00:00.")
+    str | None, typer.Option(help="Start of a log whose times begin at 0: 2026-01-31T12:00:00.")
 ]
 Saved = Annotated[
     Path | None,
-    typer.Option("--from", help="Run nothing: lay --meter beside this saved JSON of bench."),
+    typer.Option("--from", help="Run nothing; add the --meter log to this saved JSON of bench."),
 ]
 Sysfs = Annotated[
     Path | None,
-    typer.Option(help="Read sensors here instead of in /sys; the numbers are called simulated."),
+    typer.Option(
+        help="Read sensors in this folder instead of /sys; results are labelled simulated."
+    ),
 ]
 Inputs = Annotated[
-    Path | None, typer.Argument(help=".npz with one array per input; random if left out.")
+    Path | None, typer.Argument(help=".npz file with one array per input (default: random values).")
 ]
 ComparedDevice = Annotated[
-    str, typer.Option(help="'emulation', or 'pynq' on a board; the estimate if left out.")
+    str, typer.Option(help="Device: 'emulation', or 'pynq' on a board (default: the estimate).")
 ]
 BoardResult = Annotated[Path | None, typer.Option(help="Saved JSON of 'bench' on a board.")]
 Rail = Annotated[
-    str, typer.Option(help="Which measured rail stands for the board; the widest if left out.")
+    str,
+    typer.Option(
+        help="Measured rail that represents the board (default: the one that feeds the others)."
+    ),
 ]
-NoPower = Annotated[bool, typer.Option("--no-power", help="Times alone.")]
+NoPower = Annotated[bool, typer.Option("--no-power", help="Measure times only.")]
 HostThreads = Annotated[
-    int, typer.Option(min=0, max=1024, help="Of onnxruntime; 0 leaves the number to it.")
+    int, typer.Option(min=0, max=1024, help="Threads of onnxruntime; with 0 onnxruntime chooses.")
 ]
 
 _BATCHES = re.compile(r"\s*[1-9][0-9]{0,5}\s*(,\s*[1-9][0-9]{0,5}\s*)*")
@@ -67,7 +72,7 @@ _BATCHES = re.compile(r"\s*[1-9][0-9]{0,5}\s*(,\s*[1-9][0-9]{0,5}\s*)*")
 def _batches(text: str) -> tuple[int, ...]:
     if not _BATCHES.fullmatch(text):
         raise BadInput(
-            f"--batches: found {text[:60]!r}, allowed are numbers from 1 on, at most 999999: 1,8,32"
+            f"--batches: found {text[:60]!r}, allowed are numbers from 1 to 999999: 1,8,32"
         )
     return tuple(int(part) for part in text.split(","))
 
@@ -114,7 +119,7 @@ def bench(
     html: Html = None,
     as_json: Json = False,
 ) -> None:
-    """Time a program on a device, its cycles beside the estimate, and its power."""
+    """Measure a program on a device: time, cycles compared with the estimate, and power."""
     plan = _plan(seconds, pairs, seed)
     options = _power_options(plan, power, meter, meter_start, sysfs)
     _check_targets(html)
@@ -132,7 +137,7 @@ def bench(
 def _power_options(
     plan: Plan, power: bool, meter: Path | None, start: str | None, sysfs: Path | None
 ) -> PowerOptions | None:
-    """What to measure power with; None where nothing asks for power."""
+    """Return the options of measuring power; None where no option requests power."""
     from ..measure.power_run import PowerOptions
 
     options = PowerOptions(plan, power or sysfs is not None, meter, start, sysfs)
@@ -141,7 +146,7 @@ def _power_options(
 
 
 def _check_targets(html: Path | None) -> None:
-    """Errors now rather than after the work."""
+    """Report errors of the outputs' paths before the work starts."""
     if html:
         from ..files import check_target
 
@@ -151,13 +156,13 @@ def _check_targets(html: Path | None) -> None:
 def _show_joined(
     saved: Path, meter: Path | None, start: str | None, title: str, html: Path | None, as_json: bool
 ) -> None:
-    """A saved bench with a meter's log beside it."""
+    """Show a saved bench with a meter's log added."""
     from ..measure.bench import FORMAT
     from ..measure.power_run import MANGLED, mangled, read_result, with_meter
     from ..measure.text_tables import bench_lines
 
     if meter is None:
-        raise BadInput("--from: found no --meter; name the meter's log to lay beside the windows")
+        raise BadInput("--from: found no --meter; name the meter's log of these windows")
     try:
         result = with_meter(read_result(saved, FORMAT), meter, start)
         _show(result, title, list(bench_lines(result)), html, as_json)
@@ -203,7 +208,7 @@ def compare(
     html: Html = None,
     as_json: Json = False,
 ) -> None:
-    """Throughput per watt of one network: the board beside onnxruntime on this machine."""
+    """Compare the throughput per watt of a network on the board and on this machine."""
     from ..measure.compare_host import HostOptions
 
     _check_targets(html)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shows on standard error which stage a compilation is in.
 
-In: what ``compile_model`` tells its ``progress``.  Out: with ``verbose`` one line per stage and its
-time; on a terminal, once a compilation lasts, a line with the stage that runs; nothing of it stays.
+In: the calls of ``compile_model`` to ``progress``.  Out: with ``verbose`` one line per stage and
+its time; on a terminal, in a long compilation, a line with the running stage, erased at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ APPEARS = 2.0  # seconds after which the line is shown
 class StageLine:
     """A ``progress`` of ``compile_model``, and a context in which its line is shown.
 
-    ``line`` False: never, as with --json or where ``screen`` is no terminal.
+    With ``line`` False it is never shown, as with --json or if ``screen`` is not a terminal.
     """
 
     def __init__(self, verbose: bool, line: bool = True, screen: Console | None = None) -> None:
@@ -36,7 +36,7 @@ class StageLine:
         self._stage = ""
 
     def __call__(self, what: str) -> None:
-        """A stage by name begins, or "stage: what it is at"."""
+        """Take the name of a stage that begins, or "stage: step"."""
         stage, _, detail = what.partition(": ")
         if not detail:
             self._end_stage()

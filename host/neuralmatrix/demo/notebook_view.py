@@ -21,7 +21,7 @@ _SHADES = " .:-=+*#%@"
 
 @dataclass(frozen=True)
 class View:
-    """What a cell shows."""
+    """The output of a notebook cell."""
 
     html: str
     text: str
@@ -39,7 +39,7 @@ def _cells(tag: str, row: Iterable[object]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> View:
-    """Rows under a head."""
+    """Make a table: rows under a header."""
     body = [[str(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     lines = (
@@ -51,7 +51,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> View:
 
 
 def bars(values: Mapping[str, float], unit: str) -> View:
-    """One bar per value, in the order given; the largest is the longest."""
+    """Make a bar per value, in the order given; the largest value has the longest bar."""
     largest = max([*values.values(), 0.0]) or 1.0
     html, lines = "", []
     for name, value in values.items():
@@ -81,7 +81,7 @@ def _characters(image: Array) -> list[str]:
 
 
 def pictures(images: Array, captions: Sequence[object]) -> View:
-    """Grey images (N, H, W) in 0..1, dark on light, side by side with a caption each."""
+    """Show grey images (N, H, W) in 0..1, dark on light, each with a caption."""
     cells = "".join(
         f"<td style='text-align:center'>{_svg(image)}<br>{escape(str(caption))}</td>"
         for image, caption in zip(images, captions, strict=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demos' networks as programs for the board at hand, for notebooks.
 
-In: a demo's name, a board.  Out: ``Program``: compiled, or as shipped where onnx is missing.
-For 32-bit ARM there is no onnx to install, so ``data`` holds the programs of those boards
+In: a demo's name, a board.  Out: ``Program``: compiled, or as shipped if onnx is missing.
+For 32-bit ARM no onnx can be installed, so ``data`` holds the programs of those boards
 (``python -m neuralmatrix.demo.programs`` makes them again).
 """
 
@@ -24,7 +24,7 @@ SHIPPED = ("digits", "transformer")
 
 
 def _device_name() -> str:
-    """What pynq calls this board.  ToolMissing: there is none."""
+    """Return pynq's name of this board.  ToolMissing: there is no board."""
     try:
         from ..runtime.pynq.fabric import active_device
     except ImportError as error:
@@ -33,7 +33,7 @@ def _device_name() -> str:
 
 
 def board_here() -> Board:
-    """The board that pynq sees, or the one that NEURALMATRIX_EMULATED_BOARD names."""
+    """Return the board that pynq sees, or the one that NEURALMATRIX_EMULATED_BOARD names."""
     if EMULATED_VARIABLE in os.environ:
         return load_board(os.environ[EMULATED_VARIABLE])
     device = _device_name()
@@ -44,7 +44,7 @@ def board_here() -> Board:
 
 
 def shipped_path(name: str, board: Board) -> Path:
-    """Where the program of a demo lies; boards with one array share it."""
+    """Return the path of a demo's program; boards with the same array share it."""
     return DATA / f"{name}.{board.array_name}.nmx"
 
 
@@ -57,7 +57,7 @@ def compile_demo(name: str, board: Board) -> Program:
 
 
 def demo_program(name: str, board: Board) -> Program:
-    """A demo's program for a board, compiled where onnx is installed.
+    """Return a demo's program for a board, compiled where onnx is installed.
 
     >>> demo_program("digits", load_board("pynq-z2")).inputs[0].name
     'input'

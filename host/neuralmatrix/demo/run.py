@@ -2,7 +2,7 @@
 """The embedded demos: a small trained network compiled for a board, run on the emulated array.
 
 In: a task of ``demo_tasks``: a CNN, a transformer or a graph network with its data.
-Out: float and array accuracy side by side, a per-layer table, cycles, utilisation and host work.
+Out: float and array accuracy, a per-layer table, cycles, utilisation and host work.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from .tasks import DATA, MODEL, TASKS, Digits, Samples, Task, load_digits, task
 __all__ = ["DATA", "MODEL", "TASKS", "DemoResult", "Digits", "load_digits", "run_demo"]
 
 
-LOG_WIDTH = 120  # where output goes to a file
+LOG_WIDTH = 120  # columns of output that goes to a file
 KEPT = ("net.onnx", "net.nmx", "samples.npz", "inputs.npz")
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found; ``report`` is ``report.program_report`` of its program.
+    """Results of a demo; ``report`` is ``report.program_report`` of its program.
 
-    ``images``: runs of the network; ``answers``: labels compared (more, where one run has many).
+    ``images``: runs of the network; ``answers``: labels compared (a run may have several).
     """
 
     demo: str
@@ -54,7 +54,7 @@ class DemoResult:
     report: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, each number under the word for where it comes from."""
+        """Convert to JSON form, each number under its provenance label."""
         return {
             "demo": self.demo,
             "images": self.images,
@@ -81,7 +81,7 @@ def run_demo(
     name: str = "digits",
     keep: Path | None = None,
 ) -> DemoResult:
-    """Compile an embedded network, run its test data on the emulated array, show what came out.
+    """Compile an embedded network, run its test data on the emulated array, show the results.
 
     ``name``: a key of TASKS.  ``keep``: a folder for the files that other commands take.
 
@@ -111,7 +111,7 @@ def run_demo(
 
 
 def _compiled(chosen: Task, samples: Samples, board: str) -> tuple[Program, float]:
-    """The network's program, and the seconds that compiling it took."""
+    """Return the network's program, and the seconds that compiling it took."""
     began = time.perf_counter()
     program = compile_model(chosen.model, board=board, calibration=[samples.calibration])
     return program, time.perf_counter() - began
@@ -120,7 +120,7 @@ def _compiled(chosen: Task, samples: Samples, board: str) -> tuple[Program, floa
 def _result(
     name: str, program: Program, seconds: float, session: Session, accuracy: dict[str, Any]
 ) -> DemoResult:
-    """``accuracy`` is what ``_compare`` found of the session's run."""
+    """Make the result; ``accuracy`` is that of ``_compare``."""
     assert session.stats is not None
     return DemoResult(
         demo=name,
@@ -133,7 +133,7 @@ def _result(
 
 
 def _keep(folder: Path, chosen: Task, samples: Samples, program: Program) -> None:
-    """The demo's files, under the names that the documentation uses."""
+    """Write the demo's files under the names that the documentation uses."""
     model, net, calibration, inputs = (folder / name for name in KEPT)
     write_whole(model, lambda file: file.write(chosen.model.read_bytes()))
     program.save(net)
@@ -155,9 +155,9 @@ def _float_logits(chosen: Task, samples: Samples, target: Target) -> Array:
 def _array_logits(
     program: Program, samples: Samples, console: Console, quiet: bool
 ) -> tuple[Array, Session]:
-    """Logits from the emulated array, and the session, which knows the time they took."""
+    """Return logits from the emulated array, and the session with its times."""
     if not quiet:
-        console.print("preparing the emulated array (compiled once per array, then kept)")
+        console.print("preparing the emulated array (compiled once per array, then cached)")
     session = Session(program)
     with _progress(console, quiet) as bar:
         shown = bar.add_task("emulating", total=None)
@@ -178,7 +178,7 @@ def _progress(console: Console, quiet: bool) -> Progress:
 
 
 def _compare(samples: Samples, real: Array, array: Array) -> dict[str, Any]:
-    """How many answers there are, and which shares of them are right and the same."""
+    """Return the number of answers, and the shares that are right and that equal float."""
 
     def share(a: Array, b: Array) -> float:
         return float(np.mean(a == b))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the embedded demos run: trained networks with their inputs and labels.
+"""The tasks of the embedded demos: trained networks with their inputs and labels.
 
 In: ``data`` (made by models/digits.py and models/train_demo.py).  Out: ``TASKS`` by name.
 """
@@ -53,7 +53,7 @@ class Task:
 
 
 def load_digits(limit: int | None = None) -> Digits:
-    """The demo's images, at most ``limit`` of the test split."""
+    """Load the demo's images, at most ``limit`` of the test split."""
     if limit is not None and limit < 1:
         raise BadInput(f"limit {limit}: allowed is at least 1 image; leave it out to run all")
     with np.load(DATA / "digits.npz", allow_pickle=False) as archive:
@@ -75,7 +75,7 @@ def _digits(limit: int | None) -> Samples:
 
 
 def _karate(limit: int | None) -> Samples:
-    """The whole club in one run; all members but the leaders, whose sides were trained on."""
+    """Load the whole club as one run; the labels leave out the two leaders, trained on."""
     if limit is not None:
         raise BadInput(f"limit {limit}: the club is one graph; leave the limit out")
     with np.load(DATA / "karate.npz", allow_pickle=False) as archive:
@@ -103,7 +103,7 @@ TASKS: dict[str, Task] = {
 
 
 def task(name: str) -> Task:
-    """The demo of that name."""
+    """Return the demo of that name."""
     if name not in TASKS:
         raise BadInput(f"demo {name!r}: allowed are {', '.join(TASKS)}")
     return TASKS[name]

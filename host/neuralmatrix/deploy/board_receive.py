@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The far end of a deployment: keeps files under one folder, each whole or not at all.
+"""The board's side of a deployment: stores files under one folder, each whole or not at all.
 
 In: one request as JSON, and a file's bytes on standard input.  Out: lines that begin with ``MARK``.
-Its text is what ``python -c`` runs on a board before anything of this package is there, so it
+``python -c`` runs its text on a board before any file of this package is there, so it
 imports the standard library alone.
 """
 
@@ -22,13 +22,13 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, BinaryIO
 
-MARK = "neuralmatrix: "  # tells our lines from what a login shell prints
+MARK = "neuralmatrix: "  # distinguishes these lines from a login shell's output
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 18
 
 
 def say(**fields: Any) -> None:
-    """One line for the near end; a greeting before it may lack its own line's end."""
+    """Print one line for this machine; a login greeting before it may lack a newline."""
     sys.stdout.write("\n" + MARK + json.dumps(fields) + "\n")
     sys.stdout.flush()
 
@@ -36,7 +36,7 @@ def say(**fields: Any) -> None:
 def _place(root: str, name: str) -> str:
     parts = name.split("/")
     if name.startswith("/") or not all(parts) or {".", ".."} & set(parts):
-        raise ValueError(f"{name!r} is no name within a folder")
+        raise ValueError(f"{name!r} is not a name within a folder")
     return os.path.join(root, *parts)
 
 
@@ -49,7 +49,7 @@ def _sha256(path: str) -> str:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """Relative names of the files that were unpacked; compiled modules are made afterwards."""
+    """Return the relative names of the unpacked files, without compiled modules."""
     for base, _, names in os.walk(folder):
         for name in names:
             if name != MANIFEST and not name.endswith(".pyc"):
@@ -71,7 +71,7 @@ def _remove(path: str) -> None:
 
 
 def _version(package: str) -> str:
-    """Of an installed package; empty without it.  A folder of that name is none."""
+    """Return an installed package's version; empty without it or for a mere folder."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         return ""
@@ -82,7 +82,7 @@ def _version(package: str) -> str:
 
 
 def probe() -> dict[str, Any]:
-    """What this interpreter is, has and may."""
+    """Describe this interpreter: version, packages, rights."""
     return {
         "python": sys.executable,
         "version": list(sys.version_info[:3]),
@@ -97,7 +97,7 @@ def probe() -> dict[str, Any]:
 
 
 def _is_whole(path: str, sha256: str) -> bool:
-    """A file is known by its hash, a folder by those in its manifest."""
+    """Check a file by its hash, a folder by the hashes in its manifest."""
     if os.path.isfile(path):
         return _sha256(path) == sha256
     try:
@@ -109,7 +109,7 @@ def _is_whole(path: str, sha256: str) -> bool:
 
 
 def have(root: str, files: dict[str, str]) -> dict[str, Any]:
-    """Which of the named files or folders are there whole; what is damaged is removed."""
+    """Report which of the named files or folders are intact; remove damaged ones."""
     root = os.path.abspath(os.path.expanduser(root))
     os.makedirs(root, exist_ok=True)
     if not os.access(root, os.W_OK | os.X_OK):
@@ -125,13 +125,13 @@ def have(root: str, files: dict[str, str]) -> dict[str, Any]:
 
 
 def _receive(source: BinaryIO, path: str, size: int) -> str:
-    """Write ``size`` bytes to ``path``; their hash."""
+    """Write ``size`` bytes to ``path`` and return their hash."""
     digest = hashlib.sha256()
     with open(path, "wb") as file:
         while size:
             block = source.read(min(size, _BLOCK))
             if not block:
-                raise EOFError("the connection ended within the file")
+                raise EOFError("the connection ended before the end of the file")
             digest.update(block)
             file.write(block)
             size -= len(block)
@@ -145,7 +145,7 @@ def _unpack(archive: str, folder: str, sha256: str) -> None:
         for member in tar:
             content = tar.extractfile(member)
             if content is None:
-                raise ValueError(f"{member.name!r} is no file")
+                raise ValueError(f"{member.name!r} is not a file")
             path = _place(folder, member.name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with content, open(path, "wb") as file:
@@ -156,7 +156,7 @@ def _unpack(archive: str, folder: str, sha256: str) -> None:
 
 
 def put(root: str, name: str, size: int, sha256: str, tree: bool) -> dict[str, Any]:
-    """Take a file, or an archive and unpack it, from standard input; it appears by one rename."""
+    """Store a file or an unpacked archive from standard input; it appears by one rename."""
     target = _place(root, name)
     part, unpacked = f"{target}.{os.getpid()}.part", f"{target}.{os.getpid()}.tree"
     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -169,7 +169,7 @@ def put(root: str, name: str, size: int, sha256: str, tree: bool) -> dict[str, A
         try:
             os.replace(unpacked if tree else part, target)
         except OSError:
-            if not _is_whole(target, sha256):  # else another deployment was quicker
+            if not _is_whole(target, sha256):  # else another deployment has just put it there
                 raise
     finally:
         _remove(part)
@@ -178,8 +178,8 @@ def put(root: str, name: str, size: int, sha256: str, tree: bool) -> dict[str, A
 
 
 def warm(root: str, name: str, modules: str) -> dict[str, Any]:
-    """Import modules of a folder once, so that they lie there compiled.  Root, who may run them
-    later, would leave compiled modules that the user cannot remove."""
+    """Import modules of a folder once, so that compiled modules lie there.  If root were the
+    first to import them, the user could not remove the compiled modules."""
     folder = _place(root, name)
     script = f"import sys; sys.path.insert(0, {folder!r}); import {modules}"
     subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)

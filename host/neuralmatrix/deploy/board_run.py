@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a program on the machine where it is: ``python -m neuralmatrix.deploy.board_run JOB``.
+"""Runs a program on this machine: ``python -m neuralmatrix.deploy.board_run JOB``.
 
-In: a job as JSON.  Out: outputs in a file; progress, results and errors as lines for the near end.
+In: a job as JSON.  Out: outputs in a file; progress, results and errors as marked lines.
 Needs numpy, and pynq where the device is the board.
 """
 
@@ -23,7 +23,7 @@ from ..program.program import Program, load
 from ..runtime.session import Session
 from .board_receive import say
 
-LAST_LINES = 12  # of a traceback
+LAST_LINES = 12  # last characters of a traceback
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Job:
     power: bool = False
 
     def to_text(self) -> str:
-        """For the command line."""
+        """Return the job as text for the command line."""
         return json.dumps(asdict(self))
 
 
@@ -60,7 +60,7 @@ def _bench(job: Job, program: Program) -> dict[str, Any]:
 
 
 def execute(job: Job) -> dict[str, Any]:
-    """Load, run, bench: what the job asks for."""
+    """Load, run and bench as the job requests."""
     program = load(Path(job.program))
     results: dict[str, Any] = {}
     if job.inputs:
@@ -74,7 +74,7 @@ def main(text: str) -> int:
     """Do one job; every error becomes one line."""
     try:
         results = execute(Job(**json.loads(text)))
-    except BrokenPipeError:  # nobody listens any more; the session has been closed
+    except BrokenPipeError:  # the session is closed, nothing reads these lines
         return 1
     except NeuralMatrixError as error:
         say(error=type(error).__name__, text=str(error))

@@ -32,7 +32,7 @@ class Piece:
     name: str
     data: bytes
     tree: bool
-    modules: str = ""  # what a run imports of it
+    modules: str = ""  # the packages that a run imports
 
     @property
     def sha256(self) -> str:
@@ -54,7 +54,7 @@ def _carried(folder: Path, patterns: Iterable[str], target: str) -> Iterator[tup
 
 
 def _archive(files: Iterable[tuple[str, Path]]) -> bytes:
-    """A compressed archive without times and owners."""
+    """Make a compressed archive without times and owners."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
@@ -74,7 +74,7 @@ def _named(prefix: str, suffix: str, data: bytes, tree: bool, modules: str = "")
 
 
 def package_piece() -> Piece:
-    """The package as a wheel holds it, without demos and notebooks."""
+    """Pack the package as in a wheel, without demos and notebooks."""
     files = [
         *_modules(),
         *_carried(hls_dir(), _SOURCES, "_hls"),
@@ -84,12 +84,12 @@ def package_piece() -> Piece:
 
 
 def overlay_piece(overlay: Overlay) -> Piece:
-    """The files of an overlay."""
+    """Pack the files of an overlay."""
     names = (BIT, HWH, SELFTEST, EXPECTED, INFO)
     files = [(name, overlay.folder / name) for name in names]
     return _named("overlay", "", _archive(files), tree=True)
 
 
 def program_piece(path: Path) -> Piece:
-    """A program's file as it is."""
+    """Take a program's file unchanged."""
     return _named("program", ".nmx", path.read_bytes(), tree=False)

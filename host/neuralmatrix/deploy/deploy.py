@@ -2,8 +2,8 @@
 """Runs a program on a board over SSH.
 
 In: a program, its inputs, and a board's address.  Out: outputs, statistics, bench results.
-Copies package, overlay and program, each only where the board has it not; whatever can be checked
-here is checked before the connection is made.
+Copies only what is missing of package, overlay and program; whatever can be checked on this machine
+is checked before the connection is made.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .ssh import Target, connect
 
 @dataclass(frozen=True)
 class Request:
-    """What to do on the board; ``outputs`` belongs to ``inputs``.
+    """What to do on the board; ``outputs`` requires ``inputs``.
 
     ``device`` "emulation" runs the compiled kernels on the other machine's processor.
     """
@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Progress:
-    """Called while it goes on: a text per step, and how many inputs have been run."""
+    """Callbacks during a deployment: a text per step, and the number of inputs run."""
 
     note: Callable[[str], object] = lambda text: None
     step: Callable[[int, int], object] = lambda done, total: None
@@ -72,7 +72,7 @@ def _check_request(request: Request) -> None:
 
 
 def _overlay(request: Request, program: Program) -> Piece | None:
-    """The overlay for the program's board; None leaves it to the board to have one."""
+    """Find the overlay for the program's board; with None the board must have one."""
     if request.device == "emulation":
         return None
     try:
@@ -88,7 +88,7 @@ def _overlay(request: Request, program: Program) -> Piece | None:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What is sent: pieces that stay on the board, and one run's inputs."""
+    """What is sent: pieces that stay on the board, and the inputs of one run."""
 
     package: Piece
     program: Piece
@@ -129,7 +129,7 @@ def _job(board: RemoteBoard, request: Request, prepared: _Prepared, folder: str)
 def _run(
     board: RemoteBoard, request: Request, prepared: _Prepared, progress: Progress
 ) -> dict[str, Any]:
-    """Send inputs, run, fetch outputs; the inputs do not stay on the board."""
+    """Send inputs, run, fetch outputs, and remove the inputs from the board."""
     folder = f"run-{secrets.token_hex(8)}"
     job = _job(board, request, prepared, folder)
     try:

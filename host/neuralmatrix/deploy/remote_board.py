@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A board at the far end of a connection: its Python, its files, its runs.
+"""A board reached through a connection: its Python, its files, its runs.
 
-In: a ``Connection``.  Out: ``RemoteBoard``; whatever fails there becomes one named error here.
+In: a ``Connection``.  Out: ``RemoteBoard``; every failure on the board raises a named error here.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .ssh import Connection, Finished
 PYTHONS = ("/usr/local/share/pynq-venv/bin/python3", "python3")
 OLDEST_PYTHON = (3, 10)
 _BLOCK = 1 << 18
-_ROOM = 8 << 20  # bytes beside the pieces, for outputs
-_UNPACKED = 8  # times the archive: its files, and modules compiled from them
+_ROOM = 8 << 20  # bytes in addition to the pieces, for outputs
+_UNPACKED = 8  # size of unpacked and compiled files per size of the archive
 # A login shell reads /etc/profile.d, which names the device and its tools.
 _LOGIN = '"$(command -v bash || command -v sh)" -lc'
 _FULL = "free some space there, or choose another place with --remote-dir"
@@ -42,7 +42,7 @@ _BY_NAME = {
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter on the board, as ``receive.probe`` describes it."""
+    """An interpreter on the board, as ``board_receive.probe`` describes it."""
 
     python: str
     version: list[int]
@@ -52,7 +52,7 @@ class Python:
     emulated: bool
 
     def lack(self, device: str) -> str:
-        """What a program would miss; empty for nothing."""
+        """Return what a program needs and this lacks; empty if nothing."""
         if tuple(self.version[:2]) < OLDEST_PYTHON:
             found = ".".join(map(str, self.version))
             oldest = ".".join(map(str, OLDEST_PYTHON))
@@ -81,7 +81,7 @@ class RemoteBoard:
 
     @property
     def needs_sudo(self) -> bool:
-        """pynq reaches the fabric as root alone; an emulated board needs no rights."""
+        """Whether the run needs root: pynq does, an emulated board does not."""
         return self.device == "pynq" and not self.python.root and not self.python.emulated
 
     def _find_python(self, names: tuple[str, ...]) -> Python:
@@ -95,11 +95,11 @@ class RemoteBoard:
         raise RemoteFailure(f"{self.host}: found no Python that can run it:{''.join(lacks)}")
 
     def _probe(self, name: str) -> Python | str:
-        """The interpreter, or why it does not run."""
+        """Return the interpreter, or why it does not run."""
         words = [name, "-c", _receiver_text(), json.dumps({"action": "probe"})]
         answers, finished = self._lines(f"{_LOGIN} {quote('exec ' + join(words))}")
         if answers and set(answers[-1]) == _PROBED:
-            # A bare name is looked up in the login shell's PATH; later commands have another.
+            # A bare name is resolved with the login shell's PATH; later commands have another PATH.
             found = Python(**answers[-1])
             return replace(found, python=name) if "/" in name else found
         why = finished.tail.strip().rpartition("\n")[2] or f"exit code {finished.code}"
@@ -111,7 +111,7 @@ class RemoteBoard:
         data: Iterable[bytes] = (),
         on_answer: Callable[[Mapping[str, Any]], object] = lambda answer: None,
     ) -> tuple[list[dict[str, Any]], Finished]:
-        """Our lines of a command, and how it ended."""
+        """Return the marked lines that a command printed, and how it ended."""
         answers: list[dict[str, Any]] = []
 
         def take(line: str) -> bool:
@@ -142,7 +142,7 @@ class RemoteBoard:
         return RemoteFailure(f"{self.host}: {where}: {answer['error']}; {advice}")
 
     def send(self, name: str, data: bytes, tree: bool = False) -> None:
-        """A file, or an archive that is unpacked there; whole or not at all."""
+        """Send a file, or an archive that is unpacked there; it appears whole or not at all."""
         blocks = (data[at : at + _BLOCK] for at in range(0, len(data), _BLOCK))
         sha256 = hashlib.sha256(data).hexdigest()
         self._ask(blocks, action="put", name=name, size=len(data), sha256=sha256, tree=tree)
@@ -150,7 +150,7 @@ class RemoteBoard:
     def send_missing(
         self, pieces: tuple[Piece, ...], more: int, note: Callable[[str], object]
     ) -> dict[str, bool]:
-        """Send what the board lacks, with room left for ``more`` bytes.  Which were sent."""
+        """Send what the board lacks, leaving room for ``more`` bytes; return what was sent."""
         answer = self._ask(action="have", files={piece.name: piece.sha256 for piece in pieces})
         self.root = answer["root"]
         missing = [piece for piece in pieces if piece.name not in answer["have"]]
@@ -168,7 +168,7 @@ class RemoteBoard:
             raise self._refused({"error": found, "code": "ENOSPC", "path": self.root})
 
     def fetch(self, name: str, path: Path) -> None:
-        """Bring a file here; it appears whole or not at all."""
+        """Fetch a file; it appears here whole or not at all."""
         with self.connection.process(self._receiver({"action": "get", "name": name})) as running:
             assert running.stdin and running.stdout
             running.stdin.close()
@@ -194,14 +194,14 @@ class RemoteBoard:
     # -------------------------------------------------------------------------- runs
 
     def command(self, package: str, job: Job) -> str:
-        """What runs a job there, from the folder that has the files."""
+        """Return the command that runs a job in the folder that has the files."""
         variables = [f"PYTHONPATH={self.root}/{package}", "PYTHONDONTWRITEBYTECODE=1"]
         runner = [self.python.python, "-u", "-m", "neuralmatrix.deploy.board_run", job.to_text()]
         script = f"cd {quote(self.root)} && exec {join(['env', *variables, *runner])}"
         return f"{'sudo -n ' if self.needs_sudo else ''}{_LOGIN} {quote(script)}"
 
     def execute(self, package: str, job: Job, step: Callable[[int, int], object]) -> dict[str, Any]:
-        """Run a job.  The error class that stopped it there, or RemoteFailure."""
+        """Run a job.  Raises the error class that stopped it there, or RemoteFailure."""
 
         def on_answer(answer: Mapping[str, Any]) -> None:
             if "done" in answer:
@@ -230,7 +230,7 @@ class RemoteBoard:
 
 
 def _answer(line: str) -> dict[str, Any] | None:
-    """What a line of the far end says; None: it is not ours, whatever printed it."""
+    """Parse a line from the board; None for a line that is not marked."""
     before, mark, text = line.partition(board_receive.MARK)
     try:
         answer = json.loads(text) if mark and not before else None

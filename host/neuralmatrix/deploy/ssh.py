@@ -2,7 +2,7 @@
 """One connection to another machine, through the system's OpenSSH client.
 
 In: user, host, port, key.  Out: ``Connection``, which runs commands there.
-All commands share one authenticated connection; passwords are never asked for.
+All commands share one authenticated connection; passwords are not supported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from typing import IO
 from ..errors import BadInput, HostUnreachable, ToolMissing
 
 CONNECT_SECONDS = 10
-ALIVE_SECONDS = 15  # between questions to a silent host; four unanswered end the connection
+ALIVE_SECONDS = (
+    15  # seconds between probes of a silent host; four unanswered ones end the connection
+)
 SSH_FAILED = 255  # ssh's own exit code, as opposed to the command's
 _POLL_SECONDS = 0.05
 _KEPT = 200  # lines of standard error that are searched for a reason
@@ -33,7 +35,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9_:\[][\w.:%\[\]-]*")
 
 @dataclass(frozen=True)
 class Target:
-    """Whom to call; ``config`` replaces the user's ssh configuration."""
+    """The machine to connect to; ``config`` replaces the user's ssh configuration."""
 
     host: str  # "xilinx@192.168.2.99", or a name of the ssh configuration
     port: int | None = None
@@ -41,7 +43,7 @@ class Target:
     config: Path | None = None
 
     def options(self) -> list[str]:
-        """Arguments of every ssh command."""
+        """Return the arguments of every ssh command."""
         settings = {
             "BatchMode": "yes",
             "ConnectTimeout": CONNECT_SECONDS,
@@ -56,13 +58,13 @@ class Target:
 
     @property
     def by_hand(self) -> str:
-        """The command a user types to try the same."""
+        """Return the command by which a user tries the same connection."""
         port = f"-p {self.port} " if self.port else ""
         return f"ssh {port}{self.host}"
 
 
 def check_target(target: Target) -> None:
-    """BadInput or ToolMissing: what can be said before connecting."""
+    """Raise BadInput or ToolMissing for what can be checked before connecting."""
     if not _HOST.fullmatch(target.host):
         raise BadInput(f"host: found {target.host!r}, allowed is user@board or user@192.168.2.99")
     for path in (target.identity, target.config):
@@ -72,12 +74,12 @@ def check_target(target: Target) -> None:
         raise ToolMissing("ssh is not installed; install OpenSSH (apt install openssh-client)")
 
 
-# What ssh says, and what to do; the first that is found counts.
+# Messages of ssh and what to do; the first one found is used.
 _FAILURES = (
     (
         "Permission denied",
         "it refused the key; put yours there: ssh-copy-id {host}, or name one with --identity "
-        "(passwords are not asked for)",
+        "(passwords are not supported)",
     ),
     (
         "Host key verification failed",
@@ -85,21 +87,24 @@ _FAILURES = (
         "{by_hand}",
     ),
     ("Could not resolve hostname", "no such host; check the name, or use its IP address"),
-    ("Connection refused", "nothing listens on that port; is sshd running, is --port right?"),
+    (
+        "Connection refused",
+        "nothing listens on that port; check that sshd runs there and --port is right",
+    ),
     (
         "Bad configuration option",
-        "the ssh configuration has an option that this ssh does not know; mend it",
+        "the ssh configuration has an option that this ssh does not know; correct it",
     ),
     (
         "",
-        "it does not answer; is the board on, in the same network, and the address right? "
-        "{by_hand} tries the same by hand",
+        "it does not answer; check that the board is on, in this network, and the address is "
+        "right: {by_hand} tries the same by hand",
     ),
 )
 
 
 def explained(target: Target, stderr: str) -> HostUnreachable:
-    """The error behind what ssh printed."""
+    """Return the error that ssh's output describes."""
     advice = next(text for sign, text in _FAILURES if sign in stderr)
     lines = [line for line in stderr.splitlines() if line.strip()]
     said = f" (ssh: {lines[-1].strip()})" if lines else ""
@@ -109,14 +114,14 @@ def explained(target: Target, stderr: str) -> HostUnreachable:
 
 @dataclass(frozen=True)
 class Finished:
-    """A command's exit code, and the last lines of what it printed beside our lines."""
+    """A command's exit code, and the last lines of what it printed besides the marked lines."""
 
     code: int
     tail: str
 
 
 class Connection:
-    """Commands on the other machine.  The shell there splits ``command``: quote its words."""
+    """Runs commands on the other machine, whose shell splits ``command``: quote its words."""
 
     def __init__(self, target: Target, socket: str) -> None:
         self.target = target
@@ -126,9 +131,9 @@ class Connection:
     def process(
         self, command: str, stderr: int = subprocess.DEVNULL
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A command with pipes to its input and output; ended when the block is left early.
+        """Start a command with pipes to its input and output; leaving the block early ends it.
 
-        ``stderr`` PIPE must be read, or a command that says much there never ends.
+        ``stderr`` PIPE must be read, or a command that prints much there never ends.
         """
         pipe, own = subprocess.PIPE, [*self._base, command]
         with subprocess.Popen(
@@ -146,8 +151,8 @@ class Connection:
         on_line: Callable[[str], bool],
         data: Iterable[bytes] = (),
     ) -> Finished:
-        """Send ``data``, give each printed line to ``on_line``; lines that it does not take (it
-        says False) and what comes on standard error make the tail.
+        """Send ``data``, give each printed line to ``on_line``; lines for which it
+        returns False and standard error make the tail.
 
         HostUnreachable: the connection broke.
         """
@@ -175,7 +180,7 @@ def _collect(stream: IO[bytes], lines: deque[str]) -> None:
 
 
 def _send(stream: IO[bytes], data: Iterable[bytes]) -> None:
-    """The other end may stop listening: its own message says why."""
+    """Write to the command; if it stops reading, its own message says why."""
     try:
         for block in data:
             stream.write(block)
@@ -186,14 +191,14 @@ def _send(stream: IO[bytes], data: Iterable[bytes]) -> None:
 
 @contextmanager
 def connect(target: Target) -> Iterator[Connection]:
-    """An authenticated connection.  HostUnreachable: why there is none."""
+    """Open an authenticated connection.  HostUnreachable: it cannot be opened."""
     check_target(target)
     with tempfile.TemporaryDirectory(prefix="nm-") as folder:
         socket, log = str(Path(folder) / "s"), Path(folder) / "log"
         command = ["ssh", *target.options(), "-M", "-N", "-S", socket, "--", target.host]
         with log.open("wb") as stderr:
             nowhere = subprocess.DEVNULL
-            # A session of its own: Ctrl-C must leave the connection for tidying up.
+            # In a session of its own, Ctrl-C leaves the connection open for cleaning up.
             master = subprocess.Popen(
                 command, stdin=nowhere, stdout=nowhere, stderr=stderr, start_new_session=True
             )
@@ -206,8 +211,10 @@ def connect(target: Target) -> Iterator[Connection]:
 
 
 def _wait_for(master: subprocess.Popen[bytes], target: Target, socket: str, log: Path) -> None:
-    """The socket appears when the other side has accepted the key."""
-    end = time.monotonic() + 4 * CONNECT_SECONDS  # name look-up, connection, key exchange, key
+    """Wait for the socket, which appears when the other side has accepted the key."""
+    end = (
+        time.monotonic() + 4 * CONNECT_SECONDS
+    )  # for name resolution, connection, key exchange and the key
     while not Path(socket).exists():
         if master.poll() is not None or time.monotonic() > end:
             raise explained(target, log.read_text(errors="replace"))

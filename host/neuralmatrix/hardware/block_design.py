@@ -47,7 +47,7 @@ def _buffers(board: Board) -> Iterator[InterfaceNet]:
 
 
 def _slaves() -> Iterator[tuple[str, str, str]]:
-    """Cell, interface pin and register block of everything with registers, in address order."""
+    """List cell, interface pin and register block of all that has registers, by address."""
     for kernel in KERNELS:
         yield kernel_cell(kernel), "s_axi_control", "s_axi_control/Reg"
     yield INTERRUPTS, "s_axi", "S_AXI/Reg"
@@ -131,7 +131,7 @@ def _segments(family: Family) -> Iterator[Segment]:
 
 
 def _windows(board: Board, family: Family) -> Iterator[DramWindow]:
-    """High DRAM is mapped only where the board has some."""
+    """List the DRAM windows; high DRAM is mapped only where the board has some."""
     high = family.dram_high_segment
     wanted, other = [family.dram_segment], list(family.excluded_segments)
     if high:
@@ -154,7 +154,7 @@ def _clock(board: Board, family: Family) -> Clock:
 
 
 def design_of(board: Board) -> Design:
-    """The block design of ``board``.
+    """Make the block design of ``board``.
 
     >>> design_of(load_board("pynq-z2")).segments[0].offset == 0x4000_0000
     True

@@ -51,12 +51,12 @@ class Memory:
 
     @property
     def cell(self) -> str:
-        """Its cell; argument names alone can be names of primitives, such as IBUF."""
+        """The cell's name; an argument's name alone can be that of a primitive, such as IBUF."""
         return f"ram_{self.argument}"
 
 
 def memories(board: Board) -> tuple[Memory, ...]:
-    """The buffers that two kernels share."""
+    """List the buffers that two kernels share."""
     a = board.array
     load = {
         "ibuf": ("ibuf", a.ibuf_words),
@@ -89,8 +89,8 @@ def _ps(board: Board, family: Family) -> Cell:
 
 
 def _memory(board: Board, memory: Memory) -> Cell:
-    """A block memory as HLS ports with byte addresses expect it: no output registers, no safety
-    circuit, both ports on the one clock."""
+    """Make a block memory as HLS ports with byte addresses expect it: no output registers, no
+    safety circuit, both ports on the one clock."""
     width = 8 * board.array.cols
     config = _parameters(
         Memory_Type="True_Dual_Port_RAM",
@@ -125,7 +125,7 @@ def _memory(board: Board, memory: Memory) -> Cell:
 
 
 def _fifo(name: str, width_bytes: int, depth: int) -> Cell:
-    """Depths of axis_data_fifo are powers of two."""
+    """Make a queue; depths of axis_data_fifo are powers of two."""
     depth = max(SHALLOWEST_FIFO, 1 << (depth - 1).bit_length())
     config = _parameters(
         TDATA_NUM_BYTES=width_bytes, FIFO_DEPTH=depth, FIFO_MEMORY_TYPE="distributed"
@@ -141,7 +141,7 @@ def _fifos(board: Board) -> Iterator[Cell]:
 
 
 def bridge(unit: str) -> str:
-    """The cell between a kernel's memory port and the processing system."""
+    """Name the cell between a kernel's memory port and the processing system."""
     return f"memory_{unit}"
 
 
@@ -159,7 +159,7 @@ def _infrastructure() -> Iterator[Cell]:
 
 
 def cells(board: Board, family: Family) -> Iterator[Cell]:
-    """Every cell of the design, the processing system first."""
+    """List every cell of the design, the processing system first."""
     yield _ps(board, family)
     for kernel in KERNELS:
         yield Cell(kernel_cell(kernel), vlnv(kernel))

@@ -25,7 +25,7 @@ class Cell:
         return self.vlnv.rpartition(":")[0]
 
     def value(self, name: str) -> str | None:
-        """The value of a parameter, or None where the default holds."""
+        """Return the value of a parameter, or None for its default."""
         return next((p.value for p in self.config if p.name == name), None)
 
 
@@ -39,7 +39,7 @@ class InterfaceNet:
 
 @dataclass(frozen=True)
 class Net:
-    """Wires from the ``CELL/PIN`` that drives to those that listen."""
+    """Wires from the ``CELL/PIN`` that drives to those that receive."""
 
     source: str
     sinks: tuple[str, ...]
@@ -99,5 +99,5 @@ class Design:
         return self.cells[0]
 
     def cell(self, name: str) -> Cell:
-        """The cell called ``name``."""
+        """Return the cell called ``name``."""
         return next(cell for cell in self.cells if cell.name == name)

@@ -23,7 +23,7 @@ BUFFERS = ("ibuf", "wbuf", "pbuf", "tbuf", "ubuf", "obuf", "acc")
 
 """The buffers that a board file may place in UltraRAM."""
 
-CLOCK_MHZ = (1.0, 1000.0)  # what a fabric's clock can be
+CLOCK_MHZ = (1.0, 1000.0)  # MHz that a fabric's clock can have
 
 SAME_OVERLAY = (
     "family",
@@ -35,7 +35,7 @@ SAME_OVERLAY = (
     "ports",
 )
 
-"""What boards that load one bitstream must agree in."""
+"""The fields in which boards that load one bitstream must agree."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Dram:
 
 @dataclass(frozen=True)
 class Part:
-    """What the device holds."""
+    """The resources of the device."""
 
     name: str
     lut: int
@@ -84,9 +84,9 @@ class PowerRail:
     """A rail that the board can measure; ``scope`` says what it feeds."""
 
     name: str
-    sensor: str  # hwmon name of the chip, alone or with the reference of its place: "ina260_u14"
+    sensor: str  # hwmon name of the chip, alone or with its reference designator: "ina260_u14"
     scope: str
-    address: str = ""  # on its I2C bus, "0x43"; tells chips of one name apart
+    address: str = ""  # on its I2C bus, "0x43"; distinguishes chips of one name
     channel: str = ""  # label of the power reading, "pout1", where the chip measures several rails
     feeds: tuple[str, ...] = ()  # rails of this list that this one supplies: never add these to it
 
@@ -106,7 +106,7 @@ class Image:
     name: str
     pynq: str
     python: str
-    usable: bool  # False: it is often asked for, and does not exist or does not run
+    usable: bool  # False: users ask for it, but it does not exist or does not run
     basis: str
 
 
@@ -118,7 +118,7 @@ class Board:
     title: str
     device_name: str  # pynq's device.name
     board_part: str  # of Vivado's board files
-    board_files: str  # where these come from
+    board_files: str  # sources of these facts
     family: Literal["zynq7000", "zynqmp"]
     overlay: str  # the board whose bitstream it loads: its own name, or a twin's
     part: Part
@@ -138,7 +138,7 @@ class Board:
 
     @property
     def dram_bytes_per_s(self) -> float:
-        """Bandwidth a well-formed burst stream gets."""
+        """Bandwidth of a stream of long bursts."""
         return self.dram.peak_bytes_per_s * self.dram.efficiency
 
     @property
@@ -155,12 +155,12 @@ class Board:
 
     @property
     def target(self) -> Target:
-        """What a compilation for this board needs to know."""
+        """The array and the timing of this board."""
         return Target(self.array, self.timing)
 
 
 def board_names() -> tuple[str, ...]:
-    """The boards that have a file, in alphabetical order."""
+    """Return the boards that have a file, in alphabetical order."""
     return tuple(sorted(path.stem for path in boards_dir().glob("*.json")))
 
 
@@ -175,7 +175,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def board_from_file(path: Path) -> Board:
-    """Read one board file and the array file it names (``arrays/NAME.json`` beside it)."""
+    """Read one board file and the array file it names (``arrays/NAME.json``)."""
     data = _read(path)
     array_name = data.get("array_name")
     if not isinstance(array_name, str) or Path(array_name).name != array_name:
@@ -193,12 +193,12 @@ def board_from_file(path: Path) -> Board:
 
 
 def family_of(board: Board) -> Family:
-    """What the board's processing system offers."""
+    """Return the family of the board's processing system."""
     return load_family(boards_dir(), board.family)
 
 
 def _check(board: Board, path: Path) -> None:
-    """Values whose type alone does not say that they are possible."""
+    """Check values that the type alone does not restrict."""
     array = board.array
     low, high = CLOCK_MHZ
     if not low <= board.clock_mhz <= high:
@@ -238,7 +238,7 @@ def _family_faults(board: Board, family: Family) -> Iterator[str]:
         below = family.nearest_clock(board.pll_mhz, board.clock_mhz)
         yield (
             f"clock_mhz = {board.clock_mhz:g} (no dividers of 1 to {family.clock.largest_divisor} "
-            f"make it of the PLL's {board.pll_mhz:g} MHz; the next below is {below:.6g})"
+            f"make it from the PLL's {board.pll_mhz:g} MHz; the next below is {below:.6g})"
         )
     if board.burst_beats > family.burst_beats:
         yield f"burst_beats = {board.burst_beats} (must be at most {family.burst_beats})"
@@ -254,7 +254,7 @@ def _family_faults(board: Board, family: Family) -> Iterator[str]:
 
 
 def _check_family(board: Board, family: Family, path: Path) -> None:
-    """Values that the processing system cannot serve."""
+    """Check values against what the processing system supports."""
     bad = list(_family_faults(board, family))
     if bad:
         raise BadInput(
@@ -264,7 +264,7 @@ def _check_family(board: Board, family: Family, path: Path) -> None:
 
 
 def _check_twin(data: dict[str, Any], path: Path) -> None:
-    """A board may load another's bitstream only where the design is the same."""
+    """Check that a board loads another's bitstream only if the designs are equal."""
     name = data["overlay"]
     twin_path = path.parent / f"{name}.json"
     if Path(name).name != name or not os.path.isfile(twin_path):
@@ -281,7 +281,7 @@ def _check_twin(data: dict[str, Any], path: Path) -> None:
 
 
 def load_board(name: str) -> Board:
-    """The board called ``name``, for example ``load_board("pynq-z2")``."""
+    """Load the board called ``name``, for example ``load_board("pynq-z2")``."""
     names = board_names()
     if name not in names:
         raise BadInput(f"unknown board {name!r}; allowed are {', '.join(names)}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of the boards has been verified, by which test, and what has not.
+"""What has been verified about the boards, by which test, and what has not.
 
 In: nothing.  Out: the tables that docs/boards.md shows; a test checks that the evidence exists.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verification:
-    """``what`` was checked ``how``, for which ``boards``, by which ``test``."""
+    """A row of the table: ``what`` was checked ``how``, for which ``boards``, by which ``test``."""
 
     what: str
     how: str
@@ -21,7 +21,7 @@ class Verification:
 
 VERIFIED = (
     Verification(
-        "kernels: their benches",
+        "kernels: test benches",
         "compiled by g++ and clang++; the same benches as csim",
         "all three arrays",
         "tests/hls/test_benches.py",
@@ -33,13 +33,13 @@ VERIFIED = (
         "tests/end_to_end/test_bit_exact.py",
     ),
     Verification(
-        "kernels: on the boards' processors' word sizes",
+        "kernels: word sizes of the boards' processors",
         "cross-compiled benches under qemu-user, 32-bit ARM and aarch64",
         "the array of PYNQ-Z1 and Z2",
         "tests/hls/test_cross.py",
     ),
     Verification(
-        "kernels: what HLS accepts",
+        "kernels: C++ subset that HLS accepts",
         "lint of the syntax tree: no heap, recursion, float, endless loop; every argument with its "
         "interface",
         "all",
@@ -67,7 +67,7 @@ VERIFIED = (
     ),
     Verification(
         "hand-off file (.hwh)",
-        "made from the same description, parsed by pynq 4.0.0, 3.1.2 and 3.0.1",
+        "generated from the same description, parsed by pynq 4.0.0, 3.1.2 and 3.0.1",
         "all",
         "tests/runtime/emulated_board/test_hwh.py",
     ),
@@ -87,21 +87,21 @@ VERIFIED = (
     ),
     Verification(
         "driver: failures",
-        "faults injected into the emulated board, each with its error, and the run after it",
+        "faults injected into the emulated board; each gives its error, and the next run works",
         "PYNQ-Z2",
         "tests/runtime/pynq/test_faults.py",
     ),
     Verification(
         "power sensors",
-        "read from folders laid out as the kernel's drivers lay out theirs",
-        "those with sensors",
+        "read from folders with the layout of the kernel's drivers",
+        "boards with sensors",
         "tests/measure/test_hwmon.py",
     ),
 )
 NOT_VERIFIED = (
     ("csynth: initiation intervals, latency, clock period", "needs Vitis HLS"),
     ("synthesis, placement, routed timing, the bitstream itself", "needs Vivado"),
-    ("real utilisation", "needs Vivado; below are estimates"),
+    ("real utilisation", "needs Vivado; this page has estimates"),
     ("cycles on hardware, DRAM bandwidth and latency", "needs a board"),
     ("interrupts, cache maintenance and clocks of a real processing system", "needs a board"),
     ("power, sensor names on real images", "needs a board"),

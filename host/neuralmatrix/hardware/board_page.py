@@ -20,12 +20,12 @@ from .resources import KINDS, LIMITS, resources
 _INTRO = """\
 # Boards
 
-Generated from `overlay/boards/` by `python -m neuralmatrix.hardware.board_page`. How to add one:
-[add-a-board.md](add-a-board.md); how to run on one: [on-a-board.md](on-a-board.md).
+Generated from `overlay/boards/` by `python -m neuralmatrix.hardware.board_page`. [Add a
+board](add-a-board.md) says how to add one; [on a board](on-a-board.md) how to run on one.
 
 **No overlay has been synthesised yet and none of these boards has been run.** Resources are
-estimated from the shapes of the buffers and per-piece figures; bandwidths and latencies of DRAM are
-assumed; what pynq, image and sensors are like is from their sources and documentation."""
+estimated from the shapes of the buffers and from figures per component; bandwidths and latencies of
+DRAM are assumed; facts about pynq, images and sensors come from their sources and documentation."""
 
 
 PLLS_SEEN = {"zynq7000": (1000.0,), "zynqmp": (1000.0, 1500.0)}  # MHz, of boot images
@@ -76,7 +76,7 @@ def _verification() -> Iterator[str]:
         ("what", "how", "boards", "test"),
         ((v.what, v.how, v.boards, f"`{v.test}`") for v in VERIFIED),
     )
-    yield "Not verified by anything yet:"
+    yield "Not verified yet:"
     yield ""
     yield from _table(("what", "why"), NOT_VERIFIED)
 
@@ -99,7 +99,7 @@ def _shared(board: Board) -> str:
 
 def _packing(board: Board) -> str:
     if board.macs_per_dsp == 2:
-        return "two int8 products per DSP in GEMM; of WINDOW's, every second one from LUTs"
+        return "two int8 products per DSP in GEMM; in WINDOW every second product comes from LUTs"
     return "one int8 product per DSP"
 
 
@@ -111,8 +111,8 @@ def _ports(board: Board) -> str:
 
 
 def nearest_by_pynq_4(pll_mhz: float, clock_mhz: float, largest_divisor: int) -> float:
-    """What pynq 4.0 makes of a clock: the product of dividers nearest to the exact quotient, of two
-    equally near the smaller, so that the clock can be faster than asked for."""
+    """Return the clock that pynq 4.0 sets: it takes the product of dividers nearest to the exact
+    quotient, the smaller of two equally near, so that the clock can exceed the requested one."""
     span = range(1, largest_divisor + 1)
     quotient = round(pll_mhz / clock_mhz, 6)
     return pll_mhz / min(
@@ -127,7 +127,9 @@ def _verdict(mhz: float, board: Board) -> str:
 
 
 def _other_plls(board: Board) -> Iterator[tuple[str, str]]:
-    """A PLL that the boot image set otherwise: pynq 3 writes the .hwh's dividers, 4 the nearest."""
+    """List clocks for other PLLs of the boot image: pynq 3 keeps the .hwh's dividers, 4 the
+    nearest.
+    """
     largest = family_of(board).clock.largest_divisor
     for pll in PLLS_SEEN[board.family]:
         if pll == board.pll_mhz:
@@ -138,7 +140,7 @@ def _other_plls(board: Board) -> Iterator[tuple[str, str]]:
 
 
 def _memories(board: Board) -> Iterator[str]:
-    """Pieces that are memories alone, with their sizes from the words of the estimate."""
+    """List the memories with their sizes, taken from the text of the estimate."""
     for piece in resources(board).pieces:
         if not piece.lut and (piece.bram36 or piece.uram):
             size = piece.basis.partition(",")[0].partition(" in ")[0].replace(" memories", "")
@@ -207,7 +209,7 @@ def _board(board: Board) -> Iterator[str]:
 
 
 def boards_markdown() -> str:
-    """The text of docs/boards.md."""
+    """Make the text of docs/boards.md."""
     boards = [load_board(name) for name in board_names()]
     lines = [_INTRO, "", *_overview(boards), *_verification()]
     for board in boards:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of boards: what each is, and how much of its part the array takes.
+"""The table of boards: facts about each, and the share of its part that the array takes.
 
 In: the board files.  Out: rows ready for JSON or a table.
 """
@@ -13,7 +13,7 @@ from .resources import KINDS, LIMITS, resources
 
 
 def board_row(board: Board) -> dict[str, Any]:
-    """One board as JSON: facts from its file, resources estimated."""
+    """Describe one board in JSON form: facts from its file, estimated resources."""
     used = resources(board)
     array, ports = board.array, board.ports
     return {
@@ -48,5 +48,5 @@ def board_row(board: Board) -> dict[str, Any]:
 
 
 def board_table() -> list[dict[str, Any]]:
-    """All boards, in alphabetical order."""
+    """Describe all boards, in alphabetical order."""
     return [board_row(load_board(name)) for name in board_names()]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What FETCH and LOAD must have read of a program, as sums that the hardware counts as well.
+"""Checksums of what FETCH and LOAD must read of a program; the hardware computes them as well.
 
 In: a program's instructions and constants.  Out: sums modulo 2^32 of little-endian 32-bit parts:
-of every instruction up to END, and of every word that a LOAD reads of CONST, as often as it does.
-A memory port of an HLS kernel does not tell that the bus failed; these registers do.  Activations
-have no such sum: what they will be is not known before the run.
+of every instruction up to END, and of every word that a LOAD reads from CONST, once per read.
+A memory port of an HLS kernel does not report a failure of the bus; these registers reveal it.
+Activations have no such sum, since their values are unknown before the run.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _NEST = ("addr", "n2", "n1", "n0", "s2", "s1", "s0", "lane_stride")
 
 
 def instruction_checksum(words: Array) -> int:
-    """``words``: (n, 16) uint32, read up to the first END."""
+    """Sum the instructions; ``words``: (n, 16) uint32, read up to the first END."""
     ends = np.flatnonzero(opcodes(words) == Opcode.END)
     return _sum(words[: ends[0] + 1] if ends.size else words)
 
 
 def constant_checksum(words: Array, const: Array, lanes: int) -> int:
-    """``const``: (bytes,) uint8; ``lanes``: bytes in a word, the array's rows.
+    """Sum the loaded constants; ``const``: (bytes,) uint8; ``lanes``: bytes of a word.
 
-    All reads must lie within ``const``, as those of a proven program do; else ValueError.
+    All reads must lie within ``const``, as in a verified program; else ValueError.
     """
     loads = columns(words, Opcode.LOAD)
     total = 0
@@ -41,7 +41,7 @@ def constant_checksum(words: Array, const: Array, lanes: int) -> int:
 
 
 def _sum_of_load(load: dict[str, int], const: Array, lanes: int) -> int:
-    """Its loops are the strides of a view: nothing is copied, and numpy refuses what is outside."""
+    """Sum a LOAD through a strided view: nothing is copied, numpy refuses addresses outside."""
     addr, n2, n1, n0, s2, s1, s0, lane = (load[name] for name in _NEST)
     shape, steps = (n2, n1, n0, lanes // 4), (s2, s1, s0, 4 * lane)
     if lane == 1:

@@ -18,7 +18,7 @@ from .board import load_board
 from .target import ArrayConfig, Timing
 
 COMMITTED = "pynq-z2"
-"""The board whose array the committed config.h holds: what benches and an editor see."""
+"""The board whose array the committed config.h holds; benches and editors use it."""
 
 ENUMS: tuple[type[IntEnum], ...] = (
     isa.Opcode,
@@ -38,10 +38,10 @@ SIZES = (
     ("WBUF_WORDS", "wbuf_words", "weight words"),
     ("PBUF_ROWS", "pbuf_rows", "rows of COLS 64-bit parameters"),
     ("ACC_ROWS", "acc_rows", "accumulator rows"),
-    ("OBUF_ROWS", "obuf_rows", "result rows per digit plane"),
-    ("TBUF_ROWS", "tbuf_rows", "residual rows per digit plane"),
-    ("UBUF_ROWS", "ubuf_rows", "Hadamard rows per digit plane"),
-    ("SEG_ENTRIES", "seg_entries", "segments the lanes hold"),
+    ("OBUF_ROWS", "obuf_rows", "result rows per byte plane"),
+    ("TBUF_ROWS", "tbuf_rows", "residual rows per byte plane"),
+    ("UBUF_ROWS", "ubuf_rows", "Hadamard rows per byte plane"),
+    ("SEG_ENTRIES", "seg_entries", "segments of a table that the lanes hold"),
     ("LINE_WORDS", "line_words", "widest input row in WINDOW mode"),
     ("QUEUE_DEPTH", "queue_depth", "instructions waiting per unit"),
     ("TOKEN_DEPTH", "token_depth", "tokens waiting per unit pair"),
@@ -58,10 +58,10 @@ RULES = (
     ("PBUF_ROWS * 8 <= 65536", "a LOAD addresses parameters by word, 8 to a row"),
     ("ACC_ROWS <= 65536 && OBUF_ROWS <= 65536", "instructions address 16 bits of rows"),
     ("TBUF_ROWS <= 65536 && UBUF_ROWS <= 65536", "instructions address 16 bits of rows"),
-    ("ROWS % LOAD_PORT_BYTES == 0", "a word must be a whole number of LOAD beats"),
-    ("COLS % STORE_PORT_BYTES == 0", "a word must be a whole number of STORE beats"),
+    ("ROWS % LOAD_PORT_BYTES == 0", "a word must consist of whole LOAD beats"),
+    ("COLS % STORE_PORT_BYTES == 0", "a word must consist of whole STORE beats"),
     ("INSN_WORDS * 4 % FETCH_PORT_BYTES == 0", "an instruction must be whole FETCH beats"),
-    ("QUEUE_DEPTH > 0 && TOKEN_DEPTH > 0", "queues must hold something"),
+    ("QUEUE_DEPTH > 0 && TOKEN_DEPTH > 0", "queues must not be empty"),
 )
 
 DEFAULT_PORT_BYTES = 8
@@ -115,7 +115,7 @@ def _accessors() -> Iterator[str]:
 
 
 def isa_header() -> str:
-    """The text of ``nm/isa.h``: enums, struct Insn, a getter and a setter per field."""
+    """Make the text of ``nm/isa.h``: enums, struct Insn, a getter and a setter per field."""
     lines = _head("The instruction set.", "host/neuralmatrix/hardware/isa.py")
     lines += ["#include <stdint.h>", "", "namespace nm {", ""]
     lines += [f"constexpr int ISA_VERSION = {isa.ISA_VERSION};"]
@@ -150,9 +150,9 @@ def config_header(
     uram_buffers: Collection[str] = (),
     macs_per_dsp: int = 2,
 ) -> str:
-    """The text of ``nm/config.h`` for an array; the ports' widths come from ``timing`` (else 8).
+    """Make the text of ``nm/config.h``; the ports' widths come from ``timing`` (else 8).
 
-    ``uram_buffers``: those of ``Board``; a name that is no buffer of a kernel changes nothing.
+    ``uram_buffers``: those of ``Board``; names that are not a kernel's buffer are ignored.
     ``macs_per_dsp``: that of ``Board``; results and cycles are the same.
     """
     width = DEFAULT_PORT_BYTES
@@ -167,7 +167,9 @@ def config_header(
     lines += [f"constexpr int {name} = {getattr(array, key)}; // {doc}" for name, key, doc in SIZES]
     for unit, value in zip(("LOAD", "STORE", "FETCH"), ports, strict=True):
         lines += [f"constexpr int {unit}_PORT_BYTES = {value}; // width of the {unit} port"]
-    lines += [f"constexpr int MACS_PER_DSP = {macs_per_dsp}; // 2: two columns share one in a GEMM"]
+    lines += [
+        f"constexpr int MACS_PER_DSP = {macs_per_dsp}; // 2: two columns share a DSP in a GEMM"
+    ]
     lines += [f'constexpr char FINGERPRINT[] = "{array.fingerprint}";']
     lines += [f"constexpr uint64_t FINGERPRINT_BITS = 0x{array.fingerprint}ull;", ""]
     lines += [f'static_assert({rule}, "{why}");' for rule, why in RULES]

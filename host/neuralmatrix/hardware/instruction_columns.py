@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instructions as columns: one integer array per field.
 
-In: (n, 16) uint32 words.  Out: per opcode, where its instructions stand and their fields, so that
-the static proof and the estimate work on whole programs at once.
+In: (n, 16) uint32 words.  Out: per opcode, the places of its instructions and their fields, so that
+the verifier and the estimate work on whole programs at once.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ class Columns:
 
 
 def as_words(instructions: tuple[Instruction, ...] | list[Instruction]) -> Array:
-    """(n, 16) uint32 words of instructions."""
+    """Convert instructions to (n, 16) uint32 words."""
     words = [encode(insn) for insn in instructions]
     return np.array(words, np.uint32).reshape(-1, WORDS)
 
 
 def opcodes(words: Array) -> Array:
-    """The opcode number of each instruction, not yet known to be a valid one."""
+    """Return the opcode number of each instruction, which may be invalid."""
     return (words[:, 0] & 0xF).astype(np.int64)
 
 
 def field_column(words: Array, slot: Slot) -> Array:
-    """One field of each instruction as int64."""
+    """Return one field of each instruction as int64."""
     bits = slot.field.bits
     raw = (words[:, slot.word].astype(np.int64) >> slot.shift) & ((1 << bits) - 1)
     if slot.field.signed:
@@ -52,7 +52,7 @@ def field_column(words: Array, slot: Slot) -> Array:
 
 
 def columns(words: Array, opcode: Opcode) -> Columns:
-    """The instructions with one opcode."""
+    """Return the columns of the instructions with one opcode."""
     index = np.flatnonzero(opcodes(words) == int(opcode))
     picked = words[index]
     values = {name: field_column(picked, slot) for name, slot in SLOTS[opcode].items()}
@@ -60,7 +60,7 @@ def columns(words: Array, opcode: Opcode) -> Columns:
 
 
 def used_bits(opcode: Opcode) -> Array:
-    """(16,) uint32 mask of the bits that some field of the opcode covers."""
+    """Return a (16,) uint32 mask of the bits that some field of the opcode covers."""
     mask = np.zeros(WORDS, np.uint64)
     for slot in SLOTS[opcode].values():
         mask[slot.word] |= np.uint64(((1 << slot.field.bits) - 1) << slot.shift)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cycles and DRAM bytes of every instruction on its own.
+"""Cycles and DRAM bytes of every single instruction.
 
 In: instruction words, array and timing.  Out: one integer per instruction for each cost.
 The constants are read from hls/include/nm/cost.h, which the kernels are compiled with.
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 @lru_cache(maxsize=1)
 def constants() -> Mapping[str, int]:
-    """The cost constants by name."""
+    """Read the cost constants by name."""
     text = (hls_dir() / "include" / "nm" / "cost.h").read_text(encoding="utf-8")
     return {n: int(v) for n, v in re.findall(r"constexpr int (\w+) = (\d+);", text)}
 
@@ -46,7 +46,7 @@ class Costs:
 
 
 def cdiv(a: Array, b: int | Array) -> Array:
-    """Ceiling division."""
+    """Divide and round up."""
     return -(-a // b)
 
 
@@ -57,7 +57,7 @@ class _Transfer:
 
 
 def _bursts(c: Columns, unpadded: Array, lanes: int, port: int, burst: int) -> _Transfer:
-    """Contiguous and strided words; rows without gaps between them merge into one run."""
+    """Count contiguous and strided words; rows without gaps merge into one run."""
     k = constants()
     n0, n1, n2 = c["n0"], c["n1"], c["n2"]
     merged = unpadded & (c["s1"] == n0 * lanes)
@@ -95,18 +95,18 @@ def _store(c: Columns, array: ArrayConfig, timing: Timing) -> _Transfer:
 
 
 def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
-    window, wide_max = c["mode"] == Mode.WINDOW, c["reduce"] == Reduce.MAX
+    window, maximum = c["mode"] == Mode.WINDOW, c["reduce"] == Reduce.MAX
     raster_h = (c["m1"] - 1) * c["stride_h"] + c["win_h"]
     raster_w = (c["m0"] - 1) * c["stride_w"] + c["win_w"]
-    both_byte_planes = 1 + (c["x_wide"] & wide_max)
+    both_byte_planes = 1 + (c["x_wide"] & maximum)
     rows = np.where(window, raster_h * raster_w, c["m1"] * c["m0"]) * both_byte_planes
-    byte_planes = np.where(wide_max, 1, (1 + c["x_wide"]) * (1 + c["w_wide"]))
+    byte_planes = np.where(maximum, 1, (1 + c["x_wide"]) * (1 + c["w_wide"]))
     passes = c["nb"] * c["kh"] * c["kw"] * c["cb"] * byte_planes
     return np.asarray(passes * np.maximum(rows, array.rows))
 
 
 def _statistic_rows(c: Columns, epilogue: Columns) -> Array:
-    """Row statistics are written after the results, one per cycle; MOMENTS are two per row."""
+    """Count rows of row statistics, written one per cycle; MOMENTS are two per row."""
     if not len(epilogue.index):
         return np.zeros(len(c.index), np.int64)
     latest = np.searchsorted(epilogue.index, c.index) - 1
@@ -120,7 +120,7 @@ def _flags(words: Array, shift: int) -> Array:
 
 
 def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
-    """The costs of every instruction."""
+    """Return the costs of every instruction."""
     k, n = constants(), len(words)
     unit_table = np.full(16, -1)
     for opcode, owner in UNIT_OF.items():
@@ -145,11 +145,12 @@ def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
     return Costs(unit, cycles, passes, dram, dram_cycles, latency, waits, signals)
 
 
-# ------------------------------------------------------------------ what passes rank by
+# ------------------------------------------------------------------ costs by which passes rank
 
-COMPUTE_OVERHEAD = 60  # cycles that a COMPUTE and its EPILOGUE cost besides their work
-TRANSFER_OVERHEAD = 50  # cycles that a LOAD or STORE costs besides its words
-# Of a word, gaps between bursts included, through a port of half its width.  Ports as wide as a
+COMPUTE_OVERHEAD = 60  # cycles of a COMPUTE and its EPILOGUE in addition to their work
+TRANSFER_OVERHEAD = 50  # cycles of a LOAD or STORE in addition to its words
+# Cycles of a word, gaps between bursts included, through a port of half its width.  Ports as wide
+# as a
 # word need 1 + 1/16, but ranked by that most networks become slower on the boards that have them
 # (aup-zu3, ultra96-v2: -10 to +6.8 % of estimated cycles): strided words take twice as long there.
 WORD_CYCLES = 2 + 1 / 8
@@ -157,7 +158,7 @@ WORD_CYCLES = 2 + 1 / 8
 
 @dataclass(frozen=True)
 class Work:
-    """What the units do for one operation: words that go through the ports, and instructions."""
+    """The work of the units for one operation: words through the ports, and instructions."""
 
     passes: float  # cycles in which words stream through the array
     computes: float
@@ -168,26 +169,26 @@ class Work:
 
 
 def compute_cycles(work: Work) -> float:
-    """Of the array."""
+    """Return the cycles of the array."""
     return work.passes + COMPUTE_OVERHEAD * work.computes
 
 
 def overlapped_cycles(work: Work) -> float:
-    """Of the unit that needs longest, where all of them run side by side."""
+    """Return the cycles of the slowest unit, where all of them run in parallel."""
     load = WORD_CYCLES * work.loaded + TRANSFER_OVERHEAD * work.loads
     store = WORD_CYCLES * work.stored + TRANSFER_OVERHEAD * work.stores
     return max(compute_cycles(work), load, store)
 
 
 def edge_cycles(loaded: int, stored: int) -> float:
-    """Of the first LOAD and the last STORE of an operation, in words."""
+    """Return the cycles of an operation's first LOAD and last STORE, sizes in words."""
     return WORD_CYCLES * (loaded + stored) + 2 * TRANSFER_OVERHEAD
 
 
 def product_cycles(
     target: Target, rows: int, depth: int, channels: int, blocks: int | None = None
 ) -> float:
-    """Of ``rows`` positions times depth x channels weights: the longer of passes and loads.
+    """Return the larger cycles of passes and loads: ``rows`` positions times depth x channels.
 
     ``blocks``: how many blocks of weights are not all zero; all of them if None.
     """
@@ -199,10 +200,10 @@ def product_cycles(
 
 
 def gather_cycles(values: int) -> float:
-    """Of copying ``values`` bytes one by one."""
+    """Return the cycles of copying ``values`` bytes one by one."""
     return constants()["GATHER_CYCLES"] * values
 
 
 def rough_cycles(target: Target, values: int, macs: int) -> int:
-    """Of moving ``values`` bytes and of ``macs`` multiply-adds, with every lane busy."""
+    """Return cycles of moving ``values`` bytes and ``macs`` multiply-adds in full lanes."""
     return values // target.timing.load_port_bytes + macs // (target.lanes * target.word_bytes)

@@ -23,7 +23,7 @@ MAP_CELLS = 256
 
 
 class Opcode(IntEnum):
-    """What an instruction does; the unit that runs it is in UNIT_OF."""
+    """The kind of an instruction; UNIT_OF names the unit that runs it."""
 
     END = 0
     LOAD = 1
@@ -48,11 +48,11 @@ class Buffer(IntEnum):
 
     IBUF = 0  # activations, one word read per cycle
     WBUF = 1  # weights, one row of COLS weights per word
-    PBUF = 2  # 64-bit parameters and segments: 8 words make one row of COLS entries
-    T_LO = 3  # residual operand, low digit
-    T_HI = 4  # residual operand, high digit
-    U_LO = 5  # Hadamard operand, low digit
-    U_HI = 6  # Hadamard operand, high digit
+    PBUF = 2  # 64-bit parameters and table segments: 8 words make one row of COLS entries
+    T_LO = 3  # residual operand, low byte plane
+    T_HI = 4  # residual operand, high byte plane
+    U_LO = 5  # Hadamard operand, low byte plane
+    U_HI = 6  # Hadamard operand, high byte plane
 
 
 class Region(IntEnum):
@@ -105,7 +105,7 @@ def _s(name: str, bits: int, doc: str) -> Field:
 
 
 HEADER = (
-    _u("opcode", 4, "what to do"),
+    _u("opcode", 4, "kind of instruction (Opcode)"),
     _u("wait_load", 1, "pop one token that LOAD sent to this unit before starting"),
     _u("wait_compute", 1, "pop one token that COMPUTE sent to this unit before starting"),
     _u("wait_store", 1, "pop one token that STORE sent to this unit before starting"),
@@ -137,8 +137,12 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     ),
     Opcode.STORE: (
         *HEADER,
-        _u("plane", 1, "digit plane of the output buffer: 0 low (or int8), 1 high"),
-        _u("addr", 32, "byte offset in ARENA of the first word; a multiple of COLS, as the steps"),
+        _u("plane", 1, "byte plane of the output buffer: 0 low (or int8), 1 high"),
+        _u(
+            "addr",
+            32,
+            "byte offset in ARENA of the first word; it and the steps are multiples of COLS",
+        ),
         _u("src", 16, "first output-buffer row read; rows are read one after another"),
         _u("n2", 16, "outer count (channel blocks)"),
         _u("n1", 16, "middle count (rows)"),
@@ -150,12 +154,12 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     Opcode.EPILOGUE: (
         *HEADER,
         _u("t_en", 1, "add the residual operand t"),
-        _u("t_wide", 1, "t is int16 (two digit planes)"),
+        _u("t_wide", 1, "t is int16 (two byte planes)"),
         _u("u_en", 1, "multiply by the Hadamard operand u"),
-        _u("u_wide", 1, "u is int16 (two digit planes)"),
-        _u("seg_kind", 2, "segment index (SegKind)"),
+        _u("u_wide", 1, "u is int16 (two byte planes)"),
+        _u("seg_kind", 2, "kind of piecewise-linear table (SegKind)"),
         _u("stat", 2, "row statistic (Stat)"),
-        _u("out_wide", 1, "write int16 results as two digit planes"),
+        _u("out_wide", 1, "write int16 results as two byte planes"),
         _u("f_shift", 5, "F: fraction bits dropped after requantising, 0..31"),
         _u("u_shift", 5, "right shift after the Hadamard product, 0..31"),
         _s("off", 32, "added before the rounding by F (zero points)"),
@@ -165,16 +169,20 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _s("lo", 16, "lowest result"),
         _s("hi", 16, "highest result"),
         _s("seg_x0", 16, "UNIFORM, MAPPED: x of the table's left end; LOG: subtracted from x"),
-        _u("seg_base", 16, "first parameter row of the segment table"),
+        _u("seg_base", 16, "first parameter row of the table's segments"),
         _u("seg_count", 16, "number of segments"),
         _u("seg_shift", 4, "log2 of a segment's (UNIFORM) or cell's (MAPPED) width; LOG: mantissa"),
         _u("stat_shift", 5, "right shift of the row sum"),
         _s("stat_m", 16, "multiplier of the row sum"),
         _s("stat_off", 32, "added to the row sum before its multiplier (zero points)"),
-        _u("stat_lanes", 8, "lanes that count in the last column block; 0 means all"),
+        _u(
+            "stat_lanes",
+            8,
+            "lanes that the statistic includes in the last column block; 0 means all",
+        ),
         _u("sq_shift", 5, "MOMENTS: right shift of the row's sum of squares"),
         _s("sq_m", 16, "MOMENTS: multiplier of the row's sum of squares"),
-        _u("seg_cells", 16, "MAPPED, LOG if not 0: cells that the map gives segments, at most 256"),
+        _u("seg_cells", 16, "MAPPED, LOG if not 0: cells of the map, at most 256"),
         _u("t_nb", 16, "t row step per column block"),
         _u("t_m1", 16, "t row step per m1"),
         _u("t_m0", 16, "t row step per m0"),
@@ -186,12 +194,12 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         *HEADER,
         _u("mode", 1, "GEMM or WINDOW (Mode)"),
         _u("reduce", 1, "add products, or take the maximum of x where the weight is not 0"),
-        _u("first", 1, "start the accumulators afresh"),
+        _u("first", 1, "clear the accumulators first"),
         _u("last", 1, "run the epilogue on the finished rows"),
         _u("transpose", 1, "weight word i fills column i of the array instead of row i"),
-        _u("x_wide", 1, "x is int16: one pass per digit (with MAX: both digits at once)"),
-        _u("w_wide", 1, "w is int16: one pass per digit"),
-        _u("stat_first", 1, "start the row statistic afresh"),
+        _u("x_wide", 1, "x is int16: one pass per byte plane (with MAX: both planes at once)"),
+        _u("w_wide", 1, "w is int16: one pass per byte plane"),
+        _u("stat_first", 1, "clear the row statistic first"),
         _u("stat_last", 1, "write the row statistic"),
         _u("win_h", 4, "WINDOW: taps per pass, vertically (at most WIN)"),
         _u("win_w", 4, "WINDOW: taps per pass, horizontally (at most WIN)"),
@@ -209,7 +217,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         _u("x_kh", 16, "x step per kh"),
         _u("x_kw", 16, "x step per kw"),
         _u("x_cb", 16, "x step per cb"),
-        _u("x_half", 16, "x step from the low to the high digit plane"),
+        _u("x_half", 16, "x step from the low to the high byte plane"),
         _u("x_nb", 16, "x step per nb"),
         _u("w_base", 16, "first weight word; blocks of ROWS words follow in K order"),
         _u("w_nb", 16, "weight words from one nb to the next"),
@@ -269,14 +277,14 @@ class Instruction:
 
 
 def field_range(field: Field) -> tuple[int, int]:
-    """Lowest and highest value a field can hold."""
+    """Return lowest and highest value of a field."""
     if field.signed:
         return -(1 << (field.bits - 1)), (1 << (field.bits - 1)) - 1
     return 0, (1 << field.bits) - 1
 
 
 def encode(insn: Instruction) -> tuple[int, ...]:
-    """The 16 words of an instruction.  ValueError: unknown field or value out of range."""
+    """Encode an instruction in 16 words.  ValueError: unknown field or value out of range."""
     slots = SLOTS[insn.opcode]
     words = [0] * WORDS
     for name, value in {**insn.values, "opcode": int(insn.opcode)}.items():
@@ -291,7 +299,7 @@ def encode(insn: Instruction) -> tuple[int, ...]:
 
 
 def decode(words: tuple[int, ...]) -> Instruction:
-    """The instruction in 16 words.  ValueError: unknown opcode."""
+    """Decode an instruction of 16 words.  ValueError: unknown opcode."""
     opcode = Opcode(words[0] & 0xF)
     values: dict[str, int] = {}
     for name, slot in SLOTS[opcode].items():

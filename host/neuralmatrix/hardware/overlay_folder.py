@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Built overlays: what lies beside a bitstream, and where overlays are looked for.
+"""Built overlays: the files of an overlay, and the folders in which overlays are looked for.
 
 In: a folder, an environment variable or the package's own data.  Out: ``Overlay``.
 An overlay is a folder of ``neuralmatrix.bit``, ``neuralmatrix.hwh``, ``overlay.json``,
@@ -27,12 +27,12 @@ BIT, HWH, INFO = "neuralmatrix.bit", "neuralmatrix.hwh", "overlay.json"
 SELFTEST, EXPECTED = "selftest.nmx", "selftest.npz"
 DIRECTORY_VARIABLE = "NEURALMATRIX_OVERLAY_DIR"
 EMULATED_VARIABLE = "NEURALMATRIX_EMULATED_BOARD"  # the board to emulate below pynq
-CLOCK_TOLERANCE = 1.001  # of the closed clock: dividers and crystals
+CLOCK_TOLERANCE = 1.001  # relative tolerance of the clock: dividers and crystals
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program that took part in the build."""
+    """A tool that the build used."""
 
     name: str
     version: str
@@ -65,7 +65,7 @@ class OverlayInfo:
     origin: Literal["vivado", "emulated"]
     fingerprint: str  # of the array
     part: str
-    clock_mhz: float  # timing is closed up to this clock
+    clock_mhz: float  # timing is met up to this clock
     worst_slack_ns: float | None
     commit: str
     tools: tuple[Tool, ...]
@@ -89,7 +89,7 @@ class Overlay:
 
 
 def file_hash(path: Path) -> FileHash:
-    """Name and SHA-256 of a file."""
+    """Return name and SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
@@ -100,7 +100,7 @@ def file_hash(path: Path) -> FileHash:
 def hash_files(
     folder: Path, names: Iterable[str] = (BIT, HWH, SELFTEST, EXPECTED)
 ) -> tuple[FileHash, ...]:
-    """Hashes of an overlay's files, for its ``overlay.json``."""
+    """Return the hashes of an overlay's files, for its ``overlay.json``."""
     return tuple(file_hash(folder / name) for name in names)
 
 
@@ -114,22 +114,22 @@ def write_info(folder: Path, info: OverlayInfo) -> None:
 
 
 def build_command(name: str) -> str:
-    """What builds the overlay of a board."""
+    """Return the command that builds the overlay of a board."""
     return f"make overlay BOARD={name}"
 
 
 def _check_regular(path: Path) -> None:
-    """OverlayMissing: something else than a file has its name; reading a pipe might never end."""
+    """Raise OverlayMissing unless this is a file; reading a pipe might never end."""
     try:
         odd = path.exists() and not path.is_file()
     except OSError:
-        return  # reading it says why
+        return  # reading it gives the reason
     if odd:
         raise OverlayMissing(f"{path}: found no regular file; copy the overlay again")
 
 
 def read_info(folder: Path) -> OverlayInfo:
-    """``overlay.json`` of a folder.  OverlayMissing: there is none, or it is damaged."""
+    """Read ``overlay.json`` of a folder.  OverlayMissing: there is none, or it is damaged."""
     path = folder / INFO
     _check_regular(path)
     try:
@@ -153,7 +153,7 @@ def read_info(folder: Path) -> OverlayInfo:
 
 
 def check_files(overlay: Overlay) -> None:
-    """OverlayMissing: a file is absent or not what was built."""
+    """Raise OverlayMissing if a file is absent or differs from the built one."""
     names = {file.name for file in overlay.info.files}
     again = f"copy the overlay again, or build it: {build_command(overlay.info.name)}"
     for name in sorted({BIT, HWH, SELFTEST, EXPECTED} - names):
@@ -174,8 +174,8 @@ def check_files(overlay: Overlay) -> None:
 
 
 def open_overlay(path: Path) -> Overlay:
-    """The overlay that a folder, its bitstream or its ``overlay.json`` names."""
-    if not os.path.exists(path):  # False, not an error, where it cannot be looked at
+    """Open the overlay named by its folder, its bitstream or its ``overlay.json``."""
+    if not os.path.exists(path):  # False instead of an error where access is denied
         raise OverlayMissing(
             f"overlay {str(path)!r}: there is no such file or folder; name the folder that "
             f"'make overlay' made, its {BIT} or its {INFO}"
@@ -188,11 +188,11 @@ def open_overlay(path: Path) -> Overlay:
     return Overlay(folder.resolve(), read_info(folder))
 
 
-# ------------------------------------------------------------------------------ finding
+# ------------------------------------------------------------------------------ searching
 
 
 def boards_of(overlay: str) -> tuple[str, ...]:
-    """The boards that load the bitstream of the board called ``overlay``.
+    """Return the boards that load the bitstream of the board called ``overlay``.
 
     >>> boards_of("pynq-z2")
     ('pynq-z1', 'pynq-z2')
@@ -201,20 +201,20 @@ def boards_of(overlay: str) -> tuple[str, ...]:
 
 
 def board_of_device(device_name: str) -> Board | None:
-    """The board that pynq calls ``device_name``; None for one without a board file."""
+    """Return the board that pynq calls ``device_name``; None if it has no board file."""
     boards = (load_board(name) for name in board_names())
     return next((board for board in boards if board.device_name == device_name), None)
 
 
 def _candidates(name: str) -> list[Path]:
-    """Folders that may hold the overlay, the first one first."""
+    """List the folders that may hold the overlay, in the order of the search."""
     named = os.environ.get(DIRECTORY_VARIABLE)
     places = [Path(named), Path(named) / name] if named else []
     return places + [folder / name for folder in overlay_dirs()]
 
 
 def _check_variable() -> None:
-    """OverlayMissing: the environment names no folder; taking another overlay would hide it."""
+    """Raise OverlayMissing if the environment names no folder; another overlay would hide that."""
     named = os.environ.get(DIRECTORY_VARIABLE)
     if named and not (os.path.isdir(named) and os.access(named, os.R_OK | os.X_OK)):
         raise OverlayMissing(
@@ -224,10 +224,10 @@ def _check_variable() -> None:
 
 
 def resolve(board: Board, explicit: str | Path | None = None) -> Overlay:
-    """The overlay for a board: the one named, else from the environment, else the package's.
+    """Find the overlay for a board: the one named, else the environment's, else the package's.
 
-    Only a folder with an ``overlay.json`` counts.  OverlayMissing: there is none, and where it was
-    looked for.
+    A folder needs an ``overlay.json``.  OverlayMissing: there is none; the message lists the
+    folders searched.
     """
     if explicit is not None:
         return open_overlay(Path(explicit))
@@ -245,7 +245,7 @@ def resolve(board: Board, explicit: str | Path | None = None) -> Overlay:
 
 
 def check_board(overlay: Overlay, device_name: str) -> None:
-    """WrongOverlay: the overlay was built for other boards than this one."""
+    """Raise WrongOverlay if the overlay was built for other boards than this one."""
     board = board_of_device(device_name)
     if board is not None and board.name not in overlay.info.boards:
         raise WrongOverlay(
@@ -255,7 +255,7 @@ def check_board(overlay: Overlay, device_name: str) -> None:
 
 
 def check_array(overlay: Overlay, board: str, fingerprint: str) -> None:
-    """WrongOverlay: the overlay's array is not the one a program was compiled for."""
+    """Raise WrongOverlay if the overlay's array is not the one a program was compiled for."""
     if overlay.info.fingerprint != fingerprint:
         raise WrongOverlay(
             f"{overlay.folder}: found the array {overlay.info.fingerprint}, the program needs "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Families of devices: what their processing systems (PS) offer, and under which names.
+"""Families of devices: the resources of their processing systems (PS), and the names of these.
 
 In: ``overlay/boards/families/*.json``.  Out: ``Family``.
 A board file names its family; names of ports, pins and parameters are those of the PS IP.
@@ -68,8 +68,8 @@ class ClockSource:
 
     pin: str
     enable: str  # parameter: the clock is on
-    frequency: str  # parameter: asked for, in MHz
-    actual: str  # parameter: what the PS will make of it, in MHz
+    frequency: str  # parameter: requested MHz
+    actual: str  # parameter: actual MHz
     source: str  # parameter: which PLL
     source_value: str
     divisors: tuple[str, str]  # parameters
@@ -84,7 +84,7 @@ class MemoryPort:
     enable: str  # parameter
     width: str  # parameter, in bits
     clock_pin: str
-    segments: str  # what its address segments' names begin with
+    segments: str  # prefix of its address segments' names
 
 
 @dataclass(frozen=True)
@@ -104,23 +104,23 @@ class Family:
     dram_segment: str
     dram_low_mbytes: int  # DRAM beyond this lies in the high segment
     dram_high_segment: str  # empty: there is none
-    excluded_segments: tuple[str, ...]  # what the ports reach besides DRAM
+    excluded_segments: tuple[str, ...]  # address segments of the ports besides DRAM
     dsp_type: Literal["DSP48E1", "DSP48E2"]
     uram: bool  # some parts of the family hold UltraRAM
     coherent: bool  # memory ports see the processor's caches
     notes: tuple[str, ...]
 
     def memory_port(self, name: str) -> MemoryPort | None:
-        """The port of that name."""
+        """Return the port of that name."""
         return next((port for port in self.memory_ports if port.name == name), None)
 
     def clock_choices(self, pll_mhz: float) -> Iterator[tuple[float, tuple[int, int]]]:
-        """Every frequency that dividers make of a PLL, with the dividers; no order is kept."""
+        """Return every frequency that dividers make from a PLL, with the dividers, unordered."""
         span = range(1, self.clock.largest_divisor + 1)
         return ((pll_mhz / (a * b), (a, b)) for a in span for b in span)
 
     def divisors(self, pll_mhz: float, clock_mhz: float) -> tuple[int, int] | None:
-        """The dividers, larger one first in even shares, that make exactly that clock.
+        """Return the dividers that make exactly that clock, as equal as possible, larger one first.
 
         >>> load_family(boards_dir(), "zynq7000").divisors(1000.0, 100.0)
         (5, 2)
@@ -133,13 +133,13 @@ class Family:
         return min(exact, key=lambda d: (d[0] < d[1], d[0] - d[1]), default=None)
 
     def nearest_clock(self, pll_mhz: float, clock_mhz: float) -> float:
-        """The fastest clock not above ``clock_mhz``: what a board file may ask for instead."""
+        """Return the fastest clock not above ``clock_mhz``, which a board file may use instead."""
         below = [mhz for mhz, _ in self.clock_choices(pll_mhz) if mhz <= clock_mhz]
         return max(below, default=pll_mhz)
 
 
 def _check(family: Family) -> None:
-    """FormError: values whose type alone does not say that they are possible."""
+    """Raise FormError for values that the type alone does not restrict."""
     divisor = family.clock.largest_divisor
     if not 1 <= divisor <= MOST_DIVISOR:
         raise FormError("clock.largest_divisor", f"1 to {MOST_DIVISOR}", divisor)
@@ -150,7 +150,7 @@ def _check(family: Family) -> None:
 
 
 def load_family(folder: Path, name: str) -> Family:
-    """The family called ``name`` of the board files in ``folder``."""
+    """Load the family called ``name`` of the board files in ``folder``."""
     path = folder / "families" / f"{name}.json"
     try:
         family = from_json(Family, json.loads(path.read_text(encoding="utf-8")), path.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels' control registers: which there are, and where Vitis HLS puts them.
+"""The kernels' control registers and the offsets that Vitis HLS gives them.
 
 In: nothing.  Out: each kernel's s_axilite arguments in the order of its C signature, and an
 address map in the tool's layout for the emulated board.  A driver takes offsets from the .hwh.
@@ -34,7 +34,7 @@ def _counters() -> tuple[Argument, ...]:
     return (
         Argument("busy", 64, output=True),  # cycles spent on instructions
         Argument("ended", 64, output=True),  # the cycle counter at END
-        Argument("retired", 32, output=True),  # instructions run, END not among them
+        Argument("retired", 32, output=True),  # instructions run, without END
         Argument("fault", 32, output=True),  # FAULT_... bits of nm/kernels.h
     )
 
@@ -68,12 +68,12 @@ KERNELS: dict[str, tuple[Argument, ...]] = {
 
 
 def vlnv(kernel: str) -> str:
-    """Vendor, library, name and version of a kernel's IP."""
+    """Return vendor, library, name and version of a kernel's IP."""
     return f"{VENDOR}:{LIBRARY}:{kernel}:{VERSION}"
 
 
 def kernel_cell(kernel: str) -> str:
-    """The cell of a kernel in the block design."""
+    """Return the name of a kernel's cell in the block design."""
     return f"{kernel}_0"
 
 
@@ -87,7 +87,7 @@ class Register:
 
 
 def _words(argument: Argument, offset: int) -> Iterator[Register]:
-    """A 64-bit argument is two words NAME_1 and NAME_2; an output ends in its valid bit."""
+    """List an argument's words: 64 bits take NAME_1 and NAME_2; an output adds its valid bit."""
     halves = ("",) if argument.bits == 32 else ("_1", "_2")
     for i, half in enumerate(halves):
         yield Register(argument.name + half, offset + 4 * i, not argument.output)
@@ -96,7 +96,7 @@ def _words(argument: Argument, offset: int) -> Iterator[Register]:
 
 
 def registers(kernel: str) -> tuple[Register, ...]:
-    """The argument registers of a kernel: each begins a word after the one before it ends."""
+    """Lay out a kernel's argument registers, with one free word between two of them."""
     found: list[Register] = []
     offset = FIRST_ARGUMENT
     for argument in KERNELS[kernel]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an array takes of its part: DSPs, block RAM, UltraRAM, LUTs, flip-flops.
+"""The resources that an array takes: DSPs, block RAM, UltraRAM, LUTs, flip-flops.
 
 In: a ``Board``.  Out: a ``Resources`` table, one line per piece with its basis in words.
 DSPs and memories are counted from the kernels' shapes; LUTs and flip-flops are estimates per
@@ -18,10 +18,10 @@ from .registers import KERNELS
 
 KINDS = ("lut", "ff", "dsp", "bram36", "uram")
 
-# DSPs and memories stand in columns with their own routing and may be filled, memories not quite:
+# DSPs and memories lie in columns with their own routing and may be filled, memories not quite:
 # deep ones should lie together.  LUTs and flip-flops need room for placement and routing.
 LIMITS = {"lut": 0.85, "ff": 0.85, "dsp": 0.97, "bram36": 0.9, "uram": 0.9}
-# Up to here the tools may still place it and meet its timing; only a run of them can tell.
+# Up to here the tools may still place the design and meet timing; only running them shows it.
 MOST = {"lut": 0.92, "ff": 0.92, "dsp": 1.0, "bram36": 0.97, "uram": 0.97}
 
 # Width and depth of the shapes of half a BRAM36 (RAMB18E1/E2, UG473 and UG573), and of an URAM288.
@@ -30,7 +30,7 @@ _RAMB18_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16
 _SHARED_SHAPES = ((16, 1024), (8, 2048))
 _URAM_WIDTH, _URAM_DEPTH = 72, 4096
 
-# Pieces that lie within the kernels, whose synthesis can be held against them.
+# Pieces within the kernels, which can be compared with the kernels' synthesis.
 IN_KERNELS = (
     "array", "column trees", "epilogue lanes", "segment tables", "m_axi ports", "control",
     "acc", "row statistics", "line",
@@ -50,14 +50,14 @@ _LANE_LUTS = (
     ("shift after the Hadamard product", 99),
     ("zero point and clamp", 64),
     ("row statistic: sum and maximum", 44),
-    ("lanes left out of it", 16),
+    ("lanes that it leaves out", 16),
     ("squares: choice of factor 8, tree of adders 23", 31),
 )
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Resources of one piece of the design and why."""
+    """Resources of one piece of the design and their basis."""
 
     name: str
     basis: str
@@ -77,17 +77,17 @@ class Resources:
     available: dict[str, int]
 
     def used(self, kind: str) -> float:
-        """Total of one kind ("lut", "ff", "dsp", "bram36", "uram")."""
+        """Return the total of one kind ("lut", "ff", "dsp", "bram36", "uram")."""
         return float(sum(getattr(piece, kind) for piece in self.pieces))
 
     def share(self, kind: str) -> float:
-        """Used part of what the device holds; 0 where it holds and needs none."""
+        """Used share of what the device holds; 0 where it holds and needs none."""
         used = self.used(kind)
         return used / self.available[kind] if used else 0.0
 
     @property
     def fits(self) -> Literal["yes", "tight", "no"]:
-        """Every kind is within ``LIMITS``, within ``MOST``, or some kind is beyond both."""
+        """Say whether every kind is within ``LIMITS`` or ``MOST``, or some kind exceeds both."""
         if all(self.share(kind) <= LIMITS[kind] for kind in KINDS):
             return "yes"
         return "tight" if all(self.share(kind) <= MOST[kind] for kind in KINDS) else "no"
@@ -98,7 +98,7 @@ def _cdiv(a: int, b: int) -> int:
 
 
 def bram36(width_bits: int, depth: int, shared: bool = False) -> float:
-    """Block RAMs of 36 Kb for one memory, in halves, in the best shape.
+    """Return the block RAMs of 36 Kb for one memory, in halves, in the best shape.
 
     ``shared``: two kernels each own a port with byte writes.
     """
@@ -108,12 +108,12 @@ def bram36(width_bits: int, depth: int, shared: bool = False) -> float:
 
 
 def uram(width_bits: int, depth: int) -> int:
-    """UltraRAMs for one memory."""
+    """Return the UltraRAMs for one memory."""
     return _cdiv(width_bits, _URAM_WIDTH) * _cdiv(depth, _URAM_DEPTH)
 
 
 def _memories(board: Board) -> Iterator[tuple[str, int, int, int]]:
-    """(name, copies, width in bits, depth) of every buffer."""
+    """List (name, copies, width in bits, depth) of every buffer."""
     a = board.array
     word = 8 * a.cols
     yield "ibuf", 1, word, a.ibuf_words
@@ -234,6 +234,6 @@ _PIECES: tuple[Callable[[Board], Piece], ...] = (
 
 
 def resources(board: Board) -> Resources:
-    """The estimate for one board."""
+    """Estimate the resources of one board's design."""
     pieces = (*(piece(board) for piece in _PIECES), *_memory_pieces(board))
     return Resources(board.name, pieces, {kind: getattr(board.part, kind) for kind in KINDS})

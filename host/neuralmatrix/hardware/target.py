@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a program is compiled for: the array and the timing of its memory.
+"""The target of a compilation: the array and the timing of its memory.
 
 In: nothing.  Out: ``ArrayConfig`` (what the kernels are built with), ``Timing`` (what the cycle
 model needs besides), and ``Target``, both together, which every pass of the compiler is given.
@@ -17,7 +17,7 @@ from .isa import ISA_VERSION
 
 @dataclass(frozen=True)
 class ArrayConfig:
-    """What decides what a bitstream computes; boards with equal arrays share programs."""
+    """The parameters that determine a bitstream's results; equal arrays share programs."""
 
     rows: int  # PEs along K; bytes per word
     cols: int  # PEs along N; equal to rows
@@ -47,7 +47,7 @@ class ArrayConfig:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the cycle model needs besides the array: integers, so that all models agree exactly."""
+    """The cycle model's parameters besides the array, as integers, so that all models agree."""
 
     load_port_bytes: int  # bytes per cycle of the LOAD port
     store_port_bytes: int
@@ -59,9 +59,9 @@ class Timing:
 
 @dataclass(frozen=True)
 class Target:
-    """What a program is compiled for, and all that a pass may know of the hardware.
+    """The target of a compilation: all that a pass may use of the hardware.
 
-    A program holds both parts, so that the same passes make the same graphs of its model again.
+    A program holds both parts, so that ``nm.verify`` makes the same graphs again.
     """
 
     array: ArrayConfig
@@ -69,7 +69,7 @@ class Target:
 
     @property
     def lanes(self) -> int:
-        """Output channels that the array computes side by side; channels of a block."""
+        """Output channels that the array computes in parallel; channels of a block."""
         return self.array.cols
 
     @property

@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 def split_byte_planes(q: Array) -> tuple[Array, Array]:
-    """Balanced digits (lo, hi) of int16 values: q == 256*hi + lo, both int8."""
+    """Split int16 values into byte planes (lo, hi): q == 256*hi + lo, both int8."""
     q = np.asarray(q, np.int32)
     lo = ((q + 128) & 0xFF) - 128
     return lo.astype(np.int8), ((q - lo) >> 8).astype(np.int8)
@@ -25,7 +25,7 @@ def split_byte_planes(q: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Blocked:
-    """[N][channel block][digit][H][W][lane]; ``broadcast``: C == 1 and all lanes hold the same
+    """[N][channel block][byte plane][H][W][lane]; ``broadcast``: C == 1 and all lanes hold the same
     value."""
 
     n: int
@@ -46,7 +46,7 @@ class Blocked:
 
     @property
     def plane_bytes(self) -> int:
-        """Bytes of one digit of one channel block of one image."""
+        """Bytes of one byte plane of one channel block of one image."""
         return self.h * self.w * self.lanes
 
     @property
@@ -61,13 +61,13 @@ class Blocked:
     def nbytes(self) -> int:
         return self.n * self.image_bytes
 
-    def offset(self, n: int, block: int, digit: int, h: int, w: int) -> int:
-        """Byte offset of a word."""
-        plane = (n * self.blocks + block) * self.byte_planes + digit
+    def offset(self, n: int, block: int, byte_plane: int, h: int, w: int) -> int:
+        """Return the byte offset of a word."""
+        plane = (n * self.blocks + block) * self.byte_planes + byte_plane
         return plane * self.plane_bytes + (h * self.w + w) * self.lanes
 
     def pack(self, q: Array, fill: int = 0) -> Array:
-        """(N,H,W,C) integers to int8 bytes; lanes past C hold ``fill`` (replicated: the value)."""
+        """Pack (N,H,W,C) integers; lanes past C hold ``fill`` (broadcast: the value)."""
         lanes = self.blocks * self.lanes
         if self.broadcast:
             full = np.broadcast_to(q, (self.n, self.h, self.w, lanes))
@@ -80,7 +80,7 @@ class Blocked:
         return np.ascontiguousarray(planes, np.int8).reshape(-1)
 
     def unpack(self, data: Array) -> Array:
-        """Bytes back to (N,H,W,C) int16."""
+        """Unpack bytes to (N,H,W,C) int16."""
         planes = np.asarray(data).view(np.int8)
         planes = planes.reshape(self.n, self.blocks, self.byte_planes, self.h, self.w, self.lanes)
         value = planes[:, :, 0].astype(np.int16)
@@ -122,7 +122,7 @@ class Rows:
         return self.n * self.image_bytes
 
     def pack(self, q: Array, fill: int = 0) -> Array:
-        """(N,data_h,data_w,C) int8 values to bytes; padding and slack hold ``fill``."""
+        """Pack (N,data_h,data_w,C) int8 values; padding and slack hold ``fill``."""
         rows = np.full((self.n, self.h, self.row_bytes), fill, np.int8)
         grid = rows[:, :, : self.w * self.c].reshape(self.n, self.h, self.w, self.c)
         below, right = self.top + self.data_h, self.left + self.data_w
@@ -131,7 +131,7 @@ class Rows:
         return rows.reshape(-1)
 
     def unpack(self, data: Array) -> Array:
-        """Bytes back to (N,data_h,data_w,C) int16."""
+        """Unpack bytes to (N,data_h,data_w,C) int16."""
         rows = np.asarray(data).view(np.int8).reshape(self.n, self.h, self.row_bytes)
         grid = rows[:, :, : self.w * self.c].reshape(self.n, self.h, self.w, self.c)
         below, right = self.top + self.data_h, self.left + self.data_w

@@ -27,7 +27,7 @@ _BITS = tuple(tuple(u for u in _UNITS if mask >> u & 1) for mask in range(8))
 
 
 class Deadlock(NeuralMatrixError):
-    """No unit can go on; the message lists what each one waits for."""
+    """No unit can continue; the message lists what each one waits for."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Timeline:
 
 @dataclass
 class _Channel:
-    """Tokens from one unit to another: arrival times, and the starts of those that popped them."""
+    """Tokens from one unit to another: arrival times, and when they were popped."""
 
     arrived: list[int] = field(default_factory=list)
     popped: list[int] = field(default_factory=list)
@@ -51,12 +51,12 @@ class _Channel:
 
 @dataclass
 class _Lane:
-    """One unit: what is in its queue, and how far it is."""
+    """One unit: its queue and its progress."""
 
     pushed: list[tuple[int, int]] = field(default_factory=list)  # (instruction, time)
     starts: list[int] = field(default_factory=list)
     free: int = 0
-    owed: list[int] = field(default_factory=list)  # units owed a token by the last one
+    owed: list[int] = field(default_factory=list)  # units still to be sent a token
     last: int = -1
     ready: tuple[int, int] | None = None  # (start, reason) of the head once known
 
@@ -98,8 +98,8 @@ class _Machine:
             self.fetch_free = push
             self.fetched += 1
 
-    def settle(self, u: int) -> None:
-        """Deliver the tokens the last instruction still owes, as far as there is room."""
+    def send_owed(self, u: int) -> None:
+        """Send the tokens that the last instruction has yet to send, as far as there is room."""
         lane = self.lanes[u]
         for q in list(lane.owed):
             channel = self.channels[u][q]
@@ -116,7 +116,7 @@ class _Machine:
             self.end[lane.last] = lane.free
 
     def head_ready(self, u: int) -> tuple[int, int] | None:
-        """Start and reason of the unit's next instruction, or None while they are unknown."""
+        """Return start and reason of the unit's next instruction; None while they are unknown."""
         lane = self.lanes[u]
         if lane.owed or len(lane.starts) >= len(lane.pushed):
             return None
@@ -153,7 +153,7 @@ class _Machine:
         self.fetch()
         for u in _UNITS:
             if self.lanes[u].owed:
-                self.settle(u)
+                self.send_owed(u)
         best, best_start = -1, 0
         for u in _UNITS:
             lane = self.lanes[u]
@@ -169,7 +169,7 @@ class _Machine:
         return True
 
     def waiting(self) -> Iterator[str]:
-        """One line per unit that cannot go on."""
+        """Return one line per unit that cannot continue."""
         for u in _UNITS:
             lane, name = self.lanes[u], Unit(u).name
             if lane.owed:

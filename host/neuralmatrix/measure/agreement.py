@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How near two sets of outputs are.
+"""The agreement of two sets of outputs.
 
 In: outputs by name, the float model's first.  Out: per output, the error and the share of equal
 answers.
@@ -19,14 +19,16 @@ Array = npt.NDArray[Any]
 
 
 def _snr_db(wanted: Array, found: Array) -> float | None:
-    """None where either the signal or the error is zero."""
+    """Return the signal-to-noise ratio; None where either the signal or the error is zero."""
     error = float(np.square(found - wanted).sum())
     signal = float(np.square(wanted).sum())
     return 10 * float(np.log10(signal / error)) if error > 0 and signal > 0 else None
 
 
 def _equal_answers(wanted: Array, found: Array) -> float | None:
-    """Share of equal arg-max along the last dimension; whole numbers are answers themselves."""
+    """Return the share of equal arg-max along the last dimension; integers are compared as they
+    are.
+    """
     if wanted.dtype.kind in "iub":
         return float((wanted == found).mean())
     if wanted.ndim < 2 or wanted.shape[-1] < 2:
@@ -49,7 +51,7 @@ def _one(wanted: Array, found: Array) -> dict[str, Any]:
 
 
 def agreement(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Any]:
-    """Per output: largest difference, signal to noise in dB, share of equal answers.
+    """Return per output: largest difference, signal to noise in dB, share of equal answers.
 
     BadInput: an output of the float model is not finite.
     """
@@ -57,6 +59,6 @@ def agreement(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> dict[s
         if not np.isfinite(np.asarray(values, np.float64)).all():
             raise BadInput(
                 f"output {name!r} of the float model: found NaN or infinity, allowed are finite "
-                "values; look at the model, or give inputs that it is meant for"
+                "values; check the model, or give inputs that it is made for"
             )
     return {name: _one(np.asarray(wanted[name]), np.asarray(found[name])) for name in wanted}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times a program on a device: latency and its parts, throughput, cycles, power.
 
-In: a ``Program`` and a device name.  Out: one dictionary; every number stands beside its basis,
-cycles beside their estimate.
-What an emulated device says is never called measured on a board.
+In: a ``Program`` and a device name.  Out: one dictionary with the basis of every number, and
+the estimate of the cycles.
+Numbers of an emulated device are never labelled measured on a board.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from .spread import spread
 
 FORMAT = "neuralmatrix bench 1"
 PARTS = ("host", "transfer", "array")
-WARM_UP = 2  # runs: the first one builds, loads and allocates
+WARM_UP = 2  # runs: the first one builds, loads and allocates memory
 
 
 class Runner(Protocol):
-    """What benching asks of a ``Session``."""
+    """The part of a ``Session`` that a bench needs."""
 
     program: Program
     stats: Any
@@ -49,7 +49,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """``batches``: images per call whose throughput is taken, each ``repeats`` times."""
+    """``batches``: images per call, for each of which throughput is timed ``repeats`` times."""
 
     batches: tuple[int, ...] = (1, 8, 32)
     repeats: int = 10
@@ -58,7 +58,7 @@ class Options:
 
 
 def random_feeds(program: Program, images: int) -> dict[str, Any]:
-    """Seeded inputs over the whole range of each port; ``images`` of them where the batch is 1."""
+    """Make seeded inputs over each port's whole range; ``images`` of them if the batch is 1."""
     rng = np.random.default_rng(0)
     feeds: dict[str, Any] = {}
     for port in program.inputs:
@@ -92,13 +92,13 @@ def _timed(runner: Runner, feeds: Mapping[str, Any], repeats: int, clock: Clock)
 
 
 def split(run: _Run) -> dict[str, float]:
-    """Seconds of one run of one image; the host has all that is neither of the other two."""
+    """Split the seconds of one run; the host has the rest besides transfer and array."""
     transfer, array = run.stats.seconds["transfer"], run.stats.seconds["array"]
     return {"host": run.seconds - transfer - array, "transfer": transfer, "array": array}
 
 
 def _latency(runs: Sequence[_Run], origin: Origin) -> dict[str, Any]:
-    """One image per run."""
+    """Time runs of one image each."""
     splits = [split(run) for run in runs]
     parts = {f"{part}_s": to_json(spread(one[part] for one in splits)) for part in PARTS}
     total = to_json(spread(run.seconds for run in runs))
@@ -124,7 +124,7 @@ def _throughput(
 
 
 def best_of(throughput: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The batch size with the most images per second."""
+    """Return the batch size with the most images per second."""
     return max(throughput, key=lambda one: one["images_per_s"]["median"])
 
 
@@ -137,7 +137,7 @@ def _beside(counted: float, estimated: int) -> dict[str, Any]:
 
 
 def _cycles(runs: Sequence[_Run], estimate: Estimate, origin: Origin) -> dict[str, Any]:
-    """Counters of one run each, their median beside the cycle model."""
+    """Collect the counters of single runs, and their median with the cycle model's numbers."""
     busy = {unit: median(int(run.stats.busy[unit]) for run in runs) for unit in UNITS}
     total = median(int(run.stats.cycles) for run in runs)
     return {
@@ -151,11 +151,11 @@ def _cycles(runs: Sequence[_Run], estimate: Estimate, origin: Origin) -> dict[st
 def _array(
     cycles: Mapping[str, Any], program: Program, estimate: Estimate, clock_mhz: float
 ) -> dict[str, Any]:
-    """The array alone, from counted cycles at the device's clock, and from the estimate."""
+    """Return the array's time alone, from counted cycles at the device's clock and estimated."""
     counted, peak = cycles["total"]["counted"], program.array.rows * program.array.cols
     seconds = counted / (clock_mhz * 1e6)
     return {
-        "basis": cycles["basis"] + ", at the clock; the host's work left out",
+        "basis": cycles["basis"] + ", at the clock, without the host's work",
         "clock_mhz": clock_mhz,
         "seconds": seconds,
         "runs_per_s": 1 / seconds,
@@ -170,7 +170,7 @@ def _array(
     }
 
 
-# ------------------------------------------------------------------------------ all of it
+# ------------------------------------------------------------------------------ the whole bench
 
 
 def bench_session(runner: Runner, options: Options = Options()) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def bench_session(runner: Runner, options: Options = Options()) -> dict[str, Any
 
 
 def _power(runner: Runner, batch: int, options: Options, origin: Origin) -> dict[str, Any]:
-    """Windows with one batch size: watts belong to what ran meanwhile."""
+    """Measure power in windows of one batch size, so that the watts belong to known work."""
     if options.power is None:
         return NOT_ASKED
     feeds = random_feeds(runner.program, batch)

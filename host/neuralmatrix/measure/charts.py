@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of measuring as one page of charts.
+"""Measured results as one page of charts.
 
 In: the dictionaries of ``bench`` and ``compare``.  Out: plotly figures, an HTML file.
 """
@@ -43,7 +43,7 @@ def _figure(title: str, basis: str, traces: Sequence[Any], **layout: Any) -> Any
 
 
 def latency_figure(result: Result) -> Any:
-    """Host, transfer and array of one image, stacked; the line is the quartiles of the total."""
+    """Chart host, transfer and array of one image, stacked, with the total's quartiles."""
     go, latency = _plotly(), result["latency"]
     name, total = f"one {result['unit']}", latency["total_s"]
     bars = [
@@ -59,7 +59,7 @@ def latency_figure(result: Result) -> Any:
 
 
 def throughput_figure(result: Result) -> Any:
-    """Images per second against the batch size, with lowest and highest."""
+    """Chart images per second against the batch size, with lowest and highest."""
     go, rows = _plotly(), result["throughput"]
     numbers = [row["images_per_s"] for row in rows]
     error = {
@@ -79,7 +79,7 @@ def throughput_figure(result: Result) -> Any:
 
 
 def cycles_figure(result: Result) -> Any:
-    """Busy cycles of each unit, counted beside estimated."""
+    """Chart the busy cycles of each unit, counted and estimated."""
     go, cycles = _plotly(), result["cycles"]
     pairs = {**cycles["busy"], "whole run": cycles["total"]}
     names = [*UNITS, "whole run"]
@@ -92,7 +92,7 @@ def cycles_figure(result: Result) -> Any:
 
 
 def power_figure(result: Result, index: int) -> Any:
-    """One trace; loaded windows are shaded."""
+    """Chart one trace of power; loaded windows are shaded."""
     go, power = _plotly(), result["power"]
     trace, windows = power["traces"][index], power["windows"]
     zero = windows[0]["began"]
@@ -121,7 +121,7 @@ def power_figure(result: Result, index: int) -> Any:
 
 
 def bench_figures(result: Result) -> list[Any]:
-    """All charts of a bench."""
+    """Make all charts of a bench."""
     charts: list[Callable[[Result], Any]] = [latency_figure, throughput_figure, cycles_figure]
     traces = range(len(result["power"]["traces"]))
     return [*(chart(result) for chart in charts), *(power_figure(result, i) for i in traces)]
@@ -131,7 +131,7 @@ def bench_figures(result: Result) -> list[Any]:
 
 
 def _bars(result: Result, key: str, title: str, unit: str, basis_key: str) -> Any:
-    """One bar per device that has the number, coloured by where its times come from."""
+    """Chart one bar per device that has the number, coloured by the origin of its times."""
     rows = [row for row in result["rows"] if row[key] is not None]
     missing = [row["device"] for row in result["rows"] if row[key] is None]
     sources = sorted({row["source"] for row in rows})
@@ -158,7 +158,7 @@ _COMPARED = (
 
 
 def compare_figures(result: Result) -> list[Any]:
-    """Images per second, watts, and images per second and watt, as far as any device has them."""
+    """Chart images per second, watts, and images per joule, if any device has them."""
     return [
         _bars(result, key, title, unit.format(unit=result["unit"]), basis_key)
         for key, title, unit, basis_key in _COMPARED
@@ -170,7 +170,7 @@ def compare_figures(result: Result) -> list[Any]:
 
 
 def write_page(path: Path, title: str, lines: Sequence[str], figures: Sequence[Any]) -> None:
-    """The text and the charts; needs no network."""
+    """Write the text and the charts as a page that needs no network."""
     from html import escape
 
     parts = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time as measuring sees it, so that tests can bring their own.
+"""The clock of measurements, which tests replace by their own.
 
 In: nothing.  Out: ``SYSTEM``, the machine's clocks and a thread per repeated call.
 """
@@ -14,18 +14,18 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What measuring asks of time; all in seconds."""
+    """The clock that measurements use; all times in seconds."""
 
     def now(self) -> float:
-        """Never goes back; begins anywhere."""
+        """Return monotonic time from an arbitrary start."""
 
     def wall(self) -> float:
-        """Since 1970, UTC."""
+        """Return the time since 1970, UTC."""
 
     def sleep(self, seconds: float) -> None: ...
 
     def every(self, seconds: float, call: Callable[[], None]) -> AbstractContextManager[None]:
-        """``call`` again and again, while the body runs."""
+        """Call ``call`` repeatedly while the body runs."""
 
 
 class SystemClock:

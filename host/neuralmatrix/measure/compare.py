@@ -2,8 +2,8 @@
 """Images per second and per joule of one network: a board, this processor, this graphics card.
 
 In: an ONNX model, the program compiled from it, inputs; a board, or a saved bench, or neither.
-Out: one dictionary with a row per device; every number stands beside its basis, and where there is
-no number, the reason.
+Out: one dictionary with a row per device; every number has its basis, and a missing number has its
+reason.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from .provenance import SHORT
 Array = npt.NDArray[Any]
 
 FORMAT = "neuralmatrix compare 1"
-LEAST_DB = 3.0  # signal over error; quantising costs far less
-MOST_IMAGES = 32  # of the inputs, for the agreement of the outputs
+LEAST_DB = 3.0  # signal over error; quantisation loses far less
+MOST_IMAGES = 32  # of the inputs, on which outputs are compared
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CompareOptions:
     device: str = ""
     overlay: Path | None = None
     board_result: Path | None = None
-    rail: str = ""  # which one stands for the board; "" for the one that feeds all others
+    rail: str = ""  # the rail that represents the board; "" for the one that feeds all others
     host: HostOptions = HostOptions()
 
 
@@ -78,11 +78,11 @@ def _board(program: Program, options: CompareOptions) -> tuple[Row, dict[str, An
     return board_row(result, options.rail), result
 
 
-# ------------------------------------------------------------------------------ all of it
+# ------------------------------------------------------------------------------ the comparison
 
 
 def _runs(program: Program, feeds: Mapping[str, Array] | None) -> tuple[dict[str, Array], int]:
-    """At most ``MOST_IMAGES`` images of the inputs given, or as many random ones."""
+    """Select at most ``MOST_IMAGES`` images of the given inputs, or make random ones."""
     many = batch_of(program) == 1
     random = random_feeds(program, MOST_IMAGES if many else 1)
     chosen = random if feeds is None else dict(feeds)
@@ -99,15 +99,15 @@ def _our_outputs(
     with Session(program, device, overlay=options.overlay) as session:
         outputs = session.run(feeds)
         assert session.stats is not None
-        return outputs, f"{SHORT[session.stats.origin]} outputs beside onnxruntime's"
+        return outputs, f"{SHORT[session.stats.origin]} outputs against onnxruntime's"
 
 
 def _runtimes(
     model: Path, program: Program, options: HostOptions
 ) -> tuple[list[ort.Runtime], list[str]]:
-    """One per provider that starts, the processor first, and why another does not.
+    """Open a runtime per provider, the processor first, and say why others do not start.
 
-    N images at once only where a run of the program is one image.
+    N images at once are allowed only where a run of the program is one image.
     """
     names, single = [port.name for port in program.outputs], batch_of(program) == 1
     opened, lacking = [], []
@@ -129,7 +129,7 @@ def compare(
     feeds: Mapping[str, Array] | None = None,
     options: CompareOptions = CompareOptions(),
 ) -> dict[str, Any]:
-    """One row per device, and how near the outputs are.
+    """Make one row per device, and the agreement of the outputs.
 
     BadInput: the program was not compiled from the model.
     """
@@ -160,14 +160,14 @@ def compare(
 
 
 def _strangers(near: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Outputs that say that the program is another model's; shapes alone do not tell."""
+    """List outputs that differ so much that the program belongs to another model."""
     noisy = [n for n, one in near.items() if (one.get("snr_db") or LEAST_DB) < LEAST_DB]
     other = [n for n, one in near.items() if not one["equal_shapes"]]
-    text = "differs as another model's does: was the program compiled from this model?"
+    text = "differs like that of another model: check that the program was compiled from this model"
     return [f"output {name!r} {text}" for name in (*noisy, *other)]
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
     scopes = {row.scope for row in rows if row.watts is not None}
-    different = "watts are of different scopes: compare them with care"
+    different = "the watts have different scopes: compare them with care"
     return [different] if len(scopes) > 1 else []

@@ -2,7 +2,7 @@
 """Rows of a comparison for this machine: onnxruntime on its processor and graphics card.
 
 In: an open ``Runtime`` and feeds.  Out: a ``Row`` with images per second at the best batch size,
-and watts where RAPL or nvidia-smi give them.
+and watts where RAPL or nvidia-smi reports them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MEASURED = "measured on this machine"
 
 @dataclass(frozen=True)
 class HostOptions:
-    """``threads`` 0 leaves the number to onnxruntime."""
+    """With ``threads`` 0 onnxruntime chooses the number of threads."""
 
     batches: tuple[int, ...] = (1, 8, 32)
     repeats: int = 10
@@ -56,7 +56,7 @@ class _Best:
 def _repeated(
     feeds: Mapping[str, Array], batch: int, constants: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """``batch`` times the same image."""
+    """Repeat the same image ``batch`` times."""
 
     def fit(x: Array) -> Array:
         return np.resize(x, (batch, *x.shape[1:]))
@@ -65,7 +65,7 @@ def _repeated(
 
 
 def _best(runtime: Runtime, one: Mapping[str, Array], options: HostOptions) -> _Best:
-    """The batch size with the most images per second, among those that the model takes."""
+    """Return the batch size with the most images per second, of those that the model accepts."""
     found = []
     for batch in options.batches if runtime.many else (1,):
         feeds = _repeated(one, batch, options.constants) if runtime.many else one
@@ -76,7 +76,7 @@ def _best(runtime: Runtime, one: Mapping[str, Array], options: HostOptions) -> _
 
 def _source(provider: str, options: HostOptions) -> Source | Absent:
     if not options.power:
-        return Absent("any rail", "", "not asked for (--no-power)")
+        return Absent("any rail", "", "not requested (--no-power)")
     if provider == CUDA:
         return open_gpu()
     return open_cpu(options.sysfs, options.clock)
@@ -109,7 +109,7 @@ def _host_notes(runtime: Runtime) -> tuple[str, ...]:
 
 
 def host_row(runtime: Runtime, one: Mapping[str, Array], options: HostOptions) -> Row:
-    """``one``: what one run of the program takes, in the model's types."""
+    """Make this machine's row; ``one``: the inputs of one run, in the model's types."""
     alone = seconds_per_run(runtime, one, options.repeats, options.clock)
     best = _best(runtime, one, options)
     row = Row(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One row of a comparison: a device, its images per second, its watts, and where they come from.
+"""One row of a comparison: a device, its images per second, its watts, and their origin.
 
-In: the result of a bench, or an estimate.  Out: a ``Row``; where there is no number, the reason.
+In: the result of a bench, or an estimate.  Out: a ``Row``; a missing number has its reason.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ NO_WATTS = "the estimate has no power; measure on a board: bench --power, then -
 
 @dataclass(frozen=True)
 class Row:
-    """One device.  An image is a run where the program's batch is not 1.
+    """The row of one device.  An image is one run where the program's batch is not 1.
 
-    ``watts`` and what belongs to it are None or empty where ``no_watts`` says why.
+    ``watts`` and its fields are None or empty where ``no_watts`` gives a reason.
     """
 
     device: str
     precision: str
-    source: str  # of the times: "measured", "emulated" or "estimated"
-    basis: str  # the same in more words
-    batch: int  # with which images_per_s was reached
+    source: str  # origin of the times: "measured", "emulated" or "estimated"
+    basis: str  # the origin in more words
+    batch: int  # the one that images_per_s belongs to
     images_per_s: float
-    latency_s: float  # of one image alone
+    latency_s: float  # latency of one image alone
     watts: float | None = None
     joules: float | None = None  # per image, of the windows in which the watts were read
     idle_watts: float | None = None
@@ -44,12 +44,12 @@ class Row:
 
     @property
     def images_per_joule(self) -> float | None:
-        """Images per second and watt, both of the same windows."""
+        """Images per joule, both from the same windows."""
         return None if self.joules is None else 1 / self.joules
 
 
 def row_json(row: Row) -> dict[str, Any]:
-    """With images per second and watt, and its basis."""
+    """Convert to JSON form, with images per joule and their basis."""
     both = f"images and joules of the loaded windows: {row.watts_basis}"
     return {
         **to_json(row),
@@ -62,7 +62,7 @@ def row_json(row: Row) -> dict[str, Any]:
 
 
 def _rail(result: Mapping[str, Any], wanted: str) -> dict[str, Any] | str:
-    """The rail that stands for the board, or why there is none."""
+    """Return the rail that represents the board, or why there is none."""
     rails = {rail["name"]: rail for rail in result["power"]["rails"]}
     name = wanted or result["power"]["widest"]
     if name in rails:
@@ -76,7 +76,7 @@ def _rail(result: Mapping[str, Any], wanted: str) -> dict[str, Any] | str:
 
 
 def with_watts(row: Row, rail: Mapping[str, Any] | str) -> Row:
-    """The row with a measured rail, or with the reason why there is none."""
+    """Add the watts of a measured rail to the row, or the reason why there are none."""
     if isinstance(rail, str):
         return replace(row, no_watts=rail)
     return replace(
@@ -104,7 +104,7 @@ def _measured_board(result: Mapping[str, Any], rail: str) -> Row:
 
 
 def _emulated_board(result: Mapping[str, Any]) -> Row:
-    """The array's cycles: how fast this machine emulates says nothing about the board."""
+    """Make an emulated board's row from cycles; the emulation's speed is not the board's."""
     array = result["array"]
     return Row(
         device=load_board(result["board"]).title,
@@ -114,12 +114,12 @@ def _emulated_board(result: Mapping[str, Any]) -> Row:
         batch=1,
         images_per_s=array["runs_per_s"],
         latency_s=array["seconds"],
-        no_watts="an emulated board takes no power; measure on a board",
+        no_watts="an emulated board has no power; measure on a board",
     )
 
 
 def board_row(result: Mapping[str, Any], rail: str = "") -> Row:
-    """The row of a bench: its times where it ran on a board, else its cycles."""
+    """Make the row of a bench, from its times if it ran on a board, else from its cycles."""
     try:
         if result["origin"] == "board":
             return _measured_board(result, rail)
@@ -129,7 +129,7 @@ def board_row(result: Mapping[str, Any], rail: str = "") -> Row:
 
 
 def estimated_row(program: Program) -> Row:
-    """The row of a board that nothing has run on."""
+    """Make the row of a board on which nothing has run."""
     estimate = program.estimate()
     return Row(
         device=load_board(program.board).title,

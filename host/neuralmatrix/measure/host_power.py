@@ -21,7 +21,7 @@ CPU, GPU = "cpu", "gpu"
 RAPL_SCOPE = "processor packages (RAPL); no memory, board or power supply"
 GPU_SCOPE = "graphics card (nvidia-smi); the host is left out"
 RAPL_INTERVAL_S = 0.1
-# power.draw is the mean over a second on most cards of today
+# power.draw is the mean over a second on most cards
 SMI_INTERVAL_S = 1.0
 SMI_TIMEOUT_S = 10
 _NAMES = ("--query-gpu=name", "--format=csv,noheader")
@@ -52,7 +52,7 @@ class _Package:
 
 @dataclass
 class RaplSource:
-    """Mean power since the reading before."""
+    """Reads the mean power since the previous reading."""
 
     packages: tuple[_Package, ...]
     clock: Clock
@@ -74,7 +74,7 @@ class RaplSource:
         used = sum(map(_advance, self.packages, self._before, energies))
         seconds = now - self._time
         if seconds <= 0 or used == 0:
-            raise SensorError("RAPL's energy counters stand still")
+            raise SensorError("RAPL's energy counters do not change")
         self._before, self._time = energies, now
         return used * 1e-6 / seconds
 
@@ -87,7 +87,7 @@ def _advance(package: _Package, before: int, now: int) -> int:
 
 
 def _packages(root: Path) -> tuple[_Package, ...]:
-    """Whole packages alone: zones within them, and "psys" around them, count the same energy."""
+    """List packages only: zones within them, and "psys" around them, count the same energy."""
     found = []
     for zone in sorted((root / "class" / "powercap").glob("intel-rapl:*")):
         try:
@@ -101,7 +101,7 @@ def _packages(root: Path) -> tuple[_Package, ...]:
 
 
 def open_cpu(root: Path = SYSFS, clock: Clock = SYSTEM) -> RaplSource | Absent:
-    """The processor's power, or why it cannot be read."""
+    """Open the processor's power source, or return why it cannot be read."""
     packages = _packages(root)
     if not packages:
         reason = "no RAPL package in /sys/class/powercap (a virtual machine, or another processor)"
@@ -130,14 +130,14 @@ def _run(command: list[str]) -> str:
 
 
 def _card() -> str:
-    """The card that CUDA calls 0."""
+    """Return the card that CUDA calls 0."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
     return visible or "0"
 
 
 def _check_order(run: Run, program: str) -> None:
-    """SensorError: the number may be another card's.  CUDA counts the fastest one first, unless
-    it is told otherwise; nvidia-smi counts along the bus."""
+    """Raise SensorError if the number may be another card's: CUDA counts the fastest card
+    first unless configured otherwise, nvidia-smi counts along the bus."""
     if not _card().isdecimal() or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
         return
     names = {line.strip() for line in run([program, *_NAMES]).splitlines()}
@@ -149,7 +149,7 @@ def _check_order(run: Run, program: str) -> None:
 
 
 def _fields(text: str) -> tuple[str, float, float | None]:
-    """Name, watts and temperature of one line; a card without a sensor answers [N/A]."""
+    """Parse name, watts and temperature; a card without a sensor reports [N/A]."""
     parts = [part.strip() for part in text.strip().splitlines()[0].split(",")] if text else []
     try:
         name, watts = ", ".join(parts[:-2]), float(parts[-2])
@@ -160,7 +160,7 @@ def _fields(text: str) -> tuple[str, float, float | None]:
 
 @dataclass
 class SmiSource:
-    """Power of one card."""
+    """Reads the power of one card."""
 
     sensor: str
     command: list[str]
@@ -179,7 +179,7 @@ class SmiSource:
 
 
 def open_gpu(run: Run = _run, program: str | None = None) -> SmiSource | Absent:
-    """The card's power, or why it cannot be read."""
+    """Open the card's power source, or return why it cannot be read."""
     found = program or shutil.which("nvidia-smi")
     if not found:
         return Absent(GPU, GPU_SCOPE, "no program nvidia-smi; install NVIDIA's driver")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power sensors as the kernel's hwmon drivers show them.
+"""Power sensors of the kernel's hwmon drivers.
 
 In: a board's rails and the root of sysfs.  Out: one ``HwmonSource`` per rail that has a sensor
 here, and for each other rail the reason why it has none.
@@ -21,21 +21,21 @@ from ..hardware.board import Board, PowerRail
 
 SYSFS = Path("/sys")
 FAMILIES = {"ina2xx": ("ina219", "ina220", "ina226", "ina230", "ina231", "ina260", "ina2xx")}
-# Chips may also be bound to the driver for all PMBus devices; their address then tells which.
+# Chips may also be bound to the generic PMBus driver; their address then identifies them.
 GENERIC = "pmbus"
 _INTERVAL_MS = re.compile("[1-9][0-9]{0,6}")
 _I2C = re.compile(r"\d+-([0-9a-f]{4})")
-_LEAST_CHECKED_W = 0.2  # below this, rounding of volts and amperes decides the ratio
+_LEAST_CHECKED_W = 0.2  # below this, rounding of volts and amperes dominates the ratio
 _MOST_RATIO = 3.0  # power and volts x amperes are read at two moments
 
 
 class SensorError(NeuralMatrixError):
-    """A sensor is missing, unreadable, or says what cannot be."""
+    """A sensor is missing, unreadable, or reports an impossible value."""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """A rail without a number, and why."""
+    """A rail without a number, and the reason."""
 
     name: str
     scope: str
@@ -53,7 +53,7 @@ class Chip:
 
     @property
     def text(self) -> str:
-        """For people."""
+        """The chip's name and address for messages."""
         at = f" at {self.address}" if self.address else ""
         return f"{self.label or self.name}{at}"
 
@@ -71,7 +71,7 @@ def _address(folder: Path) -> str:
 
 
 def chips(root: Path = SYSFS) -> tuple[Chip, ...]:
-    """All hwmon chips, in an order that does not depend on their numbers."""
+    """List all hwmon chips, in an order that does not depend on their numbers."""
     found = (
         Chip(folder, _text(folder / "name"), _text(folder / "label"), _address(folder))
         for folder in (root / "class" / "hwmon").glob("hwmon*")
@@ -113,7 +113,7 @@ def _chip_of(rail: PowerRail, found: tuple[Chip, ...]) -> Chip:
 
 @dataclass(frozen=True)
 class _Files:
-    """Where a rail is read; power alone, or volts and amperes, may be missing."""
+    """The files of a rail; either power, or volts and amperes, may be missing."""
 
     power: Path | None
     volts: Path | None
@@ -128,7 +128,7 @@ def _labeled(folder: Path, kind: str, label: str) -> Path | None:
 
 
 def _bus_voltage(folder: Path) -> Path | None:
-    """in1 where in0 is the shunt; with iio-hwmon, which counts from 1, the last one."""
+    """Find the bus voltage: in1 if in0 is the shunt; with iio-hwmon, counting from 1, the last."""
     inputs = sorted(folder.glob("in*_input"))
     native = (folder / "in0_input").exists()
     found = folder / "in1_input" if native else (inputs[-1] if inputs else None)
@@ -145,7 +145,7 @@ def _files(rail: PowerRail, chip: Chip) -> _Files:
         power, amps = _existing(folder / "power1_input"), _existing(folder / "curr1_input")
         files = _Files(power, _bus_voltage(folder), amps)
     else:
-        page = rail.channel.removeprefix("p")  # pout1 beside vout1 and iout1
+        page = rail.channel.removeprefix("p")  # pout1 goes with vout1 and iout1
         files = _Files(
             _labeled(folder, "power", rail.channel),
             _labeled(folder, "in", "v" + page),
@@ -166,7 +166,7 @@ def _number(path: Path) -> int:
     except OSError as error:
         raise SensorError(f"{path.name}: {error.strerror or error}") from None
     except ValueError as error:
-        raise SensorError(f"{path.name}: found no whole number ({error})") from None
+        raise SensorError(f"{path.name}: found no integer ({error})") from None
 
 
 def _product(files: _Files) -> float | None:
@@ -176,7 +176,7 @@ def _product(files: _Files) -> float | None:
 
 
 def _check_units(files: _Files) -> None:
-    """SensorError: power and volts x amperes do not belong to one unit."""
+    """Raise SensorError if power and volts x amperes have different units."""
     product = _product(files)
     if files.power is None or product is None or abs(product) < _LEAST_CHECKED_W:
         return
@@ -190,7 +190,7 @@ def _check_units(files: _Files) -> None:
 
 @dataclass(frozen=True)
 class HwmonSource:
-    """One rail's power; a power register has no sign, so the current's is taken."""
+    """Reads one rail's power, with the sign of the current, as the power register has none."""
 
     name: str
     scope: str
@@ -200,7 +200,7 @@ class HwmonSource:
     update_s: float | None  # None: the driver does not say
 
     def watts(self) -> float:
-        """SensorError: the sensor cannot be read."""
+        """Read the power.  SensorError: the sensor cannot be read."""
         if self.files.power is None:
             product = _product(self.files)
             assert product is not None
@@ -210,7 +210,7 @@ class HwmonSource:
         return -abs(watts) if backwards else watts
 
     def celsius(self) -> float | None:
-        """The hottest of the chip's temperatures, None where it has none."""
+        """Return the highest of the chip's temperatures, None if it has none."""
         found = []
         for path in self.temperatures:
             try:
@@ -226,7 +226,7 @@ def _update_s(chip: Chip) -> float | None:
 
 
 def open_rail(rail: PowerRail, found: tuple[Chip, ...]) -> HwmonSource:
-    """The sensor of one rail.  SensorError: none, several, unreadable, or of wrong units."""
+    """Open a rail's sensor.  SensorError: none, several, unreadable, or of wrong units."""
     chip = _chip_of(rail, found)
     files = _files(rail, chip)
     temperatures = tuple(sorted(chip.folder.glob("temp*_input")))
@@ -247,7 +247,7 @@ def _open_all(board: Board, found: tuple[Chip, ...]) -> Iterator[HwmonSource | A
 def open_board(
     board: Board, root: Path = SYSFS
 ) -> tuple[tuple[HwmonSource, ...], tuple[Absent, ...]]:
-    """The rails of a board that can be read here, and the others with the reason."""
+    """Open the readable rails of a board, and list the others with the reason."""
     if not board.power:
         reason = (
             f"the board file of {board.title} names no power sensor; use an external meter "

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The log of an external power meter, for boards without sensors.
 
-In: a CSV file with one header row.  Out: seconds since 1970 and watts; laid beside the windows of a
-``Recording``, a ``Trace``.
+In: a CSV file with one header row.  Out: seconds since 1970 and watts; aligned with the windows of
+a ``Recording``, a ``Trace``.
 
-Columns are found by their header, in any order, others are ignored:
+Columns are found by their header, in any order; others are ignored:
   time     "time", "timestamp", "datetime", "date", "unix", "epoch": ISO 8601 (without an offset:
            this machine's time zone), or seconds, ms or us since 1970; or seconds from the log's
            start with a unit ("time (s)") and ``start``
@@ -33,18 +33,18 @@ from .power_windows import Recording, Sampling, Trace
 Array = npt.NDArray[Any]
 
 SCOPE = "board supply, at the meter"
-_HEADER_WITHIN = 50  # rows of preamble that loggers write
+_HEADER_WITHIN = 50  # rows that loggers may write before the header
 _LATEST_S = 2.5e11  # the year 9892; calendars end with 9999
-_MOST_W = 1000.0  # no board draws as much
+_MOST_W = 1000.0  # more than any board draws
 _MOST_RATIO = 1.5
 _MOST_CLOCK_STEP_S = 0.2
-MARGIN_S = 0.25  # that the meter's clock and the board's may be apart
+MARGIN_S = 0.25  # allowed difference of the meter's and the board's clocks
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:?\d\d)?")
 
 
 @dataclass(frozen=True)
 class _Quantity:
-    """Words that name it, and its units with their factors; most units name it by themselves."""
+    """The header words of a quantity, and its units with factors; most units suffice alone."""
 
     words: frozenset[str]
     units: Mapping[str, float]
@@ -85,7 +85,7 @@ class Log:
 class _Column:
     index: int
     header: str
-    unit: str  # empty: not named
+    unit: str  # empty if the header names none
 
 
 def _words(header: str) -> list[str]:
@@ -158,12 +158,12 @@ def _scaled(path: Path, rows: list[list[str]], name: str, column: _Column) -> Ar
 
 
 def _iso(text: str) -> float:
-    """Seconds since 1970; without an offset the time is this machine's."""
+    """Parse to seconds since 1970; a time without an offset is in this machine's time zone."""
     return datetime.fromisoformat(text.replace("Z", "+00:00").replace(",", ".")).timestamp()
 
 
 def _padded(text: str) -> str:
-    """The digits of a second's fraction that Python 3.10 takes: exactly six."""
+    """Pad a second's fraction to six digits, as Python 3.10 requires."""
     return re.sub(r"[.,](\d+)", lambda match: "." + match[1][:6].ljust(6, "0"), text)
 
 
@@ -173,7 +173,7 @@ def _numeric_times(path: Path, values: Array, column: _Column, start: float | No
             return values * factor
     if start is None or not column.unit:
         raise BadInput(
-            f"{path}: column {column.header!r}: found {values[0]:g}, which is no time since 1970; "
+            f"{path}: column {column.header!r}: found {values[0]:g}, not a time since 1970; "
             "log date and time, or name the unit as in 'time (s)' and say with --meter-start when "
             "the log began"
         )
@@ -193,7 +193,7 @@ def _times(path: Path, rows: list[list[str]], column: _Column, start: float | No
     if not (times.min() >= 0 and times.max() <= _LATEST_S):
         raise BadInput(
             f"{path}: {column.header}: found {times.min():g} to {times.max():g} s since 1970, "
-            "which no meter logs; check the column and --meter-start"
+            "which is not plausible; check the column and --meter-start"
         )
     if len(times) > 1 and (np.diff(times) <= 0).any():
         raise BadInput(f"{path}: {column.header}: found times that do not rise; sort the log")
@@ -226,7 +226,7 @@ def _agree(power: Array, product: Array) -> bool:
 
 
 def read_log(path: Path, start: float | None = None) -> Log:
-    """A meter's log.  BadInput: no columns, no units, or values that cannot be."""
+    """Read a meter's log.  BadInput: no columns, no units, or impossible values."""
     header, rows, columns = _split(path)
     rows = [row for row in rows if len(row) >= len(header)]
     if not rows:
@@ -242,7 +242,7 @@ def read_log(path: Path, start: float | None = None) -> Log:
 
 
 def start_time(text: str) -> float:
-    """``--meter-start``: ISO 8601 or seconds since 1970."""
+    """Parse ``--meter-start``: ISO 8601 or seconds since 1970."""
     try:
         start = _iso(_padded(text.strip())) if _ISO.fullmatch(text.strip()) else float(text)
     except (ValueError, OverflowError, OSError):
@@ -255,7 +255,7 @@ def start_time(text: str) -> float:
 
 
 def lay_beside(log: Log, recording: Recording) -> Trace:
-    """The log on the recording's clock.  BadInput: it does not cover the windows."""
+    """Convert the log to the recording's clock.  BadInput: it does not cover the windows."""
     windows = recording.windows
     steps = [window.began - window.began_wall for window in windows]
     if max(steps) - min(steps) > _MOST_CLOCK_STEP_S:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same network on onnxruntime, on this machine's processor or graphics card.
+"""Runs a network with onnxruntime on this machine's processor or graphics card.
 
 In: an ONNX model, feeds of N images.  Out: outputs and times.
 """
@@ -33,7 +33,7 @@ _TYPES = {
 
 
 def require_onnxruntime() -> Any:
-    """The module.  ToolMissing: not installed."""
+    """Import onnxruntime.  ToolMissing: it is not installed."""
     try:
         import onnxruntime
     except ImportError:
@@ -44,7 +44,7 @@ def require_onnxruntime() -> Any:
 
 
 def providers() -> tuple[str, ...]:
-    """The processor, and CUDA where this onnxruntime has it."""
+    """List the processor, and CUDA where this onnxruntime has it."""
     available = require_onnxruntime().get_available_providers()
     return (CPU, *((CUDA,) if CUDA in available else ()))
 
@@ -56,15 +56,15 @@ class Runtime:
     session: Any
     provider: str
     version: str
-    threads: int  # 0: onnxruntime chose
+    threads: int  # 0: chosen by onnxruntime
     names: tuple[str, ...]
     many: bool
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """BadInput: onnxruntime stops, as with feeds of another model."""
+        """Run the model.  BadInput: onnxruntime fails, as with feeds of another model."""
         try:
             outputs = self.session.run(list(self.names), dict(feeds))
-        except Exception as error:  # onnxruntime's errors have no base class of their own
+        except Exception as error:  # onnxruntime's errors have no common base class
             said = " ".join(str(error).split())
             raise BadInput(
                 f"onnxruntime stopped: {said}; compare a program with the model it was compiled "
@@ -76,15 +76,15 @@ class Runtime:
 def open_runtime(
     model: Path, provider: str, threads: int, names: Sequence[str], constants: Mapping[str, Array]
 ) -> Runtime:
-    """BadInput: onnxruntime refuses the model."""
+    """Open the model.  BadInput: onnxruntime rejects it."""
     ort = require_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
         session = ort.InferenceSession(str(model), options, providers=[provider])
-    except Exception as error:  # onnxruntime's errors have no base class of their own
-        raise BadInput(f"{model}: onnxruntime refuses it: {error}") from None
+    except Exception as error:  # onnxruntime's errors have no common base class
+        raise BadInput(f"{model}: onnxruntime rejects it: {error}") from None
     if provider not in session.get_providers():
         raise BadInput(f"{provider}: onnxruntime lists it but cannot start it on this machine")
     outputs = {output.name for output in session.get_outputs()}
@@ -102,7 +102,7 @@ def open_runtime(
 def typed_feeds(
     runtime: Runtime, feeds: Mapping[str, Array], constants: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Feeds and constants in the model's own types.  BadInput: an input is left without one."""
+    """Convert feeds and constants to the model's types.  BadInput: an input has none."""
     given = {**feeds, **constants}
     ports = runtime.session.get_inputs()
     missing = sorted(port.name for port in ports if port.name not in given)
@@ -117,7 +117,7 @@ def typed_feeds(
 
 
 def slices(feeds: Mapping[str, Array], images: int, constants: Mapping[str, Array]) -> list[Any]:
-    """One feed per image."""
+    """Split feeds into one per image."""
     return [
         {name: x if name in constants else x[i : i + 1] for name, x in feeds.items()}
         for i in range(images)
@@ -125,7 +125,7 @@ def slices(feeds: Mapping[str, Array], images: int, constants: Mapping[str, Arra
 
 
 def outputs_of(runtime: Runtime, each: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """The outputs of all images, one after another."""
+    """Return the outputs of all images, one after another."""
     results = [runtime.run(feeds) for feeds in each]
     return {
         name: np.concatenate([result[name] for result in results])
@@ -138,7 +138,7 @@ def outputs_of(runtime: Runtime, each: Sequence[Mapping[str, Array]]) -> dict[st
 def seconds_per_run(
     runtime: Runtime, feeds: Mapping[str, Array], repeats: int, clock: Clock
 ) -> list[float]:
-    """Wall time of each of ``repeats`` runs, after two that are not counted."""
+    """Return the wall time of each of ``repeats`` runs, after two warm-up runs."""
     runtime.run(feeds), runtime.run(feeds)
     seconds = []
     for _ in range(repeats):

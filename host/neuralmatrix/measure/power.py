@@ -17,15 +17,15 @@ from .hwmon import Absent
 from .power_windows import LEAST_PAIRS, Recording, Trace, Window
 from .spread import Mean, mean_of
 
-LEAST_SAMPLES = 3  # per window, once the sensor has settled
-SETTLE_INTERVALS = 2  # a value read just after a change still averages what was before
+LEAST_SAMPLES = 3  # per window, after the edges
+SETTLE_INTERVALS = 2  # a value read just after a change still includes the time before it
 MOST_FAILURES = 0.1  # share of readings
 _FEW = f"at least {LEAST_PAIRS} are needed"
 
 
 @dataclass(frozen=True)
 class RailPower:
-    """One rail; ``dynamic`` is loaded less idle of the same pair of windows."""
+    """The power of one rail; ``dynamic`` is loaded minus idle of the same pair of windows."""
 
     name: str
     scope: str
@@ -34,7 +34,7 @@ class RailPower:
     idle_w: Mean
     loaded_w: Mean
     dynamic_w: Mean
-    joules_per_inference: Mean  # all that the rail delivered while loaded
+    joules_per_inference: Mean  # total energy of the rail while loaded
     dynamic_joules_per_inference: Mean
     inferences: int
     seconds: float  # loaded
@@ -59,7 +59,7 @@ class _Level:
 
 
 def _level(trace: Trace, window: Window) -> _Level | str:
-    """The window's mean, or why it has none."""
+    """Return the window's mean, or why it has none."""
     times = np.asarray(trace.times)
     watts = np.asarray(trace.watts)
     start, stop = np.searchsorted(times, (window.began, window.ended))
@@ -68,24 +68,24 @@ def _level(trace: Trace, window: Window) -> _Level | str:
     if len(used) < LEAST_SAMPLES:
         return _too_few(trace, len(used))
     if np.ptp(watts[max(start - 1, 0) : stop]) == 0:
-        return "no new value: the sensor stands still or is too coarse"
+        return "no new value: the sensor does not update or is too coarse"
     return _Level(window, float(used.mean()), len(used))
 
 
 def _too_few(trace: Trace, used: int) -> str:
-    """What was left out of a window is what a user can make good by a longer one."""
+    """Say why readings do not suffice; a longer window gives more."""
     step = trace.sampling.interval_s
     edges = SETTLE_INTERVALS * step + 2 * trace.margin_s
     return (
         f"{used} readings, {LEAST_SAMPLES} are needed (one takes {step:.3g} s, and {edges:.3g} s "
-        "at the window's edges do not count); choose longer windows by --seconds"
+        "at the window's edges are left out); choose longer windows by --seconds"
     )
 
 
 def _pairs(
     levels: Iterable[tuple[Window, _Level | str]],
 ) -> tuple[list[tuple[_Level, _Level]], list[str]]:
-    """(idle, loaded) of each complete pair, and why others are incomplete."""
+    """Return (idle, loaded) of each complete pair, and why others are incomplete."""
     by_pair: dict[int, dict[str, _Level]] = {}
     problems = []
     for window, level in levels:
@@ -115,14 +115,14 @@ def _notes(trace: Trace, problems: Sequence[str]) -> tuple[str, ...]:
 
 
 def _ratio(joules: Sequence[float], pairs: Sequence[tuple[_Level, _Level]]) -> Mean:
-    """All joules over all inferences; the error is that of the pairs' own ratios."""
+    """Divide all joules by all inferences; the error is that of the pairs' ratios."""
     counts = [loaded.window.inferences for _, loaded in pairs]
     each = mean_of(j / n for j, n in zip(joules, counts, strict=True))
     return Mean(sum(joules) / sum(counts), each.standard_error, each.count)
 
 
 def analyse(recording: Recording, trace: Trace, basis: str) -> RailPower | Absent:
-    """One rail of a recording."""
+    """Analyse one rail of a recording."""
     failed = _failed(trace)
     if failed:
         return Absent(trace.name, trace.scope, failed)
@@ -160,7 +160,7 @@ def _rail(
 
 
 def widest(board: Board, rails: Sequence[RailPower]) -> RailPower | None:
-    """The rail that stands for the device: the only one, or the one that feeds all others."""
+    """Return the rail that represents the device: the only one, or the one feeding all others."""
     feeds = {rail.name: set(rail.feeds) for rail in board.power}
     for rail in rails:
         others = {other.name for other in rails} - {rail.name}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The power part of a bench: which sources there are, the windows, and what they say.
+"""The power part of a bench: its sources, windows and results.
 
 In: work to run, a board's name, a session's origin.  Out: a dictionary with rails, rails without
-numbers and their reasons, windows and traces; and the same from a saved one with a meter's log.
+numbers and their reasons, windows and traces; and the same from a saved result and a meter's log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .power_windows import LEAST_PAIRS, Plan, Recording, Trace, Window, record
 
 @dataclass(frozen=True)
 class PowerOptions:
-    """``sysfs``: another root than /sys; what is read there is called simulated."""
+    """``sysfs``: another root than /sys; numbers from there are labelled simulated."""
 
     plan: Plan = Plan()
     sensors: bool = True
@@ -36,7 +36,7 @@ class PowerOptions:
 
 
 METHOD = (
-    "idle and loaded windows in shuffled pairs, the overlay loaded in both; dynamic: loaded less "
+    "idle and loaded windows in shuffled pairs, the overlay loaded in both; dynamic: loaded minus "
     "idle of a pair; errors: standard errors over the pairs; rails are not added up"
 )
 _METER_BASIS = {
@@ -58,7 +58,7 @@ def _report(
 
 
 NOT_ASKED = {
-    **_report((), (Absent("any rail", "", "not asked for; add --power or --meter log.csv"),), None),
+    **_report((), (Absent("any rail", "", "not requested; add --power or --meter log.csv"),), None),
     "windows": [],
     "traces": [],
 }
@@ -73,7 +73,7 @@ def _sensors(
     if not options.sensors:
         return (), ()
     if origin != "board" and options.sysfs is None:
-        reason = f"nothing ran on a {board.title}: this machine's sensors say nothing about it"
+        reason = f"nothing ran on a {board.title}: this machine's sensors do not measure it"
         return (), (Absent("board", "all rails", f"{reason} ({origin})"),)
     return open_board(board, options.sysfs or SYSFS)
 
@@ -90,7 +90,7 @@ def _sensor_basis(origin: Origin, options: PowerOptions) -> str:
 def _metered(
     recording: Recording, origin: Origin, meter: Path | None, start: str | None
 ) -> tuple[Trace | None, RailPower | Absent | None]:
-    """The log's trace and rail; a log that does not fit is a reason, not the end of the run."""
+    """Return the log's trace and rail; a log that does not fit gives a reason, not an error."""
     if meter is None:
         return None, None
     try:
@@ -102,7 +102,7 @@ def _metered(
     return trace, analyse(recording, trace, _METER_BASIS[origin])
 
 
-# ------------------------------------------------------------------------------ all of it
+# ------------------------------------------------------------------------------ the whole part
 
 
 def _split(
@@ -115,7 +115,7 @@ def _split(
 def measure_power(
     board_name: str, work: Callable[[], int], origin: Origin, options: PowerOptions, clock: Clock
 ) -> dict[str, Any]:
-    """Run the windows and say what each rail took."""
+    """Run the windows and return the power of each rail."""
     if options.plan.pairs < LEAST_PAIRS:
         raise BadInput(f"--pairs: found {options.plan.pairs}, allowed is at least {LEAST_PAIRS}")
     board = load_board(board_name)
@@ -136,19 +136,19 @@ def measure_power(
 
 
 def _widest(board: Board, rails: Sequence[RailPower]) -> str | None:
-    """The meter stands for the whole board; else the rail that feeds all others."""
+    """Return the meter, which measures the whole board, else the rail that feeds all others."""
     if any(rail.scope == SCOPE for rail in rails):
         return "meter"
     rail = widest(board, rails)
     return rail.name if rail else None
 
 
-# What reading fields meets where a saved result was changed by hand.
+# Errors of reading fields of a saved result that was changed by hand.
 MANGLED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def mangled(path: Path, error: Exception) -> BadInput:
-    """The error for a saved result that is not as it was written."""
+    """Return the error for a saved result that was changed."""
     return BadInput(
         f"{path}: found a result whose parts are missing or changed ({type(error).__name__}: "
         f"{error}); save 'bench --json' to it again"
@@ -156,11 +156,11 @@ def mangled(path: Path, error: Exception) -> BadInput:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def read_result(path: Path, format_name: str) -> dict[str, Any]:
-    """A saved result of ``bench --json``.  BadInput: another file."""
+    """Read a saved result of ``bench --json``.  BadInput: another file."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as error:
@@ -173,7 +173,7 @@ def read_result(path: Path, format_name: str) -> dict[str, Any]:
 
 
 def with_meter(result: Mapping[str, Any], meter: Path, start: str | None) -> dict[str, Any]:
-    """A saved result, its windows laid beside a meter's log."""
+    """Add a meter's log to the windows of a saved result."""
     try:
         windows = tuple(from_json(Window, one, "windows") for one in result["power"]["windows"])
     except (FormError, KeyError, TypeError) as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Idle and loaded windows, interleaved and shuffled, with every power source sampled beside them.
+"""Idle and loaded windows, interleaved and shuffled, while every power source is sampled.
 
-In: something to run, sources of watts, how long and how often.  Out: a ``Recording``.
-A source is read no faster than it brings new values.
+In: work to run, sources of watts, lengths and numbers of windows.  Out: a ``Recording``.
+A source is read no faster than it updates.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .clock import Clock
 from .hwmon import SensorError
 
 Kind = Literal["idle", "loaded"]
-FASTEST_S = 0.02  # between two readings
+FASTEST_S = 0.02  # seconds between two readings
 PROBE_S, PROBE_READINGS_S = 3.0, 0.01
-SLOWEST_S = 1.0  # taken where a sensor brings no new value while it is probed
-LEAST_PAIRS = 3  # fewer say nothing about the spread
+SLOWEST_S = 1.0  # interval of a sensor that does not update while it is probed
+LEAST_PAIRS = 3  # fewer give no standard error
 
 
 class Source(Protocol):
-    """Where watts come from."""
+    """A source of watts."""
 
     @property
     def name(self) -> str: ...
@@ -36,7 +36,7 @@ class Source(Protocol):
     def update_s(self) -> float | None: ...
 
     def watts(self) -> float:
-        """SensorError: cannot be read now."""
+        """Read the power.  SensorError: it cannot be read now."""
 
     def celsius(self) -> float | None: ...
 
@@ -60,7 +60,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How often a source is read, and how that is known."""
+    """The interval at which a source is read, and its basis."""
 
     interval_s: float
     basis: str
@@ -68,7 +68,7 @@ class Sampling:
 
 @dataclass
 class Trace:
-    """What one source said."""
+    """The readings of one source."""
 
     name: str
     scope: str
@@ -78,7 +78,7 @@ class Trace:
     watts: list[float] = field(default_factory=list)
     celsius: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    margin_s: float = 0.0  # left out at both ends of a window: how far another clock may be off
+    margin_s: float = 0.0  # left out at both ends of a window: uncertainty of the source's clock
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Plan:
 
 
 def orders(plan: Plan) -> list[tuple[Kind, Kind]]:
-    """Half of the pairs begin idle, half loaded, shuffled: a drift favours neither."""
+    """Shuffle pairs, half beginning idle, half loaded, so that a drift cancels."""
     idle_first: tuple[Kind, Kind] = ("idle", "loaded")
     loaded_first: tuple[Kind, Kind] = ("loaded", "idle")
     order = [(idle_first, loaded_first)[i % 2] for i in range(plan.pairs)]
@@ -111,7 +111,7 @@ def orders(plan: Plan) -> list[tuple[Kind, Kind]]:
 
 
 def probe(source: Source, clock: Clock) -> Sampling:
-    """How often the source brings a new value: as its driver says, else counted."""
+    """Determine how often the source updates: as its driver says, else counted."""
     if source.update_s is not None:
         return Sampling(max(source.update_s, FASTEST_S), "the driver's update_interval")
     values, began = [], clock.now()
@@ -149,7 +149,7 @@ def _reader(source: Source, trace: Trace, clock: Clock) -> Callable[[], None]:
 
 
 def _window(kind: Kind, pair: int, work: Callable[[], int], plan: Plan, clock: Clock) -> Window:
-    """A loaded window ends with the run that was under way when its time was over."""
+    """Run one window; a loaded one ends after the run during which its time expires."""
     began, began_wall, inferences = clock.now(), clock.wall(), 0
     if kind == "idle":
         clock.sleep(plan.seconds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a number is called, by where the program ran.
+"""Provenance labels of results, by where the program ran (``provenance_label()``).
 
 In: a session's origin.  Out: the basis of its outputs, times, cycles and watts, in words.
 """
@@ -33,11 +33,11 @@ SHORT: Mapping[str, str] = {
     "board": "measured",
 }
 _HOST = "host_seconds and seconds: measured on this machine"
-_DRAM = "dram_bytes: of the program's instructions"
+_DRAM = "dram_bytes: counted from the program's instructions"
 RUN: Mapping[str, str] = {
     "emulation": f"{_HOST}; cycles, busy and dram_bytes: counted in emulation, for one run of the "
     "program",
-    "emulated board": f"{_HOST}, whose CPU plays the board: they say nothing of one; cycles and "
+    "emulated board": f"{_HOST}, whose CPU emulates the board: not a board's times; cycles and "
     "busy: counted in emulation, for one run of the program, as the board's counters would report "
     f"them; {_DRAM}",
     "board": f"{_HOST}; cycles and busy: measured by the hardware's counters, in the median run of "
@@ -51,5 +51,5 @@ _WHERE: Mapping[str, str] = {
 
 
 def provenance_label(origin: Origin, board: str) -> str:
-    """Where outputs come from, in short."""
+    """Return the label of outputs: where they come from, in short."""
     return _WHERE[origin].format(board=board)

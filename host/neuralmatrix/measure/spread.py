@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repeats of one measurement as a few numbers.
+"""Statistics of repeated measurements.
 
 In: values.  Out: median, quartiles and extremes; or a mean with its standard error.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Spread:
-    """Repeats of one measurement."""
+    """The spread of a repeated measurement."""
 
     median: float
     lower_quartile: float
@@ -26,7 +26,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean; ``standard_error`` is None where one value says nothing about its spread."""
+    """A mean; ``standard_error`` is None for a single value."""
 
     mean: float
     standard_error: float | None
@@ -34,14 +34,14 @@ class Mean:
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Median, quartiles (linear between values) and extremes of at least one value."""
+    """Return median, quartiles (linear between values) and extremes of at least one value."""
     array = np.asarray(list(values), float)
     lowest, lower, median, upper, highest = np.percentile(array, (0, 25, 50, 75, 100)).tolist()
     return Spread(median, lower, upper, lowest, highest, len(array))
 
 
 def mean_of(values: Iterable[float]) -> Mean:
-    """Mean and standard error of at least one value."""
+    """Return mean and standard error of at least one value."""
     array = np.asarray(list(values), float)
     count = len(array)
     error = float(array.std(ddof=1) / np.sqrt(count)) if count > 1 else None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of measuring as text.
+"""Measured results as text.
 
-In: the dictionaries of ``bench`` and ``compare``.  Out: lines for a terminal, each number with its
-basis in reach.
+In: the dictionaries of ``bench`` and ``compare``.  Out: lines for a terminal, with the basis of
+the numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _scale(value: float) -> tuple[float, str]:
 
 
 def si(value: float | None, unit: str) -> str:
-    """0.00234 s as "2.34 ms"; nothing as "-"."""
+    """Format 0.00234 s as "2.34 ms", None as "-"."""
     if value is None:
         return "-"
     scale, prefix = _scale(value)
@@ -32,14 +32,14 @@ def si(value: float | None, unit: str) -> str:
 
 
 def rate(value: float | None) -> str:
-    """Images per second."""
+    """Format images per second."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def plus_minus(mean: Result, unit: str) -> str:
-    """A mean and its standard error to two digits, in one scale: "3.012 +- 0.045 W"."""
+    """Format a mean and its standard error to two digits, in one scale: "3.012 +- 0.045 W"."""
     value, error = mean["mean"], mean["standard_error"]
     if not error:
         return si(value, unit)
@@ -49,7 +49,7 @@ def plus_minus(mean: Result, unit: str) -> str:
 
 
 def grid(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns as wide as their widest cell; the first left, the others right."""
+    """Format a grid with columns as wide as needed; the first left, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [row[0].ljust(widths[0])]
@@ -132,7 +132,7 @@ def _celsius(rail: Result) -> str:
 
 
 def power_lines(result: Result) -> Iterator[str]:
-    """Rails with numbers, then those without and why."""
+    """Format rails with numbers, then those without and the reasons."""
     power = result["power"]
     for rail in power["rails"]:
         yield from _rail(rail, result["unit"])
@@ -142,7 +142,7 @@ def power_lines(result: Result) -> Iterator[str]:
 
 
 def bench_lines(result: Result) -> Iterator[str]:
-    """A bench for a terminal."""
+    """Format a bench for a terminal."""
     where = result["device"].get("board") or result["board"]
     yield f"{where}, {result['origin']}, array {result['fingerprint']}, {result['precision']}"
     for part in (_latency, _throughput, _cycles, _array, power_lines):
@@ -185,7 +185,7 @@ def _row_notes(row: Result) -> Iterator[str]:
 
 
 def compare_lines(result: Result) -> Iterator[str]:
-    """A comparison for a terminal."""
+    """Format a comparison for a terminal."""
     unit = result["unit"]
     head = ["", "times", f"{unit}s/s", "latency", "W", f"{unit}s/s/W"]
     yield from grid([head, *(_compared(row) for row in result["rows"])])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a program's tables fit together: shapes, slots, ports, watchpoints.
+"""Checks that a program's tables are consistent: shapes, slots, ports, watchpoints.
 
 In: a ``Program`` of any origin.  Out: the first problem in words, or an empty string.
-Instructions are another matter: see proof.py.
+``verify.py`` checks the instructions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _layout_problem(where: str, layout: Layout, lanes: int) -> str:
 
 
 def slot_problem(where: str, slot: TensorSlot, program: ProgramData) -> str:
-    """What is wrong with a slot, or an empty string."""
+    """Describe what is wrong with a slot; an empty string if nothing is."""
     problem = _layout_problem(f"{where}.layout", slot.layout, program.array.rows)
     q: QParams = slot.qparams
     return (
@@ -57,7 +57,7 @@ def slot_problem(where: str, slot: TensorSlot, program: ProgramData) -> str:
 
 
 def _stepped(shape: tuple[int, ...], steps: tuple[ViewStep, ...]) -> tuple[int, ...] | None:
-    """The shape after view steps, or None when a step cannot be done."""
+    """Return the shape after view steps, or None if a step is impossible."""
     for step in steps:
         if step.kind == "transpose":
             if sorted(step.arg) != list(range(len(shape))):
@@ -75,7 +75,7 @@ def _stepped(shape: tuple[int, ...], steps: tuple[ViewStep, ...]) -> tuple[int, 
 
 
 def tensor_shape(layout: Layout) -> tuple[int, int, int, int]:
-    """(N, H, W, C) of the data a layout holds."""
+    """Return (N, H, W, C) of the data that a layout holds."""
     if isinstance(layout, Blocked):
         return layout.n, layout.h, layout.w, layout.c
     return layout.n, layout.data_h, layout.data_w, layout.c
@@ -90,7 +90,7 @@ def _reduced(shape: tuple[int, ...], argmax: tuple[int, bool, bool]) -> tuple[in
 
 
 def _rows_problem(where: str, port: ProgramPort) -> str:
-    """What is wrong with an input's table of rows."""
+    """Describe what is wrong with an input's table of rows."""
     table, q = port.table, port.slot.qparams
     if table is None:
         return ""
@@ -103,7 +103,7 @@ def _rows_problem(where: str, port: ProgramPort) -> str:
 
 
 def _names_problem(kind: str, ports: tuple[ProgramPort, ...]) -> str:
-    """Inputs may share a name, and then a shape."""
+    """Check the names; inputs of the same name must have the same shape."""
     names = [port.name for port in ports]
     once = len({(p.name, p.shape) if kind == "inputs" else p.name for p in ports})
     different = len(set(names)) if kind == "inputs" else len(names)
@@ -158,7 +158,7 @@ def _table_problem(program: ProgramData) -> str:
 
 
 def form_problem(program: ProgramData) -> str:
-    """What is wrong with a program's tables, ports and slots; an empty string if nothing is."""
+    """Describe what is wrong with tables, ports and slots; an empty string if nothing is."""
     problem = _table_problem(program)
     for kind, ports in (("inputs", program.inputs), ("outputs", program.outputs)):
         problem = problem or _names_problem(kind, ports)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a compiled program consists of, as data.
+"""The parts of a compiled program, as data.
 
 In: nothing.  Out: frozen dataclasses.  Needs numpy and the standard library alone.
 """
@@ -19,7 +19,7 @@ from ..ir.types import Array, QParams, Shape, ViewStep
 
 @dataclass(frozen=True)
 class TensorSlot:
-    """Where a tensor lies in the ARENA, and what its bytes mean.
+    """The place of a tensor in the ARENA and the meaning of its bytes.
 
     ``fill`` is the quantised value of padding lanes and rows.
     """
@@ -35,8 +35,8 @@ class TensorSlot:
 class ProgramPort:
     """A network input or output; ``steps`` and ``argmax`` as in ``ir.Port``.
 
-    ``table`` (V, D): the codes of the rows that an input of row numbers picks, int16 where the slot
-    is wide, else int8.
+    ``table`` (V, D): quantised values of the rows that an input of indices picks; int16 if the slot
+    is int16, else int8.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ProgramPort:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One scheduled layer: its name, what it is, the source model's node, its multiply-adds."""
+    """One scheduled layer: its name, its kind, the source model's node, its multiply-adds."""
 
     name: str
     kind: str
@@ -69,7 +69,7 @@ class Watchpoint:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ProgramTables:
-    """Everything of a program but its arrays: what the manifest of a file holds."""
+    """Everything of a program but its arrays, as stored in a file's manifest."""
 
     board: str
     array: ArrayConfig
@@ -83,7 +83,7 @@ class ProgramTables:
     host_ops: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     precision: str = "int8"
-    # calibrated lo, hi: lets verify requantise
+    # calibrated lo, hi: with these nm.verify quantises again
     ranges: tuple[tuple[Point, float, float], ...] = ()
     recipe: Recipe = Recipe()
 
@@ -101,5 +101,5 @@ class ProgramData(ProgramTables):
 
 
 def as_const(blob: bytes | bytearray | Array) -> Array:
-    """Bytes as the uint8 array ``Program.const`` is."""
+    """Convert bytes to the uint8 array ``Program.const``."""
     return np.frombuffer(bytes(blob), np.uint8)

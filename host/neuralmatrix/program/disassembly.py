@@ -64,15 +64,15 @@ Copies words from DRAM to a buffer, with padding around every (n1, n0) plane:
             buffer[dst'][all lanes] = pad_value
           dst' += 1""",
     Opcode.STORE: """\
-Copies rows of one digit plane of the output buffer to ARENA:
+Copies rows of one byte plane of the output buffer to ARENA:
 
     src' = src
     for i2 in 0..n2-1, i1 in 0..n1-1, i0 in 0..n0-1:
       ARENA[addr + i2*s2 + i1*s1 + i0*s0 .. +COLS-1] = obuf[plane][src']
       src' += 1""",
     Opcode.EPILOGUE: """\
-Sets what later COMPUTE instructions do with finished rows (see numerics.md) and copies seg_count
-segments, from parameter row seg_base on, COLS to a row, into the lanes' tables. The map of
+Configures the epilogue of later COMPUTE instructions (see numerics.md) and copies the seg_count
+segments of a table, from parameter row seg_base on, COLS to a row, into the lanes. The map of
 seg_cells cells begins at the next whole parameter row: one byte a cell, 8 to a 64-bit
 parameter.""",
     Opcode.COMPUTE: """\
@@ -80,25 +80,25 @@ Runs passes; each streams all rows past one block of ROWS x COLS weights (see nu
 
     for n in 0..nb-1:
       for h in 0..kh-1, w in 0..kw-1, c in 0..cb-1:
-        for w digit, for x digit:                                # one pass
+        for w plane, for x plane:                                # one pass
           for i1 in 0..m1-1, i0 in 0..m0-1:
-            x = ibuf[x_base + n*x_nb + h*x_kh + w*x_kw + c*x_cb + digit*x_half
+            x = ibuf[x_base + n*x_nb + h*x_kh + w*x_kw + c*x_cb + plane*x_half
                      + i1*x_m1 + i0*x_m0]
             acc[acc_base + i1*m0 + i0] += x @ weights of this pass
       if last: rows of obuf from o_base + n*o_nb = epilogue(acc, parameter row p_base + n*p_nb)
     if last and stat_last: rows of obuf from r_base = row statistic; MOMENTS: from r_base + m1*m0 on
       the squares
 
-In WBUF the ROWS words of a block lie in the order of the passes, for int16 weights low digit before
-high. MAX takes int16 x whole, in one pass that reads both digits.
+In WBUF the ROWS words of a block lie in the order of the passes, for int16 weights the low byte
+plane before the high one. MAX reads both byte planes of an int16 x in one pass.
 
 In WINDOW mode i1 and i0 run over the `((m1-1)*stride_h + win_h) x ((m0-1)*stride_w + win_w)` input
 words, and output (o1, o0) sums taps (o1*stride_h + a, o0*stride_w + b), a < win_h, b < win_w, each
 channel on its own; weight word a*win_w + b of the block holds that tap. With nb > 1, first and last
 must both be 1.
 
-A row statistic goes over all column blocks of a COMPUTE with `last`, and, where stat_first is 0,
-on from the latest such COMPUTE, which must have had as many rows, the same statistic and no
+A row statistic covers all column blocks of a COMPUTE with `last`. If stat_first is 0 it continues
+that of the latest such COMPUTE, which must have had as many rows, the same statistic and no
 stat_last.""",
 }
 
@@ -110,7 +110,7 @@ def _name(field: str, value: int) -> str:
 
 
 def instruction_text(insn: Instruction) -> str:
-    """``COMPUTE wait=LOAD signal=STORE mode=GEMM first=1 ...``; fields that are 0 left out."""
+    """Format ``COMPUTE wait=LOAD signal=STORE mode=GEMM first=1 ...`` without fields that are 0."""
     parts = [f"{insn.opcode.name:<8}"]
     for verb in ("wait", "signal"):
         units = [unit for unit in ("load", "compute", "store") if insn[f"{verb}_{unit}"]]
@@ -125,7 +125,7 @@ def instruction_text(insn: Instruction) -> str:
 
 
 def listing_lines(program: ProgramData) -> Iterator[str]:
-    """One line per instruction, a heading before each layer."""
+    """Yield one line per instruction, and a heading before each layer."""
     layer = -1
     for i, words in enumerate(program.instructions.tolist()):
         now = int(program.insn_layer[i])
@@ -138,7 +138,7 @@ def listing_lines(program: ProgramData) -> Iterator[str]:
 
 
 def listing(program: ProgramData) -> str:
-    """All lines of ``listing_lines`` as one text."""
+    """Join all lines of ``listing_lines`` to one text."""
     return "".join(f"{line}\n" for line in listing_lines(program))
 
 
@@ -175,7 +175,7 @@ def _enum_lines() -> Iterator[str]:
 
 
 def isa_markdown() -> str:
-    """The text of docs/isa.md."""
+    """Make the text of docs/isa.md."""
     lines = [
         "# Instruction set",
         "",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a program costs: cycles, DRAM bytes, utilisation, per layer and per unit.
+"""The cost of a program: cycles, DRAM bytes, utilisation, per layer and per unit.
 
 In: a ``Program``.  Out: an ``Estimate``.
-All cycles come from the constants the kernels are built with: they equal the emulation's count.
+All cycles come from the constants of the kernels' headers: they equal the emulation's count.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LayerEstimate:
     dram_cycles: int  # at the DRAM's effective bandwidth
     dram_bytes: int
     utilization: float  # macs / (cycles * rows * cols)
-    bound: str  # "array", "epilogue", "dram", "load" or "store": what was busy longest
+    bound: str  # what was busy longest: "array", "epilogue", "dram", "load" or "store"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _bounds(parts: Mapping[str, Array]) -> list[str]:
 
 
 def _added_cycles(timeline: Timeline, layer: Array, count: int) -> Array:
-    """Split the total among layers: each gets the time by which it moves the latest end on."""
+    """Split the total among layers: each gets the time by which it delays the latest end."""
     last = np.zeros(count, np.int64)
     known = layer >= 0
     np.maximum.at(last, layer[known], timeline.end[known])

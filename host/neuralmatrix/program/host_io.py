@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Floats of the source model to bytes in the arena, and back.
+"""Converts floats of the source model to bytes in the arena, and back.
 
 In: a program's ports, feeds by name.  Out: checked feeds, arena bytes, output arrays.
-Quantising, dequantising, picking rows of a table and arg-max are all the host does.
+The host only quantises, dequantises, gathers rows of a table and computes arg-max.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .data import ProgramPort, TensorSlot
 
 
 def slot_bytes(slot: TensorSlot, arena: Array) -> Array:
-    """The slot's part of an arena, a view."""
+    """Return the slot's part of an arena, as a view."""
     return arena[slot.offset : slot.offset + slot.layout.nbytes]
 
 
 def read_slot(slot: TensorSlot, arena: Array) -> Array:
-    """The (N, H, W, C) integers in a slot."""
+    """Read the (N, H, W, C) integers in a slot."""
     return slot.layout.unpack(slot_bytes(slot, arena))
 
 
 def write_input(port: ProgramPort, x: Array, arena: Array) -> None:
-    """Quantise one feed of the port's shape, or the rows it picks, into the arena."""
+    """Quantise one feed of the port's shape, or the rows that it gathers, into the arena."""
     shaped = apply_steps(_quantized_values(port, x), port.steps)
     packed = port.slot.layout.pack(shaped, port.slot.fill)
     slot_bytes(port.slot, arena)[:] = packed.view(arena.dtype)
@@ -42,7 +42,7 @@ def _quantized_values(port: ProgramPort, x: Array) -> Array:
 
 
 def read_output(port: ProgramPort, arena: Array) -> Array:
-    """One output in the source model's shape and dtype."""
+    """Read one output in the source model's shape and dtype."""
     y = dequantize_array(read_slot(port.slot, arena), port.slot.qparams)
     y = apply_steps(y, port.steps)
     if port.argmax is not None:
@@ -69,7 +69,7 @@ def _as_array(port: ProgramPort, feed: Any) -> Array:
 
 
 def _as_float(port: ProgramPort, feed: Any) -> Array:
-    with np.errstate(over="ignore"):  # infinity is refused below
+    with np.errstate(over="ignore"):  # infinity is rejected below
         x = _as_array(port, feed).astype(np.float32)
     if not np.isfinite(x).all():
         raise BadInput(
@@ -80,23 +80,23 @@ def _as_float(port: ProgramPort, feed: Any) -> Array:
 
 
 def _as_ids(port: ProgramPort, feed: Any) -> Array:
-    """Row numbers of a port's table, negative ones counting from its end."""
+    """Convert a feed to indices of a port's table; negative ones count from its end."""
     assert port.table is not None
     x = _as_array(port, feed)
-    with np.errstate(invalid="ignore"):  # what leaves int64 is refused below
+    with np.errstate(invalid="ignore"):  # values outside int64 are rejected below
         ids = x.astype(np.int64)
     rows = len(port.table)
     bad = np.flatnonzero((ids != x) | (ids < -rows) | (ids >= rows))
     if bad.size:
         raise BadInput(
-            f"input {port.name!r}: found {x.flat[bad[0]]}, allowed are whole numbers "
+            f"input {port.name!r}: found {x.flat[bad[0]]}, allowed are integers "
             f"{-rows}..{rows - 1}, the rows of its table; tokenise with the model's own vocabulary"
         )
     return ids
 
 
 def _images(port: ProgramPort, x: Array) -> int:
-    """How many runs a feed is for: 1, or N when the leading dimension 1 was replaced by N."""
+    """Return a feed's number of runs: 1, or N where N replaces the leading dimension 1."""
     if x.shape == port.shape:
         return 1
     several = port.shape[:1] == (1,) and x.shape[1:] == port.shape[1:] and x.ndim > 0
@@ -112,7 +112,7 @@ def _images(port: ProgramPort, x: Array) -> int:
 def check_feeds(
     ports: tuple[ProgramPort, ...], feeds: Mapping[str, Any]
 ) -> tuple[dict[str, Array], int]:
-    """Feeds by name, float32 or int64 row numbers, and the number of runs they hold.
+    """Check feeds by name, float32 values or int64 indices; return them and their number of runs.
 
     BadInput: a feed does not fit.
     """
@@ -135,7 +135,7 @@ def check_feeds(
 
 
 def zero_feeds(ports: tuple[ProgramPort, ...]) -> dict[str, Array]:
-    """Feeds of zeros, for timing runs."""
+    """Make feeds of zeros for timing runs."""
     zeros = {port.name: np.zeros(port.shape, np.float32) for port in ports}
     tables = (port for port in ports if port.table is not None)
     return zeros | {port.name: np.zeros(port.shape, np.int64) for port in tables}

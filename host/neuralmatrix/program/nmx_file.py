@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ``.nmx`` file: a zip of uncompressed .npy members and one JSON manifest.
 
-In: a ``Program``, or a file from any source.  Out: the file, or the program (not yet proven safe).
-The rows of embedding tables are members of their own, named by the number of their input.
-Nothing is unpickled, and no size is believed before it is compared with the file's own.
+In: a ``Program``, or a file from any source.  Out: the file, or the program (not yet verified).
+The rows of embedding tables are separate members, named by the number of their input.
+Nothing is unpickled, and every size is compared with the file's own before it is used.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _bad(path: Path, what: str) -> BadProgram:
 
 
 def _read_members(path: Path) -> dict[str, bytes]:
-    """All members, each first checked to be stored and no larger than the file."""
+    """Read all members, each checked to be uncompressed and no larger than the file."""
     wanted = {_MANIFEST, *(f"{name}.npy" for name in _ARRAYS)}
     if is_endless(path):
         raise _bad(path, "found no regular file")
@@ -142,7 +142,7 @@ def _parse_manifest(path: Path, text: bytes) -> _Manifest:
 
 
 def _parse_array(path: Path, name: str, data: bytes, allowed: tuple[np.dtype[Any], ...]) -> Array:
-    """A view of the member's bytes; its header must account for every byte."""
+    """Return a view of the member's bytes; its header must account for every byte."""
     stream = io.BytesIO(data)
     try:
         np.lib.format.read_magic(stream)
@@ -187,7 +187,7 @@ def _with_tables(
 
 
 def read(path: Path) -> ProgramData:
-    """The program in a file, its form checked."""
+    """Read the program in a file and check its form."""
     members = _read_members(path)
     manifest = _parse_manifest(path, members[_MANIFEST])
     _check_sums(path, manifest, members)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What crosses from the compiler to a device: instructions, constants, inputs and outputs.
+"""The program that a compiler makes and a device runs: instructions, constants, inputs, outputs.
 
 In: the schedule.  Out: ``Program``, and the ``.nmx`` file it is saved as.
 Needs numpy and the standard library alone.
@@ -25,7 +25,7 @@ class Program(ProgramData):
         nmx_file.write(self, Path(path))
 
     def estimate(self) -> Estimate:
-        """Cycles, utilisation and DRAM bytes from the cycle model."""
+        """Return cycles, utilisation and DRAM bytes from the cycle model."""
         return estimate(self)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a program costs, for people: JSON first, text and HTML made from that JSON.
+"""Reports of a program's cost: JSON, and text and HTML made from that JSON.
 
 In: a ``Program``.  Out: one dict that says where each number comes from; tables; an HTML page.
 """
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 _ESTIMATED = (
     "estimated: cycle model (hls/include/nm/cost.h, the board file's DRAM), not measured; "
-    "the host's work left out"
+    "without the host's work"
 )
 
 
 def batch_of(program: Program) -> int | None:
-    """The leading dimension that all inputs and outputs share; None where there is none."""
+    """Return the leading dimension that all inputs and outputs share, or None."""
     leading = {port.shape[:1] for port in (*program.inputs, *program.outputs)}
     common = leading.pop() if len(leading) == 1 else ()
     return common[0] if common else None
 
 
 def unit_of(batch: int | None, shapes: Iterable[Sequence[int]]) -> str:
-    """What one run is called: "image" where an input (1, C, H, W) says so, else "run"."""
+    """Return the unit of a run: "image" if an input is (1, C, H, W), else "run"."""
     return "image" if batch == 1 and any(len(shape) == 4 for shape in shapes) else "run"
 
 
@@ -57,7 +57,7 @@ def _network(estimate: Estimate) -> dict[str, Any]:
 
 
 def program_report(program: Program) -> dict[str, Any]:
-    """Everything known about a program without running it."""
+    """Collect all facts about a program that need no run."""
     estimate, used = program.estimate(), resources(load_board(program.board))
     return {
         "board": program.board,
@@ -109,7 +109,7 @@ CAPTION = (
 
 def _title(report: dict[str, Any]) -> str:
     shapes = report["program"]["inputs"]
-    # a leading dimension that all share may as well be the nodes of a graph
+    # a leading dimension that all share may also be the nodes of a graph
     size = "batch 1" if report["batch"] == 1 else "one run"
     inputs = ", ".join(f"{name} {_dims(shape)}" for name, shape in shapes.items())
     return f"{report['board']}, {report['array']} array, {size}: {inputs} (estimated)"
@@ -120,7 +120,7 @@ def _dims(shape: list[int]) -> str:
 
 
 def port_lines(report: dict[str, Any]) -> list[str]:
-    """Names and shapes of the inputs and outputs."""
+    """Format names and shapes of the inputs and outputs."""
     return [
         f"{kind}: " + ", ".join(f"{name} {_dims(shape)}" for name, shape in ports.items())
         for kind, ports in (
@@ -131,7 +131,7 @@ def port_lines(report: dict[str, Any]) -> list[str]:
 
 
 def layer_table(report: dict[str, Any]) -> Table:
-    """One row per layer and a last one for the network."""
+    """Make one row per layer and a last one for the network."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -150,7 +150,7 @@ def layer_table(report: dict[str, Any]) -> Table:
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:
-    """Latency, rate and basis in words."""
+    """Format latency, rate and basis in words."""
     network = report["network"]
     unit = unit_of(report["batch"], report["program"]["inputs"].values())
     return [
@@ -166,7 +166,7 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
 
 
 def write_html(program: Program, path: Path) -> None:
-    """A page with each unit's time line and the cycles of each layer.  ToolMissing: no plotly."""
+    """Write a page with units' time lines and layers' cycles.  ToolMissing: no plotly."""
     try:
         import plotly.graph_objects as go
         from plotly.subplots import make_subplots
@@ -199,7 +199,7 @@ def write_html(program: Program, path: Path) -> None:
         title={"text": heading, "font": {"size": 14}},
         height=900,
         margin={"t": 130},
-        barmode="overlay",  # else every unit's bars leave room for those of the others
+        barmode="overlay",  # otherwise each unit's bars leave room for the others' bars
         showlegend=False,
     )
     page = figure.to_html(include_plotlyjs=True).encode()

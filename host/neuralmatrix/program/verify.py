@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The static proof that a program stays inside its own memory and comes to an end.
+"""The program verifier: proves that a program stays inside its own memory and ends.
 
 In: a ``Program`` of any origin.  Out: nothing, or ``BadProgram`` naming instruction and field.
-A DMA engine on a Zynq reaches all physical memory, so what is not proven here is never run.
+A DMA engine on a Zynq reaches all physical memory, so that only verified programs run.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _no_tokens(c: Columns, units: tuple[Unit, ...]) -> Iterator[_Rule]:
 
 
 def _span(c: Columns, steps: tuple[tuple[str, str], ...]) -> tuple[Array, Array]:
-    """Lowest and highest address of an affine loop nest over (count, step) field pairs."""
+    """Return lowest and highest address of a loop nest over (count, step) field pairs."""
     low = high = c["addr"]
     for count, step in steps:
         reach = (c[count] - 1) * c[step]
@@ -105,7 +105,7 @@ def _load_words(c: Columns) -> Array:
 
 
 def buffer_words(array: ArrayConfig) -> dict[Buffer, int]:
-    """Size of each LOAD destination in words of ROWS bytes."""
+    """Return the size of each LOAD destination in words of ROWS bytes."""
     return {
         Buffer.IBUF: array.ibuf_words,
         Buffer.WBUF: array.wbuf_words,
@@ -174,7 +174,7 @@ def _epilogue(c: Columns, program: ProgramData) -> Iterator[_Rule]:
 
 
 def _state_of(compute: Columns, epilogue: Columns) -> dict[str, Array]:
-    """The EPILOGUE fields in force at each COMPUTE; field "set" is 0 before the first."""
+    """Return the active EPILOGUE fields at each COMPUTE; "set" is 0 before the first."""
     which = np.searchsorted(epilogue.index, compute.index) - 1
     if not len(epilogue.index):
         return {name: np.zeros(len(which), np.int64) for name in ("set", *epilogue.fields)}
@@ -216,7 +216,7 @@ def _results(c: Columns, state: dict[str, Array], array: ArrayConfig) -> Iterato
     yield _Rule("last accumulator row", c["acc_base"] + m - 1, 0, array.acc_rows - 1)
     yield _Rule("EPILOGUE before this", state["set"], 1, 1, last)
     p = c["p_base"] + (c["nb"] - 1) * c["p_nb"]
-    # The lanes fetch their parameters with the weights, whether or not an epilogue follows.
+    # The lanes fetch their parameters with the weights, even if no epilogue follows.
     yield _Rule("last parameter row", p, 0, array.pbuf_rows - 1)
     o = c["o_base"] + (c["nb"] - 1) * c["o_nb"] + m - 1
     yield _Rule("last output row", o, 0, array.obuf_rows - 1, last)
@@ -229,11 +229,11 @@ def _results(c: Columns, state: dict[str, Array], array: ArrayConfig) -> Iterato
 
 
 def _statistic(c: Columns, kind: Array, array: ArrayConfig) -> Iterator[_Rule]:
-    """Where it is written; without stat_first it goes on with the one left open before."""
+    """Check a row statistic's rows; without stat_first it continues an open statistic."""
     rows, used = c["m1"] * c["m0"], (c["last"] == 1) & (kind != Stat.NONE)
     end = c["r_base"] + rows * np.where(kind == Stat.MOMENTS, 2, 1) - 1
     yield _Rule("last statistic row", end, 0, array.obuf_rows - 1, used & (c["stat_last"] == 1))
-    order = np.cumsum(used) - used  # how many statistics came before
+    order = np.cumsum(used) - used  # number of statistics before each
     before = np.flatnonzero(used)[np.maximum(order - 1, 0)] if used.any() else order
     begun = (order > 0) & (c["stat_last"][before] == 0)
     goes_on = used & (c["stat_first"] == 0)
@@ -266,7 +266,7 @@ _RULES: dict[Opcode, Callable[[Columns, ProgramData], Iterator[_Rule]]] = {
 
 
 def _tokens(words: Array) -> None:
-    """As many tokens of each ordered pair of units are sent as are waited for."""
+    """Check that each pair of units sends as many tokens as it waits for."""
     sent = np.zeros((len(Unit), len(Unit)), np.int64)
     for opcode, unit in UNIT_OF.items():
         c = columns(words, opcode)
@@ -294,7 +294,7 @@ def _terminates(program: ProgramData) -> None:
 
 
 def verify_program(program: ProgramData) -> None:
-    """Prove every access and the end of the program.  BadProgram: it must not be run."""
+    """Verify every access and the end of the program.  BadProgram: it must not be run."""
     words = program.instructions
     _encoding(words)
     for opcode, rules in _RULES.items():

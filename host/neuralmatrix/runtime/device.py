@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Session needs of a device.
+"""The interface between a Session and a device.
 
-In: nothing.  Out: ``Device``, and ``Batch``: what running several images gives.
+In: nothing.  Out: ``Device``, and ``Batch``, the results of several images.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..hardware.overlay_folder import EMULATED_VARIABLE
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
 Feeds = Mapping[str, Array]
-FeedOf = Callable[[int], Feeds]  # image i's checked feeds
+FeedOf = Callable[[int], Feeds]  # checked feeds of image i
 Origin = Literal["emulation", "emulated board", "board"]
-BEAT_BYTES = 64  # of the widest port; ports read whole beats, which may end behind a region
-How = Literal["auto", "interrupt", "poll"]  # how the end of a run is noticed
+BEAT_BYTES = 64  # bytes of the widest port; ports read whole beats, which may end behind a region
+How = Literal["auto", "interrupt", "poll"]  # how the end of a run is detected
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Batch:
-    """All images: their outputs, what was counted of each, and where the time went.
+    """Results of all images: outputs, counters, and times.
 
     ``seconds``: "host", "transfer" (copies and cache maintenance) and "array", summed over images.
     """
@@ -47,48 +47,48 @@ class Batch:
 
     @property
     def typical(self) -> Counted:
-        """The run with the median number of cycles."""
+        """Return the run with the median number of cycles."""
         return sorted(self.counted, key=lambda run: run.cycles)[len(self.counted) // 2]
 
 
 def lacking(error: ImportError) -> str:
-    """What a pynq lacks that is installed and cannot be imported, and what to do."""
+    """Describe what an installed pynq lacks to be imported, and what to do."""
     return (
-        f"pynq is installed, but not complete: {error}; install what is missing (pkg_resources: "
+        f"pynq is installed, but incomplete: {error}; install what is missing (pkg_resources: "
         "pip install 'setuptools<=80', pycparser.plyparser: pip install 'pycparser<3')"
     )
 
 
 def without_pynq(error: ImportError) -> Exception:
-    """What to raise where importing pynq failed; also for a folder called so that is no package."""
+    """Return the error to raise if importing pynq failed or imported a mere folder."""
     missing = (error.name or "").split(".")[0]
     if missing == "neuralmatrix":
         return error
     if missing != "pynq":
         return ToolMissing(lacking(error))
     return ToolMissing(
-        "device='pynq' needs the package pynq, which a board's PYNQ image brings along; elsewhere: "
+        "device='pynq' needs the package pynq, which a board's PYNQ image includes; elsewhere: "
         f"pip install 'neuralmatrix[pynq]', and set {EMULATED_VARIABLE}=pynq-z2"
     )
 
 
 class Device(Protocol):
-    """Holds one program, ready to run."""
+    """A device that holds one program, ready to run."""
 
     @property
     def origin(self) -> Origin:
-        """Where its numbers come from."""
+        """The origin of its numbers."""
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """What it is, for reports."""
+        """A description of the device for reports."""
 
     @property
     def clock_mhz(self) -> float:
-        """The clock its cycles are of."""
+        """The clock of its cycles."""
 
     def run(self, feeds: FeedOf, images: int, progress: Progress | None) -> Batch:
         """Run every image; ``progress(done, total)`` after each."""
 
     def close(self) -> None:
-        """Give back what it holds; it opens again with the next run."""
+        """Release its memory; the next run opens it again."""

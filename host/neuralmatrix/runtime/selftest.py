@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The self-test of an overlay: a small program that uses every feature of the array's units, and
-what it must leave behind.
+the expected arena.
 
-In: an overlay's folder.  Out: ``SelfTest``; DeviceFault where a device's arena is not, byte for
-byte, the emulation's.  Needs numpy alone.
+In: an overlay's folder.  Out: ``SelfTest``; DeviceFault if a device's arena differs from
+the emulation's.  Needs numpy alone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class SelfTest:
-    """A program and its arena ``before`` and ``after`` a run, uint8; every tensor keeps its
-    bytes."""
+    """A program and its arena ``before`` and ``after`` a run, uint8; every tensor has bytes of
+    its own."""
 
     program: Program
     before: Array
@@ -36,7 +36,7 @@ class SelfTest:
 
 
 def read(folder: Path) -> SelfTest:
-    """The self-test that lies beside a bitstream.  OverlayMissing: its files do not fit."""
+    """Read the self-test next to a bitstream.  OverlayMissing: its files do not match."""
     try:
         program = load(folder / SELFTEST)
         arrays = read_arrays(folder / EXPECTED)
@@ -57,7 +57,7 @@ def _unusable(folder: Path, why: str) -> OverlayMissing:
 
 
 def check(test: SelfTest, arena: Array) -> None:
-    """DeviceFault: ``arena``, as a run on ``test.before`` left it, is not ``test.after``."""
+    """Raise DeviceFault if ``arena`` after a run on ``test.before`` is not ``test.after``."""
     found = np.asarray(arena).view(np.uint8)
     wrong = np.flatnonzero(found != test.after)
     if wrong.size:
@@ -69,7 +69,7 @@ def check(test: SelfTest, arena: Array) -> None:
 
 
 def _first_difference(test: SelfTest, found: Array) -> str:
-    """The first tensor, in the order they are made, that holds a wrong value."""
+    """Describe the first computed tensor that holds a wrong value."""
     for point in sorted(test.program.watchpoints, key=lambda point: point.insn):
         slot = point.tensor
         if not np.array_equal(slot_bytes(slot, found), slot_bytes(slot, test.after)):

@@ -2,7 +2,7 @@
 """Runs a program on a device.
 
 In: a ``Program`` and feeds named as in the source model.  Out: its outputs, named likewise.
-The emulation runs several images side by side, one emulated array per thread; a board runs them
+The emulation runs several images in parallel, one emulated array per thread; a board runs them
 one after the other while the host works on their neighbours.
 """
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-LONGEST_TIMEOUT_S = 1e6  # more than any run takes, and what a system's clock can wait
+LONGEST_TIMEOUT_S = 1e6  # longer than any run, and within the limits of a system's wait
 
 
 @dataclass(frozen=True)
 class Stats:
-    """The last ``Session.run``.
+    """Statistics of the last ``Session.run``.
 
     Cycles are the device's, of its median run: counted by the hardware on a board (``busy`` of
     LOAD, COMPUTE and STORE), by the emulation else (and of DRAM).  ``dram_bytes`` are the
     program's.  ``seconds`` are the host's clock, summed over the images: "host", "transfer" (copies
-    and cache maintenance) and "array"; in emulation, whose images run side by side, they may exceed
+    and cache maintenance) and "array"; in emulation, whose images run in parallel, they may exceed
     ``host_seconds``, the whole run.
     """
 
@@ -55,12 +55,12 @@ class Stats:
 
     @property
     def images_per_host_second(self) -> float:
-        """Speed as the caller sees it: of the emulation, or of the board with its host's work."""
+        """Speed for the caller: of the emulation, or of the board including the host's work."""
         return self.images / self.host_seconds
 
 
 def _emulation(program: Program, threads: int | None, **board: Any) -> Device:
-    """``board``: options of a board, which the emulation does not take."""
+    """Open the emulation, which takes none of a ``board``'s options."""
     from .emulation.pool import EmulatorPool
 
     if board["overlay"] is not None:
@@ -72,7 +72,7 @@ def _emulation(program: Program, threads: int | None, **board: Any) -> Device:
 
 
 def _pynq(program: Program, threads: int | None, **board: Any) -> Device:
-    """A board has one array, so ``threads`` changes nothing."""
+    """Open a board, which has one array, so that ``threads`` has no effect."""
     try:
         from .pynq.device import PynqDevice
     except ImportError as error:
@@ -90,7 +90,7 @@ def _is_number(value: Any, *kinds: type) -> bool:
 def _check_threads(threads: int | None) -> None:
     if threads is None or (_is_number(threads, int, np.integer) and threads > 0):
         return
-    raise BadInput(f"threads: found {threads!r}, allowed is at least 1, a whole number")
+    raise BadInput(f"threads: found {threads!r}, allowed is an integer of at least 1")
 
 
 def _check_timeout(timeout_s: float | None) -> None:
@@ -123,10 +123,10 @@ def _check_options(program: Program, device: str, wait: str) -> None:
 class Session:
     """A program on a device, ready to run.
 
-    ``device`` "emulation", or "pynq" on a board.  ``threads``: images that the emulation runs side
-    by side.  For a board: ``overlay`` is the folder of its bitstream (else
+    ``device`` "emulation", or "pynq" on a board.  ``threads``: images that the emulation runs in
+    parallel.  For a board: ``overlay`` is the folder of its bitstream (else
     $NEURALMATRIX_OVERLAY_DIR, else the package's own), ``timeout_s`` how long a run may take, and
-    ``wait`` how its end is noticed.
+    ``wait`` how its end is detected.
 
     >>> outputs = Session(program).run({"input": x})  # x: (1, ...) or (N, ...) for N images
     """
@@ -156,7 +156,7 @@ class Session:
         return dict(self._device.info)
 
     def close(self) -> None:
-        """Give back the device's memory.  A closed session opens again with its next run."""
+        """Free the device's memory.  A closed session opens again with its next run."""
         self._device.close()
 
     def __enter__(self) -> Session:
@@ -171,7 +171,7 @@ class Session:
         self.close()
 
     def run(self, feeds: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Array]:
-        """Outputs of one run, or of N where each feed's leading 1 is replaced by N.
+        """Return outputs of one run, or of N where each feed's leading 1 is replaced by N.
 
         ``progress(done, total)`` is called after each image.
         """
@@ -199,7 +199,7 @@ class Session:
                 )
 
     def _stats(self, batch: Batch, seconds: float, outside: float) -> Stats:
-        """``outside``: seconds of work that is not the device's, such as checking the feeds."""
+        """Make statistics; ``outside``: seconds of work outside the device, such as checks."""
         run, device = batch.typical, self._device
         return Stats(
             len(batch.outputs),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a QGraph to a Program: memory, tiles, instructions, tokens.
+"""Schedules a QGraph as a Program: memory, tiles, instructions, tokens.
 
 In: ``QGraph``, ``Target``.  Out: ``schedule(graph, target) -> Program``; ``for_board`` gives it a
 board's name and clock.

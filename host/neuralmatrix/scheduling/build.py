@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts a Program together.
+"""Assembles a Program.
 
 In: a QGraph and a Target.  Out: a Program: constants, instructions with tokens, ports, layers and
 the points at which each tensor can be inspected.
@@ -41,7 +41,7 @@ SCHEDULERS: Mapping[type, Callable[[Context, QOp], dict[str, int]]] = {
 
 @dataclass(frozen=True)
 class Guards:
-    """Bytes needed before and after a region, because a gather reads lanes it does not use."""
+    """Bytes needed before and after a region, because a gather also reads unused lanes."""
 
     before: int
     after: int
@@ -50,8 +50,8 @@ class Guards:
 def schedule(graph: QGraph, target: Target, shared: bool = True) -> Program:
     """Schedule a quantised graph; the Program has no board yet (``for_board``).
 
-    ``shared`` False gives every tensor arena bytes of its own, for inspection after a run.
-    Raises DoesNotFit when an operation exceeds a buffer, or a region its addresses.
+    With ``shared`` False every tensor has arena bytes of its own, for inspection after a run.
+    Raises DoesNotFit when an operation exceeds a buffer, or a region exceeds the addresses.
     """
     const, array = ConstRegion(), target.array
     memory = plan_memory(graph, target.word_bytes, const, shared)
@@ -86,7 +86,7 @@ def schedule(graph: QGraph, target: Target, shared: bool = True) -> Program:
 
 
 def for_board(program: Program, board: Board) -> Program:
-    """A scheduled Program with its board's name and clock; DoesNotFit beyond the board's DRAM."""
+    """Add a board's name and clock to a Program; DoesNotFit if it exceeds the board's DRAM."""
     need = program.arena_bytes + program.const.size
     if need > board.dram.mbytes * 2**20:
         raise DoesNotFit(
@@ -135,15 +135,15 @@ def _layer(op: MatOp, graph: QGraph, memory: MemoryPlan) -> LayerInfo:
 
 
 def _macs(op: MatOp, graph: QGraph, memory: MemoryPlan) -> int:
-    """Multiply-adds of the source layer: convolutions and matrix products, padding channels and
-    zero blocks of a sparse matrix left out."""
+    """Count multiply-adds of the source layer: convolutions and matrix products, without padding
+    channels and zero blocks of a sparse matrix."""
     if not isinstance(op, Gemm | Window):
         return 0
     if graph.tensors[op.output].broadcast:  # a sum over channels, such as softmax's
         return 0
     outputs = int(np.prod(graph.tensors[op.output].shape))
     if isinstance(op, Gemm) and op.rhs:
-        # A product of which only statistics are kept is computed again for its values.
+        # A product of which only statistics are stored is computed again for its values.
         return outputs * graph.tensors[op.input].shape[3] * (op.output in memory.places)
     assert op.weight is not None
     kh, kw, c = (int(size) for size in op.weight.shape[:3])
@@ -167,7 +167,7 @@ def _guards(emitter: Emitter, region: Region, size: int, lanes: int) -> Guards:
 
 
 def load_extent(v: Mapping[str, int], lanes: int) -> tuple[int, int]:
-    """First and last byte a LOAD reads, relative to its region."""
+    """Return first and last byte a LOAD reads, relative to its region."""
     steps = [(v["n2"], v["s2"]), (v["n1"], v["s1"]), (v["n0"], v["s0"]), (lanes, v["lane_stride"])]
     ends = [(count - 1) * step for count, step in steps]
     return (

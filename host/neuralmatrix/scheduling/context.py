@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all parts of the scheduler share, and the transfers they all emit.
+"""The shared state of the scheduler's parts, and the transfers that they emit.
 
 In: one operation's tensors.  Out: LOADs of tiles and constants, and STOREs, in the emitter.
 """
@@ -23,7 +23,7 @@ PAD_LIMIT = 255
 
 @dataclass
 class Context:
-    """The scheduler's tools; ``state`` is what the last EPILOGUE set, ``age`` the number of the
+    """The scheduler's tools; ``state`` has the last EPILOGUE's fields, ``age`` the number of the
     operation that makes a tensor (-1: an input or a constant)."""
 
     target: Target
@@ -45,20 +45,20 @@ class Context:
         return self.target.word_bytes
 
     def older(self, names: tuple[str, ...], than: str) -> bool:
-        """Whether all of some tensors are finished before another: LOAD takes those first."""
+        """Return whether some tensors are all older than another: LOAD reads older ones first."""
         limit = self.age.get(than, -1)
         return all(self.age.get(name, -1) <= limit for name in names)
 
 
 @dataclass(frozen=True)
 class View:
-    """A tensor's words as an affine grid: [block][digit][row][column], in bytes."""
+    """A tensor's words as an affine grid: [block][byte plane][row][column], in bytes."""
 
     region: Region
     base: int
     image: int
     block: int
-    digit: int
+    plane: int
     row: int
     column: int
     height: int
@@ -66,7 +66,7 @@ class View:
     byte_planes: int
     top: int = 0
     left: int = 0
-    fill: tuple[int, int] = (0, 0)  # padding byte of the low and high digit plane
+    fill: tuple[int, int] = (0, 0)  # padding byte of the low and high byte plane
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Box:
 
 
 def blocked_view(ctx: Context, name: str, flat: bool = False) -> View:
-    """The natural grid of a blocked tensor; ``flat`` makes all positions one row."""
+    """Return the grid of a blocked tensor; ``flat`` joins all positions to one row."""
     place = ctx.places[name]
     b = place.layout
     assert isinstance(b, Blocked)
@@ -109,17 +109,17 @@ def blocked_view(ctx: Context, name: str, flat: bool = False) -> View:
 def load_grid(
     ctx: Context, view: View, image: int, box: Box, blocks: range, dest: Buffer, dst: int
 ) -> None:
-    """Load a box of padded rows and columns of some channel blocks, all digits, to consecutive
+    """Load a box of padded rows and columns of some channel blocks, all byte planes, to consecutive
     words.
 
-    Word order: [block][digit][row][column].
+    Word order: [block][byte plane][row][column].
     """
     if view.byte_planes == 2 and view.fill[0] != view.fill[1]:
         size = box.words
         for i, block in enumerate(blocks):
-            for digit in (0, 1):
-                _load_planes(ctx, view, image, box, range(block, block + 1), (digit, 1), dest,
-                             dst + (2 * i + digit) * size)  # fmt: skip
+            for plane in (0, 1):
+                _load_planes(ctx, view, image, box, range(block, block + 1), (plane, 1), dest,
+                             dst + (2 * i + plane) * size)  # fmt: skip
         return
     _load_planes(ctx, view, image, box, blocks, (0, view.byte_planes), dest, dst)
 
@@ -134,7 +134,7 @@ def _load_planes(
     dest: Buffer,
     dst: int,
 ) -> None:
-    first_digit, count = byte_planes
+    first_plane, count = byte_planes
     planes = len(blocks) * count
     top, bottom, rows = _clip(box.r0 - view.top, box.rows, view.height)
     left, right, cols = _clip(box.c0 - view.left, box.cols, view.width)
@@ -142,23 +142,23 @@ def _load_planes(
         raise DoesNotFit(f"padding of {max(top, bottom, left, right)} exceeds {PAD_LIMIT}")
     row = max(0, box.r0 - view.top)
     col = max(0, box.c0 - view.left)
-    plane_step = view.digit if count == 2 else view.block
-    addr = view.base + image * view.image + blocks[0] * view.block + first_digit * view.digit
+    plane_step = view.plane if count == 2 else view.block
+    addr = view.base + image * view.image + blocks[0] * view.block + first_plane * view.plane
     values = dict(
         dest=int(dest), region=int(view.region), dst=dst, n2=planes, n1=rows, n0=cols,
         addr=addr + row * view.row + col * view.column,
         s2=plane_step, s1=view.row, s0=view.column, lane_stride=1,
         pad_top=top, pad_bottom=bottom, pad_left=left, pad_right=right,
-        pad_value=view.fill[first_digit],
+        pad_value=view.fill[first_plane],
     )  # fmt: skip
-    if rows == 0 or cols == 0:  # a tile of padding only still needs a legal shape
+    if rows == 0 or cols == 0:  # a tile of padding only needs a legal shape, too
         values.update(n1=0, n0=0, pad_top=box.rows, pad_bottom=0, pad_left=box.cols, pad_right=0)
         values["addr"] = view.base
     emit_load(ctx, values, planes * box.words)
 
 
 def _clip(start: int, count: int, size: int) -> tuple[int, int, int]:
-    """Padding before, padding after, and data cells of start..start+count on 0..size."""
+    """Split start..start+count on 0..size: padding before, padding after, and data cells."""
     before = min(count, max(0, -start))
     after = min(count - before, max(0, start + count - size))
     return before, after, count - before - after
@@ -172,7 +172,7 @@ PARAM_WORDS = 8  # words per parameter row
 
 
 def emit_load(ctx: Context, values: dict[str, int], words: int) -> None:
-    """Emit a LOAD of ``words`` words with the ranges it touches."""
+    """Emit a LOAD of ``words`` words with the ranges it accesses."""
     scale = PARAM_WORDS if values["dest"] == Buffer.PBUF else 1
     space = SPACE_OF[Buffer(values["dest"])]
     writes = (Range(space, values["dst"] // scale, (values["dst"] + words) // scale),)
@@ -181,7 +181,7 @@ def emit_load(ctx: Context, values: dict[str, int], words: int) -> None:
 
 
 def arena_reads(ctx: Context, v: dict[str, int]) -> tuple[Range, ...]:
-    """One range per n2 step; strided steps are covered from their first to their last byte."""
+    """Return one range per n2 step; a strided step is covered from first to last byte."""
     if v["n1"] == 0 or v["n0"] == 0:
         return ()
     low, high = _extent(
@@ -192,7 +192,7 @@ def arena_reads(ctx: Context, v: dict[str, int]) -> tuple[Range, ...]:
 
 
 def _extent(loops: list[tuple[int, int]]) -> tuple[int, int]:
-    """Lowest and highest offset of nested affine loops (count, step)."""
+    """Return lowest and highest offset of nested affine loops (count, step)."""
     ends = [(count - 1) * step for count, step in loops]
     return sum(min(0, e) for e in ends), sum(max(0, e) for e in ends)
 
@@ -221,9 +221,9 @@ def store_rows(
     addr = view.base + image * view.image + blocks[0] * view.block
     addr += box.r0 * view.row + box.c0 * view.column
     last = 0
-    for digit in range(view.byte_planes):
+    for i in range(view.byte_planes):
         values = dict(
-            plane=digit, addr=addr + digit * view.digit, src=src, n2=len(blocks), n1=box.rows,
+            plane=i, addr=addr + i * view.plane, src=src, n2=len(blocks), n1=box.rows,
             n0=box.cols, s2=view.block, s1=view.row, s0=view.column,
         )  # fmt: skip
         writes = arena_reads(ctx, values)

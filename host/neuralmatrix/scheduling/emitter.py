@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects instructions and works out the tokens between the units.
+"""Collects instructions and computes the tokens between the units.
 
 In: instructions in program order, each with the buffer and DRAM ranges it reads and writes.
-Out: the same instructions with wait and signal flags, LOADs in the better of two orders.
+Out: the same instructions with wait and signal flags, LOADs in the faster of two orders.
 
-Every buffer has one writing and one reading unit.  COMPUTE and STORE keep their order, so that the
-latest of their instructions that touched a range in the conflicting way stands for all; LOADs may
-pass one another, so that all of them count that were the latest in some cell.
+Every buffer has one writing and one reading unit.  COMPUTE and STORE keep their order, so that
+waiting for the latest conflicting instruction on a range covers all before it; LOADs may be
+reordered, so that the latest one of every cell is waited for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Range:
 
 
 def arena_range(first_byte: int, last_byte: int) -> Range:
-    """Cells that bytes first..last touch; a gather's unused lanes may lie before the arena."""
+    """Return the cells of bytes first..last; a gather's unused lanes may lie before the arena."""
     return Range("arena", max(0, first_byte // GRAIN), max(0, last_byte // GRAIN + 1))
 
 
@@ -54,7 +54,7 @@ class _Item:
 
 @dataclass
 class _Cells:
-    """Per cell: 1 + index of the last instruction of the writer and of the reader."""
+    """Per cell, 1 + index of the last instruction of the writer and of the reader."""
 
     written: np.ndarray
     read: np.ndarray
@@ -66,8 +66,8 @@ def _cells(count: int) -> _Cells:
 
 @dataclass(frozen=True)
 class Finished:
-    """``words`` (n, 16) uint32; ``layers`` of each, -1 for END; ``places``: where the instruction
-    emitted as number i stands."""
+    """``words`` (n, 16) uint32; ``layers`` of each, -1 for END; ``places``: the place of the
+    instruction emitted as number i."""
 
     words: np.ndarray
     layers: np.ndarray
@@ -76,7 +76,7 @@ class Finished:
 
 @dataclass
 class Emitter:
-    """Program under construction; ``layer`` labels what is emitted next."""
+    """A program under construction; ``layer`` is that of the next instructions."""
 
     array: ArrayConfig
     arena_bytes: int
@@ -109,7 +109,7 @@ class Emitter:
         for r in reads:
             cells, part = self._spaces[r.space], slice(r.start, r.stop)
             _add(after, WRITER.get(r.space, Unit.LOAD), cells.written[part])
-            if r.space == "arena":  # a cell's last reader stands for those before it
+            if r.space == "arena":  # a cell's last reader covers earlier ones
                 _add(after, Unit.LOAD, cells.read[part])
             cells.read[part] = mine
         for w in writes:
@@ -123,7 +123,10 @@ class Emitter:
         return len(self.items) - 1
 
     def finish(self, timing: Timing | None = None) -> Finished:
-        """All instructions, END last.  ``timing``: LOADs may change places to begin earlier."""
+        """Return all instructions, END last.
+
+        With ``timing`` LOADs may be reordered to begin earlier.
+        """
         plain = self._finish(range(len(self.items)))
         if timing is None:
             return plain
@@ -140,7 +143,7 @@ class Emitter:
         ]
 
     def _numbers(self, order: Sequence[int]) -> dict[tuple[Unit, int], int]:
-        """(unit, number within it as emitted) -> place in ``order``."""
+        """Map (unit, number within it as emitted) to the place in ``order``."""
         counts = dict.fromkeys(Unit, 0)
         keys = []
         for item in self.items:
@@ -150,7 +153,7 @@ class Emitter:
         return {keys[i]: place for place, i in enumerate(order)}
 
     def _finish(self, order: Sequence[int]) -> Finished:
-        """The program with its instructions in another order."""
+        """Return the program with its instructions in another order."""
         numbers = self._numbers(order)
         items = [self.items[i] for i in order]
         ranks = _ranks(items)
@@ -171,7 +174,7 @@ class Emitter:
 
 
 def _ranks(items: Sequence[_Item]) -> list[int]:
-    """The number of each instruction within its unit, from 1."""
+    """Return the number of each instruction within its unit, from 1."""
     counts = dict.fromkeys(Unit, 0)
     found = []
     for item in items:
@@ -182,7 +185,7 @@ def _ranks(items: Sequence[_Item]) -> list[int]:
 
 
 def _add(after: set[tuple[Unit, int]], unit: Unit, cells: np.ndarray) -> None:
-    """The instructions of a unit that cells name: all of LOAD's, the latest of others."""
+    """Add the instructions of a unit that cells name: all of LOAD's, the latest of others."""
     latest = int(cells.max(initial=0))
     if latest and (unit != Unit.LOAD or int(cells.min()) == latest):
         after.add((unit, latest))
@@ -192,10 +195,11 @@ def _add(after: set[tuple[Unit, int]], unit: Unit, cells: np.ndarray) -> None:
 
 @dataclass
 class Ring:
-    """Hands out buffer ranges one after another, wrapping around; hazards are the emitter's job.
+    """Allocates buffer ranges one after another, wrapping around; the emitter handles hazards.
 
-    It wraps after RING_TAKES ranges at the latest: the token that frees a range is then used soon.
-    Tokens for a far future would fill their queue and be merged, and LOADs wait longer than needed.
+    It wraps after RING_TAKES ranges at the latest, so that the token that frees a range is used
+    soon.  Tokens for much later uses would fill their queue and be merged, and LOADs would wait
+    longer than needed.
     """
 
     size: int
@@ -203,7 +207,7 @@ class Ring:
     taken: int = 0
 
     def take(self, count: int) -> int:
-        """First cell of ``count`` free cells."""
+        """Return the first of ``count`` free cells."""
         if self.cursor + count > self.size or self.taken == RING_TAKES:
             self.cursor = self.taken = 0
         start = self.cursor

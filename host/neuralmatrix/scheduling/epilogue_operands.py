@@ -29,7 +29,7 @@ BUFFERS = {"t": (Buffer.T_LO, Buffer.T_HI), "u": (Buffer.U_LO, Buffer.U_HI)}
 
 
 def operand_sizes(ctx: Context, e: QEpilogue) -> dict[str, OperandSize]:
-    """What t and u take on chip, by buffer."""
+    """Return the on-chip sizes of t and u, by buffer."""
     names = {"t": e.residual, "u": e.hadamard}
     return {
         key: OperandSize(2 if ctx.qparams[name].int16 else 1, not ctx.tensors[name].broadcast)
@@ -42,14 +42,14 @@ def operand_names(e: QEpilogue) -> tuple[str, ...]:
 
 
 def can_flatten(ctx: Context, e: QEpilogue, height: int, width: int) -> bool:
-    """Whether all operands are either whole maps or one position, so that rows may be joined."""
+    """Return whether rows may be joined: each operand is a whole map or one position."""
     shapes = (ctx.tensors[name].shape for name in operand_names(e))
     return all((h, w) in ((height, width), (1, 1)) for _, h, w, _ in shapes)
 
 
 @dataclass
 class Operands:
-    """The operands of one operation; a replicated one is loaded once per tile."""
+    """The operands of one operation; a broadcast one is loaded once per tile."""
 
     ctx: Context
     epilogue: QEpilogue
@@ -75,12 +75,12 @@ class Operands:
 
 
 def strides(operands: Mapping[str, Operand]) -> dict[str, int]:
-    """The fields of EPILOGUE."""
+    """Return the operands' fields of EPILOGUE."""
     return {name: step for o in operands.values() for name, step in o.steps.items()}
 
 
 def bases(operands: Mapping[str, Operand]) -> dict[str, int]:
-    """The fields of COMPUTE."""
+    """Return the operands' fields of COMPUTE."""
     return {f"{key}_base": o.base for key, o in operands.items()}
 
 
@@ -96,9 +96,9 @@ def _load(
     tile = Box(*rows, *cols)
     used = range(0, 1) if tensor.broadcast else blocks
     base = ring.take(len(used) * tile.words)
-    for digit in range(view.byte_planes):
-        plane = replace(view, base=view.base + digit * view.digit, byte_planes=1)
-        load_grid(ctx, plane, image, tile, used, BUFFERS[key][digit], base)
+    for i in range(view.byte_planes):
+        plane = replace(view, base=view.base + i * view.plane, byte_planes=1)
+        load_grid(ctx, plane, image, tile, used, BUFFERS[key][i], base)
     steps = {
         f"{key}_nb": 0 if tensor.broadcast else tile.words,
         f"{key}_m1": tile.cols if view.height > 1 else 0,

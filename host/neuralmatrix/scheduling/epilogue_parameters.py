@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Channel parameters, segment tables and the EPILOGUE that puts them to use.
+"""Channel parameters, piecewise-linear tables and the EPILOGUE that uses them.
 
 In: the integers of a QEpilogue.  Out: their 64-bit entries in PBUF, and EPILOGUE instructions.
 """
@@ -24,7 +24,7 @@ CELLS_PER_ENTRY = 8
 
 @dataclass(frozen=True)
 class Params:
-    """Where an operation's parameters lie: first row of its channels, rows of its table."""
+    """The place of an operation's parameters: first row of its channels, rows of its table."""
 
     base: int
     seg_base: int
@@ -32,7 +32,7 @@ class Params:
 
 
 def load_params(ctx: Context, e: QEpilogue) -> Params:
-    """Put channel parameters and the table into PBUF."""
+    """Load channel parameters and the table into PBUF."""
     rows = pack_params(e, ctx.lanes)
     table = pack_table(e, ctx.lanes)
     count = (rows.size + table.size) // ctx.lanes
@@ -47,14 +47,14 @@ def load_params(ctx: Context, e: QEpilogue) -> Params:
 
 
 def broadcast_parameters(e: QEpilogue, lanes: int) -> QEpilogue:
-    """The parameters of a replicated tensor's one channel, for every lane."""
+    """Repeat the parameters of a broadcast tensor's one channel for every lane."""
     return replace(
         e, bias=np.repeat(e.bias, lanes), m=np.repeat(e.m, lanes), s=np.repeat(e.s, lanes)
     )
 
 
 def pack_params(e: QEpilogue, lanes: int) -> Array:
-    """64-bit channel parameters, padded to whole rows."""
+    """Pack 64-bit channel parameters, padded to whole rows."""
     packed = np.zeros(-(-len(e.m) // lanes) * lanes, np.uint64)
     bias = e.bias.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF)
     m = e.m.astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFF)
@@ -63,7 +63,7 @@ def pack_params(e: QEpilogue, lanes: int) -> Array:
 
 
 def pack_table(e: QEpilogue, lanes: int) -> Array:
-    """64-bit segments and, after them, the map of cells; each padded to whole rows."""
+    """Pack 64-bit segments and, after them, the map of cells; each padded to whole rows."""
     if e.table is None:
         return np.zeros(0, np.uint64)
     seg = e.table
@@ -89,7 +89,7 @@ def _cells(seg: PwlTable) -> int:
 def set_epilogue(
     ctx: Context, e: QEpilogue, params: Params, out_wide: bool, extra: Mapping[str, int]
 ) -> None:
-    """Emit an EPILOGUE unless the unit is already in that state."""
+    """Emit an EPILOGUE unless the unit already has that state."""
     values = dict(
         t_en=int(e.residual is not None), u_en=int(e.hadamard is not None),
         t_wide=int(e.residual is not None and ctx.qparams[e.residual].int16),

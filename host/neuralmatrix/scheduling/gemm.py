@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions and matrix products, of constants or of two run-time tensors.
+"""Schedules convolutions, matrix products with constants and activation-activation matmuls.
 
 In: a QOp whose op is a Gemm.  Out: its instructions: per tile of output positions and group of
 output blocks, loads, computes and stores.
@@ -54,13 +54,13 @@ def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm, stats: RowStatistic
         cb=s.cb, nb=len(s.runs), byte_planes=s.view.byte_planes,
         out_byte_planes=2 if ctx.qparams[op.output].int16 else 1, operands=operand_sizes(ctx, e),
         grouped=sparse, weight_byte_planes=s.weights.byte_planes, stat_planes=stats.planes,
-        stored=op.output in ctx.places, images=images, alike=images // versions,
+        stored=op.output in ctx.places, images=images, images_per_weights=images // versions,
     )  # fmt: skip
 
 
 @dataclass
 class _Tile:
-    """An input tile on chip and the part of the K loop it serves."""
+    """An input tile on chip and its part of the K loop."""
 
     image: int
     out: Box
@@ -80,13 +80,13 @@ class _Run:
     stats: RowStatistics
     operands: Operands
     stores: dict[str, int] = field(default_factory=dict)
-    resident: dict[int, int] | None = None  # key of weights that stay -> WBUF word
+    resident: dict[int, int] | None = None  # key of resident weights -> WBUF word
     loaded: set[int] = field(default_factory=set)
-    version: int = -1  # of the weights in WBUF
+    version: int = -1  # key of the weights in WBUF
     tile: _Tile | None = None
 
     def image(self, image: int, groups: list[list[Job]]) -> None:
-        """All tiles of one image, in the plan's order."""
+        """Schedule all tiles of one image, in the plan's order."""
         if self.setup.weights.version(image) != self.version:
             self.version, self.resident = self.setup.weights.version(image), None
             if self.plan.resident:
@@ -103,7 +103,7 @@ class _Run:
         return ((box, group) for box in tiles for group in groups)
 
     def _group(self, image: int, box: Box, group: list[Job], groups: list[list[Job]]) -> None:
-        """Sum all K chunks of a group of output blocks for one tile; store what is finished."""
+        """Sum all K chunks of a group of output blocks for one tile; store finished rows."""
         finishing = [job for job in group if job.last]
         for job in group:
             weights = self._weights(job, image)
@@ -115,7 +115,7 @@ class _Run:
             self._finish(image, box, job, weights, Finish(first, last))
 
     def _finish(self, image: int, box: Box, job: Job, weights: int, finish: Finish) -> None:
-        """The last part of a sum: epilogue and stores."""
+        """Emit the last part of a sum: epilogue and stores."""
         ctx, stored = self.ctx, self.op.output in self.ctx.places
         tile: _Tile | None = None
         if not ctx.older(operand_names(self.epilogue), self.op.input):
@@ -153,7 +153,7 @@ class _Run:
         return base
 
     def _reserve(self, jobs: list[Job]) -> None:
-        """One range for all weights, so that none overwrites another."""
+        """Reserve one range for all weights, so that none overwrites another."""
         base = self.ctx.rings.wbuf.take(sum(job.words for job in jobs))
         starts = np.cumsum([0, *(job.words for job in jobs)])
         self.resident = {
@@ -162,7 +162,7 @@ class _Run:
         self.loaded = set()
 
     def _input(self, image: int, box: Box, job: Job) -> _Tile:
-        """Load the input words of an output tile, unless they are the ones loaded last."""
+        """Load the input words of an output tile unless they were loaded last."""
         s, ctx, serves = self.setup, self.ctx, job.serves
         tile = self.tile
         if tile is not None and (tile.image, tile.out, tile.serves) == (image, box, serves):
@@ -198,7 +198,7 @@ class _Run:
 
 
 def input_box(box: Box, strides: tuple[int, int], dilations: tuple[int, int], chunk: Chunk) -> Box:
-    """Padded input rows and columns that an output tile reads for part of the kernel."""
+    """Return the padded input rows and columns that an output tile reads for part of the kernel."""
     r0 = box.r0 * strides[0] + chunk.kh.start * dilations[0]
     c0 = box.c0 * strides[1] + chunk.kw.start * dilations[1]
     rows = (box.rows - 1) * strides[0] + (len(chunk.kh) - 1) * dilations[0] + 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The K loop of a Gemm, cut into COMPUTEs, and where their weights come from.
+"""Cuts the K loop of a Gemm into COMPUTEs, and loads their weights.
 
-In: which blocks of weights are not zero, a plan.  Out: per group of output blocks its jobs, and the
+In: the nonzero blocks of weights, a plan.  Out: per group of output blocks its jobs, and the
 LOADs of their weights: constants, or a tensor of the arena.
 """
 
@@ -18,7 +18,7 @@ from ..ir.types import Array
 from .context import Context, View, emit_load, load_const
 from .gemm_tiling import GemmPlan
 
-# Per output block: runs of input blocks that matter, in order.
+# Per output block: runs of input blocks that are not zero, in order.
 Runs = list[list[range]]
 
 
@@ -32,7 +32,7 @@ class Chunk:
 
     @property
     def blocks(self) -> int:
-        """How many blocks of weights it takes per output block."""
+        """The number of blocks of weights per output block."""
         return len(self.kh) * len(self.kw) * len(self.cb)
 
 
@@ -40,8 +40,9 @@ class Chunk:
 class Job:
     """One COMPUTE: a chunk of the K loop for some output blocks.
 
-    ``first`` and ``last`` of their sums or not; ``acc`` numbers the sums that are open at the same
-    time; ``serves`` is the part of the input that must be on chip; ``key`` names the weights.
+    ``first`` and ``last``: whether it begins or ends their sums; ``acc`` numbers the sums that are
+    open at the same time; ``serves`` is the part of the input that must be on chip; ``key`` names
+    the weights.
     """
 
     nb: range
@@ -55,7 +56,7 @@ class Job:
 
 
 class Weights(Protocol):
-    """A source of weight words in the order COMPUTE takes them."""
+    """A source of weight words in COMPUTE's order."""
 
     @property
     def byte_planes(self) -> int: ...
@@ -64,7 +65,7 @@ class Weights(Protocol):
         """Announce weights that will be loaded; returns their key."""
 
     def version(self, image: int) -> int:
-        """Images with the same version have the same weights."""
+        """Return an image's version; images with the same version have the same weights."""
 
     def load(self, job: Job, image: int, base: int) -> None:
         """Load a job's weights to WBUF words ``base`` on."""
@@ -73,7 +74,7 @@ class Weights(Protocol):
 def plan_jobs(
     weights: Weights, plan: GemmPlan, kernel: tuple[int, int], runs: Runs, lanes: int
 ) -> list[list[Job]]:
-    """Jobs per group of output blocks; each group's jobs complete its sums.
+    """Plan the jobs per group of output blocks; each group's jobs complete its sums.
 
     ``runs`` may leave out any input blocks whose weights are all zero, but needs one per output.
     """
@@ -87,9 +88,9 @@ def _group_jobs(
     weights: Weights, plan: GemmPlan, whole: Chunk, runs: Runs, lanes: int, nb: range
 ) -> list[Job]:
     chunks = _chunks(whole, plan.chunk)
-    alike = len(chunks) == 1 and len(runs[nb.start]) == 1
-    alike = alike and all(runs[b] == runs[nb.start] for b in nb)
-    blocks = [nb] if alike else [range(b, b + 1) for b in nb]
+    equal_runs = len(chunks) == 1 and len(runs[nb.start]) == 1
+    equal_runs = equal_runs and all(runs[b] == runs[nb.start] for b in nb)
+    blocks = [nb] if equal_runs else [range(b, b + 1) for b in nb]
     parts = [part for chunk in chunks for part in _parts(chunk, blocks, runs)]
     order = [block for block, _, _ in parts]
     first = {block: i for i, block in reversed(list(enumerate(order)))}
@@ -106,7 +107,7 @@ def _group_jobs(
 
 
 def _parts(chunk: Chunk, blocks: list[range], runs: Runs) -> list[tuple[range, Chunk, Chunk]]:
-    """(output blocks, their part of a chunk, what all of them need of it)."""
+    """Yield output blocks, their part of a chunk, and the part that all of them need."""
     found = [(b, cb) for b in blocks for cb in _overlaps(runs[b.start], chunk.cb)]
     if not found:
         return []
@@ -134,7 +135,7 @@ def _overlaps(runs: list[range], part: range) -> list[range]:
 
 
 def runs_of(used: Array, shortest_gap: int) -> list[range]:
-    """Runs of true entries, joined over gaps below ``shortest_gap``; one block where none is."""
+    """Return runs of true entries, joined over gaps below ``shortest_gap``; at least one block."""
     found = np.flatnonzero(used)
     if not found.size:
         return [range(1)]
@@ -144,7 +145,7 @@ def runs_of(used: Array, shortest_gap: int) -> list[range]:
 
 
 def shortest_gap(steps: int) -> int:
-    """How many blocks of weights of ``steps`` cycles are worth a COMPUTE of their own."""
+    """Return how many zero blocks of ``steps`` cycles cost as much as another COMPUTE."""
     return max(1, -(-COMPUTE_OVERHEAD // steps))
 
 
@@ -175,9 +176,9 @@ class TensorWeights:
     """A tensor of the arena, (N', 1, K, M), or (N', 1, M, K) where it is ``transposed``."""
 
     ctx: Context
-    view: View  # its positions as one row
+    view: View  # view of its positions as one row
     transposed: bool
-    images: int  # of the output
+    images: int  # blocks of the output
     own_images: int
 
     @property
@@ -194,18 +195,18 @@ class TensorWeights:
         origin = self.view.base + self.version(image) * self.view.image
         if self.transposed:
             first = origin + job.chunk.cb.start * self.view.block
-            planes = (len(job.chunk.cb) * self.byte_planes, self.view.digit)
+            planes = (len(job.chunk.cb) * self.byte_planes, self.view.plane)
             self._load(first, job.nb, planes, base)
             return
         each = job.words // len(job.nb)
         for i, block in enumerate(job.nb):
             first = origin + block * self.view.block
-            self._load(first, job.chunk.cb, (self.byte_planes, self.view.digit), base + i * each)
+            self._load(first, job.chunk.cb, (self.byte_planes, self.view.plane), base + i * each)
 
     def _load(self, origin: int, blocks: range, planes: tuple[int, int], base: int) -> None:
-        """Words [block of positions][plane][position], zero past the last position."""
+        """Load words [block of positions][plane][position], zero past the last position."""
         lanes, count = self.ctx.lanes, len(blocks)
-        rest = self.view.width - blocks.start * lanes  # positions that are there
+        rest = self.view.width - blocks.start * lanes  # positions that exist
         full = min(count, rest // lanes)
         for start, number, width in ((0, full, lanes), (full, count - full, rest - full * lanes)):
             if number:

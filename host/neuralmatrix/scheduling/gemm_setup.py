@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Gemm in words of the array: its input grid, its weights and the kernel that runs over them.
+"""A Gemm in lane vectors: its input grid, its weights and its kernel.
 
 In: a quantised Gemm.  Out: ``Setup``.
 """
@@ -18,18 +18,20 @@ from .context import Context, View, blocked_view
 from .epilogue_operands import can_flatten
 from .gemm_jobs import ConstWeights, Runs, TensorWeights, Weights, runs_of, shortest_gap
 
-DENSE = 0.9  # share of nonzero blocks of weights from which all are computed
+DENSE = 0.9  # share of nonzero blocks of weights above which all are computed
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A Gemm in words: the input grid and the kernel as the array sees them.
+    """A Gemm in lane vectors: the array's input grid and kernel.
 
     ``runs``: the input blocks that each output block needs.
     """
 
     view: View
-    weight: Array | None  # (KH, KW, CB*lanes, NB*lanes) int8; None for two run-time tensors
+    weight: (
+        Array | None
+    )  # (KH, KW, CB*lanes, NB*lanes) int8; None for an activation-activation matmul
     weights: Weights
     kernel: tuple[int, int]
     cb: int
@@ -42,7 +44,7 @@ class Setup:
 
 
 def setup_of(ctx: Context, op: Gemm, weight: Array | None, e: QEpilogue) -> Setup:
-    """The form in which the array computes a Gemm."""
+    """Return the form in which the array computes a Gemm."""
     _, h, w, _ = ctx.tensors[op.output].shape
     if weight is None:
         return _product_setup(ctx, op, e)
@@ -65,7 +67,7 @@ def setup_of(ctx: Context, op: Gemm, weight: Array | None, e: QEpilogue) -> Setu
 
 
 def _rows_setup(ctx: Context, op: Gemm, weight: Array, rows: Rows, h: int, w: int) -> Setup:
-    """A word spans several kernel columns: the kernel becomes KH x 1 over KW*C channels."""
+    """Set up Rows: a word spans kernel columns, so the kernel is KH x 1 over KW*C channels."""
     kh, kw, c, m = weight.shape
     place = ctx.places[op.input]
     flat = replace(op, groups=1)
@@ -78,7 +80,7 @@ def _rows_setup(ctx: Context, op: Gemm, weight: Array, rows: Rows, h: int, w: in
 
 
 def _product_setup(ctx: Context, op: Gemm, e: QEpilogue) -> Setup:
-    """The weights are another tensor."""
+    """Set up an activation-activation matmul."""
     assert op.rhs is not None
     n, h, w, m = ctx.tensors[op.output].shape
     cb, nb = (-(-size // ctx.lanes) for size in (ctx.tensors[op.input].shape[3], m))
@@ -94,7 +96,7 @@ def _const_setup(
     ctx: Context, view: View, grid: Array, strides: tuple[int, int], dilations: tuple[int, int],
     out_h: int, out_w: int, flat: bool,
 ) -> Setup:  # fmt: skip
-    """``grid``: weights (KH, KW, CB*lanes, NB*lanes) int8."""
+    """Set up constant weights; ``grid``: (KH, KW, CB*lanes, NB*lanes) int8."""
     kh, kw, c, m = grid.shape
     lanes = ctx.lanes
     blocks = grid.reshape(kh, kw, c // lanes, lanes, m // lanes, lanes)
@@ -110,7 +112,7 @@ def _const_setup(
 
 
 def _pad_channels(weight: Array, op: Gemm, lanes: int, broadcast: bool) -> Array:
-    """Dense (KH, KW, CB*lanes, NB*lanes) int8: groups become diagonal blocks."""
+    """Make dense (KH, KW, CB*lanes, NB*lanes) int8: groups become diagonal blocks."""
     kh, kw, per_group, m = weight.shape
     c = per_group * op.groups
     if broadcast:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products with a constant sparse matrix: all-zero blocks are neither loaded nor computed.
+"""Schedules products with a sparse constant: all-zero blocks are neither loaded nor computed.
 
 In: a 1x1 Gemm many of whose ROWS x COLS weight blocks are zero.  Out: its instructions: x stays in
 IBUF, the blocks that are left stream through WBUF in order of use, and one COMPUTE adds up as many
@@ -27,10 +27,10 @@ from .epilogue_operands import Operand, Operands, strides
 from .epilogue_parameters import Params, load_params, set_epilogue
 from .gemm_setup import Setup
 
-DENSEST = 0.75  # share of nonzero blocks above which the dense schedule is as good
+DENSEST = 0.75  # share of nonzero blocks above which the dense schedule is as fast
 LEAST_BLOCKS = 4
-LONG_RUN = 8  # blocks in a row that are taken without a search
-BEAM = (16, 6, 1)  # steps tried further, per loop
+LONG_RUN = 8  # consecutive blocks that are taken without a search
+BEAM = (16, 6, 1)  # number of steps tried per loop
 STEP_LIMIT = 0xFFFF  # largest step of x per loop, in words
 COUNT_LIMIT = 0xFF
 
@@ -55,7 +55,7 @@ class Nest:
 
 @dataclass(frozen=True)
 class Step:
-    """One COMPUTE: the nest it adds to output block ``nb``, and its weights' place in the load."""
+    """One COMPUTE: the nest that it adds to output block ``nb``, and its weights in the load."""
 
     nb: int
     nest: Nest
@@ -74,7 +74,7 @@ class Load:
 
 
 def is_sparse(ctx: Context, s: Setup, op: Gemm) -> bool:
-    """Enough zero blocks, and room on chip for the whole depth of x."""
+    """Return whether there are enough zero blocks, and x's whole depth fits on chip."""
     if s.weight is None or not s.flat or s.kernel != (1, 1) or op.groups > 1:
         return False
     if op.epilogue.rows or ctx.tensors[op.output].broadcast:
@@ -85,7 +85,7 @@ def is_sparse(ctx: Context, s: Setup, op: Gemm) -> bool:
 
 
 def share_of_blocks(op: Gemm, lanes: int) -> float:
-    """How much of a matrix product is left; 1 where zero blocks are few."""
+    """Return the share of a matrix product that is computed; 1 where zero blocks are few."""
     if op.weight is None or op.weight.shape[:2] != (1, 1) or op.groups > 1:
         return 1.0
     share = float(block_pattern(op.weight[0, 0], lanes).mean())
@@ -109,24 +109,24 @@ def schedule_sparse(ctx: Context, s: Setup, e: QEpilogue, op: Gemm) -> dict[str,
 
 
 def _tile(ctx: Context, s: Setup, e: QEpilogue) -> int:
-    """Positions per tile: all of x's depth lies in IBUF."""
+    """Return the positions per tile: all of x's depth lies in IBUF."""
     a: ArrayConfig = ctx.array
     room = [s.out_w, a.acc_rows, *_rooms(a, e)]
     return min(*room, a.ibuf_words // (s.cb * s.view.byte_planes))
 
 
 def _rooms(a: ArrayConfig, e: QEpilogue) -> list[int]:
-    """Half of every buffer that holds rows of results or operands."""
+    """Return half of every buffer that holds rows of results or operands."""
     room = [a.obuf_rows // 2]
     room += [a.tbuf_rows // 2] if e.residual else []
     return room + ([a.ubuf_rows // 2] if e.hadamard else [])
 
 
-# ------------------------------------------------------------------ which COMPUTE adds what
+# ------------------------------------------------------------------ nests of COMPUTEs
 
 
 def _steps(ctx: Context, s: Setup, weight: Array, size: int) -> tuple[list[Step], list[Load]]:
-    """All COMPUTEs of a tile and the loads of their weights, in order."""
+    """Plan all COMPUTEs of a tile and the loads of their weights, in order."""
     chunk = ctx.array.wbuf_words // 4
     reach = STEP_LIMIT // (size * s.view.byte_planes)
     steps: list[Step] = []
@@ -145,7 +145,7 @@ def _steps(ctx: Context, s: Setup, weight: Array, size: int) -> tuple[list[Step]
 
 
 def cover(blocks: Array, most: int, reach: int) -> list[Nest]:
-    """Few nests that hold every block once, and at most ``most`` blocks each; block 0 if none is
+    """Cover every block once by few nests of at most ``most`` blocks each; block 0 if none is
     given."""
     if not len(blocks):
         return [Nest(0, ())]
@@ -159,7 +159,7 @@ def cover(blocks: Array, most: int, reach: int) -> list[Nest]:
 
 
 def _long_runs(blocks: Array, most: int) -> tuple[list[Nest], int]:
-    """Nests of neighbouring blocks, and the blocks that lie in no long run as a bit mask."""
+    """Return nests of neighbouring blocks, and a bit mask of the blocks in no long run."""
     nests, mask = [], 0
     for run in np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1):
         if len(run) < LONG_RUN:
@@ -172,7 +172,7 @@ def _long_runs(blocks: Array, most: int) -> tuple[list[Nest], int]:
 
 
 def _largest(mask: int, most: int, reach: int) -> Nest:
-    """The largest nest found within ``mask``: per loop the steps that fit most often go further."""
+    """Find a large nest within ``mask``: per loop the steps that fit most often are extended."""
     best = Nest((mask & -mask).bit_length() - 1, ())
     size = 1
     level: list[tuple[int, Loops, int]] = [(mask, (), 1)]
@@ -191,7 +191,7 @@ def _largest(mask: int, most: int, reach: int) -> Nest:
 
 
 def _loops(starts: int, reach: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Every (count, step) whose loop stays within ``starts``, and where it may begin."""
+    """List every (count, step) whose loop stays within ``starts``, and its possible starts."""
     places = [i for i in range(starts.bit_length()) if starts >> i & 1]
     for step in sorted({b - a for a, b in combinations(places, 2)}):
         if step > reach:
@@ -208,7 +208,7 @@ def _is_distinct(loops: Loops) -> bool:
 
 
 def _packed(weight: Array, steps: list[Step], lanes: int) -> Array:
-    """The weight blocks in order of use."""
+    """Pack the weight blocks in order of use."""
     blocks = weight.reshape(weight.shape[0] // lanes, lanes, -1, lanes).transpose(2, 0, 1, 3)
     return np.concatenate([blocks[step.nb, list(step.nest.blocks)] for step in steps])
 
@@ -226,12 +226,12 @@ class _Run:
     output: str
     steps: list[Step]
     loads: list[Load]
-    offset: int  # of the weights in CONST
+    offset: int  # offset of the weights in CONST
     held: int = -1  # the load that is in WBUF
-    base: int = 0  # and its first word
+    base: int = 0  # first word of that load
 
     def tile(self, image: int, box: Box) -> int:
-        """All output blocks of one tile of positions; returns the index of its last STORE."""
+        """Emit all output blocks of one tile of positions; return the index of its last STORE."""
         ctx, s = self.ctx, self.setup
         x = ctx.rings.ibuf.take(s.cb * s.view.byte_planes * box.words)
         load_grid(ctx, s.view, image, box, range(s.cb), Buffer.IBUF, x)
@@ -250,7 +250,9 @@ class _Run:
         return last
 
     def _groups(self, words: int) -> Iterator[list[Step]]:
-        """Steps whose results are stored together: whole output blocks, half a buffer at most."""
+        """Group steps whose results are stored together: whole output blocks, at most half a
+        buffer.
+        """
         count = max(1, min(_rooms(self.ctx.array, self.epilogue)) // words)
         group: list[Step] = []
         for step in self.steps:
@@ -261,7 +263,7 @@ class _Run:
         yield group
 
     def _weights(self, step: Step) -> int:
-        """The first weight word of a step, loaded if it is not there."""
+        """Return the first weight word of a step, loaded if needed."""
         if step.load != self.held:
             load = self.loads[step.load]
             self.held, self.base = step.load, self.ctx.rings.wbuf.take(load.words)
@@ -272,7 +274,7 @@ class _Run:
     def _compute(
         self, step: Step, box: Box, x: int, out: int, row: int, operands: Mapping[str, Operand]
     ) -> None:
-        """``row``: the step's output block, counted within its group."""
+        """Emit a step; ``row``: its output block, counted within its group."""
         ctx, byte_planes = self.ctx, self.setup.view.byte_planes
         weights = self._weights(step)
         block = byte_planes * box.words

@@ -45,13 +45,13 @@ class GemmProblem:
     nb: int
     byte_planes: int
     out_byte_planes: int
-    operands: Mapping[str, OperandSize]  # by buffer
+    operands: Mapping[str, OperandSize]  # operands by buffer
     grouped: bool  # most blocks of weights are zero, and each output block has others
     weight_byte_planes: int = 1
     stat_planes: int = 0  # rows of row statistics per position
-    stored: bool = True  # results leave the chip
+    stored: bool = True  # results are stored
     images: int = 1
-    alike: int = 1  # images that share their weights
+    images_per_weights: int = 1  # images that share their weights
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class GemmPlan:
     chunk: tuple[int, int, int]
     resident: bool  # all weights stay in WBUF across tiles
     weights_outer: bool  # loop over weights outside, tiles inside
-    chunked_input: bool  # only what a job reads is on chip
+    chunked_input: bool  # only a job's part of the input is on chip
     cost: float
 
 
 def plan_gemm(target: Target, p: GemmProblem) -> GemmPlan:
-    """Cheapest plan; raises DoesNotFit when not even one output row of one block fits."""
+    """Return the cheapest plan; raise DoesNotFit if not even one output row of one block fits."""
     array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
@@ -96,7 +96,7 @@ def _plans(target: Target, p: GemmProblem, tile: tuple[int, int]) -> Iterator[Ge
     tiles = len(boxes(p.out_h, p.out_w, tile))
     chunks = _chunks(p, chunk)
     words = p.kernel[0] * p.kernel[1] * p.cb * p.weight_byte_planes * array.rows
-    uses = tiles * p.alike
+    uses = tiles * p.images_per_weights
     resident = uses > 1 and words * p.nb <= array.wbuf_words and not p.grouped
     for nb_step in _group_sizes(array, p, tile[0] * tile[1], chunks):
         may_stay = chunks == 1 and words * nb_step <= array.wbuf_words
@@ -110,9 +110,10 @@ def _plans(target: Target, p: GemmProblem, tile: tuple[int, int]) -> Iterator[Ge
 def _chunk(
     array: ArrayConfig, p: GemmProblem, tile: tuple[int, int]
 ) -> tuple[tuple[int, int, int], bool] | None:
-    """Most of the K loop whose weights take half of WBUF; and whether its input must be cut alike.
+    """Return the largest part of the K loop whose weights fit half of WBUF, and whether the
+    input must be cut in the same way.
 
-    Then a chunk's input takes half of IBUF, too.  None where a single tap's input does not fit.
+    A chunk's input then takes half of IBUF.  None if a single tap's input does not fit.
     """
     blocks = array.wbuf_words // 2 // array.rows // p.weight_byte_planes
     room = array.ibuf_words // 2
@@ -126,7 +127,7 @@ def _chunk(
     depth = min(p.cb, max(1, blocks // (rows * cols)))
     if not whole:
         depth = min(depth, max(1, room // (_input_words(p, tile, (rows, cols)) * p.byte_planes)))
-    depth = _cdiv(p.cb, _cdiv(p.cb, depth))  # even chunks
+    depth = _cdiv(p.cb, _cdiv(p.cb, depth))  # chunks of equal size
     return (rows, cols, depth), not whole
 
 
@@ -146,7 +147,7 @@ def _input_words(p: GemmProblem, tile: tuple[int, int], kernel: tuple[int, int])
 
 
 def _group_sizes(array: ArrayConfig, p: GemmProblem, positions: int, chunks: int) -> list[int]:
-    """Output blocks per group: bounded by half of every buffer, and no longer than useful."""
+    """List output blocks per group: at most half of every buffer, and no more than useful."""
     if chunks > 1:
         most = min(p.nb, array.acc_rows // positions)
         return sorted({1, _cdiv(p.nb, _cdiv(p.nb, max(1, most)))})
@@ -174,7 +175,7 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
     input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else 1)
     weight_loads = 1.0 if plan.weights_outer else float(tiles)
     if plan.resident:
-        weight_loads = 1 / p.alike
+        weight_loads = 1 / p.images_per_weights
     operands = tiles * positions * operand_words(p.operands, p.nb, groups)
     work = Work(
         passes=tiles * (passes * max(positions, lanes) + p.stat_planes * positions),
@@ -195,7 +196,7 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
 
 
 def _tile_words(p: GemmProblem, plan: GemmPlan) -> int:
-    """Input words loaded for one tile and one group of output blocks."""
+    """Return the input words loaded for one tile and one group of output blocks."""
     if not plan.chunked_input:
         return _input_words(p, plan.tile, p.kernel) * p.byte_planes * p.cb
     rows, cols, depth = plan.chunk

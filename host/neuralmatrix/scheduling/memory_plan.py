@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where every tensor lies in DRAM.
+"""Plans the place of every tensor in DRAM.
 
-In: a QGraph.  Out: a Place (region, offset, layout) per tensor; tensors whose lives do not overlap
-share arena bytes, and a Move that only renames addresses (concat of whole blocks, aligned slices,
-reshapes) becomes an offset into another tensor.
+In: a QGraph.  Out: a Place (region, offset, layout) per tensor; tensors whose live ranges do not
+overlap share arena bytes, and a Move that only renames addresses (concat of whole blocks, aligned
+slices, reshapes) becomes an offset into another tensor.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class MemoryPlan:
 
 
 def plan_memory(graph: QGraph, lanes: int, const: ConstRegion, shared: bool = True) -> MemoryPlan:
-    """Place all tensors.  ``shared`` False gives every tensor bytes of its own (for inspection)."""
+    """Place all tensors.  With ``shared`` False every tensor has bytes of its own."""
     ops = tuple(qop.op for qop in graph.ops)
     uses = Uses(ops, (port.tensor for port in graph.outputs))
     layouts = {name: _layout(graph, uses, name, lanes) for name in graph.tensors}
@@ -76,7 +76,7 @@ def plan_memory(graph: QGraph, lanes: int, const: ConstRegion, shared: bool = Tr
             root, delta = _resolve(name, views)
             places[name] = Place(Region.ARENA, offsets[root] + delta, layout)
     renamed = frozenset(op.output for op in ops if isinstance(op, Move) and _is_renamed(op, views))
-    return MemoryPlan(places, total + ALIGN, renamed)  # a view may end some lanes past its tensor
+    return MemoryPlan(places, total + ALIGN, renamed)  # a view may end some lanes after its tensor
 
 
 # ------------------------------------------------------------------ layouts
@@ -92,7 +92,7 @@ def _layout(graph: QGraph, uses: Uses, name: str, lanes: int) -> Layout:
 
 
 def _rows_layout(readers: Sequence[MatOp], port: Port, b: Blocked) -> Rows | None:
-    """A few-channel input of one convolution lies as plain rows: a word then spans kernel
+    """Choose plain rows for a few-channel input of one convolution: a word then spans kernel
     columns."""
     op = readers[0] if len(readers) == 1 else None
     if not isinstance(op, Gemm) or op.weight is None or b.int16:
@@ -113,7 +113,7 @@ def _rows_layout(readers: Sequence[MatOp], port: Port, b: Blocked) -> Rows | Non
 
 
 def word_addresses(layout: Layout) -> Array:
-    """Byte offset of the low digit of every element, (N,H,W,C)."""
+    """Return the byte offset of the low byte of every element, (N,H,W,C)."""
     assert isinstance(layout, Blocked)
     n, h, w, c = np.ogrid[: layout.n, : layout.h, : layout.w, : layout.c]
     block, lane = c // layout.lanes, c % layout.lanes
@@ -122,7 +122,7 @@ def word_addresses(layout: Layout) -> Array:
     return np.asarray(address, np.int64)
 
 
-Views = dict[str, tuple[str, int]]  # tensor -> (tensor it lies in, byte offset there)
+Views = dict[str, tuple[str, int]]  # tensor -> (tensor that holds it, byte offset there)
 
 
 def _views(graph: QGraph, layouts: Mapping[str, Layout]) -> Views:
@@ -154,7 +154,7 @@ def _view_move(
 
 
 def _compatible(source: Layout, out: Layout) -> bool:
-    """Words keep their meaning: same lanes, and the high digits lie as far behind the low ones."""
+    """Check that words stay the same: equal lanes, and equal distance of the byte planes."""
     if not (isinstance(source, Blocked) and isinstance(out, Blocked)):
         return False
     if source.broadcast != out.broadcast:
@@ -163,7 +163,7 @@ def _compatible(source: Layout, out: Layout) -> bool:
 
 
 def _deltas(op: Move, layouts: Mapping[str, Layout]) -> list[int] | None:
-    """Per input: output address minus input address, where that is one number; else None."""
+    """Return per input the output address minus the input address if constant; else None."""
     source = [word_addresses(layouts[n]).reshape(-1) for n in op.inputs]
     owner = np.repeat(np.arange(len(source)), [s.size for s in source])[op.index]
     difference = word_addresses(layouts[op.output]) - np.concatenate(source)[op.index]
@@ -194,7 +194,7 @@ def _is_renamed(op: Move, views: Views) -> bool:
 
 
 def _lives(graph: QGraph, uses: Uses, views: Views) -> dict[str, tuple[int, int]]:
-    """First and last operation that touch each root tensor; nothing for outputs never stored."""
+    """Return first and last operation on each root tensor; none for outputs never stored."""
     lives: dict[str, tuple[int, int]] = {}
     outputs = (qop.op.output for qop in graph.ops if qop.op.epilogue.rows)
     nowhere = {name for name in outputs if not uses.count(name)} | set(graph.constants)
@@ -219,8 +219,8 @@ def _lives(graph: QGraph, uses: Uses, views: Views) -> dict[str, tuple[int, int]
 def _allocate(
     lives: Mapping[str, tuple[int, int]], layouts: Mapping[str, Layout], shared: bool
 ) -> tuple[dict[str, int], int]:
-    """First fit, largest tensor first; a tensor's bytes stay its own one operation longer than its
-    life, so that the next layer's stores need not wait for this layer's loads."""
+    """Allocate by first fit, largest tensor first.  A tensor keeps its bytes one operation longer
+    than it lives, so that the next layer's stores need not wait for this layer's loads."""
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     offsets: dict[str, int] = {}
     for name in sorted(lives, key=lambda n: -layouts[n].nbytes):

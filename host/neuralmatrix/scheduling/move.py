@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moves that cannot be had for free: copies through the array.
+"""Schedules Moves that need copies through the array.
 
 In: a QOp whose op is a Move.  Out: per affine piece, a gathering LOAD for every source, one WINDOW
 pass per source that picks its lanes (weights 0 and 1), and a STORE.
@@ -26,11 +26,11 @@ from .tiling import boxes
 
 @dataclass
 class _Copier:
-    """Emits pieces; weights and parameters are loaded when they change."""
+    """Emits pieces and loads weights and parameters when they change."""
 
     ctx: Context
     fill: int
-    weights: tuple[bytes, int, int] | None = None  # masks, first word, words
+    weights: tuple[bytes, int, int] | None = None  # masks in WBUF, their first word, their words
     params: tuple[bytes, Params] | None = None
 
 
@@ -44,26 +44,26 @@ def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
     fills = (lo, (qop.fill - lo) >> 8)
     view = blocked_view(ctx, op.output)
     last = 0
-    for digit in range(out.byte_planes):
-        copier = _Copier(ctx, fills[digit])
-        planes = _addresses(ctx, op, digit, out)
+    for plane in range(out.byte_planes):
+        copier = _Copier(ctx, fills[plane])
+        planes = _addresses(ctx, op, plane, out)
         for image in range(out.n):
             for block in range(out.blocks):
-                base = view.base + image * view.image + block * view.block + digit * view.digit
+                base = view.base + image * view.image + block * view.block + plane * view.plane
                 for piece in take_apart(planes[image, :, :, block]):
                     last = _copy(copier, piece, base, view.row)
     return {op.output: last}
 
 
-def _addresses(ctx: Context, op: Move, digit: int, out: Blocked) -> Array:
-    """Source address of every byte of one digit plane: (N, H, W, blocks, lanes)."""
+def _addresses(ctx: Context, op: Move, plane: int, out: Blocked) -> Array:
+    """Return the source address of every byte of one byte plane: (N, H, W, blocks, lanes)."""
     parts = []
     for name in op.inputs:
         place = ctx.places[name]
         layout = place.layout
         assert isinstance(layout, Blocked)
         flag = CONST_FLAG if place.region == Region.CONST else 0
-        shift = place.offset + digit * layout.plane_bytes + flag
+        shift = place.offset + plane * layout.plane_bytes + flag
         parts.append(word_addresses(layout).reshape(-1) + shift)
     source = np.concatenate(parts)
     address = np.where(op.index < 0, FILL, source[op.index])
@@ -111,7 +111,7 @@ def _compute(
     ctx: Context, piece: Piece, box: Box, x_base: int, weights: int, w_words: int, params: Params,
     out: int,
 ) -> None:  # fmt: skip
-    empty = not piece.sources  # a pass of zeros, always on the same word
+    empty = not piece.sources  # a pass with weights of zero, always on the same word
     values = dict(
         mode=int(Mode.WINDOW), reduce=int(Reduce.ADD), first=1, last=1, win_h=1, win_w=1,
         m1=box.rows, m0=box.cols, nb=1, cb=1, kh=1, kw=max(1, len(piece.sources)), stride_h=1,
@@ -138,7 +138,7 @@ def _store(ctx: Context, piece: Piece, box: Box, base: int, row_bytes: int, out:
 
 
 def _load_masks(copier: _Copier, piece: Piece) -> tuple[int, int]:
-    """One weight block per source: 1 on its lanes."""
+    """Load one weight block per source: 1 on its lanes."""
     ctx = copier.ctx
     masks = np.zeros((max(1, len(piece.sources)), ctx.lanes, ctx.lanes), np.int8)
     for i, s in enumerate(piece.sources):
@@ -153,7 +153,7 @@ def _load_masks(copier: _Copier, piece: Piece) -> tuple[int, int]:
 
 
 def _load_fill(copier: _Copier, piece: Piece) -> Params:
-    """Parameters whose bias is the fill value on the lanes without a source."""
+    """Load parameters whose bias is the fill value on the lanes without a source."""
     ctx = copier.ctx
     bias = np.full(ctx.lanes, copier.fill, np.int32)
     for s in piece.sources:
@@ -165,7 +165,7 @@ def _load_fill(copier: _Copier, piece: Piece) -> Params:
 
 
 def _identity(bias: Array | int) -> QEpilogue:
-    """q = acc + bias."""
+    """Return the epilogue q = acc + bias."""
     bias = np.atleast_1d(np.asarray(bias, np.int32))
     ones = np.full(bias.shape, 1 << 14, np.int32)
     shift = np.full(bias.shape, 14, np.uint8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes an arbitrary rearrangement apart into affine copies.
+"""Decomposes an arbitrary rearrangement into affine copies.
 
 In: for one plane of words (H, W, lanes) the source address of every byte.  Out: ``Piece``s, each a
 grid of words whose lanes come from a few affine sources.
@@ -16,8 +16,8 @@ from ..ir.types import Array
 
 CONST_FLAG = 1 << 40  # added to addresses in the CONST region
 FILL = -1  # the lane holds the fill value
-IDLE = -2  # nobody reads the lane
-PHASES = (1, 2, 3, 4, 5, 6, 7, 8)  # row and column interleaves that are looked for
+IDLE = -2  # the lane is not read
+PHASES = (1, 2, 3, 4, 5, 6, 7, 8)  # row and column interleaves that are tried
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Piece:
 
 
 def take_apart(plane: Array) -> list[Piece]:
-    """Pieces that cover a plane of addresses, few where the rearrangement is regular."""
+    """Decompose a plane of addresses into pieces, few where the rearrangement is regular."""
     for ph in PHASES:
         for pw in PHASES:
             pieces = _interleaved(plane, ph, pw)
@@ -58,7 +58,7 @@ def take_apart(plane: Array) -> list[Piece]:
 
 
 def _interleaved(plane: Array, ph: int, pw: int) -> list[Piece] | None:
-    """One piece per phase, if every phase is affine as a whole."""
+    """Return one piece per phase if every phase is affine as a whole."""
     if ph > plane.shape[0] or pw > plane.shape[1]:
         return None
     pieces = []
@@ -74,7 +74,7 @@ def _interleaved(plane: Array, ph: int, pw: int) -> list[Piece] | None:
 
 
 def _affine(grid: Array) -> tuple[int, int] | None:
-    """Row and column step of a grid of words, equal for all used lanes; None if there are none."""
+    """Return row and column step of a grid of words, equal for all used lanes, or None."""
     used = grid[0, 0] >= 0
     if np.any((grid >= 0) != used) or np.any(grid[:, :, ~used] != grid[0, 0, ~used]):
         return None
@@ -133,7 +133,7 @@ def _joins(plane: Array, start: int, stop: int, cuts: list[list[tuple[int, int]]
 
 
 def _cut(row: Array) -> list[tuple[int, int]]:
-    """Longest affine runs of a row's words, from the left."""
+    """Cut a row's words into the longest affine runs, from the left."""
     cuts = []
     start = 0
     while start < len(row):

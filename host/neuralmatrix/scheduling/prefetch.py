@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which LOAD takes its instructions.
+"""Reorders the instructions of LOAD.
 
 In: instructions in the order they were emitted, what each must wait for, what each costs.  Out: an
-order in which a LOAD that must wait lets a few later ones pass, such as the next tile's input; the
-other units keep theirs.
+order in which a few later LOADs, such as the next tile's input, come before one that must wait; the
+other units keep their order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ..hardware.isa import Unit
 
-WINDOW = 24  # LOADs that may pass one that waits
+WINDOW = 24  # LOADs that may come before one that waits
 NEVER = 1 << 62
 
 
@@ -28,7 +28,9 @@ class Task:
 
 @dataclass
 class _State:
-    """A run of all tasks: ``ready`` once ``open`` waits are over; ``end`` of those that ran."""
+    """A simulated run of all tasks: times at which tasks are ``ready``, unfinished waits in
+    ``open``, and the ``end`` of those that ran.
+    """
 
     tasks: Sequence[Task]
     open: list[int]
@@ -39,7 +41,7 @@ class _State:
     free: dict[Unit, int] = field(default_factory=lambda: dict.fromkeys(Unit, 0))
 
     def candidate(self, unit: Unit) -> tuple[int, int]:
-        """Start and place in its queue of the task that a unit can begin first."""
+        """Return start and queue place of the task that a unit can begin first."""
         best = (NEVER, 0)
         reach = WINDOW if unit == Unit.LOAD else 1
         for place, task in enumerate(self.queues[unit][:reach]):
@@ -61,7 +63,7 @@ class _State:
 
 
 def prefetched(tasks: Sequence[Task]) -> list[int]:
-    """The tasks by the time at which they begin: an order that obeys every ``after``."""
+    """Order the tasks by the time at which they begin, which obeys every ``after``."""
     count = len(tasks)
     followers: list[list[int]] = [[] for _ in tasks]
     for i, task in enumerate(tasks):

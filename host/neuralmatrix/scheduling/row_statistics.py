@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Row statistics of an operation: where they are made and where they go.
+"""Row statistics of an operation: their fields, output-buffer rows and STOREs.
 
 In: an operation and its epilogue.  Out: the fields that select them, the output-buffer rows they
 take, and their STOREs.
@@ -19,7 +19,7 @@ PLANES = {Stat.NONE: 0, Stat.SUM: 1, Stat.MAX: 1, Stat.MOMENTS: 2}
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """``outputs``: (tensor, which of the statistic's planes it is); ``lanes`` as stat_lanes."""
+    """``outputs``: (tensor, its plane of the statistic); ``lanes`` as stat_lanes."""
 
     kind: Stat = Stat.NONE
     outputs: tuple[tuple[str, int], ...] = ()
@@ -32,12 +32,12 @@ class RowStatistics:
 
     @property
     def fields(self) -> dict[str, int]:
-        """Fields of the EPILOGUE beside the numbers in the QEpilogue."""
+        """Fields of the EPILOGUE in addition to the numbers in the QEpilogue."""
         return {"stat": int(self.kind), "stat_lanes": self.lanes} if self.outputs else {}
 
 
 def row_statistics(ctx: Context, op: MatOp, e: QEpilogue) -> RowStatistics:
-    """The statistics an operation must write."""
+    """Return the statistics that an operation must write."""
     if isinstance(op, Move):
         return RowStatistics()
     if isinstance(op, RowMax):

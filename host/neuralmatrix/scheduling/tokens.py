@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns what instructions must wait for into tokens between the units.
+"""Converts dependencies of instructions into tokens between the units.
 
 In: instructions in program order, how many instructions of each unit must have finished before
-each.  Out: their wait and signal flags, as few as will do, and never more under way than a token
+each.  Out: their wait and signal flags, as few as suffice, and never more tokens under way than a
 queue holds.
 
-That bound is what rules out dead-locks: if every token has room when the instructions run one by
+That bound excludes deadlocks: if every token has room when the instructions run one by
 one in program order, then that order completes, and queues that block (first in, first out) let
 every other order complete as well.
 """
@@ -21,7 +21,7 @@ Clock = dict[Unit, int]  # per unit: instructions known to have finished
 
 @dataclass
 class Ready:
-    """An instruction in its place; ``needs``: how many of each unit must have finished."""
+    """An instruction at its place; ``needs``: how many of each unit must have finished."""
 
     opcode: Opcode
     values: dict[str, int]
@@ -47,9 +47,9 @@ def place_tokens(items: list[Ready], depth: int) -> None:
 def thinned(tokens: list[Token], depth: int) -> list[Token]:
     """Merge neighbours until at most ``depth`` tokens are between their two ends anywhere.
 
-    ``tokens``: of one pair of units, both ends ascending.  Merged, the earlier reader waits for
-    the later writer, which both then know to have finished.  Of all neighbours under way those go
-    first whose earlier reader comes longest after the later writer: it hardly waits any longer.
+    ``tokens``: of one pair of units, both ends ascending.  Then the earlier reader waits for
+    the later writer, which covers both.  Of all neighbours under way, those are merged first whose
+    earlier reader comes longest after the later writer, so that it hardly waits longer.
     """
     done: list[Token] = []
     under_way: list[Token] = []
@@ -65,10 +65,10 @@ def thinned(tokens: list[Token], depth: int) -> list[Token]:
 
 
 def _tokens(items: list[Ready]) -> dict[tuple[Unit, Unit], list[Token]]:
-    """Per producer and consumer, leaving out all that follow from others.
+    """Return the tokens per producer and consumer, without those that follow from others.
 
-    Units finish in order, so knowing that instruction i of a unit has finished covers all before
-    it, and all that those had waited for.
+    Units finish in order, so a wait for instruction i of a unit covers all before it, and all
+    that those had waited for.
     """
     places: dict[Unit, list[int]] = {unit: [] for unit in Unit}
     clocks: dict[Unit, list[Clock]] = {unit: [] for unit in Unit}
@@ -89,7 +89,7 @@ def _tokens(items: list[Ready]) -> dict[tuple[Unit, Unit], list[Token]]:
 def _essential(
     needs: dict[Unit, int], known: Clock, clocks: dict[Unit, list[Clock]]
 ) -> list[tuple[Unit, int]]:
-    """Dependencies that neither ``known`` nor another dependency covers."""
+    """Return the dependencies that neither ``known`` nor another dependency covers."""
     open_ = [(unit, count) for unit, count in needs.items() if count > known[unit]]
     return [
         (unit, count)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depthwise convolutions, pooling, element-wise operators and row maxima.
+"""Schedules depthwise convolutions, pooling, element-wise operators and row maxima.
 
 In: a QOp whose op is a Window or RowMax.  Out: its instructions in WINDOW mode.
 """
@@ -34,7 +34,7 @@ from .window_tiling import WindowPlan, WindowProblem, plan_window, window_grid
 
 @dataclass(frozen=True)
 class Weights:
-    """Tap blocks on chip: first word, words from one channel block to the next, words in all."""
+    """Tap blocks on chip: first word, words from one channel block to the next, total words."""
 
     base: int
     step: int
@@ -43,7 +43,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Setup:
-    """A Window in words.  ``minus``: the grid of the words that are subtracted from x."""
+    """A Window in lane vectors.  ``minus``: the grid of those that are subtracted from x."""
 
     view: View
     problem: WindowProblem
@@ -74,7 +74,7 @@ def schedule_window(ctx: Context, qop: QOp) -> dict[str, int]:
 
 
 def _row_max(ctx: Context, op: RowMax, stats: RowStatistics) -> Setup:
-    """An identity window whose only result is the row statistic."""
+    """Make an identity window whose only result is the row statistic."""
     n, h, w, c = ctx.tensors[op.input].shape
     view = blocked_view(ctx, op.input, flat=True)
     problem = WindowProblem(
@@ -113,14 +113,14 @@ def _setup(
 
 
 def _fill(ctx: Context, op: Window) -> tuple[int, int]:
-    """Padding, by digit."""
+    """Return the padding by byte plane."""
     if op.reduce == "max":
-        return -128, -127  # the digits of the lowest int16 code, -32640; int8 uses the first
+        return -128, -127  # the byte planes of the lowest int16 value, -32640; int8 uses the first
     return ctx.qparams[op.input].zero_point, 0
 
 
 def _dilate(weight: Array, dilations: tuple[int, int]) -> Array:
-    """Spread the taps; the taps between weigh 0."""
+    """Dilate the kernel; the taps between have weight 0."""
     dh, dw = dilations
     kh, kw, c = weight.shape
     out = np.zeros(((kh - 1) * dh + 1, (kw - 1) * dw + 1, c), weight.dtype)
@@ -140,7 +140,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Input:
-    """Words of x on chip: of the first block, of all blocks; of what is subtracted, or -1."""
+    """Words of x on chip: of the first block, of all blocks; of the subtracted tensor, or -1."""
 
     base: int
     words: int
@@ -168,8 +168,8 @@ class _Run:
             self._group(group)
 
     def _groups(self, image: int) -> Iterator[_Group]:
-        """All tiles and blocks; weights of their own stay on chip over all tiles, but a row
-        statistic needs all blocks of a tile at a time."""
+        """Yield all tiles and blocks.  Weights per block stay on chip over all tiles, but a row
+        statistic needs all blocks of a tile together."""
         p = self.setup.problem
         parts = [
             range(nb, min(nb + self.plan.nb_step, start + self.plan.span, p.nb))
@@ -187,7 +187,7 @@ class _Run:
     # -------------------------------------------------------------- weights
 
     def _weights_for(self, nb: range, first_row: int) -> Weights:
-        """Weights of a COMPUTE; they stay on chip as long as they serve unless the sum is split."""
+        """Return a COMPUTE's weights, which stay on chip while in use unless the sum is split."""
         split = self.plan.tap_rows < self.setup.problem.tiles[0]
         blocks = range(1) if self.setup.problem.shared_weights else nb
         if self.weights is None or self.weights[0] != blocks or split:
@@ -207,10 +207,10 @@ class _Run:
         return Weights(base, 0 if s.problem.shared_weights else words // len(blocks), words)
 
     def _tap_blocks(self, block: int, rows: range) -> Array:
-        """[tap tile][ROWS][COLS] int8 of one channel block."""
+        """Return the weights of one channel block, [tap tile][ROWS][COLS] int8."""
         lanes, p, weight = self.ctx.lanes, self.setup.problem, self.setup.weight
         (th, tw), (ah, aw) = p.tiles, p.taps
-        th = max(th, len(rows))  # what is subtracted is a tile of its own
+        th = max(th, len(rows))  # the subtracted tensor is a tile of its own
         grid = np.zeros((th * ah, tw * aw, lanes), np.int8)
         shared = p.shared_weights
         mine = weight if shared else weight[:, :, block * lanes : (block + 1) * lanes]
@@ -225,7 +225,7 @@ class _Run:
 
     def _group(self, g: _Group) -> None:
         ctx, s, tiles = self.ctx, self.setup, self.setup.problem.tiles[0]
-        self._weights_for(g.nb, 0)  # before anything that waits for an earlier layer
+        self._weights_for(g.nb, 0)  # before any LOAD that waits for an earlier layer
         x: _Input | None = None
         if not ctx.older(operand_names(self.epilogue), self.op.input):
             x = self._input(g, 0)
@@ -250,7 +250,7 @@ class _Run:
             self.stores.update(found)
 
     def _input(self, g: _Group, first_row: int) -> _Input:
-        """Load x for a group, and what is subtracted from it if that is not on chip yet."""
+        """Load x for a group, and the subtracted tensor if it is not on chip yet."""
         ctx, s, p = self.ctx, self.setup, self.setup.problem
         grid = self._grid(g.box, first_row, min(self.plan.tap_rows, p.tiles[0] - first_row))
         blocks = range(1) if p.same_input else g.nb
@@ -313,7 +313,7 @@ class _Run:
         ctx.emitter.emit(Opcode.COMPUTE, values, reads, (Range("obuf", out, stop),))
 
     def _operand_bases(self, operands: dict[str, Operand], skip: int) -> dict[str, int]:
-        """First rows of t and u for a block ``skip`` blocks into its group."""
+        """Return the first rows of t and u for block ``skip`` of its group."""
         found = bases(operands)
         return {name: base + skip * operands[name[0]].steps[f"{name[0]}_nb"]
                 for name, base in found.items()}  # fmt: skip

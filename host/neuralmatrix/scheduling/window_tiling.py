@@ -42,11 +42,11 @@ class WindowProblem:
     byte_planes: int
     out_byte_planes: int
     operands: Mapping[str, OperandSize]
-    same_input: bool  # a replicated input: one block serves all
+    same_input: bool  # a broadcast input: one block for all
     shared_weights: bool = False
     stat_planes: int = 0  # rows of row statistics per position
-    stored: bool = True  # results leave the chip
-    minus: bool = False  # a replicated tile is subtracted: one COMPUTE for each block
+    stored: bool = True  # results are stored
+    minus: bool = False  # a broadcast tile is subtracted: one COMPUTE for each block
     images: int = 1
 
 
@@ -60,7 +60,7 @@ class WindowPlan:
 
 
 def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
-    """Cheapest plan; raises DoesNotFit when not even one output fits."""
+    """Return the cheapest plan; raise DoesNotFit if not even one output fits."""
     array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
@@ -81,7 +81,7 @@ def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
 
 
 def window_grid(p: WindowProblem, tile: tuple[int, int], tap_rows: int) -> tuple[int, int]:
-    """Input rows and columns an output tile reads with ``tap_rows`` rows of tap tiles."""
+    """Return the input rows and columns of an output tile with ``tap_rows`` rows of tap tiles."""
     rows = (tile[0] - 1) * p.strides[0] + tap_rows * p.taps[0]
     cols = (tile[1] - 1) * p.strides[1] + p.tiles[1] * p.taps[1]
     return rows, cols
@@ -112,7 +112,7 @@ def _window_plan(
 def _window_cost(
     target: Target, p: WindowProblem, plan: WindowPlan, words: int, passes: int
 ) -> float:
-    """``words`` of input and ``passes`` of the array are those of one block of a tile."""
+    """Estimate a plan's cost; input ``words`` and ``passes`` are those of one block of a tile."""
     positions = plan.tile[0] * plan.tile[1]
     tiles = -(-p.out_h // plan.tile[0]) * -(-p.out_w // plan.tile[1])
     groups = -(-p.nb // plan.nb_step)
@@ -132,7 +132,7 @@ def _window_cost(
 
 
 def _span(array: ArrayConfig, p: WindowProblem, words: int) -> int:
-    """Blocks that lie in IBUF together with the words subtracted from them."""
+    """Return the blocks that fit IBUF together with the words subtracted from them."""
     return max(1, min(p.nb, array.ibuf_words // 2 // words - 1)) if p.minus else p.nb
 
 
@@ -147,7 +147,7 @@ def _fits(array: ArrayConfig, p: WindowProblem, tile: tuple[int, int], tap_rows:
 def _window_blocks(
     array: ArrayConfig, p: WindowProblem, positions: int, words: int, tap_rows: int, cycles: int
 ) -> int:
-    """Channel blocks per group."""
+    """Return the channel blocks per group."""
     room = [-(-GROUP_CYCLES[0] // cycles), _span(array, p, words)]
     if p.stored:
         room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong on the emulated board, as its registers show it: bad programs, injected faults.
+"""Faults in the emulated board's registers: bad programs and injected faults.
 
-In: small programs, one thing broken.  Out: fault bits, counters, kernels that never finish.
+In: small programs with one fault.  Out: fault bits, counters, kernels that never finish.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 
 
 def test_an_instruction_that_leaves_its_region(rig: Any) -> None:
-    """The run ends there: LOAD says so, and what came before has run."""
+    """The run ends there: LOAD sets its fault bit, and earlier instructions have run."""
     good = copy_program()
     words = good.instructions.copy()
     program = replace(good, instructions=words, arena_bytes=4096)
@@ -66,7 +66,7 @@ def test_a_program_that_dead_locks_is_never_done(rig: Any) -> None:
 
 
 def test_addresses_outside_of_memory(rig: Any) -> None:
-    """Reads give zeros, which are END; writes are lost; nothing is reported, as on the bus."""
+    """Reads give zeros, which are END; writes are lost; no fault is reported, as on the bus."""
     program = copy_program()
     rig.load(program, noise(program))
     rig.set("fetch", "code", 0x3000_0000)
@@ -102,7 +102,7 @@ def test_never_done(rig: Any) -> None:
 
 
 def shortened(rig: Any, program: Program) -> None:
-    """Fewer instructions ran than there are, and the output is not all there."""
+    """Check that fewer instructions ran than there are, and that output is missing."""
     rig.run()
     assert sum(rig.counters("retired").values()) < sum(of_unit(program).values())
     assert not np.array_equal(rig.result(), emulate(program, noise(program))[0])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The emulated board's parts, without pynq: memory, registers, interrupts, clocks, bitstreams.
 
-In: accesses as a processor makes them.  Out: what the manuals say comes back.
+In: accesses of a processor.  Out: the values that the manuals specify.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ def test_freed_memory_loses_its_values(cacheable: bool) -> None:
 def test_exhaustion_and_holes() -> None:
     m = memory()
     buffers = [m.take(16384, True) for _ in range(4)]
-    with pytest.raises(RuntimeError, match="BO allocation failed: 8192 bytes asked for, 0 of"):
+    with pytest.raises(RuntimeError, match="BO allocation failed: 8192 bytes requested, 0 of"):
         m.take(1, True)
     m.give(buffers[0])
     m.give(buffers[2])
     with pytest.raises(RuntimeError, match="32768 of the emulated board's 65536 bytes"):
-        m.take(16385, True)  # two holes do not make one
+        m.take(16385, True)  # two separate gaps do not suffice
     assert m.address(m.take(16384, True)) == BASE
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The emulated board below the real pynq package, driven register by register.
 
-In: small programs.  Out: the emulation's bytes and cycles; what missing cache calls look like.
+In: small programs.  Out: the emulation's bytes and cycles; effects of missing cache calls.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def test_counters_go_on_between_runs(rig: Any) -> None:
 
 
 def test_a_run_without_instructions(rig: Any) -> None:
-    """It touches no memory: all pointers are 0."""
+    """It accesses no memory: all pointers are 0."""
     assert rig.get("fetch", "fingerprint") == 0
     rig.run()
     assert f"{rig.get('fetch', 'fingerprint'):016x}" == rig.board.board.array.fingerprint

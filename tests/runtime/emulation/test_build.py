@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache of built emulations: found again, safe side by side, and clear when it cannot be.
+"""The cache of built emulations: reuse, parallel builds, and errors.
 
-In: a fake compiler where the real one does not matter.  Out: files in a temporary cache.
+In: a fake compiler where the real one is not needed.  Out: files in a temporary cache.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A compiler that only leaves a file, after running ``body``."""
+    """Make a compiler that only writes a file, after running ``body``."""
 
     def make(body: str = "") -> Path:
         log, path = tmp_path / "log", tmp_path / "fake c++"
@@ -162,7 +162,7 @@ def _start(cache: Path, **more: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 @pytest.mark.gxx
 def test_processes_side_by_side_and_damaged_libraries(tmp_path: Path) -> None:
-    """Both build or one finds the other's; what would crash the loader is built afresh."""
+    """Both build, or one finds the other's library; a damaged library is built again."""
     cache = tmp_path / "cache"
     for process in [_start(cache), _start(cache)]:
         assert process.wait(300) == 0, process.stderr.read()

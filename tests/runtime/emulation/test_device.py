@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulated device as a user of it meets it: refusals, dead-locks, watches, threads.
+"""The emulated device's interface: errors, dead-locks, watches, threads.
 
 In: small programs, most of them wrong.  Out: the texts of errors.
 """
@@ -174,7 +174,7 @@ def test_deadlocks_are_explained(program: list[Instruction], text: str) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_overlap_in_time_equals_the_estimate(seed: int) -> None:
-    """Units that run side by side, narrow queues, a slow DRAM: equal to the cycle."""
+    """Parallel units, short queues and a slow DRAM give the estimate's cycles exactly."""
     rng = np.random.default_rng(seed)
     array = replace(BOARD.array, **({"queue_depth": 2, "token_depth": 1} if seed % 2 else {}))
     timing = replace(
@@ -234,7 +234,7 @@ def test_a_watch_outside_the_arena_is_refused() -> None:
 
 
 def test_runs_repeat_and_threads_do_not_meet() -> None:
-    """Every run starts from a blank device; emulators share nothing but the code."""
+    """Every run starts from the initial state; emulators share only the code."""
     cases = []
     for seed in range(6):
         rng = np.random.default_rng(seed)
@@ -257,7 +257,7 @@ def test_runs_repeat_and_threads_do_not_meet() -> None:
 
 
 def test_constants_of_any_size_and_form() -> None:
-    """Views, other dtypes, sizes that are no whole beats: the same bytes are read."""
+    """Views, other dtypes and sizes of partial beats give the same bytes."""
     rng = np.random.default_rng(2)
     case = compute_case(rng, [random_epilogue(rng), gemm(rng)])
     words = as_words(in_order(case.program))

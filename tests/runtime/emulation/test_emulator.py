@@ -51,7 +51,7 @@ def emulate(case: Case) -> tuple[np.ndarray, RunStats]:
 
 
 def check(case: Case) -> None:
-    """Bytes as the numpy model's, cycles as the estimate's."""
+    """Check that bytes equal the numpy model's and cycles the estimate's."""
     found, stats = emulate(case)
     wanted = Model(case.array, case.const, case.arena).run(case.program)
     different = np.flatnonzero(found != wanted)
@@ -104,7 +104,7 @@ def test_k_split_over_several_computes(mode: Mode, reduce: Reduce) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_many_rows_and_several_epilogues(seed: int) -> None:
-    """More rows than one run of the CPU's schedule, lanes set anew in between."""
+    """There are more rows than in one run of the CPU's schedule, and lanes change in between."""
     rng = np.random.default_rng(seed)
     body = []
     for _ in range(3):
@@ -119,7 +119,7 @@ def test_many_rows_and_several_epilogues(seed: int) -> None:
 @pytest.mark.parametrize("stat", [Stat.SUM, Stat.MAX, Stat.MOMENTS])
 @pytest.mark.parametrize("seed", range(6))
 def test_statistics_run_across_computes(stat: Stat, seed: int) -> None:
-    """Column blocks made by several COMPUTEs, unfinished rows in between, lanes set anew."""
+    """Several COMPUTEs make column blocks, with unfinished rows in between and changed lanes."""
     rng = np.random.default_rng(seed)
     shape = dict(m1=int(rng.integers(1, 8)), m0=int(rng.integers(1, 12)))
     count = int(rng.integers(2, 5))
@@ -144,7 +144,7 @@ def test_a_statistic_of_many_rows(stat: Stat) -> None:
 @pytest.mark.parametrize("cells", [1, 8, 129, 256])
 @pytest.mark.parametrize("count", [1, 16, 17, 64])
 def test_mapped_segments(cells: int, count: int) -> None:
-    """The map's row follows the segments'; what it holds beyond the table is capped."""
+    """The map's row follows the segments' rows; its cells are limited to the table."""
     rng = np.random.default_rng(cells + count)
     kind = dict(seg_kind=SegKind.MAPPED, seg_count=count, seg_cells=cells)
     spread = dict(f_shift=0, seg_x0=-(2**15), seg_shift=int(rng.integers(7, 12)))
@@ -173,10 +173,10 @@ def test_difference_of_two_tensors(stat: Stat) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_two_run_time_tensors(seed: int) -> None:
-    """Weights of int16 as they lie in a tensor: transposed, digits apart, x of int16 too."""
+    """Weights are an int16 tensor in memory order, transposed, with two byte planes; x is int16."""
     rng = np.random.default_rng(seed)
-    wide = dict(transpose=1, w_wide=1, x_wide=seed % 2)
-    check(compute_case(rng, [random_epilogue(rng), gemm(rng, **wide, m1=8, m0=9)]))
+    int16 = dict(transpose=1, w_wide=1, x_wide=seed % 2)
+    check(compute_case(rng, [random_epilogue(rng), gemm(rng, **int16, m1=8, m0=9)]))
 
 
 def test_a_single_row_needs_a_whole_block_of_steps() -> None:
@@ -206,7 +206,7 @@ def random_load(rng: np.random.Generator, **fixed: int) -> Instruction:
 
 @pytest.mark.parametrize("seed", slow_after(10, range(40)))
 def test_load(seed: int) -> None:
-    """What was loaded is read back by copying it through the array."""
+    """Loaded words are read back by copying them through the array."""
     rng = np.random.default_rng(seed)
     loads = [random_load(rng, dest=Buffer.IBUF, dst=k * 600) for k in range(2)]
     identity = np.eye(LANES, dtype=np.int8).reshape(-1).view(np.uint8)
@@ -255,7 +255,7 @@ def test_store(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_every_operand_buffer(seed: int) -> None:
-    """T, U and PBUF are reached by the same LOADs, with padding, strides and gathers."""
+    """LOADs with padding, strides and gathers also fill T, U and PBUF."""
     rng = np.random.default_rng(100 + seed)
     dest = (Buffer.T_LO, Buffer.T_HI, Buffer.U_LO, Buffer.U_HI, Buffer.PBUF, Buffer.WBUF)
     more = [random_load(rng, dest=d, pad_top=1, s0=LANES, n0=3, n1=2, n2=2) for d in dest]

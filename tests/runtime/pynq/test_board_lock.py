@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes take turns on a board by a lock file.
 
-In: a lock file, and another process.  Out: who had the board last; an error when it is held.
+In: a lock file, and another process.  Out: whether another process used the board; errors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ with turn(Path(sys.argv[1])) as undisturbed:
 
 
 def other(path: Path) -> subprocess.Popen[str]:
-    """Another process that has the board until its input ends."""
+    """Start another process that holds the board until its input ends."""
     process = subprocess.Popen(
         [sys.executable, "-c", OTHER, str(path)],
         stdin=subprocess.PIPE,

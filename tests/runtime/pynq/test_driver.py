@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The board driver under the real pynq package: every output byte is the emulation's.
 
-In: a CNN, a transformer, a graph network, on emulated boards.  Out: equal bytes, memory given back,
-cycles as the hardware counts them.
+In: a CNN, a transformer, a graph network, on emulated boards.  Out: equal bytes, freed memory,
+cycles of the hardware's counters.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def test_bytes_of_trained_resnet8(board: EmulatedBoard) -> None:
 
 
 def test_a_large_program(board: EmulatedBoard) -> None:
-    """Weights of megabytes, thousands of instructions."""
+    """The program has megabytes of weights and thousands of instructions."""
     made = program("large")
     given = feeds(made, 2)
     with Session(made, "pynq", overlay=board.overlay) as session:
@@ -99,7 +99,7 @@ def test_which_arena_is_cached() -> None:
 
 @pytest.mark.parametrize(("name", "beyond"), (("ultra96-v2", False), ("kv260", True)))
 def test_other_boards(name: str, beyond: bool) -> None:
-    """KV260's buffers lie beyond what 32 bits of an address reach."""
+    """KV260's buffers lie beyond 32-bit addresses."""
     made = program("digits", name)
     given = feeds(made, 3)
     with EmulatedBoard(name) as board, Session(made, "pynq", overlay=board.overlay) as session:
@@ -140,7 +140,7 @@ def test_no_interrupt_to_wait_for() -> None:
 
 @pytest.fixture
 def interrupts_came(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each wait by interrupt, whether it came."""
+    """Record for each wait by interrupt whether the interrupt arrived."""
     from neuralmatrix.runtime.pynq import kernels as device_kernels
 
     came: list[bool] = []
@@ -169,7 +169,7 @@ def test_interrupts_come(interrupts_came: list[bool]) -> None:
 
 
 def test_interrupts_that_another_loop_has(interrupts_came: list[bool]) -> None:
-    """Whoever loaded an overlay first has the UIO device in its loop; one run waits in vain."""
+    """The loop that loaded an overlay first has the UIO device; one run waits in vain."""
     import pynq
 
     loop = asyncio.new_event_loop()
@@ -188,7 +188,7 @@ def test_interrupts_that_another_loop_has(interrupts_came: list[bool]) -> None:
 
 
 def test_interrupts_that_pynq_loses(interrupts_came: list[bool]) -> None:
-    """After a run that hung, pynq's controller of the overlay before takes the interrupts."""
+    """After a run that hung, pynq's controller of the earlier overlay receives the interrupts."""
     made = copy_program()
     with EmulatedBoard("pynq-z2", interrupts="bound", run_s=0.01) as board:
         options = {"overlay": board.overlay, "wait": "interrupt", "timeout_s": 0.3}
@@ -202,7 +202,7 @@ def test_interrupts_that_pynq_loses(interrupts_came: list[bool]) -> None:
 
 @pytest.mark.parametrize("wait", ("interrupt", "poll"))
 def test_inside_a_running_loop(board: EmulatedBoard, wait: str) -> None:
-    """As in a notebook's cell; the loop's other tasks are not the session's concern."""
+    """A notebook's cell runs inside a loop; the session does not affect the loop's other tasks."""
     made = copy_program()
 
     async def cell() -> dict[str, Any]:
@@ -217,7 +217,7 @@ def test_inside_a_running_loop(board: EmulatedBoard, wait: str) -> None:
 
 
 def test_sessions_share_the_overlay(board: EmulatedBoard) -> None:
-    """Two programs take turns on one array, which is loaded once."""
+    """Two programs alternate on one array, which is loaded once."""
     first, second = copy_program(), program("digits")
     with (
         Session(first, "pynq", overlay=board.overlay) as a,
@@ -234,7 +234,7 @@ def test_sessions_share_the_overlay(board: EmulatedBoard) -> None:
 
 
 def test_threads_share_the_board(board: EmulatedBoard) -> None:
-    """Runs asked for at once come one after the other."""
+    """Simultaneous runs are executed one after the other."""
     made = program("digits")
     with Session(made, "pynq", overlay=board.overlay) as session, ThreadPoolExecutor(3) as pool:
         asked = [feeds(made, 2, seed) for seed in range(6)]
@@ -243,7 +243,7 @@ def test_threads_share_the_board(board: EmulatedBoard) -> None:
 
 
 def test_another_overlay_was_loaded_meanwhile(board: EmulatedBoard) -> None:
-    """Loading by hand makes the session load its own again, with the self-test."""
+    """After an overlay is loaded by hand, the session loads its own again, with the self-test."""
     import pynq
 
     made = copy_program()
@@ -258,7 +258,7 @@ def test_another_overlay_was_loaded_meanwhile(board: EmulatedBoard) -> None:
 def test_another_process_had_the_board(
     board: EmulatedBoard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Its addresses are in the registers: without loading again its results would be ours."""
+    """The registers hold its addresses: this process would read its results without a reload."""
     from neuralmatrix.runtime.pynq import fabric
 
     lock, made = tmp_path / "lock", copy_program()
@@ -352,7 +352,7 @@ def test_an_overlay_of_vivado_on_an_emulated_board_measures_nothing(board: Emula
 
 
 def test_program_of_another_array(board: EmulatedBoard) -> None:
-    """Refused before anything is loaded."""
+    """The error comes before anything is loaded."""
     with pytest.raises(WrongOverlay, match="the program needs .*compile it for board='pynq-z2'"):
         Session(copy_program("ultra96-v2"), "pynq", overlay=board.overlay)
     assert board.downloads == 0
@@ -377,7 +377,7 @@ def test_the_environment_names_an_emulated_board(monkeypatch: pytest.MonkeyPatch
 
 
 def test_numpy_bytes_that_are_not_flushed_would_be_seen(board: EmulatedBoard) -> None:
-    """The emulated board's memory is split, or none of these tests could fail."""
+    """The emulated board's memory has two sides; otherwise none of these tests could fail."""
     import pynq
 
     pynq.Overlay(str(board.overlay / "neuralmatrix.bit"))

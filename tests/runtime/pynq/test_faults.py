@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every fault of a board gives its named error in time, the memory is given back, and the next run
+"""Every fault of a board gives its named error in time, the memory is freed, and the next run
 works.
 
 In: an emulated board with faults.  Out: errors by class and text; bytes as before.
@@ -33,11 +33,11 @@ from pynq_networks import feeds, program
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 
 TIMEOUT_S = 0.5
-# Beyond the time-out: what loading the overlay and the self-test take on a busy machine.
+# Seconds beyond the time-out for loading the overlay and the self-test on a busy machine.
 PATIENCE_S = 20.0
 PAD_VALUE = SLOTS[Opcode.LOAD]["pad_value"]
-PAD_VALUE_BYTE = 4 * PAD_VALUE.word + PAD_VALUE.shift // 8  # nothing else depends on it
-ADDR_BYTE = 4 * SLOTS[Opcode.LOAD]["addr"].word + 3  # its highest: an address far outside
+PAD_VALUE_BYTE = 4 * PAD_VALUE.word + PAD_VALUE.shift // 8  # no other instruction depends on it
+ADDR_BYTE = 4 * SLOTS[Opcode.LOAD]["addr"].word + 3  # its highest bit: an address far outside
 
 
 def assert_works(session: Session) -> None:
@@ -63,12 +63,12 @@ RUN_FAULTS: dict[str, tuple[Faults, type[NeuralMatrixError], str]] = {
     "zeros for instructions": (
         Faults(dma_error="fetch", times=1),
         DeviceFault,
-        "fetch read instructions that are not the program's: found checksum 0x00000000",
+        "fetch read instructions that differ from the program's: found checksum 0x00000000",
     ),
     "zeros for data": (
         Faults(dma_error="load", times=1),
         DeviceFault,
-        "load read constants that are not the program's: found checksum 0x00000000",
+        "load read constants that differ from the program's: found checksum 0x00000000",
     ),
 }
 
@@ -173,7 +173,7 @@ OPEN_FAULTS: dict[str, tuple[Faults, type[NeuralMatrixError], str]] = {
     "zeros for data": (
         Faults(dma_error="load"),
         DeviceFault,
-        "load read constants that are not the program's",
+        "load read constants that differ from the program's",
     ),
     "zeros for activations": (
         Faults(dma_error="activations"),
@@ -189,7 +189,7 @@ OPEN_FAULTS: dict[str, tuple[Faults, type[NeuralMatrixError], str]] = {
     "clock": (
         Faults(clock_mhz=125.0),
         WrongClock,
-        "clock is 125.000 MHz, the overlay's timing is closed up to 100.000",
+        "clock is 125.000 MHz, the overlay's timing is met up to 100.000",
     ),
     "memory": (Faults(allocation_failure=True), DoesNotFit, "no contiguous buffer of .* cma=256M"),
 }
@@ -216,7 +216,7 @@ def test_how_much_faster_a_clock_may_be(board: EmulatedBoard, closed_mhz: float)
     if closed_mhz * 1.001 > 100:
         Session(copy_program(), "pynq", overlay=board.overlay).close()
     else:
-        with pytest.raises(WrongClock, match="clock is 100.000 MHz, .* closed up to 99.850"):
+        with pytest.raises(WrongClock, match="clock is 100.000 MHz, .* met up to 99.850"):
             Session(copy_program(), "pynq", overlay=board.overlay)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's view of the four kernels, on registers that say what a test wants.
+"""The driver's access to the four kernels, on registers with given values.
 
 In: values of registers.  Out: the order of starts, counters, and faults by name.
 """
@@ -41,7 +41,7 @@ class FakeKernel:
 
 
 def made(log: list[str] | None = None, **changed: Mapping[str, int]) -> Any:
-    """``Kernels`` whose run began in cycle 200."""
+    """Make ``Kernels`` whose run began in cycle 200."""
     from neuralmatrix.runtime.pynq.kernels import Kernels
 
     registers: dict[str, dict[str, int]] = {
@@ -74,7 +74,7 @@ def test_a_run_ends_with_the_unit_that_ends_last() -> None:
 
 @pytest.mark.parametrize("name", RETIRED)
 def test_every_unit_runs_all_of_its_own_instructions(name: str) -> None:
-    """Also where another ran as many more."""
+    """A missing instruction is an error even if another unit ran more."""
     other = next(unit for unit in RETIRED if unit != name)
     less, more = {"retired": RETIRED[name] - 1}, {"retired": RETIRED[other] + 1}
     with pytest.raises(DeviceFault, match=f"ended early: found .*{name} {RETIRED[name] - 1}"):
@@ -99,7 +99,7 @@ def test_faults_are_named(name: str, bits: int, text: str) -> None:
 @pytest.mark.parametrize(("name", "what"), (("fetch", "instructions"), ("load", "constants")))
 def test_what_is_read_must_be_the_program(name: str, what: str) -> None:
     found = f"found checksum 0x00000007, the program has {READ[name]:#010x}"
-    with pytest.raises(DeviceFault, match=f"{name} read {what} that are not .*: {found}"):
+    with pytest.raises(DeviceFault, match=f"{name} read {what} that differ from .*: {found}"):
         made(**{name: {"checksum": 7}}).counters(job())
 
 
@@ -115,7 +115,7 @@ def test_loads_that_did_not_run_explain_the_constants_that_were_not_read() -> No
 
 
 def test_a_long_program_may_run_longer() -> None:
-    """Five seconds for the system, and twenty times the units' work at the clock."""
+    """The time-out is five seconds, and twenty times the units' work at the clock."""
     from neuralmatrix.runtime.pynq.kernels import Job
 
     assert Job(1, (1, 1, 1), READ, 0, 300_000_000).timeout(100.0) == 5 + 20 * 3

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions that are left in odd ways: by Ctrl-C, by a fork, without being closed.
+"""Sessions that end in unusual ways: by Ctrl-C, by a fork, without being closed.
 
-In: an emulated board, also one that hangs.  Out: control comes back soon, no memory is held, and
+In: an emulated board, also one that hangs.  Out: control returns soon, no memory is held, and
 the next run works.
 """
 
@@ -31,8 +31,8 @@ from pynq_networks import feeds
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 
 MADE = copy_program()
-HANGS_S = 600.0  # the time-out of a run that hangs; no test may wait so long
-SOON_S = 60.0  # far less, and enough for a busy machine
+HANGS_S = 600.0  # the time-out of a run that hangs; no test may wait that long
+SOON_S = 60.0  # much less, and enough for a busy machine
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def assert_works(session: Session) -> None:
 
 
 class Leave(Exception):
-    """What a signal raises in the main thread, as Ctrl-C does KeyboardInterrupt."""
+    """The exception that a signal raises in the main thread, like KeyboardInterrupt."""
 
 
 @contextmanager
 def interrupted_once(happened: Any) -> Iterator[None]:
-    """A signal reaches the main thread as soon as ``happened()``."""
+    """Send a signal to the main thread as soon as ``happened()`` is true."""
     main = threading.main_thread().ident
     assert main is not None
 
@@ -65,7 +65,7 @@ def interrupted_once(happened: Any) -> Iterator[None]:
         until = time.monotonic() + SOON_S
         while not happened() and time.monotonic() < until:
             time.sleep(0.005)
-        time.sleep(0.05)  # the main thread waits by now
+        time.sleep(0.05)  # the main thread waits at this point
         signal.pthread_kill(main, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, leave)
@@ -81,7 +81,7 @@ def interrupted_once(happened: Any) -> Iterator[None]:
 @pytest.mark.parametrize("wait", ("poll", "interrupt"))
 @pytest.mark.parametrize("images", (1, 6))
 def test_left_while_the_board_hangs(board: EmulatedBoard, wait: str, images: int) -> None:
-    """Closing waits for the run that is given up, not for its time-out."""
+    """Closing waits until the given-up run ends, not for its time-out."""
     began = time.monotonic()
     with Session(MADE, "pynq", overlay=board.overlay, timeout_s=HANGS_S, wait=wait) as session:
         runs = board.runs
@@ -110,7 +110,7 @@ def test_left_while_a_session_opens(board: EmulatedBoard) -> None:
 
 
 def test_left_while_a_batch_runs_well() -> None:
-    """The run on the array ends by itself; nothing is loaded again."""
+    """The run on the array ends normally; nothing is loaded again."""
     with EmulatedBoard("pynq-z2", run_s=0.02) as board:
         with Session(MADE, "pynq", overlay=board.overlay) as session:
             before, downloads = board.runs, board.downloads
@@ -151,7 +151,7 @@ def _child(session: Session, folder: Path, results: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_fork_opens_sessions_of_its_own(board: EmulatedBoard) -> None:
-    """The parent's session is refused there, and goes on here."""
+    """The child cannot use the parent's session; the parent can."""
     context = multiprocessing.get_context("fork")
     with Session(MADE, "pynq", overlay=board.overlay) as session:
         assert_works(session)
@@ -204,7 +204,7 @@ def test_a_callback_that_runs_and_closes(board: EmulatedBoard) -> None:
 
 
 def stated_as_built(folder: Path, name: str, data: bytes) -> None:
-    """Replace a file, and say in ``overlay.json`` that this is what was built."""
+    """Replace a file, and its hash in ``overlay.json``."""
     (folder / name).write_bytes(data)
     info = read_info(folder)
     fields = {**vars(info), "files": hash_files(folder)}
@@ -214,7 +214,7 @@ def stated_as_built(folder: Path, name: str, data: bytes) -> None:
 @pytest.mark.parametrize("data", (b"", b"hello\n" * 9, bytes(5000), b"\xff" * 5000))
 @pytest.mark.parametrize("name", (BIT, HWH))
 def test_files_that_pynq_cannot_read(board: EmulatedBoard, name: str, data: bytes) -> None:
-    """Whatever pynq's parsers raise."""
+    """All errors of pynq's parsers become one error."""
     stated_as_built(board.overlay, name, data)
     with pytest.raises(OverlayMissing, match=f"{BIT}: pynq .* could not load it .*copy the over"):
         Session(MADE, "pynq", overlay=board.overlay)

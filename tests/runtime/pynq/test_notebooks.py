@@ -13,7 +13,7 @@ from conftest import ROOT
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 
 NOTEBOOKS = ROOT / "host" / "neuralmatrix" / "demo" / "notebooks"
-CELL_SECONDS = 300  # the first cell that emulates compiles the kernels
+CELL_SECONDS = 300  # the first emulating cell compiles the kernels
 SAID = {
     "1_quick_start": ("emulated board", "every bit equal to emulation"),
     "2_your_own_network": ("emulated board", "every bit equal to emulation"),
@@ -23,7 +23,7 @@ SAID = {
 
 
 def texts(notebook: Any) -> str:
-    """All that the cells printed or showed, as text."""
+    """Return all that the cells printed or showed, as text."""
     parts = []
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):

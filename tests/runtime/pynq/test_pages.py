@@ -18,7 +18,7 @@ from neuralmatrix.hardware.board import load_board
 
 pytestmark = [pytest.mark.pynq, pytest.mark.gxx]
 
-RUN_SECONDS = 300  # the kernels may have to be compiled first
+RUN_SECONDS = 300  # includes compiling the kernels
 
 
 def test_on_a_board_runs(tmp_path: Path) -> None:

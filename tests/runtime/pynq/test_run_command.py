@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`neuralmatrix run --device pynq`: the same file as in emulation, and honest words about it."""
+"""`neuralmatrix run --device pynq`: the same file as in emulation, with correct labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *options: str) -> str:
-    """Standard output; an error is raised as it is."""
+    """Return standard output; errors are raised."""
     testing = pytest.importorskip("typer.testing")
     from neuralmatrix.cli.main import app
 
@@ -65,7 +65,7 @@ def test_timeout(board: EmulatedBoard, folder: Path) -> None:
 
 
 def test_no_board_is_one_message(folder: Path) -> None:
-    """Without pynq's own warning, which speaks of another kind of board."""
+    """pynq's own warning, which is about another kind of board, is not shown."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
     environment.pop("NEURALMATRIX_EMULATED_BOARD", None)
     files = [str(folder / name) for name in ("net.nmx", "x.npz")]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Waiting for kernels: by polling and by interrupt, with interrupts that come late or never.
 
-In: kernels that are done after a number of looks.  Out: whether they were in time; no wait is
+In: kernels that are done after a number of reads.  Out: whether they were in time; no wait is
 endless.
 """
 
@@ -23,7 +23,9 @@ LONG, SHORT = 60.0, 0.02
 
 @dataclass
 class Line:
-    """An interrupt that comes after ``seconds`` (None: never), first ``early`` times too soon."""
+    """An interrupt that arrives after ``seconds`` (None: never), before that ``early`` times too
+    soon.
+    """
 
     seconds: float | None = 0.0
     early: int = 0
@@ -41,7 +43,7 @@ class Line:
 
 @dataclass
 class FakeKernel:
-    """Done at look number ``looks``, never if that is None."""
+    """A kernel that is done at read number ``looks``, never if that is None."""
 
     looks: int | None = 1
     interrupt: Line = field(default_factory=Line)
@@ -94,7 +96,7 @@ def test_one_never_done(way: Any, hanging: int) -> None:
 
 
 def test_how_late_a_run_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pause is at most a share of what was waited so far, or what a sleep takes at the least."""
+    """A pause is at most a share of the time waited so far, or the shortest sleep."""
     now, pauses = [0.0], []
 
     def sleep(seconds: float) -> None:
@@ -111,20 +113,20 @@ def test_how_late_a_run_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_last_look_after_the_deadline() -> None:
-    """A process that was stopped for long finds the array done."""
+    """A process that was suspended for long finds the array done."""
     assert poll(kernels(1, 2, 1, 2), time.monotonic() - LONG)
     assert not poll(kernels(1, 2, 1, 3), time.monotonic() - LONG)
 
 
 def test_done_kernels_are_not_asked_again() -> None:
-    """A look at CTRL clears its done bit."""
+    """Reading CTRL clears its done bit."""
     made = kernels(1, 500, 1, 1)
     assert poll(made, time.monotonic() + LONG)
     assert [kernel.seen for kernel in made] == [1, 500, 1, 1]
 
 
 def test_an_interrupt_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The done bit is looked at all the same."""
+    """The done bit is read nevertheless."""
     monkeypatch.setattr(waiting, "INTERRUPT_SLICE", 0.001)
     monkeypatch.setattr(waiting, "INTERRUPT_GRACE", 0.001)
     made = kernels(1, 1, 1, 4)
@@ -134,7 +136,7 @@ def test_an_interrupt_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_interrupt_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Done when the time for it was over, but it comes."""
+    """The kernel is done when the time is over, but the interrupt arrives."""
     monkeypatch.setattr(waiting, "INTERRUPT_SLICE", 0.001)
     monkeypatch.setattr(waiting, "INTERRUPT_GRACE", LONG)
     made = kernels(1, 1, 1, 2)
@@ -171,7 +173,7 @@ def test_which_way(how: Any, wired: bool, seconds: float, expected: bool) -> Non
 
 
 def test_the_boards_thread_has_a_loop_of_its_own() -> None:
-    """Inside a caller's running loop, too."""
+    """It works inside a caller's running loop, too."""
 
     async def caller() -> int:
         return board_thread.run(lambda: board_thread.complete(asyncio.sleep(0, 7)))

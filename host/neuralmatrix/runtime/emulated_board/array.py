@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The array inside the emulated board: four kernels that run the program they are pointed to.
+"""The array inside the emulated board: four kernels that run the program at the given addresses.
 
 In: register reads and writes, and the board's memory.  Out: bytes in memory, counters, interrupts.
-The kernels' own C++ runs on the array's side of the memory, in a thread of its own.  Where hardware
-and model differ, the model is the stricter one:
+The kernels' C++ runs on the array's side of the memory, in a separate thread.  Where hardware and
+model differ, the model is stricter:
 
 * An instruction that leaves its region or an on-chip buffer sets its unit's fault bit and ends the
   run; hardware skips such an access and goes on.
-* A region outside the board's memory reads as zeros and keeps nothing that is written; no fault is
-  seen, as m_axi ports ignore the bus's error answers.
+* A region outside the board's memory reads as zeros and ignores writes; no fault is
+  set, as m_axi ports ignore the bus's error answers.
 * LOAD and STORE that are given different arenas refuse to run.
 """
 
@@ -39,23 +39,23 @@ from .registers import HlsBlock, InterruptController, outputs
 Array = npt.NDArray[Any]
 
 POWER_UP_CYCLE = 0xFFFF_FC00
-"""What the cycle counter starts with: close to where its low word overflows, as it soon will."""
+"""The cycle counter's start: close to the overflow of its low word, which tests that case."""
 IDLE_CYCLES = 1000  # between two runs
 _UNITS = {unit: unit.name.lower() for unit in Unit}
 _NOTHING = np.zeros(0, TIMELINE)
-_BLIND = {  # what a memory error makes zeros of
+_BLIND = {  # what a memory error replaces by zeros
     False: frozenset[str](),
     True: frozenset({"fetch", "const", "arena"}),
     "fetch": frozenset({"fetch"}),
     "load": frozenset({"const", "arena"}),
     "activations": frozenset({"arena"}),
 }
-_WRONG = 0x0123_4567_89AB_CDEF  # flips bits of a fingerprint
+_WRONG = 0x0123_4567_89AB_CDEF  # inverts bits of a fingerprint
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """The arguments of one run, as the kernels' registers held them when it began."""
+    """The arguments of one run, as held by the kernels' registers at its start."""
 
     program: int
     count: int
@@ -65,13 +65,13 @@ class Arguments:
 
     @property
     def regions(self) -> tuple[tuple[int, int], ...]:
-        """Memory that the array may touch."""
+        """Return the memory that the array may access."""
         return ((self.program, self.count * INSN_BYTES), self.const, self.arena)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves in the registers: by kernel, cycles counted from its beginning."""
+    """The values of the registers after a run: by kernel, cycles counted from its start."""
 
     ended: dict[str, int]
     busy: dict[str, int]
@@ -81,7 +81,7 @@ class Outcome:
     never: tuple[str, ...] = ()  # kernels that do not finish
 
     def value(self, kernel: str, name: str, began: int) -> int:
-        """One output register."""
+        """Return the value of one output register."""
         if name == "ended":
             return began + self.ended[kernel]
         return int(getattr(self, name)[kernel])
@@ -89,10 +89,10 @@ class Outcome:
 
 @dataclass
 class Tally:
-    """What a board's arrays did, one bitstream after another."""
+    """Counts over all bitstreams that a board loaded."""
 
-    runs: int = 0  # begun, those without instructions not counted
-    stray: int = 0  # regions that an array could touch while no buffer held them
+    runs: int = 0  # runs begun, without those of no instructions
+    stray: int = 0  # regions that an array could access while no buffer held them
 
 
 def _latch(blocks: dict[str, HlsBlock]) -> Arguments:
@@ -110,7 +110,7 @@ def _latch(blocks: dict[str, HlsBlock]) -> Arguments:
 
 
 def decoded(words: Array) -> tuple[Array, bool]:
-    """What FETCH hands out of (n, 16) words, END last, and whether it skipped an opcode."""
+    """Return the instructions FETCH hands out, END last, and whether it skipped an opcode."""
     opcodes = words[:, 0] & 0xF
     ends = np.flatnonzero(opcodes == Opcode.END)
     count = int(ends[0]) if ends.size else len(words)
@@ -120,13 +120,13 @@ def decoded(words: Array) -> tuple[Array, bool]:
 
 
 def _half(instructions: Array) -> Array:
-    """The first half, with an END."""
+    """Return the first half, with an END."""
     kept = (len(instructions) - 1) // 2
     return np.concatenate([instructions[:kept], instructions[-1:]])
 
 
 def _unit_of_message(error: BadProgram, instructions: Array) -> str:
-    """The unit whose instruction the kernels' checks refused."""
+    """Return the unit whose instruction the kernels' checks refused."""
     found = re.match(r"instruction (\d+) ", str(error))
     index = int(found[1]) if found else 0
     return _UNITS[UNIT_OF[Opcode(int(instructions[index, 0]) & 0xF)]]
@@ -149,8 +149,8 @@ def outcome_of(records: Array) -> Outcome:
 class EmulatedArray:
     """The kernels and the interrupt controller of one downloaded bitstream.
 
-    ``injector()`` gives the faults in force.  ``spacing_s`` lies between two kernels' ends,
-    ``run_s`` is the least a run takes.  ``stop()`` before another bitstream is loaded.
+    ``injector()`` gives the active faults.  ``spacing_s`` lies between two kernels' ends,
+    ``run_s`` is the least time of a run.  Call ``stop()`` before loading another bitstream.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class EmulatedArray:
         spacing_s: float = 0.0,
         run_s: float = 0.0,
     ) -> None:
-        library(array)  # compile now, not while a driver waits
+        library(array)  # compile before a driver waits
         self._array, self._timing, self._memory = array, timing, memory
         self._injector, self._spacing_s, self._run_s = injector, spacing_s, run_s
         self.controller = InterruptController(irq)
@@ -172,11 +172,11 @@ class EmulatedArray:
             kernel: HlsBlock(kernel, self._started, self._line(number))
             for number, kernel in enumerate(KERNELS)
         }
-        self.lock = threading.RLock()  # of all registers
+        self.lock = threading.RLock()  # lock of all registers
         self._thread = ThreadPoolExecutor(1, "emulated-array")
         self._running: Future[None] | None = None
         self._stopped = threading.Event()
-        self._regions: tuple[tuple[int, int], ...] = ()  # of a run that has not finished
+        self._regions: tuple[tuple[int, int], ...] = ()  # outcome of a run that has not finished
         self._cycle = POWER_UP_CYCLE
         self._tally = tally
 
@@ -185,7 +185,7 @@ class EmulatedArray:
 
     @contextmanager
     def registers(self) -> Iterator[None]:
-        """Registers for the host's use; an error of the model itself is raised here."""
+        """Return a kernel's registers; an error of the model itself is raised here."""
         with self.lock:
             done = self._running
             if done is not None and done.done() and done.exception() is not None:
@@ -223,13 +223,13 @@ class EmulatedArray:
         return self._injector().strike("run" if given.count else "fingerprint")
 
     def _check_held(self) -> None:
-        """Count regions without a buffer, each once a run."""
+        """Count regions without a buffer, each once per run."""
         held = [r for r in self._regions if r[1] == 0 or self._memory.held(*r)]
         self._tally.stray += len(self._regions) - len(held)
         self._regions = tuple(held)
 
     def _report(self, outcome: Outcome, began: int, faults: Faults) -> None:
-        """Kernels finish one after another, in the order of their cycles."""
+        """Finish the kernels one after another, in the order of their cycles."""
         fingerprint = int(self._array.fingerprint, 16) ^ _WRONG * faults.wrong_fingerprint
         fetch = {"began": began, "fingerprint": fingerprint}
         waiting = sorted(set(KERNELS) - set(outcome.never), key=lambda k: outcome.ended[k])
@@ -267,12 +267,12 @@ class EmulatedArray:
         return replace(outcome, never=()) if cut_short else outcome
 
     def _read(self, address: int, nbytes: int, blind: bool) -> Array:
-        """A copy of memory as a port reads it."""
+        """Return a copy of memory as a port reads it."""
         view = None if blind else self._memory.view(address, nbytes)
         return np.zeros(nbytes, np.uint8) if view is None else view.copy()
 
     def _execute(self, given: Arguments, instructions: Array, blind: frozenset[str]) -> Outcome:
-        """Run the kernels in place; ``blind``: what is read as zeros where the host wrote."""
+        """Run the kernels in place; ``blind`` regions are read as zeros."""
         (address, nbytes), whole = given.arena, -(-given.arena[1] // BEAT_BYTES) * BEAT_BYTES
         arena = self._memory.view(address, whole)
         if arena is None:

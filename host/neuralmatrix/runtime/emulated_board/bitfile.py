@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bitstream files of the emulated board: a .bit header that pynq accepts, and instead of a circuit
-the array that it stands for.
+"""Bitstream files of the emulated board: a .bit header that pynq accepts, and in place of a
+circuit the description of an array.
 
-In: a board.  Out: the file's bytes, and from them the array again.
+In: a board.  Out: the file's bytes, and from these the array.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ...hardware.target import ArrayConfig, Timing
 from ...jsonform import FormError, from_json, to_json
 
 _MAGIC = b"NeuralMatrix emulated bitstream\0"
-_SYNC = bytes.fromhex("0ff00ff00ff00ff000")  # what Vivado's files begin with
+_SYNC = bytes.fromhex("0ff00ff00ff00ff000")  # prefix of Vivado's files
 _WORD = 4  # pynq turns the data into 32-bit words
 
 
 @dataclass(frozen=True)
 class Circuit:
-    """What an emulated bitstream stands for."""
+    """The array that an emulated bitstream describes."""
 
     array: ArrayConfig
     timing: Timing
 
 
 def part_of_header(part: str) -> str:
-    """A part as bitstreams name it: without "xc" and speed grade.
+    """Return a part's name in bitstreams: without "xc" and speed grade.
 
     >>> part_of_header("xc7z020clg400-1"), part_of_header("xck26-sfvc784-2LV-c")
     ('7z020clg400', 'k26-sfvc784')
@@ -46,7 +46,7 @@ def _field(tag: bytes, text: str) -> bytes:
 
 
 def bitstream(board: Board) -> bytes:
-    """The bytes of ``neuralmatrix.bit`` for an emulated board."""
+    """Make the bytes of ``neuralmatrix.bit`` for an emulated board."""
     circuit = Circuit(board.array, board.timing)
     data = _MAGIC + json.dumps(to_json(circuit)).encode()
     data += b"\0" * (-len(data) % _WORD)
@@ -58,7 +58,7 @@ def bitstream(board: Board) -> bytes:
 
 
 def circuit_of(data: bytes) -> Circuit | None:
-    """What the data behind the header stands for; None: a real circuit, or damaged data."""
+    """Parse the data behind the header; None for a real circuit or damaged data."""
     if not data.startswith(_MAGIC):
         return None
     try:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A board to run drivers on where there is none: below the unmodified pynq package.
+"""An emulated board for drivers, below the unmodified pynq package.
 
 In: a board's name; faults, once it is made.  Out: ``EmulatedBoard``, which is pynq's active device
 and whose ``overlay`` is a folder to load; ``from_environment``.
-What is read from it is emulated, never measured: its cycles come from the cycle model, its bytes
-from the kernels' own C++.
+Its numbers are emulated, never measured: cycles come from the cycle model, bytes from the kernels'
+C++.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Interrupts = Literal["bound"] | bool
 
 @lru_cache(maxsize=4)
 def _selftest(board: Board) -> tuple[tuple[str, bytes], ...]:
-    """The self-test's files; made once per process, as it takes a compilation."""
+    """Return the self-test's files, compiled once per process."""
     with tempfile.TemporaryDirectory() as folder:
         write_selftest(board, Path(folder))
         names = (overlay_folder.SELFTEST, overlay_folder.EXPECTED)
@@ -74,7 +74,7 @@ def _fill(data: bytes, file: IO[bytes]) -> None:
 
 
 def write_overlay(board: Board, folder: Path, interrupts: bool = True) -> None:
-    """Write an overlay folder that emulated boards load, and no other board does."""
+    """Write an overlay folder that only emulated boards load."""
     design = design_of(board)
     text = hwh(design if interrupts else without_interrupts(design))
     files = {
@@ -92,7 +92,7 @@ def write_overlay(board: Board, folder: Path, interrupts: bool = True) -> None:
 
 
 def _memory(board: Board, cma_bytes: int | None, whole_sync: bool) -> BoardMemory:
-    """Contiguous memory at the end of the board's DRAM, as a boot image reserves it."""
+    """Place contiguous memory at the end of the board's DRAM, as a boot image does."""
     nbytes = cma_bytes
     if nbytes is None:
         known = board.cma.mbytes
@@ -103,11 +103,11 @@ def _memory(board: Board, cma_bytes: int | None, whole_sync: bool) -> BoardMemor
 
 
 class EmulatedBoard:
-    """A board with an overlay folder beside it.  Use it with ``with``, or close it.
+    """A board with its overlay folder.  Use it with ``with``, or close it.
 
-    ``interrupts``: False wires none, "bound" ties them to the event loop that pynq opened them in,
-    as a board's kernel does.  ``cma_bytes``: contiguous memory, else as much as the board's image
-    reserves.  ``spacing_s`` lies between two kernels' ends, ``run_s`` is the least a run takes.
+    ``interrupts``: False wires none, "bound" binds them to the event loop in which pynq opened
+    them, as a board's kernel does.  ``cma_bytes``: contiguous memory, else as much as the image
+    reserves.  ``spacing_s`` lies between two kernels' ends, ``run_s`` is the least time of a run.
 
     >>> with EmulatedBoard("pynq-z2") as board:
     ...     overlay = pynq.Overlay(str(board.overlay / "neuralmatrix.bit"))
@@ -151,7 +151,7 @@ class EmulatedBoard:
         self.close()
 
     def activate(self) -> None:
-        """Make this pynq's active device."""
+        """Make this board pynq's active device."""
         self.device.activate()
 
     def close(self) -> None:
@@ -162,11 +162,11 @@ class EmulatedBoard:
         self.device.close()
         self._folder.cleanup()
 
-    # -------------------------------------------------------------------- what tests look at
+    # -------------------------------------------------------------------- counters for tests
 
     @property
     def faults(self) -> Faults:
-        """The faults in force; setting them starts the count of events anew."""
+        """The active faults; setting them resets the count of events."""
         return self._injector.faults
 
     @faults.setter
@@ -175,7 +175,7 @@ class EmulatedBoard:
 
     @property
     def allocated(self) -> int:
-        """Bytes that buffers hold; 0 when everything is freed."""
+        """Bytes that buffers hold; 0 after all are freed."""
         return self.memory.allocated
 
     @property
@@ -185,12 +185,12 @@ class EmulatedBoard:
 
     @property
     def runs(self) -> int:
-        """Runs begun, those without instructions not counted."""
+        """Runs begun, without those of no instructions."""
         return self._tally.runs
 
     @property
     def stray(self) -> int:
-        """Regions that the array could touch while no buffer held them: 0 for a sound driver."""
+        """Regions that the array could access while no buffer held them: 0 for a correct driver."""
         return self._tally.stray
 
     # -------------------------------------------------------------------- called by the device
@@ -212,7 +212,7 @@ class EmulatedBoard:
 
 
 def _pynq() -> tuple[Any, tuple[int, int]]:
-    """The device class and pynq's version.  ToolMissing: pynq is not installed."""
+    """Return the device class and pynq's version.  ToolMissing: pynq is not installed."""
     try:
         from .processing_system import pynq_version
         from .pynq_device import EmulatedDevice
@@ -233,7 +233,7 @@ def _of_process(name: str) -> EmulatedBoard:
 
 
 def from_environment() -> EmulatedBoard | None:
-    """The process's emulated board where NEURALMATRIX_EMULATED_BOARD names one, else None."""
+    """Return the process's emulated board if NEURALMATRIX_EMULATED_BOARD names one, else None."""
     name = os.environ.get(overlay_folder.EMULATED_VARIABLE)
     if not name:
         return None

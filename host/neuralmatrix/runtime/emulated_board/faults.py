@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults that the emulated board can be told to have.
+"""Faults that the emulated board can inject.
 
-In: nothing.  Out: ``Faults``, and ``Injector``, which says when they strike.
+In: nothing.  Out: ``Faults``, and ``Injector``, which says when they occur.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ Event = Literal["run", "fingerprint", "allocation"]
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong, and when: the first ``after`` events go well, then ``times`` of them fail
+    """Kinds and times of faults: the first ``after`` events succeed, then ``times`` of them fail
     (None: all).  Events are runs, runs of no instructions (for ``wrong_fingerprint``) and
-    allocations, each counted from the moment these faults were set.
+    allocations, each counted from when these faults were set.
 
     >>> Faults(never_done=True, after=2, times=1)  # the third run hangs, the fourth works
     """
@@ -25,17 +25,17 @@ class Faults:
     never_done: bool = False
     """Half of the program runs; LOAD and FETCH finish, COMPUTE and STORE never do."""
     early_done: bool = False
-    """Half of the program runs; all four kernels say that they are done."""
+    """Half of the program runs; all four kernels report that they are done."""
     refused_access: bool = False
-    """LOAD refuses an access half way and says so; the run ends there."""
+    """LOAD refuses an access half way and sets its fault bit; the run ends there."""
     dma_error: bool | Literal["fetch", "load", "activations"] = False
-    """What the port reads is zeros, and it does not tell; True: both ports; "activations": what
-    LOAD reads of the arena alone.
+    """The port reads zeros without an error; True: both ports; "activations": only what LOAD
+    reads from the arena.
     """
     wrong_fingerprint: bool = False
-    """The fingerprint register holds another array's."""
+    """The fingerprint register holds another array's fingerprint."""
     allocation_failure: bool = False
-    """No buffer is handed out."""
+    """Allocations fail."""
     clock_mhz: float | None = None
     """The fabric's clock reads back as (nearly) this, whatever dividers are written."""
     after: int = 0
@@ -50,7 +50,7 @@ class Injector:
         self._seen: Counter[Event] = Counter()
 
     def strike(self, event: Event) -> Faults:
-        """One more event: the faults if it is one of those that fail, else none."""
+        """Count one event; return the faults if it is one of those that fail, else none."""
         seen = self._seen[event]
         self._seen[event] += 1
         faults, times = self.faults, self.faults.times

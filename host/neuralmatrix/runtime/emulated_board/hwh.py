@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hardware hand-off (.hwh) of a design, as far as pynq reads one.
+"""The hardware hand-off (.hwh) of a design, limited to what pynq reads.
 
 In: a ``Design``.  Out: the XML text.
-Vivado writes the .hwh of a built overlay; this one is the emulated board's.  What pynq takes from
+Vivado writes the .hwh of a built overlay; this one is the emulated board's.  pynq reads from
 it: cells with their VLNV and parameters, registers, the processor's address map, which interrupt
 pin is wired where, and the PS parameters that clocks and port widths are set by.
 """
@@ -66,7 +66,7 @@ BLOCK_REGISTERS: tuple[tuple[Register, Fields], ...] = (
 
 
 def without_interrupts(design: Design) -> Design:
-    """The design with no interrupt wired: a driver has to poll."""
+    """Return the design without interrupts, on which a driver has to poll."""
     gone = {CONCAT, INTERRUPTS}
 
     def kept(pins: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,12 +87,12 @@ def without_interrupts(design: Design) -> Design:
 
 
 def _numbered(name: str, number: int) -> str:
-    """A parameter of clock 0 as that of another clock."""
+    """Rename a parameter of clock 0 to that of another clock."""
     return re.sub(r"(FCLK|FPGA|PL)0_", rf"\g<1>{number}_", name, count=1)
 
 
 def _clock_parameters(design: Design) -> Iterator[tuple[str, str]]:
-    """The four fabric clocks; all but the first are off."""
+    """List the parameters of the four fabric clocks; all but the first are off."""
     source = design.family.clock
     for number in range(PL_CLOCKS):
         on = number == 0
@@ -106,12 +106,12 @@ def _clock_parameters(design: Design) -> Iterator[tuple[str, str]]:
 
 
 def _component_name(name: str) -> str:
-    """PSU__SAXIGP2__DATA_WIDTH as the hand-off calls it: C_SAXIGP2_DATA_WIDTH."""
+    """Convert PSU__SAXIGP2__DATA_WIDTH to the hand-off's name C_SAXIGP2_DATA_WIDTH."""
     return re.sub(r"^(PSU|PCW)_+", "C_", name).replace("__", "_")
 
 
 def ps_parameters(design: Design) -> dict[str, str]:
-    """Parameters of the processing system: those set, and those that Vivado derives."""
+    """Return the processing system's parameters: those set, and those Vivado derives."""
     found = {parameter.name: parameter.value for parameter in design.ps.config}
     widths = {n: v for n, v in found.items() if n.endswith("_DATA_WIDTH")}
     found.update(_clock_parameters(design))
@@ -169,7 +169,7 @@ def _register_block(module: Element, kernel: str, segment: Segment) -> None:
 
 
 def _pins(nets: tuple[Net, ...], cell: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """A cell's pins: name, direction, and the ``CELL/PIN`` at the other ends."""
+    """List a cell's pins: name, direction, and the ``CELL/PIN`` at the other ends."""
     for net in nets:
         owner, _, pin = net.source.partition("/")
         if owner == cell:
@@ -181,7 +181,7 @@ def _pins(nets: tuple[Net, ...], cell: str) -> Iterator[tuple[str, str, tuple[st
 
 
 def _wires(module: Element, design: Design, cell: Cell) -> None:
-    """Interrupt wires; clocks and resets mean nothing to pynq."""
+    """List the interrupt wires; pynq ignores clocks and resets."""
     ports = SubElement(module, "PORTS")
     wired = {f"{name}/interrupt" for name in design.interrupts}
     wired |= {f"{CONCAT}/dout", f"{INTERRUPTS}/irq"}
@@ -201,7 +201,7 @@ def _is_stream(net: InterfaceNet) -> bool:
 
 
 def _buses(module: Element, design: Design, cell: Cell) -> None:
-    """AXI interfaces; the kernels' memory ports and streams among them."""
+    """List the AXI interfaces, including the kernels' memory ports and streams."""
     buses = SubElement(module, "BUSINTERFACES")
     for net in design.interfaces:
         if "BRAM" in net.slave:
@@ -270,7 +270,7 @@ def _module(parent: Element, design: Design, cell: Cell) -> None:
 
 
 def hwh(design: Design) -> str:
-    """The text of ``neuralmatrix.hwh``."""
+    """Make the text of ``neuralmatrix.hwh``."""
     root = Element("EDKSYSTEM", EDWVERSION="1.2", VIVADOVERSION="none: made for emulation")
     arch = {"zynq7000": "zynq", "zynqmp": "zynquplus"}[design.family.name]
     SubElement(root, "SYSTEMINFO", ARCH=arch, DEVICE=design.part, NAME=design.name)

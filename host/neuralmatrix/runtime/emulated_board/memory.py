@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulated board's DRAM: what the processor sees through its caches, and what the array sees.
+"""The emulated board's DRAM, as seen by the processor through its caches and by the array.
 
 In: sizes, and addresses of the array.  Out: buffers, and the array's views of them.
 A cacheable buffer has two sides: what the host writes reaches the array by a flush, what the array
 writes reaches the host by an invalidate.  Caches that write back early are not modelled: the model
-shows the worst that a missing call can do.  The sides of a non-cacheable buffer are one.
+shows the worst effect of a missing call.  A non-cacheable buffer has one side only.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Array = npt.NDArray[Any]
 
 PAGE = 4096
 UNSET = 0xA5
-"""What memory holds that nobody has written since it was handed out or back."""
+"""The value of bytes that were not written since memory was allocated or freed."""
 
 
 @dataclass(order=True)
 class Buffer:
-    """One allocation: ``nbytes`` asked for, ``size`` taken, ``host`` the processor's side."""
+    """One allocation: ``nbytes`` requested, ``size`` allocated, ``host`` the processor's side."""
 
     offset: int
     size: int = field(compare=False)
@@ -46,8 +46,8 @@ def _whole_pages(nbytes: int, least: int) -> int:
 class BoardMemory:
     """The contiguous memory (CMA) from ``base`` on.
 
-    ``whole_sync``: flush and invalidate ignore the range and sync whole buffers, and a buffer takes
-    at least ``least`` bytes, as pynq does from 3.1 on.
+    ``whole_sync``: flush and invalidate ignore the range and sync whole buffers, and a buffer has
+    at least ``least`` bytes, as in pynq from 3.1 on.
     """
 
     def __init__(self, base: int, nbytes: int, whole_sync: bool = True, least: int = 8192) -> None:
@@ -60,18 +60,18 @@ class BoardMemory:
 
     @property
     def allocated(self) -> int:
-        """Bytes that buffers hold now; 0 when everything is freed."""
+        """Bytes that buffers hold now; 0 after all are freed."""
         return sum(buffer.size for buffer in self._live)
 
     @property
     def buffers(self) -> int:
-        """How many buffers are held now."""
+        """The number of buffers held now."""
         return len(self._live)
 
     # -------------------------------------------------------------------- buffers
 
     def take(self, nbytes: int, cacheable: bool) -> Buffer:
-        """A new buffer, filled with UNSET.  RuntimeError, as pynq's: no room is left."""
+        """Allocate a buffer filled with UNSET.  RuntimeError, as in pynq: no room is left."""
         size = _whole_pages(nbytes, self._least)
         with self._lock:
             offset = self._gap(size)
@@ -83,7 +83,7 @@ class BoardMemory:
         return buffer
 
     def _gap(self, size: int) -> int:
-        """Where the first hole of ``size`` bytes begins."""
+        """Return where the first gap of ``size`` bytes begins."""
         offset = 0
         for buffer in self._live:
             if buffer.offset - offset >= size:
@@ -91,20 +91,20 @@ class BoardMemory:
             offset = buffer.end
         if self.nbytes - offset < size:
             raise RuntimeError(
-                f"BO allocation failed: {size} bytes asked for, {self.nbytes - self.allocated} of "
+                f"BO allocation failed: {size} bytes requested, {self.nbytes - self.allocated} of "
                 f"the emulated board's {self.nbytes} bytes of contiguous memory are free"
             )
         return offset
 
     def give(self, buffer: Buffer) -> None:
-        """Hand a buffer back; what it held is lost.  A second time does nothing."""
+        """Free a buffer and its contents; freeing it again has no effect."""
         with self._lock:
             self._live = [other for other in self._live if other is not buffer]
             buffer.host[:] = UNSET
             self._dram[buffer.offset : buffer.end] = UNSET
 
     def address(self, buffer: Buffer) -> int:
-        """Where the array sees a buffer."""
+        """Return the array's address of a buffer."""
         return self.base + buffer.offset
 
     # -------------------------------------------------------------------- caches
@@ -116,13 +116,13 @@ class BoardMemory:
         return self._dram[buffer.offset : buffer.end]
 
     def flush(self, buffer: Buffer, offset: int, nbytes: int) -> None:
-        """Show the array what the host wrote."""
+        """Copy what the host wrote to the array's side."""
         if buffer.cacheable:
             part = self._range(buffer, offset, nbytes)
             self._side(buffer)[part] = buffer.host[part]
 
     def invalidate(self, buffer: Buffer, offset: int, nbytes: int) -> None:
-        """Show the host what the array wrote; what the host had not flushed is lost."""
+        """Copy what the array wrote to the host's side; writes not yet flushed are lost."""
         if buffer.cacheable:
             part = self._range(buffer, offset, nbytes)
             buffer.host[part] = self._side(buffer)[part]
@@ -130,13 +130,13 @@ class BoardMemory:
     # -------------------------------------------------------------------- the array's side
 
     def view(self, address: int, nbytes: int) -> Array | None:
-        """The array's view of an address range; None: some of it lies outside this memory."""
+        """Return the array's view of an address range, None if part of it is outside."""
         offset = address - self.base
         if offset < 0 or offset + nbytes > self.nbytes:
             return None
         return self._dram[offset : offset + nbytes]
 
     def held(self, address: int, nbytes: int) -> bool:
-        """Whether one buffer holds all of an address range."""
+        """Return whether one buffer holds all of an address range."""
         offset = address - self.base
         return any(b.offset <= offset and offset + nbytes <= b.end for b in self._live)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pynq finds around the emulated board's fabric: memory to allocate, an interrupt, clocks.
+"""The emulated board's surroundings of the fabric: memory to allocate, an interrupt, clocks.
 
 In: the board's memory, interrupt pin and clock registers.  Out: objects that pynq's own code uses.
 """
@@ -23,7 +23,7 @@ from .memory import BoardMemory, Buffer
 
 
 def pynq_version() -> tuple[int, int]:
-    """Major and minor version of the installed pynq."""
+    """Return the major and minor version of the installed pynq."""
     major, minor = pynq.__version__.split(".")[:2]
     return int(major), int(minor)
 
@@ -33,22 +33,22 @@ def pynq_version() -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Pointer:
-    """What a buffer hands back when it is freed."""
+    """The object that a freed buffer returns."""
 
     buffer: Buffer
     owner: weakref.ref[Any]
 
 
 class Cma:
-    """What ``pynq.allocate`` allocates from.  ``refuse()``: the next allocation fails."""
+    """The memory of ``pynq.allocate``.  If ``refuse()`` is true, an allocation fails."""
 
     def __init__(self, device: Any, memory: BoardMemory, refuse: Callable[[], bool]) -> None:
         self._device, self._memory, self._refuse = device, memory, refuse
 
     def allocate(self, shape: Any, dtype: Any, cacheable: int = 0, **_: Any) -> Any:
-        """A PynqBuffer.  RuntimeError, as on a board: there is no room."""
+        """Allocate a PynqBuffer.  RuntimeError, as on a board: there is no room."""
         if self._refuse():
-            raise RuntimeError("BO allocation failed: the emulated board was told to refuse")
+            raise RuntimeError("BO allocation failed: the emulated board injects this fault")
         dtype = np.dtype(dtype)
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         buffer = self._memory.take(nbytes, bool(cacheable))
@@ -66,23 +66,23 @@ class Cma:
         return array
 
     def return_pointer(self, pointer: _Pointer) -> None:
-        """The buffer is freed."""
+        """Free the buffer."""
         self._memory.give(pointer.buffer)
         owner = pointer.owner()
         if owner is not None:
-            owner.freed = True  # pynq would unmap it, through a library that boards alone have
+            owner.freed = True  # pynq would unmap it by a library that only boards have
 
 
 # ------------------------------------------------------------------------------ interrupts
 
 
 class Uio:
-    """Stands where pynq keeps its UIO device: wakes what waits while the pin is high.  Like that
-    one it outlives the bitstream, and so does what waits for it.
+    """Replaces pynq's UIO device: wakes waiting tasks while the pin is high.  Like pynq's device
+    it outlives the bitstream, and so do the tasks that wait for it.
 
     ``level()``: the pin.  A UIO device belongs to the event loop in which pynq opened it.
-    ``bound``: so does this one, and waiting in another loop waits for ever, as on a board; else it
-    follows the waiting loop.
+    ``bound``: this one does, too, and a wait in another loop never ends, as on a board; otherwise
+    it wakes any waiting loop.
     """
 
     def __init__(self, bound: bool) -> None:
@@ -93,7 +93,7 @@ class Uio:
         self._lock = threading.Lock()
 
     def opened(self) -> None:
-        """pynq sets up the interrupt controller, in the thread and loop that open the device."""
+        """Called when pynq sets up the interrupt controller, in the thread that opens it."""
         if self._bound and self._loop is None:
             self._loop = asyncio.get_event_loop()
 
@@ -106,7 +106,7 @@ class Uio:
         self.changed(self.level())
 
     def changed(self, level: bool) -> None:
-        """The pin may have changed; called by any thread."""
+        """Called by any thread after the pin may have changed."""
         loop = self._loop
         if level and self._events and loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._wake)
@@ -122,8 +122,8 @@ class Uio:
 
 
 class _KeepDividers(pynq_ps._ClocksZynq):  # type: ignore[misc]
-    """pynq 4 dropped Zynq-7000 and finds no frequency in its hand-off; this takes the dividers
-    that the design names, as pynq 3 does."""
+    """pynq 4 dropped Zynq-7000 and finds no frequency in its hand-off; this class uses the
+    dividers that the design names, as pynq 3 does."""
 
     divisors = (1, 1)
 
@@ -136,7 +136,7 @@ class _KeepDividers(pynq_ps._ClocksZynq):  # type: ignore[misc]
 
 
 def clocks_of(board: Board) -> Any:
-    """pynq's own clock code on the active device's registers."""
+    """Return pynq's own clock code on the active device's registers."""
     if board.family != "zynq7000":
         return pynq_ps._ClocksUltrascale()
     if pynq_version() < (4, 0):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The emulated board as pynq sees it: a ``pynq.Device`` below the unmodified package.
 
-In: what pynq asks of a device: bitstreams, registers, buffers.  Out: the same from an
+In: pynq's requests to a device: bitstreams, registers, buffers.  Out: their results from an
 ``EmulatedArray`` and a ``BoardMemory``.  Works under pynq 3.0.1, 3.1.2 and 4.0.0.
 Of pynq's own state it sets the active device, the object behind ``Clocks``, and the entry of the
 interrupt's UIO device, which the kernel makes on a board.
@@ -35,7 +35,7 @@ _WORD = 4
 
 
 class EmulatedDevice(pynq.Device):  # type: ignore[misc]
-    """One board.  ``load(circuit)`` makes the array that a bitstream stands for."""
+    """One board.  ``load(circuit)`` makes the array that a bitstream describes."""
 
     emulated = True
 
@@ -63,7 +63,7 @@ class EmulatedDevice(pynq.Device):  # type: ignore[misc]
         self._blocks: list[tuple[int, int, HlsBlock | InterruptController]] = []
 
     def activate(self) -> None:
-        """Make this pynq's device, unless it is."""
+        """Make this pynq's active device unless it is already."""
         if getattr(pynq.Device, "_active_device", None) is self:
             return
         pynq.Device.active_device = self
@@ -71,7 +71,7 @@ class EmulatedDevice(pynq.Device):  # type: ignore[misc]
         _InterruptController._uio_devices.update(self._uio)
 
     def close(self) -> None:
-        """Stop what runs; pynq is left without a device if this one was active."""
+        """Stop the array; pynq has no device afterwards if this one was active."""
         self.reset_fabric()
         if getattr(pynq.Device, "_active_device", None) is self:
             del pynq.Device._active_device
@@ -80,29 +80,29 @@ class EmulatedDevice(pynq.Device):  # type: ignore[misc]
     # -------------------------------------------------------------------- bitstreams
 
     def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> Any:
-        """Metadata of the .hwh beside a bitstream, as pynq's devices read it."""
+        """Read the metadata of the .hwh next to a bitstream, as pynq's devices do."""
         path = Path(bitfile_name).with_suffix(".hwh")
         if partial or not path.is_file():
             raise RuntimeError("Unable to find metadata for bitstream")
         parser = embedded_device.RuntimeMetadataParser(Metadata(input=str(path)))
-        xclbin = embedded_device.DEFAULT_XCLBIN  # memories, which boards get from xclbinutil
+        xclbin = embedded_device.DEFAULT_XCLBIN  # memories, which boards read from xclbinutil
         embedded_device._unify_dictionaries(parser, XclBin(xclbin_data=xclbin))
         parser.refresh_hierarchy_dict()
         parser.xclbin_data = xclbin
         return parser
 
     def download(self, bitstream: Any, parser: Any = None) -> None:
-        """Replace what the fabric holds; the array that ran until now stops first."""
+        """Load a bitstream; the array that ran until now stops first."""
         header = embedded_device.parse_bit_header(Path(bitstream.bitfile_name).read_bytes())
         wanted = part_of_header(self.board.part.name)
         if header["part"] != wanted:
             raise OSError(
-                f"the FPGA manager refuses a bitstream for {header['part']}, this is a {wanted}"
+                f"the FPGA manager refuses a bitstream for {header['part']}, the part is {wanted}"
             )
         parser = parser or self.parser
         self.reset_fabric()
         self.downloads += 1
-        # A bitstream of Vivado stands for the array of the board's file.
+        # A bitstream of Vivado is taken for the array of the board file.
         circuit = circuit_of(header["data"]) or Circuit(self.board.array, self.board.timing)
         self._connect(circuit, parser)
         if self.board.family == "zynqmp":
@@ -110,7 +110,7 @@ class EmulatedDevice(pynq.Device):  # type: ignore[misc]
         self.post_download(bitstream, parser, self.name)
 
     def reset_fabric(self) -> None:
-        """Nothing runs and no register answers."""
+        """Stop the array and disable all registers."""
         if self.array is not None:
             self.array.stop()
         self.array, self._blocks = None, []
@@ -132,17 +132,17 @@ class EmulatedDevice(pynq.Device):  # type: ignore[misc]
             uio.changed(level)
 
     def gen_cache(self, bitstream: Any, parser: Any = None) -> None:
-        """Boards keep metadata on disk; this one reads them again."""
+        """Do nothing: boards keep metadata on disk, this one reads them again."""
 
     # -------------------------------------------------------------------- registers
 
     def read_registers(self, address: int, length: int) -> bytes:
-        """Words from any address that answers."""
+        """Read words from any address that answers."""
         words = (self._read(at) for at in range(address, address + length, _WORD))
         return b"".join(word.to_bytes(_WORD, "little") for word in words)[:length]
 
     def write_registers(self, address: int, data: bytes) -> None:
-        """Words to any address that answers."""
+        """Write words to any address that answers."""
         data = bytes(data)
         for at in range(0, len(data), _WORD):
             self._write(address + at, int.from_bytes(data[at : at + _WORD], "little"))
@@ -159,7 +159,7 @@ class EmulatedDevice(pynq.Device):  # type: ignore[misc]
         offset, block = self._block(address)
         assert self.array is not None
         if offset == CTRL:
-            time.sleep(0)  # a driver that polls lets the array's thread run
+            time.sleep(0)  # polling lets the array's thread run
         with self.array.registers():
             return block.read(offset)
 
@@ -178,19 +178,19 @@ class EmulatedDevice(pynq.Device):  # type: ignore[misc]
 
     @property
     def default_memory(self) -> Cma:
-        """The board's DRAM, once a bitstream is loaded."""
+        """The board's DRAM, available after a bitstream is loaded."""
         if not hasattr(self, "mem_dict"):
             raise RuntimeError("Overlay is not downloaded")
         return self._cma
 
     def get_memory(self, _description: Any) -> Cma:
-        """There is one memory."""
+        """Return the only memory."""
         return self._cma
 
     def flush(self, bo: Buffer, offset: int, _pointer: int, size: int) -> None:
-        """Called by ``PynqBuffer.flush``."""
+        """Flush a range; called by ``PynqBuffer.flush``."""
         self._memory.flush(bo, offset, size)
 
     def invalidate(self, bo: Buffer, offset: int, _pointer: int, size: int) -> None:
-        """Called by ``PynqBuffer.invalidate``."""
+        """Invalidate a range; called by ``PynqBuffer.invalidate``."""
         self._memory.invalidate(bo, offset, size)

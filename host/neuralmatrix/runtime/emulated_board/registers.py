@@ -51,7 +51,7 @@ class HlsBlock:
     # -------------------------------------------------------------------- the host's side
 
     def read(self, offset: int) -> int:
-        """A word; reading CTRL or an output's valid bit clears it."""
+        """Read a word; reading CTRL or an output's valid bit clears it."""
         if offset == CTRL:
             return self._read_ctrl()
         if offset in (GIE, IER, ISR):
@@ -68,7 +68,7 @@ class HlsBlock:
         return value
 
     def write(self, offset: int, value: int) -> None:
-        """Outputs and unknown offsets ignore what is written."""
+        """Write a word; outputs and unknown offsets ignore it."""
         if offset == CTRL:
             self._restart = bool(value & AUTO_RESTART)
             if value & AP_START and not self.running:
@@ -88,7 +88,7 @@ class HlsBlock:
         elif offset == IER:
             self._ier = value & 3
         else:
-            self._isr ^= value & 3  # toggles
+            self._isr ^= value & 3  # writing 1 toggles
         self._line(self._level)
 
     @property
@@ -98,7 +98,7 @@ class HlsBlock:
     # -------------------------------------------------------------------- the kernel's side
 
     def argument(self, name: str) -> int:
-        """An argument as the kernel sees it, of one word or two."""
+        """Return an argument of one or two words, as the kernel reads it."""
         if name in self._offsets:
             return self._words[self._offsets[name]]
         low, high = (self._words[self._offsets[f"{name}_{half}"]] for half in (1, 2))
@@ -112,7 +112,7 @@ class HlsBlock:
         self._words[self._offsets[f"{name}_ctrl"]] = 1
 
     def finish(self) -> None:
-        """The kernel returns."""
+        """Record that the kernel has returned."""
         self.running = False
         self._flags = AP_DONE | AP_READY
         self._isr |= self._ier
@@ -122,7 +122,7 @@ class HlsBlock:
 
 
 def outputs(kernel: str) -> tuple[str, ...]:
-    """Names of the values that a kernel writes."""
+    """Return the names of the values that a kernel writes."""
     return tuple(argument.name for argument in KERNELS[kernel] if argument.output)
 
 
@@ -145,7 +145,7 @@ class InterruptController:
         return bool(self._mer & 1 and self._isr & self._ier)
 
     def read(self, offset: int) -> int:
-        """A word; write-only registers read as 0."""
+        """Read a word; write-only registers read as 0."""
         pending = self._isr & self._ier
         lowest = (pending & -pending).bit_length() - 1 if pending else WORD
         words = {self.ISR: self._isr, self.IPR: pending, self.IER: self._ier, self.IVR: lowest}
@@ -156,17 +156,17 @@ class InterruptController:
         if offset == self.IAR:
             self._isr &= ~value
         elif offset == self.MER:
-            self._mer |= value & 2  # hardware inputs, once enabled, stay enabled
+            self._mer |= value & 2  # hardware interrupts stay enabled
             self._mer = self._mer & 2 | value & 1
         elif offset in (self.IER, self.SIE, self.CIE):
             kept = {self.IER: 0, self.SIE: self._ier, self.CIE: self._ier & ~value}[offset]
             self._ier = kept if offset == self.CIE else kept | value
         elif offset == self.ISR and not self._mer & 2:
-            self._isr = value  # interrupts by software, until hardware ones are enabled
+            self._isr = value  # software interrupts are possible until hardware ones are enabled
         self._latch()
 
     def set_line(self, number: int, level: bool) -> None:
-        """An input changed."""
+        """Change an input."""
         self._lines = self._lines & ~(1 << number) | level << number
         self._latch()
 
@@ -181,9 +181,9 @@ class InterruptController:
 
 @dataclass(frozen=True)
 class ClockMap:
-    """Where a family keeps its PLLs and clock 0, and where in a word the fields lie."""
+    """Addresses of a family's PLLs and clock 0, and the places of the fields in a word."""
 
-    reference_mhz: float  # as pynq assumes it
+    reference_mhz: float  # as assumed by pynq
     plls: dict[int, tuple[float, int]]  # address: MHz at power-up (0: the board's), low bit of FDIV
     pll_halved: int  # bit that halves a PLL's output; 0: there is none
     words: dict[int, int]  # other words at power-up
@@ -209,12 +209,12 @@ CLOCKS = {
         divisors=(8, 16),
     ),
 }
-FIELD = 0x3F  # of a divider
+FIELD = 0x3F  # mask of a divider
 
 
 class PsRegisters:
     """The processor's registers that pynq touches.  ``stuck_mhz()`` names the clock that the
-    fabric has whatever is written, or None."""
+    fabric keeps regardless of writes, or None."""
 
     def __init__(
         self, family: Family, pll_mhz: float, stuck_mhz: Callable[[], float | None]
@@ -237,7 +237,7 @@ class PsRegisters:
         return kept | first << low | second << high
 
     def read(self, address: int) -> int:
-        """A word; those that nobody has written read as 0."""
+        """Read a word; words never written read as 0."""
         stuck = self._stuck_mhz()
         if address == self._map.clock0 and stuck is not None:
             choices = self._family.clock_choices(self._pll_mhz)
@@ -246,5 +246,5 @@ class PsRegisters:
         return self.words.get(address, 0)
 
     def write(self, address: int, value: int) -> None:
-        """Keep a word."""
+        """Write a word."""
         self.words[address] = value & WORD

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs on the kernels, compiled for this machine's CPU."""
+"""Runs programs on the kernels, compiled for this machine's CPU."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles the kernels for this CPU, once per array and source.
 
-In: an ArrayConfig.  Out: the path of a shared library in the cache, its digest beside it.
-A library appears in the cache by one rename: an interrupted build leaves none, parallel ones meet.
+In: an ArrayConfig.  Out: the path of a shared library in the cache, with its digest.
+A library appears in the cache by one rename: an interrupted build leaves none, and parallel builds
+do not disturb each other.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from ...hardware.target import ArrayConfig
 from ...paths import hls_dir
 
 CACHE_VARIABLE = "NEURALMATRIX_CACHE"
-COMPILERS = ("clang++", "g++")  # the faster code first
-# All floats are integers that a float holds: a fused multiply-add changes nothing but the speed.
+COMPILERS = ("clang++", "g++")  # the compiler of the faster code first
+# All floats hold integers exactly: a fused multiply-add changes only the speed.
 MATH = ("-fwrapv", "-ffp-contract=fast")
 FLAGS = ("-O3", "-std=c++14", *MATH, "-fPIC", "-shared", "-fvisibility=hidden")
 NATIVE = "-march=native"
 WIDTH = "-mprefer-vector-width="
-CLANG_WIDTH, OTHER_WIDTH = "512", "256"  # what each runs ResNet-20 fastest with
+CLANG_WIDTH, OTHER_WIDTH = "512", "256"  # the options with which each runs ResNet-20 fastest
 BUILD_SECONDS = 300
-DIGEST = ".sha256"  # what it is called instead of .so
+DIGEST = ".sha256"  # suffixes of libraries other than .so
 _ADVICE = (
     "install one (Debian and Ubuntu: apt install clang, or g++; macOS: xcode-select --install) "
     "or name it in the environment variable CXX"
@@ -40,7 +41,7 @@ _ADVICE = (
 
 
 def cache_dir() -> Path:
-    """Where built libraries lie: $NEURALMATRIX_CACHE, else the user's cache."""
+    """Return the folder of built libraries: $NEURALMATRIX_CACHE, else the user's cache."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named)
@@ -54,12 +55,12 @@ def cache_dir() -> Path:
 
 
 def compiler() -> tuple[str, ...]:
-    """The C++ compiler's command.  ToolMissing: there is none."""
+    """Find the C++ compiler's command.  ToolMissing: there is none."""
     try:
         named = shlex.split(os.environ.get("CXX", ""))
     except ValueError as error:
         raise ToolMissing(
-            f"the environment variable CXX is no command ({error}); {_ADVICE}"
+            f"the environment variable CXX is not a command ({error}); {_ADVICE}"
         ) from None
     for command in [named] if named else [[name] for name in COMPILERS]:
         found = shutil.which(command[0])
@@ -81,7 +82,7 @@ def _headers() -> tuple[Path, ...]:
 
 
 def _cpu() -> str:
-    """What -march=native depends on, so that a cache shared by several machines stays valid."""
+    """Describe what -march=native depends on, as several machines may share a cache."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -91,7 +92,7 @@ def _cpu() -> str:
 
 
 def library_path(array: ArrayConfig) -> Path:
-    """Where the library of this array and these sources belongs."""
+    """Return the path of the library of this array and these sources."""
     digest = hashlib.sha256()
     for path in (*_sources(), *_headers()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -103,7 +104,7 @@ def library_path(array: ArrayConfig) -> Path:
 
 @contextmanager
 def _scratch(cache: Path) -> Iterator[Path]:
-    """A folder of our own in the cache, gone afterwards."""
+    """Make a temporary folder in the cache."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="build-", dir=cache))
@@ -119,7 +120,7 @@ def _scratch(cache: Path) -> Iterator[Path]:
 
 
 def _run(command: list[str]) -> str:
-    """Run a compiler; its messages if it failed, else nothing."""
+    """Run a compiler; return its messages if it failed, else an empty string."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -138,7 +139,7 @@ def _compile(folder: Path, array: ArrayConfig) -> Path:
     files = [*map(str, _sources()), "-o", str(target)]
     messages = ""
     width = WIDTH + (CLANG_WIDTH if "clang" in command[0] else OTHER_WIDTH)
-    for tuning in ((NATIVE, width), (NATIVE,), ()):  # other compilers and CPUs know fewer flags
+    for tuning in ((NATIVE, width), (NATIVE,), ()):  # other compilers and CPUs have fewer flags
         messages = _run([*command, *FLAGS, *tuning, *include, *files])
         if not messages and target.is_file():
             return target
@@ -153,7 +154,7 @@ def _digest(library: Path) -> bytes:
 
 
 def _intact(library: Path) -> bool:
-    """Whether it is there and as it was built: loading a damaged one can end this process."""
+    """Return whether a library is undamaged: loading a damaged one can end this process."""
     try:
         return library.with_suffix(DIGEST).read_bytes() == _digest(library)
     except OSError:
@@ -161,15 +162,15 @@ def _intact(library: Path) -> bool:
 
 
 def build(array: ArrayConfig) -> Path:
-    """The library of an array, built unless the cache has it."""
+    """Return the library of an array, built unless the cache has it."""
     path = library_path(array)
     if _intact(path):
         return path
     with _scratch(path.parent) as folder:
         library, digest = _compile(folder, array), folder / DIGEST
         digest.write_bytes(_digest(library))
-        # In this order no library lies there without its digest.  Where parallel builds differ and
-        # their renames mix, the next one to look builds afresh.
+        # In this order no library lies there without its digest.  If parallel builds differ and
+        # their renames mix, the next process builds again.
         os.replace(digest, path.with_suffix(DIGEST))
         os.replace(library, path)
     return path

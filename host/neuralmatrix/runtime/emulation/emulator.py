@@ -2,7 +2,7 @@
 """The emulated device: the kernels' own C++, compiled for this CPU.
 
 In: instructions, constants and an arena.  Out: the arena's bytes, bit for bit those of the array,
-the cycles counted beside the kernels' loops, and what was watched on the way.
+the cycles counted in the kernels' loops, and the watched bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class RunStats:
-    """One run.  ``busy`` is cycles of load, compute, store and dram; ``watched`` is as asked;
+    """One run.  ``busy`` is cycles of load, compute, store, dram; ``watched`` is per watch;
     ``checksum`` is of the constants that LOAD read (``checksums.py``)."""
 
     cycles: int
@@ -104,7 +104,7 @@ def _open(array: ArrayConfig) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError:
-        path.unlink(missing_ok=True)  # made by another system: build it afresh
+        path.unlink(missing_ok=True)  # made by another system: build it again
     try:
         return ctypes.CDLL(str(build(array)))
     except OSError as error:
@@ -113,7 +113,7 @@ def _open(array: ArrayConfig) -> ctypes.CDLL:
 
 @lru_cache(maxsize=8)
 def library(array: ArrayConfig) -> ctypes.CDLL:
-    """The kernels compiled for an array; built on first use, then cached on disk."""
+    """Load the kernels compiled for an array; they are built on first use and cached on disk."""
     lib = _open(array)
     lib.nm_fingerprint.restype = ctypes.c_char_p
     lib.nm_create.restype = ctypes.c_void_p
@@ -135,7 +135,7 @@ _ERRORS: dict[int, type[NeuralMatrixError]] = {
 
 
 def _whole_beats(data: Array) -> Array:
-    """The bytes, followed by enough memory for a port to read its last beat whole."""
+    """Extend the bytes so that a port can read its last beat whole."""
     flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     if flat.nbytes and flat.nbytes % BEAT_BYTES == 0:
         return flat
@@ -183,7 +183,7 @@ class Emulator:
             self._lib.nm_destroy(self._device)
 
     def records(self) -> Array:
-        """Room for a run's timeline; the unit of what has not run is -2."""
+        """Allocate a run's timeline; the unit of an instruction that has not run is -2."""
         records = np.zeros(len(self._program), TIMELINE)
         records["unit"] = -2
         return records
@@ -191,9 +191,9 @@ class Emulator:
     def run(
         self, watches: Sequence[Watch] = (), timeline: bool = False, records: Array | None = None
     ) -> RunStats:
-        """Run the program once on the arena as it is.
+        """Run the program once on the arena.
 
-        ``records`` receive the timeline, also of a run that fails.
+        ``records`` receives the timeline, also of a run that fails.
         BadProgram: an address leaves its buffer.  DeviceTimeout: the units wait for each other.
         """
         if timeline and records is None:
@@ -233,11 +233,11 @@ class Emulator:
         return totals
 
     def _watch_table(self, watches: Sequence[Watch]) -> tuple[list[int], Array, Array]:
-        """Watches by ascending instruction: their numbers, rows for the bridge, room for bytes."""
+        """Sort watches by instruction: their numbers, rows for the bridge, memory for bytes."""
         for w in watches:
             if w.offset < 0 or w.nbytes < 0 or w.offset + w.nbytes > self.arena.nbytes:
                 raise BadInput(
-                    f"{w}: allowed are bytes 0..{self.arena.nbytes} of the arena; mend the watch"
+                    f"{w}: allowed are bytes 0..{self.arena.nbytes} of the arena; correct the range"
                 )
         order = sorted(range(len(watches)), key=lambda i: watches[i].insn)
         rows, at = [], 0

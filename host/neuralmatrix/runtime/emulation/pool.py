@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulation as a device: images run side by side, one emulated array per thread.
+"""The emulation as a device: images run in parallel, one emulated array per thread.
 
 In: a Program.  Out: a ``Device``.
 """
@@ -29,7 +29,7 @@ class _Image:
 
 
 class EmulatorPool:
-    """As many emulated arrays as images run side by side, at most ``threads``."""
+    """As many emulated arrays as images run in parallel, at most ``threads``."""
 
     origin: Origin = "emulation"
 
@@ -58,7 +58,7 @@ class EmulatorPool:
         return Emulator(p.array, p.timing, p.const, p.instructions, p.arena_bytes)
 
     def _taken(self) -> Emulator:
-        """An idle array, or a new one: waiting for one that ``close`` dropped would never end."""
+        """Take an idle or a new array: waiting for one that ``close`` dropped would never end."""
         try:
             return self._idle.get_nowait()
         except Empty:

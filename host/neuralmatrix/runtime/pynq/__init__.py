@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs on a board, through pynq."""
+"""Runs programs on a board through pynq."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process at a time on a board, and each learns of the others.
+"""Lets one process at a time use a board, and detect that others have used it.
 
-In: a lock file that all processes share.  Out: turns, and whether the board is as one left it.
-pynq keeps in each process what that one loaded: a second process may replace overlay, program and
-addresses, and the first would take the other's results, or none, for its own.
+In: a lock file that all processes share.  Out: turns, and whether the board is unchanged
+since the last one.  pynq remembers in each process what that process loaded: a second process may
+replace overlay, program and addresses, and the first would read the other's results, or none.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def _lock(file: int, path: Path, seconds: float) -> None:
 
 @contextmanager
 def turn(path: Path | None, seconds: float = PATIENCE_S) -> Iterator[bool]:
-    """Has the board alone; True: no other process had it since this one's last turn.
+    """Use the board exclusively; True: no other process used it since this one's last turn.
 
-    None: there is nobody to share with.  DeviceTimeout: another process does not let go of it.
+    None: no other process shares it.  DeviceTimeout: another process does not release it.
     """
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) if path else -1
-    except OSError:  # not root: pynq says so itself
+    except OSError:  # not root: pynq reports that itself
         file = -1
     if path is None or file < 0:
         yield True

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one thread that talks to the board.
+"""The only thread that accesses the board.
 
 In: calls.  Out: their results.
 A process that was forked has a thread of its own.
-The thread has an event loop of its own, on which pynq's interrupts arrive, so that a caller may
-itself sit inside a running loop, as a notebook does; and one call runs at a time, as the board
-needs it.
+The thread has its own event loop, on which pynq's interrupts arrive, so that a caller may run in
+another loop, as a notebook does.  One call runs at a time, as the board requires.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_S = 1.0  # for a run that nobody waits for any more, before the overlay is loaded again
+PATIENCE_S = 1.0  # for a run that was given up, before the overlay is loaded again
 _HERE = threading.local()
 
 
@@ -32,7 +31,7 @@ def _own_loop() -> None:
 
 @lru_cache(maxsize=1)
 def _executor() -> ThreadPoolExecutor:
-    """pynq ties a board's interrupts to the loop it first met for good: one thread per process."""
+    """Return the process's thread: pynq binds a board's interrupts to the first loop for good."""
     return ThreadPoolExecutor(1, "neuralmatrix-board", initializer=_own_loop)
 
 
@@ -41,7 +40,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Task(Generic[T]):
-    """A call on the board's thread; ``until``: when a wait within it must end."""
+    """A call on the board's thread; ``until``: the time at which a wait within it must end."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self.until = inf
@@ -53,10 +52,10 @@ class Task(Generic[T]):
         try:
             return self._call()
         finally:
-            _HERE.task = None  # nor what the call holds
+            _HERE.task = None  # nor the objects of the call
 
     def result(self) -> T:
-        """Wait for the call.  Who is interrupted meanwhile, as by Ctrl-C, gives it up."""
+        """Wait for the call.  An interrupt of the wait, as by Ctrl-C, gives the call up."""
         try:
             return self._future.result()
         except BaseException:
@@ -64,12 +63,12 @@ class Task(Generic[T]):
             raise
 
     def give_up(self) -> None:
-        """Nobody waits for it any more: it ends soon, also where the board hangs."""
+        """Give the call up: it ends soon, even if the board hangs."""
         self.until = min(self.until, time.monotonic() + PATIENCE_S)
 
 
 def until() -> float:
-    """When a wait on this thread must end, by ``time.monotonic``."""
+    """Return when a wait on this thread must end, by ``time.monotonic``."""
     task = getattr(_HERE, "task", None)
     return inf if task is None else float(task.until)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program's memory on a board: instructions, constants and arena, as the kernels reach them.
+"""A program's memory on a board: instructions, constants and arena in the kernels' address space.
 
 In: a Program.  Out: ``Buffers``: physical addresses, copies with their cache maintenance.
 """
@@ -26,7 +26,7 @@ _MEMINFO = Path("/proc/meminfo")
 
 
 def cma_text(meminfo: Path = _MEMINFO) -> str:
-    """CmaTotal and CmaFree as the kernel reports them."""
+    """Format CmaTotal and CmaFree as the kernel reports them."""
     try:
         found = cma_of(meminfo.read_text(encoding="utf-8"))
     except OSError:
@@ -84,23 +84,24 @@ class Buffers:
 
     @property
     def _synchronized(self) -> Any:
-        """Flushing an uncached arena would only cost time; flushing a small cached buffer drains
-        the write buffer, which is what uncached writes need before the kernels start."""
+        """The buffer to flush before a run.  Flushing an uncached arena only costs time; flushing a
+        small cached buffer drains the write buffer, as uncached writes need.
+        """
         return self.arena if self.cacheable else self._fence
 
     def write(self, staged: Staged) -> None:
-        """Copy bytes into the arena and make the kernels see them."""
+        """Copy bytes into the arena and flush them for the kernels."""
         for offset, data in staged:
             self._view[offset : offset + data.size] = data.view(np.uint8)
         self._synchronized.flush()
 
     def read(self, places: Sequence[tuple[int, int]]) -> list[Array]:
-        """Copies of parts of the arena (offset, bytes), as the kernels left them."""
+        """Return copies of parts of the arena (offset, bytes), as the kernels left them."""
         self._synchronized.invalidate()
         return [self._view[offset : offset + nbytes].copy() for offset, nbytes in places]
 
     def free(self) -> None:
-        """Give the memory back; nothing may be used afterwards."""
+        """Free the memory; the buffers must not be used afterwards."""
         self._view = np.empty(0, np.uint8)
         for buffer in (self.program, self.const, self.arena, self._fence):
             buffer.freebuffer()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contiguous memory (CMA), which a board's buffers are made of.
+"""Contiguous memory (CMA), in which a board's buffers lie.
 
-In: the text of /proc/meminfo.  Out: how much there is, how much of it is free.
+In: the text of /proc/meminfo.  Out: its total and free bytes.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MORE = "cma=256M"  # on the kernel's command line
+MORE = "cma=256M"  # argument of the kernel's command line
 
 
 @dataclass(frozen=True)
 class Cma:
-    """Bytes."""
+    """Total and free bytes of CMA."""
 
     total: int
     free: int
 
 
 def cma_of(meminfo: str) -> Cma | None:
-    """None where the kernel names none.
+    """Parse /proc/meminfo; None if the kernel names no CMA.
 
     >>> cma_of("CmaTotal:  131072 kB\\nCmaFree:  512 kB\\n")
     Cma(total=134217728, free=524288)

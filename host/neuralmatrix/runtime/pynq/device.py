@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A board under pynq as a device: one program on the array of a loaded overlay.
 
-In: a Program, and where its overlay is.  Out: a ``Device``; images are pipelined: while one is on
-the array, the next is quantised and the one before it becomes numbers again.
+In: a Program, and its overlay's folder.  Out: a ``Device``; images are pipelined: while one is on
+the array, the next is quantised and the previous one is dequantised.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AHEAD = 2  # images handed to the board's thread: one on the array, one waiting
 
 @dataclass(frozen=True)
 class _Image:
-    """What one run left: outputs as bytes, what was counted, and seconds."""
+    """The results of one run: outputs as bytes, counters, and seconds."""
 
     raw: list[Array]
     counted: Counted
@@ -61,7 +61,7 @@ class PynqDevice:
         self._board, self._source = board_thread.run(self._find, overlay)
         self.origin: Origin = board_thread.run(self._first_open)
 
-    # ---- what it is
+    # ---- description
 
     @property
     def clock_mhz(self) -> float:
@@ -81,8 +81,8 @@ class PynqDevice:
     # ---- opening and closing, on the board's thread
 
     def _find(self, overlay: str | Path | None) -> tuple[str, overlay_folder.Overlay]:
-        """Board and overlay, refused before anything is loaded where its description says
-        enough."""
+        """Find board and overlay; a mismatch in the overlay's description is reported before
+        anything is loaded."""
         emulated = _emulated_overlay() if overlay is None or not fabric.has_device() else None
         device = str(fabric.active_device().name)
         board = overlay_folder.board_of_device(device) or load_board(self.program.board)
@@ -96,7 +96,7 @@ class PynqDevice:
             return self._open()[0].origin
 
     def _open(self) -> tuple[fabric.Loaded, Buffers]:
-        """The overlay on the board and this program's memory, made anew where they are gone."""
+        """Load the overlay and allocate this program's memory unless they are there."""
         if self._loaded and self._buffers and fabric.is_loaded(self._loaded):
             return self._loaded, self._buffers
         self._close()
@@ -111,7 +111,7 @@ class PynqDevice:
 
     def close(self) -> None:
         """Free the memory on the board; the overlay stays loaded for others."""
-        if self._process == os.getpid():  # else the memory is the parent's to free
+        if self._process == os.getpid():  # else the parent process frees the memory
             board_thread.run(self._close)
 
     # ---- running
@@ -124,7 +124,7 @@ class PynqDevice:
             )
 
     def run(self, feeds: FeedOf, images: int, progress: Progress | None) -> Batch:
-        """Images one after the other; the host's work on their neighbours goes on meanwhile."""
+        """Run images one after the other, overlapped with the host's work on their neighbours."""
         self._check_process()
         began = time.perf_counter()
         outputs: list[dict[str, Array]] = []
@@ -153,7 +153,7 @@ class PynqDevice:
         return Batch(outputs, [image.counted for image in done], 1, _seconds(done, began))
 
     def _run_image(self, staged: Staged, stop: Event) -> _Image:
-        """One run, unless one before it failed."""
+        """Run one image unless an earlier one failed."""
         if stop.is_set():
             raise CancelledError
         try:
@@ -185,7 +185,7 @@ class PynqDevice:
 
 
 def _seconds(done: list[_Image], began: float) -> dict[str, float]:
-    """Host is what neither copying nor the array accounts for: what they hide costs nothing."""
+    """Split a run's time: the host has what remains besides transfer and array."""
     wall = time.perf_counter() - began
     transfer = sum(image.transfer for image in done)
     array = sum(image.array for image in done)
@@ -193,7 +193,7 @@ def _seconds(done: list[_Image], began: float) -> dict[str, float]:
 
 
 def _emulated_overlay() -> Path | None:
-    """The overlay of the emulated board that the environment asks for, made pynq's device."""
+    """Make the emulated board of the environment pynq's device and return its overlay."""
     from ..emulated_board.board import from_environment
 
     board = from_environment()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The overlay that is on the board: loaded, checked, shared by all sessions of the process.
 
-In: an ``Overlay`` folder.  Out: ``Loaded``, whose kernels answered as they should.
+In: an ``Overlay`` folder.  Out: ``Loaded``, whose kernels passed their checks.
 All of it runs on the board's thread.
 """
 
@@ -49,32 +49,33 @@ class Loaded:
     kernels: Kernels
     clock_mhz: float
     origin: Origin
-    # Whose memory it works on; a session that was dropped unclosed gives its memory back.
+    # The program whose memory is in use; a weak reference, so that a dropped session frees its
+    # memory.
     _pointed: weakref.ref[Buffers] | None = None
 
     def point_at(self, program: Program, buffers: Buffers) -> None:
-        """Have the kernels work on a program's memory, unless they do."""
+        """Give the kernels the addresses of a program's memory unless they have them."""
         if self._pointed is None or self._pointed() is not buffers:
             self.kernels.point_at(program, buffers)
             self._pointed = weakref.ref(buffers)
 
     @property
     def is_current(self) -> bool:
-        """Whether nothing else was loaded since, by this package or another."""
+        """Return whether nothing else was loaded since, by this package or another."""
         device = self.overlay.device
         return device is pynq.Device.active_device and bool(self.overlay.is_loaded())
 
 
 @dataclass
 class _Fabric:
-    """What is on the board now, as far as this process knows."""
+    """The state of the board as far as this process knows it."""
 
     loaded: Loaded | None = None
     # Memory that a kernel may still write into, because the fabric could not be loaded again.
     lost: list[Buffers] = field(default_factory=list)
 
     def forget(self) -> None:
-        """Somebody else may have changed what is on the board."""
+        """Forget the state, as another process may have changed it."""
         self.loaded = None
 
 
@@ -84,14 +85,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def _device() -> Any:
-    """pynq's device; its warning that there is none says no more than the error that follows."""
+    """Return pynq's device, without its warning that there is none, as an error follows."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No devices found")
         return pynq.Device.active_device
 
 
 def has_device() -> bool:
-    """Whether pynq sees a board."""
+    """Return whether pynq sees a board."""
     try:
         return _device() is not None
     except RuntimeError:
@@ -99,25 +100,25 @@ def has_device() -> bool:
 
 
 def active_device() -> Any:
-    """pynq's device.  ToolMissing: this machine is no board."""
+    """Return pynq's device.  ToolMissing: this machine is no board."""
     try:
         return _device()
     except RuntimeError as error:
         raise ToolMissing(
             f"device='pynq' needs a board: pynq found none on this machine ({error}); run on a "
             "board with a PYNQ image, use device='emulation', or set "
-            f"{overlay_folder.EMULATED_VARIABLE}=pynq-z2 for a board that is emulated below pynq"
+            f"{overlay_folder.EMULATED_VARIABLE}=pynq-z2 for an emulated board below pynq"
         ) from None
 
 
 def origin_of(source: overlay_folder.Overlay) -> Origin:
-    """ "board" only where neither the overlay nor pynq's device is an emulated one."""
+    """Return "board" only if neither the overlay nor pynq's device is emulated."""
     emulated = getattr(active_device(), EMULATED, False) or source.info.origin == EMULATED
     return "emulated board" if emulated else "board"
 
 
 def acquire(source: overlay_folder.Overlay, timeout_s: float | None) -> Loaded:
-    """The overlay, loaded unless it is on the board already."""
+    """Return the overlay, loaded unless it is on the board already."""
     loaded = _FABRIC.loaded
     if loaded is not None and loaded.is_current and loaded.source == source:
         return loaded
@@ -127,18 +128,18 @@ def acquire(source: overlay_folder.Overlay, timeout_s: float | None) -> Loaded:
 
 
 def is_loaded(loaded: Loaded) -> bool:
-    """Whether ``loaded`` may be used as it is."""
+    """Return whether ``loaded`` may be used as it is."""
     return _FABRIC.loaded is loaded and loaded.is_current
 
 
 def lock_file() -> Path | None:
-    """What processes share a board by; an emulated one is in this process alone."""
+    """Return the lock file of a board; an emulated board is in this process only."""
     return None if getattr(active_device(), EMULATED, False) else board_lock.LOCK
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Keeps other processes away; what is on the board is no longer known after one was there."""
+    """Lock the board; forget its state if another process has used it."""
     with board_lock.turn(lock_file()) as undisturbed:
         if not undisturbed:
             _FABRIC.forget()
@@ -147,8 +148,8 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def reloaded_on_error(loaded: Loaded, buffers: Buffers | None) -> Iterator[None]:
-    """On an error the fabric is loaded again, and only then is the memory freed: a kernel that
-    hangs could still write into it."""
+    """Load the fabric again after an error, and free the memory only then: a kernel that hangs
+    could still write into it."""
     try:
         yield
     except BaseException as first:
@@ -176,7 +177,7 @@ def _load(source: overlay_folder.Overlay, timeout_s: float | None) -> Loaded:
     overlay_folder.check_files(source)
     test = selftest.read(source.folder)
     overlay = _download(source)
-    while _FABRIC.lost:  # nothing of the array that could write into it is left
+    while _FABRIC.lost:  # no kernel is left that could write into it
         _FABRIC.lost.pop().free()
     clock_mhz = _checked_clock(source)
     loaded = Loaded(source, overlay, Kernels(overlay), clock_mhz, origin_of(source))
@@ -197,7 +198,7 @@ def _download(source: overlay_folder.Overlay) -> Any:
             f"{source.bit}: the system refused to load it ({error}); pynq works as root: use "
             "sudo -E, or a notebook of the board's own Jupyter server"
         ) from error
-    except Exception as error:  # whatever pynq's parsers meet in damaged files
+    except Exception as error:  # errors of pynq's parsers on damaged files
         raise OverlayMissing(
             f"{source.bit}: pynq {pynq.__version__} could not load it ({error}); copy the overlay "
             f"again, or build it: {overlay_folder.build_command(source.info.name)}"
@@ -205,19 +206,19 @@ def _download(source: overlay_folder.Overlay) -> Any:
 
 
 def _checked_clock(source: overlay_folder.Overlay) -> float:
-    """The fabric's clock as the board's registers say."""
+    """Read the fabric's clock from the board's registers and check it."""
     found, closed = float(pynq.Clocks.fclk0_mhz), source.info.clock_mhz
     if found > closed * overlay_folder.CLOCK_TOLERANCE:
         raise WrongClock(
-            f"the fabric's clock is {found:.3f} MHz, the overlay's timing is closed up to "
-            f"{closed:.3f} MHz; this image's PLL cannot be divided to that.  Build the overlay for "
-            "a clock that it can, in the board file's clock_mhz, or use the image it was built for"
+            f"the fabric's clock is {found:.3f} MHz, the overlay's timing is met up to "
+            f"{closed:.3f} MHz; this image's PLL has no dividers for that.  Build the overlay for "
+            "a possible clock (clock_mhz of the board file), or use the image it was built for"
         )
     return found
 
 
 def _check_fingerprint(loaded: Loaded, timeout_s: float | None) -> None:
-    """A run of no instructions touches no memory and makes FETCH say what it was built for."""
+    """Check the fingerprint by a run of no instructions, which accesses no memory."""
     wanted = loaded.source.info.fingerprint
     with reloaded_on_error(loaded, None):
         loaded.kernels.point_at(None, None)
@@ -252,7 +253,7 @@ def _run_selftest(loaded: Loaded, test: selftest.SelfTest, timeout_s: float | No
 
 
 def run(loaded: Loaded, job: Job, how: How, timeout_s: float | None) -> float:
-    """Start the kernels on the memory they point at and wait; seconds between."""
+    """Start the kernels on their memory and wait; return the seconds between."""
     began = time.perf_counter()
     kernels, clock = loaded.kernels, loaded.clock_mhz
     kernels.start()

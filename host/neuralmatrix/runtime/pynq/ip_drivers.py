@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pynq drivers of the four kernels, which every Overlay() with them binds by VLNV.
+"""pynq drivers of the four kernels, which Overlay() binds by VLNV.
 
 In: a cell's description from the .hwh.  Out: registers by name, start, done, interrupt.
 Importing this module imports pynq and registers the drivers.
@@ -46,7 +46,7 @@ class Kernel(DefaultIP):  # type: ignore[misc]
         self.put(f"{name}_2", int(value) >> 32)
 
     def get(self, name: str) -> int:
-        """Read a 32-bit result, past pynq's read(), whose checks take longer than reading."""
+        """Read a 32-bit result without pynq's read(), whose checks take longer than reading."""
         return int(self.mmio.array[self._offset(name) // 4])
 
     def get64(self, name: str) -> int:
@@ -56,12 +56,12 @@ class Kernel(DefaultIP):  # type: ignore[misc]
     # ---- control
 
     def start(self) -> None:
-        """Start; the done bit of an earlier run is forgotten."""
+        """Start the kernel and clear the done bit of an earlier run."""
         self._done = False
         self.write(CTRL, AP_START)
 
     def forget(self) -> None:
-        """Read away the done bit that a run left which nobody waited for."""
+        """Clear the done bit of a run that was given up, by reading it."""
         self.read(CTRL)
         self._done = False
 
@@ -80,16 +80,16 @@ class Kernel(DefaultIP):  # type: ignore[misc]
         return getattr(self, "interrupt", None) is not None
 
     def enable_interrupt(self) -> None:
-        """Raise the interrupt at the end of every run."""
+        """Enable the interrupt at the end of every run."""
         self.clear_interrupt()
         self.write(GIE, 1)
         self.write(IER, 1)
 
     def clear_interrupt(self) -> None:
         """Lower the interrupt; writing a set bit toggles it."""
-        promoted = int(self.read(ISR)) & 3
-        if promoted:
-            self.write(ISR, promoted)
+        pending = int(self.read(ISR)) & 3
+        if pending:
+            self.write(ISR, pending)
 
 
 class FetchKernel(Kernel):

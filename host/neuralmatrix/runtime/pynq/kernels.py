@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The four kernels of a loaded overlay: their registers written, started, awaited, read out.
 
-In: a pynq.Overlay, a program's buffers.  Out: what the hardware counted; DeviceTimeout where it
-does not end, DeviceFault where it ends badly.
+In: a pynq.Overlay, a program's buffers.  Out: the hardware's counters; DeviceTimeout if a run
+does not end, DeviceFault if it ends with a fault.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .buffers import Buffers
 from .ip_drivers import Kernel
 from .waiting import by_interrupt, poll, uses_interrupt
 
-TIMEOUT_BASE_SECONDS = 5.0  # for a system that is busy with other things
-TIMEOUT_FACTOR = 20  # units overlap, so that the sum of their work is far above a run's time
+TIMEOUT_BASE_SECONDS = 5.0  # allowance for a busy system
+TIMEOUT_FACTOR = 20  # units overlap, so that the sum of their work far exceeds a run's time
 _FAULTS = {
     FAULT_ADDRESS: "an access outside of its region was refused",
     FAULT_OPCODE: "an unknown instruction was skipped",
@@ -36,7 +36,7 @@ _READ = {"fetch": "instructions", "load": "constants"}
 
 @dataclass(frozen=True)
 class Job:
-    """What is known of a program before it runs."""
+    """Counts and costs of a program, known before it runs."""
 
     instructions: int
     retired: tuple[int, ...]  # per unit
@@ -45,16 +45,16 @@ class Job:
     work_cycles: int  # of all units together
 
     def timeout(self, clock_mhz: float) -> float:
-        """Seconds after which a run must have gone wrong."""
+        """Return the seconds after which a run has certainly failed."""
         return TIMEOUT_BASE_SECONDS + TIMEOUT_FACTOR * self.seconds(clock_mhz)
 
     def seconds(self, clock_mhz: float) -> float:
-        """Seconds that a run takes at most, by the cycle model."""
+        """Return an upper bound of a run's seconds by the cycle model."""
         return self.work_cycles / (clock_mhz * 1e6)
 
 
 def job_of(program: Program) -> Job:
-    """Counts and costs of a program."""
+    """Compute a program's counts and costs."""
     found = costs(program.instructions, program.array, program.timing)
     retired = np.bincount(found.unit[found.unit >= 0], minlength=len(Unit))
     return Job(
@@ -74,7 +74,7 @@ EMPTY = Job(0, (0,) * len(Unit), {"fetch": 0, "load": 0}, 0, 0)
 
 @dataclass(frozen=True)
 class Counters:
-    """What the hardware counted in one run: cycles in all and busy cycles per unit."""
+    """The hardware's counters of one run: total cycles and busy cycles per unit."""
 
     cycles: int
     busy: dict[str, int]
@@ -97,12 +97,12 @@ class Kernels:
     def __init__(self, overlay: pynq.Overlay) -> None:
         self.fetch = _cell(overlay, "fetch")
         self.units = tuple(_cell(overlay, name) for name in UNITS)
-        self.all = (self.fetch, *self.units)  # the one that ends last is last
+        self.all = (self.fetch, *self.units)  # the kernel that ends last is last
         for kernel in self.all:
             kernel.forget()
         if self.wired:
             self.all[-1].enable_interrupt()
-        self._comes = True  # the interrupt, until it once did not
+        self._interrupt_arrives = True  # interrupts are used until one does not arrive
 
     @property
     def wired(self) -> bool:
@@ -110,7 +110,7 @@ class Kernels:
 
     @property
     def fingerprint(self) -> str:
-        """The array's, as FETCH reported it at its last run."""
+        """The array's fingerprint, as FETCH reported it at its last run."""
         return f"{self.fetch.get64('fingerprint'):016x}"
 
     def point_at(self, program: Program | None, buffers: Buffers | None) -> None:
@@ -133,20 +133,20 @@ class Kernels:
         self.fetch.put("count", len(program.instructions) if program else 0)
 
     def start(self) -> None:
-        """The units first: FETCH feeds them."""
+        """Start the units first, as FETCH feeds them."""
         for kernel in (*self.units, self.fetch):
             kernel.start()
 
     def wait(self, how: How, expected_seconds: float, timeout_s: float) -> None:
-        """DeviceTimeout: some kernel is not done in time."""
+        """Wait for all kernels.  DeviceTimeout: one is not done in time."""
         if how == "interrupt" and not self.wired:
             raise BadInput(
                 "wait='interrupt': found no interrupt that pynq can use; allowed are 'poll' and "
                 "'auto'"
             )
         began = time.monotonic()
-        if self._comes and uses_interrupt(how, self.wired, expected_seconds):
-            done, self._comes = by_interrupt(self.all, began + timeout_s)
+        if self._interrupt_arrives and uses_interrupt(how, self.wired, expected_seconds):
+            done, self._interrupt_arrives = by_interrupt(self.all, began + timeout_s)
         else:
             done = poll(self.all, began + timeout_s)
         if not done:
@@ -160,10 +160,10 @@ class Kernels:
             )
 
     def counters(self, job: Job) -> Counters:
-        """DeviceFault: a kernel refused something, read something that is not the program's, or
-        ended before its work was done.
+        """Read the counters.  DeviceFault: a kernel refused an access or instruction, read
+        other bytes than the program's, or ended early.
         """
-        self._check_read("fetch", job)  # first: wrong instructions explain whatever came of them
+        self._check_read("fetch", job)  # first, as wrong instructions explain all other faults
         for name, kernel in zip(("fetch", *UNITS), self.all, strict=True):
             fault = kernel.get("fault")
             if fault:
@@ -181,12 +181,12 @@ class Kernels:
         return Counters(ended - self.fetch.get64("began"), busy)
 
     def _check_read(self, name: str, job: Job) -> None:
-        """DeviceFault: what a kernel read of the program is not what the host wrote."""
+        """Raise DeviceFault if a kernel read other bytes than the host wrote."""
         kernel = self.fetch if name == "fetch" else self.units[Unit.LOAD]
         found, wanted = kernel.get("checksum"), job.read[name]
         if found != wanted:
             raise DeviceFault(
-                f"{name} read {_READ[name]} that are not the program's: found checksum "
+                f"{name} read {_READ[name]} that differ from the program's: found checksum "
                 f"{found:#010x}, the program has {wanted:#010x}.  The overlay is loaded again; run "
                 "again, and check the board's power supply and clock, and whether other software "
                 "writes to this memory, if it happens again"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where ``pynq.Overlay("neuralmatrix.bit")`` looks: the folder of this board's overlay.
+"""The folder in which ``pynq.Overlay("neuralmatrix.bit")`` finds this board's overlay.
 
 In: pynq's active device.  Out: ``__path__``, which pynq reads of every module that is registered
 as an entry point ``pynq.overlays``, each time it looks for a bitstream.
@@ -14,8 +14,8 @@ from ...hardware.overlay_folder import board_of_device, resolve
 
 
 def _folder() -> Path:
-    """The overlay's folder.  Without an overlay, one without bitstreams: pynq then reports the name
-    that it was given, and finds other packages' bitstreams."""
+    """Return the overlay's folder, or one without bitstreams if there is no overlay: pynq then
+    reports the missing name, and still finds other packages' bitstreams."""
     from pynq import Device
 
     try:

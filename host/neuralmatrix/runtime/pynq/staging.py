@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs and outputs as the bytes that are copied into and out of a board's arena.
+"""Converts inputs and outputs to and from the bytes of a board's arena.
 
-In: a program's ports, feeds.  Out: bytes by arena offset, ready while another image still runs;
-and back.
+In: a program's ports, feeds.  Out: bytes by arena offset, prepared while another image runs, and
+outputs from such bytes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ READ_SHARE = 8
 
 
 def is_cacheable(arena_bytes: int, read_bytes: int) -> bool:
-    """Whether the CPU's cache shall hold an arena of which the host reads so many bytes a run.
+    """Decide whether the CPU caches an arena of which the host reads ``read_bytes`` per run.
 
-    Bytes outside of the cache are slow to read, but as quick to write.  Inside of it, pynq 3.1 and
-    later clean and invalidate the whole arena for every run, whatever part was touched.  That costs
-    less where outputs are a good part of it; the share is a guess for want of a measurement.
+    Uncached bytes are slow to read, but as fast to write.  With a cache, pynq 3.1 and later clean
+    and invalidate the whole arena for every run.  That costs less where outputs are a large part
+    of it; the share is estimated, not measured.
     """
     return arena_bytes <= READ_SHARE * read_bytes
 
 
-def _apart(port: ProgramPort) -> ProgramPort:
-    """The port with its slot at the start of bytes of its own."""
+def _at_offset_0(port: ProgramPort) -> ProgramPort:
+    """Return the port with its slot moved to offset 0."""
     return replace(port, slot=replace(port.slot, offset=0))
 
 
@@ -44,8 +44,8 @@ class Staging:
     """Turns one image's feeds into bytes, and bytes into outputs."""
 
     def __init__(self, program: Program) -> None:
-        self._inputs = [(p.slot.offset, _apart(p)) for p in program.inputs]
-        self._outputs = [_apart(p) for p in program.outputs]
+        self._inputs = [(p.slot.offset, _at_offset_0(p)) for p in program.inputs]
+        self._outputs = [_at_offset_0(p) for p in program.outputs]
         self.reads = [(p.slot.offset, p.slot.layout.nbytes) for p in program.outputs]
         self.read_bytes = sum(nbytes for _, nbytes in self.reads)
 
@@ -54,7 +54,7 @@ class Staging:
         return [(offset, _packed(port, feeds[port.name])) for offset, port in self._inputs]
 
     def unpack(self, raw: Sequence[Array]) -> dict[str, Array]:
-        """Outputs from their bytes, in the order of ``reads``."""
+        """Convert bytes to outputs, in the order of ``reads``."""
         ports = zip(self._outputs, raw, strict=True)
         return {port.name: read_output(port, data) for port, data in ports}
 

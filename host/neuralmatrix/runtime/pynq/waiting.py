@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting until all kernels are done: by interrupt or by polling, never without end.
+"""Waits until all kernels are done, by interrupt or by polling, with a deadline.
 
 In: the kernels, a deadline.  Out: whether they were done in time.
 """
@@ -14,13 +14,13 @@ from typing import Protocol
 from ..device import How
 from . import board_thread
 
-SPIN_SECONDS = 200e-6  # what a sleep may take longer than asked for
+SPIN_SECONDS = 200e-6  # by how much a sleep may exceed the requested time
 SHORTEST_SLEEP = 50e-6
 LONGEST_SLEEP = 5e-3
-SLEEP_SHARE = 0.05  # of the time waited so far: a run is noticed at most so much too late
-INTERRUPT_SLICE = 0.1  # an interrupt that went missing costs no more than this
-INTERRUPT_GRACE = 0.02  # for one that is only late
-INTERRUPT_PAYS = 2e-3  # seconds of a run from which on an interrupt costs less than it saves
+SLEEP_SHARE = 0.05  # share of the time waited so far by which the end may be detected late
+INTERRUPT_SLICE = 0.1  # seconds after which a lost interrupt is detected
+INTERRUPT_GRACE = 0.02  # seconds to wait for a late interrupt
+INTERRUPT_PAYS = 2e-3  # seconds of a run above which an interrupt saves more than it costs
 
 
 class _Interrupt(Protocol):
@@ -28,7 +28,7 @@ class _Interrupt(Protocol):
 
 
 class Waitable(Protocol):
-    """What waiting needs of a kernel."""
+    """The part of a kernel that waiting needs."""
 
     interrupt: _Interrupt
 
@@ -42,7 +42,7 @@ class Waitable(Protocol):
 
 
 def poll(kernels: Sequence[Waitable], deadline: float) -> bool:
-    """Read the done bits, first without a pause, then at ever longer intervals."""
+    """Read the done bits, first without a pause, then at growing intervals."""
     left, began = list(kernels), time.monotonic()
     while True:
         deadline = min(deadline, board_thread.until())
@@ -50,7 +50,7 @@ def poll(kernels: Sequence[Waitable], deadline: float) -> bool:
         now = time.monotonic()
         if not left:
             return True
-        if now > deadline:  # this process may have been stopped, while the array was not
+        if now > deadline:  # this process may have been suspended while the array ran
             return all(kernel.done for kernel in left)
         if now - began > SPIN_SECONDS:
             pause = min(max(SHORTEST_SLEEP, SLEEP_SHARE * (now - began)), LONGEST_SLEEP)
@@ -58,7 +58,7 @@ def poll(kernels: Sequence[Waitable], deadline: float) -> bool:
 
 
 async def _comes(last: Waitable, seconds: float) -> bool:
-    """Whether the interrupt comes in time; if so, it is lowered again."""
+    """Return whether the interrupt arrives in time; if so, clear it."""
     try:
         await asyncio.wait_for(last.interrupt.wait(), seconds)
     except asyncio.TimeoutError:
@@ -75,17 +75,17 @@ async def _promoted(last: Waitable, deadline: float) -> bool:
         left = min(deadline, board_thread.until()) - time.monotonic()
         if left <= 0:
             return True
-        comes = await _comes(last, min(left, INTERRUPT_SLICE))  # the done bit decides
+        comes = await _comes(last, min(left, INTERRUPT_SLICE))  # the done bit is decisive
     return comes or await _comes(last, INTERRUPT_GRACE)
 
 
 def by_interrupt(kernels: Sequence[Waitable], deadline: float) -> tuple[bool, bool]:
-    """Sleep until the last kernel's interrupt, then look at all of them: whether all are done, and
-    whether the interrupt came."""
+    """Sleep until the last kernel's interrupt, then read all done bits; return whether all are
+    done, and whether the interrupt arrived."""
     comes = board_thread.complete(_promoted(kernels[-1], deadline))
     return poll(kernels, deadline), comes
 
 
 def uses_interrupt(how: How, wired: bool, expected_seconds: float) -> bool:
-    """Whether to wait by interrupt; "auto" does where a run is long enough for it to pay."""
+    """Return whether to wait by interrupt; "auto" does so for runs above a minimal length."""
     return how == "interrupt" or (how == "auto" and wired and expected_seconds > INTERRUPT_PAYS)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the self-test that lies beside an overlay."""
+"""Makes the self-test of an overlay."""

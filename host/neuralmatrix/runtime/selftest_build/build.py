@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the self-test of a board's array: compiled by the compiler's own passes, run in emulation.
 
-In: a Board.  Out: ``SelfTest``, and its two files beside an overlay.
+In: a Board.  Out: ``SelfTest``, and its two files in an overlay's folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .network import PROMOTED, SPLIT, network
 
 @dataclass(frozen=True)
 class Compiled:
-    """The self-test on its way: the network, its integers, their program, inputs by name."""
+    """Stages of the self-test: the network, its integers, their program, inputs by name."""
 
     network: MatGraph
     integers: QGraph
@@ -50,7 +50,7 @@ def compiled(board: Board) -> Compiled:
     rng = np.random.default_rng(0)
     feeds = {port.name: rng.standard_normal(port.shape).astype(np.float32) for port in graph.inputs}
     integers = _quantized(graph, feeds, board.target)
-    # Every tensor keeps its bytes, so that a difference names the operation that made it.
+    # Every tensor has bytes of its own, so that a difference identifies its operation.
     program = for_board(schedule(integers, board.target, shared=False), board)
     program = with_token(with_two_parts(program, SPLIT))
     verify_program(program)
@@ -58,7 +58,7 @@ def compiled(board: Board) -> Compiled:
 
 
 def _quantized(graph: MatGraph, feeds: dict[str, Array], target: Target) -> QGraph:
-    """The network in integers; ranges are what it holds for its own inputs."""
+    """Quantise the network with the ranges of its own inputs."""
     tied = tie_scales(legalize_operands(graph, target), target)
     values = run_points(tied.graph, feeds)
     ranges = {point: (float(v.min()), float(v.max())) for point, v in values.items()}

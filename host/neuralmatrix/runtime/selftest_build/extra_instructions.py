@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features that a network as small as the self-test's gets from no schedule.
+"""Adds features that no schedule of a network as small as the self-test's uses.
 
 In: a scheduled Program.  Out: the same results with one more token, or one more COMPUTE.
 """
@@ -30,8 +30,8 @@ def _put(words: Array, opcode: Opcode, values: Mapping[str, int]) -> None:
 
 
 def with_token(program: Program) -> Program:
-    """LOAD holds STORE up only where a tensor takes the bytes of one that was read, and in the
-    self-test none does: the first LOAD's token for the last STORE is added."""
+    """Add a token from the first LOAD to the last STORE.  STORE waits for LOAD only where a tensor
+    reuses the bytes of one that was read, which does not happen in the self-test."""
     words = program.instructions.copy()
     kinds = opcodes(words)
     first, last = np.flatnonzero(kinds == Opcode.LOAD)[0], np.flatnonzero(kinds == Opcode.STORE)[-1]
@@ -41,8 +41,8 @@ def with_token(program: Program) -> Program:
 
 
 def with_two_parts(program: Program, layer: str) -> Program:
-    """The sums of a 1x1 product of one output block are cut after their first input block, as
-    they are where the weights exceed WBUF."""
+    """Split the sums of a 1x1 product of one output block after their first input block, as
+    happens if the weights exceed WBUF."""
     names = [info.name for info in program.layers]
     c = columns(program.instructions, Opcode.COMPUTE)
     fits = (c["mode"] == Mode.GEMM) & (c["nb"] == 1) & (c["cb"] > 1) & (c["w_wide"] == 0)

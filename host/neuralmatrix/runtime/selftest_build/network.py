@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network of the self-test: small, odd sizes, every feature of the units.
+"""The network of the self-test: small, with odd sizes, using every feature of the units.
 
 In: an ArrayConfig.  Out: a MatGraph with seeded weights.
 """
@@ -29,8 +29,8 @@ from ...ir.types import Array, Function
 Shape = tuple[int, int, int, int]
 LARGE_H, LARGE_W = 34, 42  # more positions than the output buffer has rows
 H, W = 6, 7
-PROMOTED = ("deep", "pooled", "query", "value", "sum")  # int16; the rest is int8 where it may be
-SPLIT = "head"  # its sum over input channels is to be computed in two parts
+PROMOTED = ("deep", "pooled", "query", "value", "sum")  # int16; the others are int8 where possible
+SPLIT = "head"  # its sum over input channels is computed in two parts
 _HEADS = 2
 
 
@@ -50,7 +50,7 @@ class _Net:
         self.tensors[name] = Tensor(name, (n, h, w, c), broadcast)
 
     def gemm(self, name: str, source: str, channels: int, kernel: int = 1, **more: Any) -> None:
-        """A convolution of stride 1 that keeps the size, and about the size of the values."""
+        """Add a convolution of stride 1 that keeps the shape and about the range of the values."""
         n, h, w, c = self.shape(source)
         weight = self.rng.standard_normal((kernel, kernel, c, channels)) / (kernel * np.sqrt(c))
         bias = self.rng.standard_normal(channels)
@@ -59,7 +59,7 @@ class _Net:
         self.declare(name, (n, h, w, channels))
 
     def same(self, name: str, source: str, **more: Any) -> None:
-        """An element-wise window."""
+        """Add an element-wise window."""
         shape = self.shape(source)
         ones = np.ones((1, 1, 1))
         self.ops.append(Window(name, source, ones, np.zeros(shape[3]), **more))
@@ -72,7 +72,7 @@ class _Net:
 
 
 def _large_map(net: _Net) -> None:
-    """Buffers used round and round; int8 with zero points; a table of equal steps."""
+    """Add operations that wrap around buffers, int8 zero points, and a UNIFORM table."""
     net.gemm("front", "x", 8, 3, epilogue=Epilogue(activation=Function("leaky_relu", (0.25,))))
     n, h, w, c = net.shape("front")
     net.gemm("factor", "front", c, epilogue=Epilogue(activation=Function("clip", (-0.5, 6.0))))
@@ -87,7 +87,7 @@ def _large_map(net: _Net) -> None:
 
 
 def _convolutions(net: _Net, lanes: int) -> None:
-    """Products over several blocks, residual and Hadamard operands, windows, maxima."""
+    """Add products over several blocks, residual and Hadamard operands, windows, maxima."""
     wide = lanes + 3
     net.gemm("stem", "plain", wide, 3, epilogue=Epilogue(activation=Function("relu")))
     net.gemm("deep", "stem", wide)
@@ -107,7 +107,7 @@ def _convolutions(net: _Net, lanes: int) -> None:
 
 
 def _attention(net: _Net, lanes: int) -> None:
-    """Products of two tensors either way round, row maxima and sums, exp and reciprocal."""
+    """Add activation-activation matmuls in both orders, row maxima and sums, exp, reciprocal."""
     depth, p = lanes // 2 + 1, H * W
     for name in ("query", "key", "value"):
         net.gemm(name, "sum", _HEADS * depth)
@@ -131,7 +131,7 @@ def _attention(net: _Net, lanes: int) -> None:
 
 
 def _normalization(net: _Net) -> None:
-    """Mean and mean square of rows, a difference, rsqrt of a wide value, RowMax."""
+    """Add mean and mean square of rows, a difference, rsqrt of an int16 value, RowMax."""
     shape = net.shape("gated")
     mean, square = net.stat("mean", shape), net.stat("square", shape)
     net.same("again", "gated", epilogue=Epilogue(rows=(mean, square)))
@@ -143,7 +143,7 @@ def _normalization(net: _Net) -> None:
 
 
 def _rearrangement(net: _Net) -> None:
-    """Channels and columns swapped, which a LOAD gathers lane by lane."""
+    """Add a swap of channels and columns, which a LOAD gathers lane by lane."""
     n, h, w, c = net.shape("normal")
     index = np.arange(n * h * w * c).reshape(n, h, w, c).transpose(0, 1, 3, 2)
     net.ops.append(Move("turned", ("normal",), np.ascontiguousarray(index)))
@@ -151,7 +151,7 @@ def _rearrangement(net: _Net) -> None:
 
 
 def network(array: ArrayConfig) -> MatGraph:
-    """The self-test's network for an array."""
+    """Make the self-test's network for an array."""
     net = _Net(np.random.default_rng(7))
     shape = (1, LARGE_H, LARGE_W, 3)
     net.declare("x", shape)
