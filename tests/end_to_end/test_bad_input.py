@@ -131,7 +131,10 @@ CASES: dict[str, tuple[str, str]] = {
         "run @net.nmx @cal.npz -o @old.out --device gpu",
         "'gpu', allowed are 'emulation', 'pynq'",
     ),
-    "threads": ("run @net.nmx @cal.npz -o @old.out --threads 0", "found 0, allowed is at least 1"),
+    "threads": (
+        "run @net.nmx @cal.npz -o @old.out --threads 0",
+        "found 0, allowed is an integer of at least 1",
+    ),
 }
 NEED_COMPILER = {"other weights", "other size"}
 
