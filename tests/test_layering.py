@@ -60,6 +60,10 @@ LATE = {
 }
 
 
+# modules that import names of the package itself, which loads them from anywhere: why they may
+THROUGH_THE_PACKAGE = {"cli.main": "verify is called as a user calls it"}
+
+
 def _modules() -> dict[str, Path]:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -83,13 +87,16 @@ def unit(module: str) -> str:
     return max(rows, key=len)
 
 
-def imported(module: str) -> Iterator[tuple[str, ast.ImportFrom]]:
-    """The modules of this package that ``module`` imports, wherever in its text."""
+def imported(module: str) -> Iterator[tuple[str, ast.Import | ast.ImportFrom]]:
+    """The modules of this package that ``module`` imports, wherever in its text; "" is the package
+    itself."""
     path = MODULES[module]
     package = ["neuralmatrix", *module.split(".")][: None if path.name == "__init__.py" else -1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             assert not any(a.name.startswith("neuralmatrix.") for a in node.names), module
+            if any(a.name == "neuralmatrix" for a in node.names):
+                yield "", node
         if not isinstance(node, ast.ImportFrom):
             continue
         start = package[: len(package) + 1 - node.level] if node.level else []
@@ -108,6 +115,11 @@ def test_imports_run_in_the_direction_of_the_map(module: str) -> None:
         assert allowed or (module, other) in EXCEPTIONS, (
             f"{module} imports {other}: {here} may import from {MAY[here] or 'nothing'}"
         )
+
+
+def test_modules_import_from_where_names_are() -> None:
+    """The package itself imports from every row, so that a name from there has no direction."""
+    assert {m for m in ORDERED if "" in {o for o, _ in imported(m)}} == set(THROUGH_THE_PACKAGE)
 
 
 def test_rows_of_the_map_run_downwards() -> None:
