@@ -52,7 +52,7 @@ def legalize_operands(graph: MatGraph, target: Target) -> MatGraph:
         for rule in (_centered, _symmetric, _zero_padded, _without_bias):
             op = rule(op, graph, copier, padded)
         _append(op, graph, copier)
-        padded[op.output] = _may_fill_padding(op, padded)
+        padded[op.output] = may_fill_padding(op, padded)
     ops, constants = tuple(copier.ops), copier.constants
     return replace(graph, ops=ops, tensors=copier.tensors, constants=constants)
 
@@ -104,7 +104,7 @@ def _without_bias(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bo
     return replace(op, bias=np.zeros_like(op.bias), epilogue=epilogue)
 
 
-def _may_fill_padding(op: MatOp, padded: Mapping[str, bool]) -> bool:
+def may_fill_padding(op: MatOp, padded: Mapping[str, bool]) -> bool:
     """A lane without parameters gives 0 unless something is added to it or maps 0 elsewhere."""
     if isinstance(op, Move):
         return op.fill != 0 or any(padded.get(name, False) for name in op.inputs)
