@@ -60,6 +60,10 @@ LATE = {
 }
 
 
+# modules that import names of the package itself, which loads them from anywhere: why they may
+THROUGH_THE_PACKAGE = {"cli.main": "verify is called as a user calls it"}
+
+
 def _modules() -> dict[str, Path]:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -108,6 +112,20 @@ def imported(module: str) -> frozenset[str]:
     return frozenset(found - {""})
 
 
+def through_the_package(module: str) -> bool:
+    """Whether ``module`` imports the package itself, whose names come from anywhere."""
+    path = MODULES[module]
+    depth = len(module.split(".")) - (path.name != "__init__.py") + 1  # dots up to the package
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import) and any(a.name == "neuralmatrix" for a in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom) and node.module is None and node.level == depth:
+            inside = {a.name for a in node.names}
+            if not inside <= set(MODULES):
+                return True
+    return False
+
+
 @pytest.mark.parametrize("module", ORDERED)
 def test_imports_run_in_the_direction_of_the_map(module: str) -> None:
     here = unit(module)
@@ -116,6 +134,11 @@ def test_imports_run_in_the_direction_of_the_map(module: str) -> None:
         assert allowed or (module, other) in EXCEPTIONS, (
             f"{module} imports {other}: {here} may import from {MAY[here] or 'nothing'}"
         )
+
+
+def test_modules_import_from_where_names_are() -> None:
+    """The package itself imports from every row, so that a name from there has no direction."""
+    assert {m for m in ORDERED if through_the_package(m)} == set(THROUGH_THE_PACKAGE)
 
 
 def test_rows_of_the_map_run_downwards() -> None:

@@ -18,7 +18,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from ...hardware.instruction_costs import gather_cycles, product_cycles
+from ...hardware.instruction_costs import edge_cycles, gather_cycles, product_cycles
 from ...hardware.target import Target
 from ...ir.matgraph.blocks import nonzero_blocks
 from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Tensor
@@ -26,6 +26,7 @@ from ...ir.matgraph.predicates import is_elementwise, is_pointwise, is_transposi
 from ...ir.matgraph.uses import Uses
 from .apply_orientation import Bits, Untransposed, apply_orientation, without_transpositions
 from .fuse_epilogues import fuse_epilogues
+from .legalize_operands import may_fill_padding
 
 ALL_COMBINATIONS = 10  # tensors up to which every combination of orientations is tried
 PAIRS = 24  # tensors up to which pairs are flipped together
@@ -39,6 +40,8 @@ class Choice:
 
     needs: Needs
     cycles: float
+    fills: bool  # the padding lanes of the result may hold other values than 0
+    padded: tuple[str, bool] | None = None  # right operand, and the orientation that needs zeros
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class _Choices:
     """The choices of every operation of ``net``; ``free``: tensors that may be transposed."""
 
     net: Untransposed
+    target: Target
     of: Mapping[str, Mapping[bool, Choice]]
     free: tuple[str, ...]
 
@@ -65,7 +69,7 @@ def _all_choices(net: Untransposed, target: Target) -> _Choices:
     found = {op.output: dict(_choices(op, net, target)) for op in net.ops}
     made = [name for name, choices in found.items() if True in choices]
     inputs = [p.tensor for p in net.mg.inputs if _is_matrix(net.mg.tensors[p.tensor])]
-    return _Choices(net, found, tuple(dict.fromkeys((*inputs, *made))))
+    return _Choices(net, target, found, tuple(dict.fromkeys((*inputs, *made))))
 
 
 def _is_matrix(t: Tensor) -> bool:
@@ -77,19 +81,22 @@ def _is_matrix(t: Tensor) -> bool:
 
 def _choices(op: MatOp, net: Untransposed, target: Target) -> Iterator[tuple[bool, Choice]]:
     """Yield the possible orientations of a result: as declared, and perhaps transposed."""
-    yield False, Choice(_plain_needs(op), _plain_cycles(op, net.mg.tensors, target))
+    cycles = _plain_cycles(op, net.mg.tensors, target)
+    yield False, Choice(_plain_needs(op), cycles, _fills(op), _padded(op, False, net, target))
     if not _may_swap(op, net):
         return
     extra = tuple((n, True) for n in _run_time_operands(op.epilogue, net.mg))
     if not isinstance(op, Gemm):
-        yield True, Choice(((op.input, True), *extra), 0)
+        yield True, Choice(((op.input, True), *extra), 0, _fills(op))
         return
     main: Needs = ((op.input, None),)
     if op.rhs is not None:
         main = ((op.rhs, not op.rhs_transposed), (op.input, None))
     rows, channels = net.mg.tensors[op.output].shape[2:]
     depth = net.mg.tensors[op.input].shape[3]
-    yield True, Choice((*main, *extra), product_cycles(target, channels, depth, rows))
+    cycles = product_cycles(target, channels, depth, rows)
+    fills = _fills(op) or bool(np.any(op.bias))  # a bias per position is an operand
+    yield True, Choice((*main, *extra), cycles, fills, _padded(op, True, net, target))
 
 
 def _plain_needs(op: MatOp) -> Needs:
@@ -104,6 +111,22 @@ def _plain_cycles(op: MatOp, tensors: Mapping[str, Tensor], target: Target) -> f
     n, h, w, channels = tensors[op.output].shape
     blocks = None if op.weight is None else nonzero_blocks(op.weight, target.lanes)
     return product_cycles(target, n * h * w, tensors[op.input].shape[3], channels, blocks)
+
+
+def _fills(op: MatOp) -> bool:
+    """Return whether the padding lanes of the result may be nonzero."""
+    biased = isinstance(op, Gemm) and op.rhs is not None and bool(np.any(op.bias))
+    return biased or may_fill_padding(op, {})
+
+
+def _padded(op: MatOp, swapped: bool, net: Untransposed, target: Target) -> tuple[str, bool] | None:
+    """Return the right operand and the orientation in which the sum runs over its channels, where
+    those leave padding lanes."""
+    if not isinstance(op, Gemm) or net.mg.tensors[op.input].shape[3] % target.word_bytes == 0:
+        return None
+    if swapped:
+        return op.input, False
+    return (op.rhs, not op.rhs_transposed) if op.rhs is not None else None
 
 
 def _may_swap(op: MatOp, net: Untransposed) -> TypeGuard[Linear]:
@@ -200,8 +223,9 @@ def _search(choices: _Choices) -> Bits:
 
 
 def _cost(choices: _Choices, bits: Bits) -> float:
-    """Return the cycles of the products and of the Moves that remain."""
-    net, total, copied = choices.net, 0.0, set()
+    """Return the cycles of products, of the remaining Moves, and of copies with zero padding."""
+    net, total = choices.net, 0.0
+    copied, padded = set[str](), set[str]()
     for op in net.ops:
         choice = choices.of[op.output].get(bits.get(op.output, False))
         if choice is None:
@@ -212,4 +236,22 @@ def _cost(choices: _Choices, bits: Bits) -> float:
             is_fixed = root not in net.mg.constants and wanted is not None
             if is_fixed and bits.get(root, False) ^ flipped != wanted:
                 copied.add(root)
-    return total + gather_cycles(sum(math.prod(net.mg.tensors[root].shape) for root in copied))
+        if choice.padded is not None:
+            root, flipped = net.root(choice.padded[0])
+            if bits.get(root, False) ^ flipped == choice.padded[1]:
+                padded.add(root)
+    total += gather_cycles(sum(math.prod(net.mg.tensors[root].shape) for root in copied))
+    return total + sum(_padding_cycles(choices, root, bits) for root in padded)
+
+
+def _padding_cycles(choices: _Choices, root: str, bits: Bits) -> float:
+    """Return the cycles of the copy of ``root`` that ``legalize_operands`` makes, if any."""
+    flipped = bits.get(root, False)
+    maker = choices.of.get(root, {}).get(flipped)
+    if maker is None or not maker.fills:
+        return 0
+    n, h, rows, channels = choices.net.mg.tensors[root].shape
+    if flipped:
+        rows, channels = channels, rows
+    words = n * h * rows * -(-channels // choices.target.word_bytes)
+    return edge_cycles(words, words)

@@ -52,7 +52,7 @@ def legalize_operands(graph: MatGraph, target: Target) -> MatGraph:
         for rule in (_centered, _symmetric, _zero_padded, _without_bias):
             op = rule(op, graph, copier, padded)
         _append(op, graph, copier)
-        padded[op.output] = _may_fill_padding(op, padded)
+        padded[op.output] = may_fill_padding(op, padded)
     ops, constants = tuple(copier.ops), copier.constants
     return replace(graph, ops=ops, tensors=copier.tensors, constants=constants)
 
@@ -104,7 +104,7 @@ def _without_bias(op: MatOp, mg: MatGraph, copier: _Copier, padded: dict[str, bo
     return replace(op, bias=np.zeros_like(op.bias), epilogue=epilogue)
 
 
-def _may_fill_padding(op: MatOp, padded: Mapping[str, bool]) -> bool:
+def may_fill_padding(op: MatOp, padded: Mapping[str, bool]) -> bool:
     """Return whether padding lanes may be nonzero: by an addend, or by a function with f(0) !=
     0."""
     if isinstance(op, Move):
