@@ -21,7 +21,7 @@ from ...ir.matgraph.ops import Gemm, Linear, MatGraph, MatOp, Move, Port, RowMax
 from ...ir.matgraph.predicates import is_pointwise, is_transposition
 from ...ir.types import Array, ViewStep
 
-LEAST_NODES = 64  # a shorter axis has too few blocks
+LEAST_NODES = 64  # a shorter axis is not worth the search
 LARGEST = 8192  # nodes up to which the quadratic search is fast
 DENSEST = 0.1  # share of nonzero weights above which hardly any block is zero
 GAIN = 0.9  # a new order has to leave at most this share of the blocks
