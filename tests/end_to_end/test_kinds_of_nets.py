@@ -108,7 +108,7 @@ def test_every_tensor_of_a_whole_network(name: str) -> None:
     fresh = feed(rng)
     found = nm.verify(proto, program, fresh)
     assert found.ok, found.to_text()
-    assert len(found.layers) >= len(program.layers) > 4
+    assert len(found.layers) >= len(program.layers) >= 4
     y, wanted = (list(run.values())[0] for run in (
         nm.Session(program, threads=1).run(fresh), onnxruntime_outputs(proto, fresh)))  # fmt: skip
     # int8 weights and activations through some ten to a hundred layers

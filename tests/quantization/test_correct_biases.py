@@ -6,15 +6,21 @@ In: a network whose channels have a mean error.  Out: shifts of biases; less err
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from blocks import Maker
-from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph
+from golden_passes import check_texts
+from graph_text import graph_text
+from neuralmatrix.ir.matgraph.ops import Epilogue, Linear, MatGraph
 from neuralmatrix.ir.recipe import as_numbers
 from neuralmatrix.ir.types import Function
-from neuralmatrix.quantization.correct_biases import shifts_of, with_shifts
+from neuralmatrix.quantization.correct_biases import correct_biases, shifts_of, with_shifts
 from neuralmatrix.quantization.fake_quant import sample, with_rounded_weights
+from neuralmatrix.quantization.samples import Samples
 from precision_nets import integer_error, ranges, runs
-from quantized import scales, tied
+from quantized import calibrated, scales, tied
 from targets import target
 
 
@@ -26,6 +32,41 @@ def offset_net() -> MatGraph:
     b.gemm("h", "p", 40, epilogue=Epilogue(activation=Function("sigmoid")))
     b.gemm("y", "h", 12)
     return b.graph()
+
+
+def exact_weights() -> MatGraph:
+    """Return the network with weights that are int8 values already: nothing is rounded."""
+    return with_rounded_weights(offset_net())
+
+
+def large_net() -> MatGraph:
+    """Return four channels whose weights are far larger than one step, on inputs of up to 100."""
+    b = Maker()
+    b.tensor("x", (1, 1, 50, 6))
+    b.window("p", "x", epilogue=Epilogue(activation=Function("sigmoid")))
+    b.gemm("y", "p", 4)
+    weight = b.ops[-1].weight  # type: ignore[union-attr]
+    weight *= 100  # type: ignore[operator]
+    return b.graph()
+
+
+CASES = {"large_weights": large_net, "kept_exact_weights": exact_weights}
+
+
+def coarse_text(mg: MatGraph) -> str:
+    """Return the text with biases and shifts in hundredths: their sums depend on the machine."""
+    ops = tuple(replace(op, bias=np.round(op.bias, 2)) for op in mg.ops if isinstance(op, Linear))
+    shifts = tuple((name, tuple(round(v, 2) for v in values)) for name, values in mg.recipe.shifts)
+    return graph_text(replace(mg, ops=ops, recipe=replace(mg.recipe, shifts=shifts)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(request: pytest.FixtureRequest, case: str) -> None:
+    mg = CASES[case]()
+    known = calibrated(mg, runs(mg))
+    samples = Samples(runs(mg), len(runs(mg)))
+    found = correct_biases(known, target(), samples=samples).graph
+    check_texts(request, f"correct_biases/{case}", coarse_text(known.graph), coarse_text(found))
 
 
 def test_bias_correction_removes_the_mean_error() -> None:
