@@ -157,7 +157,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
         "_overlays/pynq-z2/selftest.nmx",
         "_overlays/pynq-z2/selftest.npz",
         "demo/data/digits_cnn.onnx",
-        "device/ip.py",
+        "runtime/pynq/ip_drivers.py",
         "measure/bench.py",
     ],
 )
