@@ -13,10 +13,12 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import graphs
 import transformers
 from common import TASKS, Array, Row, random_feed, report
+from neuralmatrix.hardware import instruction_costs
 from zoo import ZOO
 from zoo_transformers import TRANSFORMERS, Size, bert
 
@@ -76,7 +78,15 @@ NETS: dict[str, Callable[[], Net]] = {
 }
 
 
-def rows(name: str, boards: list[str]) -> list[Row]:
+def frames_per_s(program: Any, burst: int | None) -> float:
+    """Return the rate; ``burst``: charge as many cycles for each burst and each strided word."""
+    known = dict(instruction_costs.constants())
+    charged = known if burst is None else {**known, "BURST_GAP": burst, "STRIDED_EXTRA": burst}
+    with patch.object(instruction_costs, "constants", lambda: charged):
+        return float(program.estimate().frames_per_s)
+
+
+def rows(name: str, boards: list[str], burst: int | None = None) -> list[Row]:
     """Return the rates of one network on every board."""
     import neuralmatrix as nm
 
@@ -85,7 +95,7 @@ def rows(name: str, boards: list[str]) -> list[Row]:
         program = nm.compile(
             net.model, board=board, calibration=[net.samples], constants=net.constants
         )
-        rate = program.estimate().frames_per_s
+        rate = frames_per_s(program, burst)
         result.append(Row(f"{name} on {board}", rate, "per s", "estimated"))
     return result
 
@@ -94,9 +104,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=list(NETS), help=", ".join(NETS))
     parser.add_argument("--boards", nargs="+", default=list(BOARDS))
+    parser.add_argument("--burst-cycles", type=int, help="charged for each burst and strided word")
     options = parser.parse_args()
     for name in options.networks:
-        report("rates", rows(name, options.boards))
+        report("rates", rows(name, options.boards, options.burst_cycles))
 
 
 if __name__ == "__main__":

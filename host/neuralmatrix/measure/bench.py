@@ -27,7 +27,7 @@ from ..runtime.device import Origin
 from ..runtime.session import Session
 from .clock import SYSTEM, Clock
 from .power_run import NOT_ASKED, PowerOptions, measure_power
-from .provenance import CYCLES, LATENCY_PARTS, WALL
+from .provenance import CYCLES, ESTIMATED, LATENCY_PARTS, WALL
 from .spread import spread
 
 FORMAT = "neuralmatrix bench 1"
@@ -161,7 +161,7 @@ def _array(
         "runs_per_s": 1 / seconds,
         "utilization": estimate.macs / (counted * peak),
         "estimated": {
-            "basis": "estimated by the cycle model, without the host's work",
+            "basis": ESTIMATED,
             "clock_mhz": estimate.clock_mhz,
             "seconds": estimate.latency_s,
             "runs_per_s": estimate.frames_per_s,

@@ -15,8 +15,8 @@ from ..hardware.board import load_board
 from ..jsonform import to_json
 from ..program.program import Program
 from .bench import best_of
+from .provenance import ESTIMATED
 
-ESTIMATED = "estimated by the cycle model, without the host's work"
 NO_WATTS = "the estimate has no power; measure on a board: bench --power, then --board-result"
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from ..runtime.device import Origin
 
+ESTIMATED = "estimated by the cycle model, without the host's work and most of DRAM's latency"
+
 WALL: Mapping[str, str] = {
     "emulation": "measured on this machine: the emulation's speed, not a board's",
     "emulated board": "measured on this machine: the driver with an emulated board, not a board",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _ESTIMATED = (
     "estimated: cycle model (hls/include/nm/cost.h, the board file's DRAM), not measured; "
-    "without the host's work"
+    "without the host's work and most of DRAM's latency"
 )
 
 
