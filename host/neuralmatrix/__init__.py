@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 from .errors import (
+    AccuracyMissed,
+    AccuracyWarning,
     BadInput,
     BadModel,
     BadProgram,
@@ -50,6 +52,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "AccuracyMissed",
+    "AccuracyWarning",
     "BadInput",
     "BadModel",
     "BadProgram",

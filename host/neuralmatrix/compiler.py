@@ -7,30 +7,36 @@ In: an ONNX model, a board, calibration inputs.  Out: a Program.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DoesNotFit
+from .errors import AccuracyWarning, DoesNotFit
 from .frontend.onnx.bind_constants import bind_constants
 from .frontend.onnx.import_onnx import import_onnx
 from .frontend.torch.export import as_onnx
 from .hardware.board import Board, load_board
 from .hardware.target import Target
 from .ir.graph.nodes import Graph
+from .ir.matgraph.facts import TiedGraph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.types import Array, Shape
 from .program.program import Program
-from .quantization.passes import NumberPasses, chosen, remembered
+from .quantization.calibrate import set_ranges
+from .quantization.correct_biases import correct_biases
+from .quantization.equalize import equalize
+from .quantization.passes import Numbers
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize
+from .quantization.requirements import check_requirements, requirements
 from .quantization.samples import Samples
 from .quantization.scales import choose_scales
-from .quantization.settings import Method, Settings, check_settings
+from .quantization.settings import SEARCH_SECONDS, Measure, Settings, check_settings
 from .scheduling import for_board, schedule
 from .stages import Passes, Stages, part
 from .transforms.graph.simplify import simplify
@@ -58,7 +64,7 @@ Feed = Mapping[str, Array]
 class Options:
     """What the passes need besides a graph and a Target.
 
-    ``saved``: take ranges and recipe of this program instead of choosing them on ``calibration``.
+    ``saved``: follow the recipe of this program instead of choosing one on ``calibration``.
     """
 
     settings: Settings = Settings()
@@ -68,10 +74,34 @@ class Options:
     saved: Program | None = None
     stages: Stages = field(default_factory=Stages)
 
+    @cached_property
+    def numbers(self) -> Numbers:
+        """The passes that choose numbers and measure them; they keep what they found."""
+        recipe = self.saved.recipe if self.saved is not None else None
+        return Numbers(self.settings, self._samples(), ByRecipe(), recipe, self.stages.step)
+
+    def _samples(self) -> Samples | None:
+        if self.saved is not None or self.calibration is None:
+            return None
+        most, hold = self.settings.max_images, self.settings.measured
+        return Samples(self.calibration, most, keep=True, hold=hold)
+
+
+# The passes from a recipe to integers: the search for a recipe runs them for every trial.
+BY_RECIPE: Passes = (
+    ("equalize", equalize),
+    ("legalize_operands", legalize_operands),
+    ("tie_scales", tie_scales),
+    ("set_ranges", set_ranges),
+    ("correct_biases", correct_biases),
+    ("choose_scales", choose_scales),
+    ("quantize", quantize),
+)
+
 
 def passes(options: Options) -> Passes:
     """Return every pass from an ONNX model to a Program, in the order in which they run."""
-    numbers = _numbers(options)
+    numbers = options.numbers
     return (
         ("import_onnx", partial(_import, options)),
         ("simplify", partial(simplify, note=options.stages.note)),
@@ -87,52 +117,71 @@ def passes(options: Options) -> Passes:
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
         ("reorder_nodes", reorder_nodes),
-        ("equalize", numbers.equalize),
-        ("legalize_operands", legalize_operands),
-        ("tie_scales", tie_scales),
-        ("interval_bounds", numbers.interval_bounds),  # of a model with prescribed scales, or
-        ("calibrate", numbers.calibrate),
-        ("correct_biases", numbers.correct_biases),
-        ("calibrate", numbers.calibrate_again),
-        ("choose_precision", numbers.choose_precision),
-        ("choose_scales", choose_scales),
-        ("quantize", quantize),
+        ("choose_numbers", numbers.choose),
+        *BY_RECIPE,
+        ("measure_accuracy", numbers.measure),
         ("schedule", schedule),
     )
+
+
+class ByRecipe:
+    """The passes of ``BY_RECIPE``, as trials of the search run them."""
+
+    def tied(self, graph: MatGraph, target: Target) -> TiedGraph:
+        """Return the graph that its recipe makes, with scale groups."""
+        first = part(BY_RECIPE, BY_RECIPE[0][0], "tie_scales")
+        tied: TiedGraph = Stages().run(first, graph, target)
+        return tied
+
+    def quantized(self, graph: MatGraph, target: Target) -> QGraph:
+        """Return the integers that the graph's recipe makes."""
+        quantized: QGraph = Stages().run(BY_RECIPE, graph, target)
+        return quantized
 
 
 def compile_model(
     model: Any, board: str | Board = "pynq-z2", calibration: Iterable[Feed] | None = None,
     precision: str = "int8", shapes: Mapping[str, Shape] | None = None,
-    constants: Mapping[str, Array] | None = None, method: Method = "mse", max_images: int = 256,
+    constants: Mapping[str, Array] | None = None, method: str = "auto", max_images: int = 256,
     keep_stages: str | Path | None = None, example_inputs: Any = None,
-    max_loss: float | None = None, measure: str = "relative", refine: bool | None = None,
-    progress: Callable[[str], None] | None = None,
+    max_loss: float | None = None, measure: Measure = "relative", refine: bool | None = None,
+    progress: Callable[[str], None] | None = None, search_seconds: float = SEARCH_SECONDS,
+    accuracy: bool = True, require: str | Iterable[str] = (),
 ) -> Program:  # fmt: skip
-    """Compile a network for a board.
+    """Compile a network for a board, and measure what its integers lose.
 
     ``model``: ONNX path, bytes or ModelProto, or a torch.nn.Module with ``example_inputs``: a
     tensor, a tuple or a dict by argument name, in the shapes to compile for; inputs are then called
     after the arguments of ``forward``.  ``calibration``: typical inputs, {input name: array}, each
-    array one input or N where its leading dimension is 1; not needed for a QDQ model.
+    array one input or N where its leading dimension is 1; not needed for a QDQ model.  One in four
+    of 8 or more is held back: ``Program.accuracy`` is the loss on these, and an AccuracyWarning
+    says where it is bad; ``accuracy=False`` measures nothing.  ``require``: "1%" (relative error),
+    "30dB", "psnr:40dB" or "top1:99%", or several of them; AccuracyMissed if one is not met.
     ``precision``: of activations, int8, int16 or mixed; weights are int8.  Mixed promotes as few
     tensors to int16 as keep the loss on the calibration inputs within ``max_loss`` (0.05), by
-    ``measure``: "relative" error of the outputs or "top1" disagreement; ``Program.notes`` names
-    them.  ``refine`` migrates scales into weights and corrects biases on the calibration inputs
-    (default: in mixed).  ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays
-    (an adjacency matrix).  ``keep_stages``: a folder that receives every stage as readable text.
-    ``progress`` is called with the name of every pass, and in a long pass with its current step.
+    ``measure``, one for all outputs or {output: measure}: "relative" error, "top1" disagreement or
+    "psnr"; ``Program.notes`` names them.  ``method``: of ranges, mse, minmax or percentile; auto
+    takes what loses least.  ``refine``: whether scales may migrate into weights and biases be
+    corrected; what does not help is left out.  ``search_seconds`` bounds that search.
+    ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays (an adjacency matrix).
+    ``keep_stages``: a folder that receives every stage as readable text.  ``progress`` is called
+    with the name of every pass, and in a long pass with its current step.
 
-    Raises BadModel, UnsupportedModel, BadInput or DoesNotFit.
+    Raises BadModel, UnsupportedModel, BadInput, DoesNotFit or AccuracyMissed.
 
     >>> program = compile_model("net.onnx", board="pynq-z2", calibration=feeds)  # doctest: +SKIP
     """
-    settings = Settings(precision, method, max_images, refine, max_loss, measure)
+    settings = Settings(precision, method, max_images, refine, max_loss, measure, search_seconds,
+                        accuracy)  # fmt: skip
     stages = Stages(Path(keep_stages) if keep_stages else None, progress)
     options = Options(settings, calibration, shapes or {}, constants, stages=stages)
     check_settings(settings, calibration is not None)
+    bounds = requirements(require, measured=accuracy and calibration is not None)
     found = board if isinstance(board, Board) else load_board(board)
-    return _compiled(as_onnx(model, example_inputs), found, options)
+    program = _compiled(as_onnx(model, example_inputs), found, options)
+    check_requirements(bounds, program.accuracy)
+    _warn(program)
+    return program
 
 
 def lower(graph: Graph, target: Target) -> MatGraph:
@@ -154,27 +203,36 @@ def front_end(
 
 
 def back_end(lowered: MatGraph, target: Target, options: Options) -> QGraph:
-    """Return the array's operations in integers: the list from ``equalize`` to ``quantize``."""
-    second = part(passes(options), "equalize", "quantize")
+    """Return the array's operations in integers: from ``choose_numbers`` to ``quantize``."""
+    second = part(passes(options), "choose_numbers", "quantize")
     quantized: QGraph = options.stages.run(second, lowered, target)
     return quantized
 
 
 def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
-    stages = options.stages
+    stages, numbers = options.stages, options.numbers
     lowered = front_end(model, board.target, options)
     _check_dram(lowered, board)
-    last = part(passes(options), "equalize", "schedule")
+    last = part(passes(options), "choose_numbers", "schedule")
     program: Program = stages.run(last, lowered, board.target)
     quantized: QGraph = stages.results[QGraph]
-    made = quantized.decisions
     return replace(
         for_board(program, board),
-        precision=made.precision,
-        ranges=tuple((point, lo, hi) for point, (lo, hi) in made.ranges.items()),
-        recipe=made.recipe,
-        notes=(*program.notes, *made.notes, *table_notes(quantized)),
+        recipe=quantized.recipe,
+        accuracy=numbers.accuracy,
+        notes=(*program.notes, *numbers.notes, *table_notes(quantized), *_not_measured(numbers)),
     )
+
+
+def _not_measured(numbers: Numbers) -> tuple[str, ...]:
+    found = numbers.accuracy
+    return () if found is None or found.measured else (f"accuracy not measured: {found.missing}",)
+
+
+def _warn(program: Program) -> None:
+    """Warn of a bad accuracy, in one warning."""
+    if program.accuracy is not None and program.accuracy.warnings:
+        warnings.warn("; ".join(program.accuracy.warnings), AccuracyWarning, stacklevel=3)
 
 
 # ------------------------------------------------------------------ passes with options
@@ -183,17 +241,6 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
 def _import(options: Options, model: Any, target: Target) -> Graph:
     bound = bind_constants(model, options.constants) if options.constants else model
     return import_onnx(bound, options.shapes)
-
-
-def _numbers(options: Options) -> NumberPasses:
-    settings, saved, samples = options.settings, options.saved, None
-    if saved is not None:
-        ranges = {point: (lo, hi) for point, lo, hi in saved.ranges}
-        return remembered(settings.precision, ranges, saved.recipe)
-    if options.calibration is not None:
-        several = settings.refines or settings.precision == "mixed"
-        samples = Samples(options.calibration, settings.max_images, keep=several)
-    return chosen(settings, samples, options.stages.step)
 
 
 # ------------------------------------------------------------------ the board

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "AccuracyMissed",
+    "AccuracyWarning",
     "BadInput",
     "BadModel",
     "BadProgram",
@@ -31,6 +33,14 @@ __all__ = [
 
 class NeuralMatrixError(Exception):
     """Base of every error this package raises on purpose."""
+
+
+class AccuracyMissed(NeuralMatrixError):
+    """The measured accuracy of a compiled program is below what was required."""
+
+
+class AccuracyWarning(UserWarning):
+    """The measured accuracy of a compiled program is bad: why, and what to try."""
 
 
 class BadModel(NeuralMatrixError):

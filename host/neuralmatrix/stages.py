@@ -147,7 +147,7 @@ def tied_text(tied: TiedGraph) -> str:
 
 
 def _calibrated_text(calibrated: CalibratedGraph) -> str:
-    return "".join(f"{line}\n" for line in calibrated.notes) + _ranges_text(calibrated.ranges)
+    return _ranges_text(calibrated.ranges)
 
 
 def _scaled_text(scaled: ScaledGraph) -> str:

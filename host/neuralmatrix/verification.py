@@ -28,7 +28,6 @@ from .program.host_io import check_feeds, write_input
 from .program.program import Program
 from .quantization.integer_reference import run_integer
 from .quantization.qgraph import QGraph
-from .quantization.settings import Settings
 from .runtime.emulation.emulator import Emulator, Watch
 from .scheduling import schedule
 
@@ -105,8 +104,7 @@ def verify(
     """
     shapes = {port.name: port.shape for port in program.inputs}
     target = Target(program.array, program.timing)
-    settings = Settings(program.precision)
-    options = Options(settings, shapes=shapes, constants=constants, saved=program)
+    options = Options(shapes=shapes, constants=constants, saved=program)
     try:
         lowered = front_end(model, target, options)
     except BadInput as error:

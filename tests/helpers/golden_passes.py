@@ -18,7 +18,7 @@ import quantized as on_the_way
 from blocks import Maker
 from golden_text import check_golden
 from graph_text import graph_text
-from neuralmatrix.compiler import Options, passes
+from neuralmatrix.compiler import ByRecipe, Options, passes
 from neuralmatrix.hardware.board import Board, load_board
 from neuralmatrix.ir.graph.nodes import Graph
 from neuralmatrix.ir.graph.operators import run_graph
@@ -28,14 +28,15 @@ from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from neuralmatrix.ir.matgraph.verify import verify_matgraph
 from neuralmatrix.ir.points import Ranges
+from neuralmatrix.ir.recipe import Recipe, as_numbers
 from neuralmatrix.ir.types import Array, QParams
 from neuralmatrix.program.program import Program
 from neuralmatrix.quantization.calibrated_graph import CalibratedGraph
-from neuralmatrix.quantization.equalize import equalize
-from neuralmatrix.quantization.mixed_precision import choose_precision
-from neuralmatrix.quantization.qgraph import Decisions, QGraph
-from neuralmatrix.quantization.samples import Samples
-from neuralmatrix.quantization.settings import Settings
+from neuralmatrix.quantization.equalize import equalize, migrate
+from neuralmatrix.quantization.fake_quant import sample
+from neuralmatrix.quantization.mixed_precision import Mixed, choose_mixed
+from neuralmatrix.quantization.qgraph import QGraph
+from neuralmatrix.quantization.trials import Trials
 from neuralmatrix.scheduling import for_board, schedule
 from neuralmatrix.stages import Pass, part
 from neuralmatrix.transforms.graph import simplify
@@ -64,7 +65,8 @@ def tied(mg: MatGraph) -> tuple[MatGraph, Groups]:
 
 
 def equalized(mg: MatGraph, runs: Sequence[Feeds]) -> MatGraph:
-    return equalize(mg, BOARD.target, samples=Samples(runs, len(runs)))
+    factors = as_numbers(migrate(mg, sample(mg, runs)))
+    return equalize(replace(mg, recipe=replace(mg.recipe, factors=factors)), BOARD.target)
 
 
 def calibrated(mg: MatGraph, runs: Sequence[Feeds]) -> Ranges:
@@ -72,7 +74,7 @@ def calibrated(mg: MatGraph, runs: Sequence[Feeds]) -> Ranges:
 
 
 def interval_bounds(mg: MatGraph) -> Ranges:
-    found: CalibratedGraph = PASSES["interval_bounds"](on_the_way.tied(mg), BOARD.target)
+    found: CalibratedGraph = PASSES["set_ranges"](on_the_way.tied(mg), BOARD.target)
     return found.ranges
 
 
@@ -80,10 +82,17 @@ def chosen_precision(
     mg: MatGraph, ranges: Ranges, runs: Sequence[Feeds], max_loss: float
 ) -> list[str]:
     """Return the text of the tensors that are promoted to int16."""
-    known = on_the_way.with_ranges(mg, ranges)
-    samples, settings = Samples(runs, len(runs)), Settings("mixed", max_loss=max_loss)
-    found = choose_precision(known, BOARD.target, samples=samples, settings=settings)
-    return list(found.graph.recipe.promoted)
+    return list(mixed(mg, on_the_way.with_ranges(mg, ranges, "mixed"), runs, max_loss).promoted)
+
+
+def mixed(mg: MatGraph, known: CalibratedGraph, runs: Sequence[Feeds], max_loss: float,
+          measure: str = "relative") -> Mixed:  # fmt: skip
+    """Return the choice of promoted tensors from known ranges, tried on all runs."""
+    measures = {port.name: measure for port in mg.outputs}
+    trials = Trials(mg, BOARD.target, ByRecipe(), runs, measures)
+    extremes, seen = on_the_way.statistics(mg, runs).extremes, sample(known.graph, runs)
+    return choose_mixed(trials, known, BOARD.target, extremes=extremes, seen=seen,
+                        max_loss=max_loss, measure=measure)  # fmt: skip
 
 
 def chosen_scales(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> Mapping[str, QParams]:
@@ -92,7 +101,7 @@ def chosen_scales(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> Mapp
 
 def quantized(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> QGraph:
     """Return the graph without the fields that only a program stores."""
-    return replace(on_the_way.quantized(mg, ranges, precision), decisions=Decisions())
+    return replace(on_the_way.quantized(mg, ranges, precision), recipe=Recipe())
 
 
 def scheduled(graph: QGraph, board: Board = BOARD, shared: bool = True) -> Program:

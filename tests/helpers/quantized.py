@@ -7,6 +7,7 @@ In: a MatGraph, inputs by name, a board's name.  Out: TiedGraph, CalibratedGraph
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from neuralmatrix.ir.matgraph.facts import TiedGraph
@@ -14,6 +15,7 @@ from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import run_points
 from neuralmatrix.ir.matgraph.verify import verify_matgraph
 from neuralmatrix.ir.points import Interval, Point, Ranges
+from neuralmatrix.ir.recipe import Recipe
 from neuralmatrix.ir.types import Array, QParams
 from neuralmatrix.quantization import calibrate
 from neuralmatrix.quantization.calibrated_graph import CalibratedGraph
@@ -22,7 +24,6 @@ from neuralmatrix.quantization.qgraph import QGraph
 from neuralmatrix.quantization.quantize import quantize
 from neuralmatrix.quantization.samples import Samples
 from neuralmatrix.quantization.scales import choose_scales
-from neuralmatrix.quantization.settings import Settings
 from neuralmatrix.transforms.matgraph.legalize_operands import legalize_operands
 from neuralmatrix.transforms.matgraph.tie_scales import tie_scales
 from targets import target
@@ -53,11 +54,7 @@ def with_ranges(
     board: str = BOARD,
 ) -> CalibratedGraph:
     return calibrate.with_ranges(
-        tied(mg, board),
-        target(board),
-        precision=precision,
-        ranges=ranges,
-        promoted=tuple(promoted),
+        tied(mg, board), precision=precision, ranges=ranges, promoted=tuple(promoted)
     )
 
 
@@ -75,7 +72,8 @@ def quantized(
 
 def prescribed(mg: MatGraph, precision: str = "int8") -> QGraph:
     """Return the QGraph for the ranges that follow from prescribed scales."""
-    bounds = interval_bounds(tied(mg), target(), precision=precision)
+    mg = replace(mg, recipe=Recipe(precision))
+    bounds = interval_bounds(tied(mg), target())
     return quantize(choose_scales(bounds, target()), target())
 
 
@@ -88,5 +86,11 @@ def scales(
 def calibrated(
     mg: MatGraph, feeds: Any, method: Any = "mse", most: int = 256, precision: str = "int8"
 ) -> CalibratedGraph:
-    samples, settings = Samples(feeds, most), Settings(precision, method)
-    return calibrate.calibrate(tied(mg), target(), samples=samples, settings=settings)
+    """Return the graph with the ranges of a method of calibration; int16 clips nothing."""
+    found = statistics(mg, feeds, most)
+    ranges = found.ranges("minmax" if precision == "int16" else method)
+    return calibrate.with_ranges(found.tied, precision=precision, ranges=ranges)
+
+
+def statistics(mg: MatGraph, feeds: Any, most: int = 256) -> calibrate.Observed:
+    return calibrate.observe(tied(mg), Samples(feeds, most).runs(mg))

@@ -17,7 +17,7 @@ from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Tensor, Window
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.recipe import as_numbers
 from neuralmatrix.ir.types import Function
-from neuralmatrix.quantization.equalize import migrate, with_factors
+from neuralmatrix.quantization.equalize import equalize, migrate
 from neuralmatrix.quantization.fake_quant import sample
 from precision_nets import integer_error, ranges, runs, weak_spot
 from targets import target
@@ -67,7 +67,8 @@ def test_migration_is_exact_and_reduces_the_error() -> None:
     mg = uneven_norm()
     factors = migrate(mg, sample(mg, runs(mg)))
     assert set(factors) == {"n"}
-    better = with_factors(mg, target(), factors=as_numbers(factors))
+    recipe = replace(mg.recipe, factors=as_numbers(factors))
+    better = equalize(replace(mg, recipe=recipe), target())
     x = feed(mg, 7)
     # float32 products of factors
     np.testing.assert_allclose(

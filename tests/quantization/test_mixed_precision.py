@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from blocks import attention
 from golden_passes import chosen_precision
+from golden_passes import mixed as choice
 from golden_text import check_golden
 from graph_text import graph_text
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.quantized_values import dequantize_array
 from neuralmatrix.quantization.integer_reference import run_integer
-from neuralmatrix.quantization.mixed_precision import Mixed, choose_mixed
+from neuralmatrix.quantization.mixed_precision import Mixed
 from precision_nets import ranges, runs, weak_spot
 from quantized import calibrated, quantized
-from targets import target
 
 
 def mixed(mg: MatGraph, max_loss: float, method: str = "mse", measure: str = "relative") -> Mixed:
     """Return the promoted tensors, on the inputs of the calibration."""
-    found = calibrated(mg, runs(mg), method)
-    return choose_mixed(found, target(), runs(mg), max_loss, measure)
+    known = calibrated(mg, runs(mg), method, precision="mixed")
+    return choice(mg, known, runs(mg), max_loss, measure)
 
 
 def test_the_weak_tensor_alone_is_raised() -> None:

@@ -6,12 +6,14 @@ In: an ONNX model, calibration inputs, options.  Out: a program's file, and what
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import BadInput
+from ..errors import AccuracyWarning, BadInput
+from ..quantization.settings import SEARCH_SECONDS
 from .common import Constants, Json, ModelPath, console, emit
 from .stage_line import StageLine
 
@@ -44,8 +46,29 @@ MaxLoss = Annotated[
     ),
 ]
 Measure = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What is kept low: 'relative' error (default), 'top1' disagreement or 'psnr'; of one "
+        "output: scores=top1."
+    ),
+]
+Method = Annotated[
     str,
-    typer.Option(help="With mixed only: 'relative' error of the outputs, or 'top1' disagreement."),
+    typer.Option(help="How ranges are chosen: mse, minmax, percentile, or auto: what loses least."),
+]
+Seconds = Annotated[
+    float, typer.Option(help="Longest search for ranges, refinements and precision.")
+]
+Require = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Accuracy of every output below which nothing is saved and the exit code is 1: "
+        "1% (relative error), 30dB, psnr:40dB or top1:99%."
+    ),
+]
+NoMeasure = Annotated[
+    bool,
+    typer.Option("--no-measure", help="Calibrate on all inputs and measure no accuracy on some."),
 ]
 KeepStages = Annotated[
     Path | None, typer.Option(help="Folder that receives each stage as readable text.")
@@ -64,7 +87,11 @@ def compile(
     shape: Shapes = None,
     constant: Constants = None,
     max_loss: MaxLoss = None,
-    measure: Measure = "relative",
+    measure: Measure = None,
+    calibration_method: Method = "auto",
+    search_seconds: Seconds = SEARCH_SECONDS,
+    require: Require = None,
+    no_measure: NoMeasure = False,
     keep_stages: KeepStages = None,
     verbose: Verbose = False,
     as_json: Json = False,
@@ -78,7 +105,8 @@ def compile(
     shapes = files.parse_shapes(shape or [])
     constants = read_constants(constant or [])
     samples = files.read_arrays(calibration) if calibration else None
-    with StageLine(verbose, line=not as_json) as progress:
+    with StageLine(verbose, line=not as_json) as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)  # it is shown with the accuracy
         program = compile_model(
             model,
             board=board,
@@ -88,11 +116,28 @@ def compile(
             constants=constants or None,
             keep_stages=keep_stages,
             max_loss=max_loss,
-            measure=measure,
+            measure=_measures(measure or []),
+            method=calibration_method,
+            search_seconds=search_seconds,
+            require=require or (),
+            accuracy=not no_measure,
             progress=progress,
         )
     program.save(output)
     _show(output, program, as_json)
+
+
+def _measures(texts: list[str]) -> str | dict[str, str]:
+    """Return one measure for all outputs, or one for each that is named."""
+    if len(texts) == 1 and "=" not in texts[0]:
+        return texts[0]
+    for text in texts:
+        if "=" not in text:
+            raise BadInput(
+                f"--measure: found {text!r} among {len(texts)}; allowed is one for all outputs, or "
+                "OUTPUT=MEASURE for each"
+            )
+    return dict(text.rsplit("=", 1) for text in texts) if texts else "relative"
 
 
 def _check_output(output: Path, model: Path) -> None:
@@ -108,7 +153,7 @@ def _check_output(output: Path, model: Path) -> None:
 
 
 def _show(output: Path, program: Program, as_json: bool) -> None:
-    from ..program.report import port_lines, program_report, summary_lines
+    from ..program.report import accuracy_lines, port_lines, program_report, summary_lines
 
     report = program_report(program)
     if as_json:
@@ -117,5 +162,5 @@ def _show(output: Path, program: Program, as_json: bool) -> None:
     count = len(program.instructions)
     text = f"{output}: {count} instructions, {program.board}, {program.precision}"
     screen = console()
-    for line in (text, *port_lines(report), *summary_lines(report)):
+    for line in (text, *port_lines(report), *summary_lines(report), *accuracy_lines(program)):
         screen.print(line, highlight=False, markup=False)

@@ -164,7 +164,13 @@ def report(
     """Show what a program costs on its board (estimated), layer by layer."""
     from ..files import check_target
     from ..program.program import load
-    from ..program.report import layer_table, program_report, summary_lines, write_html
+    from ..program.report import (
+        accuracy_lines,
+        layer_table,
+        program_report,
+        summary_lines,
+        write_html,
+    )
 
     if html:
         check_target(html)
@@ -177,7 +183,7 @@ def report(
         return
     screen = console()
     screen.print(layer_table(data))
-    for line in summary_lines(data):
+    for line in (*summary_lines(data), *accuracy_lines(loaded)):
         screen.print(line, highlight=False, markup=False)
 
 

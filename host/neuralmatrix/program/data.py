@@ -12,7 +12,7 @@ import numpy as np
 
 from ..hardware.target import ArrayConfig, Timing
 from ..hardware.tensor_layout import Layout
-from ..ir.points import Point
+from ..ir.accuracy import Accuracy
 from ..ir.recipe import Recipe
 from ..ir.types import Array, QParams, Shape, ViewStep
 
@@ -82,10 +82,13 @@ class ProgramTables:
     watchpoints: tuple[Watchpoint, ...] = ()
     host_ops: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    precision: str = "int8"
-    # calibrated lo, hi: with these nm.verify quantises again
-    ranges: tuple[tuple[Point, float, float], ...] = ()
-    recipe: Recipe = Recipe()
+    recipe: Recipe = Recipe()  # with it nm.verify makes the same integers again
+    accuracy: Accuracy | None = None
+
+    @property
+    def precision(self) -> str:
+        """The precision of activations: int8, int16 or mixed."""
+        return self.recipe.precision
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -29,7 +29,7 @@ from ..jsonform import FormError, from_json, to_json
 from .check_tables import form_problem
 from .data import ProgramData, ProgramPort, ProgramTables
 
-FORMAT = 2
+FORMAT = 3
 _MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 64 << 20
 _ARRAYS: dict[str, np.dtype[Any]] = {

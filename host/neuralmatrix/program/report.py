@@ -70,6 +70,7 @@ def program_report(program: Program) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "network": {"basis": _ESTIMATED, **_network(estimate)},
+        "accuracy": program.accuracy.to_dict() if program.accuracy else None,
         "layers": [asdict(layer) for layer in estimate.layers],
         "program": {
             "instructions": len(program.instructions),
@@ -128,6 +129,11 @@ def port_lines(report: dict[str, Any]) -> list[str]:
             ("outputs", report["program"]["outputs"]),
         )
     ]
+
+
+def accuracy_lines(program: Program) -> list[str]:
+    """Format what the program loses, if it was measured when it was compiled."""
+    return program.accuracy.to_lines() if program.accuracy else []
 
 
 def layer_table(report: dict[str, Any]) -> Table:

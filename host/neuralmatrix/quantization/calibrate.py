@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibration: the range of every tensor on calibration inputs.
 
-In: a TiedGraph and samples.  Out: a CalibratedGraph: one (lo, hi) per ``Point``; the range of a
-tensor always includes zero.  The samples are read once; memory is one chunk of images and one
+In: a TiedGraph and samples.  Out: ``Observed``: one (lo, hi) per ``Point`` and method; the range of
+a tensor always includes zero.  The samples are read once; memory is one chunk of images and one
 histogram per point.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array
 from .adjust_ranges import MASK_ROOM, MASKED
 from .calibrated_graph import CalibratedGraph
-from .samples import Run, Samples, floats_of, stacked, stacks
-from .settings import Method, Settings
+from .interval_bounds import interval_bounds
+from .samples import Run, floats_of, stacked, stacks
 
 BINS = 4096
 PERCENTILE = 99.99
@@ -90,42 +90,57 @@ def _odd_stride(size: int) -> int:
     return (size // SAMPLES) | 1 if size > SAMPLES else 1
 
 
-def calibrate(
-    tied: TiedGraph, target: Target, *, samples: Samples, settings: Settings
-) -> CalibratedGraph:
-    """Return the graph with the ranges of all points over the samples.
+@dataclass(frozen=True)
+class Observed:
+    """Statistics of every point over the calibration inputs."""
 
-    ``minmax`` keeps every value, ``percentile`` that part of either side, and ``mse`` clips where
-    the rounding and clipping error at 8 bits is least.  Outputs, tensors that are int16 in any
-    case, and values in front of activations and products, are never clipped; at precision int16
-    nothing is, because clipping gains nothing there.  Masked-out scores are ignored.
-    """
+    tied: TiedGraph
+    histograms: Mapping[Point, _Histogram]
+    channels: Mapping[str, tuple[Array, Array]]  # lowest and highest value of each, by tensor
+
+    @property
+    def extremes(self) -> dict[Point, Interval]:
+        """The range of all values of every point."""
+        found = self.histograms.items()
+        return {p: h.whole if p.at == "output" else h.ends for p, h in found}
+
+    def ranges(self, method: str) -> dict[Point, Interval]:
+        """Return the ranges of all points by a method.
+
+        ``minmax`` keeps every value, ``percentile`` that part of either side, and ``mse`` clips
+        where the rounding and clipping error at 8 bits is least.  Outputs, tensors that are int16
+        in any case, and values in front of activations and products, are never clipped.
+        """
+        return {**self.extremes, **_clipped(self.tied, self.histograms, method)}
+
+
+def observe(tied: TiedGraph, runs: Iterable[Run]) -> Observed:
+    """Return statistics of all points over single runs.  Masked-out scores are ignored."""
     mg, facts = tied.graph, tied.facts
-    if settings.method not in get_args(Method):
-        raise BadInput(
-            f"calibration method {settings.method!r}; allowed are {', '.join(get_args(Method))}"
-        )
     histograms = _tables(mg)
-    for chunk in _chunks(samples.runs(mg), _chunk_images(mg)):
-        _count(_evaluate(tied, chunk), facts, histograms)
-    extremes = {p: h.whole if p.at == "output" else h.ends for p, h in histograms.items()}
-    ranges = dict(extremes)
-    if settings.precision != "int16":
-        ranges |= _clipped(tied, histograms, settings.method)
-    return CalibratedGraph(mg, facts, settings.precision, ranges, extremes)
+    channels: dict[str, tuple[Array, Array]] = {}
+    for chunk in _chunks(iter(runs), _chunk_images(mg)):
+        values = _evaluate(tied, chunk)
+        _count(values, facts, histograms)
+        _widen(channels, values)
+    return Observed(tied, histograms, channels)
+
+
+def set_ranges(tied: TiedGraph, target: Target) -> CalibratedGraph:
+    """Return the graph with the ranges of its recipe, or, of a QDQ model without calibration, with
+    those that follow from its scales."""
+    ranges = tied.graph.recipe.ranges_by_point
+    if not ranges:
+        return interval_bounds(tied, target)
+    return CalibratedGraph(tied.graph, tied.facts, ranges)
 
 
 def with_ranges(
-    tied: TiedGraph,
-    target: Target,
-    *,
-    precision: str,
-    ranges: Ranges,
-    promoted: tuple[str, ...] = (),
+    tied: TiedGraph, *, precision: str, ranges: Ranges, promoted: tuple[str, ...] = ()
 ) -> CalibratedGraph:
     """Return ``tied`` with known ranges and a known choice of promoted tensors."""
-    graph = replace(tied.graph, recipe=replace(tied.graph.recipe, promoted=promoted))
-    return CalibratedGraph(graph, tied.facts, precision, ranges, ranges)
+    recipe = replace(tied.graph.recipe, precision=precision, promoted=promoted)
+    return CalibratedGraph(replace(tied.graph, recipe=recipe), tied.facts, ranges)
 
 
 def _count(
@@ -140,16 +155,24 @@ def _count(
             histograms.setdefault(point, _Histogram()).add(seen)
 
 
+def _widen(channels: dict[str, tuple[Array, Array]], values: Mapping[Point, Array]) -> None:
+    """Widen the ranges of the channels of every tensor by the values of one chunk."""
+    for point, array in values.items():
+        if point.at == "output":
+            rows = array.reshape(-1, array.shape[3])
+            lo, hi = rows.min(0), rows.max(0)
+            before = channels.get(point.tensor, (lo, hi))
+            channels[point.tensor] = np.minimum(lo, before[0]), np.maximum(hi, before[1])
+
+
 def _clipped(
     tied: TiedGraph, histograms: Mapping[Point, _Histogram], method: str
 ) -> dict[Point, Interval]:
     """Return clipped ranges of all points but outputs and tensors that are int16 at any
     precision."""
-    if method == "minmax":
-        return {}
     root, kept = tied.facts.scale_groups.root, {port.tensor for port in tied.graph.outputs}
     return {
-        point: _CLIP[method](histogram)
+        point: CLIP[method](histogram)
         for point, histogram in histograms.items()
         if point.at == "output" and point.tensor not in kept and histogram.limit
         and root(point.tensor) not in tied.facts.int16
@@ -241,4 +264,8 @@ def _squared_errors(x: Array, n: Array, lo: Any, hi: Any) -> Array:
     return np.asarray((steps * step - x) ** 2 @ n)
 
 
-_CLIP = {"percentile": _percentile, "mse": _least_error}
+def _all_values(histogram: _Histogram) -> Interval:
+    return histogram.whole
+
+
+CLIP = {"mse": _least_error, "minmax": _all_values, "percentile": _percentile}

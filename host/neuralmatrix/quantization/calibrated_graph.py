@@ -7,27 +7,28 @@ In: nothing.  Out: ``CalibratedGraph`` and ``ScaledGraph``, which the passes tak
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ir.matgraph.facts import Facts, TiedGraph
 from ..ir.matgraph.ops import MatGraph
 from ..ir.points import Ranges
+from ..ir.recipe import Recipe, as_triples
 from ..ir.types import QParams
 from .integer_weights import IntWeight
-from .qgraph import Decisions
 
 
 @dataclass(frozen=True)
 class CalibratedGraph:
-    """``ranges`` of all points; ``extremes``: the same unclipped, for tensors that are promoted to
-    int16.  ``precision``: of activations; ``notes``: those of ``choose_precision``."""
+    """``ranges`` of all points."""
 
     graph: MatGraph
     facts: Facts
-    precision: str
     ranges: Ranges
-    extremes: Ranges
-    notes: tuple[str, ...] = ()
+
+    @property
+    def precision(self) -> str:
+        """The precision of activations."""
+        return self.graph.recipe.precision
 
     @property
     def tied(self) -> TiedGraph:
@@ -35,18 +36,19 @@ class CalibratedGraph:
         return TiedGraph(self.graph, self.facts)
 
     @property
-    def decisions(self) -> Decisions:
-        """The results of calibration that a program stores."""
-        return Decisions(self.precision, self.ranges, self.graph.recipe, self.notes)
+    def recipe(self) -> Recipe:
+        """The recipe of the graph with these ranges: what a program stores."""
+        return replace(self.graph.recipe, ranges=as_triples(self.ranges))
 
 
 @dataclass(frozen=True)
 class ScaledGraph:
     """``spans``: the range that every point covers.  ``qparams`` of every tensor; ``weights``:
-    integer weights by output, of the operations that have any."""
+    integer weights by output, of the operations that have any.  ``recipe``: what a program
+    stores."""
 
     graph: MatGraph
     spans: Ranges
     qparams: Mapping[str, QParams]
     weights: Mapping[str, IntWeight]
-    decisions: Decisions
+    recipe: Recipe

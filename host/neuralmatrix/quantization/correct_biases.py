@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bias correction: it cancels the mean rounding error of every channel.
 
-In: a CalibratedGraph and samples.  Out: a TiedGraph with other biases, which are free at run
-time.  A shift is estimated on half of the samples' rows and kept only if the other half gains.
+In: a CalibratedGraph with shifts in its recipe.  Out: the same with other biases, which are free at
+run time.  ``shifts_of`` estimates a shift on half of the samples' rows and proposes it only if the
+other half gains; the search keeps it only where the integers gain.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..hardware.target import Target
-from ..ir.matgraph.facts import TiedGraph
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Window
 from ..ir.matgraph.reference import evaluate
 from ..ir.quantized_values import rounded
-from ..ir.recipe import PerChannel, as_arrays, as_numbers
+from ..ir.recipe import as_arrays
 from ..ir.types import Array, QParams
 from .calibrated_graph import CalibratedGraph
 from .equalize import without_epilogue
@@ -27,32 +27,20 @@ from .fake_quant import (
     relative_error,
     rerun,
     rounded_weight,
-    sample,
     with_rounded_weights,
 )
 from .integer_weights import int_weight, is_weighted
-from .samples import Samples
-from .scales import choose_scales
 
 SIGNIFICANT = 3.0  # standard errors of a mean that is corrected
 
 
-def correct_biases(calibrated: CalibratedGraph, target: Target, *, samples: Samples) -> TiedGraph:
-    """Return the graph with shifted biases if its outputs gain; it has to be calibrated again."""
-    mg = calibrated.graph
-    qparams = choose_scales(calibrated, target).qparams
-    shifts = shifts_of(mg, qparams, sample(mg, samples.runs(mg)))
-    return with_shifts(calibrated.tied, target, shifts=as_numbers(shifts))
-
-
-def with_shifts(tied: TiedGraph, target: Target, *, shifts: PerChannel) -> TiedGraph:
-    """Return ``tied`` with the shifts added to the biases of the makers of the named tensors."""
-    if not shifts:
-        return tied
-    mg, arrays = tied.graph, as_arrays(shifts)
-    ops = tuple(_shifted(op, arrays) for op in mg.ops)
-    changed = replace(mg, ops=ops, recipe=replace(mg.recipe, shifts=shifts))
-    return replace(tied, graph=changed)
+def correct_biases(calibrated: CalibratedGraph, target: Target) -> CalibratedGraph:
+    """Return the graph with the shifts of its recipe added to biases.  The ranges stay: a shift
+    makes the integers equal to the values that they are of."""
+    mg, arrays = calibrated.graph, as_arrays(calibrated.graph.recipe.shifts)
+    if not arrays:
+        return calibrated
+    return replace(calibrated, graph=replace(mg, ops=tuple(_shifted(op, arrays) for op in mg.ops)))
 
 
 def _shifted(op: MatOp, shifts: Mapping[str, Array]) -> MatOp:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cross-layer equalisation: the channels of an activation get similar ranges.
 
-In: a MatGraph and samples.  Out: an equal MatGraph.  Factors move a channel's scale from an
-activation into the weights that read it, which is exact in real arithmetic and reduces the int8
-error.  They are kept only where they reduce the error on the samples.
+In: a MatGraph with factors in its recipe.  Out: an equal MatGraph.  Factors move a channel's scale
+from an activation into the weights that read it, which is exact in real arithmetic and reduces the
+int8 error.  ``migrate`` proposes them; the search keeps them only where the integers gain.
 """
 
 from __future__ import annotations
@@ -18,30 +18,23 @@ from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Window
 from ..ir.matgraph.reference import evaluate
 from ..ir.matgraph.uses import Uses
 from ..ir.quantized_values import rounded
-from ..ir.recipe import PerChannel, as_arrays, as_numbers
+from ..ir.recipe import as_arrays
 from ..ir.types import Array
-from .fake_quant import Sample, Values, rounded_weight, sample
+from .fake_quant import Sample, rounded_weight
 from .integer_weights import is_weighted
-from .samples import Samples
 from .scales import choose_qparams
 
 POWERS = (0.25, 0.5, 0.75)  # how much of an activation's channel size goes into the weights
 WORTH = 0.9  # factors that leave a larger share of the error than this are not used
-MOST_FACTOR = 1e3
+MOST_FACTOR = 32.0  # a channel that is silent on all samples may not stay so
 
 
-def equalize(graph: MatGraph, target: Target, *, samples: Samples) -> MatGraph:
-    """Return ``graph`` with factors in its weights and biases where they reduce the error."""
-    factors = migrate(graph, sample(graph, samples.runs(graph)))
-    return with_factors(graph, target, factors=as_numbers(factors))
-
-
-def with_factors(graph: MatGraph, target: Target, *, factors: PerChannel) -> MatGraph:
-    """Return ``graph`` with the channels of the named tensors divided by the given factors."""
+def equalize(graph: MatGraph, target: Target) -> MatGraph:
+    """Return ``graph`` with the channels of tensors divided by the factors of its recipe."""
+    factors = as_arrays(graph.recipe.factors)
     if not factors:
         return graph
-    ops = tuple(_scaled(op, as_arrays(factors)) for op in graph.ops)
-    return replace(graph, ops=ops, recipe=replace(graph.recipe, factors=factors))
+    return replace(graph, ops=tuple(_scaled(op, factors) for op in graph.ops))
 
 
 def _scaled(op: MatOp, factors: Mapping[str, Array]) -> MatOp:
@@ -59,18 +52,24 @@ def _scaled(op: MatOp, factors: Mapping[str, Array]) -> MatOp:
 # ---------------------------------------------------------------- factors
 
 
-def migrate(mg: MatGraph, seen: Sample) -> dict[str, Array]:
+def migrate(
+    mg: MatGraph, seen: Sample, sizes: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
     """Return factors for every tensor whose channel ranges differ enough to reduce the error.
 
     Such a tensor is made by weights (of a normalisation, for example), has no addend after them,
-    and is read by matrix products alone.  Ranges have to be calibrated again for the result.
+    and is read by matrix products alone.  ``sizes``: the largest |x| of every channel by tensor, if
+    known from more inputs than ``seen``.  The ranges of the result are others.
     """
     found, uses = {}, Uses.of(mg)
     for op in mg.ops:
         readers = uses.readers(op.output)
         if _may_scale(op, mg, uses) and all(_takes_factors(r, op.output) for r in readers):
             gemms = [r for r in readers if isinstance(r, Gemm)]
-            best = _best_factors(mg, gemms, seen.values[op.output], seen.values)
+            x = seen.values[op.output]
+            size = np.abs(x).reshape(-1, x.shape[3]).max(0)
+            size = np.maximum(size, sizes[op.output]) if sizes else size
+            best = _best_factors(mg, gemms, x, size.astype(np.float64))
             if best is not None:
                 found[op.output] = best
     return found
@@ -92,9 +91,9 @@ def _takes_factors(op: MatOp, name: str) -> bool:
     return op.input == name and op.groups == 1 and op.weight_scale is None
 
 
-def _best_factors(mg: MatGraph, gemms: list[Gemm], x: Array, values: Values) -> Array | None:
-    """Return the factors of least error, None if they reduce it too little."""
-    size = np.abs(x).reshape(-1, x.shape[3]).max(0).astype(np.float64)
+def _best_factors(mg: MatGraph, gemms: list[Gemm], x: Array, size: Array) -> Array | None:
+    """Return the factors of least error for channels of a size, None if they reduce it too
+    little."""
     weights = np.stack([np.abs(np.asarray(g.weight)).max((0, 1, 3)) for g in gemms]).max(0)
     plain = np.ones(len(size))
     least = WORTH * _error(mg, gemms, x, plain)

@@ -47,7 +47,7 @@ class _Facts:
     squared_mean: dict[str, str] = field(default_factory=dict)  # mean * mean
 
 
-def interval_bounds(tied: TiedGraph, target: Target, *, precision: str) -> CalibratedGraph:
+def interval_bounds(tied: TiedGraph, target: Target) -> CalibratedGraph:
     """Return the interval of every point as its range.  BadInput: an input has no prescribed
     scale."""
     missing = [
@@ -61,8 +61,7 @@ def interval_bounds(tied: TiedGraph, target: Target, *, precision: str) -> Calib
             f"{', '.join(missing)}; pass calibration= (--calibration) with some typical inputs "
             "(16 to 256), or a QDQ model"
         )
-    found = propagate(tied.graph)
-    return CalibratedGraph(tied.graph, tied.facts, precision, found, found)
+    return CalibratedGraph(tied.graph, tied.facts, propagate(tied.graph))
 
 
 def propagate(mg: MatGraph) -> dict[Point, Interval]:

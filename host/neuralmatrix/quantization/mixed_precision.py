@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mixed precision: which int8 tensors are promoted to int16 to bound the loss of the outputs.
 
-In: a CalibratedGraph, samples, the allowed loss.  Out: ``Mixed``: the tensors, the reason for
-each, and the loss before and after, measured with the exact integer reference; ``choose_precision``
-is the pass.
+In: trials, a CalibratedGraph, the allowed loss.  Out: ``Mixed``: the tensors, the reason for each,
+and losses, each of finished integers on the trials' inputs.
 
-Every scale group is rounded alone; the groups are ordered by squared output error per cost of
-their second pass.  The shortest sufficient part of that order is found by bisection, groups that
-are not needed are dropped, and the integer reference confirms the rest.
+Every scale group is rounded alone, in floats; the groups are ordered by squared output error per
+cost of their second pass.  The shortest sufficient part of that order is found by bisection, and
+groups that are not needed are dropped, both on the loss of the integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -22,25 +21,18 @@ from ..hardware.instruction_costs import rough_cycles
 from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp
 from ..ir.matgraph.uses import Uses
-from ..ir.points import Point
-from ..ir.quantized_values import dequantize_array
-from ..ir.types import Array, QParams
+from ..ir.points import Ranges
+from ..ir.recipe import Recipe, as_triples
+from ..ir.types import QParams
 from .calibrated_graph import CalibratedGraph
-from .fake_quant import Sample, disagreement, relative_error, rerun, sample, with_rounded_weights
-from .integer_reference import run_integer
-from .quantize import quantize
-from .samples import Run, Samples
+from .fake_quant import Sample, relative_error, rerun
 from .scales import choose_scales
-from .settings import MAX_LOSS, MEASURES, Settings
+from .settings import MAX_LOSS, MEASURES, Measure
+from .trials import Step, Trials, silent
 
-Step = Callable[[str], None]
-
-LOSS = {"relative": relative_error, "top1": disagreement}
 # Where int16 throughout misses the bound too, the aim is this many times the loss of int16.
 NEAR_FLOOR = 1.1
-MOST_DROPS = 12  # promoted tensors that are tried at int8 again
-MOST_CHECKED = 4  # images of the confirmation in integers
-CONFIRMATIONS = 4
+MOST_DROPS = 6  # promoted tensors that are tried at int8 again
 
 
 @dataclass(frozen=True)
@@ -56,21 +48,30 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Mixed:
-    """The promoted tensors and the losses on the calibration data, by ``measure``."""
+    """The promoted tensors and the losses of the integers on ``inputs`` calibration inputs, by
+    ``measure``; ``floor``: that of int16 throughout; ``recipe`` makes the integers."""
 
-    measure: str
+    measure: Measure
     max_loss: float
     before: float
     after: float
     floor: float
     promoted: tuple[Candidate, ...]
     kept: int
-    images: int
+    inputs: int
+    recipe: Recipe
 
     @property
     def met(self) -> bool:
         """Whether ``after`` is within ``max_loss``."""
         return self.after <= self.max_loss
+
+    @property
+    def criterion(self) -> str:
+        """The measure in words."""
+        if isinstance(self.measure, str):
+            return MEASURES[self.measure]
+        return "loss of the outputs, each by its own measure,"
 
     @property
     def tensors(self) -> frozenset[str]:
@@ -83,9 +84,8 @@ class Mixed:
         lines = [
             f"{len(self.promoted)} of {len(self.promoted) + self.kept} int8 tensors promoted to "
             "int16: "
-            f"{MEASURES[self.measure]} {self.before:.4g} -> {self.after:.4g} on the first "
-            f"{min(self.images, MOST_CHECKED)} of the calibration inputs, {self.max_loss:.4g} "
-            f"allowed ({verdict})"
+            f"{self.criterion} {self.before:.4g} -> {self.after:.4g} on "
+            f"{self.inputs} of the calibration inputs, {self.max_loss:.4g} allowed ({verdict})"
         ]
         for group in self.promoted:
             name = group.tensors[0]
@@ -99,85 +99,67 @@ class Mixed:
 
 @dataclass(frozen=True)
 class _Problem:
+    trials: Trials
     calibrated: CalibratedGraph
     target: Target
-    coarse: MatGraph  # int8 weights
+    extremes: Ranges
     seen: Sample
     low: Mapping[str, QParams]
-    high: Mapping[str, QParams]
-    measure: str
 
     @property
     def mg(self) -> MatGraph:
         return self.calibrated.graph
 
-    def loss(self, promoted: Iterable[Candidate]) -> float:
-        """Return the loss of rounded floats."""
+    def recipe(self, promoted: Iterable[Candidate]) -> Recipe:
+        """Return the recipe in which the groups are int16, with their unclipped ranges."""
         names = {name for group in promoted for name in group.tensors}
-        quant = {n: (self.high if n in names else self.low)[n] for n in self.mg.tensors}
-        found = rerun(self.coarse, self.seen.values, quant)
-        return float(LOSS[self.measure](self.mg, found, self.seen.values))
+        ranges = {
+            point: self.extremes.get(point, ends) if point.tensor in names else ends
+            for point, ends in self.calibrated.ranges.items()
+        }
+        chosen = (*self.mg.recipe.promoted, *sorted(names))
+        return replace(self.mg.recipe, promoted=chosen, ranges=as_triples(ranges))
 
+    def loss(self, promoted: Iterable[Candidate]) -> float:
+        """Return the loss of the integers."""
+        return self.trials.loss(self.recipe(promoted))
 
-def silent(what: str) -> None:
-    """Ignore a step: the default of ``step``."""
-
-
-def choose_precision(
-    calibrated: CalibratedGraph,
-    target: Target,
-    *,
-    samples: Samples,
-    settings: Settings,
-    step: Step = silent,
-) -> CalibratedGraph:
-    """Return ``calibrated`` with the tensors that ``choose_mixed`` promotes in its recipe, and with
-    their unclipped ranges.  ``step`` is called with the number of each tensor."""
-    limit = MAX_LOSS if settings.max_loss is None else settings.max_loss
-    runs = samples.runs(calibrated.graph)
-    mixed = choose_mixed(calibrated, target, runs, limit, settings.measure, step)
-    extremes = calibrated.extremes
-    wider = {p: extremes[p] for p in map(Point, mixed.tensors) if p in extremes}
-    return replace(
-        _with_promoted(calibrated, mixed.tensors),
-        ranges={**calibrated.ranges, **wider},
-        notes=tuple(mixed.to_text().splitlines()),
-    )
-
-
-def _with_promoted(calibrated: CalibratedGraph, names: Iterable[str]) -> CalibratedGraph:
-    recipe = replace(calibrated.graph.recipe, promoted=tuple(sorted(names)))
-    return replace(calibrated, graph=replace(calibrated.graph, recipe=recipe))
+    def floor(self) -> float:
+        """Return the loss of int16 throughout."""
+        ranges = as_triples({**self.calibrated.ranges, **self.extremes})
+        return self.trials.loss(replace(self.mg.recipe, precision="int16", ranges=ranges))
 
 
 def choose_mixed(
+    trials: Trials,
     calibrated: CalibratedGraph,
     target: Target,
-    runs: Iterable[Run],
+    *,
+    extremes: Ranges,
+    seen: Sample,
     max_loss: float = MAX_LOSS,
-    measure: str = "relative",
+    measure: Measure = "relative",
     step: Step = silent,
 ) -> Mixed:
     """Promote as few int8 tensors as keep the loss of the outputs within ``max_loss``.
 
-    ``runs``: calibration inputs in the source shapes, one model batch each; the first few count.
+    ``extremes``: unclipped ranges, for promoted tensors.  ``seen``: inputs with the float values of
+    ``calibrated``'s tensors, which order the candidates.
     """
-    mg, groups = calibrated.graph, _groups(calibrated)
-    names = [name for group in groups for name in group]
-    low, high = (
-        choose_scales(_with_promoted(calibrated, promoted), target).qparams
-        for promoted in ((), names)
-    )
-    seen = sample(mg, runs)
-    problem = _Problem(calibrated, target, with_rounded_weights(mg), seen, low, high, measure)
+    groups = _groups(calibrated)
+    low = choose_scales(calibrated, target).qparams
+    problem = _Problem(trials, calibrated, target, extremes, seen, low)
     ordered = _ordered(_candidates(problem, groups, step))
-    floor = problem.loss(ordered)
+    before, floor = problem.loss(()), problem.floor()
     aim = max(max_loss, NEAR_FLOOR * floor)
-    enough = _dropped(problem, _shortest(problem, ordered, aim), aim)
-    before = _integer_loss(problem, ())
-    promoted, after = _confirmed(problem, enough, ordered, aim)
+    promoted: Sequence[Candidate] = ()
+    if before > aim:
+        step("tensors that int16 needs")
+        promoted = _dropped(problem, _shortest(problem, ordered, aim), aim)
+    after = problem.loss(promoted) if promoted else before
     kept = len(ordered) - len(promoted)
-    return Mixed(measure, max_loss, before, after, floor, promoted, kept, seen.images)
+    return Mixed(measure, max_loss, before, after, floor, tuple(promoted), kept,
+                 len(trials.runs), problem.recipe(promoted))  # fmt: skip
 
 
 def _groups(calibrated: CalibratedGraph) -> list[tuple[str, ...]]:
@@ -251,48 +233,3 @@ def _dropped(problem: _Problem, promoted: list[Candidate], aim: float) -> list[C
         if problem.loss(fewer) <= aim:
             promoted = fewer
     return promoted
-
-
-def _confirmed(
-    problem: _Problem, promoted: list[Candidate], ordered: list[Candidate], aim: float
-) -> tuple[tuple[Candidate, ...], float]:
-    """Promote more until the integers, which may lose more than rounded floats, meet the bound."""
-    left = [group for group in ordered if group not in promoted]
-    loss = _integer_loss(problem, promoted)
-    for _ in range(CONFIRMATIONS):
-        if loss <= aim or not left:
-            break
-        step = max(1, len(ordered) // 8)
-        more = [*promoted, *left[:step]]
-        found = _integer_loss(problem, more)
-        if found >= loss:  # the rest of the loss has other causes
-            break
-        promoted, left, loss = more, left[step:], found
-    return tuple(promoted), loss
-
-
-def _integer_loss(problem: _Problem, promoted: Iterable[Candidate]) -> float:
-    """Return the loss of the exact integer reference on a few images."""
-    mg, seen, target = problem.mg, problem.seen, problem.target
-    names = [name for group in promoted for name in group.tensors]
-    scaled = choose_scales(_with_promoted(problem.calibrated, names), target)
-    graph = quantize(scaled, target)
-    count = min(seen.images, MOST_CHECKED)
-    shown = {port.tensor for port in mg.outputs}
-    parts: dict[str, list[Array]] = {name: [] for name in shown}
-    for image in range(count):
-        feeds = {p.name: _image(seen.feeds[p.name], image, seen.images) for p in mg.inputs}
-        values = run_integer(graph, feeds)
-        for name in shown:
-            parts[name].append(dequantize_array(values[name], graph.qparams[name]))
-    found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    wanted = {name: seen.values[name][: len(found[name])] for name in shown}
-    return float(LOSS[problem.measure](mg, found, wanted))
-
-
-def _image(feed: Array, image: int, images: int) -> Array:
-    """Return one run of several stacked along the first axis."""
-    if images == 1:
-        return feed
-    each = len(feed) // images
-    return feed[image * each : (image + 1) * each]

@@ -1,76 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The passes that choose scales, precision and integers, for the list of passes.
+"""The passes that choose numbers and measure them, for the list of passes.
 
-In: ``Settings`` and samples, or the ranges and recipe of a program.  Out: ``NumberPasses``; a pass
-is a function (graph, target) -> graph.
+In: ``Settings`` and samples, or the recipe of a program.  Out: ``Numbers``, whose methods are
+passes (graph, target) -> graph.  All passes between them follow the recipe that the graph carries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from ..hardware.target import Target
-from ..ir.points import Ranges
+from ..ir.accuracy import Accuracy
+from ..ir.matgraph.ops import MatGraph
 from ..ir.recipe import Recipe
-from .calibrate import calibrate, with_ranges
-from .correct_biases import correct_biases, with_shifts
-from .equalize import equalize, with_factors
-from .interval_bounds import interval_bounds
-from .mixed_precision import Step, choose_precision, silent
+from .accuracy import measure_accuracy
+from .qgraph import QGraph
 from .samples import Samples
+from .search import search
 from .settings import Settings
-
-Pass = Callable[[Any, Target], Any]
-
-
-def unchanged(graph: Any, target: Target) -> Any:
-    """Return the graph itself: the pass for options that are off."""
-    return graph
+from .trials import Finish, Step, silent
 
 
-@dataclass(frozen=True)
-class NumberPasses:
-    """The passes of these names; ``unchanged`` where an option is off.
+@dataclass
+class Numbers:
+    """``saved``: a recipe to follow instead of a choice.  Without samples, a QDQ model's scales
+    decide.  ``step`` is called with the progress of a long pass.
 
-    ``equalize`` takes a MatGraph; ``interval_bounds`` or else ``calibrate`` a TiedGraph;
-    ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then measures again.
+    ``notes`` and ``accuracy`` are there once the passes have run.
     """
 
-    equalize: Pass = unchanged
-    interval_bounds: Pass = unchanged
-    calibrate: Pass = unchanged
-    correct_biases: Pass = unchanged
-    calibrate_again: Pass = unchanged
-    choose_precision: Pass = unchanged
+    settings: Settings
+    samples: Samples | None
+    finish: Finish
+    saved: Recipe | None = None
+    step: Step = silent
+    notes: tuple[str, ...] = ()
+    accuracy: Accuracy | None = None
+    _model: MatGraph | None = field(default=None, repr=False)
+    _method: str = ""
 
+    def choose(self, graph: MatGraph, target: Target) -> MatGraph:
+        """Return ``graph`` with the recipe that the passes behind it follow."""
+        self._model = graph
+        if self.saved is not None:
+            return replace(graph, recipe=self.saved)
+        if self.samples is None:
+            return replace(graph, recipe=Recipe(self.settings.precision))
+        runs = tuple(self.samples.runs(graph))
+        found = search(graph, target, runs=runs, settings=self.settings, finish=self.finish,
+                       step=self.step)  # fmt: skip
+        self.notes, self._method = found.notes, found.method
+        return replace(graph, recipe=found.recipe)
 
-def chosen(settings: Settings, samples: Samples | None, step: Step = silent) -> NumberPasses:
-    """Return passes that choose on samples; without any, ranges follow from a QDQ model's scales.
-
-    ``step`` is called with the progress of a long pass.
-    """
-    if samples is None:
-        return NumberPasses(interval_bounds=partial(interval_bounds, precision=settings.precision))
-    refines, mixed = settings.refines, settings.precision == "mixed"
-    ranges = partial(calibrate, samples=samples, settings=settings)
-    precision = partial(choose_precision, samples=samples, settings=settings, step=step)
-    return NumberPasses(
-        equalize=partial(equalize, samples=samples) if refines else unchanged,
-        calibrate=ranges,
-        correct_biases=partial(correct_biases, samples=samples) if refines else unchanged,
-        calibrate_again=ranges if refines else unchanged,
-        choose_precision=precision if mixed else unchanged,
-    )
-
-
-def remembered(precision: str, ranges: Ranges, recipe: Recipe) -> NumberPasses:
-    """Return passes that repeat the choices stored in a program."""
-    known = partial(with_ranges, precision=precision, ranges=ranges, promoted=recipe.promoted)
-    return NumberPasses(
-        equalize=partial(with_factors, factors=recipe.factors),
-        correct_biases=partial(with_shifts, shifts=recipe.shifts),
-        calibrate_again=known,
-    )
+    def measure(self, graph: QGraph, target: Target) -> QGraph:
+        """Measure ``graph`` on the inputs that are held back, and return it."""
+        if self.samples is None or self._model is None or not self.settings.measured:
+            return graph
+        held = self.samples.held(self._model)
+        count = sum(1 for _ in self.samples.runs(self._model))
+        self.accuracy = measure_accuracy(graph, self._model, held, count, self._method)
+        return graph

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quantised MatGraph: the operations of a MatGraph with the integers of the array.
 
-In: nothing.  Out: ``QOp``, ``Decisions`` and ``QGraph``, made by ``quantize``, evaluated exactly by
+In: nothing.  Out: ``QOp`` and ``QGraph``, made by ``quantize``, evaluated exactly by
 ``integer_reference`` and turned into instructions by ``schedule``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..hardware.isa import Stat
 from ..ir.matgraph.ops import MatOp, Port, Tensor
-from ..ir.points import Ranges
 from ..ir.recipe import Recipe
 from ..ir.types import Array, QParams
 from .pwl.table import PwlTable
@@ -64,18 +63,9 @@ class QOp:
 
 
 @dataclass(frozen=True)
-class Decisions:
-    """The choices from which the same integers can be made again, and notes for people."""
-
-    precision: str = "int8"
-    ranges: Ranges = field(default_factory=dict)
-    recipe: Recipe = Recipe()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class QGraph:
-    """Quantised operations in execution order."""
+    """Quantised operations in execution order.  ``recipe``: from it the same integers can be made
+    again."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -83,4 +73,4 @@ class QGraph:
     tensors: Mapping[str, Tensor]
     constants: Mapping[str, Array]  # (N,H,W,C) quantised values
     qparams: Mapping[str, QParams]
-    decisions: Decisions = Decisions()
+    recipe: Recipe = Recipe()

@@ -33,7 +33,7 @@ def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
         name: quantize_array(value, qparams[name]).astype(np.int32)
         for name, value in mg.constants.items()
     }
-    return QGraph(mg.inputs, mg.outputs, ops, mg.tensors, constants, qparams, scaled.decisions)
+    return QGraph(mg.inputs, mg.outputs, ops, mg.tensors, constants, qparams, scaled.recipe)
 
 
 # ------------------------------------------------------------------ operations

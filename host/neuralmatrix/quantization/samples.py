@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibration inputs as single runs of a network.
 
-In: the user's calibration data.  Out: checked arrays in the source shapes; BadInput.
+In: the user's calibration data.  Out: checked arrays in the source shapes, those to calibrate on
+and those that are held back to measure with; BadInput.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 from math import prod
 
 import numpy as np
@@ -19,30 +20,70 @@ from ..ir.types import Array
 Feed = Mapping[str, Array]
 Run = dict[str, Array]
 
+FEWEST_MEASURED = 8  # runs of which one in HOLD_ONE_OF is held back; of fewer none
+HOLD_ONE_OF = 4
+MOST_HELD = 32
+
 
 class Samples:
     """At most ``most`` runs of ``feeds``, an iterable of {input name: array}; an array is one run's
     input, or several stacked along the first axis.
 
     They are checked when they are read.  ``keep`` them if several passes read them; otherwise
-    ``feeds`` may be a generator of any length, of which no run stays in memory.
+    ``feeds`` may be a generator of any length, of which no run stays in memory.  ``hold``: of
+    FEWEST_MEASURED runs or more, about one in four is held back from calibration; kept as well.
     """
 
-    def __init__(self, feeds: Iterable[Feed] | None, most: int, keep: bool = False) -> None:
+    def __init__(
+        self, feeds: Iterable[Feed] | None, most: int, keep: bool = False, hold: bool = False
+    ) -> None:
         self._feeds = feeds
         self._most = most
-        self._keep = keep
+        self._keep = keep or hold
+        self._hold = hold
         self._kept: tuple[Run, ...] = ()
+        self._held: tuple[Run, ...] = ()
 
     def runs(self, mg: MatGraph) -> Iterator[Run]:
-        """Yield single runs for the input ports of ``mg``.
+        """Yield the single runs that calibration may see, for the input ports of ``mg``.
 
         BadInput: some do not fit, or there is none.
         """
         if not self._keep:
             return _runs_of(mg, self._feeds, self._most)
-        self._kept = self._kept or tuple(_runs_of(mg, self._feeds, self._most))
+        self._read(mg)
         return iter(self._kept)
+
+    def held(self, mg: MatGraph) -> tuple[Run, ...]:
+        """Return the runs that are held back: none if there are too few, or ``hold`` is off."""
+        if self._hold:
+            self._read(mg)
+        return self._held
+
+    def _read(self, mg: MatGraph) -> None:
+        if self._kept:
+            return
+        runs = tuple(_runs_of(mg, self._feeds, self._most))
+        back = _held_back(len(runs)) if self._hold else frozenset()
+        self._held = tuple(runs[i] for i in sorted(back))
+        self._kept = tuple(run for i, run in enumerate(runs) if i not in back)
+
+
+def _held_back(count: int) -> frozenset[int]:
+    """Return the numbers of the runs that are held back: one at random of each of equal parts, so
+    that neither an order nor a period of the samples decides which."""
+    if count < FEWEST_MEASURED:
+        return frozenset()
+    held = min(MOST_HELD, count // HOLD_ONE_OF)
+    ends = np.linspace(0, count, held + 1).astype(int)
+    rng = np.random.default_rng(0)
+    return frozenset(int(rng.integers(lo, hi)) for lo, hi in pairwise(ends))
+
+
+def spread(runs: Sequence[Run], most: int) -> list[Run]:
+    """Return at most ``most`` of the runs, evenly spread over all of them."""
+    count = min(most, len(runs))
+    return [runs[(2 * i + 1) * len(runs) // (2 * count)] for i in range(count)]
 
 
 def floats_of(mg: MatGraph) -> int:

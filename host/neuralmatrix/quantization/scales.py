@@ -28,6 +28,7 @@ ACC_LIMIT = 2**31 - 1
 BIAS_LIMIT = 2**26  # bounds the integer bias of a channel whose weights are almost 0
 FULL = 32639  # the largest int16 value; no limit
 INT8_PEAK = 128
+OUTPUT_ROOM = 2.0  # of int16 outputs beyond the calibrated range: one of their 15 bits
 
 
 def choose_scales(calibrated: CalibratedGraph, target: Target) -> ScaledGraph:
@@ -41,7 +42,7 @@ def choose_scales(calibrated: CalibratedGraph, target: Target) -> ScaledGraph:
     large = (n for n in integer_inputs(mg) if max(map(abs, spans[Point(n)])) >= INT8_PEAK)
     int16 = int16_groups(mg, facts, calibrated.precision, (*mg.recipe.promoted, *large))
     qparams = _all_qparams(mg, facts, spans, int16, weights)
-    return ScaledGraph(mg, spans, qparams, weights, calibrated.decisions)
+    return ScaledGraph(mg, spans, qparams, weights, calibrated.recipe)
 
 
 def _all_qparams(
@@ -54,6 +55,10 @@ def _all_qparams(
     groups = facts.scale_groups
     limits, whole = _value_limits(mg, groups, weights, int16), integer_inputs(mg)
     found: dict[str, QParams] = {}
+    # ranges that follow from prescribed scales hold for every input
+    shown: frozenset[str] = (
+        frozenset() if mg.quant else frozenset(port.tensor for port in mg.outputs)
+    )
     for root, members in groups.members(mg.tensors).items():
         limit = limits.get(root, FULL)
         given = [mg.quant[m] for m in members if m in mg.quant]
@@ -62,7 +67,8 @@ def _all_qparams(
         else:
             ends = [spans[Point(m)] for m in members]
             lo, hi = min(0.0, *(lo for lo, _ in ends)), max(0.0, *(hi for _, hi in ends))
-            qp = choose_qparams(lo, hi, root in int16, limit, root in facts.symmetric)
+            room = OUTPUT_ROOM if not shown.isdisjoint(members) else 1.0
+            qp = choose_qparams(lo, hi, root in int16, limit, root in facts.symmetric, room)
             qp = _on_integers(qp, lo, hi) if not whole.isdisjoint(members) else qp
         found.update({m: qp for m in members})
     return {**found, **_coarser_statistics(mg, groups, found)}
@@ -83,15 +89,20 @@ def _on_integers(qp: QParams, lo: float, hi: float) -> QParams:
 
 
 def choose_qparams(
-    lo: float, hi: float, int16: bool, limit: int = FULL, symmetric: bool = False
+    lo: float,
+    hi: float,
+    int16: bool,
+    limit: int = FULL,
+    symmetric: bool = False,
+    room: float = 1.0,
 ) -> QParams:
-    """Return scale and zero point that cover lo..hi (0 included); a tensor that was always 0 gets
-    -1..1."""
+    """Return scale and zero point that cover lo..hi (0 included), at int16 ``room`` times that; a
+    tensor that was always 0 gets -1..1."""
     if lo == hi:
         lo, hi = -1.0, 1.0
     if int16:
         top = min(limit, 32000)  # a little headroom beyond the calibrated range
-        scale = max(-lo, hi) / top
+        scale = max(-lo, hi) * room / top
         return QParams(scale, 0, True, limit if limit < FULL else 0)
     if symmetric:
         return QParams(max(-lo, hi) / 127.0)

@@ -62,7 +62,7 @@ def _quantized(graph: MatGraph, feeds: dict[str, Array], target: Target) -> QGra
     tied = tie_scales(legalize_operands(graph, target), target)
     values = run_points(tied.graph, feeds)
     ranges = {point: (float(v.min()), float(v.max())) for point, v in values.items()}
-    known = with_ranges(tied, target, precision="int8", ranges=ranges, promoted=tuple(PROMOTED))
+    known = with_ranges(tied, precision="int8", ranges=ranges, promoted=tuple(PROMOTED))
     return quantize(choose_scales(known, target), target)
 
 

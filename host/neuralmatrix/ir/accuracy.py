@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the integers of a program lose against the float model, as the compiler measured it.
+
+In: nothing.  Out: ``Accuracy``, which a program carries in its file, and its text.
+Needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log10
+from typing import Any, Literal
+
+Kind = Literal["class scores", "probabilities", "vectors", "values"]
+
+FEWEST_SATURATED = 1e-4  # share of a tensor's values from which the text names it
+MOST_LINES = 5
+
+
+def decibels(relative_error: float) -> float:
+    """Return the signal-to-noise ratio in dB of a relative error, at most 160."""
+    return -20 * log10(max(relative_error, 1e-8))
+
+
+@dataclass(frozen=True)
+class PartAccuracy:
+    """A part of an output whose scale differs from the rest's.
+
+    ``where``: "axis 1: 0..3".  ``relative_error``: norm of the error over that of the float values.
+    """
+
+    where: str
+    relative_error: float
+
+    @property
+    def snr_db(self) -> float:
+        """The signal-to-noise ratio in dB."""
+        return decibels(self.relative_error)
+
+
+@dataclass(frozen=True)
+class OutputAccuracy:
+    """One output over all measured inputs.
+
+    ``top1``: share of rows whose largest element is the float model's (class scores), or of values
+    on the same side of 0.5 (probabilities).  ``changed``: a smoother estimate of the share that
+    differs, also from rows that nearly do.  ``psnr_db``: peak of the float values to error.
+    """
+
+    name: str
+    kind: Kind
+    relative_error: float
+    psnr_db: float
+    top1: float | None = None
+    changed: float | None = None
+    rows: int = 0  # that ``top1`` counts
+    parts: tuple[PartAccuracy, ...] = ()
+
+    @property
+    def snr_db(self) -> float:
+        """The signal-to-noise ratio in dB."""
+        return decibels(self.relative_error)
+
+    @property
+    def worst(self) -> float:
+        """The largest relative error of its parts, or its own."""
+        return max((part.relative_error for part in self.parts), default=self.relative_error)
+
+    def to_text(self) -> str:
+        """Return one line."""
+        error = f"relative error {100 * self.relative_error:.3g} % ({self.snr_db:.1f} dB)"
+        same = {"class scores": "top-1 equal", "probabilities": "same side of 0.5"}.get(self.kind)
+        parts = "; ".join(f"{p.where} {100 * p.relative_error:.3g} %" for p in self.parts)
+        shown = [f"output {self.name} ({self.kind}): {error}"]
+        if same and self.top1 is not None:
+            shown.append(f"{same} in {100 * self.top1:.4g} % of {self.rows:,}")
+        return ", ".join(shown) + (f"; by part: {parts}" if parts else "")
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """A layer's own loss, of exact inputs as its integers have them, and the ratio behind it."""
+
+    name: str
+    source: str
+    relative_error: float
+    snr_db: float
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """The share of a tensor's float values that lie beyond the range of its integers."""
+
+    tensor: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Losses on inputs that set no range, weight or choice of the program.
+
+    ``samples``: how many were measured; 0 if none could be, and ``missing`` says why.
+    ``calibrated_on``: how many inputs chose the numbers.  ``warnings``: what is bad, why, and what
+    to try; empty where nothing is.  ``method``: how ranges were chosen.
+    """
+
+    samples: int
+    calibrated_on: int
+    outputs: tuple[OutputAccuracy, ...] = ()
+    layers: tuple[LayerLoss, ...] = ()
+    saturated: tuple[Saturation, ...] = ()
+    warnings: tuple[str, ...] = ()
+    missing: str = ""
+    method: str = ""
+
+    @property
+    def measured(self) -> bool:
+        """Whether any input was measured."""
+        return self.samples > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON, with decibels."""
+        outputs = [
+            {
+                **{k: v for k, v in vars(out).items() if k != "parts"},
+                "snr_db": out.snr_db,
+                "parts": [{**vars(part), "snr_db": part.snr_db} for part in out.parts],
+            }
+            for out in self.outputs
+        ]
+        return {
+            "basis": BASIS if self.measured else f"not measured: {self.missing}",
+            "samples": self.samples,
+            "calibrated_on": self.calibrated_on,
+            "method": self.method,
+            "outputs": outputs,
+            "layers": [dict(vars(layer)) for layer in self.layers],
+            "saturated": [dict(vars(one)) for one in self.saturated],
+            "warnings": list(self.warnings),
+        }
+
+    def to_lines(self) -> list[str]:
+        """Return the text for people: outputs, the layers that lose most, saturation, warnings."""
+        if not self.measured:
+            return [f"accuracy: not measured: {self.missing}"]
+        count = f"{self.samples} inputs held back from calibration on {self.calibrated_on}"
+        lines = [f"accuracy: emulated, on {count}"]
+        lines += [f"  {out.to_text()}" for out in self.outputs]
+        most = ", ".join(
+            f"{layer.source or layer.name} {100 * layer.relative_error:.2g} %"
+            for layer in self.layers[:MOST_LINES]
+        )
+        lines += [f"  layers that lose most, each alone: {most}"] if most else []
+        beyond = ", ".join(
+            f"{one.tensor} {100 * one.share:.2g} %"
+            for one in self.saturated[:MOST_LINES]
+            if one.share >= FEWEST_SATURATED
+        )
+        lines += [f"  saturated values: {beyond}"] if beyond else []
+        return [*lines, *(f"warning: {line}" for line in self.warnings)]
+
+
+BASIS = (
+    "emulated: exact integers beside the float model, on inputs held back from calibration; they "
+    "set no range, weight or choice"
+)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is bad about a measured accuracy, why, and what to try.
+
+In: ``Accuracy`` and the causes of its losses.  Out: lines of plain words; none where all is well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
+
+# From which loss an output is bad: of its relative error, or of changed answers.
+MOST_RELATIVE = {"values": 0.015, "vectors": 0.08, "probabilities": 0.08, "class scores": 0.1}
+MOST_CHANGED = 0.02
+MOST_PART = 0.03  # relative error of a part of an output
+FEW = 16  # calibration inputs
+MUCH_SATURATED = 0.002  # share of a tensor's values
+MAIN = 0.5  # share of the squared loss that makes a cause the main one
+
+
+@dataclass(frozen=True)
+class Causes:
+    """Relative errors of the outputs by weights alone, activations alone, and all together."""
+
+    weights: float
+    activations: float
+    total: float
+    calibrated_on: int
+    saturated: tuple[Saturation, ...]
+
+
+def warnings_of(found: Accuracy, causes: Causes, precision: str) -> tuple[str, ...]:
+    """Return one line per bad output, and one for the cause."""
+    bad = [line for out in found.outputs if (line := _bad(out))]
+    if not bad:
+        return ()
+    return (*bad, *_because(found, causes, precision))
+
+
+def _bad(out: OutputAccuracy) -> str:
+    """Return what is bad about an output, or nothing."""
+    error = f"relative error {100 * out.worst:.3g} %"
+    if out.changed is not None and out.changed > MOST_CHANGED:
+        equal = 100 * (out.top1 or 0.0)
+        what = "the same largest element" if out.kind == "class scores" else "the side of 0.5"
+        return (
+            f"output {out.name} is inaccurate: {what} as the float model's in only {equal:.3g} % "
+            f"of {out.rows:,} (about {100 * out.changed:.2g} % change in all), {error}"
+        )
+    if out.relative_error > MOST_RELATIVE[out.kind]:
+        return f"output {out.name} is inaccurate: {error}"
+    worst = max(out.parts, key=lambda part: part.relative_error, default=None)
+    if worst is not None and worst.relative_error > MOST_PART:
+        return f"output {out.name} is inaccurate in its part {worst.where}: {error}"
+    return ""
+
+
+def _because(found: Accuracy, causes: Causes, precision: str) -> list[str]:
+    """Return the causes in order of weight, each with what to try."""
+    lines = []
+    beyond = [one for one in causes.saturated if one.share > MUCH_SATURATED]
+    if causes.calibrated_on < FEW:
+        lines.append(
+            f"cause: thin calibration on {causes.calibrated_on} inputs; give 16 to 256 typical ones"
+        )
+    if beyond:
+        lines.append(
+            f"cause: range: {100 * beyond[0].share:.2g} % of the values of {beyond[0].tensor} lie "
+            "beyond its calibrated range; give more, and more varied, calibration inputs"
+        )
+    total = max(causes.total**2, 1e-30)
+    weights, activations = causes.weights**2 / total, causes.activations**2 / total
+    if weights > MAIN:
+        lines.append(f"cause: int8 weights; {WEIGHTS[precision]}")
+    if activations > MAIN:
+        lines.append(f"cause: {precision} activations; {ACTIVATIONS[precision]}")
+    if weights + activations < MAIN:
+        worst = found.layers[0] if found.layers else None
+        where = f", most in {worst.source or worst.name}" if worst else ""
+        lines.append(f"cause: tables or integer steps inside layers{where}; {TABLES[precision]}")
+    return lines
+
+
+WEIGHTS = {
+    "int8": "precision mixed gives the layers that need it weights of two digits",
+    "int16": "precision mixed gives the layers that need it weights of two digits",
+    "mixed": "allow less with max_loss (--max-loss), or train with quantised weights",
+}
+ACTIVATIONS = {
+    "int8": "try precision mixed, or int16",
+    "int16": "rescale the network's inputs, or cut the tensor of widest range",
+    "mixed": "allow less with max_loss (--max-loss), or try precision int16",
+}
+TABLES = {
+    "int8": "try precision mixed, or int16",
+    "int16": "look at its table ('neuralmatrix segments') and at the range of its inputs",
+    "mixed": "allow less with max_loss (--max-loss), or try precision int16",
+}

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracies that a user requires of a compile.
+
+In: texts such as "1%", "30dB", "psnr:40dB", "top1:99%", and an ``Accuracy``.  Out: AccuracyMissed
+where an output falls short.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ..errors import AccuracyMissed, BadInput
+from ..ir.accuracy import Accuracy, OutputAccuracy
+
+ALLOWED = 'a relative error "1%", a ratio "30dB", "psnr:40dB" or "top1:99%"'
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """``least`` for the figure of every output."""
+
+    text: str
+    figure: Callable[[OutputAccuracy], float | None]
+    least: float
+    shown: Callable[[float], str]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _decibels(ratio: float) -> str:
+    return f"{ratio:.1f} dB"
+
+
+def _worst_error(out: OutputAccuracy) -> float:
+    return -out.worst
+
+
+# (name, unit): the figure, its sign and factor, and its text
+FIGURES: dict[tuple[str, str], tuple[Callable[[OutputAccuracy], float | None], float,
+                                     Callable[[float], str]]] = {
+    ("", "%"): (_worst_error, -0.01, lambda value: f"relative error {_percent(-value)}"),
+    ("", "db"): (lambda out: min([out.snr_db, *(p.snr_db for p in out.parts)]), 1.0, _decibels),
+    ("psnr", "db"): (lambda out: out.psnr_db, 1.0, lambda value: f"PSNR {_decibels(value)}"),
+    ("top1", "%"): (lambda out: out.top1, 0.01, lambda value: f"top-1 {_percent(value)}"),
+}  # fmt: skip
+
+
+def requirements(texts: str | Iterable[str], measured: bool = True) -> tuple[Requirement, ...]:
+    """Return the requirements in texts.  BadInput: one is none, or nothing is measured."""
+    asked = (texts,) if isinstance(texts, str) else tuple(texts)
+    found = tuple(map(_requirement, asked))
+    if found and not measured:
+        raise BadInput(
+            f"require: found {found[0].text!r} for a compile that measures nothing; give 8 or "
+            "more calibration inputs, and leave accuracy=False (--no-measure) out"
+        )
+    return found
+
+
+def _requirement(text: str) -> Requirement:
+    match = re.fullmatch(r"\s*(?:(\w+)\s*[:=]\s*)?(\d+(?:\.\d*)?)\s*(%|dB)\s*", str(text), re.I)
+    key = ((match[1] or "").lower(), match[3].lower()) if match else ("?", "")
+    if match is None or key not in FIGURES:
+        raise BadInput(f"require: found {text!r}; allowed are {ALLOWED}")
+    figure, factor, shown = FIGURES[key]
+    return Requirement(text.strip(), figure, factor * float(match[2]), shown)
+
+
+def check_requirements(bounds: Iterable[Requirement], found: Accuracy | None) -> None:
+    """Raise AccuracyMissed if an output falls short, or nothing could be measured."""
+    short = []
+    for bound in bounds:
+        if found is None or not found.measured:
+            why = found.missing if found else "no calibration inputs were given"
+            raise AccuracyMissed(f"required is {bound.text}, and nothing was measured: {why}")
+        for out in found.outputs:
+            value = bound.figure(out)
+            if value is None:
+                raise BadInput(
+                    f"require: found {bound.text!r}, but output {out.name!r} has no classes "
+                    f"({out.kind}); allowed are {ALLOWED}"
+                )
+            if value < bound.least:
+                short.append(f"{out.name}: {bound.shown(value)}, required is {bound.text}")
+    if short:
+        assert found is not None
+        raise AccuracyMissed(
+            f"on {found.samples} held-back inputs: {'; '.join(short)}; nothing was saved.  "
+            + ("; ".join(found.warnings) or "Try precision mixed or int16")
+        )

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search for ranges, factors, shifts and precision on the loss of the finished integers.
+
+In: a MatGraph, samples, settings.  Out: ``Choice``: a recipe, and what was found.
+
+It begins with the plain methods of calibration and keeps a change only if the integers of the whole
+network lose less with it on inputs spread over the calibration set, so that the result is never
+worse there than the best plain method.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+
+from ..hardware.target import Target
+from ..ir.matgraph.facts import TiedGraph
+from ..ir.matgraph.ops import MatGraph
+from ..ir.points import Interval, Point, Ranges
+from ..ir.recipe import Recipe, as_arrays, as_numbers, as_triples
+from ..ir.types import Array
+from .calibrate import CLIP, Observed, observe, set_ranges
+from .correct_biases import correct_biases, shifts_of
+from .equalize import migrate
+from .fake_quant import MOST_IMAGES, sample
+from .mixed_precision import Mixed, choose_mixed
+from .samples import Run, spread
+from .scales import choose_scales
+from .settings import Settings
+from .trials import Finish, Step, Trials, silent, trial_runs
+
+Item = TypeVar("Item")
+
+GAIN = 0.98  # a change has to bring the loss below this share of it
+DIFFERENT = 0.05  # by how much two methods' ranges of a tensor differ, to be tried on their own
+HALVINGS = 2  # of the tensors that are switched, or refined, together
+
+
+@dataclass(frozen=True)
+class Choice:
+    """``recipe``: of the integers.  ``method``: how their ranges were chosen; ``loss``: theirs on
+    ``runs`` of the calibration inputs; ``notes``: for people."""
+
+    recipe: Recipe
+    method: str
+    loss: float
+    runs: int
+    notes: tuple[str, ...] = ()
+
+
+def search(
+    graph: MatGraph,
+    target: Target,
+    *,
+    runs: Sequence[Run],
+    settings: Settings,
+    finish: Finish,
+    step: Step = silent,
+) -> Choice:
+    """Return the recipe whose integers lose least on ``runs``, the calibration inputs."""
+    begin = replace(graph, recipe=Recipe(settings.precision))
+    observed = observe(finish.tied(begin, target), runs)
+    trials = Trials(
+        graph,
+        target,
+        finish,
+        trial_runs(graph, runs),
+        settings.measures(p.name for p in graph.outputs),
+    )
+    found = _Search(trials, observed, settings, target, begin.recipe, step)
+    found.methods()
+    found.tensors()
+    if settings.tries_refinement(len(runs)):
+        found.factors(runs)
+        found.shifts(runs)
+    mixed = found.precision(runs) if settings.precision == "mixed" else None
+    return found.choice(mixed)
+
+
+@dataclass
+class _Search:
+    trials: Trials
+    observed: Observed
+    settings: Settings
+    target: Target
+    recipe: Recipe
+    step: Step
+    method: str = "minmax"
+    loss: float = np.inf
+    kept: list[str] = field(default_factory=list)
+    losses: dict[str, float] = field(default_factory=dict)  # of the plain methods
+    skipped: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    # ------------------------------------------------------------ steps
+
+    def methods(self) -> None:
+        """Take the best plain method of calibration."""
+        asked = self.settings.method
+        names = tuple(CLIP) if asked == "auto" else (asked,)
+        tried: list[Ranges] = []
+        for name in ("minmax",) if self.settings.precision == "int16" else names:
+            ranges = self.observed.ranges(name)
+            if ranges in tried:
+                continue
+            tried.append(ranges)
+            if self._better(name, self._with_ranges(ranges), first=not self.losses):
+                self.method = name
+
+    def tensors(self) -> None:
+        """Switch single tensors to the ranges of another method where the integers gain."""
+        if self.settings.method != "auto" or len(self.losses) < 2:
+            return
+        rest = sorted((n for n in self.losses if n != self.method), key=self.losses.__getitem__)
+        other = self.observed.ranges(rest[0])
+        own = self.recipe.ranges_by_point
+        points = [p for p in own if p in other and _differ(own[p], other[p])]
+
+        def switched(some: Sequence[Point]) -> Recipe:
+            ranges = {**self.recipe.ranges_by_point, **{p: other[p] for p in some}}
+            return self._with_ranges(ranges)
+
+        self._halves(f"{rest[0]} for some tensors", points, switched, whole=False)
+
+    def factors(self, runs: Sequence[Run]) -> None:
+        """Divide channels by factors where the integers gain."""
+        graph = self.trials.graph
+        self.step("factors of channels")
+        sizes = {n: np.maximum(-lo, hi) for n, (lo, hi) in self.observed.channels.items()}
+        found = migrate(graph, sample(graph, spread(runs, MOST_IMAGES)), sizes)
+
+        def divided(names: Sequence[str]) -> Recipe:
+            chosen = {n: found[n] for n in names}
+            ranges = self._divided(self.recipe.ranges_by_point, chosen)
+            all_of_them = (*self.recipe.factors, *as_numbers(chosen))
+            return replace(self._with_ranges(ranges), factors=all_of_them)
+
+        self._halves("factors of channels", list(found), divided)
+
+    def shifts(self, runs: Sequence[Run]) -> None:
+        """Shift biases where the integers gain."""
+        self.step("shifts of biases")
+        known = set_ranges(self._tied(), self.target)
+        qparams = choose_scales(known, self.target).qparams
+        found = shifts_of(known.graph, qparams, sample(known.graph, spread(runs, MOST_IMAGES)))
+
+        def shifted(names: Sequence[str]) -> Recipe:
+            chosen = as_numbers({n: found[n] for n in names})
+            return replace(self.recipe, shifts=(*self.recipe.shifts, *chosen))
+
+        self._halves("shifts of biases", list(found), shifted)
+
+    def precision(self, runs: Sequence[Run]) -> Mixed:
+        """Promote as few tensors to int16 as the allowed loss requires."""
+        known = correct_biases(set_ranges(self._tied(), self.target), self.target)
+        mixed = choose_mixed(
+            self.trials,
+            known,
+            self.target,
+            extremes=self._divided(self.observed.extremes, as_arrays(self.recipe.factors)),
+            seen=sample(known.graph, spread(runs, MOST_IMAGES)),
+            max_loss=self.settings.allowed_loss,
+            measure=self.settings.measure,
+            step=self.step,
+        )
+        self.recipe, self.loss = mixed.recipe, mixed.after
+        return mixed
+
+    def choice(self, mixed: Mixed | None) -> Choice:
+        """Return what was found."""
+        notes = mixed.to_text().splitlines() if mixed else []
+        if self.skipped:
+            notes.append(
+                f"the search ended after {self.settings.search_seconds:g}"
+                f" s; {self.skipped} changes were not tried: allow more with search_seconds="
+                " (--search-seconds)"
+            )
+        method = ", ".join([self.method, *self.kept])
+        return Choice(self.recipe, method, self.loss, len(self.trials.runs), tuple(notes))
+
+    # ------------------------------------------------------------ trials
+
+    def _better(self, what: str, recipe: Recipe, first: bool = False) -> bool:
+        """Try a recipe, and keep it if its loss is clearly lower."""
+        if not first and time.monotonic() - self.began > self.settings.search_seconds:
+            self.skipped += 1
+            return False
+        self.step(f"{what}, loss so far {self.loss:.4g}")
+        loss = self.trials.loss(recipe)
+        if what in CLIP:
+            self.losses[what] = loss
+        if loss >= GAIN * self.loss:
+            return False
+        self.recipe, self.loss = recipe, loss
+        return True
+
+    def _halves(self, what: str, items: Sequence[Item], change: Callable[[Sequence[Item]], Recipe],
+                whole: bool = True) -> None:  # fmt: skip
+        """Change all items, or else each half of them, and of the halves that do not gain again."""
+        queue = [(list(items), 0)] if items else []
+        while queue:
+            some, depth = queue.pop(0)
+            if (whole or depth) and self._better(what, change(some)):
+                if what not in self.kept:
+                    self.kept.append(what)
+            elif depth < HALVINGS and len(some) > 1:
+                middle = len(some) // 2
+                queue += [(some[:middle], depth + 1), (some[middle:], depth + 1)]
+
+    # ------------------------------------------------------------ recipes
+
+    def _tied(self) -> TiedGraph:
+        graph = replace(self.trials.graph, recipe=self.recipe)
+        return self.trials.finish.tied(graph, self.target)
+
+    def _with_ranges(self, ranges: Ranges) -> Recipe:
+        return replace(self.recipe, ranges=as_triples(ranges))
+
+    def _divided(self, given: Ranges, factors: Mapping[str, Array]) -> dict[Point, Interval]:
+        """Return ranges after division of the channels of tensors, and of their copies."""
+        ranges = dict(given)
+        facts = self.observed.tied.facts
+        members = facts.scale_groups.members(self.observed.tied.graph.tensors)
+        for name, factor in factors.items():
+            lo, hi = self.observed.channels[name]
+            scale = _shrinkage(self.observed.extremes[Point(name)], (lo / factor, hi / factor))
+            for copy in members[facts.scale_groups.root(name)]:
+                for point in [p for p in ranges if p.tensor == copy]:
+                    ranges[point] = (ranges[point][0] * scale[0], ranges[point][1] * scale[1])
+        return ranges
+
+
+def _shrinkage(before: Interval, channels: tuple[Array, Array]) -> Interval:
+    """Return by how much both ends of a range change, given the new ends of its channels."""
+    lo, hi = min(float(channels[0].min()), 0.0), max(float(channels[1].max()), 0.0)
+    return lo / before[0] if before[0] else 1.0, hi / before[1] if before[1] else 1.0
+
+
+def _differ(a: Interval, b: Interval) -> bool:
+    return any(abs(x - y) > DIFFERENT * max(abs(x), abs(y)) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trials of recipes: the loss of the finished integers beside the float model.
+
+In: a MatGraph, runs, the passes from a recipe to integers.  Out: ``Trials``, which gives the loss
+of any recipe; ``Outputs`` of runs in float and in integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from ..hardware.target import Target
+from ..ir.matgraph.facts import TiedGraph
+from ..ir.matgraph.ops import Gemm, MatGraph, Port
+from ..ir.matgraph.reference import run_float
+from ..ir.recipe import Recipe
+from ..ir.types import Array, apply_steps
+from .integer_reference import outputs_of, run_integer
+from .losses import Judge, judge, outputs_loss
+from .qgraph import QGraph
+from .samples import Run, spread
+
+Outputs = dict[str, Array]  # by output name, (runs, *shape in front of arg-max)
+
+MACS = 1 << 34  # of all runs of one trial, as long as they are FEWEST or more
+FEWEST, MOST = 8, 64
+
+
+class Finish(Protocol):
+    """The passes behind the choice of a recipe, up to scale groups and up to integers."""
+
+    def tied(self, graph: MatGraph, target: Target) -> TiedGraph:
+        """Return the graph that its recipe makes, with scale groups."""
+
+    def quantized(self, graph: MatGraph, target: Target) -> QGraph:
+        """Return the integers that the graph's recipe makes."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """``runs`` of the float model ``graph``, on which recipes are tried; ``measure`` by output."""
+
+    graph: MatGraph
+    target: Target
+    finish: Finish
+    runs: Sequence[Run]
+    measure: Mapping[str, str]
+
+    @cached_property
+    def wanted(self) -> Outputs:
+        """The outputs of the float model."""
+        return float_outputs(self.graph, self.runs)
+
+    @cached_property
+    def judges(self) -> dict[str, Judge]:
+        """How each output is judged."""
+        ports = {port.name: port for port in self.graph.outputs}
+        return {n: judge(ports[n], y, self.graph) for n, y in self.wanted.items()}
+
+    def loss(self, recipe: Recipe) -> float:
+        """Return the loss of the integers that a recipe makes."""
+        quantized = self.finish.quantized(replace(self.graph, recipe=recipe), self.target)
+        return self.loss_of(integer_outputs(quantized, self.runs))
+
+    def loss_of(self, found: Outputs) -> float:
+        """Return the loss of outputs."""
+        return outputs_loss(self.judges, found, self.wanted, self.measure)
+
+
+def trial_runs(graph: MatGraph, runs: Sequence[Run], most: int = MOST) -> list[Run]:
+    """Return the runs of trials, spread over all; the fewer the larger the network."""
+    count = MACS // max(1, multiply_adds(graph))
+    return spread(runs, int(np.clip(count, FEWEST, most)))
+
+
+def multiply_adds(graph: MatGraph) -> int:
+    """Return the multiply-adds of one run."""
+    total = 0
+    for op in graph.ops:
+        if isinstance(op, Gemm):
+            depth = graph.tensors[op.input].shape[3]
+            per = int(np.prod(op.weight.shape[:3])) if op.weight is not None else depth
+            total += int(np.prod(graph.tensors[op.output].shape)) * per
+    return total
+
+
+def float_outputs(graph: MatGraph, runs: Sequence[Run]) -> Outputs:
+    """Return the outputs of the float model."""
+    found = []
+    for run in runs:
+        values = run_float(graph, run, keep=False)
+        found.append({p.name: _shown(p, values[p.tensor]) for p in graph.outputs})
+    return _stacked(found)
+
+
+def integer_outputs(graph: QGraph, runs: Sequence[Run]) -> Outputs:
+    """Return the outputs of the integers, in reals."""
+    return _stacked([outputs_of(graph, run_integer(graph, run)) for run in runs])
+
+
+def _shown(port: Port, value: Array) -> Array:
+    return np.asarray(apply_steps(value, port.steps))
+
+
+def _stacked(outputs: Sequence[Outputs]) -> Outputs:
+    return {name: np.stack([out[name] for out in outputs]) for name in outputs[0]}
+
+
+Step = Callable[[str], None]
+
+
+def silent(what: str) -> None:
+    """Ignore a step: the default of ``step``."""
