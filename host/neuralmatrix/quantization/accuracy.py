@@ -24,7 +24,7 @@ from .integer_reference import run_integer
 from .loss_warnings import Causes, warnings_of
 from .losses import accuracy_of, judge, relative_error
 from .qgraph import QGraph
-from .samples import FEWEST_MEASURED, Run
+from .samples import FEWEST_MEASURED, Run, chunks
 from .trials import Outputs, float_outputs, integer_outputs
 
 DETAILED = 2  # runs of which every tensor is looked at
@@ -71,7 +71,7 @@ class _Detail:
     def __init__(self, graph: QGraph, real: MatGraph, run: Run) -> None:
         values = run_integer(graph, run)
         self.found = {n: dequantize_array(q, graph.qparams[n]) for n, q in values.items()}
-        self.wanted = run_float(real, run, prescribed=bool(real.quant))
+        self.wanted = run_float(real, run)
 
 
 def _real_graph(graph: QGraph) -> MatGraph:
@@ -99,8 +99,8 @@ def _worst_layers(real: MatGraph, details: Sequence[_Detail]) -> tuple[LayerLoss
 def _saturated(graph: QGraph, real: MatGraph, runs: Sequence[Run]) -> tuple[Saturation, ...]:
     """Return the tensors with float values beyond what their integers can express."""
     counts: Counter[str] = Counter()
-    for run in runs:
-        values = run_float(real, run, prescribed=bool(real.quant))
+    for chunk in chunks(real, runs):
+        values = run_float(real, chunk)
         for name, qp in graph.qparams.items():
             lo, hi = (qp.scale * (q - qp.zero_point) for q in (qp.qmin - 0.5, qp.qmax + 0.5))
             counts[name] += int(np.sum((values[name] < lo) | (values[name] > hi)))

@@ -8,9 +8,8 @@ histogram per point.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from ..ir.types import Array
 from .adjust_ranges import MASK_ROOM, MASKED
 from .calibrated_graph import CalibratedGraph
 from .interval_bounds import interval_bounds
-from .samples import Run, floats_of, stacked, stacks
+from .samples import Run, chunks
 
 BINS = 4096
 PERCENTILE = 99.99
@@ -33,8 +32,6 @@ PERCENTILE = 99.99
 SAMPLES = 1 << 16
 CLIPS = 64  # clip positions tried on either side
 ROUNDS = 2
-CHUNK_FLOATS = 1 << 24
-MOST_TOGETHER = 16
 # A tensor whose values all stay below this counts as 0: products of such scales underflow float32.
 NEGLIGIBLE = 1e-30
 
@@ -119,7 +116,7 @@ def observe(tied: TiedGraph, runs: Iterable[Run]) -> Observed:
     mg, facts = tied.graph, tied.facts
     histograms = _tables(mg)
     channels: dict[str, tuple[Array, Array]] = {}
-    for chunk in _chunks(iter(runs), _chunk_images(mg)):
+    for chunk in chunks(mg, runs):
         values = _evaluate(tied, chunk)
         _count(values, facts, histograms)
         _widen(channels, values)
@@ -209,22 +206,6 @@ def _evaluate(tied: TiedGraph, feeds: Run) -> dict[Point, Array]:
                 f"values within float32; check the inputs' scale{masks} and the model"
             )
     return values
-
-
-# ---------------------------------------------------------------- stacked runs
-
-
-def _chunks(runs: Iterator[Run], size: int) -> Iterator[Run]:
-    """Yield chunks of up to ``size`` runs, stacked along the first axis."""
-    while chunk := list(islice(runs, size)):
-        yield stacked(chunk)
-
-
-def _chunk_images(mg: MatGraph) -> int:
-    """Return how many images can be evaluated together within CHUNK_FLOATS."""
-    if not stacks(mg):
-        return 1
-    return max(1, min(MOST_TOGETHER, CHUNK_FLOATS // max(floats_of(mg), 1)))
 
 
 # ---------------------------------------------------------------- choosing a range

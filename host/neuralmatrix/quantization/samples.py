@@ -23,6 +23,8 @@ Run = dict[str, Array]
 FEWEST_MEASURED = 8  # runs of which one in HOLD_ONE_OF is held back; of fewer none
 HOLD_ONE_OF = 4
 MOST_HELD = 32
+CHUNK_FLOATS = 1 << 24  # values of all tensors of the runs that are evaluated together
+MOST_TOGETHER = 16
 
 
 class Samples:
@@ -101,6 +103,14 @@ def stacked(runs: list[Run]) -> Run:
     if len(runs) == 1:
         return dict(runs[0])
     return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+
+
+def chunks(mg: MatGraph, runs: Iterable[Run]) -> Iterator[Run]:
+    """Yield the runs stacked along the first axis, as many together as CHUNK_FLOATS allow."""
+    most = max(1, min(MOST_TOGETHER, CHUNK_FLOATS // max(floats_of(mg), 1))) if stacks(mg) else 1
+    left = iter(runs)
+    while chunk := list(islice(left, most)):
+        yield stacked(chunk)
 
 
 def _runs_of(mg: MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[Run]:

@@ -16,14 +16,14 @@ import numpy as np
 
 from ..hardware.target import Target
 from ..ir.matgraph.facts import TiedGraph
-from ..ir.matgraph.ops import Gemm, MatGraph, Port
+from ..ir.matgraph.ops import Gemm, MatGraph
 from ..ir.matgraph.reference import run_float
 from ..ir.recipe import Recipe
 from ..ir.types import Array, apply_steps
 from .integer_reference import outputs_of, run_integer
 from .losses import Judge, judge, outputs_loss
 from .qgraph import QGraph
-from .samples import Run, spread
+from .samples import Run, chunks, spread
 
 Outputs = dict[str, Array]  # by output name, (runs, *shape in front of arg-max)
 
@@ -91,24 +91,20 @@ def multiply_adds(graph: MatGraph) -> int:
 
 def float_outputs(graph: MatGraph, runs: Sequence[Run]) -> Outputs:
     """Return the outputs of the float model."""
-    found = []
-    for run in runs:
-        values = run_float(graph, run, keep=False)
-        found.append({p.name: _shown(p, values[p.tensor]) for p in graph.outputs})
-    return _stacked(found)
+    found: dict[str, list[Array]] = {port.name: [] for port in graph.outputs}
+    for chunk in chunks(graph, runs):
+        values = run_float(graph, chunk, keep=False)
+        for port in graph.outputs:
+            shape = graph.tensors[port.tensor].shape
+            each = values[port.tensor].reshape(-1, *shape)
+            found[port.name] += [apply_steps(one, port.steps) for one in each]
+    return {name: np.stack(arrays) for name, arrays in found.items()}
 
 
 def integer_outputs(graph: QGraph, runs: Sequence[Run]) -> Outputs:
     """Return the outputs of the integers, in reals."""
-    return _stacked([outputs_of(graph, run_integer(graph, run)) for run in runs])
-
-
-def _shown(port: Port, value: Array) -> Array:
-    return np.asarray(apply_steps(value, port.steps))
-
-
-def _stacked(outputs: Sequence[Outputs]) -> Outputs:
-    return {name: np.stack([out[name] for out in outputs]) for name in outputs[0]}
+    found = [outputs_of(graph, run_integer(graph, run)) for run in runs]
+    return {name: np.stack([out[name] for out in found]) for name in found[0]}
 
 
 Step = Callable[[str], None]
