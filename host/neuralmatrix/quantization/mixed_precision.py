@@ -27,7 +27,7 @@ from ..ir.quantized_values import dequantize_array
 from ..ir.types import Array, QParams
 from .calibrated_graph import CalibratedGraph
 from .fake_quant import Sample, disagreement, relative_error, rerun, sample, with_rounded_weights
-from .integer_reference import run_integer
+from .integer_reference import run_images
 from .quantize import quantize
 from .samples import Run, Samples
 from .scales import choose_scales
@@ -280,9 +280,11 @@ def _integer_loss(problem: _Problem, promoted: Iterable[Candidate]) -> float:
     count = min(seen.images, MOST_CHECKED)
     shown = {port.tensor for port in mg.outputs}
     parts: dict[str, list[Array]] = {name: [] for name in shown}
-    for image in range(count):
-        feeds = {p.name: _image(seen.feeds[p.name], image, seen.images) for p in mg.inputs}
-        values = run_integer(graph, feeds)
+    feeds = [
+        {p.name: _image(seen.feeds[p.name], image, seen.images) for p in mg.inputs}
+        for image in range(count)
+    ]
+    for values in run_images(graph, feeds, keep=shown):
         for name in shown:
             parts[name].append(dequantize_array(values[name], graph.qparams[name]))
     found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
