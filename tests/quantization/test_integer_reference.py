@@ -12,8 +12,12 @@ from blocks import attention, bounds, feed, layer_norm
 from integer_checks import relative_error
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.quantized_values import dequantize_array
-from neuralmatrix.quantization.integer_reference import run_integer
-from quantized import quantized
+from neuralmatrix.ir.types import Array
+from neuralmatrix.quantization.integer_reference import run_images, run_integer
+from neuralmatrix.quantization.qgraph import QGraph
+from plain_integers import plain_integers
+from quantized import observed, quantized
+from random_nets import random_net
 
 
 # q, k, v and weights have int8's relative noise of about 1 % each, the exponent doubles that of
@@ -64,3 +68,48 @@ def test_raising_tensors_reduces_the_error() -> None:
         got = dequantize_array(run_integer(q, {"x": x})["y"], q.qparams["y"])
         errors.append(float(np.linalg.norm(got - y)))
     assert errors[0] > errors[1] > errors[2]
+
+
+def random_integers(seed: int) -> tuple[QGraph, dict[str, Array]]:
+    mg, feeds = random_net(seed)
+    return quantized(mg, observed(mg, feeds), "int16" if seed % 3 == 0 else "int8"), feeds
+
+
+def assert_equal(found: dict[str, Array], wanted: dict[str, Array]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        assert found[name].dtype == np.int32
+        np.testing.assert_array_equal(found[name], values, name)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_all_tensors_equal_the_plain_form(seed: int) -> None:
+    graph, feeds = random_integers(seed)
+    assert_equal(run_integer(graph, feeds), plain_integers(graph, feeds))
+
+
+@pytest.mark.parametrize("seed", range(60, 80))
+def test_inputs_far_beyond_the_calibrated_range(seed: int) -> None:
+    graph, feeds = random_integers(seed)
+    far = {name: x * np.float32(1e4) for name, x in feeds.items()}
+    assert_equal(run_integer(graph, far), plain_integers(graph, far))
+
+
+@pytest.mark.parametrize("seed", range(80, 110))
+def test_images_side_by_side_equal_single_ones(seed: int) -> None:
+    graph, feeds = random_integers(seed)
+    several = [{"x": feeds["x"] * np.float32(gain)} for gain in (1, -0.5, 0.25)]
+    found = run_images(graph, several)
+    for one, feed_ in zip(found, several, strict=True):
+        assert_equal(one, plain_integers(graph, feed_))
+
+
+def test_only_the_tensors_asked_for_are_kept() -> None:
+    graph, feeds = random_integers(3)
+    name = graph.ops[-1].op.output
+    wanted = plain_integers(graph, feeds)[name]
+    assert_equal(run_integer(graph, feeds, keep=[name]), {name: wanted})
+    for values in run_images(graph, [feeds] * 3, keep=[name]):
+        assert_equal(values, {name: wanted})
+    assert run_integer(graph, feeds, keep=()) == {}
+    assert run_images(graph, []) == []

@@ -1,174 +1,203 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exact integer reference: the values of every tensor of a QGraph, bit for bit.
 
-In: a QGraph and its inputs.  Out: the quantised values of every tensor, as docs/numerics.md
+In: a QGraph and its inputs.  Out: the quantised values of its tensors, as docs/numerics.md
 defines them.  It is plain numpy on whole tensors, independent of tiles, lane vectors and
-instructions.
+instructions.  Between operations integers are kept in float32, which holds them all exactly;
+several model batches may lie side by side along the first axis, as in the float reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
-from ..hardware.isa import Stat
-from ..ir.matgraph.ops import Gemm, Move, Port, RowMax, Window
-from ..ir.matgraph.reference import gathered
+from ..ir.matgraph.ops import Gemm, MatOp, Move, RowMax, Window
+from ..ir.matgraph.reference import port_values
+from ..ir.matgraph.reference_ops import moved, repeated
 from ..ir.quantized_values import dequantize_array, quantize_array
 from ..ir.types import Array, QParams, apply_steps
-from .pwl.table import lookup
+from .exact_epilogues import MANY, Finish, Lookup, listed, looked_up
+from .exact_products import (
+    VALUES,
+    Sums,
+    Weights,
+    convolved,
+    float_weights,
+    product,
+    row_slices,
+    windowed,
+)
 from .qgraph import QEpilogue, QGraph, QOp
 
 Values = dict[str, Array]
 
-SUM_LO, SUM_HI = -32640, 32639  # a sum or mean is int16
+STACKED = 1 << 21  # values of the largest tensor of several images that run side by side
 
 
-def run_integer(graph: QGraph, feeds: Mapping[str, Array]) -> Values:
-    """Return the quantised values of every tensor, (N,H,W,C) int32.  ``feeds``: input name -> real
-    values in the source shape."""
-    values: Values = {name: np.asarray(q, np.int32) for name, q in graph.constants.items()}
-    for port in graph.inputs:
-        values[port.tensor] = apply_steps(_port_values(port, feeds, graph), port.steps)
-    for qop in graph.ops:
-        values.update(evaluate(qop, values, graph))
-    return values
+def run_integer(
+    graph: QGraph, feeds: Mapping[str, Array], keep: Collection[str] | None = None
+) -> Values:
+    """Return the quantised values of every tensor, (N,H,W,C) int32, or of those in ``keep`` alone.
+
+    ``feeds``: input name -> real values in the source shape, or any multiple of it along its
+    leading axis (more images than the model's batch run side by side).
+    """
+    return _Run(graph).values(feeds, keep)
 
 
-def _port_values(port: Port, feeds: Mapping[str, Array], graph: QGraph) -> Array:
-    real = gathered(port, np.asarray(feeds[port.name]))
-    return quantize_array(real, graph.qparams[port.tensor]).astype(np.int32)
+def run_images(
+    graph: QGraph, feeds: Sequence[Mapping[str, Array]], keep: Collection[str] | None = None
+) -> list[Values]:
+    """Return what ``run_integer`` returns for each of several feeds of one model batch.
 
-
-def evaluate(qop: QOp, values: Values, graph: QGraph) -> Values:
-    """Return the quantised values of the tensors that one operation makes, from its operands."""
-    op, e = qop.op, qop.epilogue
-    if isinstance(op, Move):
-        flat = np.concatenate([values[name].reshape(-1) for name in op.parts])
-        copied = np.where(op.index < 0, qop.fill, flat[op.index])
-        return {op.output: np.asarray(copied, np.int32)}
-    assert e is not None
-    y = _before_clamp(_accumulate(qop, values, graph.qparams[op.inputs[0]]), e, values)
-    q = np.asarray(np.clip(y + e.zp, e.lo, e.hi), np.int32)
-    if isinstance(op, RowMax):
-        return {op.output: np.asarray(q.max(-1, keepdims=True))}
-    found = row_statistics(q, y, e) if op.epilogue.rows else {}
-    return {op.output: q, **{row.tensor: found[row.kind] for row in op.epilogue.rows}}
-
-
-def _accumulate(qop: QOp, values: Values, source: QParams) -> Array:
-    op, x = qop.op, values[qop.op.inputs[0]]
-    if isinstance(op, RowMax):
-        return x.astype(np.int64)
-    if isinstance(op, Gemm) and op.rhs is not None:
-        return _product(op, x, values[op.rhs])
-    assert qop.weight is not None
-    if isinstance(op, Gemm):
-        return _gemm(op, qop.weight, _padded(x, op, source.zero_point))
-    assert isinstance(op, Window)
-    if op.minus is not None:
-        x = x - values[op.minus]  # both are multiplied by the weight, one negated
-    fill = source.qmin if op.reduce == "max" else source.zero_point
-    return _window(op, qop.weight, _padded(x, op, fill))
-
-
-def _padded(x: Array, op: Gemm | Window, fill: int) -> Array:
-    top, left, bottom, right = op.pads
-    pads = ((0, 0), (top, bottom), (left, right), (0, 0))
-    return np.pad(x, pads, constant_values=fill)
-
-
-def _taps(x: Array, op: Gemm | Window, kernel: tuple[int, int]) -> list[tuple[int, int, Array]]:
-    """Return (kh, kw, strided view of x under that tap) for all taps."""
-    (sh, sw), (dh, dw) = op.strides, op.dilations
-    oh = (x.shape[1] - (kernel[0] - 1) * dh - 1) // sh + 1
-    ow = (x.shape[2] - (kernel[1] - 1) * dw - 1) // sw + 1
-    return [
-        (kh, kw, x[:, kh * dh : kh * dh + (oh - 1) * sh + 1 : sh,
-                   kw * dw : kw * dw + (ow - 1) * sw + 1 : sw])
-        for kh in range(kernel[0])
-        for kw in range(kernel[1])
-    ]  # fmt: skip
-
-
-def _gemm(op: Gemm, weight: Array, x: Array) -> Array:
-    """Return the convolution; float64 is exact, as the compiler proved every sum below 2^31."""
-    per_group, out_group = weight.shape[2], weight.shape[3] // op.groups
-    parts = []
-    for g in range(op.groups):
-        part = x[..., g * per_group : (g + 1) * per_group].astype(np.float64)
-        w = weight[..., g * out_group : (g + 1) * out_group].astype(np.float64)
-        parts.append(sum(v @ w[kh, kw] for kh, kw, v in _taps(part, op, w.shape[:2])))
-    return np.asarray(np.rint(np.concatenate(parts, -1)), np.int64)
-
-
-def _product(op: Gemm, x: Array, rhs: Array) -> Array:
-    """Return the matmul of image n of x and image n*N'//N of the right operand."""
-    w = rhs[:, 0].swapaxes(1, 2) if op.rhs_transposed else rhs[:, 0]
-    rows = x.reshape(len(w), -1, x.shape[3]).astype(np.float64)
-    out = np.matmul(rows, w.astype(np.float64))
-    return np.asarray(np.rint(out), np.int64).reshape(*x.shape[:3], w.shape[2])
-
-
-def _window(op: Window, weight: Array, x: Array) -> Array:
-    views = _taps(x.astype(np.int64), op, weight.shape[:2])
-    if op.reduce == "max":
-        floor = np.int64(-(2**24))
-        return np.asarray(
-            np.maximum.reduce([np.where(weight[i, j] != 0, v, floor) for i, j, v in views])
-        )
-    acc = views[0][2] * weight[0, 0].astype(np.int64)
-    for i, j, v in views[1:]:
-        acc = acc + v * weight[i, j].astype(np.int64)
-    return np.asarray(acc)
-
-
-def apply_epilogue(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Array:
-    """Apply an epilogue on int64 as docs/numerics.md, "Epilogue", defines it."""
-    return np.asarray(np.clip(_before_clamp(acc, e, values) + e.zp, e.lo, e.hi), np.int32)
-
-
-def _before_clamp(acc: Array, e: QEpilogue, values: Mapping[str, Array]) -> Array:
-    """Return the result before zero point and clamp."""
-    a = acc.astype(np.int64) + e.bias
-    v = ((a * e.m.astype(np.int64)) >> e.s.astype(np.int64)) + e.off
-    if e.residual:
-        v = v + values[e.residual].astype(np.int64) * e.mt
-    y = np.clip(_round_half_even(v, e.f_shift), -32768, 32767)
-    if e.table is not None:
-        y = lookup(e.table, y).astype(np.int64)
-    if e.hadamard:
-        y = _shifted(y * (values[e.hadamard].astype(np.int64) - e.uz), e.u_shift)
-    return np.asarray(y)
-
-
-def _shifted(v: Array, n: int) -> Array:
-    """Return v / 2^n, halves rounded up."""
-    return np.asarray((v + ((1 << n) >> 1)) >> n)
-
-
-def row_statistics(q: Array, y: Array, e: QEpilogue) -> Values:
-    """Return row statistics by kind (docs/numerics.md, "Row statistic") of results q, and of y
-    before zero point and clamp."""
-    if e.stat == Stat.MAX:
-        return {"max": np.asarray(q.max(-1, keepdims=True))}
-    total = q.astype(np.int64).sum(-1, keepdims=True) + e.stat_off
-    row = _shifted(total * e.stat_m, e.stat_shift)
-    row = np.asarray(np.clip(row, SUM_LO, SUM_HI), np.int32)
-    found = {"sum": row, "mean": row}
-    if e.stat == Stat.MOMENTS:
-        squares = _shifted(y * y, e.u_shift).sum(-1, keepdims=True)
-        square = np.clip(_shifted(squares * e.sq_m, e.sq_shift), 0, SUM_HI)
-        found["square"] = np.asarray(square, np.int32)
+    Small networks run several of them side by side, which is faster.
+    """
+    run = _Run(graph)
+    largest = max((prod(tensor.shape) for tensor in graph.tensors.values()), default=1)
+    several = all(port.shape for port in graph.inputs)
+    step = max(1, STACKED // largest) if several else 1
+    found: list[Values] = []
+    for i in range(0, len(feeds), step):
+        some = feeds[i : i + step]
+        stacked = {p.name: np.concatenate([f[p.name] for f in some]) if several else some[0][p.name]
+                   for p in graph.inputs}  # fmt: skip
+        found += _split(graph, run.values(stacked, keep), len(some))
     return found
 
 
-def _round_half_even(v: Array, n: int) -> Array:
-    if n == 0:
-        return v
-    below = (1 << (n - 1)) - 1  # a half rounds up only from an odd integer
-    return np.asarray((v + below + ((v >> n) & 1)) >> n)
+def _split(graph: QGraph, values: Values, count: int) -> list[Values]:
+    """Return the values of each model batch; constants belong to all."""
+    each = {name: tensor.shape[0] for name, tensor in graph.tensors.items()}
+    return [
+        {
+            name: x if len(x) == each[name] else x[i * each[name] : (i + 1) * each[name]]
+            for name, x in values.items()
+        }
+        for i in range(count)
+    ]
+
+
+@dataclass
+class _Run:
+    """The evaluation of a graph; weights and tables as floats are kept from run to run."""
+
+    graph: QGraph
+    weights: dict[str, Weights] = field(default_factory=dict)
+    tables: dict[str, Lookup] = field(default_factory=dict)
+
+    def values(self, feeds: Mapping[str, Array], keep: Collection[str] | None) -> Values:
+        """Return the integers of all tensors, or of ``keep``; others are freed when read."""
+        graph, live = self.graph, self._sources(feeds)
+        wanted = set(graph.tensors if keep is None else keep)
+        found = {name: _integers(x) for name, x in live.items() if name in wanted}
+        last = {name: i for i, qop in enumerate(graph.ops) for name in qop.op.inputs}
+        for i, qop in enumerate(graph.ops):
+            made = self._evaluated(qop, live)
+            found.update({n: _integers(x) for n, x in made.items() if n in wanted})
+            live.update({n: x for n, x in made.items() if n in last})
+            for name in qop.op.inputs:
+                if last[name] == i:
+                    live.pop(name, None)
+        return found
+
+    def _sources(self, feeds: Mapping[str, Array]) -> Values:
+        """Return constants and quantised inputs."""
+        graph = self.graph
+        values: Values = {n: np.asarray(q, np.float32) for n, q in graph.constants.items()}
+        for name, real in port_values(graph.inputs, feeds).items():
+            values[name] = quantize_array(real, graph.qparams[name]).astype(np.float32)
+        return values
+
+    def _evaluated(self, qop: QOp, live: Values) -> Values:
+        """Return the tensors that one operation makes."""
+        op, e = qop.op, qop.epilogue
+        if isinstance(op, Move):
+            return {op.output: moved(op, live, self.graph.tensors, qop.fill)}
+        assert e is not None
+        sums = self._sums(qop, live)
+        positions = prod(sums.shape)
+        channels = self.graph.tensors[op.output].shape[3]
+        of_stat = {row.kind: np.empty((positions, 1), np.float32) for row in op.epilogue.rows}
+        out = np.empty((positions, channels), np.float32)
+        finish = self._finish(qop, sums, live)
+        for part, acc in _small(sums, max(len(e.bias), channels)):
+            rows = finish.rows(part, acc)
+            out[part] = rows.q.max(-1, keepdims=True) if isinstance(op, RowMax) else rows.q
+            for kind, values in (finish.statistics(rows) if of_stat else {}).items():
+                if kind in of_stat:
+                    of_stat[kind][part] = values
+        found = {row.tensor: of_stat[row.kind] for row in op.epilogue.rows}
+        shaped = {op.output: out, **found}
+        return {name: x.reshape(*sums.shape, -1) for name, x in shaped.items()}
+
+    def _sums(self, qop: QOp, live: Values) -> Sums:
+        """Return the accumulators of an operation."""
+        op, x, qparams = qop.op, live[qop.op.inputs[0]], self.graph.qparams
+        source = qparams[op.inputs[0]]
+        if isinstance(op, RowMax):
+            flat = x.reshape(-1, x.shape[3])
+            return Sums(x.shape[:3], iter([(slice(0, len(flat)), flat)]), _peak(source))
+        if isinstance(op, Gemm) and op.rhs is not None:
+            operands = repeated(op, x, live[op.rhs], self.graph.tensors)
+            return product(op, *operands, _peak(source) * _peak(qparams[op.rhs]))
+        assert qop.weight is not None and isinstance(op, Gemm | Window)
+        minus = op.minus if isinstance(op, Window) else None
+        if op.output not in self.weights:
+            peak = _peak(source) + (_peak(qparams[minus]) if minus else 0)
+            self.weights[op.output] = float_weights(op, qop.weight, peak)
+        weights = self.weights[op.output]
+        if isinstance(op, Gemm):
+            return convolved(op, x, weights, source.zero_point)
+        fill = source.qmin if op.reduce == "max" else source.zero_point
+        return windowed(op, x, self._operand(minus, op, live), weights, fill)
+
+    def _finish(self, qop: QOp, sums: Sums, live: Values) -> Finish:
+        op, e = qop.op, qop.epilogue
+        assert e is not None
+        table = self._table(op.output, e, prod(sums.shape) * len(e.bias))
+        residual, hadamard = (self._operand(n, op, live) for n in (e.residual, e.hadamard))
+        return Finish(e, sums.reach, residual, hadamard, table)
+
+    def _table(self, name: str, e: QEpilogue, count: int) -> Lookup | None:
+        """Return the evaluation of an epilogue's table for ``count`` values."""
+        if e.table is None:
+            return None
+        if name not in self.tables and count >= MANY:
+            self.tables[name] = listed(e.table)
+        return self.tables.get(name) or looked_up(e.table)
+
+    def _batches(self, name: str, x: Array) -> int:
+        return len(x) // self.graph.tensors[name].shape[0]
+
+    def _operand(self, name: str | None, op: MatOp, live: Values) -> Array | None:
+        """Return a second operand as (rows, channels or 1), broadcast over positions."""
+        if name is None:
+            return None
+        x, own = live[name], self.graph.tensors[name].shape
+        out = self.graph.tensors[op.output].shape
+        batches = max(self._batches(op.inputs[0], live[op.inputs[0]]), len(x) // own[0])
+        shape = (batches, *out[:3], own[3])
+        return np.broadcast_to(x.reshape(-1, *own), shape).reshape(-1, own[3])
+
+
+def _small(sums: Sums, channels: int) -> Iterator[tuple[slice, Array]]:
+    """Yield the blocks in pieces that fit the cache."""
+    for part, acc in sums.blocks:
+        for piece in row_slices(len(acc), channels, VALUES):
+            yield slice(part.start + piece.start, part.start + piece.stop), acc[piece]
+
+
+def _peak(q: QParams) -> int:
+    """Return the largest |q| of a tensor; a row statistic may exceed the limit of its QParams."""
+    return 32640 if q.int16 else 128
+
+
+def _integers(x: Array) -> Array:
+    return np.asarray(x, np.int32)
 
 
 def outputs_of(graph: QGraph, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -181,4 +210,4 @@ def outputs_of(graph: QGraph, values: Mapping[str, Array]) -> dict[str, Array]:
     }
 
 
-__all__ = ["apply_epilogue", "evaluate", "outputs_of", "row_statistics", "run_integer"]
+__all__ = ["outputs_of", "run_images", "run_integer"]

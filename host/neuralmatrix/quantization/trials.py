@@ -20,7 +20,7 @@ from ..ir.matgraph.ops import Gemm, MatGraph
 from ..ir.matgraph.reference import run_float
 from ..ir.recipe import Recipe
 from ..ir.types import Array, apply_steps
-from .integer_reference import outputs_of, run_integer
+from .integer_reference import outputs_of, run_images
 from .losses import Judge, judge, outputs_loss
 from .qgraph import QGraph
 from .samples import Run, chunks, spread
@@ -103,7 +103,8 @@ def float_outputs(graph: MatGraph, runs: Sequence[Run]) -> Outputs:
 
 def integer_outputs(graph: QGraph, runs: Sequence[Run]) -> Outputs:
     """Return the outputs of the integers, in reals."""
-    found = [outputs_of(graph, run_integer(graph, run)) for run in runs]
+    shown = {port.tensor for port in graph.outputs}
+    found = [outputs_of(graph, values) for values in run_images(graph, runs, shown)]
     return {name: np.stack([out[name] for out in found]) for name in found[0]}
 
 

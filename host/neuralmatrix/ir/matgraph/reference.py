@@ -7,7 +7,7 @@ In: a MatGraph and source-shaped arrays.  Out: every tensor as (N,H,W,C) float32
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,14 @@ from .ops import MatGraph, MatOp, Port
 from .reference_ops import EVALUATE, PointValues, row_statistics
 from .verify import matgraph_text, verify_matgraph
 
-__all__ = ["matgraph_text", "port_outputs", "run_float", "run_points", "verify_matgraph"]
+__all__ = [
+    "matgraph_text",
+    "port_outputs",
+    "port_values",
+    "run_float",
+    "run_points",
+    "verify_matgraph",
+]
 
 Values = dict[str, Array]
 
@@ -62,14 +69,19 @@ def run_points(mg: MatGraph, feeds: Mapping[str, Array]) -> PointValues:
 
 def _sources(mg: MatGraph, feeds: Mapping[str, Array], quant: Mapping[str, QParams]) -> Values:
     """Return the values of constants and inputs."""
-    values: Values = {**mg.constants, **_inputs(mg, feeds, _batches(mg, feeds))}
+    values: Values = {**mg.constants, **port_values(mg.inputs, feeds)}
     for name in quant.keys() & values.keys():
         values[name] = rounded(values[name], quant[name])
     return values
 
 
-def _inputs(mg: MatGraph, feeds: Mapping[str, Array], batches: int) -> Values:
-    arrays = ((port, np.asarray(feeds[port.name])) for port in mg.inputs)
+def port_values(inputs: Sequence[Port], feeds: Mapping[str, Array]) -> Values:
+    """Return the real values of the input tensors, model batches side by side, (N,H,W,C) float32.
+
+    BadInput: names or shapes do not fit the inputs.
+    """
+    batches = _batches(inputs, feeds)
+    arrays = ((port, np.asarray(feeds[port.name])) for port in inputs)
     return {port.tensor: _port_input(port, array, batches) for port, array in arrays}
 
 
@@ -114,12 +126,12 @@ def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
 # ---------------------------------------------------------------- inputs
 
 
-def _batches(mg: MatGraph, feeds: Mapping[str, Array]) -> int:
+def _batches(inputs: Sequence[Port], feeds: Mapping[str, Array]) -> int:
     """Return how many model batches the feeds hold."""
-    wanted = {port.name for port in mg.inputs}
+    wanted = {port.name for port in inputs}
     if wanted != set(feeds):
         raise BadInput(f"feeds are named {sorted(feeds)}; the inputs are {sorted(wanted)}")
-    return max((_feed_batches(p, np.shape(feeds[p.name])) for p in mg.inputs), default=1)
+    return max((_feed_batches(p, np.shape(feeds[p.name])) for p in inputs), default=1)
 
 
 def _feed_batches(port: Port, shape: Shape) -> int:

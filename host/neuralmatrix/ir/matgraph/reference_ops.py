@@ -17,7 +17,7 @@ import numpy as np
 from .. import functions
 from ..points import Point
 from ..types import Array, Function, Shape
-from .ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowMax, Window
+from .ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowMax, Tensor, Window
 
 PointValues = dict[Point, Array]
 
@@ -26,7 +26,7 @@ FLOAT32_MAX = np.finfo(np.float32).max
 EXACT_IN_FLOAT32 = frozenset({"relu", "clip", "abs", "neg", "identity"})
 
 
-def _padded(x: Array, pads: tuple[int, int, int, int], value: float) -> Array:
+def padded(x: Array, pads: tuple[int, int, int, int], value: float) -> Array:
     if not any(pads):
         return x
     top, left, bottom, right = pads
@@ -45,7 +45,7 @@ def _positions(op: Linear, x: Array, kernel: Shape) -> tuple[int, int]:
     return height, width
 
 
-def _windows(op: Linear, x: Array, kernel: Shape) -> Array:
+def windows_of(op: Linear, x: Array, kernel: Shape) -> Array:
     """Return the (N, OH, OW, KH, KW, C) view of a padded input."""
     n, h, w, c = x.strides
     (sh, sw), (dh, dw) = op.strides, op.dilations
@@ -67,14 +67,23 @@ def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
 
 def _dynamic(op: Gemm, x: Array, rhs: Array, mg: MatGraph) -> Array:
     """Return x @ rhs; each image of rhs is used for a group of consecutive images of x."""
+    x, rhs = repeated(op, x, rhs, mg.tensors)
+    w = rhs[:, 0].swapaxes(1, 2) if op.rhs_transposed else rhs[:, 0]
+    rows = np.matmul(x.reshape(len(w), -1, x.shape[3]), w)
+    if op.gain != 1:
+        rows *= np.float32(op.gain)
+    return np.asarray(rows.reshape(*x.shape[:3], w.shape[2]))
+
+
+def repeated(op: Gemm, x: Array, rhs: Array, tensors: Mapping[str, Tensor]) -> tuple[Array, Array]:
+    """Return both operands of a product for equally many model batches: a constant one is the same
+    for all."""
     assert op.rhs is not None
-    own = (len(x) // mg.tensors[op.input].shape[0], len(rhs) // mg.tensors[op.rhs].shape[0])
-    batches = max(own)  # a constant operand is the same for every model batch
+    own = (len(x) // tensors[op.input].shape[0], len(rhs) // tensors[op.rhs].shape[0])
+    batches = max(own)
     x = np.tile(x, (batches // own[0], 1, 1, 1)) if own[0] < batches else x
     rhs = np.tile(rhs, (batches // own[1], 1, 1, 1)) if own[1] < batches else rhs
-    w = rhs[:, 0].swapaxes(1, 2) if op.rhs_transposed else rhs[:, 0]
-    rows = np.matmul(x.reshape(len(w), -1, x.shape[3]), w) * np.float32(op.gain)
-    return np.asarray(rows.reshape(*x.shape[:3], w.shape[2]))
+    return x, rhs
 
 
 def _convolution(op: Gemm, x: Array, weight: Array) -> Array:
@@ -82,7 +91,7 @@ def _convolution(op: Gemm, x: Array, weight: Array) -> Array:
     if kernel == (1, 1) and op.strides == (1, 1) and op.groups == 1 and not any(op.pads):
         rows = np.matmul(x.reshape(-1, x.shape[3]), weight[0, 0])
         return np.asarray(rows.reshape(*x.shape[:3], m))
-    windows = _windows(op, _padded(x, op.pads, 0.0), kernel)
+    windows = windows_of(op, padded(x, op.pads, 0.0), kernel)
     out = np.empty((*windows.shape[:3], m), np.float32)
     for part in _chunks(len(x), prod(windows.shape[1:])):
         out[part] = _products(op, windows[part], weight)
@@ -116,8 +125,8 @@ def _window(op: Window, values: Mapping[str, Array], mg: MatGraph) -> PointValue
     if kernel == (1, 1) and op.strides == (1, 1) and not any(op.pads) and not is_max:
         lin = x * op.weight[0, 0] if np.any(op.weight != 1) else x.copy()
     else:
-        padded = _padded(x, op.pads, -np.inf if is_max else 0.0)
-        windows = _windows(op, padded, kernel)
+        full = padded(x, op.pads, -np.inf if is_max else 0.0)
+        windows = windows_of(op, full, kernel)
         lin = (_largest if is_max else _weighted)(windows, op.weight)
     return _finished(op, lin + op.bias, values, mg)
 
@@ -150,16 +159,22 @@ def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph) -> PointValue
 
 
 def _move(op: Move, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
-    """Return the moved elements; the index counts within one model batch."""
-    sizes = [prod(mg.tensors[name].shape) for name in op.inputs]
+    return {Point(op.output): moved(op, values, mg.tensors, op.fill)}
+
+
+def moved(
+    op: Move, values: Mapping[str, Array], tensors: Mapping[str, Tensor], fill: float
+) -> Array:
+    """Return the moved elements, float32; the index counts within one model batch."""
+    sizes = [prod(tensors[name].shape) for name in op.inputs]
     batches = max(values[n].size // s for n, s in zip(op.inputs, sizes, strict=True))
     parts = [
         np.broadcast_to(values[n].reshape(-1, s), (batches, s))
         for n, s in zip(op.inputs, sizes, strict=True)
     ]
-    flat = np.concatenate([*parts, np.full((batches, 1), op.fill, np.float32)], 1)
+    flat = np.concatenate([*parts, np.full((batches, 1), fill, np.float32)], 1)
     out = np.take(flat, op.index.reshape(-1), 1)  # index -1 reads the fill at the end
-    return {Point(op.output): out.reshape(-1, *op.index.shape[1:])}
+    return np.asarray(out.reshape(-1, *op.index.shape[1:]))
 
 
 EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
