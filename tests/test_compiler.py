@@ -18,9 +18,7 @@ import numpy as np
 import pytest
 from neuralmatrix.compiler import Options, compile_model, front_end, passes
 from neuralmatrix.demo.tasks import task
-from neuralmatrix.quantization.passes import unchanged
-from neuralmatrix.quantization.settings import Settings
-from neuralmatrix.stages import Stages, part
+from neuralmatrix.stages import Stages
 from neuralmatrix.transforms.graph.simplify import PASSES
 from slow import slow_after
 from targets import target
@@ -50,32 +48,9 @@ def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
         "import_onnx", "simplify", "lower_graph", "fuse_epilogues", "split_projections",
         "fuse_epilogues", "fuse_row_statistics", "defer_bias", "center_residuals", "pad_heads",
         "fold_input_permutations", "fold_row_scales", "choose_orientation", "reorder_nodes",
-        "equalize", "legalize_operands", "tie_scales", "interval_bounds", "calibrate",
-        "correct_biases", "calibrate", "choose_precision", "choose_scales", "quantize", "schedule",
+        "choose_numbers", "equalize", "legalize_operands", "tie_scales", "set_ranges",
+        "correct_biases", "choose_scales", "quantize", "measure_accuracy", "schedule",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("options", "chosen"),
-    [
-        (Options(), ["interval_bounds"]),
-        (Options(calibration=[]), ["calibrate"]),
-        (
-            Options(Settings("mixed"), calibration=[]),
-            ["equalize", "calibrate", "correct_biases", "calibrate", "choose_precision"],
-        ),
-        (
-            Options(Settings("int8", refine=True), calibration=[]),
-            ["equalize", "calibrate", "correct_biases", "calibrate"],
-        ),
-    ],
-)
-def test_numbers_are_chosen_by_the_passes_that_are_asked_for(
-    options: Options, chosen: list[str]
-) -> None:
-    listed = part(passes(options), "equalize", "choose_precision")
-    working = [name for name, step in listed if step is not unchanged]
-    assert [name for name in working if name not in ("legalize_operands", "tie_scales")] == chosen
 
 
 def test_rewrites_of_simplify_are_written_by_name(tmp_path: Path) -> None:

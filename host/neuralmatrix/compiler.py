@@ -155,8 +155,8 @@ def compile_model(
     after the arguments of ``forward``.  ``calibration``: typical inputs, {input name: array}, each
     array one input or N where its leading dimension is 1; not needed for a QDQ model.  One in four
     of 8 or more is held back: ``Program.accuracy`` is the loss on these, and an AccuracyWarning
-    says where it is bad; ``accuracy=False`` measures nothing.  ``require``: "1%" (relative error),
-    "30dB", "psnr:40dB" or "top1:99%", or several of them; AccuracyMissed if one is not met.
+    says where it is bad; ``accuracy=False`` measures and tries nothing.  ``require``: "1%"
+    (relative error), "30dB", "psnr:40dB" or "top1:99%", or several; AccuracyMissed if one is not.
     ``precision``: of activations, int8, int16 or mixed; weights are int8.  Mixed promotes as few
     tensors to int16 as keep the loss on the calibration inputs within ``max_loss`` (0.05), by
     ``measure``, one for all outputs or {output: measure}: "relative" error, "top1" disagreement or

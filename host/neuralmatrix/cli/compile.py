@@ -68,7 +68,9 @@ Require = Annotated[
 ]
 NoMeasure = Annotated[
     bool,
-    typer.Option("--no-measure", help="Calibrate on all inputs and measure no accuracy on some."),
+    typer.Option(
+        "--no-measure", help="Measure nothing: ranges by mse on all inputs, as fast as possible."
+    ),
 ]
 KeepStages = Annotated[
     Path | None, typer.Option(help="Folder that receives each stage as readable text.")

@@ -13,6 +13,7 @@ from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
 # From which loss an output is bad: of its relative error, or of changed answers.
 MOST_RELATIVE = {"values": 0.015, "vectors": 0.08, "probabilities": 0.08, "class scores": 0.1}
 MOST_CHANGED = 0.02
+LEAST_CHANGING = 0.02  # relative error below which changed answers are those of near ties
 MOST_PART = 0.03  # relative error of a part of an output
 FEW = 16  # calibration inputs
 MUCH_SATURATED = 0.002  # share of a tensor's values
@@ -41,7 +42,7 @@ def warnings_of(found: Accuracy, causes: Causes, precision: str) -> tuple[str, .
 def _bad(out: OutputAccuracy) -> str:
     """Return what is bad about an output, or nothing."""
     error = f"relative error {100 * out.worst:.3g} %"
-    if out.changed is not None and out.changed > MOST_CHANGED:
+    if out.changed is not None and out.changed > MOST_CHANGED and out.worst > LEAST_CHANGING:
         equal = 100 * (out.top1 or 0.0)
         what = "the same largest element" if out.kind == "class scores" else "the side of 0.5"
         return (

@@ -195,7 +195,7 @@ def _parts(y: Array) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
         if widest > gap:
             best, gap, at = groups, widest, axis
     return tuple(
-        (f"axis {at}: {_as_text(group)}", at - 1, tuple(map(int, group))) for group in best
+        (f"axis {at - 1}: {_as_text(group)}", at - 1, tuple(map(int, group))) for group in best
     )
 
 

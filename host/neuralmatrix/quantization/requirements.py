@@ -71,24 +71,33 @@ def _requirement(text: str) -> Requirement:
 
 
 def check_requirements(bounds: Iterable[Requirement], found: Accuracy | None) -> None:
-    """Raise AccuracyMissed if an output falls short, or nothing could be measured."""
-    short = []
+    """Raise AccuracyMissed if an output falls short, or nothing could be measured; BadInput if no
+    output has the figure that is asked for."""
+    short: list[str] = []
     for bound in bounds:
         if found is None or not found.measured:
             why = found.missing if found else "no calibration inputs were given"
             raise AccuracyMissed(f"required is {bound.text}, and nothing was measured: {why}")
-        for out in found.outputs:
-            value = bound.figure(out)
-            if value is None:
-                raise BadInput(
-                    f"require: found {bound.text!r}, but output {out.name!r} has no classes "
-                    f"({out.kind}); allowed are {ALLOWED}"
-                )
-            if value < bound.least:
-                short.append(f"{out.name}: {bound.shown(value)}, required is {bound.text}")
+        short += _short(bound, found)
     if short:
         assert found is not None
         raise AccuracyMissed(
             f"on {found.samples} held-back inputs: {'; '.join(short)}; nothing was saved.  "
             + ("; ".join(found.warnings) or "Try precision mixed or int16")
         )
+
+
+def _short(bound: Requirement, found: Accuracy) -> list[str]:
+    """Return the outputs that fall short of one requirement, as text."""
+    figures = {out.name: bound.figure(out) for out in found.outputs}
+    if all(value is None for value in figures.values()):
+        kinds = ", ".join(f"{out.name!r} ({out.kind})" for out in found.outputs)
+        raise BadInput(
+            f"require: found {bound.text!r}, but no output has classes: {kinds}; allowed are "
+            f"{ALLOWED}"
+        )
+    return [
+        f"{name}: {bound.shown(value)}, required is {bound.text}"
+        for name, value in figures.items()
+        if value is not None and value < bound.least
+    ]

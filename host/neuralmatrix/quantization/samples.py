@@ -66,12 +66,12 @@ class Samples:
         if self._kept:
             return
         runs = tuple(_runs_of(mg, self._feeds, self._most))
-        back = _held_back(len(runs)) if self._hold else frozenset()
+        back = held_back(len(runs)) if self._hold else frozenset()
         self._held = tuple(runs[i] for i in sorted(back))
         self._kept = tuple(run for i, run in enumerate(runs) if i not in back)
 
 
-def _held_back(count: int) -> frozenset[int]:
+def held_back(count: int) -> frozenset[int]:
     """Return the numbers of the runs that are held back: one at random of each of equal parts, so
     that neither an order nor a period of the samples decides which."""
     if count < FEWEST_MEASURED:

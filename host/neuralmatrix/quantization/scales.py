@@ -28,7 +28,10 @@ ACC_LIMIT = 2**31 - 1
 BIAS_LIMIT = 2**26  # bounds the integer bias of a channel whose weights are almost 0
 FULL = 32639  # the largest int16 value; no limit
 INT8_PEAK = 128
-OUTPUT_ROOM = 2.0  # of int16 outputs beyond the calibrated range: one of their 15 bits
+# Of int16 tensors beyond the calibrated range: one of their 15 bits.  Those that are int16 at any
+# precision have other room (adjust_ranges), and ranges that follow from scales hold always.
+INT16_ROOM = 2.0
+LITTLE = 4096  # a limit that leaves no bit for room
 
 
 def choose_scales(calibrated: CalibratedGraph, target: Target) -> ScaledGraph:
@@ -55,10 +58,7 @@ def _all_qparams(
     groups = facts.scale_groups
     limits, whole = _value_limits(mg, groups, weights, int16), integer_inputs(mg)
     found: dict[str, QParams] = {}
-    # ranges that follow from prescribed scales hold for every input
-    shown: frozenset[str] = (
-        frozenset() if mg.quant else frozenset(port.tensor for port in mg.outputs)
-    )
+    shown = frozenset(port.tensor for port in mg.outputs)
     for root, members in groups.members(mg.tensors).items():
         limit = limits.get(root, FULL)
         given = [mg.quant[m] for m in members if m in mg.quant]
@@ -67,7 +67,8 @@ def _all_qparams(
         else:
             ends = [spans[Point(m)] for m in members]
             lo, hi = min(0.0, *(lo for lo, _ in ends)), max(0.0, *(hi for _, hi in ends))
-            room = OUTPUT_ROOM if not shown.isdisjoint(members) else 1.0
+            seen = root not in facts.int16 or not shown.isdisjoint(members)
+            room = INT16_ROOM if seen and limit > LITTLE and not mg.quant else 1.0
             qp = choose_qparams(lo, hi, root in int16, limit, root in facts.symmetric, room)
             qp = _on_integers(qp, lo, hi) if not whole.isdisjoint(members) else qp
         found.update({m: qp for m in members})

@@ -35,6 +35,7 @@ from .trials import Finish, Step, Trials, silent, trial_runs
 
 Item = TypeVar("Item")
 
+PLAIN = "mse"  # the method that is taken untried
 GAIN = 0.98  # a change has to bring the loss below this share of it
 DIFFERENT = 0.05  # by how much two methods' ranges of a tensor differ, to be tried on their own
 HALVINGS = 2  # of the tensors that are switched, or refined, together
@@ -42,13 +43,11 @@ HALVINGS = 2  # of the tensors that are switched, or refined, together
 
 @dataclass(frozen=True)
 class Choice:
-    """``recipe``: of the integers.  ``method``: how their ranges were chosen; ``loss``: theirs on
-    ``runs`` of the calibration inputs; ``notes``: for people."""
+    """``recipe``: of the integers.  ``method``: how their ranges were chosen; ``notes``: for
+    people."""
 
     recipe: Recipe
     method: str
-    loss: float
-    runs: int
     notes: tuple[str, ...] = ()
 
 
@@ -64,6 +63,8 @@ def search(
     """Return the recipe whose integers lose least on ``runs``, the calibration inputs."""
     begin = replace(graph, recipe=Recipe(settings.precision))
     observed = observe(finish.tied(begin, target), runs)
+    if not settings.searches:
+        return _plain(observed, settings, begin.recipe)
     trials = Trials(
         graph,
         target,
@@ -79,6 +80,13 @@ def search(
         found.shifts(runs)
     mixed = found.precision(runs) if settings.precision == "mixed" else None
     return found.choice(mixed)
+
+
+def _plain(observed: Observed, settings: Settings, recipe: Recipe) -> Choice:
+    """Return the ranges of one method, untried."""
+    asked = PLAIN if settings.method == "auto" else settings.method
+    method = "minmax" if settings.precision == "int16" else asked
+    return Choice(replace(recipe, ranges=as_triples(observed.ranges(method))), method)
 
 
 @dataclass
@@ -180,7 +188,7 @@ class _Search:
                 " (--search-seconds)"
             )
         method = ", ".join([self.method, *self.kept])
-        return Choice(self.recipe, method, self.loss, len(self.trials.runs), tuple(notes))
+        return Choice(self.recipe, method, tuple(notes))
 
     # ------------------------------------------------------------ trials
 

@@ -41,12 +41,17 @@ class Settings:
     max_loss: float | None = None
     measure: Measure = "relative"
     search_seconds: float = SEARCH_SECONDS
-    measured: bool = True  # whether inputs are held back to measure the accuracy with
+    measured: bool = True  # hold inputs back, measure the accuracy, and choose by trials
 
     @property
     def allowed_loss(self) -> float:
         """The loss up to which mixed promotes nothing."""
         return MAX_LOSS if self.max_loss is None else self.max_loss
+
+    @property
+    def searches(self) -> bool:
+        """Whether choices are tried on the loss of the integers."""
+        return self.measured or self.precision == "mixed" or bool(self.refine)
 
     def tries_refinement(self, inputs: int) -> bool:
         """Return whether factors and shifts are tried: a few inputs say too little about them."""

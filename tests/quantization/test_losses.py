@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How outputs are judged: kinds, parts of different scale, changed answers.
+
+In: outputs made in numpy, whose losses are known.  Out: the same figures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from blocks import Maker
+from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph
+from neuralmatrix.ir.types import Array, Function
+from neuralmatrix.quantization.losses import Judge, accuracy_of, judge, outputs_loss
+
+RNG = np.random.default_rng(0)
+
+
+def ending_in(activation: str | None, channels: int = 10) -> MatGraph:
+    b = Maker()
+    b.tensor("x", (1, 1, 1, 4))
+    function = Function(activation) if activation else None
+    b.gemm("y", "x", channels, epilogue=Epilogue(activation=function))
+    return b.graph()
+
+
+def judged(wanted: Array, activation: str | None = None) -> Judge:
+    mg = ending_in(activation)
+    return judge(mg.outputs[0], wanted, mg)
+
+
+def normal(*shape: int) -> Array:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def softmax(x: Array, axis: int) -> Array:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return np.asarray(e / e.sum(axis, keepdims=True), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "activation", "kind"),
+    [
+        (normal(16, 1, 10), None, "class scores"),
+        (softmax(normal(16, 1, 7, 10), 3), "exp", "class scores"),
+        (softmax(normal(16, 1, 7, 4), 2), "exp", "class scores"),
+        (1 / (1 + np.exp(-normal(16, 1, 10))), "sigmoid", "probabilities"),
+        (normal(16, 1, 3, 8, 8), None, "values"),
+        (normal(16, 1, 20, 64), None, "vectors"),
+        (normal(16, 1, 1), None, "values"),
+        (np.abs(normal(16, 1, 3)) + [[[9.0, 0.0, 0.0]]], None, "values"),  # one always wins
+    ],
+)
+def test_the_kind_of_an_output(wanted: Array, activation: str | None, kind: str) -> None:
+    assert judged(wanted, activation).kind == kind
+
+
+def test_classes_may_lie_along_any_axis() -> None:
+    wanted = softmax(normal(16, 1, 7, 4), 2)
+    found = accuracy_of(judged(wanted, "exp"), wanted, wanted)
+    assert found.rows == 16 * 4 and found.top1 == 1.0 and found.changed == 0.0
+
+
+def test_boxes_and_scores_are_two_parts() -> None:
+    boxes, scores = 300 * normal(8, 1, 4, 50), 0.01 * normal(8, 1, 20, 50)
+    wanted = np.concatenate([boxes, scores], 2)
+    lost = np.concatenate([boxes, np.zeros_like(scores)], 2)
+    found = accuracy_of(judged(wanted), lost, wanted)
+    assert found.relative_error < 1e-3  # the whole hides what the part shows
+    assert {p.where: p.relative_error for p in found.parts} == {
+        "axis 1: 4..23": pytest.approx(1.0),
+        "axis 1: 0..3": 0.0,
+    }
+    assert found.worst == pytest.approx(1.0) and "by part: axis 1: 4..23 100 %" in found.to_text()
+
+
+def test_parts_along_the_first_axis_and_dead_channels() -> None:
+    h, c = normal(8, 1, 1, 16), 30 * normal(8, 1, 1, 16)
+    c[..., 3] = 0
+    h[..., 3] = 0
+    parts = judged(np.concatenate([h, c], 1)).parts
+    assert [text for text, *_ in parts] == ["axis 0: 0", "axis 0: 1"]
+
+
+@pytest.mark.parametrize("factor", [1.0, 6.0])
+def test_even_outputs_have_no_parts(factor: float) -> None:
+    wanted = normal(8, 1, 20, 50)
+    wanted[:, :, :4] *= factor
+    assert judged(wanted).parts == ()
+
+
+def test_probabilities_are_not_cut_into_parts() -> None:
+    wanted = softmax(20 * normal(16, 1, 40), 2)
+    assert judged(wanted, "exp").parts == ()
+
+
+def test_the_smoother_estimate_is_near_the_share_of_many_rows() -> None:
+    """Half of the error's noise is one estimate of a flip in a hundred: 200 rows say too little."""
+    wanted = 3 * normal(40000, 1, 10)
+    error = 0.1 * normal(40000, 1, 10)
+    whole = accuracy_of(judged(wanted), wanted + error, wanted)
+    assert whole.top1 is not None and whole.changed is not None
+    truth = 1 - whole.top1
+    few = accuracy_of(judged(wanted[:200]), (wanted + error)[:200], wanted[:200])
+    assert whole.changed == pytest.approx(truth, rel=0.1)
+    # 200 rows with factors up to 4 in both directions: some 12 events of a rate of 0.03
+    assert few.changed == pytest.approx(truth, rel=0.6)
+
+
+def test_decisions_count_both_sides_of_a_half() -> None:
+    wanted = np.array([0.1, 0.4, 0.6, 0.9], np.float32).reshape(4, 1, 1)
+    found = np.array([0.1, 0.55, 0.6, 0.9], np.float32).reshape(4, 1, 1)
+    made = accuracy_of(judged(wanted, "sigmoid"), found, wanted)
+    assert made.top1 == 0.75 and made.rows == 4
+
+
+def test_psnr_counts_the_peak() -> None:
+    wanted = np.full((2, 1, 3, 4, 4), 2.0, np.float32)
+    made = accuracy_of(judged(wanted), wanted + 0.02, wanted)
+    assert made.psnr_db == pytest.approx(40.0, abs=1e-3)
+
+
+def test_the_loss_is_the_mean_of_each_output_by_its_measure() -> None:
+    a, b = normal(16, 1, 10), normal(16, 1, 10)
+    judges = {"a": judged(a), "b": judged(b)}
+    found = {"a": 1.1 * a, "b": -b}
+    loss = outputs_loss(judges, found, {"a": a, "b": b}, {"a": "relative", "b": "top1"})
+    other = np.mean(b.argmax(-1) != (-b).argmax(-1))
+    assert loss == pytest.approx((0.1 + other) / 2, rel=1e-5)
