@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -123,16 +124,15 @@ class _Search:
         """Switch single tensors to the ranges of another method where the integers gain."""
         if self.settings.method != "auto" or len(self.losses) < 2:
             return
-        rest = sorted((n for n in self.losses if n != self.method), key=self.losses.__getitem__)
-        other = self.observed.ranges(rest[0])
-        own = self.recipe.ranges_by_point
-        points = [p for p in own if p in other and _differ(own[p], other[p])]
+        for name in sorted(self.losses.keys() - {self.method}, key=self.losses.__getitem__):
+            other, own = self.observed.ranges(name), self.recipe.ranges_by_point
+            points = [p for p in own if p in other and _differ(own[p], other[p])]
+            switched = partial(self._switched, other)
+            self._halves(f"{name} for some tensors", points, switched, whole=False)
 
-        def switched(some: Sequence[Point]) -> Recipe:
-            ranges = {**self.recipe.ranges_by_point, **{p: other[p] for p in some}}
-            return self._with_ranges(ranges)
-
-        self._halves(f"{rest[0]} for some tensors", points, switched, whole=False)
+    def _switched(self, other: Ranges, points: Sequence[Point]) -> Recipe:
+        """Return the recipe with the ranges of some points taken from ``other``."""
+        return self._with_ranges({**self.recipe.ranges_by_point, **{p: other[p] for p in points}})
 
     def factors(self, runs: Sequence[Run]) -> None:
         """Divide channels by factors where the integers gain."""
