@@ -53,7 +53,7 @@ void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
                   Meter& meter) {
     // Steps per iteration: the device takes one, so that a single loop runs at II = 1 across passes
     // of any length (Vitis flattens no nest with variable bounds); a CPU takes many.
-    constexpr uint32_t RUN = HW ? 1 : 64, BLOCK_WORDS = HW ? 1 : uint32_t(ROWS);
+    constexpr uint32_t RUN = HW ? 1 : CPU_RUN, BLOCK_WORDS = HW ? 1 : uint32_t(ROWS);
     static_assert(HW || RUN % MAC_ROWS == 0, "mac_rows computes whole groups of rows");
     const Shape g = shape_of(insn);
     Progress p = {};

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exceptions that NeuralMatrix raises.
+"""The exceptions that NeuralMatrix raises, and its warnings.
 
 In: nothing.  Out: one base class and one class per kind of failure.
 Every message says what was found, what is allowed and what to do.
@@ -20,6 +20,7 @@ __all__ = [
     "DeviceTimeout",
     "DoesNotFit",
     "HostUnreachable",
+    "InputsSaturated",
     "NeuralMatrixError",
     "OverlayMissing",
     "RemoteFailure",
@@ -90,6 +91,11 @@ class HostUnreachable(NeuralMatrixError):
 
 class RemoteFailure(NeuralMatrixError):
     """A board reached over SSH lacks something that a program needs, or gave no message."""
+
+
+class InputsSaturated(UserWarning):
+    """A warning: many values of an input lie outside the range that the program was calibrated
+    for."""
 
 
 class ToolMissing(NeuralMatrixError):

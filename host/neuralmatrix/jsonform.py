@@ -8,7 +8,7 @@ A wrong, missing or unknown field raises ``FormError`` naming its path; nothing 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from math import isfinite
@@ -28,11 +28,13 @@ class FormError(ValueError):
 
 
 def to_json(value: Any) -> Any:
-    """Convert dataclasses to objects and tuples to lists, recursively."""
+    """Convert dataclasses and mappings to objects and tuples to lists, recursively."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, (tuple, list)):
         return [to_json(v) for v in value]
+    if isinstance(value, Mapping):
+        return {key: to_json(v) for key, v in value.items()}
     return value
 
 

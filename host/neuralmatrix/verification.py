@@ -3,7 +3,7 @@
 
 In: a model, the program compiled from it, one feed.  Out: per layer the signal-to-noise ratio of
 the integers against the float model, and whether the emulated kernels and the integer reference
-agree bit for bit.
+agree bit for bit; per output how far it is from the float model's.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from .compiler import Options, back_end, front_end
 from .errors import BadInput, BadModel
 from .hardware.target import Target
 from .ir.matgraph.ops import MatGraph
-from .ir.matgraph.reference import run_float
+from .ir.matgraph.reference import port_outputs, run_float
 from .ir.quantized_values import dequantize_array
+from .ir.recipe import as_arrays
 from .ir.types import Array
-from .program.data import Watchpoint
-from .program.host_io import check_feeds, write_input
+from .program.data import ProgramPort, Watchpoint
+from .program.host_io import check_feeds, read_output, write_input
 from .program.program import Program
+from .quantization.adjust_ranges import MASKED
 from .quantization.integer_reference import run_integer
 from .quantization.qgraph import QGraph
 from .runtime.emulation.emulator import Emulator, Watch
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 
-_BASIS = "SNR: integer reference against the float model, on the first run's inputs"
+_BASIS = (
+    "SNR: integer reference against the float model, on the first run's inputs, in the model's "
+    "scales and without masked scores; outputs: emulation against the float model, on all inputs"
+)
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,31 @@ class LayerCheck:
 
 
 @dataclass(frozen=True)
+class OutputCheck:
+    """One output over all ``images``: emulation against the float model.
+
+    ``relative_error`` is RMS error over RMS value; ``top1`` the share of rows (of an arg-max:
+    values) with the same largest element, None of outputs that are not (N, classes).
+    """
+
+    name: str
+    images: int
+    snr_db: float
+    relative_error: float
+    top1: float | None
+
+    def to_text(self) -> str:
+        """Return the figures in one phrase."""
+        text = f"{self.name!r} relative error {self.relative_error:.3g} ({self.snr_db:.1f} dB)"
+        return text if self.top1 is None else f"{text}, top-1 equal in {100 * self.top1:.1f} %"
+
+
+@dataclass(frozen=True)
 class Check:
     """Result of ``verify``; ``ok`` when every tensor is bit-equal."""
 
     layers: tuple[LayerCheck, ...]
+    outputs: tuple[OutputCheck, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -69,13 +95,11 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the check for JSON; ``snr_db`` is None without noise or without a float value."""
-        layers = [asdict(layer) for layer in self.layers]
-        for layer in layers:
-            layer["snr_db"] = layer["snr_db"] if isfinite(layer["snr_db"]) else None
-        return {"ok": self.ok, "basis": _BASIS, "layers": layers}
+        layers, outputs = ([_finite(asdict(x)) for x in xs] for xs in (self.layers, self.outputs))
+        return {"ok": self.ok, "basis": _BASIS, "layers": layers, "outputs": outputs}
 
     def to_text(self) -> str:
-        """Return one line per layer and a verdict."""
+        """Return one line per layer and a verdict: bit-equality, then the loss of the outputs."""
         lines = [
             _BASIS,
             f"{'layer':40} {'kind':15} {'SNR dB':>8}  emulation vs integer reference",
@@ -86,10 +110,23 @@ class Check:
             )  # fmt: skip
             lines.append(f"{layer.name[-40:]:40} {layer.kind:15} {layer.snr_db:8.1f}  {equal}")
         bad = self.first_difference
-        lines.append(
+        verdict = (
             f"first difference in {bad.name!r} ({bad.source})" if bad else "all tensors bit-equal"
         )
-        return "\n".join(lines)
+        if self.outputs:
+            images = self.outputs[0].images
+            found = "; ".join(output.to_text() for output in self.outputs)
+            verdict += f"; {_inputs(images)} against the float model: {found}"
+        return "\n".join([*lines, verdict])
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields for JSON, which knows neither infinity nor NaN."""
+    return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in fields.items()}
+
+
+def _inputs(count: int) -> str:
+    return "one input" if count == 1 else f"{count} inputs"
 
 
 def verify(
@@ -127,25 +164,63 @@ def compare(
 ) -> Check:
     """Compare as ``verify`` does, on existing graphs; every feed is one run, SNR that of the
     first."""
+    watched = [point.tensor.name for point in program.watchpoints]
     with np.errstate(over="ignore", invalid="ignore"):  # feeds may be far beyond the calibrated
         real = run_float(lowered, feeds[0])
-    found = [_compare_run(graph, program, feed, real) for feed in feeds]
-    return Check(tuple(_joined(layers) for layers in zip(*found, strict=True)))
+        wanted = [port_outputs(lowered, run_float(lowered, feed, keep=False)) for feed in feeds]
+    runs, outputs = [], []
+    for feed in feeds:
+        integers = run_integer(graph, feed, keep=watched)
+        layers, found = emulate(program, feed)
+        runs.append(_compare_run(graph, program, integers, layers, real))
+        outputs.append(found)
+    return Check(
+        tuple(_joined(layers) for layers in zip(*runs, strict=True)),
+        tuple(output_check(port, wanted, outputs) for port in program.outputs),
+    )
 
 
 def _compare_run(
-    graph: QGraph, program: Program, feed: Mapping[str, Array], real: Mapping[str, Array]
-) -> list[LayerCheck]:
-    integer = run_integer(graph, feed)
+    graph: QGraph, program: Program, integer: Mapping[str, Array], emulated: Sequence[Array],
+    real: Mapping[str, Array],
+) -> list[LayerCheck]:  # fmt: skip
+    factors = as_arrays(graph.decisions.recipe.factors)
     checks = []
-    for point, emulated in zip(program.watchpoints, emulate_layers(program, feed), strict=True):
+    for point, found in zip(program.watchpoints, emulated, strict=True):
         name, layer = point.tensor.name, program.layers[point.layer]
-        if name not in integer or integer[name].shape != emulated.shape:
+        if name not in integer or integer[name].shape != found.shape:
             raise _other_model(f"tensor {name} does not match")
-        values = dequantize_array(integer[name], graph.qparams[name])
-        snr = signal_to_noise(real[name], values) if name in real else float("nan")
-        checks.append(_check(name, (layer.kind, layer.source), snr, integer[name], emulated))
+        snr = float("nan")
+        if name in real:
+            values = dequantize_array(integer[name], graph.qparams[name])
+            snr = _snr_without_masks(real[name], values * factors.get(name, np.float32(1)))
+        checks.append(_check(name, (layer.kind, layer.source), snr, integer[name], found))
     return checks
+
+
+def _snr_without_masks(real: Array, values: Array) -> float:
+    """Return the SNR over all values but masked scores, which saturate near the others."""
+    seen = real > MASKED
+    if seen.all() or float(values.min()) <= MASKED:
+        return signal_to_noise(real, values)
+    return signal_to_noise(real[seen], values[seen]) if seen.any() else float("nan")
+
+
+def output_check(
+    port: ProgramPort, wanted: Sequence[Mapping[str, Array]], found: Sequence[Mapping[str, Array]]
+) -> OutputCheck:
+    """Return the figures of one output over several runs, given their outputs by name."""
+    right, got = (
+        np.stack([np.asarray(run[port.name], np.float64) for run in runs])
+        for runs in (wanted, found)
+    )
+    snr = signal_to_noise(right, got)
+    top1: float | None = None
+    if port.argmax is not None:
+        top1 = float((right == got).mean())
+    elif right.ndim == 3 and right.shape[2] > 1:  # runs of (N, classes)
+        top1 = float((right.argmax(-1) == got.argmax(-1)).mean())
+    return OutputCheck(port.name, len(wanted), snr, 10 ** (-snr / 20), top1)
 
 
 def _joined(runs: Sequence[LayerCheck]) -> LayerCheck:
@@ -172,9 +247,9 @@ def split_images(feeds: Mapping[str, Array], images: int) -> list[dict[str, Arra
     return [{name: x[i : i + 1] for name, x in feeds.items()} for i in range(images)]
 
 
-def emulate_layers(program: Program, feed: Mapping[str, Array]) -> list[Array]:
+def emulate(program: Program, feed: Mapping[str, Array]) -> tuple[list[Array], dict[str, Array]]:
     """Return quantised values (N,H,W,C) of every watchpoint's tensor, as the kernels compute
-    them."""
+    them, and the outputs by name."""
     emulator = Emulator(
         program.array, program.timing, program.const, program.instructions, program.arena_bytes
     )
@@ -182,7 +257,8 @@ def emulate_layers(program: Program, feed: Mapping[str, Array]) -> list[Array]:
         write_input(port, np.asarray(feed[port.name]), emulator.arena)
     stats = emulator.run(watches=[_watch(point) for point in program.watchpoints])
     points: Sequence[Watchpoint] = program.watchpoints
-    return [p.tensor.layout.unpack(data) for p, data in zip(points, stats.watched, strict=True)]
+    layers = [p.tensor.layout.unpack(data) for p, data in zip(points, stats.watched, strict=True)]
+    return layers, {port.name: read_output(port, emulator.arena) for port in program.outputs}
 
 
 def _watch(point: Watchpoint) -> Watch:

@@ -188,6 +188,17 @@ def test_run(saved: Path, inputs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.gxx
+def test_run_notes_inputs_beyond_the_calibrated_range(saved: Path, tmp_path: Path) -> None:
+    far = tmp_path / "far.npz"
+    np.savez(far, x=np.full((1, 5, 4, 4), 1e5, np.float32))
+    arguments = ["run", str(saved), str(far), "-o", str(tmp_path / "out.npz")]
+    shown = CliRunner().invoke(app, arguments)
+    assert shown.exit_code == 0 and "\nnote: input 'x': 100 % of the values" in shown.stderr
+    stats = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["stats"]
+    assert stats["saturated"]["x"]["share"] == 1 and stats["saturated"]["x"]["images"] == 1
+
+
+@pytest.mark.gxx
 def test_bench(saved: Path) -> None:
     quick = ("bench", saved, "--batches", "1,4", "--repeats", 2)
     data = json.loads(call(*quick, "--json"))

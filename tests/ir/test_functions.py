@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import pytest
-from neuralmatrix.ir.functions import FUNCTIONS, evaluate
+from neuralmatrix.ir.functions import FUNCTIONS, erf, evaluate
 from neuralmatrix.ir.types import Function
 
 PARAMS = {
@@ -144,3 +144,12 @@ def test_shapes_and_types_are_free() -> None:
     x = np.asarray([[1, -2], [3, 0]], np.int8)
     np.testing.assert_array_equal(evaluate(Function("relu"), x), [[1, 0], [3, 0]])
     assert evaluate(Function("erf"), np.float32(0)).shape == ()
+
+
+def test_erf_equals_the_systems_to_the_last_bits() -> None:
+    x = np.concatenate([np.linspace(-7, 7, 20001), [0.46875, 1e-300, 1e10, np.inf, -np.inf]])
+    wanted = np.array([math.erf(value) for value in x])
+    # three roundings of float64 between the polynomials and the result
+    np.testing.assert_allclose(erf(x), wanted, rtol=3 * 2.0**-52, atol=0)
+    assert np.signbit(erf(np.array([-0.0, 0.0]))).tolist() == [True, False]
+    assert np.isnan(erf(np.array([np.nan])))[0]

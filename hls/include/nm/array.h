@@ -85,26 +85,29 @@ inline void advance(Progress& p, const Shape& g, const Insn& insn, const Epilogu
     begin_pass(insn, e, p);
 }
 
-// Words of x to factors of a GEMM, in whole lines for a CPU's vector units.
+constexpr uint32_t CPU_RUN = 64; // steps that a CPU takes at a time
+
+// Words of x to factors of a GEMM.  A CPU's compiler turns bytes into floats with vectors if they
+// lie in one row without end; word by word, some do it byte by byte.
 inline void read_factors(uint32_t n, const Shape& g, const Insn& insn,
                          const int8_t ibuf[IBUF_WORDS][ROWS], Progress& p, exact_t x[][ROWS]) {
     const uint32_t step1 = compute_x_m1(insn), step0 = compute_x_m0(insn);
     Raster raster = p.x;
+    int8_t words[CPU_RUN * ROWS];
 FACTOR_RUN:
     for (uint32_t i = 0; i < n;) {
         const uint32_t line = g.width - raster.i0, run = line < n - i ? line : n - i;
     FACTOR:
-        for (uint32_t k = 0; k < run; ++k) {
-            int8_t word[ROWS];
-            copy_word(ibuf[raster.at + k * step0], word);
-        FACTOR_LANE:
-            for (int r = 0; r < ROWS; ++r)
-                x[i + k][r] = exact_t(word[r]);
-        }
+        for (uint32_t k = 0; k < run; ++k)
+            copy_word(ibuf[raster.at + k * step0], words + (i + k) * ROWS);
         raster.skip(run, g.width, step1, step0);
         i += run;
     }
     p.x = raster;
+    exact_t* flat = x[0];
+FACTOR_LANE:
+    for (uint32_t k = 0; k < n * ROWS; ++k)
+        flat[k] = exact_t(words[k]);
 }
 
 // Words of x to 16-bit operands: one byte plane each.

@@ -63,12 +63,10 @@ TURN_ROUND:
         for (int i = 0; i < ROWS * COLS; ++i)
             from[i] = to[i];
     }
-BLOCK_ROW:
-    for (int r = 0; r < ROWS; ++r) {
-    BLOCK_LANE:
-        for (int c = 0; c < COLS; ++c)
-            w[r][c] = weight_t(from[r * COLS + c]);
-    }
+    weight_t* flat = w[0];
+BLOCK_LANE:
+    for (int i = 0; i < ROWS * COLS; ++i)
+        flat[i] = weight_t(from[i]);
 }
 
 // Row j of the array in WINDOW mode.  A window smaller than WIN x WIN lies in the newest rows and

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..paths import REMOTE_DIR
-from .common import Json, ProgramPath, console, emit, progress
+from .common import Json, ProgramPath, console, emit, progress, show_notes
 
 if TYPE_CHECKING:
     from ..deploy.deploy import Request
@@ -199,6 +199,7 @@ def _print_deployed(result: dict[str, Any]) -> None:
 
     lines = []
     if "run" in result:
+        show_notes(result["run"].get("notes", ()))
         shapes = result["run"]["shapes"].items()
         text = ", ".join(f"{name} {shape}" for name, shape in shapes)
         where = provenance_label(result["run"]["stats"]["origin"], result["run"]["device"]["board"])

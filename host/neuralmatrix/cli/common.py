@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,6 +48,12 @@ def console() -> Console:
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
     # names like "a:b:c" must not turn into emoji
     return Console(width=None if known else WIDTH, emoji=False)
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    """Print what a user should know of a run on standard error, one line each."""
+    for text in notes:
+        sys.stderr.write(f"note: {text}\n")
 
 
 def emit(data: Any) -> None:

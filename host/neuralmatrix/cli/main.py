@@ -31,6 +31,7 @@ from .common import (
     console,
     emit,
     progress,
+    show_notes,
     waiting,
 )
 
@@ -90,13 +91,14 @@ def run(
     from .. import files
     from ..program.host_io import check_feeds
     from ..program.program import load
+    from ..runtime.saturation import without_warnings
     from ..runtime.session import Session
 
     files.check_target(output)
     loaded, feeds = load(program), files.read_arrays(inputs)
     check_feeds(loaded.inputs, feeds)
     with Session(loaded, device, threads, overlay=overlay, timeout_s=timeout) as session:
-        with progress(quiet=as_json) as step:
+        with without_warnings(), progress(quiet=as_json) as step:
             outputs = session.run(feeds, step)
         stats, info = session.stats, session.device_info
     assert stats is not None
@@ -111,6 +113,7 @@ def _show_run(
     from ..jsonform import to_json
     from ..measure.provenance import RUN, provenance_label
 
+    show_notes(stats.notes)
     if as_json:
         found = {"basis": RUN[stats.origin], **to_json(stats)}
         emit({"output": str(output), "shapes": shapes, "stats": found, "device": info})

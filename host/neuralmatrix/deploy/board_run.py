@@ -20,6 +20,7 @@ from ..jsonform import to_json
 from ..measure.bench import Options, bench_program
 from ..measure.power_run import PowerOptions
 from ..program.program import Program, load
+from ..runtime.saturation import without_warnings
 from ..runtime.session import Session
 from .board_receive import say
 
@@ -47,11 +48,13 @@ def _run(job: Job, program: Program) -> dict[str, Any]:
     assert job.inputs is not None and job.outputs is not None
     feeds = read_arrays(Path(job.inputs))
     with Session(program, job.device, overlay=job.overlay) as session:
-        outputs = session.run(feeds, lambda done, total: say(done=done, total=total))
-        info, stats = dict(session.device_info), to_json(session.stats)
+        with without_warnings():
+            outputs = session.run(feeds, lambda done, total: say(done=done, total=total))
+        assert session.stats is not None
+        info, stats, notes = dict(session.device_info), to_json(session.stats), session.stats.notes
     write_arrays(Path(job.outputs), outputs)
     shapes = {name: list(array.shape) for name, array in outputs.items()}
-    return {"shapes": shapes, "device": to_json(info), "stats": stats}
+    return {"shapes": shapes, "device": to_json(info), "stats": stats, "notes": notes}
 
 
 def _bench(job: Job, program: Program) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def _x_scale(activation: Function, x_range: Interval, least: float) -> float:
     return -scale if lo < 0 and hi <= 0 else scale
 
 
-@lru_cache(maxsize=1024)  # layers of a network and trials of mixed precision repeat tables
+@lru_cache(maxsize=4096)  # layers of a network and trials of mixed precision repeat tables
 def _table(
     activation: Function,
     x_scale: float,

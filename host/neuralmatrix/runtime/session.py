@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
@@ -23,6 +23,7 @@ from ..errors import BadInput
 from ..program.host_io import check_feeds
 from ..program.program import Program
 from .device import How, Origin, without_pynq
+from .saturation import Saturated, saturated, texts_of, warn_of
 
 if TYPE_CHECKING:
     from .device import Batch, Device, Progress
@@ -40,7 +41,8 @@ class Stats:
     LOAD, COMPUTE and STORE), by the emulation else (and of DRAM).  ``dram_bytes`` are the
     program's.  ``seconds`` are the host's clock, summed over the images: "host", "transfer" (copies
     and cache maintenance) and "array"; in emulation, whose images run in parallel, they may exceed
-    ``host_seconds``, the whole run.
+    ``host_seconds``, the whole run.  ``saturated`` describes the inputs of which values lay outside
+    the range of calibration.
     """
 
     images: int
@@ -52,11 +54,17 @@ class Stats:
     clock_mhz: float
     origin: Origin = "emulation"
     seconds: Mapping[str, float] = field(default_factory=dict)
+    saturated: Mapping[str, Saturated] = field(default_factory=dict)
 
     @property
     def images_per_host_second(self) -> float:
         """Speed for the caller: of the emulation, or of the board including the host's work."""
         return self.images / self.host_seconds
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the run: inputs of which many values saturated."""
+        return texts_of(self.saturated, self.images)
 
 
 def _emulation(program: Program, threads: int | None, **board: Any) -> Device:
@@ -173,11 +181,14 @@ class Session:
     def run(self, feeds: Mapping[str, Any], progress: Progress | None = None) -> dict[str, Array]:
         """Return outputs of one run, or of N where each feed's leading 1 is replaced by N.
 
-        ``progress(done, total)`` is called after each image.
+        ``progress(done, total)`` is called after each image.  Warns ``InputsSaturated`` where many
+        input values lie outside the range of calibration.
         """
         began = time.perf_counter()
         arrays, images = check_feeds(self.program.inputs, feeds)
         self._check_outputs(images)
+        outside = saturated(self.program.inputs, arrays, images)
+        warn_of(outside, images)
 
         def image(i: int) -> dict[str, Array]:
             return {n: x if images == 1 else x[i : i + 1] for n, x in arrays.items()}
@@ -187,7 +198,8 @@ class Session:
         after = time.perf_counter()
         outputs = {port.name: _joined(port.name, batch) for port in self.program.outputs}
         seconds = time.perf_counter() - began
-        self.stats = self._stats(batch, seconds, seconds - (after - before))
+        stats = self._stats(batch, seconds, seconds - (after - before))
+        self.stats = replace(stats, saturated=outside)
         return outputs
 
     def _check_outputs(self, images: int) -> None:

@@ -7,9 +7,9 @@ In: a Program.  Out: a ``Device``.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -67,8 +67,11 @@ class EmulatorPool:
     def run(self, feeds: FeedOf, images: int, progress: Progress | None) -> Batch:
         threads = min(self.threads, images)
         found: list[_Image] = []
-        with ThreadPoolExecutor(threads) as pool:
-            for image in pool.map(lambda i: self._run_one(feeds(i)), range(images)):
+        with ExitStack() as stack:
+            each: Callable[..., Iterable[_Image]] = map
+            if threads > 1:  # starting threads takes longer than a small network
+                each = stack.enter_context(ThreadPoolExecutor(threads)).map
+            for image in each(lambda i: self._run_one(feeds(i)), range(images)):
                 found.append(image)
                 if progress is not None:
                     progress(len(found), images)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts the input values that saturate when the host quantises them, and warns of many.
+
+In: a program's inputs and checked feeds.  Out: ``Saturated`` by input; warnings.
+Such values mostly come from other preprocessing than in calibration (pixels of 0..255 for 0..1).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputsSaturated
+from ..program.data import ProgramPort
+
+Array = npt.NDArray[Any]
+
+ROOM = 2  # steps beyond the range that do not count: they lose next to nothing
+FEW = 1e-3  # a smaller share of values is no reason to warn,
+FAR = 1.5  # unless one lies that many times as far from 0 as the range goes
+
+
+@dataclass(frozen=True)
+class Saturated:
+    """The values of one input outside the range that the program covers.
+
+    ``share`` of all values; ``images``: how many of the run's inputs hold one; ``found`` and
+    ``covered``: lowest and highest value, of the run and of the range.
+    """
+
+    share: float
+    images: int
+    found: tuple[float, float]
+    covered: tuple[float, float]
+
+    @property
+    def is_much(self) -> bool:
+        """Whether it is more than a few values slightly outside."""
+        ends = zip(self.found, self.covered, (-1, 1), strict=True)
+        reach = max(abs(end) for end in self.covered)
+        far = any(sign * value > FAR * max(sign * end, reach / 2) for value, end, sign in ends)
+        return self.share >= FEW or far
+
+    def to_text(self, name: str, images: int) -> str:
+        """Return a sentence about the input ``name`` of a run of ``images``, and what to do."""
+        (low, high), (least, most) = self.found, self.covered
+        inputs = f"{self.images} of {images} inputs" if images > 1 else "the input"
+        return (
+            f"input {name!r}: {100 * self.share:.3g} % of the values ({inputs}) saturate: found "
+            f"{low:.4g}..{high:.4g}, the program covers {least:.4g}..{most:.4g}, the range of its "
+            "calibration; preprocess inputs as in calibration, or calibrate with inputs like these"
+        )
+
+
+def saturated(
+    ports: Sequence[ProgramPort], feeds: Mapping[str, Array], images: int
+) -> dict[str, Saturated]:
+    """Return what saturates, by input; inputs of which nothing does are left out."""
+    found = {port.name: _of_port(port, feeds[port.name], images) for port in ports}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _of_port(port: ProgramPort, x: Array, images: int) -> Saturated | None:
+    q = port.slot.qparams
+    if port.table is not None or x.size == 0:
+        return None
+    low, high = float(x.min()), float(x.max())
+    covered = (q.scale * (q.qmin - q.zero_point), q.scale * (q.qmax - q.zero_point))
+    least, most = covered[0] - ROOM * q.scale, covered[1] + ROOM * q.scale
+    if least <= low and high <= most:
+        return None
+    outside = ((x < least) | (x > most)).reshape(images, -1)
+    share = np.count_nonzero(outside) / x.size
+    return Saturated(share, int(np.count_nonzero(outside.any(1))), (low, high), covered)
+
+
+def texts_of(found: Mapping[str, Saturated], images: int) -> list[str]:
+    """Return one sentence about every input of which much saturates."""
+    return [one.to_text(name, images) for name, one in found.items() if one.is_much]
+
+
+def warn_of(found: Mapping[str, Saturated], images: int) -> None:
+    """Warn the caller of ``Session.run`` of every input of which much saturates."""
+    for text in texts_of(found, images):
+        warnings.warn(text, InputsSaturated, stacklevel=3)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keep Python silent about saturated inputs, for callers that print ``Stats.notes``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputsSaturated)
+        yield

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Input values beyond the calibrated range are counted, and many of them warned of.
+
+In: a program that copies its input, feeds inside and outside its range.  Out: counts, warnings.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import neuralmatrix as nm
+import numpy as np
+import pytest
+from neuralmatrix.hardware.tensor_layout import Blocked
+from neuralmatrix.ir.types import Array, QParams
+from neuralmatrix.program.data import ProgramPort, TensorSlot
+from neuralmatrix.runtime.saturation import Saturated, saturated, texts_of
+from programs import copy_program
+
+SHAPE = (1, 4, 5, 10)
+
+
+def port(q: QParams, table: Array | None = None) -> ProgramPort:
+    slot = TensorSlot("x", 0, Blocked(1, 4, 5, 10, 16), q)
+    return ProgramPort("x", SHAPE, "float32", slot, (), table=table)
+
+
+INT8 = port(QParams(0.01, -28))  # -1.0..1.55
+INT16 = port(QParams(0.001, 0, True))
+
+
+def run(of: ProgramPort, x: Array, images: int = 1) -> Saturated | None:
+    return saturated([of], {"x": np.asarray(x, np.float32)}, images).get("x")
+
+
+def test_values_within_the_range_and_a_few_steps_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    assert run(INT8, rng.uniform(-1.015, 1.565, SHAPE)) is None
+    assert run(INT8, np.zeros((0, 4))) is None
+    assert run(INT16, np.full(SHAPE, 32.6)) is None
+
+
+@pytest.mark.parametrize("value", [-1.1, 1.7])
+def test_values_beyond_an_end_count(value: float) -> None:
+    x = np.zeros((4, 4, 5, 10), np.float32)
+    x[1, 0, 0, :5] = x[3, 0, 0, 0] = value
+    found = run(INT8, x, 4)
+    assert found is not None and found.share == 6 / 800 and found.images == 2
+    assert found.found == pytest.approx((min(value, 0), max(value, 0)))
+    assert found.covered == pytest.approx((-1.0, 1.55)) and found.is_much
+
+
+def test_one_outlier_is_counted_and_not_told() -> None:
+    x = np.zeros((10, 4, 5, 10), np.float32)
+    x[0, 0, 0, 0] = 2.0
+    found = saturated([INT8], {"x": x}, 10)
+    assert found["x"].images == 1 and not found["x"].is_much and texts_of(found, 10) == []
+    x[0, 0, 0, 0] = 200.0  # far outside
+    (text,) = texts_of(saturated([INT8], {"x": x}, 10), 10)
+    assert "'x'" in text and "1 of 10 inputs" in text and "200" in text and "calibrat" in text
+
+
+def test_indices_of_a_table_have_no_range() -> None:
+    assert run(port(QParams(0.01), np.zeros((3, 2), np.int8)), np.full(SHAPE, 2)) is None
+
+
+@pytest.mark.gxx
+def test_a_session_counts_and_warns_once_per_run() -> None:
+    program = copy_program()
+    shape = program.inputs[0].shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session = nm.Session(program, threads=1)
+        session.run({"x": np.zeros(shape, np.float32)})
+    assert session.stats is not None and session.stats.saturated == {}
+    assert session.stats.notes == []
+    with pytest.warns(nm.InputsSaturated, match="input 'x': 100 % of the values") as caught:
+        session.run({"x": np.full((3, *shape[1:]), 1e6, np.float32)})
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert session.stats.saturated["x"].images == 3 and len(session.stats.notes) == 1
