@@ -88,6 +88,7 @@ def passes(options: Options) -> Passes:
         ("choose_orientation", choose_orientation),
         ("reorder_nodes", reorder_nodes),
         ("equalize", numbers.equalize),
+        ("widen_weights", numbers.widen_weights),
         ("legalize_operands", legalize_operands),
         ("tie_scales", tie_scales),
         ("interval_bounds", numbers.interval_bounds),  # of a model with prescribed scales, or
@@ -96,6 +97,7 @@ def passes(options: Options) -> Passes:
         ("calibrate", numbers.calibrate_again),
         ("choose_precision", numbers.choose_precision),
         ("choose_scales", choose_scales),
+        ("round_weights", numbers.round_weights),
         ("quantize", quantize),
         ("schedule", schedule),
     )

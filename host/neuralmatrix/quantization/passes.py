@@ -20,8 +20,10 @@ from .correct_biases import correct_biases, with_shifts
 from .equalize import equalize, with_factors
 from .interval_bounds import interval_bounds
 from .mixed_precision import Step, choose_precision, silent
+from .round_weights import with_roundings
 from .samples import Samples
 from .settings import Settings
+from .widen_weights import widen_weights
 
 Pass = Callable[[Any, Target], Any]
 
@@ -35,16 +37,19 @@ def unchanged(graph: Any, target: Target) -> Any:
 class NumberPasses:
     """The passes of these names; ``unchanged`` where an option is off.
 
-    ``equalize`` takes a MatGraph; ``interval_bounds`` or else ``calibrate`` a TiedGraph;
-    ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then measures again.
+    ``equalize`` and ``widen_weights`` take a MatGraph; ``interval_bounds`` or else ``calibrate`` a
+    TiedGraph; ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then measures
+    again; ``round_weights`` a ScaledGraph.
     """
 
     equalize: Pass = unchanged
+    widen_weights: Pass = unchanged
     interval_bounds: Pass = unchanged
     calibrate: Pass = unchanged
     correct_biases: Pass = unchanged
     calibrate_again: Pass = unchanged
     choose_precision: Pass = unchanged
+    round_weights: Pass = unchanged
 
 
 def chosen(settings: Settings, samples: Samples | None, step: Step = silent) -> NumberPasses:
@@ -71,6 +76,8 @@ def remembered(precision: str, ranges: Ranges, recipe: Recipe) -> NumberPasses:
     known = partial(with_ranges, precision=precision, ranges=ranges, promoted=recipe.promoted)
     return NumberPasses(
         equalize=partial(with_factors, factors=recipe.factors),
+        widen_weights=partial(widen_weights, names=recipe.widened),
         correct_biases=partial(with_shifts, shifts=recipe.shifts),
         calibrate_again=known,
+        round_weights=partial(with_roundings, roundings=recipe.roundings),
     )
