@@ -61,6 +61,13 @@ def bias_too_large(op: Gemm | Window, weight: IntWeight, source: QParams) -> boo
     return bool(np.any(np.abs(op.bias) > np.abs(weight.scale) * source.scale * BIAS_LIMIT))
 
 
+def fitting_weight(op: Gemm | Window, weight: IntWeight, source: QParams) -> IntWeight:
+    """Return ``weight``, with coarser steps where the bias needs them and they are free."""
+    if op.weight_scale is None and bias_too_large(op, weight, source):
+        return int_weight(op, 2.0 / (source.scale * BIAS_LIMIT))
+    return weight
+
+
 def reach_of(values: Array) -> int:
     """Return the largest sum of |w| of a channel."""
     return int(np.abs(values).reshape(-1, values.shape[-1]).sum(0).max())

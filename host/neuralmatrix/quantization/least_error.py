@@ -12,7 +12,7 @@ import numpy as np
 
 from ..ir.types import Array
 
-DAMPING = 0.01  # of the mean second moment, added to each: inputs that the samples never excite
+DAMPING = 0.02  # of the mean second moment, added to each: inputs that the samples never excite
 BLOCK = 128  # inputs whose mutual corrections are made one by one; those of later ones are products
 PEAK = 127
 

@@ -19,7 +19,7 @@ from ..ir.types import Array, QParams
 from .calibrated_graph import ScaledGraph
 from .integer_epilogues import Stage, build_epilogue
 from .integer_row_statistics import IntegerRowStats, integer_row_stats
-from .integer_weights import BIAS_LIMIT, IntWeight, bias_too_large, int_weight
+from .integer_weights import BIAS_LIMIT, IntWeight, fitting_weight
 from .qgraph import QGraph, QOp
 from .scales import ACC_LIMIT, peak_value, terms
 
@@ -53,8 +53,7 @@ def _quantize_op(op: MatOp, scaled: ScaledGraph, segments: int) -> QOp:
         stage = _product_stage(op, mg, qparams)
     else:
         source = qparams[op.input]
-        if op.weight_scale is None and bias_too_large(op, weight, source):
-            weight = int_weight(op, 2.0 / (source.scale * BIAS_LIMIT))
+        weight = fitting_weight(op, weight, source)
         stage = _weighted_stage(op, weight, source)
     rows = integer_row_stats(op, mg.tensors[op.output].shape[3], out, qparams)
     epilogue = build_epilogue(stage, out, scaled.spans, qparams, rows, segments)

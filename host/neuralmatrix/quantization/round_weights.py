@@ -27,7 +27,7 @@ from ..ir.matgraph.reference import evaluate, sources
 from ..ir.recipe import Rounding, packed, unpacked
 from ..ir.types import Array
 from .calibrated_graph import ScaledGraph
-from .integer_weights import IntWeight, bias_too_large, is_weighted, reach_of
+from .integer_weights import IntWeight, bias_too_large, fitting_weight, is_weighted, reach_of
 from .layer_inputs import from_matrices, groups_of, input_matrices, weight_matrices
 from .least_error import PEAK, least_error
 from .samples import Run, Samples, floats_of, stacked, stacks
@@ -72,7 +72,7 @@ def _rounded(
     op: Gemm | Window, scaled: ScaledGraph, rounding: Rounding
 ) -> tuple[Gemm | Window, IntWeight]:
     """Return the operation with its shifted bias, and its integer weights."""
-    plain = scaled.weights[op.output]
+    plain = _nearest(op, scaled)
     packed_steps, shift = rounding.steps, np.asarray(rounding.shift, np.float32)
     sizes = (rounding.weights, shift.shape)
     if packed_steps is None or sizes != (plain.values.size, op.bias.shape):
@@ -94,9 +94,14 @@ def _may_round(op: MatOp, scaled: ScaledGraph) -> TypeGuard[Gemm | Window]:
         return False
     if isinstance(op, Window) and (op.reduce == "max" or op.minus is not None):
         return False
-    weight = scaled.weights[op.output]
+    weight = _nearest(op, scaled)
     own = weight.values.shape[-1] == len(op.bias)
     return own and not bias_too_large(op, weight, scaled.qparams[op.input])
+
+
+def _nearest(op: Gemm | Window, scaled: ScaledGraph) -> IntWeight:
+    """Return the integer weights without a rounding, as ``quantize`` takes them."""
+    return fitting_weight(op, scaled.weights[op.output], scaled.qparams[op.input])
 
 
 # ---------------------------------------------------------------- choice on samples
@@ -175,7 +180,7 @@ def _in_reals(op: MatOp, scaled: ScaledGraph, chosen: Mapping[str, Rounding]) ->
     """Return an operation with the reals of its integer weights."""
     if not is_weighted(op) or (isinstance(op, Window) and op.reduce == "max"):
         return op
-    weight = scaled.weights[op.output]
+    weight = _nearest(op, scaled)
     if op.output in chosen:
         op, weight = _rounded(op, scaled, chosen[op.output])
     return replace(op, weight=np.asarray(weight.values * weight.scale, np.float32))
@@ -187,7 +192,7 @@ def _rounding(layer: _Layer, scaled: ScaledGraph) -> Rounding | None:
     judged = inputs.shape[1] // JUDGES
     if inputs.shape[1] < FEWEST_ROWS:
         return None
-    plain = scaled.weights[op.output]
+    plain = _nearest(op, scaled)
     real = weight_matrices(op, np.asarray(op.weight, np.float64) / plain.scale)
     nearest = weight_matrices(op, plain.values)
     scale = plain.scale.reshape(len(real), 1, -1)
