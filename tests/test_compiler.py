@@ -50,8 +50,9 @@ def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
         "import_onnx", "simplify", "lower_graph", "fuse_epilogues", "split_projections",
         "fuse_epilogues", "fuse_row_statistics", "defer_bias", "center_residuals", "pad_heads",
         "fold_input_permutations", "fold_row_scales", "choose_orientation", "reorder_nodes",
-        "equalize", "legalize_operands", "tie_scales", "interval_bounds", "calibrate",
-        "correct_biases", "calibrate", "choose_precision", "choose_scales", "quantize", "schedule",
+        "equalize", "widen_weights", "legalize_operands", "tie_scales", "interval_bounds",
+        "calibrate", "correct_biases", "calibrate", "choose_precision", "choose_scales",
+        "round_weights", "quantize", "schedule",
     ]  # fmt: skip
 
 

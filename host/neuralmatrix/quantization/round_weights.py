@@ -22,6 +22,7 @@ import numpy as np
 
 from ..errors import BadModel
 from ..hardware.target import Target
+from ..ir.matgraph.facts import low_digits
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Window
 from ..ir.matgraph.reference import evaluate, sources
 from ..ir.recipe import Rounding, packed, unpacked
@@ -151,20 +152,15 @@ def _layers(scaled: ScaledGraph) -> dict[str, _Layer]:
     """Return the layer of every operation whose weights can be rounded, by its output."""
     same: dict[object, _Layer] = {}
     found = {}
-    fine = _second_digits(scaled.graph)
+    low = low_digits(scaled.graph)  # their rounding error is small already
     for op in scaled.graph.ops:
-        if _may_round(op, scaled) and op.output not in fine:
+        if _may_round(op, scaled) and op.output not in low:
             weight = np.ascontiguousarray(op.weight)
             groups = groups_of(op)
             key = (type(op), weight.shape, groups, blake2b(weight.tobytes()).digest())
             found[op.output] = same.setdefault(key, _Layer())
             found[op.output].ops.append(op)
     return found
-
-
-def _second_digits(mg: MatGraph) -> set[str | None]:
-    """Return the tensors of the second digits of widened weights; their error is small."""
-    return {op.epilogue.residual for op in mg.ops if op.output in mg.recipe.widened}
 
 
 def _spread(mg: MatGraph, runs: list[Run]) -> list[Run]:

@@ -29,7 +29,7 @@ def weight_losses(mg: MatGraph, seen: Sample) -> dict[str, float]:
 
 
 def _equal(op: Gemm | Window, other: Gemm | Window) -> bool:
-    return bool(np.array_equal(np.asarray(op.weight), np.asarray(other.weight)))
+    return bool(np.all(np.asarray(op.weight) == np.asarray(other.weight)))
 
 
 def _one_changed(mg: MatGraph, coarse: MatGraph, i: int) -> MatGraph:
