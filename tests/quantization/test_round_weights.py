@@ -15,7 +15,7 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from blocks import Maker
-from golden_passes import exact
+from golden_passes import check_texts, exact
 from neuralmatrix.errors import BadModel
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float
@@ -85,6 +85,50 @@ def error(known: ScaledGraph, mg: MatGraph) -> float:
         total += float(np.square(found - wanted).sum())
         size += float(np.square(wanted).sum())
     return float(np.sqrt(total / size))
+
+
+def exact_net() -> MatGraph:
+    """Return six inputs that are sums of two, and weights halfway between integers."""
+    b = Maker()
+    b.tensor("x", (1, 1, 64, 6))
+    b.gemm("y", "x", 4)
+    steps = np.array([127, 40.375, -30.5, 20.625, 7.375, -3.375]).reshape(1, 1, 6, 1)
+    signs = np.array([1.0, -1.0, 0.5, 2.0])
+    b.ops[-1] = replace(b.ops[-1], weight=(steps * signs / 128).astype(np.float32))  # type: ignore
+    return b.graph()
+
+
+def whole_net() -> MatGraph:
+    mg = exact_net()
+    op = mg.ops[0]
+    assert isinstance(op, Gemm) and op.weight is not None
+    return replace(mg, ops=(replace(op, weight=np.trunc(op.weight * 128) / 128),))
+
+
+def two_sources(mg: MatGraph) -> list[dict[str, Array]]:
+    first, second = exact(1, 8, 1, 1, 64, 1), exact(2, 8, 1, 1, 64, 1)
+    mixed = np.concatenate([first + second * k / 8 for k in range(6)], 4)
+    return [{"x": np.asarray(image, np.float32)} for image in mixed]
+
+
+def weights_text(known: ScaledGraph) -> str:
+    """Return integers, and biases in hundredths."""
+    lines = []
+    for op in known.graph.ops:
+        assert isinstance(op, Gemm)
+        values = known.weights[op.output].values.reshape(-1, len(op.bias))
+        lines += [f"{op.output} bias {np.round(op.bias, 2) + 0.0}", *map(str, values)]
+    return "\n".join([*lines, ""])
+
+
+@pytest.mark.parametrize(
+    ("case", "net"), [("sums_of_two", exact_net), ("kept_integers", whole_net)]
+)
+def test_golden(request: pytest.FixtureRequest, case: str, net: Any) -> None:
+    mg, runs = net(), two_sources(net())
+    plain = choose_scales(calibrated(mg, runs, "minmax", precision="int16"), target())
+    found = round_weights(plain, target(), samples=Samples(runs, len(runs), keep=True))
+    check_texts(request, f"round_weights/{case}", weights_text(plain), weights_text(found))
 
 
 NETS = {

@@ -17,11 +17,13 @@ from graph_text import graph_text
 from neuralmatrix.errors import BadModel
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, MatOp, Window
 from neuralmatrix.ir.matgraph.verify import verify_matgraph
+from neuralmatrix.ir.points import Point
 from neuralmatrix.ir.types import Function
+from neuralmatrix.quantization.adjust_ranges import LOW_ROOM, spanned
 from neuralmatrix.quantization.integer_weights import int_weight
 from neuralmatrix.quantization.widen_weights import high_digit, may_widen, widen_weights
 from precision_nets import integer_error, ranges
-from quantized import tied
+from quantized import observed, tied
 from targets import target
 
 
@@ -99,6 +101,14 @@ def test_the_product_of_the_low_digit_is_int16() -> None:
     facts = tied(fine).facts
     assert {"a:fine", "y:fine"} <= facts.int16 and "a" not in facts.int16
     assert fine.recipe.widened == ("y", "a")
+
+
+def test_a_low_digit_alone_has_room_beyond_its_calibrated_range() -> None:
+    fine = tied(widened(residual_net(), "y", "a"))
+    seen = observed(widened(residual_net(), "y", "a"), {"x": exact(3, 1, 1, 6, 5)})
+    found = spanned(fine.graph, fine.facts, seen)
+    for name, room in (("a:fine", LOW_ROOM), ("y:fine", 1.0)):  # y:fine holds the residual too
+        assert found[Point(name)] == tuple(end * room for end in seen[Point(name)])
 
 
 def test_windows_have_two_digits() -> None:
