@@ -29,7 +29,7 @@ from .program.program import Program
 from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
 from .quantization.equalize import equalize
-from .quantization.passes import Numbers
+from .quantization.passes import Numbers, round_weights, widen
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize
@@ -90,11 +90,13 @@ class Options:
 # The passes from a recipe to integers: the search for a recipe runs them for every trial.
 BY_RECIPE: Passes = (
     ("equalize", equalize),
+    ("widen_weights", widen),
     ("legalize_operands", legalize_operands),
     ("tie_scales", tie_scales),
     ("set_ranges", set_ranges),
     ("correct_biases", correct_biases),
     ("choose_scales", choose_scales),
+    ("round_weights", round_weights),
     ("quantize", quantize),
 )
 

@@ -151,7 +151,11 @@ def _calibrated_text(calibrated: CalibratedGraph) -> str:
 
 
 def _scaled_text(scaled: ScaledGraph) -> str:
-    return _scales_text(scaled.qparams) + _ranges_text(scaled.spans)
+    lines = [
+        f"{', '.join(rounding.names)}: {rounding.weights} weights rounded on the samples\n"
+        for rounding in scaled.graph.recipe.roundings
+    ]
+    return "".join(lines) + _scales_text(scaled.qparams) + _ranges_text(scaled.spans)
 
 
 def _ranges_text(ranges: Ranges) -> str:

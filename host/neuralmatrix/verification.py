@@ -184,7 +184,7 @@ def _compare_run(
     graph: QGraph, program: Program, integer: Mapping[str, Array], emulated: Sequence[Array],
     real: Mapping[str, Array],
 ) -> list[LayerCheck]:  # fmt: skip
-    factors = as_arrays(graph.decisions.recipe.factors)
+    factors = as_arrays(graph.recipe.factors)
     checks = []
     for point, found in zip(program.watchpoints, emulated, strict=True):
         name, layer = point.tensor.name, program.layers[point.layer]

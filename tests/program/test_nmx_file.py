@@ -6,12 +6,10 @@ In: programs, and files that were changed.  Out: the same program, or BadProgram
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
 import zipfile
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 from neuralmatrix.errors import BadProgram, NeuralMatrixError
 from neuralmatrix.program.program import Program, load
+from nmx_members import rewrite
 from table_programs import with_table
 
 
@@ -136,23 +135,6 @@ def test_not_a_program(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "x.nmx").write_bytes(text)
     with pytest.raises(BadProgram, match="compile the network again"):
         load(tmp_path / "x.nmx")
-
-
-def rewrite(path: Path, change: Callable[[dict[str, bytes]], None], method: int = 0) -> None:
-    """Unpack, change members, fix the checksums, pack."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    change(members)
-    try:
-        manifest = json.loads(members["manifest.json"])
-        sums = [n for n in members if n.endswith(".npy")]
-        manifest["sha256"] = [[n, hashlib.sha256(members[n]).hexdigest()] for n in sums]
-        members["manifest.json"] = json.dumps(manifest).encode()
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
 
 
 def pickled(members: dict[str, bytes]) -> None:

@@ -6,11 +6,19 @@ In: Gemms and Windows.  Out: integers, scales, and bounds of sums.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from golden_passes import exact
 from neuralmatrix.ir.matgraph.ops import Gemm, Window
-from neuralmatrix.quantization.integer_weights import int_weight, is_weighted
+from neuralmatrix.ir.types import QParams
+from neuralmatrix.quantization.integer_weights import (
+    bias_too_large,
+    fitting_weight,
+    int_weight,
+    is_weighted,
+)
 
 ZEROS = np.zeros(4)
 
@@ -73,3 +81,15 @@ def test_what_is_subtracted_doubles_the_reach() -> None:
 def test_products_of_two_tensors_have_no_weights() -> None:
     assert not is_weighted(Gemm("y", "x", None, ZEROS, rhs="z"))
     assert is_weighted(Gemm("y", "x", exact(1, 1, 1, 5, 4), ZEROS))
+
+
+def test_steps_become_coarser_only_where_a_bias_needs_it() -> None:
+    op = Gemm("y", "x", exact(1, 1, 1, 5, 4), np.array([0, 0, 0, 1e4]))
+    plain, source = int_weight(op), QParams(1e-4, 0, True)
+    assert bias_too_large(op, plain, source) and not bias_too_large(op, plain, QParams(1.0))
+    found = fitting_weight(op, plain, source)
+    assert not bias_too_large(op, found, source)
+    assert found.scale[3] > plain.scale[3] and (found.scale[:3] == plain.scale[:3]).all()
+    assert fitting_weight(op, plain, QParams(1.0)) is plain
+    prescribed = replace(op, weight_scale=plain.scale)
+    assert fitting_weight(prescribed, plain, source) is plain

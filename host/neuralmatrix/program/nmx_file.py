@@ -2,7 +2,8 @@
 """The ``.nmx`` file: a zip of uncompressed .npy members and one JSON manifest.
 
 In: a ``Program``, or a file from any source.  Out: the file, or the program (not yet verified).
-The rows of embedding tables are separate members, named by the number of their input.
+The rows of embedding tables are separate members, named by the number of their input; the steps of
+all roundings together are one.
 Nothing is unpickled, and every size is compared with the file's own before it is used.
 """
 
@@ -24,10 +25,12 @@ from .._version import __version__
 from ..errors import BadProgram
 from ..files import DAMAGE, is_endless, write_whole
 from ..hardware.isa import ISA_VERSION
+from ..ir.recipe import Recipe
 from ..ir.types import Array
 from ..jsonform import FormError, from_json, to_json
 from .check_tables import form_problem
 from .data import ProgramData, ProgramPort, ProgramTables
+from .rounding_steps import all_steps, roundings_problem, with_steps, without_steps
 
 FORMAT = 3
 _MANIFEST = "manifest.json"
@@ -39,6 +42,7 @@ _ARRAYS: dict[str, np.dtype[Any]] = {
 }
 _TABLE = re.compile(r"table_(0|[1-9]\d{0,3})\.npy")
 _TABLE_DTYPES = (np.dtype("i1"), np.dtype("<i2"))
+_ROUNDINGS = "roundings.npy"  # of programs that have any
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "; compile the network again"
 
@@ -64,7 +68,8 @@ def _npy(array: Array, dtype: np.dtype[Any]) -> bytes:
 
 def _manifest_json(program: ProgramData, sums: tuple[tuple[str, str], ...]) -> bytes:
     body = ProgramTables(**{f.name: getattr(program, f.name) for f in fields(ProgramTables)})
-    body = replace(body, inputs=tuple(replace(port, table=None) for port in body.inputs))
+    body = replace(body, inputs=tuple(replace(port, table=None) for port in body.inputs),
+                   recipe=without_steps(body.recipe))  # fmt: skip
     fingerprint = program.array.fingerprint
     manifest = _Manifest(FORMAT, ISA_VERSION, __version__, fingerprint, sums, body)
     return json.dumps(to_json(manifest), indent=1).encode()
@@ -76,6 +81,8 @@ def _members(program: ProgramData) -> dict[str, bytes]:
         if port.table is not None:
             dtype = _TABLE_DTYPES[port.slot.qparams.int16]
             arrays[f"table_{i}.npy"] = _npy(port.table, dtype)
+    if program.recipe.roundings:
+        arrays[_ROUNDINGS] = _npy(all_steps(program.recipe), np.dtype("u1"))
     sums = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in arrays.items())
     return {_MANIFEST: _manifest_json(program, sums), **arrays}
 
@@ -108,10 +115,10 @@ def _read_members(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
             names = [info.filename for info in infos]
-            others = {name for name in names if not _TABLE.fullmatch(name)}
+            others = {n for n in names if n != _ROUNDINGS and not _TABLE.fullmatch(n)}
             if others != wanted or len(set(names)) < len(names):
-                raise _bad(path, f"members: found {names[:8]}, allowed are {sorted(wanted)} and "
-                                 "table_N.npy")  # fmt: skip
+                raise _bad(path, f"members: found {names[:8]}, allowed are {sorted(wanted)}, "
+                                 f"table_N.npy and {_ROUNDINGS}")  # fmt: skip
             for info in infos:
                 limit = _MANIFEST_LIMIT if info.filename == _MANIFEST else size
                 if info.compress_type != zipfile.ZIP_STORED or info.file_size > min(limit, size):
@@ -186,6 +193,20 @@ def _with_tables(
     return tuple(found)
 
 
+def _with_steps(path: Path, recipe: Recipe, members: dict[str, bytes]) -> Recipe:
+    """Return the recipe with the steps of its roundings: views of one member."""
+    if (_ROUNDINGS in members) != bool(recipe.roundings):
+        raise _bad(path, f"{_ROUNDINGS}: found {len(recipe.roundings)} roundings in the manifest, "
+                         "allowed is the member where there are any")  # fmt: skip
+    if not recipe.roundings:
+        return recipe
+    steps = _parse_array(path, _ROUNDINGS, members[_ROUNDINGS], (np.dtype("u1"),))
+    problem = roundings_problem(recipe, steps)
+    if problem:
+        raise _bad(path, problem)
+    return with_steps(recipe, steps)
+
+
 def read(path: Path) -> ProgramData:
     """Read the program in a file and check its form."""
     members = _read_members(path)
@@ -195,6 +216,7 @@ def read(path: Path) -> ProgramData:
     for name, dtype in _ARRAYS.items():
         parts[name] = _parse_array(path, f"{name}.npy", members[f"{name}.npy"], (dtype,))
     parts["inputs"] = _with_tables(path, manifest.body.inputs, members)
+    parts["recipe"] = _with_steps(path, manifest.body.recipe, members)
     program = ProgramData(**parts)
     problem = form_problem(program)
     if problem:

@@ -13,7 +13,7 @@ from typing import get_args
 
 import numpy as np
 
-from ..ir.matgraph.facts import Facts
+from ..ir.matgraph.facts import Facts, low_digits
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from ..ir.matgraph.predicates import is_identity
 from ..ir.matgraph.uses import Uses
@@ -26,6 +26,7 @@ NEGLIGIBLE_EXP = 16.0  # exp(-16) of the largest is far below an int16 step
 MASK_ROOM = 20.0  # masked scores lie that far below the lowest unmasked one
 FEWEST_STEPS = 3  # of a recurrence; two equal operations may be two statistics of one node
 HEADROOM = 1.25  # of int16 statistics and of their operands, beyond the calibrated range
+LOW_ROOM = 4.0  # of the products with low digits of weights
 POLES = frozenset({"reciprocal", "rsqrt", "log", "sqrt"})
 
 
@@ -50,6 +51,7 @@ def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]
             found.update(_truths(op, found))
             found.update(_clips(op, found))
             found.update(_with_headroom(op, found))
+    found.update(_of_low_digits(mg, found))
     return {**found, **_shared_by_steps(mg, found)}
 
 
@@ -211,6 +213,14 @@ def _clips(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
     lo, hi = activation.params
     low, high = np.clip(found[pre], 2 * lo - hi, 2 * hi - lo)
     return {pre: (float(low), float(high))} if low < high else {}
+
+
+def _of_low_digits(mg: MatGraph, found: Found) -> dict[Point, Interval]:
+    """Return wider ranges of products with low digits: small enough beside the rest of their sum
+    for a coarse scale, and random enough to differ on unseen inputs."""
+    low = low_digits(mg)
+    points = [Point(op.output) for op in mg.ops if op.output in low and not op.epilogue.residual]
+    return {p: (found[p][0] * LOW_ROOM, found[p][1] * LOW_ROOM) for p in points}
 
 
 def _with_headroom(op: Gemm | Window, found: Found) -> dict[Point, Interval]:

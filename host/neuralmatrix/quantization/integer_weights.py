@@ -12,7 +12,9 @@ from typing import TypeGuard
 import numpy as np
 
 from ..ir.matgraph.ops import Gemm, MatOp, Window
-from ..ir.types import Array
+from ..ir.types import Array, QParams
+
+BIAS_LIMIT = 2**26  # bounds the integer bias of a channel whose weights are almost 0
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,23 @@ def int_weight(op: Gemm | Window, floor: float = 0.0) -> IntWeight:
         least = np.maximum(np.abs(op.bias) * floor, max(float(peak.max()) * 2.0**-20, 1e-30))
         scale = np.maximum(peak, least)
     values = np.rint(weight / scale).astype(np.int32)
-    return IntWeight(values, scale, _reach(values))
+    return IntWeight(values, scale, reach_of(values))
 
 
-def _reach(values: Array) -> int:
+def bias_too_large(op: Gemm | Window, weight: IntWeight, source: QParams) -> bool:
+    """Return whether a bias is more than ``BIAS_LIMIT`` steps of the products with ``source``."""
+    return bool(np.any(np.abs(op.bias) > np.abs(weight.scale) * source.scale * BIAS_LIMIT))
+
+
+def fitting_weight(op: Gemm | Window, weight: IntWeight, source: QParams) -> IntWeight:
+    """Return ``weight``, with coarser steps where the bias needs them and they are free."""
+    if op.weight_scale is None and bias_too_large(op, weight, source):
+        return int_weight(op, 2.0 / (source.scale * BIAS_LIMIT))
+    return weight
+
+
+def reach_of(values: Array) -> int:
+    """Return the largest sum of |w| of a channel."""
     return int(np.abs(values).reshape(-1, values.shape[-1]).sum(0).max())
 
 
@@ -84,4 +99,4 @@ def _uniform_weight(op: Window) -> IntWeight:
     present = np.ones((1, 1, 1), bool) if op.minus is not None else op.weight[..., :1] != 0
     values = np.where(present, unit, 0).astype(np.int32)
     scale = np.broadcast_to(factor / unit, (len(op.bias),)).copy()
-    return IntWeight(values, scale, _reach(values) * (2 if op.minus is not None else 1))
+    return IntWeight(values, scale, reach_of(values) * (2 if op.minus is not None else 1))

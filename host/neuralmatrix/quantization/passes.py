@@ -14,11 +14,24 @@ from ..ir.accuracy import Accuracy
 from ..ir.matgraph.ops import MatGraph
 from ..ir.recipe import Recipe
 from .accuracy import measure_accuracy
+from .calibrated_graph import ScaledGraph
 from .qgraph import QGraph
+from .round_weights import with_roundings
 from .samples import Samples
 from .search import search
 from .settings import Settings
 from .trials import Finish, Step, silent
+from .widen_weights import widen_weights
+
+
+def widen(graph: MatGraph, target: Target) -> MatGraph:
+    """Return ``graph`` with two digits for the weights that its recipe names."""
+    return widen_weights(graph, target, names=graph.recipe.widened)
+
+
+def round_weights(scaled: ScaledGraph, target: Target) -> ScaledGraph:
+    """Return ``scaled`` with the roundings of its recipe."""
+    return with_roundings(scaled, target, roundings=scaled.recipe.roundings)
 
 
 @dataclass

@@ -19,9 +19,9 @@ from ..ir.types import Array, QParams
 from .calibrated_graph import ScaledGraph
 from .integer_epilogues import Stage, build_epilogue
 from .integer_row_statistics import IntegerRowStats, integer_row_stats
-from .integer_weights import IntWeight, int_weight
+from .integer_weights import BIAS_LIMIT, IntWeight, fitting_weight
 from .qgraph import QGraph, QOp
-from .scales import ACC_LIMIT, BIAS_LIMIT, peak_value, terms
+from .scales import ACC_LIMIT, peak_value, terms
 
 
 def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
@@ -53,8 +53,7 @@ def _quantize_op(op: MatOp, scaled: ScaledGraph, segments: int) -> QOp:
         stage = _product_stage(op, mg, qparams)
     else:
         source = qparams[op.input]
-        if op.weight_scale is None and _bias_too_large(op, weight, source):
-            weight = int_weight(op, 2.0 / (source.scale * BIAS_LIMIT))
+        weight = fitting_weight(op, weight, source)
         stage = _weighted_stage(op, weight, source)
     rows = integer_row_stats(op, mg.tensors[op.output].shape[3], out, qparams)
     epilogue = build_epilogue(stage, out, scaled.spans, qparams, rows, segments)
@@ -97,10 +96,6 @@ def _product_stage(op: Gemm | Window, mg: MatGraph, qparams: Mapping[str, QParam
     bias = _integer_bias(op, step)
     _prove_no_overflow(op, terms(op, mg) * peak_value(x) * peak_value(rhs), bias)
     return Stage(op.output, step, bias, op.epilogue)
-
-
-def _bias_too_large(op: Gemm | Window, weight: IntWeight, source: QParams) -> bool:
-    return bool(np.any(np.abs(op.bias) > np.abs(weight.scale) * source.scale * BIAS_LIMIT))
 
 
 def _integer_bias(op: Gemm | Window, step: Array) -> Array:

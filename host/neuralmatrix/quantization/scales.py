@@ -22,10 +22,9 @@ from .adjust_ranges import spanned
 from .bit_widths import int16_groups
 from .calibrated_graph import CalibratedGraph, ScaledGraph
 from .integer_row_statistics import least_scale
-from .integer_weights import IntWeight, int_weight, is_weighted
+from .integer_weights import BIAS_LIMIT, IntWeight, int_weight, is_weighted
 
 ACC_LIMIT = 2**31 - 1
-BIAS_LIMIT = 2**26  # bounds the integer bias of a channel whose weights are almost 0
 FULL = 32639  # the largest int16 value; no limit
 INT8_PEAK = 128
 # Of int16 tensors beyond the calibrated range: one of their 15 bits.  Those that are int16 at any
@@ -115,6 +114,12 @@ def choose_qparams(
 def peak_value(qp: QParams) -> int:
     """Return the largest |q|."""
     return max(-qp.qmin, qp.qmax)
+
+
+def most_reach(source: QParams) -> int:
+    """Return the largest sum of |w| that an accumulator holds for any values of ``source``, with
+    the bias and the zero point's share of it."""
+    return (ACC_LIMIT - 2 * BIAS_LIMIT) // (peak_value(source) + abs(source.zero_point))
 
 
 def terms(op: Gemm, mg: MatGraph) -> int:

@@ -22,13 +22,15 @@ from ..hardware.target import Target
 from ..ir.matgraph.facts import TiedGraph
 from ..ir.matgraph.ops import MatGraph
 from ..ir.points import Interval, Point, Ranges
-from ..ir.recipe import Recipe, as_arrays, as_numbers, as_triples
+from ..ir.recipe import Recipe, Rounding, as_arrays, as_numbers, as_triples
 from ..ir.types import Array
 from .calibrate import CLIP, Observed, observe, set_ranges
+from .calibrated_graph import ScaledGraph
 from .correct_biases import correct_biases, shifts_of
 from .equalize import migrate
 from .fake_quant import MOST_IMAGES, sample
 from .mixed_precision import Mixed, choose_mixed
+from .round_weights import roundings_of
 from .samples import Run, spread
 from .scales import choose_scales
 from .settings import Settings
@@ -80,6 +82,8 @@ def search(
         found.factors(runs)
         found.shifts(runs)
     mixed = found.precision(runs) if settings.precision == "mixed" else None
+    if settings.tries_refinement(len(runs)):
+        found.roundings(runs)
     return found.choice(mixed)
 
 
@@ -152,15 +156,26 @@ class _Search:
     def shifts(self, runs: Sequence[Run]) -> None:
         """Shift biases where the integers gain."""
         self.step("shifts of biases")
-        known = set_ranges(self._tied(), self.target)
-        qparams = choose_scales(known, self.target).qparams
-        found = shifts_of(known.graph, qparams, sample(known.graph, spread(runs, MOST_IMAGES)))
+        scaled = self._scaled()
+        seen = sample(scaled.graph, spread(runs, MOST_IMAGES))
+        found = shifts_of(scaled.graph, scaled.qparams, seen)
 
         def shifted(names: Sequence[str]) -> Recipe:
             chosen = as_numbers({n: found[n] for n in names})
             return replace(self.recipe, shifts=(*self.recipe.shifts, *chosen))
 
         self._halves("shifts of biases", list(found), shifted)
+
+    def roundings(self, runs: Sequence[Run]) -> None:
+        """Round weights so that their errors cancel, where the integers gain."""
+        self.step("roundings of weights")
+        found = roundings_of(self._scaled(), list(runs))
+
+        def rounded(some: Sequence[Rounding]) -> Recipe:
+            kept = {r.names: r for r in (*self.recipe.roundings, *some)}
+            return replace(self.recipe, roundings=tuple(r for r in found if r.names in kept))
+
+        self._halves("roundings of weights", found, rounded)
 
     def precision(self, runs: Sequence[Run]) -> Mixed:
         """Promote as few tensors to int16 as the allowed loss requires."""
@@ -224,6 +239,10 @@ class _Search:
     def _tied(self) -> TiedGraph:
         graph = replace(self.trials.graph, recipe=self.recipe)
         return self.trials.finish.tied(graph, self.target)
+
+    def _scaled(self) -> ScaledGraph:
+        known = correct_biases(set_ranges(self._tied(), self.target), self.target)
+        return choose_scales(known, self.target)
 
     def _with_ranges(self, ranges: Ranges) -> Recipe:
         return replace(self.recipe, ranges=as_triples(ranges))

@@ -127,7 +127,7 @@ def _int16_groups(
     mg: MatGraph, groups: Groups, uses: Uses, position_scores: frozenset[str]
 ) -> frozenset[str]:
     chosen = _int16_constants(mg) | {p.tensor for p in mg.inputs if p.table is not None}
-    chosen |= {p.tensor for p in mg.outputs if not uses.readers(p.tensor)}
+    chosen |= {p.tensor for p in mg.outputs if not uses.readers(p.tensor)} | low_digits(mg)
     if mg.quant:  # the int8 tensors are those that a QDQ model names; the others were float there
         chosen |= mg.tensors.keys()
     # Left operands of activation-activation matmuls: int8 ones need one pass, int16 ones two.
@@ -137,6 +137,12 @@ def _int16_groups(
         chosen |= _int16_by_statistics(op)
     chosen |= _added_before_statistics(mg, groups) | position_scores
     return as_prescribed(mg, groups, chosen)
+
+
+def low_digits(mg: MatGraph) -> set[str]:
+    """Return the tensors of the products with the second digits of widened weights."""
+    residuals = (op.epilogue.residual for op in mg.ops if op.output in mg.recipe.widened)
+    return {name for name in residuals if name is not None}
 
 
 def as_prescribed(mg: MatGraph, groups: Groups, chosen: Iterable[str]) -> frozenset[str]:

@@ -42,7 +42,7 @@ def run_float(
     source model, whose saturation may be its only ReLU.
     """
     quant = mg.quant if prescribed else {}
-    values = _sources(mg, feeds, quant)
+    values = sources(mg, feeds, quant)
     last = {name: i for i, op in enumerate(mg.ops) for name in op.inputs}
     shown = {port.tensor for port in mg.outputs}
     for i, op in enumerate(mg.ops):
@@ -58,7 +58,7 @@ def run_float(
 def run_points(mg: MatGraph, feeds: Mapping[str, Array]) -> PointValues:
     """Return what ``run_float`` returns, and the values before activations and Hadamard
     products."""
-    values = _sources(mg, feeds, mg.quant)
+    values = sources(mg, feeds, mg.quant)
     found = {Point(name): value for name, value in values.items()}
     for op in mg.ops:
         made = _evaluate_points(op, values, mg, mg.quant)
@@ -67,7 +67,7 @@ def run_points(mg: MatGraph, feeds: Mapping[str, Array]) -> PointValues:
     return found
 
 
-def _sources(mg: MatGraph, feeds: Mapping[str, Array], quant: Mapping[str, QParams]) -> Values:
+def sources(mg: MatGraph, feeds: Mapping[str, Array], quant: Mapping[str, QParams]) -> Values:
     """Return the values of constants and inputs."""
     values: Values = {**mg.constants, **port_values(mg.inputs, feeds)}
     for name in quant.keys() & values.keys():

@@ -54,6 +54,20 @@ def windows_of(op: Linear, x: Array, kernel: Shape) -> Array:
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 
+def input_windows(op: Linear, x: Array, most: int) -> Array:
+    """Return the inputs (rows, KH, KW, C) of at most ``most`` results, spread evenly over all
+    positions and images; padding is 0."""
+    assert op.weight is not None
+    windows = windows_of(op, padded(x, op.pads, 0.0), op.weight.shape[:2])
+    size = windows.shape[:3]
+    total = prod(size)
+    count = min(most, total)
+    # random within even strata: even steps would meet the same columns in every row
+    within = np.random.default_rng(0).random(count)
+    picks = ((np.arange(count) + within) * (total / count)).astype(np.int64)
+    return np.asarray(windows[np.unravel_index(np.minimum(picks, total - 1), size)])
+
+
 def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
     x = values[op.input]
     if op.rhs is not None:
