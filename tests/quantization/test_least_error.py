@@ -87,3 +87,12 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = least_error(weight, moments(x))
     monkeypatch.setattr("neuralmatrix.quantization.least_error.BLOCK", 7)
     np.testing.assert_array_equal(least_error(weight, moments(x)), whole)
+
+
+def test_moments_of_one_overwhelming_input_have_a_factor() -> None:
+    """Float32 sums of such moments need not be positive definite."""
+    x = correlated(10, 1, 400, 600, 2).astype(np.float32)
+    x[..., 0] *= 1e6
+    x[..., 1] = x[..., 0]
+    found = least_error(weights(11, 1, 600, 3), moments(x))
+    assert np.abs(found).max() <= 127

@@ -13,6 +13,7 @@ import numpy as np
 from ..ir.types import Array
 
 DAMPING = 0.02  # of the mean second moment, added to each: inputs that the samples never excite
+ROUNDING = 1e-5  # of their sum, added to each: what moments summed in float32 may be wrong by
 BLOCK = 128  # inputs whose mutual corrections are made one by one; those of later ones are products
 PEAK = 127
 
@@ -36,9 +37,9 @@ def least_error(weight: Array, moments: Array) -> Array:
 def _factor(moments: Array) -> Array:
     """Return R, upper triangular with a diagonal of 1, such that R' D R are the damped moments."""
     count = moments.shape[1]
-    mean = np.trace(moments, axis1=1, axis2=2) / count
+    total = np.trace(moments, axis1=1, axis2=2)
     damped = moments.astype(np.float64)
-    damped[:, range(count), range(count)] += (DAMPING * mean + 1e-30)[:, None]
+    damped[:, range(count), range(count)] += (total * (DAMPING / count + ROUNDING) + 1e-30)[:, None]
     lower = _cholesky(damped)
     lower /= np.diagonal(lower, axis1=1, axis2=2)[:, None, :].copy()
     return np.asarray(lower.swapaxes(1, 2))

@@ -186,7 +186,7 @@ def _rounding(layer: _Layer, scaled: ScaledGraph) -> Rounding | None:
     """Return the rounding of the weights of a layer, if it loses less than the nearest."""
     op, inputs = layer.ops[0], layer.rows()
     judged = inputs.shape[1] // JUDGES
-    if inputs.shape[1] < FEWEST_ROWS:
+    if inputs.shape[1] < FEWEST_ROWS or not np.isfinite(inputs).all():
         return None
     plain = _nearest(op, scaled)
     real = weight_matrices(op, np.asarray(op.weight, np.float64) / plain.scale)
@@ -223,6 +223,7 @@ def _fits(op: Gemm | Window, scaled: ScaledGraph, rounding: Rounding) -> bool:
 def _solved(real: Array, inputs: Array) -> Array:
     """Return the integers of each part of at most ``MOST_INPUTS`` inputs."""
     count = real.shape[1]
+    inputs = inputs / max(float(np.abs(inputs).max()), 1e-30)  # squares stay within float32
     parts = -(-count // MOST_INPUTS)
     ends = [count * i // parts for i in range(parts + 1)]
     found = []
