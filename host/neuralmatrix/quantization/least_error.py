@@ -20,7 +20,7 @@ PEAK = 127
 
 def least_error(weight: Array, moments: Array) -> Array:
     """Return int32 (G, K, M) within -127..127 and at most 1 from the nearest integers, with a small
-    ``trace(E' moments E)`` for E = weight - result.
+    ``trace(E' moments E)`` for E = weight - result.  Zeros stay.
 
     ``weight`` (G, K, M), within -127..127; ``moments`` (G, K, K): of the inputs of each group.
     """
@@ -62,7 +62,8 @@ def _cholesky(a: Array) -> Array:
 def _nearest_plane(weight: Array, factor: Array) -> Array:
     """Round from the last input, the strongest, to the first."""
     count, nearest = weight.shape[1], np.rint(weight)
-    low, high = np.maximum(nearest - 1, -PEAK), np.minimum(nearest + 1, PEAK)
+    freedom = np.where(weight == 0, 0, 1)  # blocks of zeros are never multiplied
+    low, high = np.maximum(nearest - freedom, -PEAK), np.minimum(nearest + freedom, PEAK)
     found, error = np.zeros(weight.shape, np.int32), np.zeros(weight.shape)
     for start in range((count - 1) // BLOCK * BLOCK, -1, -BLOCK):
         end = min(start + BLOCK, count)

@@ -25,8 +25,8 @@ from .integer_weights import int_weight, is_weighted
 def widen_weights(graph: MatGraph, target: Target, *, names: Sequence[str]) -> MatGraph:
     """Return ``graph`` with two digits for the weights of the operations that make ``names``.
 
-    It has to run after all passes that change weights.  BadModel: an operation has no such weights, or is
-    named twice.
+    It has to run after all passes that change weights.  BadModel: an operation has no such weights,
+    or is named twice.
     """
     if not names:
         return graph
