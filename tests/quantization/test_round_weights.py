@@ -148,7 +148,9 @@ def test_errors_cancel_on_unseen_inputs(net: str, precision: str) -> None:
     mg = NETS[net]()
     plain = scaled(mg, precision)
     found = rounded(plain)
-    assert {name for r in found.graph.recipe.roundings for name in r.names} >= {"a", "y"}
+    # the depthwise layer leaves the inputs of "y" too different for their errors to cancel
+    gained = {"a", "d"} if net == "depthwise" else {"a", "y"}
+    assert {name for r in found.graph.recipe.roundings for name in r.names} >= gained
     # at int16 the weights are the only loss; at int8 activations lose more, and stay as they are
     most = SHARES[net] if precision == "int16" else 0.95
     assert error(found, mg) < most * error(plain, mg)

@@ -5,9 +5,9 @@ In: a ScaledGraph and samples, or the roundings stored in a program.  Out: a Sca
 integer weights, each at most 1 from the nearest, and biases that cancel the mean error.
 
 Every layer sees its inputs as the integers before it make them.  Its errors are weighed by the
-inputs' covariance; a layer keeps its new weights if they lose clearly less than the nearest integers
-on rows that the covariance has not seen.  Layers of the same weights (steps of a recurrence) stay
-equal.
+inputs' covariance; a layer keeps its new weights if they lose clearly less than the nearest
+integers on rows that the covariance has not seen.  Layers of the same weights (steps of a
+recurrence) stay equal.
 """
 
 from __future__ import annotations
