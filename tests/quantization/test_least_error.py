@@ -57,6 +57,14 @@ def test_independent_inputs_have_the_nearest_integers() -> None:
     np.testing.assert_array_equal(least_error(weight, same), np.rint(weight))
 
 
+def test_zeros_stay() -> None:
+    x, weight = correlated(12, 1, 300, 40, 3), weights(13, 1, 40, 8)
+    weight[:, ::3] = 0.0
+    weight[:, :, 2] = 0.0
+    found = least_error(weight, moments(x))
+    assert not found[weight == 0].any() and (found != np.rint(weight)).any()
+
+
 def test_inputs_that_are_always_zero_have_the_nearest_integers() -> None:
     weight, x = weights(6, 1, 20, 8), correlated(7, 1, 200, 20, 3)
     x[..., [3, 7]] = 0.0
@@ -87,3 +95,12 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = least_error(weight, moments(x))
     monkeypatch.setattr("neuralmatrix.quantization.least_error.BLOCK", 7)
     np.testing.assert_array_equal(least_error(weight, moments(x)), whole)
+
+
+def test_moments_of_one_overwhelming_input_have_a_factor() -> None:
+    """Float32 sums of such moments need not be positive definite."""
+    x = correlated(10, 1, 400, 600, 2).astype(np.float32)
+    x[..., 0] *= 1e6
+    x[..., 1] = x[..., 0]
+    found = least_error(weights(11, 1, 600, 3), moments(x))
+    assert np.abs(found).max() <= 127

@@ -148,7 +148,9 @@ def test_errors_cancel_on_unseen_inputs(net: str, precision: str) -> None:
     mg = NETS[net]()
     plain = scaled(mg, precision)
     found = rounded(plain)
-    assert {name for r in found.graph.recipe.roundings for name in r.names} >= {"a", "y"}
+    # the depthwise layer leaves the inputs of "y" too different for their errors to cancel
+    gained = {"a", "d"} if net == "depthwise" else {"a", "y"}
+    assert {name for r in found.graph.recipe.roundings for name in r.names} >= gained
     # at int16 the weights are the only loss; at int8 activations lose more, and stay as they are
     most = SHARES[net] if precision == "int16" else 0.95
     assert error(found, mg) < most * error(plain, mg)
@@ -305,7 +307,22 @@ def test_verify_follows_roundings_and_digits(
     one = {"input": feeds["input"][:1]}
     check = nm.verify(model, again, one)
     assert check.ok and f"{name}:fine" in [layer.name for layer in check.layers]
+    for foreign in ({"widened": ("other",)}, {"roundings": (small_rounding(),)}):
+        recipe = replace(program.recipe, **foreign)  # type: ignore[arg-type]
+        with pytest.raises(nm.BadInput, match="its recipe: no weights of"):
+            nm.verify(model, replace(program, recipe=recipe), one)
     other = zoo.small_cnn()
     other.graph.initializer[0].raw_data = bytes(len(other.graph.initializer[0].raw_data))
     with pytest.raises(nm.BadInput, match="not compiled from this model"):
         nm.verify(other, again, one)
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e30])
+def test_inputs_of_any_size(factor: float) -> None:
+    mg = conv_net()
+    runs = [{"x": run["x"] * np.float32(factor)} for run in inputs(mg)]
+    ops = tuple(replace(op, bias=np.zeros_like(op.bias)) for op in mg.ops)  # type: ignore
+    known = choose_scales(calibrated(replace(mg, ops=ops), runs, "minmax"), target())
+    found = round_weights(known, target(), samples=Samples(runs, len(runs), keep=True))
+    names = [name for r in found.graph.recipe.roundings for name in r.names]
+    assert names == ["a", "y"]

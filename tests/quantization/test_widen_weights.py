@@ -137,6 +137,6 @@ def test_weights_that_int8_does_not_round(op: MatOp) -> None:
 
 
 def test_names_without_weights_are_refused() -> None:
-    for name in ("x", "other", "top"):
-        with pytest.raises(BadModel, match=f"no weights of '{name}' can be widened"):
-            widened(residual_net(), name)
+    for names in (("x",), ("other",), ("top",), ("y", "y")):
+        with pytest.raises(BadModel, match=f"no weights of '{names[0]}' can be widened"):
+            widened(residual_net(), *names)

@@ -13,13 +13,14 @@ import numpy as np
 from ..ir.types import Array
 
 DAMPING = 0.02  # of the mean second moment, added to each: inputs that the samples never excite
+ROUNDING = 1e-5  # of their sum, added to each: what moments summed in float32 may be wrong by
 BLOCK = 128  # inputs whose mutual corrections are made one by one; those of later ones are products
 PEAK = 127
 
 
 def least_error(weight: Array, moments: Array) -> Array:
     """Return int32 (G, K, M) within -127..127 and at most 1 from the nearest integers, with a small
-    ``trace(E' moments E)`` for E = weight - result.
+    ``trace(E' moments E)`` for E = weight - result.  Zeros stay.
 
     ``weight`` (G, K, M), within -127..127; ``moments`` (G, K, K): of the inputs of each group.
     """
@@ -36,9 +37,9 @@ def least_error(weight: Array, moments: Array) -> Array:
 def _factor(moments: Array) -> Array:
     """Return R, upper triangular with a diagonal of 1, such that R' D R are the damped moments."""
     count = moments.shape[1]
-    mean = np.trace(moments, axis1=1, axis2=2) / count
+    total = np.trace(moments, axis1=1, axis2=2)
     damped = moments.astype(np.float64)
-    damped[:, range(count), range(count)] += (DAMPING * mean + 1e-30)[:, None]
+    damped[:, range(count), range(count)] += (total * (DAMPING / count + ROUNDING) + 1e-30)[:, None]
     lower = _cholesky(damped)
     lower /= np.diagonal(lower, axis1=1, axis2=2)[:, None, :].copy()
     return np.asarray(lower.swapaxes(1, 2))
@@ -61,7 +62,8 @@ def _cholesky(a: Array) -> Array:
 def _nearest_plane(weight: Array, factor: Array) -> Array:
     """Round from the last input, the strongest, to the first."""
     count, nearest = weight.shape[1], np.rint(weight)
-    low, high = np.maximum(nearest - 1, -PEAK), np.minimum(nearest + 1, PEAK)
+    freedom = np.where(weight == 0, 0, 1)  # blocks of zeros are never multiplied
+    low, high = np.maximum(nearest - freedom, -PEAK), np.minimum(nearest + freedom, PEAK)
     found, error = np.zeros(weight.shape, np.int32), np.zeros(weight.shape)
     for start in range((count - 1) // BLOCK * BLOCK, -1, -BLOCK):
         end = min(start + BLOCK, count)

@@ -5,9 +5,9 @@ In: a ScaledGraph and samples, or the roundings stored in a program.  Out: a Sca
 integer weights, each at most 1 from the nearest, and biases that cancel the mean error.
 
 Every layer sees its inputs as the integers before it make them.  Its errors are weighed by the
-inputs' covariance; a layer keeps its new weights if they lose less than the nearest integers on
-rows that the covariance has not seen.  Layers of the same weights (steps of a recurrence) stay
-equal.
+inputs' covariance; a layer keeps its new weights if they lose clearly less than the nearest
+integers on rows that the covariance has not seen.  Layers of the same weights (steps of a
+recurrence) stay equal.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ MOST_FLOATS = 1 << 27  # of all tensors of all images
 MOST_MACS = 1 << 36  # of the float reference on all images
 MOST_INPUTS = 2304  # whose errors cancel each other; a layer with more is cut into parts
 FEWEST_ROWS = 16
+WORTH = 0.95  # of the squared loss of the nearest integers; a rounding that leaves more is dropped
 JUDGES = 4  # one row in so many judges the result
 
 
@@ -180,7 +181,7 @@ def _rounding(layer: _Layer, scaled: ScaledGraph) -> Rounding | None:
     """Return the rounding of the weights of a layer, if it loses less than the nearest."""
     op, inputs = layer.ops[0], layer.rows()
     judged = inputs.shape[1] // JUDGES
-    if inputs.shape[1] < FEWEST_ROWS:
+    if inputs.shape[1] < FEWEST_ROWS or not np.isfinite(inputs).all():
         return None
     plain = _nearest(op, scaled)
     real = weight_matrices(op, np.asarray(op.weight, np.float64) / plain.scale)
@@ -192,7 +193,7 @@ def _rounding(layer: _Layer, scaled: ScaledGraph) -> Rounding | None:
     least = min(most_reach(scaled.qparams[other.input]) for other in layer.ops)
     integers = np.where(np.abs(integers).sum(1, keepdims=True) > least, nearest, integers)
     losses = [_loss(held - mean, (real - found) * scale) for found in (integers, nearest)]
-    if losses[0] >= losses[1]:
+    if losses[0] >= WORTH * losses[1]:
         return None
     corrected = any(name == other.output for other in layer.ops
                     for name, _ in scaled.graph.recipe.shifts)  # fmt: skip
@@ -217,6 +218,7 @@ def _fits(op: Gemm | Window, scaled: ScaledGraph, rounding: Rounding) -> bool:
 def _solved(real: Array, inputs: Array) -> Array:
     """Return the integers of each part of at most ``MOST_INPUTS`` inputs."""
     count = real.shape[1]
+    inputs = inputs / max(float(np.abs(inputs).max()), 1e-30)  # squares stay within float32
     parts = -(-count // MOST_INPUTS)
     ends = [count * i // parts for i in range(parts + 1)]
     found = []

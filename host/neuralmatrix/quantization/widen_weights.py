@@ -25,7 +25,8 @@ from .integer_weights import int_weight, is_weighted
 def widen_weights(graph: MatGraph, target: Target, *, names: Sequence[str]) -> MatGraph:
     """Return ``graph`` with two digits for the weights of the operations that make ``names``.
 
-    It has to run after all passes that change weights.  BadModel: an operation has no such weights.
+    It has to run after all passes that change weights.  BadModel: an operation has no such weights,
+    or is named twice.
     """
     if not names:
         return graph
@@ -33,7 +34,7 @@ def widen_weights(graph: MatGraph, target: Target, *, names: Sequence[str]) -> M
     changed = {}
     for name in names:
         op = ops.get(name)
-        if op is None or not may_widen(op):
+        if op is None or not may_widen(op) or name in changed:
             raise BadModel(f"no weights of {name!r} can be widened")
         changed[name] = _digits(op, tensors)
     recipe = replace(graph.recipe, widened=tuple(names))
