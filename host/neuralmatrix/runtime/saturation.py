@@ -76,7 +76,7 @@ def _of_port(port: ProgramPort, x: Array, images: int) -> Saturated | None:
     if least <= low and high <= most:
         return None
     outside = ((x < least) | (x > most)).reshape(images, -1)
-    share = np.count_nonzero(outside) / x.size
+    share = float(outside.mean())
     return Saturated(share, int(np.count_nonzero(outside.any(1))), (low, high), covered)
 
 
