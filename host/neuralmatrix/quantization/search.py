@@ -186,6 +186,7 @@ class _Search:
             self.target,
             extremes=self._divided(self.observed.extremes, as_arrays(self.recipe.factors)),
             seen=sample(known.graph, spread(runs, MOST_IMAGES)),
+            runs=runs,
             max_loss=self.settings.allowed_loss,
             measure=self.settings.measure,
             step=self.step,
