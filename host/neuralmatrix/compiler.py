@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from .errors import AccuracyWarning, DoesNotFit
 from .frontend.onnx.bind_constants import bind_constants
 from .frontend.onnx.import_onnx import import_onnx
+from .frontend.onnx.judge import judged
 from .frontend.torch.export import as_onnx
 from .hardware.board import Board, load_board
 from .hardware.target import Target
+from .ir.accuracy import Accuracy
 from .ir.graph.nodes import Graph
 from .ir.matgraph.facts import TiedGraph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Feed = Mapping[str, Array]
+
+JUDGED = 4  # held-back inputs on which onnxruntime is asked as well
 
 
 @dataclass(frozen=True)
@@ -221,9 +225,25 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     return replace(
         for_board(program, board),
         recipe=quantized.recipe,
-        accuracy=numbers.accuracy,
+        accuracy=_judged(model, options),
         notes=(*program.notes, *numbers.notes, *table_notes(quantized), *_not_measured(numbers)),
     )
+
+
+def _judged(model: ModelProto, options: Options) -> Accuracy | None:
+    """Return the measured accuracy, and whether onnxruntime computes the same float model."""
+    numbers = options.numbers
+    feeds = numbers.held[:JUDGED]
+    if numbers.accuracy is None or not feeds:
+        return numbers.accuracy
+    found = judged(model, options.constants, feeds, numbers.float_outputs(feeds))
+    worse = () if found.agrees else (
+        f"the network as the compiler reads it differs from the model as {found.by} runs it by "
+        f"{100 * found.difference:.3g} % at output {found.output}: a fault of the compiler or of "
+        "the model; do not use the program, and report it",
+    )  # fmt: skip
+    lines = (*worse, *numbers.accuracy.warnings)
+    return replace(numbers.accuracy, judge=found.to_text(), warnings=lines)
 
 
 def _not_measured(numbers: Numbers) -> tuple[str, ...]:
