@@ -11,19 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .types import Array
+from .types import Array, Units
 
+TensorUnits = tuple[tuple[str, Units], ...]  # by tensor name
 PerChannel = tuple[tuple[str, tuple[float, ...]], ...]  # by tensor name, one number per channel
 
 
 @dataclass(frozen=True)
 class Recipe:
     """``promoted``: tensors promoted to int16 (precision mixed).  ``factors``: divisors of the
-    channels of tensors.  ``shifts``: addends of the biases of their makers."""
+    channels of tensors.  ``shifts``: addends of the biases of their makers.  ``units``: of tensors
+    whose parts have units of their own; results of Moves have those of what they copy."""
 
     promoted: tuple[str, ...] = ()
     factors: PerChannel = ()
     shifts: PerChannel = ()
+    units: TensorUnits = ()
 
 
 def as_numbers(arrays: Mapping[str, Array]) -> PerChannel:

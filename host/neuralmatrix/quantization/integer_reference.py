@@ -15,7 +15,7 @@ import numpy as np
 from ..hardware.isa import Stat
 from ..ir.matgraph.ops import Gemm, Move, Port, RowMax, Window
 from ..ir.matgraph.reference import gathered
-from ..ir.quantized_values import dequantize_array, quantize_array
+from ..ir.quantized_values import dequantize_array, quantize_array, real_values, stored_values
 from ..ir.types import Array, QParams, apply_steps
 from .pwl.table import lookup
 from .qgraph import QEpilogue, QGraph, QOp
@@ -30,15 +30,16 @@ def run_integer(graph: QGraph, feeds: Mapping[str, Array]) -> Values:
     values in the source shape."""
     values: Values = {name: np.asarray(q, np.int32) for name, q in graph.constants.items()}
     for port in graph.inputs:
-        values[port.tensor] = apply_steps(_port_values(port, feeds, graph), port.steps)
+        values[port.tensor] = _port_values(port, feeds, graph)
     for qop in graph.ops:
         values.update(evaluate(qop, values, graph))
     return values
 
 
 def _port_values(port: Port, feeds: Mapping[str, Array], graph: QGraph) -> Array:
-    real = gathered(port, np.asarray(feeds[port.name]))
-    return quantize_array(real, graph.qparams[port.tensor]).astype(np.int32)
+    real = apply_steps(gathered(port, np.asarray(feeds[port.name])), port.steps)
+    stored = stored_values(real, port.units)
+    return quantize_array(stored, graph.qparams[port.tensor]).astype(np.int32)
 
 
 def evaluate(qop: QOp, values: Values, graph: QGraph) -> Values:
@@ -173,12 +174,11 @@ def _round_half_even(v: Array, n: int) -> Array:
 
 def outputs_of(graph: QGraph, values: Mapping[str, Array]) -> dict[str, Array]:
     """Return the network outputs in the source model's shapes (arg-max not applied)."""
-    return {
-        port.name: apply_steps(
-            dequantize_array(values[port.tensor], graph.qparams[port.tensor]), port.steps
-        )
-        for port in graph.outputs
-    }
+    found = {}
+    for port in graph.outputs:
+        stored = dequantize_array(values[port.tensor], graph.qparams[port.tensor])
+        found[port.name] = apply_steps(real_values(stored, port.units), port.steps)
+    return found
 
 
 __all__ = ["apply_epilogue", "evaluate", "outputs_of", "row_statistics", "run_integer"]

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors whose parts have units of their own: stored = (real - offset) / divisor.
+
+In: a MatGraph and the units of some of its tensors.  Out: an equal MatGraph: weights, biases,
+gains and constants absorb the units, Moves pass them on, and ports name those that the host
+converts.  BadModel: an operation cannot absorb them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from ..errors import BadModel
+from ..hardware.target import Target
+from ..ir.matgraph.ops import (
+    Epilogue,
+    Gemm,
+    Linear,
+    MatGraph,
+    MatOp,
+    Move,
+    Port,
+    RowMax,
+    Tensor,
+    Window,
+)
+from ..ir.matgraph.rewrite import fresh_name
+from ..ir.recipe import TensorUnits
+from ..ir.types import Array, Function, Units
+
+# f(a x) = a f(x) for every a > 0
+PROPORTIONAL = frozenset({"identity", "relu", "leaky_relu", "neg", "abs"})
+ONE = np.ones((1, 1, 1, 1))
+ZERO = np.zeros((1, 1, 1, 1))
+
+
+def with_units(graph: MatGraph, target: Target, *, units: TensorUnits) -> MatGraph:
+    """Return ``graph`` with the named tensors in the given units, and those that follow from them.
+
+    BadModel: a name or a shape is not the graph's, or an operation cannot absorb the units.
+    """
+    if not units:
+        return graph
+    return _Divided(graph, units).result(units)
+
+
+def units_of(graph: MatGraph, units: TensorUnits) -> dict[str, Units]:
+    """Return the units of all tensors that have any: those that ``units`` names and Moves of them.
+
+    Real values of a tensor of the rewritten graph are ``real_values(stored, units_of(...)[name])``.
+    """
+    divided = _Divided(graph, units)
+    found = {n: _as_units(divided.divisor(n), divided.offset(n)) for n in graph.tensors}
+    return {name: made for name, made in found.items() if made is not None}
+
+
+def compressed(array: Array) -> Array:
+    """Return the array with size 1 along every axis on which it does not change."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis)
+        if array.shape[axis] > 1 and np.all(array == first):
+            array = first
+    return array
+
+
+def proportional(activation: Function | None) -> bool:
+    """Return whether a positive factor passes an activation, channel by channel."""
+    return activation is None or activation.name in PROPORTIONAL
+
+
+def varies(divisor: Array) -> bool:
+    """Return whether an array (N,H,W,C) changes from position to position."""
+    return divisor.shape[:3] != (1, 1, 1)
+
+
+def _as_units(divisor: Array, offset: Array) -> Units | None:
+    if np.all(divisor == 1) and not np.any(offset):
+        return None
+    n, h, w, c = np.broadcast_shapes(divisor.shape, offset.shape)
+    flat = np.broadcast_to(divisor, (n, h, w, c)).ravel()
+    shifts = np.broadcast_to(offset, (n, h, w, c)).ravel() if np.any(offset) else ()
+    return Units((n, h, w, c), tuple(map(float, flat)), tuple(map(float, shifts)))
+
+
+class _Divided:
+    """A graph and the units of its tensors, while its operations are rewritten."""
+
+    def __init__(self, mg: MatGraph, units: TensorUnits) -> None:
+        self.mg = mg
+        self.tensors = dict(mg.tensors)
+        self.constants = dict(mg.constants)
+        self._divisors: dict[str, Array] = {}
+        self._offsets: dict[str, Array] = {}
+        for name, given in units:
+            self._take(name, given)
+        for op in mg.ops:
+            if isinstance(op, Move):
+                self._follow(op)
+
+    def divisor(self, name: str) -> Array:
+        """Return the divisor of a tensor, to be broadcast."""
+        return self._divisors.get(name, ONE)
+
+    def offset(self, name: str) -> Array:
+        """Return the offset of a tensor, to be broadcast."""
+        return self._offsets.get(name, ZERO)
+
+    def _take(self, name: str, given: Units) -> None:
+        shape = self.mg.tensors[name].shape if name in self.mg.tensors else ()
+        fits = len(shape) == 4 and all(a in (1, b) for a, b in zip(given.shape, shape, strict=True))
+        counts = len(given.divisor), len(given.offset) or prod(given.shape)
+        if not fits or counts != (prod(given.shape),) * 2:
+            raise BadModel(f"the units of tensor {name!r} do not fit its shape {shape}")
+        if not (np.isfinite(given.divisor).all() and min(given.divisor) > 0):
+            raise BadModel(f"a divisor of tensor {name!r} is not above 0; allowed are finite ones")
+        self._divisors[name] = compressed(np.asarray(given.divisor).reshape(given.shape))
+        if given.offset:
+            self._offsets[name] = compressed(np.asarray(given.offset).reshape(given.shape))
+
+    def _follow(self, move: Move) -> None:
+        """Set the units of a Move's result from those of its parts."""
+        for known, default in ((self._divisors, 1.0), (self._offsets, 0.0)):
+            if known.keys().isdisjoint(move.parts):
+                continue
+            plain = np.full((1, 1, 1, 1), default)
+            shapes = [self.mg.tensors[n].shape for n in move.parts]
+            flat = [
+                np.broadcast_to(known.get(name, plain), shape).ravel()
+                for name, shape in zip(move.parts, shapes, strict=True)
+            ]
+            known[move.output] = compressed(np.concatenate([*flat, [default]])[move.index])
+
+    def result(self, units: TensorUnits) -> MatGraph:
+        """Return the rewritten graph."""
+        mg = self.mg
+        for name in mg.constants.keys() & self._divisors.keys():
+            self.constants[name] = np.asarray(mg.constants[name] / self.divisor(name), np.float32)
+        return replace(
+            mg,
+            inputs=tuple(map(self._input, mg.inputs)),
+            outputs=tuple(replace(p, units=self._port_units(p)) for p in mg.outputs),
+            ops=tuple(map(self._rewritten, mg.ops)),
+            tensors=self.tensors,
+            constants=self.constants,
+            recipe=replace(mg.recipe, units=units),
+        )
+
+    # ------------------------------------------------------------ ports
+
+    def _port_units(self, port: Port) -> Units | None:
+        return _as_units(self.divisor(port.tensor), self.offset(port.tensor))
+
+    def _input(self, port: Port) -> Port:
+        if port.table is None:
+            return replace(port, units=self._port_units(port))
+        where = f"the table of input {port.name!r}"
+        divisor = _scalar(self.divisor(port.tensor), where)
+        rows = np.asarray(port.table) / divisor if divisor != 1 else port.table
+        return replace(port, table=np.asarray(rows, np.float32))
+
+    # ------------------------------------------------------------ operations
+
+    def _rewritten(self, op: MatOp) -> MatOp:
+        touched = self._divisors.keys() | self._offsets.keys()
+        if touched.isdisjoint((*op.inputs, *op.outputs)):
+            return op
+        if isinstance(op, Move):
+            return replace(op, fill=self._fill(op))
+        if isinstance(op, RowMax):
+            self._same(op, op.input, op.output)
+            return op
+        assert isinstance(op, Linear)
+        for row in op.epilogue.rows:
+            self._same(op, op.output, row.tensor)
+        return self._linear(op)
+
+    def _fill(self, op: Move) -> float:
+        """Return what a Move writes where it copies nothing."""
+        if op.fill == 0.0:
+            return 0.0
+        divisor = np.broadcast_to(self.divisor(op.output), op.index.shape)[op.index < 0]
+        return op.fill / (_scalar(compressed(divisor.reshape(-1, 1, 1, 1)), _name(op))
+                          if divisor.size else 1.0)  # fmt: skip
+
+    def _same(self, op: MatOp, *names: str) -> None:
+        """Raise BadModel unless the tensors have one common divisor of 1 part, and no offset."""
+        found = {_scalar(self.divisor(name), _name(op)) for name in names}
+        if len(found) > 1 or any(np.any(self.offset(name)) for name in names):
+            raise BadModel(f"{_name(op)} needs tensors of one unit: {', '.join(names)}")
+
+    def _linear(self, op: Linear) -> Linear:
+        total = self._divisor_of_sum(op)
+        if isinstance(op, Gemm) and op.rhs is not None:
+            made: Linear = self._product(op, op.rhs, _scalar(total, _name(op)))
+        else:
+            made = self._weighted(op, total)
+        return replace(made, epilogue=self._epilogue(op, total))
+
+    def _divisor_of_sum(self, op: Linear) -> Array:
+        """Return the divisor in front of the activation: that of the operands which fix it, or what
+        leaves the rest of the epilogue as it is."""
+        e, x, out = op.epilogue, self.divisor(op.input), self.divisor(op.output)
+        if isinstance(op, Window) and op.reduce == "max":
+            return x
+        if not _takes_factor(e):
+            return ONE
+        if e.residual is not None and e.residual not in self.mg.constants:
+            return self.divisor(e.residual)
+        if isinstance(op, Gemm) and op.rhs is not None:
+            return ONE if e.hadamard else out
+        if varies(x):
+            return x
+        if e.hadamard is None:
+            return out
+        u = self.divisor(e.hadamard)
+        if e.hadamard in self.mg.constants:
+            return ONE if varies(out) else out
+        return ONE if varies(u) else compressed(out / u)
+
+    def _product(self, op: Gemm, rhs: str, total: float) -> Gemm:
+        """Return an activation-activation matmul: its gain takes scalars, a constant left operand
+        the units of the channels over which it sums."""
+        if np.any(self.offset(op.input)) or np.any(self.offset(rhs)):
+            raise BadModel(f"{_name(op)} multiplies a tensor with an offset")
+        w, source = self.divisor(rhs), op.input
+        k = w if op.rhs_transposed else w.swapaxes(2, 3)
+        if k.size > 1 and source in self.mg.constants:
+            value = self.constants[source] * _channels(k, _name(op))
+            source, w = self._constant(source, value), ONE
+        x = self.divisor(op.input)
+        gain = op.gain * _scalar(x, _name(op)) * _scalar(w, _name(op)) / total
+        return replace(op, input=source, gain=float(gain), bias=_float32(op.bias / total))
+
+    def _weighted(self, op: Linear, total: Array) -> Linear:
+        assert op.weight is not None
+        where, x = _name(op), self.divisor(op.input)
+        bias = op.bias + self._shift(op)
+        scaled = bias / (_channels(total, where) if np.any(bias) else 1.0)
+        if isinstance(op, Gemm):
+            outs = _channels(total, where)
+            weight = op.weight * _by_group(_channels(x, where), op) / outs
+            return replace(op, weight=_float32(weight), bias=_float32(scaled))
+        assert isinstance(op, Window)
+        if op.minus is not None:
+            self._same(op, op.input, op.minus)
+        ratio = _channels(compressed(x / total), where)
+        if op.reduce == "max" and np.any(ratio != 1):
+            raise BadModel(f"{where} takes a maximum and cannot change units")
+        weight = op.weight if op.reduce == "max" else op.weight * ratio
+        return replace(op, weight=_float32(weight), bias=_float32(scaled))
+
+    def _shift(self, op: Linear) -> Array:
+        """Return what the offsets of operands add to the bias."""
+        found, e, x = np.zeros(len(op.bias)), op.epilogue, self.offset(op.input)
+        if np.any(x):
+            is_max = isinstance(op, Window) and (op.reduce == "max" or op.minus is not None)
+            if any(op.pads) or is_max:
+                raise BadModel(f"{_name(op)} cannot absorb the offset of {op.input!r}")
+            shift, weight = _channels(x, _name(op)), np.asarray(op.weight, np.float64)
+            if isinstance(op, Gemm):
+                weight = (weight * _by_group(shift, op)).sum(2)
+            else:
+                weight = weight * shift
+            found = found + weight.sum((0, 1))
+        if e.residual is not None and np.any(self.offset(e.residual)):
+            found = found + e.residual_gain * _channels(self.offset(e.residual), _name(op))
+        if e.hadamard is not None and np.any(self.offset(e.hadamard)):
+            raise BadModel(f"{_name(op)} multiplies by a tensor with an offset")
+        return found
+
+    # ------------------------------------------------------------ epilogues
+
+    def _epilogue(self, op: Linear, total: Array) -> Epilogue:
+        e, where = op.epilogue, _name(op)
+        if e.activation is not None and e.activation.name == "clip" and _takes_factor(e):
+            ends = tuple(p / _scalar(total, where) for p in e.activation.params)
+            e = replace(e, activation=Function("clip", ends))
+        if e.residual is not None:
+            ratio = compressed(self.divisor(e.residual) / total)
+            if ratio.size == 1:
+                e = replace(e, residual_gain=e.residual_gain * float(ratio.flat[0]))
+            else:
+                e = replace(e, residual=self._absorbing(op, e.residual, ratio))
+        factor = ONE if e.hadamard is None else self.divisor(e.hadamard)
+        ratio = compressed(total * factor / self.divisor(op.output))
+        if e.hadamard is None or ratio.size == 1:
+            return replace(e, gain=e.gain * _scalar(ratio, where))
+        return replace(e, hadamard=self._absorbing(op, e.hadamard, ratio))
+
+    def _absorbing(self, op: Linear, name: str, ratio: Array) -> str:
+        """Return a constant operand multiplied by ``ratio``."""
+        if name not in self.mg.constants:
+            raise BadModel(f"{_name(op)} cannot absorb the units of {name!r}")
+        return self._constant(name, self.constants[name] * ratio)
+
+    def _constant(self, name: str, value: Array) -> str:
+        fresh = fresh_name(f"{name}:units", self.tensors)
+        n, h, w, c = value.shape
+        broadcast = self.tensors[name].broadcast and c == 1
+        self.tensors[fresh] = Tensor(fresh, (n, h, w, c), broadcast)
+        self.constants[fresh] = _float32(value)
+        return fresh
+
+
+def _takes_factor(e: Epilogue) -> bool:
+    """Return whether a factor passes the activation; that of a clip is one number in its ends."""
+    is_clip = e.activation is not None and e.activation.name == "clip"
+    return proportional(e.activation) or (is_clip and e.hadamard is None)
+
+
+def _name(op: MatOp) -> str:
+    return f"{type(op).__name__} {op.output!r}"
+
+
+def _float32(values: Array) -> Array:
+    return np.asarray(values, np.float32)
+
+
+def _scalar(divisor: Array, where: str) -> float:
+    if divisor.size > 1:
+        raise BadModel(f"{where} cannot absorb units that differ within a tensor")
+    return float(divisor.flat[0])
+
+
+def _channels(divisor: Array, where: str) -> Array:
+    """Return the divisor of every channel, or of all of them as one."""
+    if varies(divisor):
+        raise BadModel(f"{where} cannot absorb units that differ from position to position")
+    return np.asarray(divisor.reshape(-1))
+
+
+def _by_group(values: Array, op: Gemm) -> Array:
+    """Return values of input channels as (C/groups, M or 1)."""
+    if values.size == 1 or op.groups == 1:
+        return values.reshape(-1, 1)
+    of_groups = values.reshape(op.groups, -1).T
+    return np.repeat(of_groups, len(op.bias) // op.groups, 1)
+
+
+def as_units(
+    arrays: Mapping[str, Array], offsets: Mapping[str, Array] | None = None
+) -> TensorUnits:
+    """Return divisors and offsets by tensor name in a form that can be compared and saved."""
+    shifts = offsets or {}
+    found = {
+        name: _as_units(compressed(arrays.get(name, ONE)), compressed(shifts.get(name, ZERO)))
+        for name in sorted({*arrays, *shifts})
+    }
+    return tuple((name, units) for name, units in found.items() if units is not None)
+
+
+__all__ = ["as_units", "compressed", "proportional", "units_of", "varies", "with_units"]
