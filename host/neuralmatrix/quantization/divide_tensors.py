@@ -34,6 +34,7 @@ from ..ir.types import Array, Function, Units
 
 # f(a x) = a f(x) for every a > 0
 PROPORTIONAL = frozenset({"identity", "relu", "leaky_relu", "neg", "abs"})
+ROUNDING = 1e-9  # relative, of float64 products and quotients of divisors
 ONE = np.ones((1, 1, 1, 1))
 ZERO = np.zeros((1, 1, 1, 1))
 
@@ -59,10 +60,11 @@ def units_of(graph: MatGraph, units: TensorUnits) -> dict[str, Units]:
 
 
 def compressed(array: Array) -> Array:
-    """Return the array with size 1 along every axis on which it does not change."""
+    """Return the array with size 1 along every axis on which it does not change, but for the
+    rounding of quotients."""
     for axis in range(array.ndim):
         first = array.take([0], axis)
-        if array.shape[axis] > 1 and np.all(array == first):
+        if array.shape[axis] > 1 and np.all(np.abs(array - first) <= ROUNDING * np.abs(first)):
             array = first
     return array
 
