@@ -141,13 +141,16 @@ class _Divided:
         mg = self.mg
         for name in mg.constants.keys() & self._divisors.keys():
             self.constants[name] = np.asarray(mg.constants[name] / self.divisor(name), np.float32)
+        ops = tuple(map(self._rewritten, mg.ops))
+        read = {name for op in ops for name in op.inputs}
+        unread = self.constants.keys() - read - {port.tensor for port in mg.outputs}
         return replace(
             mg,
             inputs=tuple(map(self._input, mg.inputs)),
             outputs=tuple(replace(p, units=self._port_units(p)) for p in mg.outputs),
-            ops=tuple(map(self._rewritten, mg.ops)),
-            tensors=self.tensors,
-            constants=self.constants,
+            ops=ops,
+            tensors={name: t for name, t in self.tensors.items() if name not in unread},
+            constants={name: c for name, c in self.constants.items() if name not in unread},
             recipe=replace(mg.recipe, units=units),
         )
 
@@ -200,7 +203,7 @@ class _Divided:
             made: Linear = self._product(op, op.rhs, _scalar(total, _name(op)))
         else:
             made = self._weighted(op, total)
-        return replace(made, epilogue=self._epilogue(op, total))
+        return replace(made, epilogue=self._epilogue(made, total))
 
     def _divisor_of_sum(self, op: Linear) -> Array:
         """Return the divisor in front of the activation: that of the operands which fix it, or what
@@ -241,6 +244,8 @@ class _Divided:
         assert op.weight is not None
         where, x = _name(op), self.divisor(op.input)
         bias = op.bias + self._shift(op)
+        if varies(total) and np.any(bias):
+            op, bias = self._with_addend(op, bias), np.zeros_like(bias)
         scaled = bias / (_channels(total, where) if np.any(bias) else 1.0)
         if isinstance(op, Gemm):
             outs = _channels(total, where)
@@ -254,6 +259,16 @@ class _Divided:
             raise BadModel(f"{where} takes a maximum and cannot change units")
         weight = op.weight if op.reduce == "max" else op.weight * ratio
         return replace(op, weight=_float32(weight), bias=_float32(scaled))
+
+    def _with_addend(self, op: Linear, bias: Array) -> Linear:
+        """Return ``op`` with its bias as a constant residual, which can absorb all units."""
+        if op.epilogue.residual is not None:
+            raise BadModel(f"{_name(op)} cannot absorb units that differ from position to position")
+        value = bias[:1] if np.all(bias == bias[0]) else bias
+        name = fresh_name(f"{op.output}:bias", self.tensors)
+        self.tensors[name] = Tensor(name, (1, 1, 1, len(value)), len(value) == 1)
+        self.constants[name] = _float32(value.reshape(1, 1, 1, -1))
+        return replace(op, epilogue=replace(op.epilogue, residual=name, residual_gain=1.0))
 
     def _shift(self, op: Linear) -> Array:
         """Return what the offsets of operands add to the bias."""
@@ -272,7 +287,10 @@ class _Divided:
             found = found + e.residual_gain * _channels(self.offset(e.residual), _name(op))
         if e.hadamard is not None and np.any(self.offset(e.hadamard)):
             raise BadModel(f"{_name(op)} multiplies by a tensor with an offset")
-        return found
+        out = self.offset(op.output)
+        if np.any(out) and (e.activation or e.hadamard or e.rows):
+            raise BadModel(f"{_name(op)} cannot leave an offset to its readers")
+        return found - _channels(out, _name(op))
 
     # ------------------------------------------------------------ epilogues
 
@@ -295,7 +313,7 @@ class _Divided:
 
     def _absorbing(self, op: Linear, name: str, ratio: Array) -> str:
         """Return a constant operand multiplied by ``ratio``."""
-        if name not in self.mg.constants:
+        if name not in self.constants:
             raise BadModel(f"{_name(op)} cannot absorb the units of {name!r}")
         return self._constant(name, self.constants[name] * ratio)
 

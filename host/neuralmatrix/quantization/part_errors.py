@@ -2,7 +2,7 @@
 """The error that rounding a scale group causes at its readers, part by part.
 
 In: a MatGraph, the values of its tensors on samples, labels of their parts.  Out: the relative
-squared error, every part and every result of a product counted alike.
+squared error in decades, every part and every result of a product counted alike.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from .equalize import without_epilogue
 from .fake_quant import Values, rounded_weight
 from .scales import choose_qparams
 
+LEAST_ERROR = 1e-6  # of an int16 tensor well used, and of what int8 weights allow
+
 
 class PartErrors:
     """Measures errors for any choice of divisors; ``labels`` are those of ``unit_labels``."""
@@ -38,7 +40,7 @@ class PartErrors:
         self._uses, self._int16 = Uses.of(mg), precision == "int16"
 
     def of(self, groups: Iterable[tuple[str, ...]], divisors: Mapping[int, float]) -> float:
-        """Return the sum over the readers of the mean relative squared error of their parts."""
+        """Return the sum over the readers of the errors of their parts."""
         return sum(self._group(names, divisors) for names in groups)
 
     def _group(self, names: tuple[str, ...], divisors: Mapping[int, float]) -> float:
@@ -109,6 +111,10 @@ def _relative(error: Array, wanted: Array, axes: tuple[int, ...]) -> float:
 
 
 def _share(noise: Array, power: Array) -> float:
-    """Return the mean of noise over power, 1 at most, over parts that are not always 0."""
+    """Return noise over power in decades above LEAST_ERROR, of parts that are not always 0: the
+    mean of their mean and their largest, so that no part is lost among many."""
     used = power > 0
-    return float(np.minimum(noise[used] / power[used], 1.0).mean()) if used.any() else 0.0
+    if not used.any():
+        return 0.0
+    decades = np.log10(np.minimum(noise[used] / power[used], 1.0) / LEAST_ERROR + 1.0)
+    return float(decades.mean() + decades.max()) / 2

@@ -37,8 +37,9 @@ def unchanged(graph: Any, target: Target) -> Any:
 class NumberPasses:
     """The passes of these names; ``unchanged`` where an option is off.
 
-    ``split_scales`` and ``equalize`` take a MatGraph; ``interval_bounds`` or else ``calibrate`` a TiedGraph;
-    ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then measures again.
+    ``split_scales`` and ``equalize`` take a MatGraph; ``interval_bounds`` or else ``calibrate`` a
+    TiedGraph; ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then measures
+    again.
     """
 
     split_scales: Pass = unchanged

@@ -16,21 +16,22 @@ import numpy as np
 
 from ..hardware.target import Target
 from ..ir.matgraph.facts import Groups, facts_of
-from ..ir.matgraph.ops import Gemm, MatGraph, Move
+from ..ir.matgraph.ops import Gemm, MatGraph, Move, Window
 from ..ir.matgraph.predicates import copied_inputs, tied_statistics
 from ..ir.matgraph.reference import run_float
 from ..ir.types import Array
 from .divide_tensors import as_units, compressed, with_units
 from .fake_quant import sample
 from .part_errors import PartErrors
+from .port_offsets import port_offsets
 from .samples import Run, Samples
 from .scales import integer_inputs
 from .unit_labels import FIXED, labels_of
 
 APART = 4.0  # parts whose ranges differ less share their scale
-WORTH = 0.8  # units that leave a larger share of the error than this are not used
+WORTH = 0.05  # decades of squared error; units that gain less are not used
 POWERS = (1.0, 0.75, 0.5, 0.25)  # how much of a range goes into the weights that read it
-MOST_IMAGES = 8  # of the measured errors; ranges are those of all samples
+MOST_IMAGES = 16  # of the measured errors; ranges are those of all samples
 MOST_PORT_UNITS = 4096  # numbers that a port's units may hold
 EXACT_INTEGERS = 32639  # integers up to it keep a scale of 1
 
@@ -56,23 +57,26 @@ def split_scales(graph: MatGraph, target: Target, *, samples: Samples, precision
     ``precision``: of activations.
     """
     runs = list(samples.runs(graph))
-    tied = scale_groups(graph)
+    whole, tied = _exact_inputs(graph, runs), scale_groups(graph)
     facts = facts_of(graph, tied)
-    labels = labels_of(graph, facts, len(runs), _exact_inputs(graph, runs))
-    names = _candidates(graph, tied, labels)
-    if not names:
-        return graph
-    groups = _measured(graph, names, labels, runs)
-    apart = [g for g in groups if g.spread > APART and _is_candidate(g, graph)]
-    if not apart:
-        return graph
+    labels = labels_of(graph, facts, len(runs), whole)
     seen = sample(graph, islice(runs, MOST_IMAGES))
-    errors = PartErrors(graph, facts, seen.values, labels, precision)
+    offsets = port_offsets(graph, labels, seen)
+    centred = with_units(graph, target, units=as_units({}, offsets))
+    if offsets:  # the divisors are those of what the offsets leave
+        labels = labels_of(centred, facts, len(runs), whole)
+        seen = sample(centred, islice(runs, MOST_IMAGES))
+    several = _candidates(centred, tied, labels)
+    first = _measured(centred, several, labels, [seen.values])
+    if not any(group.spread > APART for group in first):
+        return centred
+    groups = _measured(centred, several, labels, (run_float(centred, run) for run in runs))
+    errors = PartErrors(centred, facts, seen.values, labels, precision)
     divisors: dict[int, float] = {}
-    for part in _connected(groups, apart):
-        divisors |= _best(part, errors, graph, labels)
-    chosen = _few_at_ports(graph, labels, divisors)
-    return with_units(graph, target, units=as_units(_arrays(graph, labels, chosen)))
+    for part in _connected(groups, [g for g in groups if g.spread > APART]):
+        divisors |= _best(part, errors, centred, labels)
+    arrays = _arrays(centred, labels, _few_at_ports(centred, labels, divisors))
+    return with_units(graph, target, units=as_units(arrays, offsets))
 
 
 def scale_groups(mg: MatGraph) -> Groups:
@@ -102,30 +106,33 @@ def _exact_inputs(mg: MatGraph, runs: Sequence[Run]) -> list[str]:
 
 
 def _candidates(mg: MatGraph, tied: Groups, labels: Mapping[str, Array]) -> list[tuple[str, ...]]:
-    """Return the tensors of every scale group that holds several labels."""
+    """Return the tensors of every scale group that holds several labels and has parts: those of
+    ports, joined or cut by Moves, or made of such ones channel by channel."""
+    parted = {port.tensor for port in (*mg.inputs, *mg.outputs)}
+    for op in mg.ops:
+        parted |= {*op.parts, op.output} if isinstance(op, Move) else set()
+    roots = {tied.root(name) for name in parted}
+    for op in mg.ops:
+        if isinstance(op, Window) and not roots.isdisjoint(map(tied.root, op.inputs)):
+            roots.add(tied.root(op.output))
     found = []
-    for members in tied.members(mg.tensors).values():
+    for root, members in tied.members(mg.tensors).items():
         distinct = np.unique(np.concatenate([labels[n].ravel() for n in members]))
-        if len(distinct) > 1:
+        if root in roots and len(distinct) > 1:
             found.append(tuple(members))
     return found
 
 
-def _is_candidate(group: Group, mg: MatGraph) -> bool:
-    """Return whether a group has parts: of ports, or joined or cut by Moves."""
-    ports = {port.tensor for port in (*mg.inputs, *mg.outputs)}
-    moved = {name for op in mg.ops if isinstance(op, Move) for name in (*op.parts, op.output)}
-    return not (ports | moved).isdisjoint(group.names)
-
-
 def _measured(
-    mg: MatGraph, names: list[tuple[str, ...]], labels: Mapping[str, Array], runs: Iterable[Run]
+    mg: MatGraph,
+    names: list[tuple[str, ...]],
+    labels: Mapping[str, Array],
+    samples: Iterable[Mapping[str, Array]],
 ) -> list[Group]:
-    """Return the groups with the largest value of every label over all samples."""
+    """Return the groups with the largest value of every label; ``samples``: all values of runs."""
     kinds = [np.unique(np.concatenate([labels[n].ravel() for n in group])) for group in names]
     peaks = [np.zeros(len(kind)) for kind in kinds]
-    for run in runs:
-        values = run_float(mg, run)
+    for values in samples:
         for group, kind, peak in zip(names, kinds, peaks, strict=True):
             for name in group:
                 largest = label_maxima(values[name], labels[name], mg.tensors[name].shape)
@@ -164,7 +171,7 @@ def _best(
 ) -> dict[int, float]:
     """Return the divisors of least error of the labels of ``groups``; none if they gain little."""
     weights = label_weights(mg, labels)
-    least, best = WORTH * errors.of([g.names for g in groups], {}), dict[int, float]()
+    least, best = errors.of([g.names for g in groups], {}) - WORTH, dict[int, float]()
     for power in POWERS:
         divisors = _revived(groups, _divisors(groups, weights, power), weights)
         error = errors.of([g.names for g in groups], divisors)

@@ -11,7 +11,7 @@ absorb every choice of one divisor per label.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import prod
 
 import numpy as np
@@ -66,14 +66,21 @@ class Labels:
 def labels_of(mg: MatGraph, facts: Facts, runs: int, whole: Iterable[str] = ()) -> dict[str, Array]:
     """Return the labels of all tensors, to be broadcast against them.
 
-    ``runs``: number of samples.  ``whole``: further tensors that must stay as they are.
+    ``runs``: number of samples.  ``whole``: further tensors that must stay as they are.  Labels
+    that the readers join in the end begin joined: apart, they would tie more than they need.
     """
-    return _Labelled(mg, facts, runs).result(whole)
+    first = _Labelled(mg, facts, runs, {}).result(whole)
+    kept = {name: tuple(size > 1 for size in found.shape) for name, found in first.items()}
+    return _Labelled(mg, facts, runs, kept).result(whole)
 
 
 class _Labelled:
-    def __init__(self, mg: MatGraph, facts: Facts, runs: int) -> None:
-        self.mg, self.facts, self.runs = mg, facts, runs
+    """``kept``: along which axes the labels of a tensor may differ; all if it has no entry."""
+
+    def __init__(
+        self, mg: MatGraph, facts: Facts, runs: int, kept: Mapping[str, tuple[bool, ...]]
+    ) -> None:
+        self.mg, self.facts, self.runs, self.kept = mg, facts, runs, kept
         self.uses, self.labels = Uses.of(mg), Labels()
         self.of: dict[str, Array] = {}
 
@@ -113,7 +120,8 @@ class _Labelled:
     def _fresh(self, name: str, axes: tuple[int, ...]) -> Array:
         """Return new labels along ``axes``, as fine as the samples' values allow."""
         whole = self.mg.tensors[name].shape
-        shape = [size if axis in axes else 1 for axis, size in enumerate(whole)]
+        kept = self.kept.get(name, (True,) * 4)
+        shape = [size if a in axes and kept[a] else 1 for a, size in enumerate(whole)]
         while prod(shape) > MOST_LABELS:
             shape[int(np.argmax(shape))] = 1
         constant = name in self.mg.constants
@@ -215,8 +223,7 @@ class _Labelled:
             return self.labels.fresh(1, 1, 1, 1)
         scales, is_max = proportional(op.epilogue.activation), _is_max(op)
         source = self.of[op.input]
-        through = is_elementwise(op) and not np.any(op.bias)
-        if scales and through and varies(source):
+        if scales and _passes_on(op) and varies(source):
             return source
         source = self._per_channel(op.input)
         if isinstance(op, Window) and op.minus is not None:
@@ -244,7 +251,7 @@ class _Labelled:
 
     def _with_residual(self, op: Linear, residual: str, free: Array) -> Array:
         """Tie the residual to the sum; weights can follow it per channel alone."""
-        through = is_elementwise(op) and not np.any(op.bias) and varies(self.of[op.input])
+        through = _passes_on(op) and varies(self.of[op.input])
         if isinstance(op, Gemm) and op.rhs is not None:
             self._uniform(residual)
         elif not through:
@@ -260,9 +267,7 @@ class _Labelled:
         if factor in self.mg.constants:
             if not scales or is_product:
                 free = self.labels.fresh(1, 1, 1, 1)
-            if residual is None and not varies(free) or not scales:
-                return self._free_product(op, factor)
-            return free
+            return self._free_product(op, factor, free) if residual is None or not scales else free
         through = varies(free) or _is_max(op)
         if scales and residual is None and not through and not varies(u) and not is_product:
             self._per_channel(factor)
@@ -276,13 +281,16 @@ class _Labelled:
                 self._uniform(op.input)
         return u
 
-    def _free_product(self, op: Linear, factor: str) -> Array:
+    def _free_product(self, op: Linear, factor: str, free: Array) -> Array:
         """Return new labels of a product with a constant, which absorbs all of them."""
         whole = self.mg.tensors[op.output].shape
         constant = self.mg.tensors[factor].shape
-        if constant[:3] == (1, 1, 1) and proportional(op.epilogue.activation) and _has_weights(op):
+        by_weights = _has_weights(op) and not varies(free)
+        if by_weights and constant[:3] == (1, 1, 1) and proportional(op.epilogue.activation):
             return self._new_channels(op.output)
-        return self._fresh(op.output, tuple(a for a in ALL_AXES if constant[a] == whole[a]))
+        through = [varies(free) and free.shape[a] > 1 for a in ALL_AXES]
+        axes = tuple(a for a in ALL_AXES if constant[a] == whole[a] or through[a])
+        return self._fresh(op.output, axes)
 
     # ------------------------------------------------------------ repeated operations
 
@@ -298,6 +306,12 @@ class _Labelled:
 
 def _has_weights(op: Linear) -> bool:
     return op.weight is not None
+
+
+def _passes_on(op: Linear) -> bool:
+    """Return whether units of every element can pass an operation: its bias may become an
+    addend."""
+    return is_elementwise(op) and (op.epilogue.residual is None or not np.any(op.bias))
 
 
 def _is_max(op: Linear) -> bool:

@@ -303,7 +303,6 @@ def matgraph_text(mg: MatGraph) -> str:
     lines += [_op_text(op, mg) for op in mg.ops]
     for p in mg.outputs:
         pick = f" argmax {p.argmax[0]}" if p.argmax else ""
-        lines.append(
-            f"output {p.name}: {_size(p.shape)} <- {p.tensor} by {_steps(p.steps)}{_units(p.units)}{pick}"
-        )
+        steps = f"{_steps(p.steps)}{_units(p.units)}"
+        lines.append(f"output {p.name}: {_size(p.shape)} <- {p.tensor} by {steps}{pick}")
     return "\n".join([*lines, ""])
