@@ -13,12 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..ir.matgraph.facts import Facts
-from ..ir.matgraph.ops import Gemm, MatGraph, Move
+from ..ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move
 from ..ir.matgraph.reference import evaluate
 from ..ir.matgraph.uses import Uses
 from ..ir.quantized_values import rounded
 from ..ir.types import Array, QParams
-from .equalize import without_epilogue
 from .fake_quant import Values, rounded_weight
 from .scales import choose_qparams
 
@@ -80,13 +79,12 @@ class PartErrors:
 
     def _product(self, op: Gemm, coarse: Array, divisor: Array) -> float:
         """Return the error of a product with rounded weights, the mean over its channels."""
-        plain = without_epilogue(op)
-        assert isinstance(plain, Gemm) and op.weight is not None
+        assert op.weight is not None
+        plain = replace(op, epilogue=Epilogue(), bias=np.zeros_like(op.bias))
         rows = np.broadcast_to(divisor.reshape(-1), self._mg.tensors[op.input].shape[3:])
         by_group = np.repeat(rows.reshape(op.groups, -1).T, op.weight.shape[3] // op.groups, 1)
-        scaled = rounded_weight(replace(plain, weight=np.asarray(op.weight * by_group, np.float32)))
-        plain = replace(plain, bias=np.zeros_like(plain.bias))
-        scaled = replace(scaled, bias=plain.bias)
+        weight = np.asarray(op.weight * by_group, np.float32)
+        scaled = rounded_weight(replace(plain, weight=weight))
         wanted = evaluate(plain, {op.input: self._values[op.input]}, self._mg, {})[op.output]
         found = evaluate(scaled, {op.input: coarse}, self._mg, {})[op.output]
         return _relative(found - wanted, wanted, (0, 1, 2))

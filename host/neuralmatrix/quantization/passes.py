@@ -15,9 +15,9 @@ from typing import Any
 from ..hardware.target import Target
 from ..ir.points import Ranges
 from ..ir.recipe import Recipe
+from .apply_units import with_units
 from .calibrate import calibrate, with_ranges
 from .correct_biases import correct_biases, with_shifts
-from .divide_tensors import with_units
 from .equalize import equalize, with_factors
 from .interval_bounds import interval_bounds
 from .mixed_precision import Step, choose_precision, silent

@@ -16,8 +16,8 @@ from ..ir.matgraph.ops import Gemm, Linear, MatGraph, MatOp, Move, Window
 from ..ir.matgraph.predicates import is_pointwise
 from ..ir.matgraph.uses import Uses
 from ..ir.types import Array
-from .divide_tensors import varies
 from .fake_quant import Sample
+from .tensor_units import varies
 from .unit_labels import FEWEST_VALUES, FIXED
 
 FAR = 2.0  # a range from 0 is that many times wider than the range around the middle
@@ -28,7 +28,8 @@ def port_offsets(mg: MatGraph, labels: Mapping[str, Array], seen: Sample) -> dic
     uses, found = Uses.of(mg), dict[str, Array]()
     plain = (port.tensor for port in mg.inputs if port.table is None)
     inputs = {name for name in plain if _takes_offset(name, uses, labels)}
-    outputs = {op.output for op in mg.ops if _leaves_offset(op, uses)}
+    made = {op.output for op in mg.ops if _leaves_offset(op, uses)}
+    outputs = {name for name in made if not varies(labels[name])}
     for name in sorted(inputs | outputs):
         middle = _middles(seen.values[name].reshape(-1, *mg.tensors[name].shape), labels[name])
         if np.any(middle) and not np.any(labels[name] == FIXED):

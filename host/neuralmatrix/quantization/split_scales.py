@@ -20,19 +20,21 @@ from ..ir.matgraph.ops import Gemm, MatGraph, Move, Window
 from ..ir.matgraph.predicates import copied_inputs, tied_statistics
 from ..ir.matgraph.reference import run_float
 from ..ir.types import Array
-from .divide_tensors import as_units, compressed, with_units
+from .apply_units import with_units
 from .fake_quant import sample
 from .part_errors import PartErrors
 from .port_offsets import port_offsets
 from .samples import Run, Samples
 from .scales import integer_inputs
+from .tensor_units import as_units, compressed
 from .unit_labels import FIXED, labels_of
 
 APART = 4.0  # parts whose ranges differ less share their scale
 WORTH = 0.05  # decades of squared error; units that gain less are not used
-POWERS = (1.0, 0.75, 0.5, 0.25)  # how much of a range goes into the weights that read it
+POWERS = (1.0, 0.75, 0.5, 0.25, 0.0)  # how much of a range goes into the weights that read it
 MOST_IMAGES = 16  # of the measured errors; ranges are those of all samples
 MOST_PORT_UNITS = 4096  # numbers that a port's units may hold
+SILENT = 1e-9  # parts that much smaller than the largest count as always 0
 EXACT_INTEGERS = 32639  # integers up to it keep a scale of 1
 
 
@@ -47,8 +49,15 @@ class Group:
     @property
     def spread(self) -> float:
         """Largest over smallest peak of the parts that are not always 0."""
-        alive = self.peaks[self.peaks > 0]
-        return float(alive.max() / alive.min()) if alive.size else 1.0
+        alive = list(self.alive.values())
+        return max(alive) / min(alive) if alive else 1.0
+
+    @property
+    def alive(self) -> dict[int, float]:
+        """Peaks of the labels that are not always 0."""
+        least = SILENT * float(self.peaks.max(initial=0.0))
+        pairs = zip(self.labels, self.peaks, strict=True)
+        return {int(label): float(peak) for label, peak in pairs if peak > least}
 
 
 def split_scales(graph: MatGraph, target: Target, *, samples: Samples, precision: str) -> MatGraph:
@@ -185,8 +194,7 @@ def _divisors(groups: list[Group], weights: Mapping[int, float], power: float) -
     have equal ranges, or (``power`` below 1) equal products of range and weights."""
     found = {FIXED: 1.0}
     for group in sorted(groups, key=lambda g: -g.spread):
-        alive = {int(k): p for k, p in zip(group.labels, group.peaks, strict=True) if p > 0}
-        sizes = {k: _size(p, weights.get(k), power) for k, p in alive.items()}
+        sizes = {k: _size(p, weights.get(k), power) for k, p in group.alive.items()}
         known = [sizes[k] / found[k] for k in sizes if k in found]
         whole = max(known or sizes.values(), default=1.0)
         found |= {k: size / whole for k, size in sizes.items() if k not in found}

@@ -21,46 +21,15 @@ from ..ir.matgraph.ops import Gemm, Linear, MatGraph, MatOp, Move, RowMax, Windo
 from ..ir.matgraph.predicates import is_elementwise
 from ..ir.matgraph.uses import Uses
 from ..ir.types import Array
-from .divide_tensors import compressed, proportional, varies
+from .apply_units import proportional
+from .label_forest import Labels
+from .tensor_units import compressed, varies
 
 MOST_LABELS = 1 << 16  # of one tensor
 # A divisor per channel needs that many values of the channel; fewer say little of its range.
 FEWEST_VALUES = 16
 ALL_AXES = (0, 1, 2, 3)
 FIXED = 0
-
-
-class Labels:
-    """Union-find forest over labels, in arrays."""
-
-    def __init__(self) -> None:
-        self._parents = np.zeros(1, np.int64)
-
-    def fresh(self, *shape: int) -> Array:
-        """Return new labels in an array of this shape."""
-        first, count = len(self._parents), prod(shape)
-        new = np.arange(first, first + count)
-        self._parents = np.concatenate([self._parents, new])
-        return new.reshape(shape)
-
-    def roots(self, labels: Array) -> Array:
-        """Return the label that represents each."""
-        found = self._parents[labels]
-        while np.any(self._parents[found] != found):
-            found = self._parents[found]
-        return np.asarray(found)
-
-    def unite(self, a: Array, b: Array) -> None:
-        """Make labels at the same places of two arrays, broadcast, one."""
-        pairs = np.stack([x.ravel() for x in np.broadcast_arrays(self.roots(a), self.roots(b))])
-        for p, q in np.unique(pairs, axis=1).T:
-            low, high = sorted((self._root(p), self._root(q)))
-            self._parents[high] = low
-
-    def _root(self, label: int) -> int:
-        while (parent := self._parents[label]) != label:
-            self._parents[label] = label = self._parents[parent]
-        return int(label)
 
 
 def labels_of(mg: MatGraph, facts: Facts, runs: int, whole: Iterable[str] = ()) -> dict[str, Array]:
@@ -149,7 +118,7 @@ class _Labelled:
         used[op.index] = True
         at = np.cumsum([0, *sizes])
         found = [used[at[i] : at[i + 1]] for i, n in enumerate(op.parts) if n == name]
-        return np.logical_or.reduce(found).reshape(self.mg.tensors[name].shape)
+        return np.asarray(np.any(found, 0)).reshape(self.mg.tensors[name].shape)
 
     # ------------------------------------------------------------ ties
 

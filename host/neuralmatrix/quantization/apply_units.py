@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors whose parts have units of their own: stored = (real - offset) / divisor.
+"""Units of the parts of tensors, applied: stored = (real - offset) / divisor.
 
 In: a MatGraph and the units of some of its tensors.  Out: an equal MatGraph: weights, biases,
 gains and constants absorb the units, Moves pass them on, and ports name those that the host
@@ -8,9 +8,7 @@ converts.  BadModel: an operation cannot absorb them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
 
 import numpy as np
 
@@ -30,13 +28,11 @@ from ..ir.matgraph.ops import (
 )
 from ..ir.matgraph.rewrite import fresh_name
 from ..ir.recipe import TensorUnits
-from ..ir.types import Array, Function, Units
+from ..ir.types import Array, Function
+from .tensor_units import ONE, GraphUnits, compressed, varies
 
 # f(a x) = a f(x) for every a > 0
 PROPORTIONAL = frozenset({"identity", "relu", "leaky_relu", "neg", "abs"})
-ROUNDING = 1e-9  # relative, of float64 products and quotients of divisors
-ONE = np.ones((1, 1, 1, 1))
-ZERO = np.zeros((1, 1, 1, 1))
 
 
 def with_units(graph: MatGraph, target: Target, *, units: TensorUnits) -> MatGraph:
@@ -46,27 +42,7 @@ def with_units(graph: MatGraph, target: Target, *, units: TensorUnits) -> MatGra
     """
     if not units:
         return graph
-    return _Divided(graph, units).result(units)
-
-
-def units_of(graph: MatGraph, units: TensorUnits) -> dict[str, Units]:
-    """Return the units of all tensors that have any: those that ``units`` names and Moves of them.
-
-    Real values of a tensor of the rewritten graph are ``real_values(stored, units_of(...)[name])``.
-    """
-    divided = _Divided(graph, units)
-    found = {n: _as_units(divided.divisor(n), divided.offset(n)) for n in graph.tensors}
-    return {name: made for name, made in found.items() if made is not None}
-
-
-def compressed(array: Array) -> Array:
-    """Return the array with size 1 along every axis on which it does not change, but for the
-    rounding of quotients."""
-    for axis in range(array.ndim):
-        first = array.take([0], axis)
-        if array.shape[axis] > 1 and np.all(np.abs(array - first) <= ROUNDING * np.abs(first)):
-            array = first
-    return array
+    return _Applied(graph, units).result(units)
 
 
 def proportional(activation: Function | None) -> bool:
@@ -74,80 +50,28 @@ def proportional(activation: Function | None) -> bool:
     return activation is None or activation.name in PROPORTIONAL
 
 
-def varies(divisor: Array) -> bool:
-    """Return whether an array (N,H,W,C) changes from position to position."""
-    return divisor.shape[:3] != (1, 1, 1)
-
-
-def _as_units(divisor: Array, offset: Array) -> Units | None:
-    if np.all(divisor == 1) and not np.any(offset):
-        return None
-    n, h, w, c = np.broadcast_shapes(divisor.shape, offset.shape)
-    flat = np.broadcast_to(divisor, (n, h, w, c)).ravel()
-    shifts = np.broadcast_to(offset, (n, h, w, c)).ravel() if np.any(offset) else ()
-    return Units((n, h, w, c), tuple(map(float, flat)), tuple(map(float, shifts)))
-
-
-class _Divided:
-    """A graph and the units of its tensors, while its operations are rewritten."""
+class _Applied:
+    """A graph whose operations are rewritten for the units of its tensors."""
 
     def __init__(self, mg: MatGraph, units: TensorUnits) -> None:
         self.mg = mg
         self.tensors = dict(mg.tensors)
         self.constants = dict(mg.constants)
-        self._divisors: dict[str, Array] = {}
-        self._offsets: dict[str, Array] = {}
-        for name, given in units:
-            self._take(name, given)
-        for op in mg.ops:
-            if isinstance(op, Move):
-                self._follow(op)
-
-    def divisor(self, name: str) -> Array:
-        """Return the divisor of a tensor, to be broadcast."""
-        return self._divisors.get(name, ONE)
-
-    def offset(self, name: str) -> Array:
-        """Return the offset of a tensor, to be broadcast."""
-        return self._offsets.get(name, ZERO)
-
-    def _take(self, name: str, given: Units) -> None:
-        shape = self.mg.tensors[name].shape if name in self.mg.tensors else ()
-        fits = len(shape) == 4 and all(a in (1, b) for a, b in zip(given.shape, shape, strict=True))
-        counts = len(given.divisor), len(given.offset) or prod(given.shape)
-        if not fits or counts != (prod(given.shape),) * 2:
-            raise BadModel(f"the units of tensor {name!r} do not fit its shape {shape}")
-        if not (np.isfinite(given.divisor).all() and min(given.divisor) > 0):
-            raise BadModel(f"a divisor of tensor {name!r} is not above 0; allowed are finite ones")
-        self._divisors[name] = compressed(np.asarray(given.divisor).reshape(given.shape))
-        if given.offset:
-            self._offsets[name] = compressed(np.asarray(given.offset).reshape(given.shape))
-
-    def _follow(self, move: Move) -> None:
-        """Set the units of a Move's result from those of its parts."""
-        for known, default in ((self._divisors, 1.0), (self._offsets, 0.0)):
-            if known.keys().isdisjoint(move.parts):
-                continue
-            plain = np.full((1, 1, 1, 1), default)
-            shapes = [self.mg.tensors[n].shape for n in move.parts]
-            flat = [
-                np.broadcast_to(known.get(name, plain), shape).ravel()
-                for name, shape in zip(move.parts, shapes, strict=True)
-            ]
-            known[move.output] = compressed(np.concatenate([*flat, [default]])[move.index])
+        self._units = GraphUnits(mg, units)
 
     def result(self, units: TensorUnits) -> MatGraph:
         """Return the rewritten graph."""
         mg = self.mg
-        for name in mg.constants.keys() & self._divisors.keys():
-            self.constants[name] = np.asarray(mg.constants[name] / self.divisor(name), np.float32)
+        for name, value in mg.constants.items():
+            if self._units.touches([name]):
+                self.constants[name] = _float32(value / self._units.divisor(name))
         ops = tuple(map(self._rewritten, mg.ops))
         read = {name for op in ops for name in op.inputs}
         unread = self.constants.keys() - read - {port.tensor for port in mg.outputs}
         return replace(
             mg,
             inputs=tuple(map(self._input, mg.inputs)),
-            outputs=tuple(replace(p, units=self._port_units(p)) for p in mg.outputs),
+            outputs=tuple(replace(p, units=self._units.of(p.tensor)) for p in mg.outputs),
             ops=ops,
             tensors={name: t for name, t in self.tensors.items() if name not in unread},
             constants={name: c for name, c in self.constants.items() if name not in unread},
@@ -156,22 +80,18 @@ class _Divided:
 
     # ------------------------------------------------------------ ports
 
-    def _port_units(self, port: Port) -> Units | None:
-        return _as_units(self.divisor(port.tensor), self.offset(port.tensor))
-
     def _input(self, port: Port) -> Port:
         if port.table is None:
-            return replace(port, units=self._port_units(port))
+            return replace(port, units=self._units.of(port.tensor))
         where = f"the table of input {port.name!r}"
-        divisor = _scalar(self.divisor(port.tensor), where)
+        divisor = _scalar(self._units.divisor(port.tensor), where)
         rows = np.asarray(port.table) / divisor if divisor != 1 else port.table
         return replace(port, table=np.asarray(rows, np.float32))
 
     # ------------------------------------------------------------ operations
 
     def _rewritten(self, op: MatOp) -> MatOp:
-        touched = self._divisors.keys() | self._offsets.keys()
-        if touched.isdisjoint((*op.inputs, *op.outputs)):
+        if not self._units.touches((*op.inputs, *op.outputs)):
             return op
         if isinstance(op, Move):
             return replace(op, fill=self._fill(op))
@@ -187,14 +107,14 @@ class _Divided:
         """Return what a Move writes where it copies nothing."""
         if op.fill == 0.0:
             return 0.0
-        divisor = np.broadcast_to(self.divisor(op.output), op.index.shape)[op.index < 0]
+        divisor = np.broadcast_to(self._units.divisor(op.output), op.index.shape)[op.index < 0]
         return op.fill / (_scalar(compressed(divisor.reshape(-1, 1, 1, 1)), _name(op))
                           if divisor.size else 1.0)  # fmt: skip
 
     def _same(self, op: MatOp, *names: str) -> None:
         """Raise BadModel unless the tensors have one common divisor of 1 part, and no offset."""
-        found = {_scalar(self.divisor(name), _name(op)) for name in names}
-        if len(found) > 1 or any(np.any(self.offset(name)) for name in names):
+        found = {_scalar(self._units.divisor(name), _name(op)) for name in names}
+        if len(found) > 1 or any(np.any(self._units.offset(name)) for name in names):
             raise BadModel(f"{_name(op)} needs tensors of one unit: {', '.join(names)}")
 
     def _linear(self, op: Linear) -> Linear:
@@ -208,20 +128,20 @@ class _Divided:
     def _divisor_of_sum(self, op: Linear) -> Array:
         """Return the divisor in front of the activation: that of the operands which fix it, or what
         leaves the rest of the epilogue as it is."""
-        e, x, out = op.epilogue, self.divisor(op.input), self.divisor(op.output)
-        if isinstance(op, Window) and op.reduce == "max":
-            return x
+        e, x, out = op.epilogue, self._units.divisor(op.input), self._units.divisor(op.output)
         if not _takes_factor(e):
             return ONE
+        if isinstance(op, Window) and op.reduce == "max":
+            return x
         if e.residual is not None and e.residual not in self.mg.constants:
-            return self.divisor(e.residual)
+            return self._units.divisor(e.residual)
         if isinstance(op, Gemm) and op.rhs is not None:
             return ONE if e.hadamard else out
         if varies(x):
             return x
         if e.hadamard is None:
             return out
-        u = self.divisor(e.hadamard)
+        u = self._units.divisor(e.hadamard)
         if e.hadamard in self.mg.constants:
             return ONE if varies(out) else out
         return ONE if varies(u) else compressed(out / u)
@@ -229,21 +149,22 @@ class _Divided:
     def _product(self, op: Gemm, rhs: str, total: float) -> Gemm:
         """Return an activation-activation matmul: its gain takes scalars, a constant left operand
         the units of the channels over which it sums."""
-        if np.any(self.offset(op.input)) or np.any(self.offset(rhs)):
+        if np.any(self._units.offset(op.input)) or np.any(self._units.offset(rhs)):
             raise BadModel(f"{_name(op)} multiplies a tensor with an offset")
-        w, source = self.divisor(rhs), op.input
+        w, source = self._units.divisor(rhs), op.input
         k = w if op.rhs_transposed else w.swapaxes(2, 3)
         if k.size > 1 and source in self.mg.constants:
             value = self.constants[source] * _channels(k, _name(op))
             source, w = self._constant(source, value), ONE
-        x = self.divisor(op.input)
+        x = self._units.divisor(op.input)
         gain = op.gain * _scalar(x, _name(op)) * _scalar(w, _name(op)) / total
-        return replace(op, input=source, gain=float(gain), bias=_float32(op.bias / total))
+        bias = (op.bias + self._side_shift(op)) / total
+        return replace(op, input=source, gain=float(gain), bias=_float32(bias))
 
     def _weighted(self, op: Linear, total: Array) -> Linear:
         assert op.weight is not None
-        where, x = _name(op), self.divisor(op.input)
-        bias = op.bias + self._shift(op)
+        where, x = _name(op), self._units.divisor(op.input)
+        bias = op.bias + self._shift(op) + self._side_shift(op)
         if varies(total) and np.any(bias):
             op, bias = self._with_addend(op, bias), np.zeros_like(bias)
         scaled = bias / (_channels(total, where) if np.any(bias) else 1.0)
@@ -271,23 +192,28 @@ class _Divided:
         return replace(op, epilogue=replace(op.epilogue, residual=name, residual_gain=1.0))
 
     def _shift(self, op: Linear) -> Array:
-        """Return what the offsets of operands add to the bias."""
-        found, e, x = np.zeros(len(op.bias)), op.epilogue, self.offset(op.input)
-        if np.any(x):
-            is_max = isinstance(op, Window) and (op.reduce == "max" or op.minus is not None)
-            if any(op.pads) or is_max:
-                raise BadModel(f"{_name(op)} cannot absorb the offset of {op.input!r}")
-            shift, weight = _channels(x, _name(op)), np.asarray(op.weight, np.float64)
-            if isinstance(op, Gemm):
-                weight = (weight * _by_group(shift, op)).sum(2)
-            else:
-                weight = weight * shift
-            found = found + weight.sum((0, 1))
-        if e.residual is not None and np.any(self.offset(e.residual)):
-            found = found + e.residual_gain * _channels(self.offset(e.residual), _name(op))
-        if e.hadamard is not None and np.any(self.offset(e.hadamard)):
+        """Return what the offset of the main input adds to the bias."""
+        x = self._units.offset(op.input)
+        if not np.any(x):
+            return np.zeros(len(op.bias))
+        is_max = isinstance(op, Window) and (op.reduce == "max" or op.minus is not None)
+        if any(op.pads) or is_max:
+            raise BadModel(f"{_name(op)} cannot absorb the offset of {op.input!r}")
+        shift, weight = _channels(x, _name(op)), np.asarray(op.weight, np.float64)
+        if isinstance(op, Gemm):
+            weight = (weight * _by_group(shift, op)).sum(2)
+        else:
+            weight = weight * shift
+        return np.asarray(weight.sum((0, 1)))
+
+    def _side_shift(self, op: Linear) -> Array:
+        """Return what the offsets of the residual and of the result add to the bias."""
+        found, e = np.zeros(len(op.bias)), op.epilogue
+        if e.residual is not None and np.any(self._units.offset(e.residual)):
+            found = found + e.residual_gain * _channels(self._units.offset(e.residual), _name(op))
+        if e.hadamard is not None and np.any(self._units.offset(e.hadamard)):
             raise BadModel(f"{_name(op)} multiplies by a tensor with an offset")
-        out = self.offset(op.output)
+        out = self._units.offset(op.output)
         if np.any(out) and (e.activation or e.hadamard or e.rows):
             raise BadModel(f"{_name(op)} cannot leave an offset to its readers")
         return found - _channels(out, _name(op))
@@ -299,14 +225,14 @@ class _Divided:
         if e.activation is not None and e.activation.name == "clip" and _takes_factor(e):
             ends = tuple(p / _scalar(total, where) for p in e.activation.params)
             e = replace(e, activation=Function("clip", ends))
-        if e.residual is not None:
-            ratio = compressed(self.divisor(e.residual) / total)
+        if (name := e.residual) is not None:
+            ratio = compressed(self._units.divisor(name) / total)
             if ratio.size == 1:
                 e = replace(e, residual_gain=e.residual_gain * float(ratio.flat[0]))
             else:
-                e = replace(e, residual=self._absorbing(op, e.residual, ratio))
-        factor = ONE if e.hadamard is None else self.divisor(e.hadamard)
-        ratio = compressed(total * factor / self.divisor(op.output))
+                e = replace(e, residual=self._absorbing(op, name, ratio))
+        factor = ONE if e.hadamard is None else self._units.divisor(e.hadamard)
+        ratio = compressed(total * factor / self._units.divisor(op.output))
         if e.hadamard is None or ratio.size == 1:
             return replace(e, gain=e.gain * _scalar(ratio, where))
         return replace(e, hadamard=self._absorbing(op, e.hadamard, ratio))
@@ -361,16 +287,4 @@ def _by_group(values: Array, op: Gemm) -> Array:
     return np.repeat(of_groups, len(op.bias) // op.groups, 1)
 
 
-def as_units(
-    arrays: Mapping[str, Array], offsets: Mapping[str, Array] | None = None
-) -> TensorUnits:
-    """Return divisors and offsets by tensor name in a form that can be compared and saved."""
-    shifts = offsets or {}
-    found = {
-        name: _as_units(compressed(arrays.get(name, ONE)), compressed(shifts.get(name, ZERO)))
-        for name in sorted({*arrays, *shifts})
-    }
-    return tuple((name, units) for name, units in found.items() if units is not None)
-
-
-__all__ = ["as_units", "compressed", "proportional", "units_of", "varies", "with_units"]
+__all__ = ["proportional", "with_units"]
