@@ -76,7 +76,10 @@ class GraphUnits:
         self._tensors = mg.tensors
         self._divisors: dict[str, Array] = {}
         self._offsets: dict[str, Array] = {}
+        moved = {op.output for op in mg.ops if isinstance(op, Move)}
         for name, given in units:
+            if name in moved:
+                raise BadModel(f"the units of tensor {name!r} follow from its parts; name those")
             self._take(name, given)
         for op in mg.ops:
             if isinstance(op, Move):
