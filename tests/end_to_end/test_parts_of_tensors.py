@@ -68,12 +68,14 @@ def test_every_part_is_as_good_as_without_the_difference(
 
 def test_a_channel_that_was_silent_may_wake_up() -> None:
     """Its later values fit as with one scale, and the others are as good as before."""
-    net = PARTED["joined"](TIMES)
-    silent = [{**feed, "t": feed["t"] * np.float32([[1, 1, 1, 0]])} for feed in net.feeds]
-    program = nm.compile(net.proto, calibration=silent)
-    for feeds in (silent, net.feeds):
-        wanted = np.stack([onnxruntime_outputs(net.proto, feed)["y"] for feed in feeds])
-        session = Session(program, threads=1)
-        found = np.stack([session.run(feed)["y"] for feed in feeds])
-        # the column's weights are like those of the other three: nothing saturates
-        assert signal_to_noise(wanted, found) > 30
+    found = []
+    for times in (TIMES, 1.0):
+        net = PARTED["joined"](times)
+        silent = [{**feed, "t": feed["t"] * np.float32([[1, 1, 1, 0]])} for feed in net.feeds]
+        session = Session(nm.compile(net.proto, calibration=silent), threads=1)
+        for feeds in (silent, net.feeds):
+            wanted = np.stack([onnxruntime_outputs(net.proto, feed)["y"] for feed in feeds])
+            ours = np.stack([session.run(feed)["y"] for feed in feeds])
+            found.append(signal_to_noise(wanted, ours))
+    # the output's own range does not know the column either; the control loses as much
+    assert found[0] > found[2] - ROOM and found[1] > found[3] - ROOM

@@ -234,7 +234,7 @@ class _Applied:
         factor = ONE if e.hadamard is None else self._units.divisor(e.hadamard)
         ratio = compressed(total * factor / self._units.divisor(op.output))
         if e.hadamard is None or ratio.size == 1:
-            return replace(e, gain=e.gain * _scalar(ratio, where))
+            return replace(e, factor=e.factor * _scalar(ratio, where))
         return replace(e, hadamard=self._absorbing(op, e.hadamard, ratio))
 
     def _absorbing(self, op: Linear, name: str, ratio: Array) -> str:

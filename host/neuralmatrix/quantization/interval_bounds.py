@@ -153,7 +153,7 @@ def _compute(op: Gemm | Window, facts: _Facts, mg: MatGraph) -> None:
     facts.inner[Point(op.output, "pre_activation")] = pre
     facts.inner[Point(op.output, "pre_product")] = act
     product = _times(act, bounds[e.hadamard]) if e.hadamard else act
-    bounds[op.output] = product[0] * e.gain, product[1] * e.gain
+    bounds[op.output] = product[0] * e.factor, product[1] * e.factor
 
 
 def _subtracts_maximum(op: Gemm | Window, facts: _Facts) -> bool:

@@ -31,10 +31,20 @@ def port_offsets(mg: MatGraph, labels: Mapping[str, Array], seen: Sample) -> dic
     made = {op.output for op in mg.ops if _leaves_offset(op, uses)}
     outputs = {name for name in made if not varies(labels[name])}
     for name in sorted(inputs | outputs):
-        middle = _middles(seen.values[name].reshape(-1, *mg.tensors[name].shape), labels[name])
+        places = _places(name, mg, uses, labels)
+        middle = _middles(seen.values[name].reshape(-1, *mg.tensors[name].shape), places)
         if np.any(middle) and not np.any(labels[name] == FIXED):
             found[name] = middle
     return found
+
+
+def _places(name: str, mg: MatGraph, uses: Uses, labels: Mapping[str, Array]) -> Array:
+    """Return numbers of the parts that may have different offsets: channels, which biases can
+    take, or labels, which Moves pass on."""
+    readers = uses.readers(name)
+    if not readers or any(isinstance(op, Move) for op in readers):
+        return labels[name]
+    return np.arange(mg.tensors[name].shape[3]).reshape(1, 1, 1, -1)
 
 
 def _middles(values: Array, labels: Array) -> Array:
@@ -52,13 +62,16 @@ def _middles(values: Array, labels: Array) -> Array:
     return np.asarray(middle.astype(np.float32)[places].reshape(labels.shape), np.float64)
 
 
-def _takes_offset(name: str, uses: Uses, labels: Mapping[str, Array]) -> bool:
+def _takes_offset(
+    name: str, uses: Uses, labels: Mapping[str, Array], is_input: bool = True
+) -> bool:
     """Return whether the biases of all readers can absorb an offset, also of copies by Moves."""
+    alone = is_input and not any(isinstance(op, Move) for op in uses.readers(name))
     for op in uses.readers(name):
         if isinstance(op, Move):
-            taken = _takes_offset(op.output, uses, labels)
+            taken = _takes_offset(op.output, uses, labels, is_input=False)
         else:
-            taken = _is_added(op, name) and not varies(labels[name])
+            taken = _is_added(op, name) and (alone or not varies(labels[name]))
         if not taken:
             return False
     return True

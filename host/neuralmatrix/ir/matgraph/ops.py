@@ -43,7 +43,7 @@ class RowStat:
 
 @dataclass(frozen=True)
 class Epilogue:
-    """out = gain * act(lin + residual_gain * residual) * hadamard
+    """out = factor * act(lin + residual_gain * residual) * hadamard
 
     Each of N, H, W of residual/hadamard equals the output's or is 1; C equals the output's, or the
     operand is broadcast.  Operands may be constants of the MatGraph.  ``rows``: statistics of the
@@ -56,7 +56,7 @@ class Epilogue:
     activation: Function | None = None
     hadamard: str | None = None
     rows: tuple[RowStat, ...] = ()
-    gain: float = 1.0  # positive; part of the output's scale in integers
+    factor: float = 1.0  # positive; part of the output's scale in integers
 
     def renamed(self, names: Mapping[str, str]) -> Epilogue:
         """Return the epilogue with ``names[t]`` for every tensor ``t`` that ``names`` has."""

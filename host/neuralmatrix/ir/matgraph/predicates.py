@@ -79,7 +79,7 @@ def copied_inputs(op: MatOp) -> tuple[str, ...]:
         and op.reduce == "max"
         and not (op.epilogue.residual or op.epilogue.hadamard or op.epilogue.activation)
         and not np.any(op.bias)
-        and op.epilogue.gain == 1.0
+        and op.epilogue.factor == 1.0
     )
     return op.inputs if plain_max or isinstance(op, RowMax) else ()
 

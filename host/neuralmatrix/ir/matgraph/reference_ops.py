@@ -187,8 +187,8 @@ def _finished(op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph)
         lin = np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX)
         found[Point(op.output, "pre_product")] = lin
         lin = lin * _operand(e.hadamard, lin, values, mg)
-    if e.gain != 1.0:
-        lin = lin * np.float32(e.gain)
+    if e.factor != 1.0:
+        lin = lin * np.float32(e.factor)
     return {**found, Point(op.output): lin}
 
 

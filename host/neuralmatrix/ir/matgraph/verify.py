@@ -129,8 +129,9 @@ def _check_minus(op: Window, x: Tensor, minus: Tensor, where: str) -> None:
 def _check_epilogue(op: Linear, tensors: Tensors, where: str) -> None:
     out = tensors[op.output]
     _need(not out.broadcast or out.shape[3] == 1, f"{where} is broadcast but has channels")
-    gain = op.epilogue.gain
-    _need(bool(np.isfinite(gain)) and gain > 0, f"{where} gain is {gain}; allowed is above 0")
+    factor = op.epilogue.factor
+    allowed = bool(np.isfinite(factor)) and factor > 0
+    _need(allowed, f"{where} factor is {factor}; allowed is above 0")
     scale = op.weight_scale
     _need(scale is None or bool(np.all(np.asarray(scale) > 0)), f"{where} has a scale of 0 or less")
     _check_rows(op, tensors, where)
@@ -273,7 +274,7 @@ def _epilogue(op: Linear) -> str:
         parameters = ",".join(f"{p:g}" for p in e.activation.params)
         words.append(f"{e.activation.name}({parameters})" if parameters else e.activation.name)
     words += [f"*{e.hadamard}"] if e.hadamard else []
-    words += [f"*{e.gain:g}"] if e.gain != 1.0 else []
+    words += [f"*{e.factor:g}"] if e.factor != 1.0 else []
     words += [f"{row.kind}->{row.tensor}" for row in e.rows]
     return " ".join(words)
 
