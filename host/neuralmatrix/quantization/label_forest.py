@@ -17,14 +17,16 @@ class Labels:
     """Union-find forest over labels, in arrays."""
 
     def __init__(self) -> None:
-        self._parents = np.zeros(1, np.int64)
+        self._parents = np.arange(1 << 10)  # grows by doubling; the first _count are in use
+        self._count = 1
 
     def fresh(self, *shape: int) -> Array:
         """Return new labels in an array of this shape."""
-        first, count = len(self._parents), prod(shape)
-        new = np.arange(first, first + count)
-        self._parents = np.concatenate([self._parents, new])
-        return new.reshape(shape)
+        first, self._count = self._count, self._count + prod(shape)
+        while self._count > len(self._parents):
+            more = np.arange(len(self._parents), 2 * len(self._parents))
+            self._parents = np.concatenate([self._parents, more])
+        return np.arange(first, self._count).reshape(shape)
 
     def roots(self, labels: Array) -> Array:
         """Return the label that represents each."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..hardware.target import Target
 from ..ir.matgraph.facts import Groups, facts_of
-from ..ir.matgraph.ops import Gemm, MatGraph, Move, Window
+from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Window
 from ..ir.matgraph.predicates import copied_inputs, tied_statistics
 from ..ir.matgraph.reference import run_float
 from ..ir.types import Array
@@ -122,7 +122,7 @@ def _candidates(mg: MatGraph, tied: Groups, labels: Mapping[str, Array]) -> list
         parted |= {*op.parts, op.output} if isinstance(op, Move) else set()
     roots = {tied.root(name) for name in parted}
     for op in mg.ops:
-        if isinstance(op, Window) and not roots.isdisjoint(map(tied.root, op.inputs)):
+        if _follows(op, mg) and tied.root(op.inputs[0]) in roots:
             roots.add(tied.root(op.output))
     found = []
     for root, members in tied.members(mg.tensors).items():
@@ -130,6 +130,12 @@ def _candidates(mg: MatGraph, tied: Groups, labels: Mapping[str, Array]) -> list
         if root in roots and len(distinct) > 1:
             found.append(tuple(members))
     return found
+
+
+def _follows(op: MatOp, mg: MatGraph) -> bool:
+    """Return whether the channels of a result are as far apart as those of what it is made of."""
+    plain = isinstance(op, Window) and op.minus is None
+    return plain and (op.epilogue.hadamard is None or op.epilogue.hadamard in mg.constants)
 
 
 def _measured(

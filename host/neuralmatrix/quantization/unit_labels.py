@@ -11,6 +11,7 @@ absorb every choice of one divisor per label.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from math import prod
 
@@ -306,8 +307,12 @@ def _repeated(ops: Iterable[MatOp]) -> list[list[Linear]]:
             operands = (bool(e.residual), bool(e.hadamard), len(op.inputs))
             source = op.source if isinstance(op, Window) else None
             kind = (type(op), op.weight.shape, len(op.bias), e.activation, operands, source)
-            found.setdefault((*kind, np.asarray(op.weight).tobytes()), []).append(op)
+            found.setdefault((*kind, _digest(np.asarray(op.weight))), []).append(op)
     return [alike for alike in found.values() if len(alike) > 1]
+
+
+def _digest(values: Array) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()
 
 
 def _unchangeable(mg: MatGraph, facts: Facts) -> set[str]:
