@@ -137,7 +137,7 @@ def _powers(op: Gemm | Window, uses: Uses, found: Found) -> dict[Point, Interval
         lo, hi = found[pre]
         return {pre: (max(lo, hi - NEGLIGIBLE_EXP), hi)}
     lo, hi = found[out]
-    inside = (max(lo, 0.0), min(hi, 1.0)) if e.hadamard is None else (lo, hi)
+    inside = (max(lo, 0.0), min(hi, e.factor)) if e.hadamard is None else (lo, hi)
     return {pre: (-NEGLIGIBLE_EXP, 0.0), act: (0.0, 1.0), out: inside}
 
 
@@ -202,7 +202,8 @@ def _truths(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
     signs, truths = (Point(op.input), pre), [act]
     truths += [] if op.epilogue.hadamard else [out]
     wider = {p: (min(found[p][0], -128 / 127), max(found[p][1], 1.0)) for p in signs}
-    return {**wider, **{p: (0.0, 1.0) for p in truths if p in found}}
+    tops = {act: 1.0, out: op.epilogue.factor}
+    return {**wider, **{p: (0.0, tops[p]) for p in truths if p in found}}
 
 
 def _clips(op: Gemm | Window, found: Found) -> dict[Point, Interval]:

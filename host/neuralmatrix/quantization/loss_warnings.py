@@ -46,8 +46,8 @@ def _bad(out: OutputAccuracy) -> str:
         equal = 100 * (out.top1 or 0.0)
         what = "the same largest element" if out.kind == "class scores" else "the same side of 0.5"
         return (
-            f"output {out.name} is inaccurate: about {100 * out.changed:.2g} % of its answers change "
-            f"({what} in {equal:.4g} % of the {out.rows:,} measured), {error}"
+            f"output {out.name} is inaccurate: about {100 * out.changed:.2g} % of its answers "
+            f"change ({what} in {equal:.4g} % of the {out.rows:,} measured), {error}"
         )
     if out.relative_error > MOST_RELATIVE[out.kind]:
         return f"output {out.name} is inaccurate: {error}"

@@ -17,6 +17,7 @@ from ..ir.matgraph.reference import port_outputs, run_float
 from ..ir.recipe import Recipe
 from ..ir.types import Array
 from .accuracy import measure_accuracy
+from .apply_units import with_units
 from .calibrated_graph import ScaledGraph
 from .qgraph import QGraph
 from .round_weights import with_roundings
@@ -25,6 +26,11 @@ from .search import search
 from .settings import Settings
 from .trials import Finish, Step, silent
 from .widen_weights import widen_weights
+
+
+def apply_units(graph: MatGraph, target: Target) -> MatGraph:
+    """Return ``graph`` with the units of its recipe for parts of tensors."""
+    return with_units(graph, target, units=graph.recipe.units)
 
 
 def widen(graph: MatGraph, target: Target) -> MatGraph:

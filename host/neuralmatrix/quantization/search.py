@@ -31,9 +31,10 @@ from .equalize import migrate
 from .fake_quant import MOST_IMAGES, sample
 from .mixed_precision import Mixed, choose_mixed
 from .round_weights import roundings_of
-from .samples import Run, spread
+from .samples import Run, Samples, spread
 from .scales import choose_scales
 from .settings import Settings
+from .split_scales import split_scales
 from .trials import Finish, Step, Trials, silent, trial_runs
 
 Item = TypeVar("Item")
@@ -65,17 +66,17 @@ def search(
 ) -> Choice:
     """Return the recipe whose integers lose least on ``runs``, the calibration inputs."""
     begin = replace(graph, recipe=Recipe(settings.precision))
-    observed = observe(finish.tied(begin, target), runs)
+    once = Samples(runs, len(runs))
+    parted = split_scales(begin, target, samples=once, precision=settings.precision)
+    recipe = replace(begin.recipe, units=parted.recipe.units)
+    observed = observe(finish.tied(replace(graph, recipe=recipe), target), runs)
     if not settings.searches:
-        return _plain(observed, settings, begin.recipe)
-    trials = Trials(
-        graph,
-        target,
-        finish,
-        trial_runs(graph, runs),
-        settings.measures(p.name for p in graph.outputs),
-    )
-    found = _Search(trials, observed, settings, target, begin.recipe, step)
+        return _plain(observed, settings, recipe)
+    measure = settings.measures(port.name for port in graph.outputs)
+    trials = Trials(graph, target, finish, trial_runs(graph, runs), measure)
+    found = _Search(trials, observed, settings, target, recipe, step)
+    if recipe.units:
+        found.without_units(observe(finish.tied(begin, target), runs))
     found.methods()
     found.tensors()
     if settings.tries_refinement(len(runs)):
@@ -110,6 +111,15 @@ class _Search:
     began: float = field(default_factory=time.monotonic)
 
     # ------------------------------------------------------------ steps
+
+    def without_units(self, plain: Observed) -> None:
+        """Leave the units of parts out if the integers lose less without; ``plain``: then
+        observed."""
+        ranges = (as_triples(seen.ranges(PLAIN)) for seen in (self.observed, plain))
+        parted, whole = (replace(self.recipe, ranges=found) for found in ranges)
+        self.step("units of parts")
+        if self.trials.loss(replace(whole, units=())) < self.trials.loss(parted):
+            self.observed, self.recipe = plain, replace(self.recipe, units=())
 
     def methods(self) -> None:
         """Take the best plain method of calibration."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import BadInput
 from ..points import Point
-from ..quantized_values import rounded
+from ..quantized_values import real_values, rounded, stored_values
 from ..types import Array, QParams, Shape, ViewStep, arg_max
 from .ops import MatGraph, MatOp, Port
 from .reference_ops import EVALUATE, PointValues, row_statistics
@@ -114,7 +114,8 @@ def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
         array = values[port.tensor]
         tensor = mg.tensors[port.tensor].shape
         batches = array.shape[0] // tensor[0]
-        y = _stepped(array.reshape(batches, *tensor), port.steps)
+        real = real_values(array.reshape(batches, *tensor), port.units)
+        y = _stepped(real, port.steps)
         if port.argmax:
             axis, keepdims, select_last = port.argmax
             y = arg_max(y, axis + 1, keepdims, select_last)  # axis 0 is the batches
@@ -150,7 +151,7 @@ def _port_input(port: Port, array: Array, batches: int) -> Array:
     if own not in (1, batches):
         raise BadInput(f"feed {port.name!r} has {own} batches, others {batches}; give equally many")
     array = gathered(port, array).reshape(own, *port.shape, *row_shape(port))
-    y = _stepped(array, port.steps)
+    y = stored_values(_stepped(array, port.steps), port.units)
     y = np.broadcast_to(y, (batches, *y.shape[1:]))
     return np.ascontiguousarray(y).reshape(-1, *y.shape[2:])
 

@@ -203,7 +203,7 @@ EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
 
 
 def _finished(op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
-    """Return act(lin + gain * residual) * hadamard, and the values in between."""
+    """Return the result of the epilogue, and the values in between."""
     e: Epilogue = op.epilogue
     found: PointValues = {}
     if e.residual:
@@ -216,6 +216,8 @@ def _finished(op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph)
         lin = np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX)
         found[Point(op.output, "pre_product")] = lin
         lin = lin * _operand(e.hadamard, lin, values, mg)
+    if e.factor != 1.0:
+        lin = lin * np.float32(e.factor)
     return {**found, Point(op.output): lin}
 
 
