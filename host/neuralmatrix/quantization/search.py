@@ -42,6 +42,9 @@ Item = TypeVar("Item")
 PLAIN = "mse"  # the method that is taken untried
 GAIN = 0.98  # a change has to bring the loss below this share of it
 DIFFERENT = 0.05  # by how much two methods' ranges of a tensor differ, to be tried on their own
+# Room beyond the ranges of divided channels: all of them then end near the range's ends, so that a
+# new input leaves it far more often than where one channel alone decided it.
+EVEN_ROOM = 1.2
 HALVINGS = 2  # of the tensors that are switched, or refined, together
 
 
@@ -275,7 +278,8 @@ class _Search:
 def _shrinkage(before: Interval, channels: tuple[Array, Array]) -> Interval:
     """Return by how much both ends of a range change, given the new ends of its channels."""
     lo, hi = min(float(channels[0].min()), 0.0), max(float(channels[1].max()), 0.0)
-    return lo / before[0] if before[0] else 1.0, hi / before[1] if before[1] else 1.0
+    shares = (lo / before[0] if before[0] else 1.0, hi / before[1] if before[1] else 1.0)
+    return shares[0] * EVEN_ROOM, shares[1] * EVEN_ROOM
 
 
 def _differ(a: Interval, b: Interval) -> bool:
