@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SEED = 11
 SIZE = 32
 # What the stored weights reach in float on all test images.
-ACCURACIES = {"shufflenet_fashion": 0.0, "mobilenetv3_fashion": 0.0, "convnext_fashion": 0.0}
+ACCURACIES = {"shufflenet_fashion": 0.8814, "mobilenetv3_fashion": 0.0, "convnext_fashion": 0.8835}
 
 
 def shufflenet() -> torch.nn.Module:

@@ -112,7 +112,7 @@ def load_sheet() -> Loaded:
 
 
 def sheets(part: str, count: int) -> tuple[Feed, Array]:
-    """Return pages of text, each turned by 0 to 3 quarters against the clock."""
+    """Return pages of text, each turned by 0 to 3 quarters with the clock."""
     x, turns = [], np.arange(count) % 4
     for seed, quarters in enumerate(turns):
         random = np.random.default_rng(seed + (1000 if part == "test" else 0))
@@ -123,7 +123,7 @@ def sheets(part: str, count: int) -> tuple[Feed, Array]:
             text = images.words(part, 5, random)
             ink = (int(random.integers(0, 80)),) * 3
             page = images.write(page, text, name, size, (10, top), ink)
-        page = np.rot90(page, quarters)
+        page = np.rot90(page, -quarters)
         x.append(((page / np.float32(255) - MEAN) / SPREAD).transpose(2, 0, 1)[None])
     return {"x": np.concatenate(x).astype(np.float32)}, turns
 
