@@ -37,8 +37,9 @@ class Labels:
 
     def unite(self, a: Array, b: Array) -> None:
         """Make labels at the same places of two arrays, broadcast, one."""
-        pairs = np.stack([x.ravel() for x in np.broadcast_arrays(self.roots(a), self.roots(b))])
-        for p, q in np.unique(pairs, axis=1).T:
+        left, right = np.broadcast_arrays(self.roots(a), self.roots(b))
+        apart = left != right
+        for p, q in dict.fromkeys(zip(left[apart].tolist(), right[apart].tolist(), strict=True)):
             low, high = sorted((self._root(p), self._root(q)))
             self._parents[high] = low
 

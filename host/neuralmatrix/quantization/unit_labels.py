@@ -128,8 +128,9 @@ class _Labelled:
         found = first = self.of[name]
         for axis in axes:
             first = first.take([0], axis)
-        self.labels.unite(found, first)
-        self.of[name] = first
+        if first.size < found.size:
+            self.labels.unite(found, first)
+            self.of[name] = first
         return first
 
     def _per_channel(self, name: str) -> Array:
