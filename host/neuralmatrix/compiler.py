@@ -191,8 +191,7 @@ def _numbers(options: Options) -> NumberPasses:
         ranges = {point: (lo, hi) for point, lo, hi in saved.ranges}
         return remembered(settings.precision, ranges, saved.recipe)
     if options.calibration is not None:
-        several = settings.refines or settings.precision == "mixed"
-        samples = Samples(options.calibration, settings.max_images, keep=several)
+        samples = Samples(options.calibration, settings.max_images)
     return chosen(settings, samples, options.stages.step)
 
 

@@ -9,7 +9,7 @@ histogram per point.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, get_args
 
@@ -24,70 +24,18 @@ from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array
 from .adjust_ranges import MASK_ROOM, MASKED
 from .calibrated_graph import CalibratedGraph
+from .histogram import BINS, Histogram
+from .left_out import Limits, Saturation, Suspect, notes_of, saturations, suspects_of
 from .samples import Run, Samples, floats_of, stacked, stacks
 from .settings import Method, Settings
 
-BINS = 4096
 PERCENTILE = 99.99
-# Histograms count at most this many values of a tensor per chunk; minimum and maximum cover all.
-SAMPLES = 1 << 16
 CLIPS = 64  # clip positions tried on either side
 ROUNDS = 2
 CHUNK_FLOATS = 1 << 24
 MOST_TOGETHER = 16
-# A tensor whose values all stay below this counts as 0: products of such scales underflow float32.
-NEGLIGIBLE = 1e-30
-
-
-@dataclass
-class _Histogram:
-    """Counts over [-limit, limit), ``limit`` a power of two that doubles when values leave it."""
-
-    lo: float = np.inf
-    hi: float = -np.inf
-    limit: float = 0.0
-    counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
-
-    def add(self, values: Array) -> None:
-        """Widen lo and hi by all values, count a sample of those that are not exactly 0."""
-        self.lo = min(self.lo, float(values.min()))
-        self.hi = max(self.hi, float(values.max()))
-        sample = values[:: _odd_stride(values.size)]
-        sample = sample[sample != 0]
-        if sample.size:
-            self._reach(float(np.abs(sample).max()))
-            index = ((sample + self.limit) * (BINS / 2 / self.limit)).astype(np.int64)
-            self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
-
-    def _reach(self, largest: float) -> None:
-        wanted = 2.0 ** np.ceil(np.log2(largest))
-        if self.limit == 0.0:
-            self.limit = wanted
-        while self.limit < wanted:
-            self.limit *= 2
-            merged = self.counts.reshape(-1, 2).sum(1)
-            self.counts = np.pad(merged, BINS // 4)
-
-    @property
-    def ends(self) -> Interval:
-        """The range of all values."""
-        return (0.0, 0.0) if max(-self.lo, self.hi) < NEGLIGIBLE else (self.lo, self.hi)
-
-    @property
-    def whole(self) -> Interval:
-        """The range of all values and of 0."""
-        lo, hi = self.ends
-        return min(lo, 0.0), max(hi, 0.0)
-
-    @property
-    def centers(self) -> Array:
-        """The middle of every bin."""
-        return (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit
-
-
-def _odd_stride(size: int) -> int:
-    """Return an odd step, so that the sample covers all channels."""
-    return (size // SAMPLES) | 1 if size > SAMPLES else 1
+MOST_LEVELS = 3  # values beyond all others may hide others of that kind
+FAR_BEYOND = 1024.0  # times the other values: what outputs depend on gets a note from there on
 
 
 def calibrate(
@@ -105,14 +53,53 @@ def calibrate(
         raise BadInput(
             f"calibration method {settings.method!r}; allowed are {', '.join(get_args(Method))}"
         )
-    histograms = _tables(mg)
-    for chunk in _chunks(samples.runs(mg), _chunk_images(mg)):
-        _count(_evaluate(tied, chunk), facts, histograms)
+    histograms, applied, rejected = _decisive(tied, samples)
     extremes = {p: h.whole if p.at == "output" else h.ends for p, h in histograms.items()}
     ranges = dict(extremes)
     if settings.precision != "int16":
         ranges |= _clipped(tied, histograms, settings.method)
-    return CalibratedGraph(mg, facts, settings.precision, ranges, extremes)
+    notes = notes_of(mg, applied, rejected)
+    return CalibratedGraph(mg, facts, settings.precision, ranges, extremes, notes)
+
+
+def _decisive(
+    tied: TiedGraph, samples: Samples
+) -> tuple[dict[Point, Histogram], Saturation, list[Suspect]]:
+    """Return the histograms of the values that may decide an output, what saturates, and points
+    whose far values the outputs depend on."""
+    size = _chunk_images(tied.graph)
+    limits: dict[Point, Interval] = {}
+    for _ in range(MOST_LEVELS):
+        histograms, applied = _histograms(tied, _chunks(samples.runs(tied.graph), size), limits)
+        suspects = suspects_of(tied, histograms, limits)
+        more = suspects and saturations(
+            tied, lambda: _chunks(samples.runs(tied.graph), size), suspects, limits
+        )
+        if not more:
+            break
+        limits.update(more)
+    else:
+        histograms, applied = _histograms(tied, _chunks(samples.runs(tied.graph), size), limits)
+        suspects = []
+    far = [s for s in suspects if _is_far(histograms[s.point], s.boundary)]
+    return histograms, applied, far
+
+
+def _is_far(histogram: Histogram, boundary: float) -> bool:
+    """Return whether a few values lie so far beyond most that these lose most of their bits."""
+    top = max(map(abs, histogram.ends))
+    return top > FAR_BEYOND * boundary and histogram.share_below(boundary) > 0.5
+
+
+def _histograms(
+    tied: TiedGraph, chunks: Iterator[Run], limits: Limits
+) -> tuple[dict[Point, Histogram], Saturation]:
+    """Return the histograms of all points, those of ``limits`` saturated, and what was cut."""
+    histograms, applied = _tables(tied.graph), Saturation(limits)
+    for chunk in chunks:
+        values = _evaluate(tied, chunk, applied)
+        _count(values, tied.facts, histograms, applied.outside)
+    return histograms, applied
 
 
 def with_ranges(
@@ -129,19 +116,31 @@ def with_ranges(
 
 
 def _count(
-    values: Mapping[Point, Array], facts: Facts, histograms: dict[Point, _Histogram]
+    values: Mapping[Point, Array],
+    facts: Facts,
+    histograms: dict[Point, Histogram],
+    outside: Mapping[Point, Array],
 ) -> None:
-    """Add the values of one chunk to the histograms."""
+    """Add the values of one chunk to the histograms, without arguments of saturated results."""
     for point, array in values.items():
         seen = array.reshape(-1)
+        if point.at == "pre_activation":
+            cut = outside.get(_activated_point(point, values))
+            seen = seen if cut is None else seen[~cut.reshape(-1)]
         if point.tensor in facts.scores and point.at != "pre_product":
             seen = _unmasked(seen)
         if seen.size:
-            histograms.setdefault(point, _Histogram()).add(seen)
+            histograms.setdefault(point, Histogram()).add(seen)
+
+
+def _activated_point(pre: Point, values: Mapping[Point, Array]) -> Point:
+    """Return the point behind the activation."""
+    act = Point(pre.tensor, "pre_product")
+    return act if act in values else Point(pre.tensor)
 
 
 def _clipped(
-    tied: TiedGraph, histograms: Mapping[Point, _Histogram], method: str
+    tied: TiedGraph, histograms: Mapping[Point, Histogram], method: str
 ) -> dict[Point, Interval]:
     """Return clipped ranges of all points but outputs and tensors that are int16 at any
     precision."""
@@ -152,16 +151,17 @@ def _clipped(
         point: _CLIP[method](histogram)
         for point, histogram in histograms.items()
         if point.at == "output" and point.tensor not in kept and histogram.limit
+        and point.tensor not in tied.graph.constants
         and root(point.tensor) not in tied.facts.int16
     }  # fmt: skip
 
 
-def _tables(mg: MatGraph) -> dict[Point, _Histogram]:
+def _tables(mg: MatGraph) -> dict[Point, Histogram]:
     """Return histograms over all rows of gather tables: later inputs may select any row."""
-    found: dict[Point, _Histogram] = {}
+    found: dict[Point, Histogram] = {}
     for port in mg.inputs:
         if port.table is not None:
-            found.setdefault(Point(port.tensor), _Histogram()).add(np.ravel(port.table))
+            found.setdefault(Point(port.tensor), Histogram()).add(np.ravel(port.table))
     return found
 
 
@@ -174,10 +174,10 @@ def _unmasked(scores: Array) -> Array:
     return np.append(inside, inside.min() - np.float32(MASK_ROOM))
 
 
-def _evaluate(tied: TiedGraph, feeds: Run) -> dict[Point, Array]:
+def _evaluate(tied: TiedGraph, feeds: Run, applied: Saturation) -> dict[Point, Array]:
     """Return the values of all points.  BadInput: one of them overflows float32."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        values = reference.run_points(tied.graph, feeds)
+        values = reference.run_points(tied.graph, feeds, applied)
     for point, array in values.items():
         if not (np.isfinite(array.min()) and np.isfinite(array.max())):
             masks = ", attention masks (0 and 1, some of each row 1)" if tied.facts.scores else ""
@@ -207,7 +207,7 @@ def _chunk_images(mg: MatGraph) -> int:
 # ---------------------------------------------------------------- choosing a range
 
 
-def _percentile(histogram: _Histogram) -> Interval:
+def _percentile(histogram: Histogram) -> Interval:
     """Return bounds with (100 - PERCENTILE) % of the nonzero values outside, half on either
     side."""
     total = np.cumsum(histogram.counts)
@@ -219,7 +219,7 @@ def _percentile(histogram: _Histogram) -> Interval:
     return float(np.clip(lo, low, 0.0)), float(np.clip(hi, 0.0, high))
 
 
-def _least_error(histogram: _Histogram) -> Interval:
+def _least_error(histogram: Histogram) -> Interval:
     """Return bounds with the least mean squared int8 error, one side after the other."""
     used = histogram.counts > 0
     x, n = histogram.centers[used], histogram.counts[used].astype(np.float64)

@@ -141,7 +141,7 @@ def choose_precision(
     return replace(
         _with_promoted(calibrated, mixed.tensors),
         ranges={**calibrated.ranges, **wider},
-        notes=tuple(mixed.to_text().splitlines()),
+        notes=(*calibrated.notes, *mixed.to_text().splitlines()),
     )
 
 

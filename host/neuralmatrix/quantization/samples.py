@@ -24,14 +24,12 @@ class Samples:
     """At most ``most`` runs of ``feeds``, an iterable of {input name: array}; an array is one run's
     input, or several stacked along the first axis.
 
-    They are checked when they are read.  ``keep`` them if several passes read them; otherwise
-    ``feeds`` may be a generator of any length, of which no run stays in memory.
+    They are checked when they are read for the first time and kept for further passes.
     """
 
-    def __init__(self, feeds: Iterable[Feed] | None, most: int, keep: bool = False) -> None:
+    def __init__(self, feeds: Iterable[Feed] | None, most: int) -> None:
         self._feeds = feeds
         self._most = most
-        self._keep = keep
         self._kept: tuple[Run, ...] = ()
 
     def runs(self, mg: MatGraph) -> Iterator[Run]:
@@ -39,8 +37,6 @@ class Samples:
 
         BadInput: some do not fit, or there is none.
         """
-        if not self._keep:
-            return _runs_of(mg, self._feeds, self._most)
         self._kept = self._kept or tuple(_runs_of(mg, self._feeds, self._most))
         return iter(self._kept)
 

@@ -20,6 +20,7 @@ from ..types import Array, Function, Shape
 from .ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowMax, Window
 
 PointValues = dict[Point, Array]
+Adjust = Callable[[Point, Array], Array]  # what replaces the values of a point
 
 COLUMN_FLOATS = 1 << 20  # convolution columns made at a time, so that they fit the cache
 FLOAT32_MAX = np.finfo(np.float32).max
@@ -54,7 +55,7 @@ def _windows(op: Linear, x: Array, kernel: Shape) -> Array:
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 
 
-def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust) -> PointValues:
     x = values[op.input]
     if op.rhs is not None:
         lin = _dynamic(op, x, values[op.rhs], mg)
@@ -62,7 +63,7 @@ def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
         assert op.weight is not None
         lin = _convolution(op, x, op.weight)
     lin += op.bias
-    return _finished(op, lin, values, mg)
+    return _finished(op, lin, values, mg, adjust)
 
 
 def _dynamic(op: Gemm, x: Array, rhs: Array, mg: MatGraph) -> Array:
@@ -107,7 +108,7 @@ def _products(op: Gemm, windows: Array, weight: Array) -> Array:
     return np.asarray(parts.swapaxes(0, 1).reshape(*windows.shape[:3], m))
 
 
-def _window(op: Window, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+def _window(op: Window, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust) -> PointValues:
     is_max = op.reduce == "max"
     x = values[op.input]
     if op.minus is not None:
@@ -119,7 +120,7 @@ def _window(op: Window, values: Mapping[str, Array], mg: MatGraph) -> PointValue
         padded = _padded(x, op.pads, -np.inf if is_max else 0.0)
         windows = _windows(op, padded, kernel)
         lin = (_largest if is_max else _weighted)(windows, op.weight)
-    return _finished(op, lin + op.bias, values, mg)
+    return _finished(op, lin + op.bias, values, mg, adjust)
 
 
 def _weighted(windows: Array, weight: Array) -> Array:
@@ -145,11 +146,11 @@ def _largest(windows: Array, weight: Array) -> Array:
     return out
 
 
-def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust) -> PointValues:
     return {Point(op.output): values[op.input].max(-1, keepdims=True)}
 
 
-def _move(op: Move, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+def _move(op: Move, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust) -> PointValues:
     """Return the moved elements; the index counts within one model batch."""
     sizes = [prod(mg.tensors[name].shape) for name in op.inputs]
     batches = max(values[n].size // s for n, s in zip(op.inputs, sizes, strict=True))
@@ -160,6 +161,11 @@ def _move(op: Move, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
     flat = np.concatenate([*parts, np.full((batches, 1), op.fill, np.float32)], 1)
     out = np.take(flat, op.index.reshape(-1), 1)  # index -1 reads the fill at the end
     return {Point(op.output): out.reshape(-1, *op.index.shape[1:])}
+
+
+def as_it_is(point: Point, values: Array) -> Array:
+    """Return the values themselves: nothing is adjusted."""
+    return values
 
 
 EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
@@ -173,19 +179,22 @@ EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
 # ---------------------------------------------------------------- epilogue
 
 
-def _finished(op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+def _finished(
+    op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust
+) -> PointValues:
     """Return act(lin + gain * residual) * hadamard, and the values in between."""
     e: Epilogue = op.epilogue
     found: PointValues = {}
     if e.residual:
         lin = lin + _operand(e.residual, lin, values, mg) * np.float32(e.residual_gain)
     if e.activation:
-        found[Point(op.output, "pre_activation")] = lin
+        point = Point(op.output, "pre_activation")
+        found[point] = lin = adjust(point, lin)
         lin = _activated(e.activation, lin)
     if e.hadamard:
         # a factor of 0 removes overflowed powers: those of masked attention scores
-        lin = np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX)
-        found[Point(op.output, "pre_product")] = lin
+        point = Point(op.output, "pre_product")
+        found[point] = lin = adjust(point, np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX))
         lin = lin * _operand(e.hadamard, lin, values, mg)
     return {**found, Point(op.output): lin}
 
