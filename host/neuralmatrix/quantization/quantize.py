@@ -23,6 +23,8 @@ from .integer_weights import IntWeight, int_weight
 from .qgraph import QGraph, QOp
 from .scales import ACC_LIMIT, BIAS_LIMIT, peak_value, terms
 
+LARGEST_WEIGHT = 127
+
 
 def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
     """Return the integers of all operations.  DoesNotFit: an accumulator could overflow."""
@@ -55,6 +57,8 @@ def _quantize_op(op: MatOp, scaled: ScaledGraph, segments: int) -> QOp:
         source = qparams[op.input]
         if op.weight_scale is None and _bias_too_large(op, weight, source):
             weight = int_weight(op, 2.0 / (source.scale * BIAS_LIMIT))
+        elif op.weight_scale is not None:
+            weight = _finer(op, weight, source)
         stage = _weighted_stage(op, weight, source)
     rows = integer_row_stats(op, mg.tensors[op.output].shape[3], out, qparams)
     epilogue = build_epilogue(stage, out, scaled.spans, qparams, rows, segments)
@@ -97,6 +101,20 @@ def _product_stage(op: Gemm | Window, mg: MatGraph, qparams: Mapping[str, QParam
     bias = _integer_bias(op, step)
     _prove_no_overflow(op, terms(op, mg) * peak_value(x) * peak_value(rhs), bias)
     return Stage(op.output, step, bias, op.epilogue)
+
+
+def _finer(op: Gemm | Window, weight: IntWeight, source: QParams) -> IntWeight:
+    """Return prescribed codes of few levels times a power of two: the real weights stay the same,
+    and the bias is rounded to a finer accumulator step."""
+    top = int(np.abs(weight.values).max(initial=0))
+    if not top or not np.any(op.bias):
+        return weight
+    step = np.abs(np.asarray(weight.scale, np.float64)) * source.scale
+    bias = float((np.abs(op.bias) / np.maximum(step, 1e-300)).max())
+    sums = weight.reach * (peak_value(source) + abs(source.zero_point)) + bias
+    room = min(LARGEST_WEIGHT / top, ACC_LIMIT / sums, BIAS_LIMIT / max(bias, 1.0))
+    times = 2 ** int(np.log2(max(room, 1.0)))
+    return IntWeight(weight.values * times, weight.scale / times, weight.reach * times)
 
 
 def _bias_too_large(op: Gemm | Window, weight: IntWeight, source: QParams) -> bool:

@@ -48,9 +48,7 @@ def run_float(
     return values
 
 
-def run_points(
-    mg: MatGraph, feeds: Mapping[str, Array], adjust: Adjust = as_it_is
-) -> PointValues:
+def run_points(mg: MatGraph, feeds: Mapping[str, Array], adjust: Adjust = as_it_is) -> PointValues:
     """Return what ``run_float`` returns, and the values before activations and Hadamard
     products.  ``adjust`` replaces the values of a point, with which all later ones are computed."""
     values = _sources(mg, feeds, mg.quant)
