@@ -126,7 +126,7 @@ def _count(
         seen = array.reshape(-1)
         if point.at == "pre_activation":
             cut = outside.get(_activated_point(point, values))
-            seen = seen if cut is None else seen[~cut.reshape(-1)]
+            seen = seen if cut is None or cut.all() else seen[~cut.reshape(-1)]
         if point.tensor in facts.scores and point.at != "pre_product":
             seen = _unmasked(seen)
         if seen.size:

@@ -19,6 +19,7 @@ BINS = 4096
 SAMPLES = 1 << 16
 # A tensor whose values all stay below this counts as 0: products of such scales underflow float32.
 NEGLIGIBLE = 1e-30
+LARGE = 1e30  # ranges from here on are counted in float64
 FAR = 8.0  # a gap: no values between some magnitude and this many times it
 
 
@@ -37,6 +38,7 @@ class Histogram:
         self.hi = max(self.hi, float(values.max()))
         sample = values[:: _odd_stride(values.size)]
         sample = sample[sample != 0]
+        sample = sample.astype(np.float64) if self.hi - self.lo > LARGE else sample
         if sample.size:
             self._reach(float(np.abs(sample).max()))
             index = ((sample + self.limit) * (BINS / 2 / self.limit)).astype(np.int64)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..ir.matgraph.facts import TiedGraph
-from ..ir.matgraph.ops import Gemm, MatGraph, Move, RowMax, Window
+from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from ..ir.matgraph.reference import port_outputs, run_points
 from ..ir.matgraph.uses import Uses
 from ..ir.points import Interval, Point
@@ -144,24 +144,31 @@ def _softmax_scores(tied: TiedGraph) -> frozenset[str]:
         names = [op.output] if isinstance(op, RowMax) else []
         names += [row.tensor for row in op.epilogue.rows if row.kind == "max"]
         names += [op.output] if isinstance(op, Window) and op.reduce == "max" else []
-        readers = [name for maximum in names for name in _subtracted_by(maximum, uses)]
-        if readers:
-            found |= {*names, *readers, op.output, *(op.inputs if not op.epilogue.rows else ())}
+        powers = [name for maximum in names for name in _powers_of(maximum, uses)]
+        if powers:
+            found |= {*names, *powers, op.output, *(op.inputs if not op.epilogue.rows else ())}
     for op in tied.graph.ops:
         if op.output in found & tied.facts.scores and isinstance(op, Gemm | Window):
             found |= {name for name in op.inputs if name != getattr(op, "rhs", None)}
     return frozenset(found)
 
 
-def _subtracted_by(name: str, uses: Uses) -> list[str]:
-    """Return the results of operations that subtract a maximum or a copy of it."""
+def _powers_of(name: str, uses: Uses) -> list[str]:
+    """Return the results of operations that subtract a maximum, or a copy of it, in front of an
+    exponential."""
     found: list[str] = []
     for op in uses.readers(name):
-        if op.epilogue.residual == name:
-            found.append(op.output)
-        elif isinstance(op, Move):
-            found += _subtracted_by(op.output, uses)
+        if isinstance(op, Move):
+            found += _powers_of(op.output, uses)
+        elif op.epilogue.residual == name and op.epilogue.residual_gain < 0:
+            after = [op, *uses.readers(op.output)]
+            found += [op.output] if any(map(_is_exponential, after)) else []
     return found
+
+
+def _is_exponential(op: MatOp) -> bool:
+    activation = op.epilogue.activation
+    return activation is not None and activation.name == "exp"
 
 
 # ---------------------------------------------------------------- what the outputs say
@@ -214,40 +221,34 @@ def _allowed(y: Array, moved: Array) -> Array:
     some = size[size > 0]
     typical = float(np.median(some)) if some.size else 0.0
     noise = np.abs(moved - y)
+    noise = np.where(np.isfinite(noise), noise, 0.0)
     noise = noise.max(-1, keepdims=True) if noise.ndim else noise
     return np.asarray(CLOSE * (size + typical / 4) + NOISE * noise)
 
 
 def _jittered(mg: MatGraph, run: Run) -> Run:
-    """Return the inputs with other last bits."""
+    """Return the inputs with other last bits; integers, as masks are, have none."""
     rng = np.random.default_rng(0)
-    real = {port.name for port in mg.inputs if port.table is None and port.dtype == "float32"}
+    tables = {port.name for port in mg.inputs if port.table is not None}
     return {
-        name: np.float32(x * (1 + JITTER * rng.uniform(-1, 1, np.shape(x)))) if name in real else x
+        name: x
+        if name in tables or np.all(x == np.rint(x))
+        else np.asarray(x * (1 + JITTER * rng.uniform(-1, 1, np.shape(x))), np.float32)
         for name, x in run.items()
     }
 
 
 def _products(mg: MatGraph, suspects: Iterable[Suspect]) -> list[Point]:
-    """Return the products of which suspects are factors: a later normalisation would hide a wrong
-    one from the outputs, and integers would still lose it."""
-    uses, found = Uses.of(mg), {}
-    for s in suspects:
-        if s.point.at == "pre_product":
-            found[Point(s.point.tensor)] = None
-        elif s.point.at == "output":
-            found.update(dict.fromkeys(_factor_of(s.point.tensor, uses)))
+    """Return the products with factors that depend on suspects: a later normalisation would hide a
+    wrong factor of a row from the outputs, and integers would still lose the row."""
+    found = {Point(s.point.tensor): None for s in suspects if s.point.at == "pre_product"}
+    reached = {s.point.tensor for s in suspects}
+    for op in mg.ops:
+        if op.epilogue.hadamard in reached:
+            found[Point(op.output)] = None
+        if not reached.isdisjoint(op.inputs):
+            reached.update(op.outputs)
     return list(found)
-
-
-def _factor_of(name: str, uses: Uses) -> list[Point]:
-    found: list[Point] = []
-    for op in uses.readers(name):
-        if op.epilogue.hadamard == name:
-            found.append(Point(op.output))
-        elif isinstance(op, Move):
-            found += _factor_of(op.output, uses)
-    return found
 
 
 # ---------------------------------------------------------------- the decision

@@ -188,6 +188,7 @@ def _finished(
     if e.residual:
         lin = lin + _operand(e.residual, lin, values, mg) * np.float32(e.residual_gain)
     if e.activation:
+        lin = np.maximum(lin, op.bias) if _is_variance(op, mg) else lin
         point = Point(op.output, "pre_activation")
         found[point] = lin = adjust(point, lin)
         lin = _activated(e.activation, lin)
@@ -197,6 +198,16 @@ def _finished(
         found[point] = lin = adjust(point, np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX))
         lin = lin * _operand(e.hadamard, lin, values, mg)
     return {**found, Point(op.output): lin}
+
+
+def _is_variance(op: Linear, mg: MatGraph) -> bool:
+    """Return whether 1/sqrt is taken of a mean square less the square of a mean, plus a bias: the
+    bias is the least that it can be, and float32 cancels to less in constant rows."""
+    e = op.epilogue
+    if e.activation is None or e.activation.name != "rsqrt" or e.residual is None:
+        return False
+    of_rows = mg.tensors[op.input].broadcast and mg.tensors[e.residual].broadcast
+    return of_rows and e.residual_gain < 0 and bool(np.all(op.bias > 0))
 
 
 def row_statistics(op: MatOp, out: Array) -> PointValues:
