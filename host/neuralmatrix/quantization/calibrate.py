@@ -18,16 +18,18 @@ import numpy as np
 from ..errors import BadInput
 from ..hardware.target import Target
 from ..ir.matgraph import reference
-from ..ir.matgraph.facts import Facts, TiedGraph
+from ..ir.matgraph.facts import TiedGraph
 from ..ir.matgraph.ops import MatGraph
 from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array
 from .adjust_ranges import MASK_ROOM, MASKED
 from .calibrated_graph import CalibratedGraph
 from .histogram import BINS, Histogram
-from .left_out import Limits, Saturation, Suspect, notes_of, saturations, suspects_of
+from .left_out import saturations
 from .samples import Run, Samples, floats_of, stacked, stacks
+from .saturation import Saturation, notes_of
 from .settings import Method, Settings
+from .suspects import Limits, Suspect, softmax_scores, suspects_of
 
 PERCENTILE = 99.99
 CLIPS = 64  # clip positions tried on either side
@@ -96,9 +98,10 @@ def _histograms(
 ) -> tuple[dict[Point, Histogram], Saturation]:
     """Return the histograms of all points, those of ``limits`` saturated, and what was cut."""
     histograms, applied = _tables(tied.graph), Saturation(limits)
+    scores = softmax_scores(tied) & tied.facts.scores
     for chunk in chunks:
         values = _evaluate(tied, chunk, applied)
-        _count(values, tied.facts, histograms, applied.outside)
+        _count(values, scores, histograms, applied)
     return histograms, applied
 
 
@@ -117,17 +120,19 @@ def with_ranges(
 
 def _count(
     values: Mapping[Point, Array],
-    facts: Facts,
+    scores: frozenset[str],
     histograms: dict[Point, Histogram],
-    outside: Mapping[Point, Array],
+    applied: Saturation,
 ) -> None:
     """Add the values of one chunk to the histograms, without arguments of saturated results."""
     for point, array in values.items():
         seen = array.reshape(-1)
         if point.at == "pre_activation":
-            cut = outside.get(_activated_point(point, values))
+            cut = applied.outside.get(_activated_point(point, values))
             seen = seen if cut is None or cut.all() else seen[~cut.reshape(-1)]
-        if point.tensor in facts.scores and point.at != "pre_product":
+        if point.tensor in scores and point.at != "pre_product":
+            if point.at == "output":
+                applied.leave_out(point, seen[seen <= MASKED])
             seen = _unmasked(seen)
         if seen.size:
             histograms.setdefault(point, Histogram()).add(seen)

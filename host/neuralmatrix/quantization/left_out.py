@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values that decide no output: they are left out of the ranges.
 
-In: a TiedGraph, calibration inputs, points some of whose values lie orders of magnitude beyond all
-others.  Out: the intervals at which those points saturate.
+In: a TiedGraph, calibration inputs, suspects.  Out: the intervals at which their points saturate.
 
-Such values are written as "never" in front of a maximum, as masks, or they arise in rows that
+Far values are written as "never" in front of a maximum, as masks, or they arise in rows that
 carry nothing, as 1/std of a constant row.  Whether they decide an output is measured: the network
 is evaluated with the saturated point, and its outputs may not change.  Where float32's own
 rounding changes an output by more, the output carries no information and counts as unchanged.
@@ -12,166 +11,30 @@ rounding changes an output by more, the output carries no information and counts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..ir.matgraph.facts import TiedGraph
-from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
+from ..ir.matgraph.ops import MatGraph
 from ..ir.matgraph.reference import port_outputs, run_points
 from ..ir.matgraph.uses import Uses
 from ..ir.points import Interval, Point
 from ..ir.types import Array
-from .histogram import Histogram
-from .samples import Run
+from .samples import Run, stacked, stacks
+from .saturation import Saturation
+from .suspects import ROOMS, Limits, Suspect, products, summands
 
-Limits = Mapping[Point, Interval]
 Chunks = Callable[[], Iterable[Run]]
 
-# Room beyond the other values at which a point saturates, in widths of their range.
-ROOMS = (0.0, 2.0, 8.0, 32.0)
 # A sum needs room, so that its saturated addend still keeps it away from the other sums.
 LEAST_OF_ADDENDS = 1
 CLOSE = 2.0**-9  # relative change of an output that counts as none
 NOISE = 8.0  # times the effect of rounding the inputs
 JITTER = 2.0**-22
 MOST_STRANGERS = 4
-
-
-class Saturation:
-    """Clips the points of ``limits``; ``cut`` counts the clipped values, ``worst`` is the farthest
-    of them, ``outside`` tells where they are in the last array of a point."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.cut: dict[Point, int] = {}
-        self.worst: dict[Point, float] = {}
-        self.outside: dict[Point, Array] = {}
-
-    def __call__(self, point: Point, values: Array) -> Array:
-        ends = self.limits.get(point)
-        if ends is None:
-            return values
-        outside = (values < ends[0]) | (values > ends[1])
-        self.outside[point] = outside
-        if not outside.any():
-            return values
-        far = values[outside]
-        self.cut[point] = self.cut.get(point, 0) + far.size
-        worst = float(far[np.abs(far).argmax()])
-        self.worst[point] = max(self.worst.get(point, 0.0), worst, key=abs)
-        return np.asarray(np.clip(values, *ends), values.dtype)
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A point with values beyond ``boundary`` on the sides ``low`` and ``high``; ``inner``: the
-    range of the others; ``unit``: the width in which room is counted, from ROOMS[least] on."""
-
-    point: Point
-    boundary: float
-    low: bool
-    high: bool
-    inner: Interval = (0.0, 0.0)
-    unit: float = 0.0
-    least: int = 0
-
-    def limits(self, room: int) -> Interval:
-        """Return the interval at which the point saturates."""
-        (lo, hi), wide = self.inner, ROOMS[room] * self.unit
-        return (lo - wide if self.low else -np.inf), (hi + wide if self.high else np.inf)
-
-
-def suspects_of(
-    tied: TiedGraph, histograms: Mapping[Point, Histogram], known: Limits
-) -> list[Suspect]:
-    """Return the points that have values far beyond all others, in execution order."""
-    mg = tied.graph
-    tables = frozenset(port.tensor for port in mg.inputs if port.table is not None)
-    excluded = tables | _softmax_scores(tied)
-    found: dict[Point, Suspect] = {}
-    for point, h in histograms.items():
-        boundary = h.last_gap
-        prescribed = point.tensor in mg.quant and point.at == "output"
-        if boundary is None or prescribed or point in known or point.tensor in excluded:
-            continue
-        found[point] = Suspect(point, boundary, h.lo < -boundary, h.hi > boundary)
-    found.update(_addends_of(mg, found, histograms, known, excluded))
-    return [found[point] for point in histograms if point in found]
-
-
-def _addends_of(
-    mg: MatGraph,
-    found: Mapping[Point, Suspect],
-    histograms: Mapping[Point, Histogram],
-    known: Limits,
-    excluded: frozenset[str],
-) -> dict[Point, Suspect]:
-    """Return the addends of suspects that are 0 or far away, as masks are."""
-    more: dict[Point, Suspect] = {}
-    for suspect in found.values():
-        for name in _summands(mg, suspect.point):
-            point, h = Point(name), histograms.get(Point(name))
-            if h is None or point in found or point in known or name in excluded:
-                continue
-            if name in mg.quant or not max(-h.lo, h.hi) > suspect.boundary:
-                continue
-            b = suspect.boundary
-            more[point] = Suspect(point, b, h.lo < -b, h.hi > b)
-    return more
-
-
-def _summands(mg: MatGraph, point: Point) -> tuple[str, ...]:
-    """Return the tensors whose sum, without a further product, is at a point."""
-    op = Uses.of(mg).maker(point.tensor)
-    if not isinstance(op, Gemm | Window) or op.output != point.tensor:
-        return ()
-    e = op.epilogue
-    if point.at == "output" and (e.hadamard or e.activation):
-        return ()
-    main = (op.input,) if isinstance(op, Window) and op.reduce == "add" else ()
-    return (*main, *((e.residual,) if e.residual else ()))
-
-
-def _softmax_scores(tied: TiedGraph) -> frozenset[str]:
-    """Return scores whose maximum is subtracted, addends of theirs that hold masks, and their
-    powers: these ranges follow from the exponential.  Subtracting another number than the maximum
-    would change no real output, but overflow a power in integers."""
-    uses = Uses.of(tied.graph)
-    found: set[str] = set()
-    for op in tied.graph.ops:
-        names = [op.output] if isinstance(op, RowMax) else []
-        names += [row.tensor for row in op.epilogue.rows if row.kind == "max"]
-        names += [op.output] if isinstance(op, Window) and op.reduce == "max" else []
-        powers = [name for maximum in names for name in _powers_of(maximum, uses)]
-        if powers:
-            found |= {*names, *powers, op.output, *(op.inputs if not op.epilogue.rows else ())}
-    for op in tied.graph.ops:
-        if op.output in found & tied.facts.scores and isinstance(op, Gemm | Window):
-            found |= {name for name in op.inputs if name != getattr(op, "rhs", None)}
-    return frozenset(found)
-
-
-def _powers_of(name: str, uses: Uses) -> list[str]:
-    """Return the results of operations that subtract a maximum, or a copy of it, in front of an
-    exponential."""
-    found: list[str] = []
-    for op in uses.readers(name):
-        if isinstance(op, Move):
-            found += _powers_of(op.output, uses)
-        elif op.epilogue.residual == name and op.epilogue.residual_gain < 0:
-            after = [op, *uses.readers(op.output)]
-            found += [op.output] if any(map(_is_exponential, after)) else []
-    return found
-
-
-def _is_exponential(op: MatOp) -> bool:
-    activation = op.epilogue.activation
-    return activation is not None and activation.name == "exp"
-
-
-# ---------------------------------------------------------------- what the outputs say
+MOST_TOGETHER = 16  # runs of the probe that are evaluated together
 
 
 @dataclass
@@ -238,19 +101,6 @@ def _jittered(mg: MatGraph, run: Run) -> Run:
     }
 
 
-def _products(mg: MatGraph, suspects: Iterable[Suspect]) -> list[Point]:
-    """Return the products with factors that depend on suspects: a later normalisation would hide a
-    wrong factor of a row from the outputs, and integers would still lose the row."""
-    found = {Point(s.point.tensor): None for s in suspects if s.point.at == "pre_product"}
-    reached = {s.point.tensor for s in suspects}
-    for op in mg.ops:
-        if op.epilogue.hadamard in reached:
-            found[Point(op.output)] = None
-        if not reached.isdisjoint(op.inputs):
-            reached.update(op.outputs)
-    return list(found)
-
-
 # ---------------------------------------------------------------- the decision
 
 
@@ -260,7 +110,7 @@ def saturations(
     """Return the limits that leave the outputs on all calibration inputs as they are."""
     mg = tied.graph
     measured, first = _measured(mg, chunks, suspects, known)
-    probe = _Probe(mg, known, _products(mg, suspects))
+    probe = _Probe(mg, known, products(mg, suspects))
     for run in first:
         probe.add(run)
     while True:
@@ -293,26 +143,49 @@ def _measured(
     for run in chunks():
         with np.errstate(all="ignore"):
             points = run_points(mg, run, Saturation(known))
-        here = set()
+        images = _images(mg, run)
         for s in suspects:
             x = points[s.point]
-            near = x[np.abs(x) <= s.boundary]
-            ends = inner[s.point]
+            far = np.abs(x) > s.boundary
+            near, ends = x[~far], inner[s.point]
             ends[:] = min(ends[0], near.min(initial=0.0)), max(ends[1], near.max(initial=0.0))
-            here |= {s.point} if near.size < x.size else set()
-        if here & waiting:
-            first.append(run)
-            waiting -= here
+            if s.point in waiting and far.any():
+                waiting.remove(s.point)
+                first.append(_image(run, int(far.reshape(len(x), -1).any(1).argmax()), x, images))
     found = [replace(s, inner=(inner[s.point][0], inner[s.point][1])) for s in suspects]
-    return _with_units(mg, found), first
+    return _with_units(mg, found), _without_repetition(mg, first)
+
+
+def _images(mg: MatGraph, run: Run) -> int:
+    """Return how many runs are stacked in one."""
+    return max((len(run[p.name]) // p.shape[0] for p in mg.inputs if p.shape), default=1)
+
+
+def _image(run: Run, row: int, x: Array, images: int) -> Run:
+    """Return the stacked run of which ``row`` of the tensor ``x`` is a part."""
+    image = row * images // len(x)
+    each = {name: len(feed) // images for name, feed in run.items()} if images > 1 else {}
+    return {n: f[image * each[n] : (image + 1) * each[n]] if each else f for n, f in run.items()}
+
+
+def _without_repetition(mg: MatGraph, runs: Sequence[Run]) -> list[Run]:
+    """Return different runs, stacked where they can be."""
+    different: list[Run] = []
+    for run in runs:
+        if not any(all(np.array_equal(run[n], other[n]) for n in run) for other in different):
+            different.append(run)
+    if not stacks(mg):
+        return different
+    groups = (different[i : i + MOST_TOGETHER] for i in range(0, len(different), MOST_TOGETHER))
+    return [stacked(group) for group in groups]
 
 
 def _with_units(mg: MatGraph, suspects: Sequence[Suspect]) -> list[Suspect]:
     """Return the suspects with the width of what they are added to, at least of their own."""
     widths = {s.point: s.inner[1] - s.inner[0] for s in suspects}
-    units, added = dict(widths), set()
+    units, added, uses = dict(widths), set(), Uses.of(mg)
     for s in reversed(suspects):
-        for name in _summands(mg, s.point):
+        for name in summands(uses, s.point):
             if Point(name) in units:
                 units[Point(name)] = max(units[Point(name)], units[s.point])
                 added.add(Point(name))
@@ -349,25 +222,3 @@ def _admit(
         middle = len(group) // 2
         _admit(probe, group[:middle], room, found)
         _admit(probe, group[middle:], room, found)
-
-
-def notes_of(mg: MatGraph, applied: Saturation, rejected: Iterable[Suspect]) -> tuple[str, ...]:
-    """Return a line for every point with values that are left out, or that reach the outputs."""
-    uses = Uses.of(mg)
-    lines = []
-    for point, count in applied.cut.items():
-        op = uses.maker(point.tensor)
-        where = f" ({op.source})" if op is not None and op.source else ""
-        lines.append(
-            f"range of {str(point)!r}{where}: {count:,} values up to {applied.worst[point]:.3g} "
-            "are left out, no output depends on them; they saturate at "
-            + " and ".join(f"{end:.3g}" for end in applied.limits[point] if np.isfinite(end))
-        )
-    return (*lines, *(_kept_line(s) for s in rejected))
-
-
-def _kept_line(s: Suspect) -> str:
-    return (
-        f"range of {str(s.point)!r}: set by values beyond {s.boundary:.3g}, far beyond all others; "
-        "outputs depend on them"
-    )

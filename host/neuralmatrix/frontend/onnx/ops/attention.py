@@ -72,7 +72,7 @@ def _without_empty_rows(make: NodeMaker, result: str, masks: list[str]) -> str:
     if kept not in constants:
         node = Reduce((kept,), make.name("used"), make.call.name, kind="max", axes=(axis,))
         return make.binary("mul", result, make.ctx.emit(node))
-    used = np.asarray(constants[kept] != 0).any(-1, keepdims=True)
+    used = np.asarray((constants[kept] != 0).any(-1, keepdims=True))
     return result if used.all() else make.binary("mul", result, make.constant("used", used))
 
 
