@@ -90,7 +90,8 @@ def _decisive(
 def _is_far(histogram: Histogram, boundary: float) -> bool:
     """Return whether a few values lie so far beyond most that these lose most of their bits."""
     top = max(map(abs, histogram.ends))
-    return top > FAR_BEYOND * boundary and histogram.share_below(boundary) > 0.5
+    beyond = (top / boundary) ** 2  # the boundary is the geometric mean of both
+    return beyond > FAR_BEYOND and histogram.share_below(boundary) > 0.5
 
 
 def _histograms(

@@ -20,7 +20,7 @@ SAMPLES = 1 << 16
 # A tensor whose values all stay below this counts as 0: products of such scales underflow float32.
 NEGLIGIBLE = 1e-30
 LARGE = 1e30  # ranges from here on are counted in float64
-FAR = 8.0  # a gap: no values between some magnitude and this many times it
+FAR = 4.0  # a gap: no values between some magnitude and this many times it
 
 
 @dataclass
