@@ -24,6 +24,7 @@ from .qgraph import QGraph, QOp
 from .scales import ACC_LIMIT, BIAS_LIMIT, peak_value, terms
 
 LARGEST_WEIGHT = 127
+WHOLE = 1e-3  # a bias this close to an integer is one: its factors are float32
 
 
 def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
@@ -104,16 +105,22 @@ def _product_stage(op: Gemm | Window, mg: MatGraph, qparams: Mapping[str, QParam
 
 
 def _finer(op: Gemm | Window, weight: IntWeight, source: QParams) -> IntWeight:
-    """Return prescribed codes of few levels times a power of two: the real weights stay the same,
-    and the bias is rounded to a finer accumulator step."""
+    """Return prescribed codes of few levels times an integer: the real weights stay the same, and
+    the bias is rounded to a finer accumulator step.
+
+    A power of two keeps the multiplier, and with it ties, exact; it is taken where the bias then is
+    an integer.
+    """
     top = int(np.abs(weight.values).max(initial=0))
     if not top or not np.any(op.bias):
         return weight
-    step = np.abs(np.asarray(weight.scale, np.float64)) * source.scale
-    bias = float((np.abs(op.bias) / np.maximum(step, 1e-300)).max())
-    sums = weight.reach * (peak_value(source) + abs(source.zero_point)) + bias
-    room = min(LARGEST_WEIGHT / top, ACC_LIMIT / sums, BIAS_LIMIT / max(bias, 1.0))
-    times = 2 ** int(np.log2(max(room, 1.0)))
+    bias = np.abs(op.bias) / np.maximum(np.abs(weight.scale) * source.scale, 1e-300)
+    most = max(1.0, float(bias.max()))
+    sums = weight.reach * (peak_value(source) + abs(source.zero_point)) + most
+    times = max(1, int(min(LARGEST_WEIGHT / top, ACC_LIMIT / sums, BIAS_LIMIT / most)))
+    power = 2 ** int(np.log2(times))
+    if np.abs(bias * power - np.rint(bias * power)).max() < WHOLE:
+        times = power
     return IntWeight(weight.values * times, weight.scale / times, weight.reach * times)
 
 
