@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prescribed weights of few levels and a real bias behind them.
 
-In: QDQ convolutions and products with codes of 1 to 7 levels either side.  Out: onnxruntime's codes.
+In: QDQ convolutions and products with codes of 1 to 3 levels on either side.
+Out: onnxruntime's codes.
 """
 
 from __future__ import annotations

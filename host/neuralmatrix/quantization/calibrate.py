@@ -2,7 +2,7 @@
 """Calibration: the range of every tensor on calibration inputs.
 
 In: a TiedGraph and samples.  Out: a CalibratedGraph: one (lo, hi) per ``Point``; the range of a
-tensor always includes zero.  The samples are read once; memory is one chunk of images and one
+tensor always includes zero.  Memory is the samples, the values of one chunk of images and one
 histogram per point.
 """
 
@@ -48,7 +48,8 @@ def calibrate(
     ``minmax`` keeps every value, ``percentile`` that part of either side, and ``mse`` clips where
     the rounding and clipping error at 8 bits is least.  Outputs, tensors that are int16 in any
     case, and values in front of activations and products, are never clipped; at precision int16
-    nothing is, because clipping gains nothing there.  Masked-out scores are ignored.
+    nothing is, because clipping gains nothing there.  Masked-out scores and values that decide no
+    output are left out; the notes name them.
     """
     mg, facts = tied.graph, tied.facts
     if settings.method not in get_args(Method):
