@@ -88,7 +88,7 @@ class Options:
         if self.saved is not None or self.calibration is None:
             return None
         most, hold = self.settings.max_images, self.settings.measured
-        return Samples(self.calibration, most, keep=True, hold=hold)
+        return Samples(self.calibration, most, hold=hold)
 
 
 # The passes from a recipe to integers: the search for a recipe runs them for every trial.

@@ -26,7 +26,7 @@ UNEVEN = np.array([1.0, 64.0, 4096.0, 1.0])
 
 
 def split(mg: MatGraph, runs: Sequence[dict[str, Array]], precision: str = "int8") -> MatGraph:
-    samples = Samples(runs, len(runs), keep=True)
+    samples = Samples(runs, len(runs))
     return verify_matgraph(split_scales(mg, target(), samples=samples, precision=precision))
 
 

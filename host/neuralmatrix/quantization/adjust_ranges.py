@@ -35,7 +35,7 @@ def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]
     constants = {Point(n): (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     found = {
         p: _finite_scores(r) if p.tensor in facts.scores and p.at != "pre_product" else r
-        for p, r in {**ranges, **constants}.items()
+        for p, r in {**constants, **ranges}.items()
     }
     floors = _mask_floors(mg, facts, found)
     for point in map(Point, mg.tensors):
@@ -157,7 +157,16 @@ def subtracts_own_maximum(op: Gemm | Window, uses: Uses) -> bool:
         return is_identity(op) and op.input == maker.input
     if not isinstance(maker, Gemm | Window):
         return False
-    return (is_identity(op) and op.input == maker.output) or _same_sum(op, maker)
+    if is_identity(op):
+        return op.input == maker.output or _masks(maker, op.input)
+    return _same_sum(op, maker)
+
+
+def _masks(maker: Gemm | Window, name: str) -> bool:
+    """Return whether an operation adds a mask to the tensor ``name`` and does nothing else."""
+    e = maker.epilogue
+    plain = e.activation is None and e.hadamard is None
+    return is_identity(maker) and maker.input == name and plain
 
 
 def _maxima(op: MatOp) -> tuple[str, ...]:

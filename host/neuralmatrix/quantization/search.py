@@ -95,7 +95,8 @@ def _plain(observed: Observed, settings: Settings, recipe: Recipe) -> Choice:
     """Return the ranges of one method, untried."""
     asked = PLAIN if settings.method == "auto" else settings.method
     method = "minmax" if settings.precision == "int16" else asked
-    return Choice(replace(recipe, ranges=as_triples(observed.ranges(method))), method)
+    ranges = as_triples(observed.ranges(method))
+    return Choice(replace(recipe, ranges=ranges), method, observed.notes)
 
 
 @dataclass
@@ -209,7 +210,7 @@ class _Search:
 
     def choice(self, mixed: Mixed | None) -> Choice:
         """Return what was found."""
-        notes = mixed.to_text().splitlines() if mixed else []
+        notes = [*self.observed.notes, *(mixed.to_text().splitlines() if mixed else [])]
         if self.skipped:
             notes.append(
                 f"the search ended after {self.settings.search_seconds:g}"
