@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .types import Array, Function
 
 _LARGEST_EXP = 709.0  # exp of more than this overflows float64
+LEAST_LOGARITHM = 1e-30  # log_floor of less is the logarithm of this
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
@@ -67,6 +68,10 @@ def _shrink(x: Array, lambd: float, bias: float) -> Array:
     return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
 
 
+def _log_floor(x: Array) -> Array:
+    return np.log(np.maximum(x, LEAST_LOGARITHM))
+
+
 FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "identity": lambda x: x,
     "relu": lambda x: np.maximum(x, 0.0),
@@ -110,6 +115,13 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "asinh": np.arcsinh,
     "acosh": np.arccosh,
     "atanh": np.arctanh,
+    # the arithmetic of logarithms: exp_above(x) + exp(-t) * exp_below(x) is exp(x) for x up to 0
+    "log_floor": _log_floor,
+    "log_abs": lambda x: _log_floor(np.abs(x)),
+    "log_sum": _softplus,
+    "exp_wide": _exp,
+    "exp_above": lambda x, t: np.maximum(_exp(x) - math.exp(-t), 0.0),
+    "exp_below": lambda x, t: _exp(np.minimum(x + t, 0.0)),
     # of integers: 1 where not 0
     "truth": lambda x: np.minimum(np.abs(x), 1.0),
     "sign": lambda x: np.where(x < 0.0, -1.0, 1.0),  # of 0 it is 1
@@ -124,6 +136,8 @@ KINKS: Mapping[str, Callable[..., tuple[float, ...]]] = {
     "triangle": lambda: (-math.pi / 2.0, math.pi / 2.0),
     "truth": lambda: (-1.0, 1.0),
     "thresholded_relu": lambda alpha: (alpha,),
+    "exp_above": lambda t: (-t,),
+    "exp_below": lambda t: (-t,),
     "shrink": lambda lambd, bias: (-lambd, lambd),
 }
 

@@ -14,6 +14,7 @@ from .attention import fuse_attention
 from .gated_activations import fuse_activation, fuse_sigmoid_quotient
 from .normalization import fold_norm_affine, fuse_folded_norm, fuse_norm
 from .rotary_embedding import fold_factor_forward, fuse_rotation, unwrap_sum
+from .spectrum import to_logarithms
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("fuse_folded_norm", partial(apply_rule, fuse_folded_norm)),
@@ -26,3 +27,6 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold_factor_forward", partial(apply_rule, fold_factor_forward)),
     ("fuse_attention", partial(apply_rule, fuse_attention)),
 )
+
+# Rewrites of what no pass of ``PASSES`` has fused into something else.
+LAST: tuple[tuple[str, Pass], ...] = (("to_logarithms", to_logarithms),)
