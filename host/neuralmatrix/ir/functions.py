@@ -117,6 +117,7 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "atanh": np.arctanh,
     # the arithmetic of logarithms: exp_above(x) + exp(-t) * exp_below(x) is exp(x) for x up to 0
     "log_floor": _log_floor,
+    "log_share": _log_floor,  # of a part of a sum, where 0 is nothing and not a small value
     "log_abs": lambda x: _log_floor(np.abs(x)),
     "log_sum": _softplus,
     "exp_wide": _exp,

@@ -206,9 +206,10 @@ def _logarithms(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
     activation = op.epilogue.activation
     name = activation.name if activation else ""
     pre, _, out = _points(op)
-    if name == "log_floor":
+    if name in ("log_floor", "log_share"):
         top = float(np.log(max(found[pre][1], LEAST_LOGARITHM)))
-        return {out: (top - INT16_OCTAVES, top)}
+        least = {"log_floor": 0.0, "log_share": NEGLIGIBLE_SUM}  # of what 0 stands for
+        return {out: (top - INT16_OCTAVES - least[name], top)}
     if name == "log_sum":
         lo, hi = _reach(op, found)
         lo, hi = max(lo, -NEGLIGIBLE_SUM), max(hi, 0.0)

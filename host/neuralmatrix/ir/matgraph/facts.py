@@ -16,12 +16,12 @@ import numpy as np
 from ..types import Array
 from .ops import Gemm, Linear, MatGraph, MatOp, Move, RowMax, Window
 from .predicates import is_difference, is_square
-from .spectra import wide_tensors
+from .spectra import LOGARITHMS, wide_tensors
 from .uses import Uses
 
 INT16_ACTIVATIONS = frozenset(
     {"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"}
-    | {"log_floor", "log_sum", "exp_above", "exp_below"}
+    | LOGARITHMS
 )
 # A constant left operand whose rows int8 holds to this fraction of their size stays int8.
 CLOSE_ENOUGH = 0.02

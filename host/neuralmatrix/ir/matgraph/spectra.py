@@ -11,7 +11,7 @@ from .predicates import is_elementwise
 from .uses import Uses
 
 # Functions that only the arithmetic of logarithms uses.
-OF_LOGARITHMS = ("log_floor", "log_sum")
+OF_LOGARITHMS = ("log_floor", "log_share", "log_sum")
 LOGARITHMS = frozenset({*OF_LOGARITHMS, "exp_above", "exp_below"})
 
 

@@ -15,6 +15,7 @@ from .gated_activations import fuse_activation, fuse_sigmoid_quotient
 from .normalization import fold_norm_affine, fuse_folded_norm, fuse_norm
 from .rotary_embedding import fold_factor_forward, fuse_rotation, unwrap_sum
 from .spectrum import to_logarithms
+from .two_digit_weights import split_weights
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("fuse_folded_norm", partial(apply_rule, fuse_folded_norm)),
@@ -29,4 +30,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 )
 
 # Rewrites of what no pass of ``PASSES`` has fused into something else.
-LAST: tuple[tuple[str, Pass], ...] = (("to_logarithms", to_logarithms),)
+LAST: tuple[tuple[str, Pass], ...] = (
+    ("to_logarithms", to_logarithms),
+    ("split_weights", split_weights),
+)

@@ -168,7 +168,7 @@ class LogNodes:
         total = self.add(
             lambda n: AxisMatMul((power, weights), n, self.source, axis=axis), f"{part}.sum"
         )
-        return self.unary(total, f"{part}.log", "log_floor")
+        return self.unary(total, f"{part}.log", "log_share")
 
     def finish_power(self, a: Log) -> None:
         """Append e^a as the output of the change."""

@@ -10,13 +10,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir.graph.nodes import Binary, Expand, Node, Reduce, Unary
+from ....ir.graph.nodes import (
+    Binary,
+    Expand,
+    Node,
+    Reduce,
+    Reshape,
+    Slice,
+    Take,
+    Transpose,
+    Unary,
+)
 from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
 
 Polynomial = tuple[float, ...]  # coefficients, the constant first
 
 MOST_DEGREE = 3
+LAYOUT = (Reshape, Transpose, Slice, Take, Expand)  # nodes that place elements
 
 
 def made(uses: GraphUses, name: str) -> Node | None:

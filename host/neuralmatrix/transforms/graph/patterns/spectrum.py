@@ -22,25 +22,21 @@ from ....ir.graph.nodes import (
     AxisMatMul,
     Binary,
     Conv,
-    Expand,
     Graph,
     MatMul,
     Node,
     Reduce,
     Reshape,
     Slice,
-    Take,
-    Transpose,
     Unary,
 )
 from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
 from ..rewrite import Change, apply_rule
 from .log_domain import Log, LogNodes
-from .match import made, squared
+from .match import LAYOUT, made, squared
 
 FEW = 4  # terms of a sum that are added one after another
-LAYOUT = (Reshape, Transpose, Slice, Take, Expand)
 EXPONENTS: Mapping[str, Callable[..., float]] = {
     "sqrt": lambda: 0.5,
     "rsqrt": lambda: -0.5,
