@@ -12,6 +12,7 @@ from functools import partial
 from ..rewrite import Pass, apply_rule
 from .attention import fuse_attention
 from .gated_activations import fuse_activation, fuse_sigmoid_quotient
+from .narrow_transforms import narrow_transforms
 from .normalization import fold_norm_affine, fuse_folded_norm, fuse_norm
 from .rotary_embedding import fold_factor_forward, fuse_rotation, unwrap_sum
 from .spectrum import to_logarithms
@@ -32,5 +33,6 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 # Rewrites of what no pass of ``PASSES`` has fused into something else.
 LAST: tuple[tuple[str, Pass], ...] = (
     ("to_logarithms", to_logarithms),
+    ("narrow_transforms", narrow_transforms),
     ("split_weights", split_weights),
 )

@@ -21,6 +21,7 @@ import numpy as np
 from ....ir.graph.nodes import (
     AxisMatMul,
     Binary,
+    Concat,
     Conv,
     Graph,
     MatMul,
@@ -98,6 +99,8 @@ def _is_linear(uses: GraphUses, name: str) -> bool:
         return any(n in uses.graph.constants for n in node.inputs)
     if isinstance(node, LAYOUT):
         return _is_linear(uses, node.inputs[0])
+    if isinstance(node, Concat):
+        return all(_is_linear(uses, part) for part in node.inputs)
     linear = isinstance(node, Binary) and node.kind in ("add", "mul")
     return linear and node.inputs[1] in uses.graph.constants and _is_linear(uses, node.inputs[0])
 
@@ -162,6 +165,14 @@ def _layout(nodes: LogNodes, node: Node) -> Log | None:
     x = found.tensor
     moved = nodes.add(lambda n: replace(node, inputs=(x, *node.inputs[1:]), output=n), "moved")
     return replace(found, tensor=moved)
+
+
+def _concat(nodes: LogNodes, node: Concat) -> Log | None:
+    found = [_log(nodes, name) for name in node.inputs]
+    parts = tuple(nodes.plain(log) for log in found if log is not None)
+    if len(parts) < len(found):
+        return None
+    return Log(nodes.add(lambda n: replace(node, inputs=parts, output=n), "joined"))
 
 
 # ---------------------------------------------------------------- sums
@@ -241,6 +252,7 @@ RULES: Mapping[type[Node], Callable[..., Log | None]] = {
     Reduce: _reduce,
     MatMul: _matmul,
     AxisMatMul: _axis_matmul,
+    Concat: _concat,
     **dict.fromkeys(LAYOUT, _layout),
 }
 
