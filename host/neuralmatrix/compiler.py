@@ -87,6 +87,7 @@ def passes(options: Options) -> Passes:
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
         ("reorder_nodes", reorder_nodes),
+        ("level_spectra", numbers.level_spectra),
         ("equalize", numbers.equalize),
         ("legalize_operands", legalize_operands),
         ("tie_scales", tie_scales),
@@ -154,8 +155,8 @@ def front_end(
 
 
 def back_end(lowered: MatGraph, target: Target, options: Options) -> QGraph:
-    """Return the array's operations in integers: the list from ``equalize`` to ``quantize``."""
-    second = part(passes(options), "equalize", "quantize")
+    """Return the array's operations in integers: the list from ``level_spectra`` to ``quantize``."""
+    second = part(passes(options), "level_spectra", "quantize")
     quantized: QGraph = options.stages.run(second, lowered, target)
     return quantized
 
@@ -164,7 +165,7 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     stages = options.stages
     lowered = front_end(model, board.target, options)
     _check_dram(lowered, board)
-    last = part(passes(options), "equalize", "schedule")
+    last = part(passes(options), "level_spectra", "schedule")
     program: Program = stages.run(last, lowered, board.target)
     quantized: QGraph = stages.results[QGraph]
     made = quantized.decisions
@@ -191,8 +192,7 @@ def _numbers(options: Options) -> NumberPasses:
         ranges = {point: (lo, hi) for point, lo, hi in saved.ranges}
         return remembered(settings.precision, ranges, saved.recipe)
     if options.calibration is not None:
-        several = settings.refines or settings.precision == "mixed"
-        samples = Samples(options.calibration, settings.max_images, keep=several)
+        samples = Samples(options.calibration, settings.max_images, keep=True)
     return chosen(settings, samples, options.stages.step)
 
 

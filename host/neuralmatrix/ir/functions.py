@@ -115,14 +115,13 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "asinh": np.arcsinh,
     "acosh": np.arccosh,
     "atanh": np.arctanh,
-    # the arithmetic of logarithms: exp_above(x) + exp(-t) * exp_below(x) is exp(x) for x up to 0
+    # the arithmetic of logarithms; exp_part is exp(x + t) between d and 1, less d
     "log_floor": _log_floor,
     "log_share": _log_floor,  # of a part of a sum, where 0 is nothing and not a small value
     "log_abs": lambda x: _log_floor(np.abs(x)),
     "log_sum": _softplus,
     "exp_wide": _exp,
-    "exp_above": lambda x, t: np.maximum(_exp(x) - math.exp(-t), 0.0),
-    "exp_below": lambda x, t: _exp(np.minimum(x + t, 0.0)),
+    "exp_part": lambda x, t, d: np.maximum(_exp(np.minimum(x + t, 0.0)) - d, 0.0),
     # of integers: 1 where not 0
     "truth": lambda x: np.minimum(np.abs(x), 1.0),
     "sign": lambda x: np.where(x < 0.0, -1.0, 1.0),  # of 0 it is 1
@@ -137,8 +136,7 @@ KINKS: Mapping[str, Callable[..., tuple[float, ...]]] = {
     "triangle": lambda: (-math.pi / 2.0, math.pi / 2.0),
     "truth": lambda: (-1.0, 1.0),
     "thresholded_relu": lambda alpha: (alpha,),
-    "exp_above": lambda t: (-t,),
-    "exp_below": lambda t: (-t,),
+    "exp_part": lambda t, d: (-t, math.log(d) - t) if d > 0 else (-t,),
     "shrink": lambda lambd, bias: (-lambd, lambd),
 }
 

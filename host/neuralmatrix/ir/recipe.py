@@ -19,11 +19,13 @@ PerChannel = tuple[tuple[str, tuple[float, ...]], ...]  # by tensor name, one nu
 @dataclass(frozen=True)
 class Recipe:
     """``promoted``: tensors promoted to int16 (precision mixed).  ``factors``: divisors of the
-    channels of tensors.  ``shifts``: addends of the biases of their makers."""
+    channels of tensors.  ``shifts``: addends of the biases of their makers.  ``levels``: divisors
+    of the channels of magnitudes in front of a logarithm."""
 
     promoted: tuple[str, ...] = ()
     factors: PerChannel = ()
     shifts: PerChannel = ()
+    levels: PerChannel = ()
 
 
 def as_numbers(arrays: Mapping[str, Array]) -> PerChannel:

@@ -214,10 +214,10 @@ def _logarithms(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
         lo, hi = _reach(op, found)
         lo, hi = max(lo, -NEGLIGIBLE_SUM), max(hi, 0.0)
         return {pre: (lo, hi), out: (0.0, hi + float(np.log(2.0)))}
-    if activation and name in ("exp_above", "exp_below"):
-        split = activation.params[0]
-        least = {"exp_above": split * HEADROOM, "exp_below": split + NEGLIGIBLE_EXP}
-        return {pre: (-least[name], 0.0), out: (0.0, 1.0)}
+    if activation and name == "exp_part":
+        top, cut = activation.params
+        depth = HEADROOM - float(np.log(cut)) if cut > 0 else NEGLIGIBLE_EXP
+        return {pre: (-top - depth, 0.0), out: (0.0, 1.0)}
     return {}
 
 

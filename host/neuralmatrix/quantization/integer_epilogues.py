@@ -26,7 +26,7 @@ MAX_SHIFT = 55
 INT16 = 2**15 - 1
 INT24 = 2**23 - 1
 # Terms that are 0 for most arguments: a table's error there would add up.
-NEVER_BELOW_0 = frozenset({"exp_above"})
+NEVER_BELOW_0 = frozenset({"exp_part"})
 
 
 NO_ROWS = IntegerRowStats()

@@ -19,6 +19,7 @@ from .calibrate import calibrate, with_ranges
 from .correct_biases import correct_biases, with_shifts
 from .equalize import equalize, with_factors
 from .interval_bounds import interval_bounds
+from .level_spectra import level_spectra, with_levels
 from .mixed_precision import Step, choose_precision, silent
 from .samples import Samples
 from .settings import Settings
@@ -35,10 +36,11 @@ def unchanged(graph: Any, target: Target) -> Any:
 class NumberPasses:
     """The passes of these names; ``unchanged`` where an option is off.
 
-    ``equalize`` takes a MatGraph; ``interval_bounds`` or else ``calibrate`` a TiedGraph;
+    ``level_spectra`` and ``equalize`` take a MatGraph; ``interval_bounds`` or else ``calibrate`` a TiedGraph;
     ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then measures again.
     """
 
+    level_spectra: Pass = unchanged
     equalize: Pass = unchanged
     interval_bounds: Pass = unchanged
     calibrate: Pass = unchanged
@@ -58,6 +60,7 @@ def chosen(settings: Settings, samples: Samples | None, step: Step = silent) -> 
     ranges = partial(calibrate, samples=samples, settings=settings)
     precision = partial(choose_precision, samples=samples, settings=settings, step=step)
     return NumberPasses(
+        level_spectra=partial(level_spectra, samples=samples),
         equalize=partial(equalize, samples=samples) if refines else unchanged,
         calibrate=ranges,
         correct_biases=partial(correct_biases, samples=samples) if refines else unchanged,
@@ -70,6 +73,7 @@ def remembered(precision: str, ranges: Ranges, recipe: Recipe) -> NumberPasses:
     """Return passes that repeat the choices stored in a program."""
     known = partial(with_ranges, precision=precision, ranges=ranges, promoted=recipe.promoted)
     return NumberPasses(
+        level_spectra=partial(with_levels, levels=recipe.levels),
         equalize=partial(with_factors, factors=recipe.factors),
         correct_biases=partial(with_shifts, shifts=recipe.shifts),
         calibrate_again=known,

@@ -12,7 +12,7 @@ from .uses import Uses
 
 # Functions that only the arithmetic of logarithms uses.
 OF_LOGARITHMS = ("log_floor", "log_share", "log_sum")
-LOGARITHMS = frozenset({*OF_LOGARITHMS, "exp_above", "exp_below"})
+LOGARITHMS = frozenset({*OF_LOGARITHMS, "exp_part"})
 
 
 def in_log_domain(op: MatOp | None) -> bool:

@@ -21,9 +21,9 @@ from ....ir.graph.uses import GraphUses
 from ....ir.types import Array, Function, Shape
 from ..rewrite import Change
 
-# Sums split their terms at this part of the row's largest: int16 holds those below on a scale of
-# their own, so that all down to 2^-8 / 32000 of the largest keep their bits.
-SPLIT = 8.0 * math.log(2.0)
+# Terms of a sum are split at these parts of the row's largest, each part in steps of its own.
+# int16 holds 45 dB of power; three parts hold 93 dB, as much as int16 magnitudes have.
+SPLITS = (1.0, 2.0**-8, 2.0**-16)
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class LogNodes:
     def product_with(self, a: Log, matrix: Array, axis: int) -> Log:
         """Return log(sum over k of matrix[m, k] * e^a[k]) along ``axis`` for weights from 0 up.
 
-        With the largest a of every row subtracted, terms are at most 1.  Those above e^-SPLIT and
-        those below are summed apart, each in steps of their own.
+        With the largest a of every row subtracted, terms are at most 1; the parts of each between
+        two of SPLITS are summed apart.
         """
         a = Log(self.plain(a)) if a.gain != 1.0 or a.shift.size > 1 else a
         share = matrix.sum(1, dtype=np.float64)
@@ -151,24 +151,25 @@ class LogNodes:
         peak = self.add(
             lambda n: Reduce((a.tensor,), n, self.source, kind="max", axes=(axis,)), "peak"
         )
-        sums = [
-            Log(self._sum(a.tensor, peak, weights, axis, part), 1.0, np.asarray(shift))
-            for part, shift in (("above", 0.0), ("below", -SPLIT))
-        ]
-        found = self.sum_of(*sums)
+        found: Log | None = None
+        for top, least in zip(SPLITS, (*SPLITS[1:], 0.0), strict=True):
+            part = (-math.log(top), least / top)
+            log = Log(self._sum(a.tensor, peak, weights, axis, part)).plus(math.log(top))
+            found = log if found is None else self.sum_of(found, log)
+        assert found is not None
         whole = self.binary("add", self.plain(found), peak, "total")
         shape = [1] * len(self.shapes[whole])
         shape[axis] = len(share)
         return Log(whole, 1.0, a.shift + np.log(share).reshape(shape))
 
-    def _sum(self, x: str, peak: str, weights: str, axis: int, part: str) -> str:
+    def _sum(self, x: str, peak: str, weights: str, axis: int, part: tuple[float, float]) -> str:
         """Append log(weights @ one part of exp(x - peak))."""
-        apart = self.binary("sub", x, peak, f"{part}.apart")
-        power = self.unary(apart, part, f"exp_{part}", SPLIT)
+        apart = self.binary("sub", x, peak, "terms")
+        power = self.unary(apart, "part", "exp_part", *part)
         total = self.add(
-            lambda n: AxisMatMul((power, weights), n, self.source, axis=axis), f"{part}.sum"
+            lambda n: AxisMatMul((power, weights), n, self.source, axis=axis), "part.sum"
         )
-        return self.unary(total, f"{part}.log", "log_share")
+        return self.unary(total, "part.log", "log_share")
 
     def finish_power(self, a: Log) -> None:
         """Append e^a as the output of the change."""
