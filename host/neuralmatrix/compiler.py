@@ -155,7 +155,7 @@ def front_end(
 
 
 def back_end(lowered: MatGraph, target: Target, options: Options) -> QGraph:
-    """Return the array's operations in integers: the list from ``level_spectra`` to ``quantize``."""
+    """Return the array's operations in integers: from ``level_spectra`` to ``quantize``."""
     second = part(passes(options), "level_spectra", "quantize")
     quantized: QGraph = options.stages.run(second, lowered, target)
     return quantized

@@ -36,8 +36,9 @@ def unchanged(graph: Any, target: Target) -> Any:
 class NumberPasses:
     """The passes of these names; ``unchanged`` where an option is off.
 
-    ``level_spectra`` and ``equalize`` take a MatGraph; ``interval_bounds`` or else ``calibrate`` a TiedGraph;
-    ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then measures again.
+    ``level_spectra`` and ``equalize`` take a MatGraph; ``interval_bounds`` or else ``calibrate`` a
+    TiedGraph; ``correct_biases`` a CalibratedGraph, whose ranges ``calibrate_again`` then measures
+    again.
     """
 
     level_spectra: Pass = unchanged

@@ -20,8 +20,7 @@ from .spectra import LOGARITHMS, wide_tensors
 from .uses import Uses
 
 INT16_ACTIVATIONS = frozenset(
-    {"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"}
-    | LOGARITHMS
+    {"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"} | LOGARITHMS
 )
 # A constant left operand whose rows int8 holds to this fraction of their size stays int8.
 CLOSE_ENOUGH = 0.02

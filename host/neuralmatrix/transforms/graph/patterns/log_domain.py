@@ -10,12 +10,12 @@ int16 holds a power to 45 dB of loudness, and its logarithm to any.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ....ir.graph.nodes import AxisMatMul, Binary, Node, Reduce, Unary
+from ....ir.graph.nodes import AxisMatMul, Binary, Node, Reduce, Slice, Unary
 from ....ir.graph.operators import infer_shape
 from ....ir.graph.uses import GraphUses
 from ....ir.types import Array, Function, Shape
@@ -101,6 +101,13 @@ class LogNodes:
         if np.any(shift):
             x = self.binary("add", x, self.constant("shift", shift), part)
         return x
+
+    def slice(self, x: str, at: Mapping[int, int]) -> str:
+        """Append the elements ``at`` these places of some axes, which stay."""
+        slices = tuple(
+            (at[i], at[i] + 1, 1) if i in at else (0, n, 1) for i, n in enumerate(self.shapes[x])
+        )
+        return self.add(lambda n: Slice((x,), n, self.source, slices=slices), "part")
 
     # ------------------------------------------------------------ logarithms
 

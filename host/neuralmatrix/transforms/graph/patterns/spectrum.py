@@ -28,7 +28,6 @@ from ....ir.graph.nodes import (
     Node,
     Reduce,
     Reshape,
-    Slice,
     Unary,
 )
 from ....ir.graph.uses import GraphUses
@@ -208,16 +207,10 @@ def _added(nodes: LogNodes, log: Log, node: Reduce) -> Log:
     log = Log(nodes.plain(log)) if log.shift.size > 1 else log
     shape = nodes.shapes[log.tensor]
     places = combinations(*(range(shape[axis]) for axis in node.axes))
-    parts = []
-    for place in places:
-        at = dict(zip(node.axes, place, strict=True))
-        slices = tuple(
-            (at[i], at[i] + 1, 1) if i in at else (0, n, 1) for i, n in enumerate(shape)
-        )
-        part = nodes.add(
-            lambda n, s=slices: Slice((log.tensor,), n, node.source, slices=s), "part"
-        )
-        parts.append(replace(log, tensor=part))
+    parts = [
+        replace(log, tensor=nodes.slice(log.tensor, dict(zip(node.axes, place, strict=True))))
+        for place in places
+    ]
     while len(parts) > 1:
         pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
         parts = [nodes.sum_of(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -226,24 +219,26 @@ def _added(nodes: LogNodes, log: Log, node: Reduce) -> Log:
 
 def _matmul(nodes: LogNodes, node: MatMul) -> Log | None:
     """Return the logarithm of x @ w or w @ x for a matrix w from 0 up."""
-    rank = len(nodes.uses.shape(node.output))
-    for x, w, axis in ((*node.inputs, rank - 1), (*node.inputs[::-1], rank - 2)):
-        weight = nodes.uses.constant(w)
-        if weight is None or weight.ndim != 2 or (weight < 0).any() or axis < 0:
-            continue
-        if len(nodes.uses.shape(x)) == rank:
-            found = _log(nodes, x)
-            matrix = weight if axis == rank - 2 else weight.T
-            return found and nodes.product_with(found, matrix, axis)
-    return None
+    last = len(nodes.uses.shape(node.output)) - 1
+    left, right = node.inputs
+    weight = nodes.uses.constant(right)
+    if weight is not None:
+        return _product(nodes, left, weight.T, last)
+    weight = nodes.uses.constant(left)
+    return None if weight is None else _product(nodes, right, weight, last - 1)
+
+
+def _product(nodes: LogNodes, x: str, matrix: Array, axis: int) -> Log | None:
+    """Return the logarithm of matrix @ x along ``axis``."""
+    if matrix.ndim != 2 or (matrix < 0).any() or axis < 0:
+        return None
+    found = _log(nodes, x)
+    return found and nodes.product_with(found, matrix, axis)
 
 
 def _axis_matmul(nodes: LogNodes, node: AxisMatMul) -> Log | None:
     weight = nodes.uses.constant(node.inputs[1])
-    if weight is None or (weight < 0).any():
-        return None
-    found = _log(nodes, node.inputs[0])
-    return found and nodes.product_with(found, weight, node.axis)
+    return None if weight is None else _product(nodes, node.inputs[0], weight, node.axis)
 
 
 RULES: Mapping[type[Node], Callable[..., Log | None]] = {
