@@ -50,8 +50,9 @@ def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
         "import_onnx", "simplify", "lower_graph", "fuse_epilogues", "split_projections",
         "fuse_epilogues", "fuse_row_statistics", "defer_bias", "center_residuals", "pad_heads",
         "fold_input_permutations", "fold_row_scales", "choose_orientation", "reorder_nodes",
-        "equalize", "legalize_operands", "tie_scales", "interval_bounds", "calibrate",
-        "correct_biases", "calibrate", "choose_precision", "choose_scales", "quantize", "schedule",
+        "level_spectra", "equalize", "legalize_operands", "tie_scales", "interval_bounds",
+        "calibrate", "correct_biases", "calibrate", "choose_precision", "choose_scales", "quantize",
+        "schedule",
     ]  # fmt: skip
 
 
@@ -59,21 +60,28 @@ def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
     ("options", "chosen"),
     [
         (Options(), ["interval_bounds"]),
-        (Options(calibration=[]), ["calibrate"]),
+        (Options(calibration=[]), ["level_spectra", "calibrate"]),
         (
             Options(Settings("mixed"), calibration=[]),
-            ["equalize", "calibrate", "correct_biases", "calibrate", "choose_precision"],
+            [
+                "level_spectra",
+                "equalize",
+                "calibrate",
+                "correct_biases",
+                "calibrate",
+                "choose_precision",
+            ],
         ),
         (
             Options(Settings("int8", refine=True), calibration=[]),
-            ["equalize", "calibrate", "correct_biases", "calibrate"],
+            ["level_spectra", "equalize", "calibrate", "correct_biases", "calibrate"],
         ),
     ],
 )
 def test_numbers_are_chosen_by_the_passes_that_are_asked_for(
     options: Options, chosen: list[str]
 ) -> None:
-    listed = part(passes(options), "equalize", "choose_precision")
+    listed = part(passes(options), "level_spectra", "choose_precision")
     working = [name for name, step in listed if step is not unchanged]
     assert [name for name in working if name not in ("legalize_operands", "tie_scales")] == chosen
 

@@ -40,7 +40,9 @@ class Log:
 
     def plus(self, shift: Array | float) -> Log:
         """Return the logarithm of the tensor times e^shift."""
-        return replace(self, shift=self.shift + np.asarray(shift, np.float64))
+        value = np.asarray(shift, np.float64)
+        value = value.reshape(()) if value.size == 1 else value
+        return replace(self, shift=self.shift + value)
 
 
 class LogNodes:
@@ -133,7 +135,7 @@ class LogNodes:
 
     def plus_constant(self, a: Log, c: Array) -> Log:
         """Return log(e^a + c) = log c + log(1 + e^(a - log c)) for positive c."""
-        least = np.log(np.asarray(c, np.float64))
+        least = np.log(np.asarray(c.reshape(()) if c.size == 1 else c, np.float64))
         apart = self.affine(a.tensor, a.gain, a.shift - least, "apart")
         return Log(self.unary(apart, "more", "log_sum"), 1.0, least)
 
@@ -160,14 +162,14 @@ class LogNodes:
         )
         found: Log | None = None
         for top, least in zip(SPLITS, (*SPLITS[1:], 0.0), strict=True):
-            part = (-math.log(top), least / top)
+            part = (math.log(1.0 / top), least / top)
             log = Log(self._sum(a.tensor, peak, weights, axis, part)).plus(math.log(top))
             found = log if found is None else self.sum_of(found, log)
         assert found is not None
         whole = self.binary("add", self.plain(found), peak, "total")
         shape = [1] * len(self.shapes[whole])
         shape[axis] = len(share)
-        return Log(whole, 1.0, a.shift + np.log(share).reshape(shape))
+        return Log(whole, 1.0, a.shift).plus(np.log(share).reshape(shape))
 
     def _sum(self, x: str, peak: str, weights: str, axis: int, part: tuple[float, float]) -> str:
         """Append log(weights @ one part of exp(x - peak))."""

@@ -57,11 +57,13 @@ def narrow_transforms(graph: Graph) -> Graph:
     if graph.quant:
         return graph
     uses = GraphUses(graph)
-    wanted = {node.output for node in graph.nodes if _is_log(node)}
-    for name in tuple(wanted):
-        while (node := uses.maker(name)) is not None and (_is_log(node) or _places(node)):
-            name = node.inputs[0]
-            wanted.add(name)
+    wanted: set[str] = set()
+    found = [node.output for node in graph.nodes if _is_log(node)]
+    while found:
+        node = uses.maker(name := found.pop())
+        wanted.add(name)
+        if isinstance(node, Concat) or (node is not None and (_is_log(node) or _places(node))):
+            found += node.inputs if isinstance(node, Concat) else node.inputs[:1]
     return apply_rule(partial(_narrowed, wanted), graph) if wanted else graph
 
 
