@@ -101,7 +101,7 @@ def _divided(op: Gemm, level: Array) -> Gemm:
 
 
 def _levels(mg: MatGraph, names: list[str], samples: Samples) -> Mapping[str, Array]:
-    """Return the level of every channel of the named tensors, 1 for the loudest."""
+    """Return the level of every channel of the named tensors, a power of 2 up to 1."""
     if not names:
         return {}
     ports = tuple(Port(name, mg.tensors[name].shape, name, ()) for name in names)
@@ -112,7 +112,9 @@ def _levels(mg: MatGraph, names: list[str], samples: Samples) -> Mapping[str, Ar
         for name, peak in peaks.items():
             largest = np.abs(values[name]).reshape(-1, len(peak)).max(0)
             np.maximum(peak, largest, out=peak)
-    return {
-        name: np.clip(ROOM * peak / max(float(peak.max()), 1e-30), LEAST, 1.0)
-        for name, peak in peaks.items()
-    }
+    return {name: _power_of_2(ROOM * peak / max(peak.max(), 1e-30)) for name, peak in peaks.items()}
+
+
+def _power_of_2(level: Array) -> Array:
+    """Return the next power of 2 between LEAST and 1: division by it is exact."""
+    return np.asarray(2.0 ** np.ceil(np.log2(np.clip(level, LEAST, 1.0))))
