@@ -30,6 +30,7 @@ FLOORS = {
     "mfcc": (40, 38, 34, 30),
     "mel of magnitudes": (32, 22, 15, 10),
     "cube root": (45, 40, 25, 8),
+    "operator": (40, 38, 34, 30),
     "norm of parts": (50, 45, 25, 6),
     "log energy": (50, 40, 25, 15),
 }

@@ -90,6 +90,13 @@ def _stacked(f: Form) -> str:
     return f.op("Concat", *(f.op("Unsqueeze", part, axis) for part in parts(f)), axis=3)
 
 
+def _stft(f: Form) -> str:
+    """Return the result of the operator STFT: (1, frames, BINS, 2)."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
+    wave = f.op("Reshape", "x", np.array([1, SAMPLES]))
+    return f.op("STFT", wave, np.array(HOP), window, np.array(FFT), onesided=1)
+
+
 FRONT_ENDS: Mapping[str, Callable[[Form], str]] = {
     "magnitude": lambda f: f.op("Sqrt", power(f)),
     "log power": lambda f: f.op("Log", f.op("Add", power(f), 1e-6)),
@@ -102,6 +109,8 @@ FRONT_ENDS: Mapping[str, Callable[[Form], str]] = {
     ),
     "mel of magnitudes": lambda f: f.op("Log", f.op("Max", _mel(f, f.op("Sqrt", power(f))), 1e-5)),
     "cube root": lambda f: f.op("Pow", _mel(f, power(f)), 0.3),
+    "operator": lambda f: f.op("Log", f.op("Add", f.op("MatMul", f.op(
+        "ReduceSum", f.op("Pow", _stft(f), 2.0), np.array([3]), keepdims=0), mel_filters()), 1e-6)),
     "norm of parts": lambda f: f.op("ReduceL2", _stacked(f), axes=[3], keepdims=0),
     "log energy": lambda f: f.op(
         "Log", f.op("Add", f.op("ReduceSum", power(f), np.array([1]), keepdims=1), 1e-8)

@@ -31,13 +31,11 @@ def spectrum(addend: bool = True, shown: bool = False) -> MatGraph:
     b.tensor("x", (1, 1, 6, 8))
     if addend:
         b.gemm("low", "x", 4)
-    bias = np.full(4, 1 / 3)  # products of exact values are never -1/3, so no logarithm is of 0
-    b.gemm(
-        "a", "x", 4, bias=bias, epilogue=Epilogue("low", 1.0, Function("abs")) if addend else ABS
-    )
+    # sums of products of exact values are never a third, so no logarithm is of 0
+    epilogue = Epilogue("low", 1.0, Function("abs")) if addend else ABS
+    b.gemm("a", "x", 4, bias=LOUDNESS / 3, epilogue=epilogue)
     for op in b.ops:
-        op.weight[..., 2] *= 2.0**-4  # type: ignore[union-attr,index]
-        op.weight[..., 3] *= 2.0**-9  # type: ignore[union-attr,index]
+        op.weight[:] *= LOUDNESS  # type: ignore[union-attr,index]
     b.window("y", "a", epilogue=LOG)
     mg = b.graph()
     more = (replace(mg.outputs[0], name="a", tensor="a"),) if shown else ()
