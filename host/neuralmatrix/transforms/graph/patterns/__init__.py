@@ -11,6 +11,7 @@ from functools import partial
 
 from ..rewrite import Pass, apply_rule
 from .attention import fuse_attention
+from .frame_blocks import block_frames
 from .gated_activations import fuse_activation, fuse_sigmoid_quotient
 from .narrow_transforms import narrow_transforms
 from .normalization import fold_norm_affine, fuse_folded_norm, fuse_norm
@@ -34,5 +35,6 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 LAST: tuple[tuple[str, Pass], ...] = (
     ("to_logarithms", to_logarithms),
     ("narrow_transforms", narrow_transforms),
+    ("block_frames", block_frames),
     ("split_weights", split_weights),
 )

@@ -15,40 +15,19 @@ from functools import partial
 
 import numpy as np
 
-from ....ir.graph.nodes import AxisMatMul, Binary, Conv, Graph, MatMul, Node, Unary
+from ....ir.graph.nodes import AxisMatMul, Binary, Conv, Graph, MatMul, Node
 from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
 from ..rewrite import Change, apply_rule
-from .match import LAYOUT, made
+from .match import transforms
 
 LEVELS = 127  # of an int8 weight, on either side of 0
 
 
 def split_weights(graph: Graph) -> Graph:
     """Split the weights in front of every logarithm of magnitudes of a float model."""
-    if graph.quant:
-        return graph
-    uses = GraphUses(graph)
-    wanted = {
-        name
-        for node in graph.nodes
-        if isinstance(node, Unary) and node.function.name == "log_abs"
-        if (name := _transform(uses, node.inputs[0]))
-    }
+    wanted = transforms(GraphUses(graph))
     return apply_rule(partial(_split, wanted), graph) if wanted else graph
-
-
-def _transform(uses: GraphUses, name: str) -> str:
-    """Return the output of the linear operation behind a tensor, "" if there is none."""
-    node = made(uses, name)
-    while isinstance(node, LAYOUT) or (isinstance(node, Binary) and _is_affine(uses, node)):
-        name = node.inputs[0]
-        node = made(uses, name)
-    return name if node is not None and _weight(uses, node) is not None else ""
-
-
-def _is_affine(uses: GraphUses, node: Binary) -> bool:
-    return node.kind in ("add", "mul") and node.inputs[1] in uses.graph.constants
 
 
 def _weight(uses: GraphUses, node: Node) -> tuple[int, tuple[int, ...]] | None:
@@ -66,7 +45,7 @@ def _weight(uses: GraphUses, node: Node) -> tuple[int, tuple[int, ...]] | None:
     return None
 
 
-def _split(wanted: set[str], uses: GraphUses, node: Node) -> Change | None:
+def _split(wanted: frozenset[str], uses: GraphUses, node: Node) -> Change | None:
     found = _weight(uses, node) if node.output in wanted else None
     if found is None:
         return None
