@@ -99,6 +99,12 @@ def magnitude(f: Form) -> str:
     return f.op("Sqrt", f.op("Add", *(f.op("Mul", part, part) for part in parts)))
 
 
+def frames(f: Form) -> str:
+    """Return the logarithms of 12 samples in every 8, two of them before the signal."""
+    part = f.op("Conv", "x", exact(1, 4, 1, 12), exact(2, 4) / 3, strides=[8], pads=[8, 4])
+    return f.op("Log", f.op("Add", f.op("Mul", part, part), 0.125))
+
+
 HARD_SIGMOID = (
     binary("add", "x", "three", "a"), unary("a", "c", "clip", 0.0, 6.0),
 )  # fmt: skip
@@ -143,6 +149,7 @@ CASES: dict[str, Graph] = {
                             g=exact(2, 2, 1, 1), b=exact(3, 2, 1, 1)),
     "to_logarithms": form(log_filtered),
     "narrow_transforms": form(magnitude),
+    "block_frames": form(frames, {"x": (1, 1, 48)}),
     "split_weights": form(lambda f: f.op(
         "Log", f.op("Add", f.op("Pow", f.op("MatMul", "x", exact(1, 8, 4)), 2.0), 0.125))),
 }  # fmt: skip
