@@ -118,6 +118,8 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     # the arithmetic of logarithms; exp_part is exp(x + t) between d and 1, less d
     "log_floor": _log_floor,
     "log_share": _log_floor,  # of a part of a sum, where 0 is nothing and not a small value
+    "log_above": lambda x, s: np.log(np.maximum(x, s) / s),
+    "abs_below": lambda x, s: np.minimum(np.abs(x), s),
     "log_abs": lambda x: _log_floor(np.abs(x)),
     "log_sum": _softplus,
     "exp_wide": _exp,
@@ -136,6 +138,8 @@ KINKS: Mapping[str, Callable[..., tuple[float, ...]]] = {
     "triangle": lambda: (-math.pi / 2.0, math.pi / 2.0),
     "truth": lambda: (-1.0, 1.0),
     "thresholded_relu": lambda alpha: (alpha,),
+    "log_above": lambda s: (s,),
+    "abs_below": lambda s: (-s, s),
     "exp_part": lambda t, d: (-t, math.log(d) - t) if d > 0 else (-t,),
     "shrink": lambda lambd, bias: (-lambd, lambd),
 }

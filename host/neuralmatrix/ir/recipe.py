@@ -20,12 +20,14 @@ PerChannel = tuple[tuple[str, tuple[float, ...]], ...]  # by tensor name, one nu
 class Recipe:
     """``promoted``: tensors promoted to int16 (precision mixed).  ``factors``: divisors of the
     channels of tensors.  ``shifts``: addends of the biases of their makers.  ``levels``: divisors
-    of the channels of magnitudes in front of a logarithm."""
+    of the channels of magnitudes in front of a logarithm.  ``splits``: the magnitude below which
+    they have a scale of their own."""
 
     promoted: tuple[str, ...] = ()
     factors: PerChannel = ()
     shifts: PerChannel = ()
     levels: PerChannel = ()
+    splits: PerChannel = ()
 
 
 def as_numbers(arrays: Mapping[str, Array]) -> PerChannel:

@@ -214,6 +214,9 @@ def _logarithms(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
         lo, hi = _reach(op, found)
         lo, hi = max(lo, -NEGLIGIBLE_SUM), max(hi, 0.0)
         return {pre: (lo, hi), out: (0.0, hi + float(np.log(2.0)))}
+    if activation and name == "abs_below":
+        most = activation.params[0]
+        return {pre: (-HEADROOM * most, HEADROOM * most), out: (0.0, most)}
     if activation and name == "exp_part":
         top, cut = activation.params
         depth = HEADROOM - float(np.log(cut)) if cut > 0 else NEGLIGIBLE_EXP

@@ -74,7 +74,7 @@ def remembered(precision: str, ranges: Ranges, recipe: Recipe) -> NumberPasses:
     """Return passes that repeat the choices stored in a program."""
     known = partial(with_ranges, precision=precision, ranges=ranges, promoted=recipe.promoted)
     return NumberPasses(
-        level_spectra=partial(with_levels, levels=recipe.levels),
+        level_spectra=partial(with_levels, levels=recipe.levels, splits=recipe.splits),
         equalize=partial(with_factors, factors=recipe.factors),
         correct_biases=partial(with_shifts, shifts=recipe.shifts),
         calibrate_again=known,

@@ -11,7 +11,8 @@ from .predicates import is_elementwise
 from .uses import Uses
 
 # Functions that only the arithmetic of logarithms uses.
-OF_LOGARITHMS = ("log_floor", "log_share", "log_sum")
+OF_LOGARITHMS = ("log_floor", "log_above", "log_share", "log_sum")
+MAGNITUDES = ("abs", "abs_below")
 LOGARITHMS = frozenset({*OF_LOGARITHMS, "exp_part"})
 
 
@@ -61,5 +62,5 @@ def _trace(op: MatOp, uses: Uses, found: set[str]) -> None:
             _trace(maker, uses, found)
         elif isinstance(maker, Linear) and maker.epilogue.hadamard is None:
             activation = maker.epilogue.activation
-            if activation is None or activation.name == "abs":
+            if activation is None or activation.name in MAGNITUDES:
                 _trace(maker, uses, found)

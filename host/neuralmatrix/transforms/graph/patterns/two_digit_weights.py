@@ -60,8 +60,9 @@ def _split(wanted: frozenset[str], uses: GraphUses, node: Node) -> Change | None
     first = replace(node, inputs=_with(node.inputs, place, names[0]), output=outs[0])
     rest = _with(node.inputs[:2], place, names[1])
     second = replace(node, inputs=rest, output=outs[1])
-    both = Binary((outs[1], outs[0]), node.output, node.source, kind="add")
-    return Change((first, second, both), dict(zip(names, (high, low), strict=True)))
+    # the product of the low digits comes first and becomes the addend: its steps are finer
+    both = Binary((outs[0], outs[1]), node.output, node.source, kind="add")
+    return Change((second, first, both), dict(zip(names, (high, low), strict=True)))
 
 
 def _with(inputs: tuple[str, ...], place: int, name: str) -> tuple[str, ...]:
