@@ -23,16 +23,16 @@ GAINS = (1.0, 0.1, 0.01, 0.001)  # 0, -20, -40, -60 dB
 # The least SNR in dB at these gains.  At -60 dB int16 samples of the waveform have 5 bits; floors
 # of 1e-10 (decibel) or 1e-5 of magnitudes show the rounding of those samples at -40 dB.
 FLOORS = {
-    "magnitude": (50, 45, 25, 8),
-    "log power": (40, 40, 40, 40),
-    "log mel": (40, 38, 34, 30),
-    "decibel": (34, 24, 16, 10),
-    "mfcc": (40, 38, 34, 30),
-    "mel of magnitudes": (32, 22, 15, 10),
-    "cube root": (45, 40, 25, 8),
-    "operator": (40, 38, 34, 30),
-    "norm of parts": (50, 45, 25, 6),
-    "log energy": (50, 40, 25, 15),
+    "magnitude": (50, 50, 34, 16),
+    "log power": (50, 50, 48, 48),
+    "log mel": (48, 48, 48, 48),
+    "decibel": (44, 33, 25, 18),
+    "mfcc": (48, 48, 48, 48),
+    "mel of magnitudes": (38, 31, 25, 18),
+    "cube root": (50, 50, 40, 20),
+    "operator": (48, 48, 48, 48),
+    "norm of parts": (50, 50, 34, 16),
+    "log energy": (55, 55, 40, 30),
 }
 
 

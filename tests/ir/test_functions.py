@@ -25,6 +25,8 @@ PARAMS = {
     "thresholded_relu": (1.0,),
     "shrink": (0.5, 0.25),
     "exp_part": (1.0, 0.25),
+    "log_above": (0.5,),
+    "abs_below": (1.25,),
 }
 
 # value of each function at 1.5, from the textbook definition in plain floats
@@ -79,6 +81,8 @@ AT_1_5 = {
     "log_share": math.log(1.5),
     "log_abs": math.log(1.5),
     "log_sum": SOFTPLUS,
+    "log_above": math.log(3.0),
+    "abs_below": 1.25,
     "exp_wide": math.exp(1.5),
     "exp_part": 0.75,
 }
@@ -111,6 +115,8 @@ AT_MINUS_1_5 = {
     "truth": 1.0,
     "log_floor": math.log(1e-30),
     "log_abs": math.log(1.5),
+    "log_above": 0.0,
+    "abs_below": 1.25,
     "log_sum": SOFTPLUS - 1.5,
     "exp_part": math.exp(-0.5) - 0.25,
 }

@@ -14,10 +14,13 @@ import pytest
 from golden_passes import Exact, check_texts, exact, same_values
 from graph_text import graph_text
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph
+from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.recipe import as_arrays
 from neuralmatrix.ir.types import Function
 from neuralmatrix.quantization.level_spectra import LEAST, level_spectra, spectra, with_levels
 from neuralmatrix.quantization.samples import Samples
+from neuralmatrix.quantization.scales import choose_scales
+from quantized import calibrated
 from targets import target
 
 ABS = Epilogue(activation=Function("abs"))
@@ -68,7 +71,7 @@ def test_levels_are_peaks_with_room() -> None:
 def test_a_recipe_repeats_them() -> None:
     mg = spectrum()
     found = levelled(mg)
-    again = with_levels(mg, target(), levels=found.recipe.levels)
+    again = with_levels(mg, target(), levels=found.recipe.levels, splits=found.recipe.splits)
     assert graph_text(again) == graph_text(found) and again.recipe == found.recipe
 
 
@@ -78,3 +81,12 @@ def test_other_graphs_are_the_same_object() -> None:
     b.gemm("y", "x", 4, epilogue=ABS)
     mg = b.graph()
     assert levelled(mg) is mg and not spectra(mg)
+
+
+def test_small_magnitudes_have_a_scale_of_their_own() -> None:
+    found = levelled(spectrum())
+    ((name, (split,)),) = found.recipe.splits
+    loudest = max(run_float(found, run)[name].max() for run in samples().runs(found))
+    assert split == pytest.approx(loudest / 32)
+    scales = choose_scales(calibrated(found, list(samples().runs(found))), target()).qparams
+    assert scales[f"{name}:small"].scale < scales[name].scale / 25

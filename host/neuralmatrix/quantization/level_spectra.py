@@ -3,6 +3,7 @@
 
 In: a MatGraph and samples.  Out: an equal MatGraph.  Where a logarithm reads magnitudes, a channel
 is divided by its usual level, in the weights, and the level's logarithm is added afterwards.
+Magnitudes below a split are computed on a scale of their own.
 
 Speech is 40 dB quieter at 6 kHz than at 500 Hz; with one range for both, 6 kHz has 8 bits of 16.
 """
@@ -123,10 +124,8 @@ def spectra(mg: MatGraph) -> list[Spectrum]:
 
 def _scalable(op: Gemm) -> bool:
     e = op.epilogue
-    plain = e.hadamard is None and not e.rows
-    return (
-        plain and e.activation in (None, ABS) and op.weight is not None and op.weight_scale is None
-    )
+    plain = e.hadamard is None and not e.rows and e.activation in (None, ABS)
+    return plain and op.weight is not None and op.weight_scale is None
 
 
 def _divided(op: Gemm, level: Array) -> Gemm:
