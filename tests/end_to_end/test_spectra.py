@@ -12,11 +12,12 @@ import onnx
 import pytest
 from build_onnx import onnxruntime_outputs, signed
 from neuralmatrix.compiler import compile_model
+from neuralmatrix.program.estimate import estimate
 from neuralmatrix.program.program import Program
 from neuralmatrix.runtime.session import Session
 from neuralmatrix.verification import verify
 from onnx_forms import Form
-from spectra import FRONT_ENDS, MELS, SAMPLES, front_end, speech
+from spectra import FFT, FRONT_ENDS, HOP, MELS, SAMPLES, front_end, speech
 
 GAINS = (1.0, 0.1, 0.01, 0.001)  # 0, -20, -40, -60 dB
 
@@ -94,3 +95,12 @@ def test_squares_are_products(square: str) -> None:
     (found,) = Session(program).run({"x": quiet}).values()
     noise = np.square(wanted - found, dtype=np.float64).sum()
     assert 10 * np.log10(np.square(wanted, dtype=np.float64).sum() / noise) >= 35
+
+
+def test_cycles_behind_the_transform() -> None:
+    """The bound that docs/numerics.md states."""
+    program = compile_model(front_end("log mel"), calibration=calibration(), precision="int16")
+    layers = estimate(program).layers
+    transform = sum(layer.cycles for layer in layers if layer.macs > 100_000)
+    frames = (SAMPLES - FFT) // HOP + 1
+    assert sum(layer.cycles for layer in layers) - transform <= 1500 * frames
