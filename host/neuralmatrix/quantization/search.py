@@ -29,6 +29,7 @@ from .calibrated_graph import ScaledGraph
 from .correct_biases import correct_biases, shifts_of
 from .equalize import migrate
 from .fake_quant import MOST_IMAGES, sample
+from .level_spectra import level_spectra
 from .mixed_precision import Mixed, choose_mixed
 from .round_weights import roundings_of
 from .samples import Run, Samples, spread
@@ -70,8 +71,9 @@ def search(
     """Return the recipe whose integers lose least on ``runs``, the calibration inputs."""
     begin = replace(graph, recipe=Recipe(settings.precision))
     once = Samples(runs, len(runs))
-    parted = split_scales(begin, target, samples=once, precision=settings.precision)
-    recipe = replace(begin.recipe, units=parted.recipe.units)
+    levelled = level_spectra(begin, target, samples=once)
+    parted = split_scales(levelled, target, samples=once, precision=settings.precision)
+    recipe = replace(levelled.recipe, units=parted.recipe.units)
     observed = observe(finish.tied(replace(graph, recipe=recipe), target), runs)
     if not settings.searches:
         return _plain(observed, settings, recipe)
@@ -79,7 +81,8 @@ def search(
     trials = Trials(graph, target, finish, trial_runs(graph, runs), measure)
     found = _Search(trials, observed, settings, target, recipe, step)
     if recipe.units:
-        found.without_units(observe(finish.tied(begin, target), runs))
+        whole = replace(graph, recipe=levelled.recipe)
+        found.without_units(observe(finish.tied(whole, target), runs))
     found.methods()
     found.tensors()
     if settings.tries_refinement(len(runs)):
