@@ -65,6 +65,12 @@ class Histogram:
         return min(lo, 0.0), max(hi, 0.0)
 
     @property
+    def rms(self) -> float:
+        """The root mean square of the values that are not exactly 0."""
+        total = max(int(self.counts.sum()), 1)
+        return float(np.sqrt(self.counts @ np.square(self.centers) / total))
+
+    @property
     def centers(self) -> Array:
         """The middle of every bin."""
         return (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit

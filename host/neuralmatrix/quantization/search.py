@@ -98,8 +98,14 @@ def _plain(observed: Observed, settings: Settings, recipe: Recipe) -> Choice:
     """Return the ranges of one method, untried."""
     asked = PLAIN if settings.method == "auto" else settings.method
     method = "minmax" if settings.precision == "int16" else asked
-    ranges = as_triples(observed.ranges(method))
+    ranges = as_triples(_ranges(observed, method, settings))
     return Choice(replace(recipe, ranges=ranges), method, observed.notes)
+
+
+def _ranges(observed: Observed, method: str, settings: Settings) -> Ranges:
+    """Return the ranges of a method, at int16 with room."""
+    found = observed.ranges(method)
+    return {**found, **observed.roomy} if settings.precision == "int16" else found
 
 
 @dataclass
@@ -134,7 +140,7 @@ class _Search:
         names = tuple(CLIP) if asked == "auto" else (asked,)
         tried: list[Ranges] = []
         for name in ("minmax",) if self.settings.precision == "int16" else names:
-            ranges = self.observed.ranges(name)
+            ranges = _ranges(self.observed, name, self.settings)
             if ranges in tried:
                 continue
             tried.append(ranges)
@@ -197,11 +203,12 @@ class _Search:
     def precision(self, runs: Sequence[Run]) -> Mixed:
         """Promote as few tensors to int16 as the allowed loss requires."""
         known = correct_biases(set_ranges(self._tied(), self.target), self.target)
+        wide = {**self.observed.extremes, **self.observed.roomy}
         mixed = choose_mixed(
             self.trials,
             known,
             self.target,
-            extremes=self._divided(self.observed.extremes, as_arrays(self.recipe.factors)),
+            extremes=self._divided(wide, as_arrays(self.recipe.factors)),
             seen=sample(known.graph, spread(runs, MOST_IMAGES)),
             runs=runs,
             max_loss=self.settings.allowed_loss,
