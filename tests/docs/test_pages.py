@@ -279,6 +279,8 @@ def test_overlay_page_has_the_addresses() -> None:
 def test_on_a_board_explains_every_error_of_the_driver() -> None:
     text = (ROOT / "docs" / "on-a-board.md").read_text(encoding="utf-8")
     elsewhere = {
+        "AccuracyMissed",
+        "AccuracyWarning",
         "BadModel",
         "BuildFailed",
         "NeuralMatrixError",
