@@ -40,12 +40,13 @@ from neuralmatrix.quantization.trials import Trials
 from neuralmatrix.scheduling import for_board, schedule
 from neuralmatrix.stages import Pass, part
 from neuralmatrix.transforms.graph import simplify
+from neuralmatrix.transforms.graph.patterns import LAST
 
 Feeds = Mapping[str, Array]
 Groups = list[list[str]]
 BOARD = load_board("pynq-z2")
 
-REWRITES: Mapping[str, Callable[[Graph], Graph]] = dict(simplify.PASSES)
+REWRITES: Mapping[str, Callable[[Graph], Graph]] = dict((*simplify.PASSES, *LAST))
 
 LISTED = passes(Options())
 PASSES: Mapping[str, Pass] = dict(LISTED)
@@ -92,7 +93,7 @@ def mixed(mg: MatGraph, known: CalibratedGraph, runs: Sequence[Feeds], max_loss:
     trials = Trials(mg, BOARD.target, ByRecipe(), runs, measures)
     extremes, seen = on_the_way.statistics(mg, runs).extremes, sample(known.graph, runs)
     return choose_mixed(trials, known, BOARD.target, extremes=extremes, seen=seen,
-                        max_loss=max_loss, measure=measure)  # fmt: skip
+                        runs=runs, max_loss=max_loss, measure=measure)  # fmt: skip
 
 
 def chosen_scales(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> Mapping[str, QParams]:

@@ -158,7 +158,7 @@ def chosen(
     """Return the passes, the graph of the uneven products, and what is chosen for it."""
     samples = None
     if feeds is not None:
-        samples = Samples([feeds], settings.max_images, keep=True, hold=settings.measured)
+        samples = Samples([feeds], settings.max_images, hold=settings.measured)
     numbers = Numbers(settings, samples, ByRecipe(), saved)
     graph = front_end(uneven_products()[0], target())
     return numbers, graph, numbers.choose(graph, target())
@@ -214,7 +214,7 @@ def test_numbers_tell_their_steps_and_notes() -> None:
     heard: list[str] = []
     feeds = uneven_products()[1]
     settings = Settings("mixed", max_loss=0.0, refine=False)
-    samples = Samples([feeds], 64, keep=True, hold=True)
+    samples = Samples([feeds], 64, hold=True)
     numbers = Numbers(settings, samples, ByRecipe(), step=heard.append)
     numbers.choose(front_end(uneven_products()[0], target()), target())
     assert "tensor 1 of 2" in heard and "tensors that int16 needs" in heard

@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from .ops import NO_EPILOGUE, Gemm, Linear, MatOp, Move, Tensor, Window
+from .ops import NO_EPILOGUE, Gemm, Linear, MatOp, Move, RowMax, Tensor, Window
 from .uses import Uses
 
 
@@ -52,6 +52,13 @@ def is_difference(op: MatOp) -> TypeGuard[Window]:
     return plain and is_elementwise(op) and op.weight.size == 1 and op.weight.flat[0] == 1.0
 
 
+def is_square(op: MatOp) -> TypeGuard[Window]:
+    """Return whether an operation multiplies a tensor, or a multiple of it, by itself."""
+    e = op.epilogue
+    plain = e.residual is None and e.activation is None and not np.any(getattr(op, "bias", 1))
+    return plain and is_elementwise(op) and op.input == e.hadamard
+
+
 def is_projection(op: MatOp | None) -> TypeGuard[Gemm]:
     """Return whether an operation multiplies all channels of its input by weights: one group of
     them."""
@@ -69,13 +76,40 @@ def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Move
     return bool(np.array_equal(op.index[0, 0].T.reshape(-1), np.arange(rows * cols)))
 
 
+def copied_inputs(op: MatOp) -> tuple[str, ...]:
+    """Return the tensors of which the operation copies quantised values: one scale holds them
+    all."""
+    if isinstance(op, Move):
+        return op.inputs
+    plain_max = (
+        isinstance(op, Window)
+        and op.reduce == "max"
+        and not (op.epilogue.residual or op.epilogue.hadamard or op.epilogue.activation)
+        and not np.any(op.bias)
+        and op.epilogue.factor == 1.0
+    )
+    return op.inputs if plain_max or isinstance(op, RowMax) else ()
+
+
+def tied_statistics(op: MatOp) -> list[tuple[str, str]]:
+    """Return pairs of one scale: a row and its maximum or mean; x and the mean subtracted from
+    it."""
+    pairs = [(row.tensor, op.output) for row in op.epilogue.rows if row.kind in ("max", "mean")]
+    if isinstance(op, Window) and op.minus is not None:
+        pairs.append((op.minus, op.input))
+    return pairs
+
+
 __all__ = [
+    "copied_inputs",
     "is_copy",
     "is_difference",
     "is_elementwise",
     "is_identity",
     "is_pointwise",
     "is_projection",
+    "is_square",
     "is_transposition",
     "only_statistics",
+    "tied_statistics",
 ]
