@@ -62,7 +62,9 @@ COLUMNS: dict[str, Callable[[_Row], str]] = {
 
 def accuracy_rows(found: Accuracy) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return headings and cells: one row per output and per part; empty columns are left out."""
-    rows: list[_Row] = [row for out in found.outputs for row in (out, *out.parts)]
+    rows: list[_Row] = []
+    for out in found.outputs:
+        rows += [out, *out.parts]
     cells = {name: [text(row) for row in rows] for name, text in COLUMNS.items()}
     filled = {name: column for name, column in cells.items() if any(column)}
     return tuple(filled), list(zip(*filled.values(), strict=True))
