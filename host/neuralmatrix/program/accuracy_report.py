@@ -24,9 +24,8 @@ EXPLAINED = {
     "error %": "error: norm of the difference from the float model's values, over their norm",
     "SNR dB": "SNR: the same in dB",
     "PSNR dB": "PSNR: largest float value over the root mean square error",
-    "same answers": "same answers: the same largest element (class scores), or the same side of "
-    "0.5 (probabilities)",
 }
+ANSWERS = {"class scores": "the largest element", "probabilities": "the side of 0.5"}
 
 _Row = OutputAccuracy | PartAccuracy
 
@@ -90,7 +89,11 @@ def accuracy_table(found: Accuracy) -> Table:
 def explanation(found: Accuracy) -> str:
     """Return what the columns of the table mean."""
     names, _ = accuracy_rows(found)
-    return "; ".join(EXPLAINED[name] for name in names if name in EXPLAINED)
+    texts = [EXPLAINED[name] for name in names if name in EXPLAINED]
+    kinds = dict.fromkeys(ANSWERS[out.kind] for out in found.outputs if out.top1 is not None)
+    if kinds:
+        texts.append(f"same answers: {' or '.join(kinds)} is that of the float model")
+    return "; ".join(texts)
 
 
 def accuracy_lines(found: Accuracy | None, width: int) -> list[str]:
@@ -102,8 +105,15 @@ def accuracy_lines(found: Accuracy | None, width: int) -> list[str]:
         texts = [UNKNOWN]
     else:
         texts = [explanation(found), *found.details()] if found.measured else []
-    return [line for text in texts for line in wrap(text, width, subsequent_indent="  ",
-            break_long_words=False, break_on_hyphens=False)]  # fmt: skip
+    return [line for text in texts for line in _wrapped(text, width)]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return lines that leave a number and its unit together."""
+    joined = text.replace(" %", "\u00a0%").replace(" dB", "\u00a0dB")
+    lines = wrap(joined, width, subsequent_indent="  ", break_long_words=False,
+                 break_on_hyphens=False)  # fmt: skip
+    return [line.replace("\u00a0", " ") for line in lines]
 
 
 def accuracy_html(found: Accuracy | None) -> str:
