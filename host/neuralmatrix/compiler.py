@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from .errors import AccuracyWarning, DoesNotFit
 from .frontend.onnx.bind_constants import bind_constants
 from .frontend.onnx.import_onnx import import_onnx
+from .frontend.onnx.judge import judged
 from .frontend.torch.export import as_onnx
 from .hardware.board import Board, load_board
 from .hardware.target import Target
+from .ir.accuracy import Accuracy
 from .ir.graph.nodes import Graph
 from .ir.matgraph.facts import TiedGraph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
@@ -29,7 +31,7 @@ from .program.program import Program
 from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
 from .quantization.equalize import equalize
-from .quantization.passes import Numbers, round_weights, widen
+from .quantization.passes import Numbers, apply_units, round_weights, widen
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
 
 Feed = Mapping[str, Array]
 
+JUDGED = 4  # held-back inputs on which onnxruntime is asked as well
+
 
 @dataclass(frozen=True)
 class Options:
@@ -84,11 +88,12 @@ class Options:
         if self.saved is not None or self.calibration is None:
             return None
         most, hold = self.settings.max_images, self.settings.measured
-        return Samples(self.calibration, most, keep=True, hold=hold)
+        return Samples(self.calibration, most, hold=hold)
 
 
 # The passes from a recipe to integers: the search for a recipe runs them for every trial.
 BY_RECIPE: Passes = (
+    ("split_scales", apply_units),
     ("equalize", equalize),
     ("widen_weights", widen),
     ("legalize_operands", legalize_operands),
@@ -221,9 +226,25 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     return replace(
         for_board(program, board),
         recipe=quantized.recipe,
-        accuracy=numbers.accuracy,
+        accuracy=_judged(model, options),
         notes=(*program.notes, *numbers.notes, *table_notes(quantized), *_not_measured(numbers)),
     )
+
+
+def _judged(model: ModelProto, options: Options) -> Accuracy | None:
+    """Return the measured accuracy, and whether onnxruntime computes the same float model."""
+    numbers = options.numbers
+    feeds = numbers.held[:JUDGED]
+    if numbers.accuracy is None or not feeds:
+        return numbers.accuracy
+    found = judged(model, options.constants, feeds, numbers.float_outputs(feeds))
+    worse = () if found.agrees else (
+        f"the network as the compiler reads it differs from the model as {found.by} runs it by "
+        f"{100 * found.difference:.3g} % at output {found.output}: a fault of the compiler or of "
+        "the model; do not use the program, and report it",
+    )  # fmt: skip
+    lines = (*worse, *numbers.accuracy.warnings)
+    return replace(numbers.accuracy, judge=found.to_text(), warnings=lines)
 
 
 def _not_measured(numbers: Numbers) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def mixed(mg: MatGraph, known: CalibratedGraph, runs: Sequence[Feeds], max_loss:
     trials = Trials(mg, BOARD.target, ByRecipe(), runs, measures)
     extremes, seen = on_the_way.statistics(mg, runs).extremes, sample(known.graph, runs)
     return choose_mixed(trials, known, BOARD.target, extremes=extremes, seen=seen,
-                        max_loss=max_loss, measure=measure)  # fmt: skip
+                        runs=runs, max_loss=max_loss, measure=measure)  # fmt: skip
 
 
 def chosen_scales(mg: MatGraph, ranges: Ranges, precision: str = "int8") -> Mapping[str, QParams]:

@@ -32,7 +32,7 @@ def compiled(
     **settings: Any,
 ) -> Program:
     """Return the program with the weights of all layers rounded, or those of ``widened`` wider."""
-    samples = Samples(feeds, 256, keep=True)
+    samples = Samples(feeds, 256)
 
     def numbers(options: Options) -> NumberPasses:
         made = chosen(Settings(**settings), samples)

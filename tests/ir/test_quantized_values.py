@@ -6,12 +6,20 @@ In: floats, scales.  Out: onnxruntime's results; quantised values that survive t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnxruntime
 import pytest
 from build_onnx import model, node
-from neuralmatrix.ir.quantized_values import dequantize_array, quantize_array, rounded
-from neuralmatrix.ir.types import QParams
+from neuralmatrix.ir.quantized_values import (
+    dequantize_array,
+    quantize_array,
+    real_values,
+    rounded,
+    stored_values,
+)
+from neuralmatrix.ir.types import QParams, Units
 
 INT8 = [QParams(0.05, 3), QParams(0.1, -128), QParams(1 / 3, 0), QParams(0.0078431377, 127)]
 INT16 = [
@@ -62,3 +70,20 @@ def test_what_is_too_large_saturates(q: QParams) -> None:
 def test_no_number_stays_none() -> None:
     """Calibration refuses NaN; rounding to prescribed scales does not hide it."""
     assert np.isnan(rounded(np.asarray([np.nan, 1.0]), QParams(0.1))[0])
+
+
+@pytest.mark.parametrize(("shape", "offset"), [((1, 1, 1, 3), ()), ((2, 1, 1, 1), (5.0, -7.0))])
+def test_parts_in_units_of_their_own(shape: tuple[int, int, int, int], offset: Any) -> None:
+    divisor = tuple(2.0**i for i in range(max(shape)))
+    units = Units(shape, divisor, offset)
+    x = np.arange(48, dtype=np.float32).reshape(2, 2, 2, 2, 3)  # two runs side by side
+    shift = np.reshape(offset or (0.0,), shape if offset else (1, 1, 1, 1))
+    stored = stored_values(x, units)
+    np.testing.assert_array_equal(stored, (x - shift) / np.reshape(divisor, shape))
+    np.testing.assert_array_equal(real_values(stored, units), x)
+    assert stored.dtype == np.float32 and stored_values(x, None) is x and real_values(x, None) is x
+
+
+def test_units_beyond_float32_saturate() -> None:
+    units = Units((1, 1, 1, 1), (1e-30,))
+    assert quantize_array(stored_values(np.full((1, 1, 1, 1), 1e20), units), INT8[0]).item() == 127

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from neuralmatrix.errors import BadProgram, NeuralMatrixError
+from neuralmatrix.ir.types import Units
 from neuralmatrix.program.program import Program, load
 from nmx_members import rewrite
 from table_programs import with_table
@@ -233,3 +234,48 @@ def test_tampered_manifest(saved: Path, keys: tuple[Any, ...], value: Any, text:
     rewrite(saved, change)
     with pytest.raises(BadProgram, match=re.escape(text)):
         load(saved)
+
+
+def with_units(program: Program) -> Program:
+    """Return the program with units at its ports and in its recipe."""
+    units = Units((1, 1, 1, 1), (0.1,), (1 / 3,))
+    inputs, outputs = (
+        tuple(replace(port, units=units) for port in ports)
+        for ports in (program.inputs, program.outputs)
+    )
+    recipe = replace(program.recipe, units=(("x", units),))
+    return replace(program, inputs=inputs, outputs=outputs, recipe=recipe)
+
+
+def test_units_are_saved_exactly(program: Program, tmp_path: Path) -> None:
+    wanted = with_units(program)
+    wanted.save(tmp_path / "a.nmx")
+    found = load(tmp_path / "a.nmx")
+    assert same(found, wanted) and found.inputs[0].units == wanted.inputs[0].units
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    (
+        ({"divisor": [0.0]}, "units.divisor: found 0.0"),
+        ({"divisor": [-1.0]}, "units.divisor: found -1.0"),
+        ({"divisor": [1e35]}, "units.divisor: found 1e+35"),
+        ({"divisor": ["1"]}, "divisor[0]: found '1', allowed is a finite number"),
+        ({"divisor": []}, "units.divisor: found 0, allowed is 1"),
+        ({"shape": [1, 1, 1]}, "shape: found [1, 1, 1], allowed is a list of 4"),
+        ({"shape": [1, 1, 1, 1 << 40]}, "units.shape: found"),
+        ({"offset": [1.0, 2.0]}, "units.offset: found 2, allowed is 1"),
+    ),
+)
+def test_tampered_units(program: Program, tmp_path: Path, change: Any, text: str) -> None:
+    path = tmp_path / "net.nmx"
+    with_units(program).save(path)
+
+    def tamper(members: dict[str, bytes]) -> None:
+        manifest = json.loads(members["manifest.json"])
+        manifest["body"]["outputs"][0]["units"].update(change)
+        members["manifest.json"] = json.dumps(manifest).encode()
+
+    rewrite(path, tamper)
+    with pytest.raises(BadProgram, match=re.escape(text)):
+        load(path)

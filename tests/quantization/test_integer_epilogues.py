@@ -6,9 +6,15 @@ In: real factors.  Out: multipliers of 24 bits and shifts.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from neuralmatrix.quantization.integer_epilogues import INT24, multipliers
+from graph_text import graph_text
+from neuralmatrix.ir.matgraph.ops import Epilogue
+from neuralmatrix.ir.points import Point
+from neuralmatrix.ir.types import Function, QParams
+from neuralmatrix.quantization.integer_epilogues import INT24, Stage, build_epilogue, multipliers
 
 
 @pytest.mark.parametrize("f_shift", [0, 7, 20])
@@ -25,3 +31,25 @@ def test_multipliers_are_precise_to_23_bits(f_shift: int) -> None:
 def test_multiplier_of_almost_a_power_of_two_does_not_overflow() -> None:
     m, s = multipliers(np.asarray([1.0 - 2.0**-30, -1.0 + 2.0**-30]), 0)
     np.testing.assert_allclose(m / 2.0 ** s.astype(float), [1.0, -1.0], rtol=2.0**-22)
+
+
+ACTIVATIONS = [None, Function("relu"), Function("clip", (-1.0, 2.0)), Function("tanh")]
+
+
+@pytest.mark.parametrize("hadamard", [None, "u"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_factor_is_another_scale_of_the_output(
+    activation: Function | None, hadamard: str | None
+) -> None:
+    """Integers are those of an output without the factor, at its scale over the factor."""
+    plain = Epilogue(activation=activation, hadamard=hadamard)
+    spans = {Point("y", "pre_activation"): (-3.0, 3.0), Point("y", "pre_product"): (-1.0, 2.0)}
+    scales = {"u": QParams(0.01, 5)}
+    made = [
+        build_epilogue(
+            Stage("y", np.full(4, 1e-3), np.arange(4), epilogue),
+            QParams(scale, 3), spans, scales, segments=32,
+        )
+        for epilogue, scale in ((replace(plain, factor=8.0), 0.4), (plain, 0.05))
+    ]  # fmt: skip
+    assert graph_text(made[0]) == graph_text(made[1])

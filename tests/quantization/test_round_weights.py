@@ -72,7 +72,7 @@ def scaled(mg: MatGraph, precision: str = "int8") -> ScaledGraph:
 
 
 def rounded(known: ScaledGraph, count: int = RUNS) -> ScaledGraph:
-    samples = Samples(inputs(known.graph, count), count, keep=True)
+    samples = Samples(inputs(known.graph, count), count)
     return round_weights(known, target(), samples=samples)
 
 
@@ -127,7 +127,7 @@ def weights_text(known: ScaledGraph) -> str:
 def test_golden(request: pytest.FixtureRequest, case: str, net: Any) -> None:
     mg, runs = net(), two_sources(net())
     plain = choose_scales(calibrated(mg, runs, "minmax", precision="int16"), target())
-    found = round_weights(plain, target(), samples=Samples(runs, len(runs), keep=True))
+    found = round_weights(plain, target(), samples=Samples(runs, len(runs)))
     check_texts(request, f"round_weights/{case}", weights_text(plain), weights_text(found))
 
 
@@ -323,6 +323,6 @@ def test_inputs_of_any_size(factor: float) -> None:
     runs = [{"x": run["x"] * np.float32(factor)} for run in inputs(mg)]
     ops = tuple(replace(op, bias=np.zeros_like(op.bias)) for op in mg.ops)  # type: ignore
     known = choose_scales(calibrated(replace(mg, ops=ops), runs, "minmax"), target())
-    found = round_weights(known, target(), samples=Samples(runs, len(runs), keep=True))
+    found = round_weights(known, target(), samples=Samples(runs, len(runs)))
     names = [name for r in found.graph.recipe.roundings for name in r.names]
     assert names == ["a", "y"]

@@ -101,7 +101,8 @@ class Accuracy:
 
     ``samples``: how many were measured; 0 if none could be, and ``missing`` says why.
     ``calibrated_on``: how many inputs chose the numbers.  ``warnings``: what is bad, why, and what
-    to try; empty where nothing is.  ``method``: how ranges were chosen.
+    to try; empty where nothing is.  ``method``: how ranges were chosen.  ``judge``: who else ran
+    the float model, and with what difference.
     """
 
     samples: int
@@ -112,6 +113,7 @@ class Accuracy:
     warnings: tuple[str, ...] = ()
     missing: str = ""
     method: str = ""
+    judge: str = ""
 
     @property
     def measured(self) -> bool:
@@ -133,6 +135,7 @@ class Accuracy:
             "samples": self.samples,
             "calibrated_on": self.calibrated_on,
             "method": self.method,
+            "judge": self.judge,
             "outputs": outputs,
             "layers": [dict(vars(layer)) for layer in self.layers],
             "saturated": [dict(vars(one)) for one in self.saturated],

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .points import Point, Ranges
-from .types import Array
+from .types import Array, Units
 
+TensorUnits = tuple[tuple[str, Units], ...]  # by tensor name
 PerChannel = tuple[tuple[str, tuple[float, ...]], ...]  # by tensor name, one number per channel
 
 
@@ -46,8 +47,9 @@ class Recipe:
     """``precision``: of activations.  ``promoted``: tensors promoted to int16 (precision mixed).
     ``factors``: divisors of the channels of tensors.  ``shifts``: addends of the biases of their
     makers.  ``widened``: outputs of the operations whose weights have two int8 digits.
-    ``roundings``: of weights.  ``ranges``: (point, lo, hi) of every point; empty for a QDQ model,
-    whose scales decide."""
+    ``roundings``: of weights.  ``units``: of tensors whose parts have units of their own; results
+    of Moves have those of what they copy.  ``ranges``: (point, lo, hi) of every point; empty for a
+    QDQ model, whose scales decide."""
 
     precision: str = "int8"
     promoted: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class Recipe:
     shifts: PerChannel = ()
     widened: tuple[str, ...] = ()
     roundings: tuple[Rounding, ...] = ()
+    units: TensorUnits = ()
     ranges: tuple[tuple[Point, float, float], ...] = ()
 
     @property

@@ -48,6 +48,19 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Units:
+    """Parts of a tensor in units of their own: real = offset + divisor * stored.
+
+    ``divisor`` and ``offset`` are flat, of ``shape``: each of its four sizes is that of the
+    (N,H,W,C) tensor or 1.  Without ``offset``, all are 0.
+    """
+
+    shape: tuple[int, int, int, int]
+    divisor: tuple[float, ...]
+    offset: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class ViewStep:
     """One step between a source tensor and its (N,H,W,C) form: numpy reshape, transpose or take.
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from ..hardware.isa import WORDS
 from ..hardware.tensor_layout import Blocked, Layout
-from ..ir.types import QParams, ViewStep
+from ..ir.types import QParams, Units, ViewStep
 from .data import ProgramData, ProgramPort, TensorSlot
 
 _ARENA_LIMIT = 1 << 32
 _LANES_LIMIT = 128
+_LEAST_UNIT, _LARGEST_UNIT = 1e-30, 1e30  # their quotients with scales stay within float32
 _DTYPES = (
     "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool",
 )  # fmt: skip
@@ -112,6 +113,24 @@ def _names_problem(kind: str, ports: tuple[ProgramPort, ...]) -> str:
     return ""
 
 
+def units_problem(where: str, units: Units | None, shape: tuple[int, ...]) -> str:
+    """Describe what is wrong with the units of a tensor's parts; an empty string if nothing is."""
+    if units is None:
+        return ""
+    if any(size not in (1, whole) for size, whole in zip(units.shape, shape, strict=True)):
+        return f"{where}.units.shape: found {units.shape}, allowed is 1 or the size in {shape}"
+    for name, values in (("divisor", units.divisor), ("offset", units.offset)):
+        if len(values) != prod(units.shape) and (values or name == "divisor"):
+            return f"{where}.units.{name}: found {len(values)}, allowed is {prod(units.shape)}"
+    for value in units.divisor:
+        if problem := _range(f"{where}.units.divisor", value, _LEAST_UNIT, _LARGEST_UNIT):
+            return problem
+    for value in units.offset:
+        if problem := _range(f"{where}.units.offset", value, -_LARGEST_UNIT, _LARGEST_UNIT):
+            return problem
+    return ""
+
+
 def _port_problem(where: str, port: ProgramPort, program: ProgramData, is_input: bool) -> str:
     problem = slot_problem(where, port.slot, program)
     if problem:
@@ -129,6 +148,11 @@ def _port_problem(where: str, port: ProgramPort, program: ProgramData, is_input:
         return f"{where}.steps: found shape {found}, allowed is {wanted}"
     if is_input and port.argmax is not None:
         return f"{where}.argmax: found {port.argmax}, allowed is null for an input"
+    if port.units is not None and port.table is not None:
+        return f"{where}.units: found some, allowed is null where a table gives the values"
+    problem = units_problem(where, port.units, tensor)
+    if problem:
+        return problem
     if port.dtype not in _DTYPES:
         return f"{where}.dtype: found {port.dtype!r}, allowed is one of {', '.join(_DTYPES)}"
     return ""

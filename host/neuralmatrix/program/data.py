@@ -14,7 +14,7 @@ from ..hardware.target import ArrayConfig, Timing
 from ..hardware.tensor_layout import Layout
 from ..ir.accuracy import Accuracy
 from ..ir.recipe import Recipe
-from ..ir.types import Array, QParams, Shape, ViewStep
+from ..ir.types import Array, QParams, Shape, Units, ViewStep
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TensorSlot:
 
 @dataclass(frozen=True)
 class ProgramPort:
-    """A network input or output; ``steps`` and ``argmax`` as in ``ir.Port``.
+    """A network input or output; ``steps``, ``argmax`` and ``units`` as in ``ir.Port``.
 
     ``table`` (V, D): quantised values of the rows that an input of indices picks; int16 if the slot
     is int16, else int8.
@@ -46,6 +46,7 @@ class ProgramPort:
     steps: tuple[ViewStep, ...]
     argmax: tuple[int, bool, bool] | None = None
     table: Array | None = field(default=None, compare=False, repr=False)
+    units: Units | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from ..ir.quantized_values import dequantize_array, quantize_array
+from ..ir.quantized_values import dequantize_array, quantize_array, real_values, stored_values
 from ..ir.types import Array, apply_steps, arg_max
 from .data import ProgramPort, TensorSlot
 
@@ -30,7 +30,11 @@ def read_slot(slot: TensorSlot, arena: Array) -> Array:
 
 def write_input(port: ProgramPort, x: Array, arena: Array) -> None:
     """Quantise one feed of the port's shape, or the rows that it gathers, into the arena."""
-    shaped = apply_steps(_quantized_values(port, x), port.steps)
+    if port.units is None:
+        shaped = apply_steps(_quantized_values(port, x), port.steps)  # fewer bytes to permute
+    else:
+        stored = stored_values(apply_steps(np.asarray(x), port.steps), port.units)
+        shaped = quantize_array(stored, port.slot.qparams)
     packed = port.slot.layout.pack(shaped, port.slot.fill)
     slot_bytes(port.slot, arena)[:] = packed.view(arena.dtype)
 
@@ -44,7 +48,7 @@ def _quantized_values(port: ProgramPort, x: Array) -> Array:
 def read_output(port: ProgramPort, arena: Array) -> Array:
     """Read one output in the source model's shape and dtype."""
     y = dequantize_array(read_slot(port.slot, arena), port.slot.qparams)
-    y = apply_steps(y, port.steps)
+    y = apply_steps(real_values(y, port.units), port.steps)
     if port.argmax is not None:
         y = arg_max(y, *port.argmax)
     return y.astype(port.dtype)

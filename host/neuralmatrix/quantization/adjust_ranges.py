@@ -35,7 +35,7 @@ def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]
     constants = {Point(n): (float(v.min()), float(v.max())) for n, v in mg.constants.items()}
     found = {
         p: _finite_scores(r) if p.tensor in facts.scores and p.at != "pre_product" else r
-        for p, r in {**ranges, **constants}.items()
+        for p, r in {**constants, **ranges}.items()
     }
     floors = _mask_floors(mg, facts, found)
     for point in map(Point, mg.tensors):
@@ -137,7 +137,7 @@ def _powers(op: Gemm | Window, uses: Uses, found: Found) -> dict[Point, Interval
         lo, hi = found[pre]
         return {pre: (max(lo, hi - NEGLIGIBLE_EXP), hi)}
     lo, hi = found[out]
-    inside = (max(lo, 0.0), min(hi, 1.0)) if e.hadamard is None else (lo, hi)
+    inside = (max(lo, 0.0), min(hi, e.factor)) if e.hadamard is None else (lo, hi)
     return {pre: (-NEGLIGIBLE_EXP, 0.0), act: (0.0, 1.0), out: inside}
 
 
@@ -157,7 +157,16 @@ def subtracts_own_maximum(op: Gemm | Window, uses: Uses) -> bool:
         return is_identity(op) and op.input == maker.input
     if not isinstance(maker, Gemm | Window):
         return False
-    return (is_identity(op) and op.input == maker.output) or _same_sum(op, maker)
+    if is_identity(op):
+        return op.input == maker.output or _masks(maker, op.input)
+    return _same_sum(op, maker)
+
+
+def _masks(maker: Gemm | Window, name: str) -> bool:
+    """Return whether an operation adds a mask to the tensor ``name`` and does nothing else."""
+    e = maker.epilogue
+    plain = e.activation is None and e.hadamard is None
+    return is_identity(maker) and maker.input == name and plain
 
 
 def _maxima(op: MatOp) -> tuple[str, ...]:
@@ -202,7 +211,8 @@ def _truths(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
     signs, truths = (Point(op.input), pre), [act]
     truths += [] if op.epilogue.hadamard else [out]
     wider = {p: (min(found[p][0], -128 / 127), max(found[p][1], 1.0)) for p in signs}
-    return {**wider, **{p: (0.0, 1.0) for p in truths if p in found}}
+    tops = {act: 1.0, out: op.epilogue.factor}
+    return {**wider, **{p: (0.0, tops[p]) for p in truths if p in found}}
 
 
 def _clips(op: Gemm | Window, found: Found) -> dict[Point, Interval]:

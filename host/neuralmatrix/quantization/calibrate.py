@@ -2,14 +2,15 @@
 """Calibration: the range of every tensor on calibration inputs.
 
 In: a TiedGraph and samples.  Out: ``Observed``: one (lo, hi) per ``Point`` and method; the range of
-a tensor always includes zero.  The samples are read once; memory is one chunk of images and one
+a tensor always includes zero.  Memory is the samples, the values of one chunk of images and one
 histogram per point.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,83 +18,36 @@ import numpy as np
 from ..errors import BadInput
 from ..hardware.target import Target
 from ..ir.matgraph import reference
-from ..ir.matgraph.facts import Facts, TiedGraph
+from ..ir.matgraph.facts import TiedGraph
 from ..ir.matgraph.ops import MatGraph
 from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array
 from .adjust_ranges import MASK_ROOM, MASKED
 from .calibrated_graph import CalibratedGraph
+from .histogram import BINS, Histogram
 from .interval_bounds import interval_bounds
+from .left_out import saturations
 from .samples import Run, chunks
+from .saturation import Saturation, notes_of
+from .suspects import Limits, Suspect, softmax_scores, suspects_of
 
-BINS = 4096
+Channels = dict[str, tuple[Array, Array]]  # lowest and highest value of each channel, by tensor
+
 PERCENTILE = 99.99
-# Histograms count at most this many values of a tensor per chunk; minimum and maximum cover all.
-SAMPLES = 1 << 16
 CLIPS = 64  # clip positions tried on either side
 ROUNDS = 2
-# A tensor whose values all stay below this counts as 0: products of such scales underflow float32.
-NEGLIGIBLE = 1e-30
-
-
-@dataclass
-class _Histogram:
-    """Counts over [-limit, limit), ``limit`` a power of two that doubles when values leave it."""
-
-    lo: float = np.inf
-    hi: float = -np.inf
-    limit: float = 0.0
-    counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
-
-    def add(self, values: Array) -> None:
-        """Widen lo and hi by all values, count a sample of those that are not exactly 0."""
-        self.lo = min(self.lo, float(values.min()))
-        self.hi = max(self.hi, float(values.max()))
-        sample = values[:: _odd_stride(values.size)]
-        sample = sample[sample != 0]
-        if sample.size:
-            self._reach(float(np.abs(sample).max()))
-            index = ((sample + self.limit) * (BINS / 2 / self.limit)).astype(np.int64)
-            self.counts += np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
-
-    def _reach(self, largest: float) -> None:
-        wanted = 2.0 ** np.ceil(np.log2(largest))
-        if self.limit == 0.0:
-            self.limit = wanted
-        while self.limit < wanted:
-            self.limit *= 2
-            merged = self.counts.reshape(-1, 2).sum(1)
-            self.counts = np.pad(merged, BINS // 4)
-
-    @property
-    def ends(self) -> Interval:
-        """The range of all values."""
-        return (0.0, 0.0) if max(-self.lo, self.hi) < NEGLIGIBLE else (self.lo, self.hi)
-
-    @property
-    def whole(self) -> Interval:
-        """The range of all values and of 0."""
-        lo, hi = self.ends
-        return min(lo, 0.0), max(hi, 0.0)
-
-    @property
-    def centers(self) -> Array:
-        """The middle of every bin."""
-        return (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit
-
-
-def _odd_stride(size: int) -> int:
-    """Return an odd step, so that the sample covers all channels."""
-    return (size // SAMPLES) | 1 if size > SAMPLES else 1
+MOST_LEVELS = 3  # values beyond all others may hide others of that kind
+FAR_BEYOND = 1024.0  # times the other values: what outputs depend on gets a note from there on
 
 
 @dataclass(frozen=True)
 class Observed:
-    """Statistics of every point over the calibration inputs."""
+    """Statistics of every point over the calibration inputs; ``notes`` on what they leave out."""
 
     tied: TiedGraph
-    histograms: Mapping[Point, _Histogram]
-    channels: Mapping[str, tuple[Array, Array]]  # lowest and highest value of each, by tensor
+    histograms: Mapping[Point, Histogram]
+    channels: Channels
+    notes: tuple[str, ...] = ()
 
     @property
     def extremes(self) -> dict[Point, Interval]:
@@ -112,15 +66,14 @@ class Observed:
 
 
 def observe(tied: TiedGraph, runs: Iterable[Run]) -> Observed:
-    """Return statistics of all points over single runs.  Masked-out scores are ignored."""
-    mg, facts = tied.graph, tied.facts
-    histograms = _tables(mg)
+    """Return statistics of all points over single runs.
+
+    Masked-out scores and values that decide no output are left out; the notes name them.
+    """
+    kept = tuple(runs)
     channels: dict[str, tuple[Array, Array]] = {}
-    for chunk in chunks(mg, runs):
-        values = _evaluate(tied, chunk)
-        _count(values, facts, histograms)
-        _widen(channels, values)
-    return Observed(tied, histograms, channels)
+    histograms, applied, rejected = _decisive(tied, kept, channels)
+    return Observed(tied, histograms, channels, notes_of(tied.graph, applied, rejected))
 
 
 def set_ranges(tied: TiedGraph, target: Target) -> CalibratedGraph:
@@ -140,19 +93,75 @@ def with_ranges(
     return CalibratedGraph(replace(tied.graph, recipe=recipe), tied.facts, ranges)
 
 
+def _decisive(
+    tied: TiedGraph, runs: Sequence[Run], channels: Channels
+) -> tuple[dict[Point, Histogram], Saturation, list[Suspect]]:
+    """Return the histograms of the values that may decide an output, what saturates, and points
+    whose far values the outputs depend on; fill in the ranges of ``channels``."""
+    again = partial(chunks, tied.graph, runs)
+    limits: dict[Point, Interval] = {}
+    for _ in range(MOST_LEVELS):
+        histograms, applied = _histograms(tied, again(), limits, channels)
+        suspects = suspects_of(tied, histograms, limits)
+        more = suspects and saturations(tied, again, suspects, limits)
+        if not more:
+            break
+        limits.update(more)
+    else:
+        histograms, applied = _histograms(tied, again(), limits, channels)
+        suspects = []
+    far = [s for s in suspects if _is_far(histograms[s.point], s.boundary)]
+    return histograms, applied, far
+
+
+def _is_far(histogram: Histogram, boundary: float) -> bool:
+    """Return whether a few values lie so far beyond most that these lose most of their bits."""
+    top = max(map(abs, histogram.ends))
+    beyond = (top / boundary) ** 2  # the boundary is the geometric mean of both
+    return beyond > FAR_BEYOND and histogram.share_below(boundary) > 0.5
+
+
+def _histograms(
+    tied: TiedGraph, stacked: Iterator[Run], limits: Limits, channels: Channels
+) -> tuple[dict[Point, Histogram], Saturation]:
+    """Return the histograms of all points, those of ``limits`` saturated, and what was cut."""
+    histograms, applied = _tables(tied.graph), Saturation(limits)
+    scores = softmax_scores(tied) & tied.facts.scores
+    channels.clear()
+    for chunk in stacked:
+        values = _evaluate(tied, chunk, applied)
+        _count(values, scores, histograms, applied)
+        _widen(channels, values)
+    return histograms, applied
+
+
 def _count(
-    values: Mapping[Point, Array], facts: Facts, histograms: dict[Point, _Histogram]
+    values: Mapping[Point, Array],
+    scores: frozenset[str],
+    histograms: dict[Point, Histogram],
+    applied: Saturation,
 ) -> None:
-    """Add the values of one chunk to the histograms."""
+    """Add the values of one chunk to the histograms, without arguments of saturated results."""
     for point, array in values.items():
         seen = array.reshape(-1)
-        if point.tensor in facts.scores and point.at != "pre_product":
+        if point.at == "pre_activation":
+            cut = applied.outside.get(_activated_point(point, values))
+            seen = seen if cut is None or cut.all() else seen[~cut.reshape(-1)]
+        if point.tensor in scores and point.at != "pre_product":
+            if point.at == "output":
+                applied.leave_out(point, seen[seen <= MASKED])
             seen = _unmasked(seen)
         if seen.size:
-            histograms.setdefault(point, _Histogram()).add(seen)
+            histograms.setdefault(point, Histogram()).add(seen)
 
 
-def _widen(channels: dict[str, tuple[Array, Array]], values: Mapping[Point, Array]) -> None:
+def _activated_point(pre: Point, values: Mapping[Point, Array]) -> Point:
+    """Return the point behind the activation."""
+    act = Point(pre.tensor, "pre_product")
+    return act if act in values else Point(pre.tensor)
+
+
+def _widen(channels: Channels, values: Mapping[Point, Array]) -> None:
     """Widen the ranges of the channels of every tensor by the values of one chunk."""
     for point, array in values.items():
         if point.at == "output":
@@ -163,7 +172,7 @@ def _widen(channels: dict[str, tuple[Array, Array]], values: Mapping[Point, Arra
 
 
 def _clipped(
-    tied: TiedGraph, histograms: Mapping[Point, _Histogram], method: str
+    tied: TiedGraph, histograms: Mapping[Point, Histogram], method: str
 ) -> dict[Point, Interval]:
     """Return clipped ranges of all points but outputs and tensors that are int16 at any
     precision."""
@@ -172,16 +181,17 @@ def _clipped(
         point: CLIP[method](histogram)
         for point, histogram in histograms.items()
         if point.at == "output" and point.tensor not in kept and histogram.limit
+        and point.tensor not in tied.graph.constants
         and root(point.tensor) not in tied.facts.int16
     }  # fmt: skip
 
 
-def _tables(mg: MatGraph) -> dict[Point, _Histogram]:
+def _tables(mg: MatGraph) -> dict[Point, Histogram]:
     """Return histograms over all rows of gather tables: later inputs may select any row."""
-    found: dict[Point, _Histogram] = {}
+    found: dict[Point, Histogram] = {}
     for port in mg.inputs:
         if port.table is not None:
-            found.setdefault(Point(port.tensor), _Histogram()).add(np.ravel(port.table))
+            found.setdefault(Point(port.tensor), Histogram()).add(np.ravel(port.table))
     return found
 
 
@@ -194,10 +204,10 @@ def _unmasked(scores: Array) -> Array:
     return np.append(inside, inside.min() - np.float32(MASK_ROOM))
 
 
-def _evaluate(tied: TiedGraph, feeds: Run) -> dict[Point, Array]:
+def _evaluate(tied: TiedGraph, feeds: Run, applied: Saturation) -> dict[Point, Array]:
     """Return the values of all points.  BadInput: one of them overflows float32."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        values = reference.run_points(tied.graph, feeds)
+        values = reference.run_points(tied.graph, feeds, applied)
     for point, array in values.items():
         if not (np.isfinite(array.min()) and np.isfinite(array.max())):
             masks = ", attention masks (0 and 1, some of each row 1)" if tied.facts.scores else ""
@@ -211,7 +221,7 @@ def _evaluate(tied: TiedGraph, feeds: Run) -> dict[Point, Array]:
 # ---------------------------------------------------------------- choosing a range
 
 
-def _percentile(histogram: _Histogram) -> Interval:
+def _percentile(histogram: Histogram) -> Interval:
     """Return bounds with (100 - PERCENTILE) % of the nonzero values outside, half on either
     side."""
     total = np.cumsum(histogram.counts)
@@ -223,7 +233,7 @@ def _percentile(histogram: _Histogram) -> Interval:
     return float(np.clip(lo, low, 0.0)), float(np.clip(hi, 0.0, high))
 
 
-def _least_error(histogram: _Histogram) -> Interval:
+def _least_error(histogram: Histogram) -> Interval:
     """Return bounds with the least mean squared int8 error, one side after the other."""
     used = histogram.counts > 0
     x, n = histogram.centers[used], histogram.counts[used].astype(np.float64)
@@ -245,7 +255,7 @@ def _squared_errors(x: Array, n: Array, lo: Any, hi: Any) -> Array:
     return np.asarray((steps * step - x) ** 2 @ n)
 
 
-def _all_values(histogram: _Histogram) -> Interval:
+def _all_values(histogram: Histogram) -> Interval:
     return histogram.whole
 
 

@@ -74,6 +74,7 @@ def build_epilogue(
     Hadamard product, where it has them; its table has at most ``segments`` segments."""
     spans, qparams = spans or {}, qparams or {}
     e = stage.epilogue
+    out = replace(out, scale=out.scale / e.factor)  # the scale of what the factor multiplies
     u = qparams[e.hadamard] if e.hadamard else None
     t = qparams[e.residual] if e.residual else None
     plan = _plan(stage, out, t, u, spans, segments)

@@ -18,7 +18,7 @@ import numpy as np
 from ..ir.matgraph.ops import Gemm, MatOp, Move, RowMax, Window
 from ..ir.matgraph.reference import port_values
 from ..ir.matgraph.reference_ops import moved, repeated
-from ..ir.quantized_values import dequantize_array, quantize_array
+from ..ir.quantized_values import dequantize_array, quantize_array, real_values
 from ..ir.types import Array, QParams, apply_steps
 from .exact_epilogues import MANY, Finish, Lookup, listed, looked_up
 from .exact_products import (
@@ -202,12 +202,11 @@ def _integers(x: Array) -> Array:
 
 def outputs_of(graph: QGraph, values: Mapping[str, Array]) -> dict[str, Array]:
     """Return the network outputs in the source model's shapes (arg-max not applied)."""
-    return {
-        port.name: apply_steps(
-            dequantize_array(values[port.tensor], graph.qparams[port.tensor]), port.steps
-        )
-        for port in graph.outputs
-    }
+    found = {}
+    for port in graph.outputs:
+        stored = dequantize_array(values[port.tensor], graph.qparams[port.tensor])
+        found[port.name] = apply_steps(real_values(stored, port.units), port.steps)
+    return found
 
 
 __all__ = ["outputs_of", "run_images", "run_integer"]

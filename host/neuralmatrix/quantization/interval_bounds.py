@@ -151,7 +151,8 @@ def _compute(op: Gemm | Window, facts: _Facts, mg: MatGraph) -> None:
     act = _activated(e, pre, op.output in facts.prescribed and not e.hadamard)
     facts.inner[Point(op.output, "pre_activation")] = pre
     facts.inner[Point(op.output, "pre_product")] = act
-    bounds[op.output] = _times(act, bounds[e.hadamard]) if e.hadamard else act
+    product = _times(act, bounds[e.hadamard]) if e.hadamard else act
+    bounds[op.output] = product[0] * e.factor, product[1] * e.factor
 
 
 def _subtracts_maximum(op: Gemm | Window, facts: _Facts) -> bool:

@@ -44,10 +44,10 @@ def _bad(out: OutputAccuracy) -> str:
     error = f"relative error {100 * out.worst:.3g} %"
     if out.changed is not None and out.changed > MOST_CHANGED and out.worst > LEAST_CHANGING:
         equal = 100 * (out.top1 or 0.0)
-        what = "the same largest element" if out.kind == "class scores" else "the side of 0.5"
+        what = "the same largest element" if out.kind == "class scores" else "the same side of 0.5"
         return (
-            f"output {out.name} is inaccurate: {what} as the float model's in only {equal:.3g} % "
-            f"of {out.rows:,} (about {100 * out.changed:.2g} % change in all), {error}"
+            f"output {out.name} is inaccurate: about {100 * out.changed:.2g} % of its answers "
+            f"change ({what} in {equal:.4g} % of the {out.rows:,} measured), {error}"
         )
     if out.relative_error > MOST_RELATIVE[out.kind]:
         return f"output {out.name} is inaccurate: {error}"

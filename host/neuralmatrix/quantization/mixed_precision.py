@@ -25,7 +25,9 @@ from ..ir.points import Ranges
 from ..ir.recipe import Recipe, as_triples
 from ..ir.types import QParams
 from .calibrated_graph import CalibratedGraph
+from .choose_widened import Widened, choose_widened
 from .fake_quant import Sample, relative_error, rerun
+from .samples import Run
 from .scales import choose_scales
 from .settings import MAX_LOSS, MEASURES, Measure
 from .trials import Step, Trials, silent
@@ -49,7 +51,8 @@ class Candidate:
 @dataclass(frozen=True)
 class Mixed:
     """The promoted tensors and the losses of the integers on ``inputs`` calibration inputs, by
-    ``measure``; ``floor``: that of int16 throughout; ``recipe`` makes the integers."""
+    ``measure``; ``floor``: that of int16 throughout, with the same weights; ``recipe`` makes the
+    integers."""
 
     measure: Measure
     max_loss: float
@@ -87,6 +90,8 @@ class Mixed:
             f"{self.criterion} {self.before:.4g} -> {self.after:.4g} on "
             f"{self.inputs} of the calibration inputs, {self.max_loss:.4g} allowed ({verdict})"
         ]
+        if self.recipe.widened:
+            lines.append(f"  two int8 digits for the weights of {', '.join(self.recipe.widened)}")
         for group in self.promoted:
             name = group.tensors[0]
             lines.append(
@@ -105,6 +110,7 @@ class _Problem:
     extremes: Ranges
     seen: Sample
     low: Mapping[str, QParams]
+    begin: Recipe  # with two digits for the weights of some layers
 
     @property
     def mg(self) -> MatGraph:
@@ -115,19 +121,13 @@ class _Problem:
         names = {name for group in promoted for name in group.tensors}
         ranges = {
             point: self.extremes.get(point, ends) if point.tensor in names else ends
-            for point, ends in self.calibrated.ranges.items()
+            for point, ends in self.begin.ranges_by_point.items()
         }
-        chosen = (*self.mg.recipe.promoted, *sorted(names))
-        return replace(self.mg.recipe, promoted=chosen, ranges=as_triples(ranges))
+        return replace(self.begin, promoted=tuple(sorted(names)), ranges=as_triples(ranges))
 
     def loss(self, promoted: Iterable[Candidate]) -> float:
         """Return the loss of the integers."""
         return self.trials.loss(self.recipe(promoted))
-
-    def floor(self) -> float:
-        """Return the loss of int16 throughout."""
-        ranges = as_triples({**self.calibrated.ranges, **self.extremes})
-        return self.trials.loss(replace(self.mg.recipe, precision="int16", ranges=ranges))
 
 
 def choose_mixed(
@@ -137,29 +137,43 @@ def choose_mixed(
     *,
     extremes: Ranges,
     seen: Sample,
+    runs: Sequence[Run],
     max_loss: float = MAX_LOSS,
     measure: Measure = "relative",
     step: Step = silent,
 ) -> Mixed:
     """Promote as few int8 tensors as keep the loss of the outputs within ``max_loss``.
 
-    ``extremes``: unclipped ranges, for promoted tensors.  ``seen``: inputs with the float values of
-    ``calibrated``'s tensors, which order the candidates.
+    Where int8 weights keep int16 throughout from it, the layers that lose most by them get two
+    digits.  ``extremes``: unclipped ranges, for promoted tensors.  ``seen``: inputs with the float
+    values of ``calibrated``'s tensors, which order the candidates; ``runs``: all inputs.
     """
-    groups = _groups(calibrated)
+    plain = replace(calibrated.graph.recipe, ranges=as_triples(calibrated.ranges))
+    before = trials.loss(plain)
+    wide = replace(plain, precision="int16", ranges=as_triples({**calibrated.ranges, **extremes}))
+    digits = choose_widened(
+        trials, calibrated, wide, runs=runs, seen=seen, max_loss=max_loss, step=step
+    )
     low = choose_scales(calibrated, target).qparams
-    problem = _Problem(trials, calibrated, target, extremes, seen, low)
-    ordered = _ordered(_candidates(problem, groups, step))
-    before, floor = problem.loss(()), problem.floor()
-    aim = max(max_loss, NEAR_FLOOR * floor)
+    begin = _with_digits(plain, digits)
+    problem = _Problem(trials, calibrated, target, extremes, seen, low, begin)
+    ordered = _ordered(_candidates(problem, _groups(calibrated), step))
+    aim = max(max_loss, NEAR_FLOOR * digits.floor)
     promoted: Sequence[Candidate] = ()
-    if before > aim:
+    after = problem.loss(()) if digits.names else before
+    if after > aim:
         step("tensors that int16 needs")
         promoted = _dropped(problem, _shortest(problem, ordered, aim), aim)
-    after = problem.loss(promoted) if promoted else before
+        after = problem.loss(promoted)
     kept = len(ordered) - len(promoted)
-    return Mixed(measure, max_loss, before, after, floor, tuple(promoted), kept,
+    return Mixed(measure, max_loss, before, after, digits.floor, tuple(promoted), kept,
                  len(trials.runs), problem.recipe(promoted))  # fmt: skip
+
+
+def _with_digits(plain: Recipe, digits: Widened) -> Recipe:
+    """Return the int8 recipe with the two-digit weights of ``digits`` and their tensors' ranges."""
+    ranges = {**digits.recipe.ranges_by_point, **plain.ranges_by_point}
+    return replace(plain, widened=digits.names, ranges=as_triples(ranges))
 
 
 def _groups(calibrated: CalibratedGraph) -> list[tuple[str, ...]]:

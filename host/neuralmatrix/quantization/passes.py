@@ -7,21 +7,30 @@ passes (graph, target) -> graph.  All passes between them follow the recipe that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..hardware.target import Target
 from ..ir.accuracy import Accuracy
 from ..ir.matgraph.ops import MatGraph
+from ..ir.matgraph.reference import port_outputs, run_float
 from ..ir.recipe import Recipe
+from ..ir.types import Array
 from .accuracy import measure_accuracy
+from .apply_units import with_units
 from .calibrated_graph import ScaledGraph
 from .qgraph import QGraph
 from .round_weights import with_roundings
-from .samples import Samples
+from .samples import Run, Samples
 from .search import search
 from .settings import Settings
 from .trials import Finish, Step, silent
 from .widen_weights import widen_weights
+
+
+def apply_units(graph: MatGraph, target: Target) -> MatGraph:
+    """Return ``graph`` with the units of its recipe for parts of tensors."""
+    return with_units(graph, target, units=graph.recipe.units)
 
 
 def widen(graph: MatGraph, target: Target) -> MatGraph:
@@ -65,11 +74,22 @@ class Numbers:
         self.notes, self._method = found.notes, found.method
         return replace(graph, recipe=found.recipe)
 
+    @property
+    def held(self) -> tuple[Run, ...]:
+        """The inputs that are held back."""
+        known = self.samples is not None and self._model is not None
+        return self.samples.held(self._model) if known else ()  # type: ignore[union-attr, arg-type]
+
+    def float_outputs(self, runs: Sequence[Run]) -> list[dict[str, Array]]:
+        """Return the float model's outputs of single runs, as it shows them."""
+        assert self._model is not None
+        mg = self._model
+        return [port_outputs(mg, run_float(mg, run, keep=False)) for run in runs]
+
     def measure(self, graph: QGraph, target: Target) -> QGraph:
         """Measure ``graph`` on the inputs that are held back, and return it."""
         if self.samples is None or self._model is None or not self.settings.measured:
             return graph
-        held = self.samples.held(self._model)
         count = sum(1 for _ in self.samples.runs(self._model))
-        self.accuracy = measure_accuracy(graph, self._model, held, count, self._method)
+        self.accuracy = measure_accuracy(graph, self._model, self.held, count, self._method)
         return graph

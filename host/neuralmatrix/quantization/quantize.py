@@ -23,6 +23,9 @@ from .integer_weights import BIAS_LIMIT, IntWeight, fitting_weight
 from .qgraph import QGraph, QOp
 from .scales import ACC_LIMIT, peak_value, terms
 
+LARGEST_WEIGHT = 127
+WHOLE = 1e-3  # a bias this close to an integer is one: its factors are float32
+
 
 def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
     """Return the integers of all operations.  DoesNotFit: an accumulator could overflow."""
@@ -54,6 +57,8 @@ def _quantize_op(op: MatOp, scaled: ScaledGraph, segments: int) -> QOp:
     else:
         source = qparams[op.input]
         weight = fitting_weight(op, weight, source)
+        if op.weight_scale is not None:
+            weight = _finer(op, weight, source)
         stage = _weighted_stage(op, weight, source)
     rows = integer_row_stats(op, mg.tensors[op.output].shape[3], out, qparams)
     epilogue = build_epilogue(stage, out, scaled.spans, qparams, rows, segments)
@@ -96,6 +101,26 @@ def _product_stage(op: Gemm | Window, mg: MatGraph, qparams: Mapping[str, QParam
     bias = _integer_bias(op, step)
     _prove_no_overflow(op, terms(op, mg) * peak_value(x) * peak_value(rhs), bias)
     return Stage(op.output, step, bias, op.epilogue)
+
+
+def _finer(op: Gemm | Window, weight: IntWeight, source: QParams) -> IntWeight:
+    """Return prescribed codes of few levels times an integer: the real weights stay the same, and
+    the bias is rounded to a finer accumulator step.
+
+    A power of two keeps the multiplier, and with it ties, exact; it is taken where the bias then is
+    an integer.
+    """
+    top = int(np.abs(weight.values).max(initial=0))
+    if not top or not np.any(op.bias):
+        return weight
+    bias = np.abs(op.bias) / np.maximum(np.abs(weight.scale) * source.scale, 1e-300)
+    most = max(1.0, float(bias.max()))
+    sums = weight.reach * (peak_value(source) + abs(source.zero_point)) + most
+    times = max(1, int(min(LARGEST_WEIGHT / top, ACC_LIMIT / sums, BIAS_LIMIT / most)))
+    power = 2 ** int(np.log2(times))
+    if np.abs(bias * power - np.rint(bias * power)).max() < WHOLE:
+        times = power
+    return IntWeight(weight.values * times, weight.scale / times, weight.reach * times)
 
 
 def _integer_bias(op: Gemm | Window, step: Array) -> Array:

@@ -31,17 +31,13 @@ class Samples:
     """At most ``most`` runs of ``feeds``, an iterable of {input name: array}; an array is one run's
     input, or several stacked along the first axis.
 
-    They are checked when they are read.  ``keep`` them if several passes read them; otherwise
-    ``feeds`` may be a generator of any length, of which no run stays in memory.  ``hold``: of
-    FEWEST_MEASURED runs or more, about one in four is held back from calibration; kept as well.
+    They are checked when they are read for the first time and kept for further passes.  ``hold``:
+    of FEWEST_MEASURED runs or more, about one in four is held back from calibration.
     """
 
-    def __init__(
-        self, feeds: Iterable[Feed] | None, most: int, keep: bool = False, hold: bool = False
-    ) -> None:
+    def __init__(self, feeds: Iterable[Feed] | None, most: int, hold: bool = False) -> None:
         self._feeds = feeds
         self._most = most
-        self._keep = keep or hold
         self._hold = hold
         self._kept: tuple[Run, ...] = ()
         self._held: tuple[Run, ...] = ()
@@ -51,8 +47,6 @@ class Samples:
 
         BadInput: some do not fit, or there is none.
         """
-        if not self._keep:
-            return _runs_of(mg, self._feeds, self._most)
         self._read(mg)
         return iter(self._kept)
 

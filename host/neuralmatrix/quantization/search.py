@@ -31,9 +31,10 @@ from .equalize import migrate
 from .fake_quant import MOST_IMAGES, sample
 from .mixed_precision import Mixed, choose_mixed
 from .round_weights import roundings_of
-from .samples import Run, spread
+from .samples import Run, Samples, spread
 from .scales import choose_scales
 from .settings import Settings
+from .split_scales import split_scales
 from .trials import Finish, Step, Trials, silent, trial_runs
 
 Item = TypeVar("Item")
@@ -41,6 +42,9 @@ Item = TypeVar("Item")
 PLAIN = "mse"  # the method that is taken untried
 GAIN = 0.98  # a change has to bring the loss below this share of it
 DIFFERENT = 0.05  # by how much two methods' ranges of a tensor differ, to be tried on their own
+# Room beyond the ranges of divided channels: all of them then end near the range's ends, so that a
+# new input leaves it far more often than where one channel alone decided it.
+EVEN_ROOM = 1.2
 HALVINGS = 2  # of the tensors that are switched, or refined, together
 
 
@@ -65,17 +69,17 @@ def search(
 ) -> Choice:
     """Return the recipe whose integers lose least on ``runs``, the calibration inputs."""
     begin = replace(graph, recipe=Recipe(settings.precision))
-    observed = observe(finish.tied(begin, target), runs)
+    once = Samples(runs, len(runs))
+    parted = split_scales(begin, target, samples=once, precision=settings.precision)
+    recipe = replace(begin.recipe, units=parted.recipe.units)
+    observed = observe(finish.tied(replace(graph, recipe=recipe), target), runs)
     if not settings.searches:
-        return _plain(observed, settings, begin.recipe)
-    trials = Trials(
-        graph,
-        target,
-        finish,
-        trial_runs(graph, runs),
-        settings.measures(p.name for p in graph.outputs),
-    )
-    found = _Search(trials, observed, settings, target, begin.recipe, step)
+        return _plain(observed, settings, recipe)
+    measure = settings.measures(port.name for port in graph.outputs)
+    trials = Trials(graph, target, finish, trial_runs(graph, runs), measure)
+    found = _Search(trials, observed, settings, target, recipe, step)
+    if recipe.units:
+        found.without_units(observe(finish.tied(begin, target), runs))
     found.methods()
     found.tensors()
     if settings.tries_refinement(len(runs)):
@@ -91,7 +95,8 @@ def _plain(observed: Observed, settings: Settings, recipe: Recipe) -> Choice:
     """Return the ranges of one method, untried."""
     asked = PLAIN if settings.method == "auto" else settings.method
     method = "minmax" if settings.precision == "int16" else asked
-    return Choice(replace(recipe, ranges=as_triples(observed.ranges(method))), method)
+    ranges = as_triples(observed.ranges(method))
+    return Choice(replace(recipe, ranges=ranges), method, observed.notes)
 
 
 @dataclass
@@ -110,6 +115,15 @@ class _Search:
     began: float = field(default_factory=time.monotonic)
 
     # ------------------------------------------------------------ steps
+
+    def without_units(self, plain: Observed) -> None:
+        """Leave the units of parts out if the integers lose less without; ``plain``: then
+        observed."""
+        ranges = (as_triples(seen.ranges(PLAIN)) for seen in (self.observed, plain))
+        parted, whole = (replace(self.recipe, ranges=found) for found in ranges)
+        self.step("units of parts")
+        if self.trials.loss(replace(whole, units=())) < self.trials.loss(parted):
+            self.observed, self.recipe = plain, replace(self.recipe, units=())
 
     def methods(self) -> None:
         """Take the best plain method of calibration."""
@@ -186,6 +200,7 @@ class _Search:
             self.target,
             extremes=self._divided(self.observed.extremes, as_arrays(self.recipe.factors)),
             seen=sample(known.graph, spread(runs, MOST_IMAGES)),
+            runs=runs,
             max_loss=self.settings.allowed_loss,
             measure=self.settings.measure,
             step=self.step,
@@ -195,7 +210,7 @@ class _Search:
 
     def choice(self, mixed: Mixed | None) -> Choice:
         """Return what was found."""
-        notes = mixed.to_text().splitlines() if mixed else []
+        notes = [*self.observed.notes, *(mixed.to_text().splitlines() if mixed else [])]
         if self.skipped:
             notes.append(
                 f"the search ended after {self.settings.search_seconds:g}"
@@ -264,7 +279,8 @@ class _Search:
 def _shrinkage(before: Interval, channels: tuple[Array, Array]) -> Interval:
     """Return by how much both ends of a range change, given the new ends of its channels."""
     lo, hi = min(float(channels[0].min()), 0.0), max(float(channels[1].max()), 0.0)
-    return lo / before[0] if before[0] else 1.0, hi / before[1] if before[1] else 1.0
+    shares = (lo / before[0] if before[0] else 1.0, hi / before[1] if before[1] else 1.0)
+    return shares[0] * EVEN_ROOM, shares[1] * EVEN_ROOM
 
 
 def _differ(a: Interval, b: Interval) -> bool:

@@ -205,7 +205,9 @@ def _port(port: Port, graph: QGraph, memory: MemoryPlan) -> ProgramPort:
     if port.table is not None:
         dtype = np.int16 if slot.qparams.int16 else np.int8
         table = quantize_array(port.table, slot.qparams).astype(dtype)
-    return ProgramPort(port.name, port.shape, port.dtype, slot, port.steps, port.argmax, table)
+    return ProgramPort(
+        port.name, port.shape, port.dtype, slot, port.steps, port.argmax, table, port.units
+    )
 
 
 def _host_ops(graph: QGraph) -> tuple[str, ...]:

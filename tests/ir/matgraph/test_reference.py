@@ -6,6 +6,7 @@ In: small Graphs, lowered.  Out: the values that their nodes have.
 
 from __future__ import annotations
 
+import norm_graphs
 import numpy as np
 import pytest
 from cnn_graphs import Q1, conv, make, relu
@@ -79,3 +80,14 @@ def test_values_around_the_epilogue() -> None:
 def test_bad_feeds(feeds: dict[str, Array], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         run_float(lower(batch_graph()), feeds)
+
+
+@pytest.mark.parametrize("value", [5.1, 50.7, -123.4])
+def test_a_constant_row_has_no_negative_variance(value: float) -> None:
+    """float32 cancels mean square less square of the mean to values below the epsilon."""
+    x = random(1, 1, 5, 24)
+    x[0, 2] = value
+    points = run_points(lower(norm_graphs.make(norm_graphs.norm("x", "y"))), {"x": x})
+    (variance,) = (v for p, v in points.items() if p.at == "pre_activation")
+    assert variance.min() >= np.float32(1e-5)
+    assert all(np.isfinite(array).all() for array in points.values())

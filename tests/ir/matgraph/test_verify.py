@@ -21,7 +21,7 @@ from neuralmatrix.ir.matgraph.reference import (
     run_float,
     verify_matgraph,
 )
-from neuralmatrix.ir.types import ViewStep
+from neuralmatrix.ir.types import Units, ViewStep
 from targets import lower
 
 
@@ -205,3 +205,33 @@ def test_text() -> None:
         "y: 1x6x6x4 [scale 0.2 zero 3] = Gemm(x) k3x3 p1,1,1,1 -1*x relu  # c.node\n"
         "output y: 1x4x6x6 <- y by transpose(0,3,1,2)\n"
     )
+
+
+UNITS = (
+    (Units((1, 1, 1, 2), (1.0, 1.0)), "units of shape"),
+    (Units((1, 1, 1, 1), (1.0, 2.0)), "divisors is 2, not 1"),
+    (Units((1, 1, 1, 1), (1.0,), (1.0, 2.0)), "offsets is 2, not 1"),
+    (Units((1, 1, 1, 1), (0.0,)), "a divisor of 0 or less"),
+    (Units((1, 1, 1, 1), (float("nan"),)), "NaN"),
+)
+
+
+@pytest.mark.parametrize(("units", "message"), UNITS)
+def test_units_of_ports(units: Units, message: str) -> None:
+    mg = attention()
+    (port,) = mg.outputs
+    with pytest.raises(BadModel, match=message):
+        verify_matgraph(replace(mg, outputs=(replace(port, units=units),)))
+
+
+def test_units_and_factors_show_in_the_text() -> None:
+    mg = changed(attention(), "inverse", factor=0.25)
+    units = Units((1, 1, 1, 1), (2.0,), (3.0,))
+    text = matgraph_text(replace(mg, inputs=(replace(mg.inputs[0], units=units),)))
+    assert "units 1x1x1x1 2..2 offset 3..3" in text and "reciprocal *0.25" in text
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("inf")])
+def test_factors_are_above_0(factor: float) -> None:
+    with pytest.raises(BadModel, match="factor is .*; allowed is above 0"):
+        verify_matgraph(changed(attention(), "inverse", factor=factor))

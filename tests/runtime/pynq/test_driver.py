@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import neuralmatrix as nm
 import numpy as np
 import pytest
 from neuralmatrix.errors import BadInput, DeviceTimeout, WrongOverlay
@@ -24,6 +25,7 @@ from neuralmatrix.runtime.emulated_board.board import EmulatedBoard, Faults, fro
 from neuralmatrix.runtime.pynq import waiting
 from neuralmatrix.runtime.pynq.staging import Staging, is_cacheable
 from neuralmatrix.runtime.session import Session
+from parted_networks import PARTED
 from programs import copy_program
 from pynq_networks import feeds, program
 
@@ -386,3 +388,14 @@ def test_numpy_bytes_that_are_not_flushed_would_be_seen(board: EmulatedBoard) ->
     buffer.invalidate()
     assert not (np.asarray(buffer) == 7).any()
     buffer.freebuffer()
+
+
+@pytest.mark.parametrize("kind", ["state along the first axis", "head"])
+def test_units_of_ports(board: EmulatedBoard, kind: str) -> None:
+    """The board's staging converts parts of ports as the emulation's host does."""
+    net = PARTED[kind](300.0)
+    made = nm.compile(net.proto, calibration=net.feeds)
+    assert any(port.units for port in (*made.inputs, *made.outputs))
+    with Session(made, "pynq", overlay=board.overlay) as session:
+        for feed in net.feeds[:2]:
+            assert_same_bytes(session.run(feed), emulated(made, dict(feed)))

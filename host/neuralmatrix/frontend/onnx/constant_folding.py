@@ -17,6 +17,7 @@ from ...errors import BadModel
 from ...ir.types import Array, Shape
 from .context import Call, Context, Refused, Versions
 from .load import require_onnx
+from .old_operators import evaluated
 
 MAX_ELEMENTS = 1 << 26  # a constant larger than this and than its inputs together is a mistake
 _RANDOM = frozenset("RandomNormal RandomUniform RandomNormalLike RandomUniformLike".split())
@@ -106,13 +107,10 @@ def fold(ctx: Context, call: Call) -> None:
 
 
 def evaluate_node(call: Call, feeds: Mapping[str, Array]) -> list[Array]:
-    """Return all outputs of one node, by ONNX's reference evaluator."""
-    from onnx.reference import ReferenceEvaluator
-
+    """Return all outputs of one node, in the version that the model names."""
     try:
         with np.errstate(all="ignore"):
-            evaluator = ReferenceEvaluator(call.proto, opsets={call.domain: call.opset})
-            results = evaluator.run(None, dict(feeds))
+            results = evaluated(call, feeds)
     except _EVALUATION_ERRORS as error:
         raise Refused(f"its inputs are constants, but it cannot be evaluated ({error})") from None
     if not all(isinstance(value, np.ndarray | np.generic) for value in results):

@@ -60,6 +60,7 @@ class Call:
 _MAX_LENGTH = 1 << 24
 _LOWEST = np.finfo(np.float32).min
 _MASKED = frozenset({"Add", "Attention", "MultiHeadAttention", "Where"})
+_EXTREMES = frozenset({"Max", "Min"})
 _SHIFT = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}
 
 
@@ -151,6 +152,11 @@ class Context:
         """Return whether a constant is only added or selected, so that -inf in it is a mask."""
         readers = self.users.get(name, ())
         return bool(readers) and all(call.op in _MASKED for call in readers)
+
+    def may_be_infinite(self, name: str) -> bool:
+        """Return whether infinity in a constant has a meaning: a mask, or no bound."""
+        readers = self.users.get(name, ())
+        return bool(readers) and all(call.op in _MASKED | _EXTREMES for call in readers)
 
     def shape(self, name: str) -> Shape:
         """Return the shape of a run-time value or constant."""

@@ -60,7 +60,7 @@ def import_onnx(
     calls = calls_of(proto, opset)
     known = {t.name: tensor_array(t, folder) for t in proto.graph.initializer}
     ctx = _context(proto, calls, opset)
-    check_finite({name: array for name, array in known.items() if not ctx.may_mask(name)})
+    check_finite({name: a for name, a in known.items() if not ctx.may_be_infinite(name)})
     inputs = [i for i in proto.graph.input if i.name not in known]
     ctx.known.update(known)
     fixed = input_shapes(inputs, shapes or {})

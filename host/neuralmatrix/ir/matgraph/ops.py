@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from ..axis_view import Relabel
 from ..recipe import Recipe
-from ..types import Array, Function, QParams, Shape, ViewStep
+from ..types import Array, Function, QParams, Shape, Units, ViewStep
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RowStat:
 
 @dataclass(frozen=True)
 class Epilogue:
-    """out = act(lin + residual_gain * residual) * hadamard
+    """out = factor * act(lin + residual_gain * residual) * hadamard
 
     Each of N, H, W of residual/hadamard equals the output's or is 1; C equals the output's, or the
     operand is broadcast.  Operands may be constants of the MatGraph.  ``rows``: statistics of the
@@ -56,6 +56,7 @@ class Epilogue:
     activation: Function | None = None
     hadamard: str | None = None
     rows: tuple[RowStat, ...] = ()
+    factor: float = 1.0  # positive; part of the output's scale in integers
 
     def renamed(self, names: Mapping[str, str]) -> Epilogue:
         """Return the epilogue with ``names[t]`` for every tensor ``t`` that ``names`` has."""
@@ -215,7 +216,8 @@ class Port:
     The ``steps`` of an input lead from the source shape to (N,H,W,C), those of an output from
     (N,H,W,C) to the source shape.  ``argmax`` (axis, keepdims, select_last) runs on the host after
     the steps. ``table`` (V, D): the input holds indices; the host gathers those rows before the
-    steps, which then lead from shape + (D,).  Several ports may share a name.
+    steps, which then lead from shape + (D,).  Several ports may share a name.  ``units``: of the
+    parts of the tensor, which the host converts.
     """
 
     name: str
@@ -225,6 +227,7 @@ class Port:
     argmax: tuple[int, bool, bool] | None = None
     dtype: str = "float32"
     table: Array | None = None
+    units: Units | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from .ops import NO_EPILOGUE, Gemm, Linear, MatOp, Move, Tensor, Window
+from .ops import NO_EPILOGUE, Gemm, Linear, MatOp, Move, RowMax, Tensor, Window
 from .uses import Uses
 
 
@@ -69,7 +69,32 @@ def is_transposition(op: MatOp, tensors: Mapping[str, Tensor]) -> TypeGuard[Move
     return bool(np.array_equal(op.index[0, 0].T.reshape(-1), np.arange(rows * cols)))
 
 
+def copied_inputs(op: MatOp) -> tuple[str, ...]:
+    """Return the tensors of which the operation copies quantised values: one scale holds them
+    all."""
+    if isinstance(op, Move):
+        return op.inputs
+    plain_max = (
+        isinstance(op, Window)
+        and op.reduce == "max"
+        and not (op.epilogue.residual or op.epilogue.hadamard or op.epilogue.activation)
+        and not np.any(op.bias)
+        and op.epilogue.factor == 1.0
+    )
+    return op.inputs if plain_max or isinstance(op, RowMax) else ()
+
+
+def tied_statistics(op: MatOp) -> list[tuple[str, str]]:
+    """Return pairs of one scale: a row and its maximum or mean; x and the mean subtracted from
+    it."""
+    pairs = [(row.tensor, op.output) for row in op.epilogue.rows if row.kind in ("max", "mean")]
+    if isinstance(op, Window) and op.minus is not None:
+        pairs.append((op.minus, op.input))
+    return pairs
+
+
 __all__ = [
+    "copied_inputs",
     "is_copy",
     "is_difference",
     "is_elementwise",
@@ -78,4 +103,5 @@ __all__ = [
     "is_projection",
     "is_transposition",
     "only_statistics",
+    "tied_statistics",
 ]

@@ -13,10 +13,10 @@ import numpy as np
 
 from ...errors import BadInput
 from ..points import Point
-from ..quantized_values import rounded
+from ..quantized_values import real_values, rounded, stored_values
 from ..types import Array, QParams, Shape, ViewStep, arg_max
 from .ops import MatGraph, MatOp, Port
-from .reference_ops import EVALUATE, PointValues, row_statistics
+from .reference_ops import EVALUATE, Adjust, PointValues, as_it_is, row_statistics
 from .verify import matgraph_text, verify_matgraph
 
 __all__ = [
@@ -55,13 +55,14 @@ def run_float(
     return values
 
 
-def run_points(mg: MatGraph, feeds: Mapping[str, Array]) -> PointValues:
+def run_points(mg: MatGraph, feeds: Mapping[str, Array], adjust: Adjust = as_it_is) -> PointValues:
     """Return what ``run_float`` returns, and the values before activations and Hadamard
-    products."""
+    products.  ``adjust`` replaces the values of a point, with which all later ones are computed."""
     values = sources(mg, feeds, mg.quant)
+    values = {name: adjust(Point(name), value) for name, value in values.items()}
     found = {Point(name): value for name, value in values.items()}
     for op in mg.ops:
-        made = _evaluate_points(op, values, mg, mg.quant)
+        made = _evaluate_points(op, values, mg, mg.quant, adjust)
         values.update(_outputs(made))
         found.update(made)
     return found
@@ -98,13 +99,19 @@ def _outputs(found: PointValues) -> Values:
 
 
 def _evaluate_points(
-    op: MatOp, values: Mapping[str, Array], mg: MatGraph, quant: Mapping[str, QParams]
+    op: MatOp,
+    values: Mapping[str, Array],
+    mg: MatGraph,
+    quant: Mapping[str, QParams],
+    adjust: Adjust = as_it_is,
 ) -> PointValues:
-    found = EVALUATE[type(op)](op, values, mg)
+    found = EVALUATE[type(op)](op, values, mg, adjust)
     out = Point(op.output)
     if op.output in quant:
         found[out] = rounded(found[out], quant[op.output])
-    return {**found, **row_statistics(op, found[out])}
+    found[out] = adjust(out, found[out])
+    rows = row_statistics(op, found[out])
+    return {**found, **{point: adjust(point, value) for point, value in rows.items()}}
 
 
 def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
@@ -114,7 +121,8 @@ def port_outputs(mg: MatGraph, values: Mapping[str, Array]) -> Values:
         array = values[port.tensor]
         tensor = mg.tensors[port.tensor].shape
         batches = array.shape[0] // tensor[0]
-        y = _stepped(array.reshape(batches, *tensor), port.steps)
+        real = real_values(array.reshape(batches, *tensor), port.units)
+        y = _stepped(real, port.steps)
         if port.argmax:
             axis, keepdims, select_last = port.argmax
             y = arg_max(y, axis + 1, keepdims, select_last)  # axis 0 is the batches
@@ -150,7 +158,7 @@ def _port_input(port: Port, array: Array, batches: int) -> Array:
     if own not in (1, batches):
         raise BadInput(f"feed {port.name!r} has {own} batches, others {batches}; give equally many")
     array = gathered(port, array).reshape(own, *port.shape, *row_shape(port))
-    y = _stepped(array, port.steps)
+    y = stored_values(_stepped(array, port.steps), port.units)
     y = np.broadcast_to(y, (batches, *y.shape[1:]))
     return np.ascontiguousarray(y).reshape(-1, *y.shape[2:])
 

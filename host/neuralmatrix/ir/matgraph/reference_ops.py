@@ -20,6 +20,7 @@ from ..types import Array, Function, Shape
 from .ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowMax, Tensor, Window
 
 PointValues = dict[Point, Array]
+Adjust = Callable[[Point, Array], Array]  # what replaces the values of a point
 
 COLUMN_FLOATS = 1 << 20  # convolution columns made at a time, so that they fit the cache
 FLOAT32_MAX = np.finfo(np.float32).max
@@ -68,7 +69,7 @@ def input_windows(op: Linear, x: Array, most: int) -> Array:
     return np.asarray(windows[np.unravel_index(np.minimum(picks, total - 1), size)])
 
 
-def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust) -> PointValues:
     x = values[op.input]
     if op.rhs is not None:
         lin = _dynamic(op, x, values[op.rhs], mg)
@@ -76,7 +77,7 @@ def _gemm(op: Gemm, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
         assert op.weight is not None
         lin = _convolution(op, x, op.weight)
     lin += op.bias
-    return _finished(op, lin, values, mg)
+    return _finished(op, lin, values, mg, adjust)
 
 
 def _dynamic(op: Gemm, x: Array, rhs: Array, mg: MatGraph) -> Array:
@@ -130,7 +131,7 @@ def _products(op: Gemm, windows: Array, weight: Array) -> Array:
     return np.asarray(parts.swapaxes(0, 1).reshape(*windows.shape[:3], m))
 
 
-def _window(op: Window, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+def _window(op: Window, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust) -> PointValues:
     is_max = op.reduce == "max"
     x = values[op.input]
     if op.minus is not None:
@@ -142,7 +143,7 @@ def _window(op: Window, values: Mapping[str, Array], mg: MatGraph) -> PointValue
         full = padded(x, op.pads, -np.inf if is_max else 0.0)
         windows = windows_of(op, full, kernel)
         lin = (_largest if is_max else _weighted)(windows, op.weight)
-    return _finished(op, lin + op.bias, values, mg)
+    return _finished(op, lin + op.bias, values, mg, adjust)
 
 
 def _weighted(windows: Array, weight: Array) -> Array:
@@ -168,11 +169,11 @@ def _largest(windows: Array, weight: Array) -> Array:
     return out
 
 
-def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+def _rowmax(op: RowMax, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust) -> PointValues:
     return {Point(op.output): values[op.input].max(-1, keepdims=True)}
 
 
-def _move(op: Move, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
+def _move(op: Move, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust) -> PointValues:
     return {Point(op.output): moved(op, values, mg.tensors, op.fill)}
 
 
@@ -191,6 +192,11 @@ def moved(
     return np.asarray(out.reshape(-1, *op.index.shape[1:]))
 
 
+def as_it_is(point: Point, values: Array) -> Array:
+    """Return the values themselves: nothing is adjusted."""
+    return values
+
+
 EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
     Gemm: _gemm,
     Window: _window,
@@ -202,21 +208,37 @@ EVALUATE: Mapping[type[MatOp], Callable[..., PointValues]] = {
 # ---------------------------------------------------------------- epilogue
 
 
-def _finished(op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph) -> PointValues:
-    """Return act(lin + gain * residual) * hadamard, and the values in between."""
+def _finished(
+    op: Linear, lin: Array, values: Mapping[str, Array], mg: MatGraph, adjust: Adjust
+) -> PointValues:
+    """Return the result of the epilogue, and the values in between."""
     e: Epilogue = op.epilogue
     found: PointValues = {}
     if e.residual:
         lin = lin + _operand(e.residual, lin, values, mg) * np.float32(e.residual_gain)
     if e.activation:
-        found[Point(op.output, "pre_activation")] = lin
+        lin = np.maximum(lin, op.bias) if _is_variance(op, mg) else lin
+        point = Point(op.output, "pre_activation")
+        found[point] = lin = adjust(point, lin)
         lin = _activated(e.activation, lin)
     if e.hadamard:
         # a factor of 0 removes overflowed powers: those of masked attention scores
-        lin = np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX)
-        found[Point(op.output, "pre_product")] = lin
+        point = Point(op.output, "pre_product")
+        found[point] = lin = adjust(point, np.clip(lin, -FLOAT32_MAX, FLOAT32_MAX))
         lin = lin * _operand(e.hadamard, lin, values, mg)
+    if e.factor != 1.0:
+        lin = lin * np.float32(e.factor)
     return {**found, Point(op.output): lin}
+
+
+def _is_variance(op: Linear, mg: MatGraph) -> bool:
+    """Return whether 1/sqrt is taken of a mean square less the square of a mean, plus a bias: the
+    bias is the least that it can be, and float32 cancels to less in constant rows."""
+    e = op.epilogue
+    if e.activation is None or e.activation.name != "rsqrt" or e.residual is None:
+        return False
+    of_rows = mg.tensors[op.input].broadcast and mg.tensors[e.residual].broadcast
+    return of_rows and e.residual_gain < 0 and bool(np.all(op.bias > 0))
 
 
 def row_statistics(op: MatOp, out: Array) -> PointValues:

@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from ...errors import BadModel
-from ..types import Array, Shape, ViewStep
+from ..types import Array, Shape, Units, ViewStep
 from .ops import Gemm, Linear, MatGraph, MatOp, Move, Port, RowMax, Tensor, Window
 
 Tensors = Mapping[str, Tensor]
@@ -129,6 +129,9 @@ def _check_minus(op: Window, x: Tensor, minus: Tensor, where: str) -> None:
 def _check_epilogue(op: Linear, tensors: Tensors, where: str) -> None:
     out = tensors[op.output]
     _need(not out.broadcast or out.shape[3] == 1, f"{where} is broadcast but has channels")
+    factor = op.epilogue.factor
+    allowed = bool(np.isfinite(factor)) and factor > 0
+    _need(allowed, f"{where} factor is {factor}; allowed is above 0")
     scale = op.weight_scale
     _need(scale is None or bool(np.all(np.asarray(scale) > 0)), f"{where} has a scale of 0 or less")
     _check_rows(op, tensors, where)
@@ -195,9 +198,21 @@ def _stepped(shape: Shape, steps: tuple[ViewStep, ...]) -> Shape:
     return shape
 
 
+def _check_units(units: Units, tensor: Shape, where: str) -> None:
+    fits = all(size in (1, whole) for size, whole in zip(units.shape, tensor, strict=True))
+    _need(fits, f"{where} has units of shape {units.shape} for a tensor {tensor}")
+    _same(len(units.divisor), prod(units.shape), f"{where} divisors")
+    _same(len(units.offset) or prod(units.shape), prod(units.shape), f"{where} offsets")
+    _finite(np.asarray([*units.divisor, *units.offset]), f"{where} units")
+    _need(min(units.divisor) > 0, f"{where} has a divisor of 0 or less")
+
+
 def _check_port(port: Port, mg: MatGraph, is_output: bool) -> None:
     where = f"port {port.name!r}"
     tensor = mg.tensors[port.tensor].shape
+    if port.units is not None:
+        _check_units(port.units, tensor, where)
+        _need(port.table is None, f"{where} has units and a table; its rows take the units")
     if not is_output:
         rows = () if port.table is None else port.table.shape[1:]
         _same(len(rows), 0 if port.table is None else 1, f"{where} axes of its table's rows")
@@ -229,6 +244,14 @@ def _step(step: ViewStep) -> str:
     return f"{step.kind}({','.join(map(str, arg))})"
 
 
+def _units(units: Units | None) -> str:
+    """Return the text of a port's units: which axes they differ along, and their extremes."""
+    if units is None:
+        return ""
+    shift = f" offset {min(units.offset):g}..{max(units.offset):g}" if units.offset else ""
+    return f" units {_size(units.shape)} {min(units.divisor):g}..{max(units.divisor):g}{shift}"
+
+
 def _geometry(op: Linear) -> str:
     words = [f"k{op.weight.shape[0]}x{op.weight.shape[1]}" if op.weight is not None else ""]
     words += [f"s{op.strides[0]}x{op.strides[1]}"] if op.strides != (1, 1) else []
@@ -251,6 +274,7 @@ def _epilogue(op: Linear) -> str:
         parameters = ",".join(f"{p:g}" for p in e.activation.params)
         words.append(f"{e.activation.name}({parameters})" if parameters else e.activation.name)
     words += [f"*{e.hadamard}"] if e.hadamard else []
+    words += [f"*{e.factor:g}"] if e.factor != 1.0 else []
     words += [f"{row.kind}->{row.tensor}" for row in e.rows]
     return " ".join(words)
 
@@ -273,12 +297,13 @@ def matgraph_text(mg: MatGraph) -> str:
     lines = [
         f"input {p.name}: {_size(p.shape)} -> {p.tensor} {_size(mg.tensors[p.tensor].shape)}"
         f" by {_steps(p.steps)}"
-        f"{f' rows of {_size(p.table.shape)}' if p.table is not None else ''}"
+        f"{f' rows of {_size(p.table.shape)}' if p.table is not None else ''}{_units(p.units)}"
         for p in mg.inputs
     ]
     lines += [f"constant {name}: {_size(a.shape)}" for name, a in mg.constants.items()]
     lines += [_op_text(op, mg) for op in mg.ops]
     for p in mg.outputs:
         pick = f" argmax {p.argmax[0]}" if p.argmax else ""
-        lines.append(f"output {p.name}: {_size(p.shape)} <- {p.tensor} by {_steps(p.steps)}{pick}")
+        steps = f"{_steps(p.steps)}{_units(p.units)}"
+        lines.append(f"output {p.name}: {_size(p.shape)} <- {p.tensor} by {steps}{pick}")
     return "\n".join([*lines, ""])

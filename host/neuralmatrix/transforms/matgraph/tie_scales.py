@@ -13,7 +13,8 @@ import numpy as np
 
 from ...hardware.target import Target
 from ...ir.matgraph.facts import Groups, TiedGraph, facts_of
-from ...ir.matgraph.ops import MatGraph, MatOp, Move, RowMax, Tensor, Window
+from ...ir.matgraph.ops import MatGraph, MatOp, Move, Tensor, Window
+from ...ir.matgraph.predicates import copied_inputs, tied_statistics
 from ...ir.matgraph.rewrite import fresh_name
 from ...ir.types import QParams
 
@@ -27,37 +28,16 @@ def tie_scales(graph: MatGraph, target: Target) -> TiedGraph:
     ops: list[MatOp] = []
     for op in graph.ops:
         inputs = []
-        for name in _tied_inputs(op):
+        for name in copied_inputs(op):
             if not _join(groups, prescribed, name, op.output):
                 name = _requantize(name, op, groups, prescribed, tensors, ops)
             inputs.append(name)
-        for a, b in _tied_statistics(op):
+        for a, b in tied_statistics(op):
             _join(groups, prescribed, a, b)
         ops.append(replace(op, parts=tuple(inputs)) if isinstance(op, Move) else op)
     quant = {**prescribed, **graph.quant}
     tied = replace(graph, ops=tuple(ops), tensors=tensors, quant=quant)
     return TiedGraph(tied, facts_of(tied, groups))
-
-
-def _tied_inputs(op: MatOp) -> tuple[str, ...]:
-    if isinstance(op, Move):
-        return op.inputs
-    plain_max = (
-        isinstance(op, Window)
-        and op.reduce == "max"
-        and not (op.epilogue.residual or op.epilogue.hadamard or op.epilogue.activation)
-        and not np.any(op.bias)
-    )
-    return op.inputs if plain_max or isinstance(op, RowMax) else ()
-
-
-def _tied_statistics(op: MatOp) -> list[tuple[str, str]]:
-    """Return pairs of one scale: a row and its maximum or mean; x and the mean subtracted from
-    it."""
-    pairs = [(row.tensor, op.output) for row in op.epilogue.rows if row.kind in ("max", "mean")]
-    if isinstance(op, Window) and op.minus is not None:
-        pairs.append((op.minus, op.input))
-    return pairs
 
 
 def _join(groups: Groups, prescribed: dict[str, QParams], a: str, b: str) -> bool:

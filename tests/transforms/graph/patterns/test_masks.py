@@ -90,3 +90,35 @@ def test_bias_and_mask_in_one_constant_are_parted() -> None:
     graph = checked(form.model(QKV))
     mask, name = attention_of(graph).inputs[3:]
     assert np.abs(graph.constants[name]).max() < 100 and graph.constants[mask].shape[-2:] == (5, 7)
+
+
+BIAS = signed((3, 5, 7), 9)
+INSIDE: dict[str, Callable[[Form, str], str]] = {
+    "selected-constant-bias": lambda f, s: f.op(
+        "Add", s, f.op("Where", f.op("Cast", "m", to=9), BIAS, np.float32(LOWEST))),
+    "selected-else": lambda f, s: f.op(
+        "Add", f.op("Where", f.op("Not", f.op("Cast", "m", to=9)), np.float32(-1e9), BIAS), s),
+    "selected-computed-bias": lambda f, s: f.op(
+        "Add", s, f.op("Where", f.op("Cast", "m", to=9), f.op("Tanh", "p"), np.float32(-1e4))),
+    "summed-before": lambda f, s: f.op(
+        "Add", s, f.op("Add", f.op("Tanh", "p"), f.op(
+            "Mul", f.op("Sub", 1.0, f.op("Cast", "m", to=1)), LOWEST))),
+    "two-terms": lambda f, s: f.op(
+        "Add", s, f.op("Add", BIAS, f.op("Where", f.op("Cast", "m", to=9), f.op("Tanh", "p"),
+                                         np.float32(LOWEST)))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_mask_inside_a_bias_is_taken_apart(name: str) -> None:
+    form = Form()
+    attend(form, lambda scores: INSIDE[name](form, scores))
+    inputs = {**QKV, "m": (2, 1, 1, 7)}
+    inputs |= {"p": (2, 3, 5, 7)} if name not in ("selected-constant-bias", "selected-else") else {}
+    proto = form.model(inputs, m=TensorProto.INT64)
+    feeds = {n: signed(s, 5 + i) for i, (n, s) in enumerate(inputs.items())}
+    feeds["m"] = np.array([[1, 1, 1, 1, 0, 0, 0], [1, 0, 1, 1, 1, 1, 1]])[:, None, None]
+    graph = checked(proto, feeds)
+    attention = attention_of(graph)
+    assert len(attention.inputs) == 5
+    assert all(np.abs(array).max() < 1e3 for array in graph.constants.values())

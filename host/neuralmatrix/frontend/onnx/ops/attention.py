@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....ir.graph.nodes import Select, Slice, Softmax, Unary
+from ....ir.graph.nodes import Reduce, Select, Slice, Softmax, Unary
 from ....ir.types import Function
 from ..context import Call, Context, Handler, Refused, Versions, ints
 from ..node_maker import NodeMaker
@@ -49,7 +49,31 @@ def _attend(
         chosen = Select((mask, scores, never), make.name("masked"), make.call.name)
         scores = make.ctx.emit(chosen)
     weights = Softmax((scores,), make.name("weights"), make.call.name, axis=3)
-    return make.matmul(make.ctx.emit(weights), v, "")
+    result = make.matmul(make.ctx.emit(weights), v, "")
+    if masks and any(_is_constant(make.ctx, name) for name in (heads.q, heads.k, heads.v)):
+        return _without_empty_rows(make, result, masks)  # not fused into one Attention
+    return result
+
+
+def _is_constant(ctx: Context, name: str) -> bool:
+    """Return whether a tensor depends on constants alone."""
+    if name in ctx.constants:
+        return True
+    maker = next((node for node in reversed(ctx.nodes) if node.output == name), None)
+    return maker is not None and all(_is_constant(ctx, operand) for operand in maker.inputs)
+
+
+def _without_empty_rows(make: NodeMaker, result: str, masks: list[str]) -> str:
+    """Return the result times 0 in the rows in which no position is kept."""
+    constants, kept = make.ctx.constants, masks[0]
+    for mask in masks[1:]:
+        kept = make.binary("mul", kept, mask)
+    axis = len(make.shape(kept)) - 1
+    if kept not in constants:
+        node = Reduce((kept,), make.name("used"), make.call.name, kind="max", axes=(axis,))
+        return make.binary("mul", result, make.ctx.emit(node))
+    used = np.asarray((constants[kept] != 0).any(-1, keepdims=True))
+    return result if used.all() else make.binary("mul", result, make.constant("used", used))
 
 
 def _refuse_cache(call: Call, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:

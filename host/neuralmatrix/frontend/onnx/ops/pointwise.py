@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from ....ir.graph.nodes import ArgMax, Binary, PRelu, Unary
-from ....ir.types import Function
-from ..context import Call, Context, Handler, Refused, Versions, axis_of
+from ....ir.graph.nodes import ArgMax, Binary, Expand, PRelu, Select, Unary
+from ....ir.types import Array, Function
+from ..context import Call, Context, Handler, Refused, Versions, as_float, axis_of
 
 BinaryKind = Literal["add", "sub", "mul", "div", "min", "max"]
 
@@ -88,6 +88,53 @@ def _variadic(kind: BinaryKind) -> Handler:
             _chain(ctx, call, kind, call.output)
 
     return handler
+
+
+_NEUTRAL: Mapping[BinaryKind, float] = {"max": -_FLOAT_MAX, "min": _FLOAT_MAX}
+
+
+def _neutral(ctx: Context, name: str, kind: BinaryKind) -> Array:
+    """Return where a constant float never decides a minimum or maximum: infinity, or the last
+    number before it; one False for any other value."""
+    known = ctx.known.get(name)
+    if known is None or known.dtype.kind in "iub":
+        return np.zeros((), bool)
+    bound = _NEUTRAL[kind]
+    return np.asarray(as_float(known) <= bound if kind == "max" else as_float(known) >= bound)
+
+
+def _extreme(kind: BinaryKind) -> Handler:
+    """Return the handler of Min or Max, of which infinite constants are no part."""
+
+    def handler(ctx: Context, call: Call) -> None:
+        neutral = {name: _neutral(ctx, name, kind) for name in call.inputs}
+        decide = [name for name in call.inputs if not neutral[name].all()]
+        if not any(where.any() for where in neutral.values()):
+            _variadic(kind)(ctx, call)
+            return
+        total, *more = sorted(decide, key=lambda name: bool(neutral[name].any()))
+        total = ctx.tensor(total)
+        for name in more:
+            total = _partly(ctx, call, kind, (total, name), neutral[name])
+        shape = np.broadcast_shapes(*map(ctx.shape, call.inputs))
+        ctx.emit(Expand((total,), call.output, call.name, shape=shape))
+
+    return handler
+
+
+def _partly(
+    ctx: Context, call: Call, kind: BinaryKind, operands: tuple[str, str], neutral: Array
+) -> str:
+    """Append the extreme of a tensor and a value, where the value is not neutral."""
+    x, name = operands
+    if not neutral.any():
+        node = Binary((x, ctx.tensor(name)), ctx.fresh(f"{call.output}.of"), call.name, kind=kind)
+        return ctx.emit(node)
+    finite = np.where(neutral, np.float32(0), as_float(ctx.known[name]))
+    other = ctx.constant(f"{call.output}.finite", finite)
+    both = ctx.emit(Binary((x, other), ctx.fresh(f"{call.output}.of"), call.name, kind=kind))
+    keep = ctx.constant(f"{call.output}.neutral", neutral.astype(np.float32))
+    return ctx.emit(Select((keep, x, both), ctx.fresh(f"{call.output}.chosen"), call.name))
 
 
 def _mean(ctx: Context, call: Call) -> None:
@@ -235,8 +282,8 @@ HANDLERS: Mapping[str, Versions] = {
     "Sub": {7: _binary("sub")},
     "Mul": {7: _binary("mul")},
     "Div": {7: _binary("div")},
-    "Min": {1: _variadic("min")},
-    "Max": {1: _variadic("max")},
+    "Min": {1: _extreme("min")},
+    "Max": {1: _extreme("max")},
     "Sum": {1: _variadic("add")},
     "Mean": {1: _mean},
     "ArgMax": {1: _argmax},

@@ -104,9 +104,38 @@ def add_term(terms: Terms, name: str, factor: float) -> None:
         for mask, positive, path in kept:
             terms.keep(_along(terms, mask, path), positive)
         return
+    parts = _split(terms.uses, name) if factor > 0 else None
+    if parts is not None:
+        masks, rest = parts
+        for mask, positive in masks:
+            terms.keep(mask, positive)
+        for part in rest:
+            add_term(terms, part, factor)
+        return
     if factor != 1:
         name = terms.binary("mul", name, terms.constant("factor", np.asarray(factor)))
     terms.biases.append(name)
+
+
+def _split(uses: GraphUses, name: str) -> tuple[list[tuple[str, bool]], tuple[str, ...]] | None:
+    """Return masks and addends that an addend with masks inside consists of; None without masks."""
+    node = made(uses, before_expand(uses, name))
+    if isinstance(node, Select):
+        condition, first, second = node.inputs
+        if is_far(uses, second):
+            return [(condition, True)], (first,)
+        return ([(condition, False)], (second,)) if is_far(uses, first) else None
+    if isinstance(node, Binary) and node.kind == "add":
+        held = any(_holds_mask(uses, operand) for operand in node.inputs)
+        return ([], node.inputs) if held else None
+    return None
+
+
+def _holds_mask(uses: GraphUses, name: str) -> bool:
+    array = uses.constant(before_expand(uses, name))
+    if array is not None:
+        return bool((array <= FAR).any())
+    return _masks(uses, name) is not None or _split(uses, name) is not None
 
 
 def _add_constant(terms: Terms, array: Array, factor: float) -> None:
