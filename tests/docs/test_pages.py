@@ -181,6 +181,36 @@ def test_readme_commands_print_what_it_shows(
 
 
 @pytest.mark.gxx
+def test_accuracy_page_shows_what_its_commands_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missed requirement ends the command with the error that the page shows."""
+    keep_demo(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(ROOT / "docs" / "accuracy.md", "console")
+    commands = re.findall(r"^\$ neuralmatrix (.+)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    assert len(commands) == 3
+    for command, output in commands:
+        result = CliRunner().invoke(app, shlex.split(command))
+        found = f"error: {result.exception}" if result.exception else result.stdout
+        parts = [" ".join(part.split()) for part in output.split("...\n")]
+        shown = " ".join(found.split())
+        assert [part for part in parts if part not in shown] == [], shown
+
+
+@pytest.mark.gxx
+def test_python_of_accuracy_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep_demo(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(ROOT / "docs" / "accuracy.md", "python"):
+        exec(compile(block, "accuracy.md", "exec"), {})
+    assert "accuracy: emulated, on 32 inputs" in capsys.readouterr().out
+
+
+@pytest.mark.gxx
 @pytest.mark.parametrize("page", ("README.md", "docs/usage.md"))
 def test_python_of_page_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -210,7 +240,7 @@ def test_commands_of_usage_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     # power windows take minutes where the processor reports its watts
     quick = {"compare": " --no-power"}
     shown = "".join(run_commands(line + quick.get(line.split()[1], "")) for line in commands)
-    assert "on the first 4 of the calibration inputs, 0.02 allowed (met)" in shown
+    assert "on 64 of the calibration inputs, 0.02 allowed (met)" in shown
     assert {"mixed.nmx", "outputs.npz", "report.html"} <= {path.name for path in tmp_path.iterdir()}
 
 
