@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 SEED = 11
 SIZE = 32
 # What the stored weights reach in float on all test images.
-ACCURACIES = {"shufflenet_fashion": 0.8814, "mobilenetv3_fashion": 0.0, "convnext_fashion": 0.8835}
+ACCURACIES = {
+    "shufflenet_fashion": 0.8814,
+    "mobilenetv3_fashion": 0.8935,
+    "convnext_fashion": 0.8835,
+}
 
 
 def shufflenet() -> torch.nn.Module:

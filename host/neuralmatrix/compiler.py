@@ -31,7 +31,7 @@ from .program.program import Program
 from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
 from .quantization.equalize import equalize
-from .quantization.passes import Numbers, apply_units, round_weights, widen
+from .quantization.passes import Numbers, apply_levels, apply_units, round_weights, widen
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize
@@ -93,6 +93,7 @@ class Options:
 
 # The passes from a recipe to integers: the search for a recipe runs them for every trial.
 BY_RECIPE: Passes = (
+    ("level_spectra", apply_levels),
     ("split_scales", apply_units),
     ("equalize", equalize),
     ("widen_weights", widen),

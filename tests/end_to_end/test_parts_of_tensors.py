@@ -7,6 +7,7 @@ signal-to-noise ratio of every part, and integers that the kernels and ``nm.veri
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import neuralmatrix as nm
 import numpy as np
 import pytest
 from build_onnx import onnxruntime_outputs
+from neuralmatrix.ir.types import Units
 from neuralmatrix.program.program import Program
 from neuralmatrix.runtime.session import Session
 from neuralmatrix.verification import signal_to_noise
@@ -79,3 +81,12 @@ def test_a_channel_that_was_silent_may_wake_up() -> None:
             found.append(signal_to_noise(wanted, ours))
     # the output's own range does not know the column either; the control loses as much
     assert found[0] > found[2] - ROOM and found[1] > found[3] - ROOM
+
+
+def test_units_that_do_not_fit_the_model_are_refused() -> None:
+    net = network("head", TIMES)
+    program = nm.compile(net.proto, calibration=net.feeds)
+    for units in (("nothing", Units((1, 1, 1, 1), (2.0,))), ("x", Units((1, 1, 1, 5), (2.0,) * 5))):
+        other = replace(program, recipe=replace(program.recipe, units=(units,)))
+        with pytest.raises(nm.BadInput, match=r"not compiled from this model.*its recipe"):
+            nm.verify(net.proto, other, net.feeds[0])

@@ -40,12 +40,13 @@ from neuralmatrix.quantization.trials import Trials
 from neuralmatrix.scheduling import for_board, schedule
 from neuralmatrix.stages import Pass, part
 from neuralmatrix.transforms.graph import simplify
+from neuralmatrix.transforms.graph.patterns import LAST
 
 Feeds = Mapping[str, Array]
 Groups = list[list[str]]
 BOARD = load_board("pynq-z2")
 
-REWRITES: Mapping[str, Callable[[Graph], Graph]] = dict(simplify.PASSES)
+REWRITES: Mapping[str, Callable[[Graph], Graph]] = dict((*simplify.PASSES, *LAST))
 
 LISTED = passes(Options())
 PASSES: Mapping[str, Pass] = dict(LISTED)

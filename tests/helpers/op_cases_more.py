@@ -69,6 +69,8 @@ SUMS = [
         for axis in (0, -1)
         for attrs in ({}, {"exclusive": 1}, {"reverse": 1}, {"exclusive": 1, "reverse": 1})
     ),
+    *(case("DFT", (2, 12, 1), axis=1, onesided=one) for one in (0, 1)),
+    case("STFT", (1, 64), np.asarray(12), w(16), np.asarray(16), onesided=1),
     *(
         case("LRN", (2, 7, 3, 4), calibrated=True, **attrs)
         for attrs in (

@@ -24,6 +24,9 @@ PARAMS = {
     "quick_gelu": (1.702,),
     "thresholded_relu": (1.0,),
     "shrink": (0.5, 0.25),
+    "exp_part": (1.0, 0.25),
+    "log_above": (0.5,),
+    "abs_below": (1.25,),
 }
 
 # value of each function at 1.5, from the textbook definition in plain floats
@@ -74,6 +77,14 @@ AT_1_5 = {
     "atanh": math.nan,
     "truth": 1.0,
     "sign": 1.0,
+    "log_floor": math.log(1.5),
+    "log_share": math.log(1.5),
+    "log_abs": math.log(1.5),
+    "log_sum": SOFTPLUS,
+    "log_above": math.log(3.0),
+    "abs_below": 1.25,
+    "exp_wide": math.exp(1.5),
+    "exp_part": 0.75,
 }
 AT_HALF = {"asin": math.asin(0.5), "acos": math.acos(0.5), "atanh": math.atanh(0.5)}
 # and at -1.5, for functions whose branches differ
@@ -102,6 +113,12 @@ AT_MINUS_1_5 = {
     "asinh": -math.asinh(1.5),
     "triangle": -1.5,
     "truth": 1.0,
+    "log_floor": math.log(1e-30),
+    "log_abs": math.log(1.5),
+    "log_above": 0.0,
+    "abs_below": 1.25,
+    "log_sum": SOFTPLUS - 1.5,
+    "exp_part": math.exp(-0.5) - 0.25,
 }
 _POSITIVE_ONLY = {"log", "sqrt", "rsqrt", "power"}
 _BOUNDED = {"asin", "acos", "acosh", "atanh"}  # no reals outside a part of the axis

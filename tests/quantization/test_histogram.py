@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from neuralmatrix.quantization.histogram import FAR, Histogram
+from neuralmatrix.quantization.histogram import FAR, FAR_OF_FEW, FEW, Histogram
 
 
 def counted(*parts: np.ndarray) -> Histogram:
@@ -35,10 +35,16 @@ def test_smooth_tails_have_no_gap(power: int) -> None:
     assert counted(normal(100_000) ** power).last_gap is None
 
 
-def test_only_a_factor_makes_a_gap() -> None:
-    ones = np.linspace(0.9, 1, 100)
-    assert counted(ones, [0.9 * FAR]).last_gap is None
-    assert counted(ones, [1.1 * FAR]).last_gap is not None
+@pytest.mark.parametrize(("count", "far"), [(10 * FEW, FAR), (FEW // 10, FAR_OF_FEW)])
+def test_only_a_factor_makes_a_gap(count: int, far: float) -> None:
+    ones = np.linspace(0.9, 1, count)
+    assert counted(ones, [0.9 * far]).last_gap is None
+    assert counted(ones, [1.1 * far]).last_gap is not None
+
+
+def test_whole_numbers_are_known() -> None:
+    assert counted([1, 2, -1e9]).whole_numbers
+    assert not counted([1, 2], [0.5], [3]).whole_numbers
 
 
 def test_zeros_and_negligible_values_have_no_gap() -> None:

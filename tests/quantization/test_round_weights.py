@@ -165,7 +165,7 @@ def test_the_same_roundings_again() -> None:
         np.testing.assert_array_equal(again.weights[name].values, weight.values)
     for op, other in zip(found.graph.ops, again.graph.ops, strict=True):
         np.testing.assert_array_equal(op.bias, other.bias)  # type: ignore[attr-defined]
-    assert again.graph.recipe == recipe == found.decisions.recipe
+    assert again.graph.recipe == recipe == found.recipe
 
 
 def test_the_mean_of_every_channel_stays() -> None:

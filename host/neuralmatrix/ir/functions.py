@@ -39,6 +39,7 @@ _LARGE_BOTTOM = (
 )  # fmt: skip
 _ONE = 6.0  # erf of more is 1 in float64
 _BLOCK = 1 << 13  # values that fit the cache
+LEAST_LOGARITHM = 1e-30  # log_floor of less is the logarithm of this
 
 
 def _exp(x: Array) -> Array:
@@ -114,6 +115,10 @@ def _shrink(x: Array, lambd: float, bias: float) -> Array:
     return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0))
 
 
+def _log_floor(x: Array) -> Array:
+    return np.log(np.maximum(x, LEAST_LOGARITHM))
+
+
 FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "identity": lambda x: x,
     "relu": lambda x: np.maximum(x, 0.0),
@@ -157,6 +162,15 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "asinh": np.arcsinh,
     "acosh": np.arccosh,
     "atanh": np.arctanh,
+    # the arithmetic of logarithms; exp_part is exp(x + t) between d and 1, less d
+    "log_floor": _log_floor,
+    "log_share": _log_floor,  # of a part of a sum, where 0 is nothing and not a small value
+    "log_above": lambda x, s: np.log(np.maximum(x, s) / s),
+    "abs_below": lambda x, s: np.minimum(np.abs(x), s),
+    "log_abs": lambda x: _log_floor(np.abs(x)),
+    "log_sum": _softplus,
+    "exp_wide": _exp,
+    "exp_part": lambda x, t, d: np.maximum(_exp(np.minimum(x + t, 0.0)) - d, 0.0),
     # of integers: 1 where not 0
     "truth": lambda x: np.minimum(np.abs(x), 1.0),
     "sign": lambda x: np.where(x < 0.0, -1.0, 1.0),  # of 0 it is 1
@@ -171,6 +185,9 @@ KINKS: Mapping[str, Callable[..., tuple[float, ...]]] = {
     "triangle": lambda: (-math.pi / 2.0, math.pi / 2.0),
     "truth": lambda: (-1.0, 1.0),
     "thresholded_relu": lambda alpha: (alpha,),
+    "log_above": lambda s: (s,),
+    "abs_below": lambda s: (-s, s),
+    "exp_part": lambda t, d: (-t, math.log(d) - t) if d > 0 else (-t,),
     "shrink": lambda lambd, bias: (-lambd, lambd),
 }
 

@@ -48,7 +48,9 @@ class Recipe:
     ``factors``: divisors of the channels of tensors.  ``shifts``: addends of the biases of their
     makers.  ``widened``: outputs of the operations whose weights have two int8 digits.
     ``roundings``: of weights.  ``units``: of tensors whose parts have units of their own; results
-    of Moves have those of what they copy.  ``ranges``: (point, lo, hi) of every point; empty for a
+    of Moves have those of what they copy.  ``levels``: divisors of the channels of magnitudes in
+    front of a logarithm.  ``splits``: the magnitude below which they have a scale of their own.
+    ``ranges``: (point, lo, hi) of every point; empty for a
     QDQ model, whose scales decide."""
 
     precision: str = "int8"
@@ -58,6 +60,8 @@ class Recipe:
     widened: tuple[str, ...] = ()
     roundings: tuple[Rounding, ...] = ()
     units: TensorUnits = ()
+    levels: PerChannel = ()
+    splits: PerChannel = ()
     ranges: tuple[tuple[Point, float, float], ...] = ()
 
     @property

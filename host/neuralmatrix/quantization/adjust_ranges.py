@@ -13,9 +13,11 @@ from typing import get_args
 
 import numpy as np
 
+from ..ir.functions import LEAST_LOGARITHM
 from ..ir.matgraph.facts import Facts, low_digits
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
 from ..ir.matgraph.predicates import is_identity
+from ..ir.matgraph.spectra import logarithms
 from ..ir.matgraph.uses import Uses
 from ..ir.points import At, Interval, Point, Ranges
 
@@ -25,6 +27,9 @@ MASKED = -5000.0  # no score of a trained network reaches it; masks lie at -1000
 NEGLIGIBLE_EXP = 16.0  # exp(-16) of the largest is far below an int16 step
 MASK_ROOM = 20.0  # masked scores lie that far below the lowest unmasked one
 FEWEST_STEPS = 3  # of a recurrence; two equal operations may be two statistics of one node
+NEGLIGIBLE_SUM = 12.0  # log(1 + exp(-12)) is below the step of any logarithm
+ROOM_OF_LOGARITHMS = 0.25
+INT16_OCTAVES = float(np.log(2.0**16))  # from the largest int16 value to half a step
 HEADROOM = 1.25  # of int16 statistics and of their operands, beyond the calibrated range
 LOW_ROOM = 4.0  # of the products with low digits of weights
 POLES = frozenset({"reciprocal", "rsqrt", "log", "sqrt"})
@@ -43,11 +48,14 @@ def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]
             lo, hi = found[point]
             floor = floors.get(facts.scale_groups.root(point.tensor), -np.inf)
             found[point] = (max(lo, floor), hi)
-    uses = Uses.of(mg)
+    uses, sums = Uses.of(mg), logarithms(mg)
     for op in mg.ops:
         if isinstance(op, Gemm | Window):
             found.update(_powers(op, uses, found))
             found.update(_around_poles(op, found))
+            found.update(_logarithms(op, found))
+            if op.output in sums:
+                found.update(_sums_of_logarithms(op, found))
             found.update(_truths(op, found))
             found.update(_clips(op, found))
             found.update(_with_headroom(op, found))
@@ -201,6 +209,50 @@ def _around_poles(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
     points = [point for point in (out, act) if point in found]
     wider = {p: (found[p][0] * HEADROOM, found[p][1] * HEADROOM) for p in points}
     return {pre: (lo / HEADROOM, hi * HEADROOM), **wider}
+
+
+def _logarithms(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
+    """Return ranges in the arithmetic of logarithms: down to what an int16 argument can be, so
+    that inputs may be quieter than those of calibration, and no further."""
+    activation = op.epilogue.activation
+    name = activation.name if activation else ""
+    pre, _, out = _points(op)
+    if name in ("log_floor", "log_share"):
+        top = float(np.log(max(found[pre][1], LEAST_LOGARITHM)))
+        least = {"log_floor": 0.0, "log_share": NEGLIGIBLE_SUM}  # of what 0 stands for
+        return {out: (top - INT16_OCTAVES - least[name], top)}
+    if name == "log_sum":
+        lo, hi = _reach(op, found)
+        lo, hi = max(lo, -NEGLIGIBLE_SUM), max(hi, 0.0)
+        return {pre: (lo, hi), out: (0.0, hi + float(np.log(2.0)))}
+    if activation and name == "abs_below":
+        most = activation.params[0]
+        return {pre: (-HEADROOM * most, HEADROOM * most), out: (0.0, most)}
+    if activation and name == "exp_part":
+        top, cut = activation.params
+        depth = HEADROOM - float(np.log(cut)) if cut > 0 else NEGLIGIBLE_EXP
+        return {pre: (-top - depth, 0.0), out: (0.0, 1.0)}
+    return {}
+
+
+def _sums_of_logarithms(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
+    """Return the range of a sum of logarithms: from its operands downward, from calibration up."""
+    out = Point(op.output)
+    if op.epilogue.activation:
+        return {}
+    lo, hi = _reach(op, found)
+    return {out: (lo, max(lo, min(found[out][1] + ROOM_OF_LOGARITHMS, hi)))}
+
+
+def _reach(op: Gemm | Window, found: Found) -> Interval:
+    """Return the interval of a linear operation per element and its residual."""
+    weight = np.asarray(op.weight, np.float64).reshape(-1)
+    terms = [np.outer(found[Point(op.input)], weight)]
+    if op.epilogue.residual:
+        terms.append(op.epilogue.residual_gain * np.asarray(found[Point(op.epilogue.residual)]))
+    lo = sum(np.min(term, 0) for term in terms) + op.bias
+    hi = sum(np.max(term, 0) for term in terms) + op.bias
+    return float(np.min(lo)), float(np.max(hi))
 
 
 def _truths(op: Gemm | Window, found: Found) -> dict[Point, Interval]:

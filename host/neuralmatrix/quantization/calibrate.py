@@ -36,6 +36,8 @@ Channels = dict[str, tuple[Array, Array]]  # lowest and highest value of each ch
 PERCENTILE = 99.99
 CLIPS = 64  # clip positions tried on either side
 ROUNDS = 2
+ROOM = (1.02, 2.0)  # of int16 tensors beyond the calibrated range, least and most
+SPARE = 16.0  # times the root mean square of a tensor, that int16 holds without loss
 MOST_LEVELS = 3  # values beyond all others may hide others of that kind
 FAR_BEYOND = 1024.0  # times the other values: what outputs depend on gets a note from there on
 
@@ -62,7 +64,24 @@ class Observed:
         where the rounding and clipping error at 8 bits is least.  Outputs, tensors that are int16
         in any case, and values in front of activations and products, are never clipped.
         """
-        return {**self.extremes, **_clipped(self.tied, self.histograms, method)}
+        shown = {port.tensor for port in self.tied.graph.outputs}
+        outputs = {p: ends for p, ends in self.roomy.items() if p.tensor in shown}
+        return {**self.extremes, **_clipped(self.tied, self.histograms, method), **outputs}
+
+    @property
+    def roomy(self) -> dict[Point, Interval]:
+        """The ranges of tensors for int16, with room for inputs that go beyond the samples.
+
+        Tensors that are int16 at any precision, other than outputs, have room of their own.
+        """
+        facts, shown = self.tied.facts, {port.tensor for port in self.tied.graph.outputs}
+        return {
+            point: (lo * _room(histogram), hi * _room(histogram))
+            for point, histogram in self.histograms.items()
+            for lo, hi in [histogram.whole]
+            if point.at == "output"
+            and (point.tensor in shown or facts.scale_groups.root(point.tensor) not in facts.int16)
+        }
 
 
 def observe(tied: TiedGraph, runs: Iterable[Run]) -> Observed:
@@ -219,6 +238,13 @@ def _evaluate(tied: TiedGraph, feeds: Run, applied: Saturation) -> dict[Point, A
 
 
 # ---------------------------------------------------------------- choosing a range
+
+
+def _room(histogram: Histogram) -> float:
+    """Return the room of an int16 tensor: up to one of its 15 bits, less where most of its values
+    are so far below the largest that they need all of them."""
+    peak, rms = max(map(abs, histogram.ends)), histogram.rms
+    return float(np.clip(SPARE * rms / peak, *ROOM)) if peak > 0 else 1.0
 
 
 def _percentile(histogram: Histogram) -> Interval:

@@ -20,6 +20,8 @@ SAMPLES = 1 << 16
 # A tensor whose values all stay below this counts as 0: products of such scales underflow float32.
 NEGLIGIBLE = 1e-30
 LARGE = 1e30  # ranges from here on are counted in float64
+FEW = 256  # fewer values may leave a gap by chance, so that it has to be FAR_OF_FEW
+FAR_OF_FEW = 32.0
 FAR = 4.0  # a gap: no values between some magnitude and this many times it
 
 
@@ -31,6 +33,7 @@ class Histogram:
     hi: float = -np.inf
     limit: float = 0.0
     counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    whole_numbers: bool = True
 
     def add(self, values: Array) -> None:
         """Widen lo and hi by all values, count a sample of those that are not exactly 0."""
@@ -39,6 +42,7 @@ class Histogram:
         sample = values[:: _odd_stride(values.size)]
         sample = sample[sample != 0]
         sample = sample.astype(np.float64) if self.hi - self.lo > LARGE else sample
+        self.whole_numbers = self.whole_numbers and bool(np.all(sample == np.rint(sample)))
         if sample.size:
             self._reach(float(np.abs(sample).max()))
             index = ((sample + self.limit) * (BINS / 2 / self.limit)).astype(np.int64)
@@ -65,6 +69,12 @@ class Histogram:
         return min(lo, 0.0), max(hi, 0.0)
 
     @property
+    def rms(self) -> float:
+        """The root mean square of the values that are not exactly 0."""
+        total = max(int(self.counts.sum()), 1)
+        return float(np.sqrt(self.counts @ np.square(self.centers) / total))
+
+    @property
     def centers(self) -> Array:
         """The middle of every bin."""
         return (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit
@@ -78,7 +88,8 @@ class Histogram:
             return None
         used = np.flatnonzero(self.counts[half:] + self.counts[half - 1 :: -1])
         used = np.append(used, int(top * half / self.limit))
-        gaps = np.flatnonzero(used[1:] >= FAR * (used[:-1] + 1))
+        far = FAR if self.counts.sum() >= FEW else FAR_OF_FEW
+        gaps = np.flatnonzero(used[1:] >= far * (used[:-1] + 1))
         if not gaps.size:
             return None
         below, above = used[gaps[-1]] + 1, used[gaps[-1] + 1]

@@ -25,6 +25,8 @@ FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers all
 MAX_SHIFT = 55
 INT16 = 2**15 - 1
 INT24 = 2**23 - 1
+# Terms that are 0 for most arguments: a table's error there would add up.
+NEVER_BELOW_0 = frozenset({"exp_part"})
 
 
 NO_ROWS = IntegerRowStats()
@@ -80,6 +82,8 @@ def build_epilogue(
     plan = _plan(stage, out, t, u, spans, segments)
     gains = _gains(stage, plan, t)
     lo, hi = _clamp(e.activation if plan.table is None else None, out)
+    if plan.table is not None and e.hadamard is None:
+        lo, hi = plan.table.y_clip[0] + out.zero_point, plan.table.y_clip[1] + out.zero_point
     made = QEpilogue(
         bias=stage.bias.astype(np.int32),
         m=gains.m,
@@ -160,9 +164,15 @@ def _plan(
     lo, hi = spans[Point(stage.name, "pre_activation")]
     least = t.scale if t else 0.0  # one step of x may not be far finer than one of t
     x_scale = _x_scale(activation, (lo, hi), least)
-    clip = (out.qmin - out.zero_point, out.qmax - out.zero_point) if u is None else (-INT16, INT16)
+    clip = _caps(activation, out) if u is None else (-INT16, INT16)
     table = _table(activation, x_scale, (lo, hi), y_scale, clip, segments)
     return Plan(x_scale, y_scale, u_shift, table)
+
+
+def _caps(activation: Function, out: QParams) -> tuple[int, int]:
+    """Return the quantised values, without zero point, that bound the result of a table."""
+    lo, hi = out.qmin - out.zero_point, out.qmax - out.zero_point
+    return (max(lo, 0) if activation.name in NEVER_BELOW_0 else lo), hi
 
 
 def _ends_in_clamp(stage: Stage) -> bool:

@@ -35,8 +35,12 @@ class PartErrors:
         labels: Mapping[str, Array],
         precision: str,
     ) -> None:
-        self._mg, self._facts, self._values, self._labels = mg, facts, values, labels
+        self.mg, self._facts, self._values, self.labels = mg, facts, values, labels
         self._uses, self._int16 = Uses.of(mg), precision == "int16"
+
+    def is_int16(self, name: str) -> bool:
+        """Return whether a tensor is int16 without mixed precision."""
+        return self._int16 or self._facts.scale_groups.root(name) in self._facts.int16
 
     def of(self, groups: Iterable[tuple[str, ...]], divisors: Mapping[int, float]) -> float:
         """Return the sum over the readers of the errors of their parts."""
@@ -46,20 +50,19 @@ class PartErrors:
         stored = {name: self._values[name] / self._spread_out(name, divisors) for name in names}
         ends = [(float(x.min()), float(x.max())) for x in stored.values()]
         lo, hi = min(0.0, *(a for a, _ in ends)), max(0.0, *(b for _, b in ends))
-        root = self._facts.scale_groups.root(names[0])
-        int16, symmetric = self._int16 or root in self._facts.int16, root in self._facts.symmetric
-        qp = choose_qparams(lo, hi, int16, symmetric=symmetric)
+        symmetric = self._facts.scale_groups.root(names[0]) in self._facts.symmetric
+        qp = choose_qparams(lo, hi, self.is_int16(names[0]), symmetric=symmetric)
         return sum(self._tensor(name, stored[name], qp, divisors) for name in names)
 
     def _divisor(self, name: str, divisors: Mapping[int, float]) -> Array:
-        labels = self._labels[name]
+        labels = self.labels[name]
         kinds, places = np.unique(labels, return_inverse=True)
         values = np.array([divisors.get(int(kind), 1.0) for kind in kinds])
         return np.asarray(values[places].reshape(labels.shape), np.float32)
 
     def _spread_out(self, name: str, divisors: Mapping[int, float]) -> Array:
         """Return the divisors of a tensor for all images side by side."""
-        divisor, shape = self._divisor(name, divisors), self._mg.tensors[name].shape
+        divisor, shape = self._divisor(name, divisors), self.mg.tensors[name].shape
         if divisor.shape[0] == 1:
             return divisor
         return np.tile(divisor, (len(self._values[name]) // shape[0], 1, 1, 1))
@@ -81,19 +84,19 @@ class PartErrors:
         """Return the error of a product with rounded weights, the mean over its channels."""
         assert op.weight is not None
         plain = replace(op, epilogue=Epilogue(), bias=np.zeros_like(op.bias))
-        rows = np.broadcast_to(divisor.reshape(-1), self._mg.tensors[op.input].shape[3:])
+        rows = np.broadcast_to(divisor.reshape(-1), self.mg.tensors[op.input].shape[3:])
         by_group = np.repeat(rows.reshape(op.groups, -1).T, op.weight.shape[3] // op.groups, 1)
         weight = np.asarray(op.weight * by_group, np.float32)
         scaled = rounded_weight(replace(plain, weight=weight))
-        wanted = evaluate(plain, {op.input: self._values[op.input]}, self._mg, {})[op.output]
-        found = evaluate(scaled, {op.input: coarse}, self._mg, {})[op.output]
+        wanted = evaluate(plain, {op.input: self._values[op.input]}, self.mg, {})[op.output]
+        found = evaluate(scaled, {op.input: coarse}, self.mg, {})[op.output]
         return _relative(found - wanted, wanted, (0, 1, 2))
 
     def _parts(self, name: str, coarse: Array, divisors: Mapping[int, float]) -> float:
         """Return the mean over the parts of a tensor of their errors."""
-        real, labels = self._values[name], self._labels[name]
+        real, labels = self._values[name], self.labels[name]
         error = coarse * self._spread_out(name, divisors) - real
-        shape = self._mg.tensors[name].shape
+        shape = self.mg.tensors[name].shape
         joined = (0, *(axis + 1 for axis in range(4) if labels.shape[axis] == 1))
         split = (error.reshape(-1, *shape), real.reshape(-1, *shape))
         noise, power = (np.square(x, dtype=np.float64).sum(joined) for x in split)

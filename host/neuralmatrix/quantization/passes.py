@@ -19,6 +19,7 @@ from ..ir.types import Array
 from .accuracy import measure_accuracy
 from .apply_units import with_units
 from .calibrated_graph import ScaledGraph
+from .level_spectra import with_levels
 from .qgraph import QGraph
 from .round_weights import with_roundings
 from .samples import Run, Samples
@@ -26,6 +27,11 @@ from .search import search
 from .settings import Settings
 from .trials import Finish, Step, silent
 from .widen_weights import widen_weights
+
+
+def apply_levels(graph: MatGraph, target: Target) -> MatGraph:
+    """Return ``graph`` with the levels of its recipe for the channels of spectra."""
+    return with_levels(graph, target, levels=graph.recipe.levels, splits=graph.recipe.splits)
 
 
 def apply_units(graph: MatGraph, target: Target) -> MatGraph:

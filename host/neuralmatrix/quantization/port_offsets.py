@@ -58,7 +58,8 @@ def _middles(values: Array, labels: Array) -> Array:
     np.maximum.at(most, places, hi.ravel())
     enough = values.size // labels.size * counts >= FEWEST_VALUES
     far = np.maximum(np.abs(least), np.abs(most)) > FAR * (most - least)
-    middle = np.where(enough & far & (least * most > 0), (least + most) / 2, 0.0)
+    known = enough & far & (least * most > 0) & np.isfinite(least) & np.isfinite(most)
+    middle = np.where(known, least / 2 + most / 2, 0.0)
     return np.asarray(middle.astype(np.float32)[places].reshape(labels.shape), np.float64)
 
 

@@ -27,10 +27,6 @@ from .integer_weights import BIAS_LIMIT, IntWeight, int_weight, is_weighted
 ACC_LIMIT = 2**31 - 1
 FULL = 32639  # the largest int16 value; no limit
 INT8_PEAK = 128
-# Of int16 tensors beyond the calibrated range: one of their 15 bits.  Those that are int16 at any
-# precision have other room (adjust_ranges), and ranges that follow from scales hold always.
-INT16_ROOM = 2.0
-LITTLE = 4096  # a limit that leaves no bit for room
 
 
 def choose_scales(calibrated: CalibratedGraph, target: Target) -> ScaledGraph:
@@ -57,7 +53,6 @@ def _all_qparams(
     groups = facts.scale_groups
     limits, whole = _value_limits(mg, groups, weights, int16), integer_inputs(mg)
     found: dict[str, QParams] = {}
-    shown = frozenset(port.tensor for port in mg.outputs)
     for root, members in groups.members(mg.tensors).items():
         limit = limits.get(root, FULL)
         given = [mg.quant[m] for m in members if m in mg.quant]
@@ -66,9 +61,7 @@ def _all_qparams(
         else:
             ends = [spans[Point(m)] for m in members]
             lo, hi = min(0.0, *(lo for lo, _ in ends)), max(0.0, *(hi for _, hi in ends))
-            seen = root not in facts.int16 or not shown.isdisjoint(members)
-            room = INT16_ROOM if seen and limit > LITTLE and not mg.quant else 1.0
-            qp = choose_qparams(lo, hi, root in int16, limit, root in facts.symmetric, room)
+            qp = choose_qparams(lo, hi, root in int16, limit, root in facts.symmetric)
             qp = _on_integers(qp, lo, hi) if not whole.isdisjoint(members) else qp
         found.update({m: qp for m in members})
     return {**found, **_coarser_statistics(mg, groups, found)}
@@ -89,20 +82,15 @@ def _on_integers(qp: QParams, lo: float, hi: float) -> QParams:
 
 
 def choose_qparams(
-    lo: float,
-    hi: float,
-    int16: bool,
-    limit: int = FULL,
-    symmetric: bool = False,
-    room: float = 1.0,
+    lo: float, hi: float, int16: bool, limit: int = FULL, symmetric: bool = False
 ) -> QParams:
-    """Return scale and zero point that cover lo..hi (0 included), at int16 ``room`` times that; a
-    tensor that was always 0 gets -1..1."""
+    """Return scale and zero point that cover lo..hi (0 included); a tensor that was always 0 gets
+    -1..1."""
     if lo == hi:
         lo, hi = -1.0, 1.0
     if int16:
         top = min(limit, 32000)  # a little headroom beyond the calibrated range
-        scale = max(-lo, hi) * room / top
+        scale = max(-lo, hi) / top
         return QParams(scale, 0, True, limit if limit < FULL else 0)
     if symmetric:
         return QParams(max(-lo, hi) / 127.0)

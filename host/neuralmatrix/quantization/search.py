@@ -29,6 +29,7 @@ from .calibrated_graph import ScaledGraph
 from .correct_biases import correct_biases, shifts_of
 from .equalize import migrate
 from .fake_quant import MOST_IMAGES, sample
+from .level_spectra import level_spectra
 from .mixed_precision import Mixed, choose_mixed
 from .round_weights import roundings_of
 from .samples import Run, Samples, spread
@@ -70,8 +71,9 @@ def search(
     """Return the recipe whose integers lose least on ``runs``, the calibration inputs."""
     begin = replace(graph, recipe=Recipe(settings.precision))
     once = Samples(runs, len(runs))
-    parted = split_scales(begin, target, samples=once, precision=settings.precision)
-    recipe = replace(begin.recipe, units=parted.recipe.units)
+    levelled = level_spectra(begin, target, samples=once)
+    parted = split_scales(levelled, target, samples=once, precision=settings.precision)
+    recipe = replace(levelled.recipe, units=parted.recipe.units)
     observed = observe(finish.tied(replace(graph, recipe=recipe), target), runs)
     if not settings.searches:
         return _plain(observed, settings, recipe)
@@ -79,7 +81,8 @@ def search(
     trials = Trials(graph, target, finish, trial_runs(graph, runs), measure)
     found = _Search(trials, observed, settings, target, recipe, step)
     if recipe.units:
-        found.without_units(observe(finish.tied(begin, target), runs))
+        whole = replace(graph, recipe=levelled.recipe)
+        found.without_units(observe(finish.tied(whole, target), runs))
     found.methods()
     found.tensors()
     if settings.tries_refinement(len(runs)):
@@ -95,8 +98,14 @@ def _plain(observed: Observed, settings: Settings, recipe: Recipe) -> Choice:
     """Return the ranges of one method, untried."""
     asked = PLAIN if settings.method == "auto" else settings.method
     method = "minmax" if settings.precision == "int16" else asked
-    ranges = as_triples(observed.ranges(method))
+    ranges = as_triples(_ranges(observed, method, settings))
     return Choice(replace(recipe, ranges=ranges), method, observed.notes)
+
+
+def _ranges(observed: Observed, method: str, settings: Settings) -> Ranges:
+    """Return the ranges of a method, at int16 with room."""
+    found = observed.ranges(method)
+    return {**found, **observed.roomy} if settings.precision == "int16" else found
 
 
 @dataclass
@@ -131,7 +140,7 @@ class _Search:
         names = tuple(CLIP) if asked == "auto" else (asked,)
         tried: list[Ranges] = []
         for name in ("minmax",) if self.settings.precision == "int16" else names:
-            ranges = self.observed.ranges(name)
+            ranges = _ranges(self.observed, name, self.settings)
             if ranges in tried:
                 continue
             tried.append(ranges)
@@ -194,11 +203,12 @@ class _Search:
     def precision(self, runs: Sequence[Run]) -> Mixed:
         """Promote as few tensors to int16 as the allowed loss requires."""
         known = correct_biases(set_ranges(self._tied(), self.target), self.target)
+        wide = {**self.observed.extremes, **self.observed.roomy}
         mixed = choose_mixed(
             self.trials,
             known,
             self.target,
-            extremes=self._divided(self.observed.extremes, as_arrays(self.recipe.factors)),
+            extremes=self._divided(wide, as_arrays(self.recipe.factors)),
             seen=sample(known.graph, spread(runs, MOST_IMAGES)),
             runs=runs,
             max_loss=self.settings.allowed_loss,

@@ -9,19 +9,19 @@ elsewhere.  They are kept only where the readers' errors on the samples become s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from ..hardware.target import Target
 from ..ir.matgraph.facts import Groups, facts_of
-from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, Window
+from ..ir.matgraph.ops import MatGraph, MatOp, Move, Window
 from ..ir.matgraph.predicates import copied_inputs, tied_statistics
 from ..ir.matgraph.reference import run_float
 from ..ir.types import Array
 from .apply_units import with_units
 from .fake_quant import sample
+from .part_divisors import Group, channel_rooms, label_weights, part_divisors
 from .part_errors import PartErrors
 from .port_offsets import port_offsets
 from .samples import Run, Samples
@@ -34,30 +34,7 @@ WORTH = 0.05  # decades of squared error; units that gain less are not used
 POWERS = (1.0, 0.75, 0.5, 0.25, 0.0)  # how much of a range goes into the weights that read it
 MOST_IMAGES = 16  # of the measured errors; ranges are those of all samples
 MOST_PORT_UNITS = 4096  # numbers that a port's units may hold
-SILENT = 1e-9  # parts that much smaller than the largest count as always 0
 EXACT_INTEGERS = 32639  # integers up to it keep a scale of 1
-
-
-@dataclass(frozen=True)
-class Group:
-    """Tensors of one scale: the labels in them, and the largest value of each on the samples."""
-
-    names: tuple[str, ...]
-    labels: Array
-    peaks: Array
-
-    @property
-    def spread(self) -> float:
-        """Largest over smallest peak of the parts that are not always 0."""
-        alive = list(self.alive.values())
-        return max(alive) / min(alive) if alive else 1.0
-
-    @property
-    def alive(self) -> dict[int, float]:
-        """Peaks of the labels that are not always 0."""
-        least = SILENT * float(self.peaks.max(initial=0.0))
-        pairs = zip(self.labels, self.peaks, strict=True)
-        return {int(label): float(peak) for label, peak in pairs if peak > least}
 
 
 def split_scales(graph: MatGraph, target: Target, *, samples: Samples, precision: str) -> MatGraph:
@@ -76,16 +53,23 @@ def split_scales(graph: MatGraph, target: Target, *, samples: Samples, precision
         labels = labels_of(centred, facts, len(runs), whole)
         seen = sample(centred, islice(runs, MOST_IMAGES))
     several = _candidates(centred, tied, labels)
-    first = _measured(centred, several, labels, [seen.values])
-    if not any(group.spread > APART for group in first):
-        return centred
-    groups = _measured(centred, several, labels, (run_float(centred, run) for run in runs))
     errors = PartErrors(centred, facts, seen.values, labels, precision)
-    divisors: dict[int, float] = {}
-    for part in _connected(groups, [g for g in groups if g.spread > APART]):
-        divisors |= _best(part, errors, centred, labels)
+    divisors = _chosen(_measured(several, errors, [seen.values]), errors, centred, labels)
+    if divisors and len(runs) > seen.images:  # worth a look at all samples
+        values = (run_float(centred, run) for run in runs)
+        divisors = _chosen(_measured(several, errors, values), errors, centred, labels)
     arrays = _arrays(centred, labels, _few_at_ports(centred, labels, divisors))
     return with_units(graph, target, units=as_units(arrays, offsets))
+
+
+def _chosen(
+    groups: list[Group], errors: PartErrors, mg: MatGraph, labels: Mapping[str, Array]
+) -> dict[int, float]:
+    """Return the divisors of the labels that are worth any."""
+    found: dict[int, float] = {}
+    for part in _connected(groups, [g for g in groups if g.spread > APART]):
+        found |= _best(part, errors, mg, labels)
+    return found
 
 
 def scale_groups(mg: MatGraph) -> Groups:
@@ -139,20 +123,19 @@ def _follows(op: MatOp, mg: MatGraph) -> bool:
 
 
 def _measured(
-    mg: MatGraph,
-    names: list[tuple[str, ...]],
-    labels: Mapping[str, Array],
-    samples: Iterable[Mapping[str, Array]],
+    names: list[tuple[str, ...]], errors: PartErrors, samples: Iterable[Mapping[str, Array]]
 ) -> list[Group]:
     """Return the groups with the largest value of every label; ``samples``: all values of runs."""
+    labels, tensors = errors.labels, errors.mg.tensors
     kinds = [np.unique(np.concatenate([labels[n].ravel() for n in group])) for group in names]
     peaks = [np.zeros(len(kind)) for kind in kinds]
     for values in samples:
         for group, kind, peak in zip(names, kinds, peaks, strict=True):
             for name in group:
-                largest = label_maxima(values[name], labels[name], mg.tensors[name].shape)
+                largest = label_maxima(values[name], labels[name], tensors[name].shape)
                 np.maximum.at(peak, np.searchsorted(kind, labels[name].ravel()), largest)
-    return [Group(*found) for found in zip(names, kinds, peaks, strict=True)]
+    wide = [errors.is_int16(group[0]) for group in names]
+    return [Group(*found) for found in zip(names, kinds, peaks, wide, strict=True)]
 
 
 def label_maxima(values: Array, labels: Array, shape: tuple[int, ...]) -> Array:
@@ -185,65 +168,18 @@ def _best(
     groups: list[Group], errors: PartErrors, mg: MatGraph, labels: Mapping[str, Array]
 ) -> dict[int, float]:
     """Return the divisors of least error of the labels of ``groups``; none if they gain little."""
-    weights = label_weights(mg, labels)
-    least, best = errors.of([g.names for g in groups], {}) - WORTH, dict[int, float]()
+    names, weights, rooms = (
+        [g.names for g in groups],
+        label_weights(mg, labels),
+        channel_rooms(mg, labels),
+    )
+    least, best = errors.of(names, {}) - WORTH, dict[int, float]()
     for power in POWERS:
-        divisors = _revived(groups, _divisors(groups, weights, power), weights)
-        error = errors.of([g.names for g in groups], divisors)
+        divisors = part_divisors(groups, weights, rooms, power)
+        error = errors.of(names, divisors)
         if error < least:
             least, best = error, divisors
     return best
-
-
-def _divisors(groups: list[Group], weights: Mapping[int, float], power: float) -> dict[int, float]:
-    """Return a divisor for every label that is not always 0: with them, the parts of each group
-    have equal ranges, or (``power`` below 1) equal products of range and weights."""
-    found = {FIXED: 1.0}
-    for group in sorted(groups, key=lambda g: -g.spread):
-        sizes = {k: _size(p, weights.get(k), power) for k, p in group.alive.items()}
-        known = [sizes[k] / found[k] for k in sizes if k in found]
-        whole = max(known or sizes.values(), default=1.0)
-        found |= {k: size / whole for k, size in sizes.items() if k not in found}
-    return found
-
-
-def _size(peak: float, weight: float | None, power: float) -> float:
-    """Return what a divisor is proportional to."""
-    return peak if not weight or power == 1.0 else peak**power / weight ** (1 - power)
-
-
-def label_weights(mg: MatGraph, labels: Mapping[str, Array]) -> dict[int, float]:
-    """Return the largest weight that a matrix product multiplies with each label."""
-    found: dict[int, float] = {}
-    for op in mg.ops:
-        if isinstance(op, Gemm) and op.weight is not None:
-            size = np.abs(np.asarray(op.weight)).max((0, 1, 3))
-            rows = np.broadcast_to(np.tile(size, op.groups), mg.tensors[op.input].shape[3:])
-            for label, weight in zip(_by_channel(labels[op.input], len(rows)), rows, strict=True):
-                found[label] = max(found.get(label, 0.0), float(weight))
-    return found
-
-
-def _by_channel(labels: Array, channels: int) -> list[int]:
-    return [int(label) for label in np.broadcast_to(labels.reshape(-1), (channels,))]
-
-
-def _revived(
-    groups: list[Group], divisors: dict[int, float], weights: Mapping[int, float]
-) -> dict[int, float]:
-    """Return ``divisors`` with those of labels that are always 0 on the samples: as large as the
-    largest of their group, so that later values fit, but never so large that their weights would
-    coarsen the others."""
-    found = dict(divisors)
-    heaviest = max((weights.get(k, 0.0) * d for k, d in divisors.items()), default=0.0)
-    for group in groups:
-        known = [divisors[k] for k in map(int, group.labels) if k in divisors]
-        for label in map(int, group.labels):
-            if label not in divisors:
-                limit = heaviest / weights[label] if weights.get(label) else np.inf
-                largest = min(max(known, default=1.0), limit or np.inf)
-                found[label] = max(found.get(label, 0.0), largest)
-    return found
 
 
 # ---------------------------------------------------------------- arrays

@@ -56,6 +56,8 @@ def suspects_of(
         prescribed = point.tensor in mg.quant and point.at == "output"
         if boundary is None or prescribed or point in known or point.tensor in excluded:
             continue
+        if h.whole_numbers:  # positions and lengths: calibration sees few of them
+            continue
         found[point] = Suspect(point, boundary, h.lo < -boundary, h.hi > boundary)
     found.update(_addends_of(mg, found, histograms, known, excluded))
     return [found[point] for point in histograms if point in found]

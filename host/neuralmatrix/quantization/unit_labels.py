@@ -101,25 +101,10 @@ class _Labelled:
 
     def _by_readers(self, name: str, shape: tuple[int, ...]) -> Array:
         """Return new labels of this shape, one for all elements that the same Moves read."""
-        whole = self.mg.tensors[name].shape
-        if prod(whole) > MOST_LABELS:
+        if prod(self.mg.tensors[name].shape) > MOST_LABELS:
             return self.labels.fresh(1, 1, 1, 1)
-        readers = [op for op in self.uses.readers(name) if isinstance(op, Move)]
-        read = np.stack([self._read(op, name) for op in readers] or [np.ones(whole, bool)], -1)
-        joined = tuple(axis for axis in range(4) if shape[axis] == 1)
-        kept = [size for size in shape if size > 1]
-        rows = np.moveaxis(read, joined, range(-len(joined) - 1, -1)).reshape(*kept, -1)
-        _, found = np.unique(rows.reshape(prod(kept), -1), axis=0, return_inverse=True)
-        return self.labels.fresh(int(found.max()) + 1)[found.reshape(shape)]
-
-    def _read(self, op: Move, name: str) -> Array:
-        """Return which elements of a tensor a Move reads."""
-        sizes = [prod(self.mg.tensors[n].shape) for n in op.parts]
-        used = np.zeros(sum(sizes) + 1, bool)
-        used[op.index] = True
-        at = np.cumsum([0, *sizes])
-        found = [used[at[i] : at[i + 1]] for i, n in enumerate(op.parts) if n == name]
-        return np.asarray(np.any(found, 0)).reshape(self.mg.tensors[name].shape)
+        found = read_alike(name, shape, self.mg, self.uses)
+        return self.labels.fresh(int(found.max()) + 1)[found]
 
     # ------------------------------------------------------------ ties
 
@@ -275,6 +260,28 @@ class _Labelled:
                 self._tie(a, b)
 
 
+def read_alike(name: str, shape: tuple[int, ...], mg: MatGraph, uses: Uses) -> Array:
+    """Return a number for every element of an array of this shape, whose sizes are the tensor's or
+    1: the same for those that the same Moves read."""
+    whole = mg.tensors[name].shape
+    readers = [op for op in uses.readers(name) if isinstance(op, Move)]
+    read = np.stack([_read(op, name, mg) for op in readers] or [np.ones(whole, bool)], -1)
+    joined = tuple(axis for axis in range(4) if shape[axis] == 1)
+    rows = np.moveaxis(read, joined, range(-len(joined) - 1, -1)).reshape(prod(shape), -1)
+    _, found = np.unique(rows, axis=0, return_inverse=True)
+    return np.asarray(found.reshape(shape))
+
+
+def _read(op: Move, name: str, mg: MatGraph) -> Array:
+    """Return which elements of a tensor a Move reads."""
+    sizes = [prod(mg.tensors[n].shape) for n in op.parts]
+    used = np.zeros(sum(sizes) + 1, bool)
+    used[op.index] = True
+    at = np.cumsum([0, *sizes])
+    found = [used[at[i] : at[i + 1]] for i, n in enumerate(op.parts) if n == name]
+    return np.asarray(np.any(found, 0)).reshape(mg.tensors[name].shape)
+
+
 def _has_weights(op: Linear) -> bool:
     return op.weight is not None
 
@@ -331,4 +338,4 @@ def _unchangeable(mg: MatGraph, facts: Facts) -> set[str]:
     return found
 
 
-__all__ = ["FIXED", "labels_of"]
+__all__ = ["FIXED", "labels_of", "read_alike"]

@@ -76,6 +76,14 @@ RANGES = {
     "shrink": ((0.5, 0.5), (-3, 3)),
     "truth": ((), (-5, 5), (0, 100)),
     "sign": ((), (-3, 7), (-100, 1)),
+    "log_floor": ((), (0.01, 100), (1e-4, 1)),
+    "log_share": ((), (0.01, 100), (1e-4, 1)),
+    "log_above": ((0.5,), (0, 16), (0, 3)),
+    "abs_below": ((2.0,), (-2.5, 2.5)),
+    "log_abs": ((), (0.01, 100)),
+    "log_sum": ((), (-12, 12), (-12, 40)),
+    "exp_wide": ((), (-16, 0), (-4, 2)),
+    "exp_part": ((5.5, 2**-8), (-12, 0), (-9, -3)),
 }
 CASES = [(name, 16, x_range) for name, (_, *ranges) in RANGES.items() for x_range in ranges]
 CASES += [(name, 8, ranges[-1]) for name, (_, *ranges) in RANGES.items()]
@@ -165,6 +173,9 @@ CURVE_FEEDS = {
     "acos": (-1, 1),
     "atanh": (-0.99, 0.99),
     "truth": (-30, 30),
+    "log_abs": (-50, 50),
+    "exp_wide": (-8, 3),
+    "square": (-30, 30),
 }
 
 

@@ -84,6 +84,27 @@ def masked(f: Form) -> str:
     return attend(f, lambda scores: f.op("Add", scores, np.where(TRIANGLE, 0.0, -1e4)))
 
 
+def log_filtered(f: Form) -> str:
+    """Return the logarithm of a power through filters."""
+    part = f.op("MatMul", "x", exact(1, 8, 4))
+    filtered = f.op("MatMul", f.op("Mul", part, part), np.abs(exact(2, 4, 2)))
+    return f.op("Log", f.op("Max", filtered, 0.125))
+
+
+def magnitude(f: Form) -> str:
+    """Return the magnitudes of complex values whose parts one product makes."""
+    both = f.op("MatMul", "x", exact(1, 8, 6))
+    ends = ((0, 3), (3, 6))
+    parts = [f.op("Slice", both, *(np.array([n]) for n in (*end, 2))) for end in ends]
+    return f.op("Sqrt", f.op("Add", *(f.op("Mul", part, part) for part in parts)))
+
+
+def frames(f: Form) -> str:
+    """Return the logarithms of 12 samples in every 8, two of them before the signal."""
+    part = f.op("Conv", "x", exact(1, 4, 1, 12), exact(2, 4) / 3, strides=[8], pads=[8, 4])
+    return f.op("Log", f.op("Add", f.op("Mul", part, part), 0.125))
+
+
 HARD_SIGMOID = (
     binary("add", "x", "three", "a"), unary("a", "c", "clip", 0.0, 6.0),
 )  # fmt: skip
@@ -126,6 +147,11 @@ CASES: dict[str, Graph] = {
     "fold_into_weights": of(conv("x", "c"), binary("mul", "c", "g", "m"),
                             binary("add", "m", "b", "y"), shape=IMAGE, w=exact(1, 2, 4, 1, 1),
                             g=exact(2, 2, 1, 1), b=exact(3, 2, 1, 1)),
+    "to_logarithms": form(log_filtered),
+    "narrow_transforms": form(magnitude),
+    "block_frames": form(frames, {"x": (1, 1, 48)}),
+    "split_weights": form(lambda f: f.op(
+        "Log", f.op("Add", f.op("Pow", f.op("MatMul", "x", exact(1, 8, 4)), 2.0), 0.125))),
 }  # fmt: skip
 
 

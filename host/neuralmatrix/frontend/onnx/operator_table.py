@@ -14,6 +14,7 @@ from .context import Call, Handler, Refused, Versions
 from .ops import (
     attention,
     einsum,
+    fourier,
     gather,
     layout,
     linear,
@@ -32,6 +33,7 @@ HANDLERS: Mapping[str, Versions] = {
     **linear.HANDLERS,
     **pooling.HANDLERS,
     **einsum.HANDLERS,
+    **fourier.HANDLERS,
     **pointwise.HANDLERS,
     **layout.HANDLERS,
     **gather.HANDLERS,
@@ -101,7 +103,6 @@ NEAREST: Mapping[str, str] = {
         "Multinomial".split(),
         "random values differ from run to run; constants are supported",
     ),
-    **dict.fromkeys(("DFT", "STFT"), "a MatMul with its constant matrix is supported"),
     "LayerNormalization": "it needs opset 17; exported for an older one it is recognised too",
     "Gelu": "it needs opset 20; exported for an older one it is recognised too",
 }

@@ -15,10 +15,13 @@ import numpy as np
 
 from ..types import Array
 from .ops import Gemm, Linear, MatGraph, MatOp, Move, RowMax, Window
-from .predicates import is_difference
+from .predicates import is_difference, is_square
+from .spectra import LOGARITHMS, wide_tensors
 from .uses import Uses
 
-INT16_ACTIVATIONS = frozenset({"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"})
+INT16_ACTIVATIONS = frozenset(
+    {"exp", "log", "reciprocal", "rsqrt", "sqrt", "square", "triangle"} | LOGARITHMS
+)
 # A constant left operand whose rows int8 holds to this fraction of their size stays int8.
 CLOSE_ENOUGH = 0.02
 
@@ -135,7 +138,7 @@ def _int16_groups(
     for op in mg.ops:
         chosen |= {n for n in _int16_by_use(op, mg) if groups.root(n) not in streamed}
         chosen |= _int16_by_statistics(op)
-    chosen |= _added_before_statistics(mg, groups) | position_scores
+    chosen |= _added_before_statistics(mg, groups) | position_scores | wide_tensors(mg, uses)
     return as_prescribed(mg, groups, chosen)
 
 
@@ -160,6 +163,8 @@ def _int16_by_use(op: MatOp, mg: MatGraph) -> tuple[str, ...]:
     if isinstance(op, Move):
         return ()
     activation = op.epilogue.activation
+    if is_square(op):
+        return (op.output,)
     if mg.tensors[op.output].broadcast or (activation and activation.name in INT16_ACTIVATIONS):
         return (op.output,)
     return ()

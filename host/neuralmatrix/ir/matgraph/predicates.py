@@ -52,6 +52,13 @@ def is_difference(op: MatOp) -> TypeGuard[Window]:
     return plain and is_elementwise(op) and op.weight.size == 1 and op.weight.flat[0] == 1.0
 
 
+def is_square(op: MatOp) -> TypeGuard[Window]:
+    """Return whether an operation multiplies a tensor, or a multiple of it, by itself."""
+    e = op.epilogue
+    plain = e.residual is None and e.activation is None and not np.any(getattr(op, "bias", 1))
+    return plain and is_elementwise(op) and op.input == e.hadamard
+
+
 def is_projection(op: MatOp | None) -> TypeGuard[Gemm]:
     """Return whether an operation multiplies all channels of its input by weights: one group of
     them."""
@@ -101,6 +108,7 @@ __all__ = [
     "is_identity",
     "is_pointwise",
     "is_projection",
+    "is_square",
     "is_transposition",
     "only_statistics",
     "tied_statistics",

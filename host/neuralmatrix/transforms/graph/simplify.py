@@ -8,7 +8,7 @@ nothing changes.  Rewrites are exact in real arithmetic and leave prescribed qua
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -65,15 +65,27 @@ def simplify(
 
     ``note`` receives one line per rewrite.
     """
-    tallies = {name: _Tally() for name, _ in PASSES}
+    tallies = {name: _Tally() for name, _ in (*PASSES, *patterns.LAST)}
     before = None
     while before is not graph:
         before = graph
-        for name, step in PASSES:
-            graph = _rewritten(step, graph, tallies[name])
+        for passes in (PASSES, patterns.LAST):
+            graph = _repeated(passes, graph, tallies)
     if note is not None:
         for name, tally in tallies.items():
             note(f"{name}: {tally}")
+    return graph
+
+
+def _repeated(
+    passes: tuple[tuple[str, Pass], ...], graph: Graph, tallies: Mapping[str, _Tally]
+) -> Graph:
+    """Return the graph after all ``passes``, repeated until none changes it."""
+    before = None
+    while before is not graph:
+        before = graph
+        for name, step in passes:
+            graph = _rewritten(step, graph, tallies[name])
     return graph
 
 

@@ -84,6 +84,23 @@ def _truth(b: Builder, x: Direct, name: str, source: str) -> Direct:
     return _window(b, name, source, small, function="truth")
 
 
+def _log_abs(b: Builder, x: Direct, name: str, source: str) -> Direct:
+    """Emit log|x|: the index of the logarithm's table counts octaves from 0."""
+    size = _window(b, name, source, x, ":size", "abs")
+    return _window(b, name, source, size, function="log_floor")
+
+
+def _exp_wide(b: Builder, x: Direct, name: str, source: str) -> Direct:
+    """Emit exp(x / 2) squared: small results keep the relative precision of a table of roots."""
+    root = _window(b, name, source, x, ":root", "exp", weight=0.5)
+    return _window(b, name, source, root, hadamard=root.tensor)
+
+
+def _square(b: Builder, x: Direct, name: str, source: str) -> Direct:
+    """Emit x * x, which is exact up to one rounding; a table would not resolve small x."""
+    return _window(b, name, source, x, hadamard=x.tensor)
+
+
 CURVES: Mapping[str, Curve] = {
     "sin": _wave(0.0),
     "cos": _wave(math.pi / 2.0),
@@ -94,4 +111,7 @@ CURVES: Mapping[str, Curve] = {
     "acos": _arccosine,
     "atanh": _area_tangent,
     "truth": _truth,
+    "log_abs": _log_abs,
+    "exp_wide": _exp_wide,
+    "square": _square,
 }

@@ -164,6 +164,8 @@ def _with_biases_in_producers(mg: MatGraph) -> MatGraph:
     for name, op in ops.items():
         if not isinstance(op, Linear) or op.epilogue.residual not in ops or not np.ptp(op.bias):
             continue
+        if tensors[op.epilogue.residual].shape[3] < len(op.bias):  # one value for all channels
+            continue
         source, transposed = _residual_maker(op.epilogue.residual, ops, uses, tensors)
         if source is None:
             continue

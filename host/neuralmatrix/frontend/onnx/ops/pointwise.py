@@ -171,11 +171,12 @@ def _pow(ctx: Context, call: Call) -> None:
     if len(values) != 1:
         raise Refused(f"{len(values)} different exponents; one constant exponent is supported")
     power = values.pop()
-    if power == 3:
+    if power in (3, 4):
         x = ctx.tensor(call.input(0))
         square = ctx.fresh(f"{call.output}.square")
         ctx.emit(Unary((x,), square, call.name, function=Function("square")))
-        ctx.emit(Binary((square, x), call.output, call.name, kind="mul"))
+        factor = x if power == 3 else square
+        ctx.emit(Binary((square, factor), call.output, call.name, kind="mul"))
     elif power in _POWERS:
         _apply(ctx, call, _POWERS[power])
     else:

@@ -11,9 +11,13 @@ from functools import partial
 
 from ..rewrite import Pass, apply_rule
 from .attention import fuse_attention
+from .frame_blocks import block_frames
 from .gated_activations import fuse_activation, fuse_sigmoid_quotient
+from .narrow_transforms import narrow_transforms
 from .normalization import fold_norm_affine, fuse_folded_norm, fuse_norm
 from .rotary_embedding import fold_factor_forward, fuse_rotation, unwrap_sum
+from .spectrum import to_logarithms
+from .two_digit_weights import split_weights
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("fuse_folded_norm", partial(apply_rule, fuse_folded_norm)),
@@ -25,4 +29,12 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("unwrap_sum", partial(apply_rule, unwrap_sum)),
     ("fold_factor_forward", partial(apply_rule, fold_factor_forward)),
     ("fuse_attention", partial(apply_rule, fuse_attention)),
+)
+
+# Rewrites of what no pass of ``PASSES`` has fused into something else.
+LAST: tuple[tuple[str, Pass], ...] = (
+    ("to_logarithms", to_logarithms),
+    ("narrow_transforms", narrow_transforms),
+    ("block_frames", block_frames),
+    ("split_weights", split_weights),
 )

@@ -10,18 +10,52 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir.graph.nodes import Binary, Expand, Node, Reduce, Unary
+from ....ir.graph.nodes import (
+    AxisMatMul,
+    Binary,
+    Conv,
+    Expand,
+    MatMul,
+    Node,
+    Reduce,
+    Reshape,
+    Slice,
+    Take,
+    Transpose,
+    Unary,
+)
 from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
 
 Polynomial = tuple[float, ...]  # coefficients, the constant first
 
 MOST_DEGREE = 3
+LAYOUT = (Reshape, Transpose, Slice, Take, Expand)  # nodes that place elements
 
 
 def made(uses: GraphUses, name: str) -> Node | None:
     """Return the node that makes a tensor whose quantisation nothing prescribes."""
     return None if name in uses.graph.quant else uses.maker(name)
+
+
+def transforms(uses: GraphUses) -> frozenset[str]:
+    """Return the outputs of linear operations behind logarithms of magnitudes; () in a model that
+    prescribes scales."""
+    found = set()
+    for node in uses.graph.nodes:
+        if isinstance(node, Unary) and node.function.name == "log_abs" and not uses.graph.quant:
+            name = node.inputs[0]
+            while isinstance(inner := made(uses, name), LAYOUT) or _is_affine(uses, inner):
+                assert inner is not None
+                name = inner.inputs[0]
+            if isinstance(inner, Conv | MatMul | AxisMatMul):
+                found.add(name)
+    return frozenset(found)
+
+
+def _is_affine(uses: GraphUses, node: Node | None) -> bool:
+    linear = isinstance(node, Binary) and node.kind in ("add", "mul")
+    return linear and node is not None and node.inputs[1] in uses.graph.constants
 
 
 def scalar(uses: GraphUses, name: str) -> float | None:
