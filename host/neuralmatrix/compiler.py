@@ -187,7 +187,7 @@ def compile_model(
     bounds = requirements(require, measured=accuracy and calibration is not None)
     found = board if isinstance(board, Board) else load_board(board)
     program = _compiled(as_onnx(model, example_inputs), found, options)
-    check_requirements(bounds, program.accuracy)
+    check_requirements(bounds, program.accuracy, precision)
     _warn(program)
     return program
 

@@ -181,6 +181,37 @@ def test_readme_commands_print_what_it_shows(
 
 
 @pytest.mark.gxx
+def test_accuracy_page_shows_what_its_commands_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missed requirement ends the command with the error that the page shows."""
+    keep_demo(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(ROOT / "docs" / "accuracy.md", "console")
+    block = re.sub(r"\\\n +", "", block)
+    commands = re.findall(r"^\$ neuralmatrix (.+)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    assert len(commands) == 3
+    for command, output in commands:
+        result = CliRunner().invoke(app, shlex.split(command))
+        found = f"error: {result.exception}" if result.exception else result.stdout
+        parts = [" ".join(part.split()) for part in output.split("...\n")]
+        shown = " ".join(found.split())
+        assert [part for part in parts if part not in shown] == [], shown
+
+
+@pytest.mark.gxx
+def test_python_of_accuracy_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep_demo(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(ROOT / "docs" / "accuracy.md", "python"):
+        exec(compile(block, "accuracy.md", "exec"), {})
+    assert "accuracy: emulated, on 32 inputs" in capsys.readouterr().out
+
+
+@pytest.mark.gxx
 @pytest.mark.parametrize("page", ("README.md", "docs/usage.md"))
 def test_python_of_page_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -129,11 +129,11 @@ def test_thin_calibration_is_a_cause() -> None:
     assert not text or "thin calibration on 6 inputs" in text
 
 
-@pytest.mark.parametrize("count", [1, 7])
-def test_too_few_are_not_measured_and_it_is_said(count: int) -> None:
+@pytest.mark.parametrize(("count", "given"), [(1, "input was"), (7, "inputs were")])
+def test_too_few_are_not_measured_and_it_is_said(count: int, given: str) -> None:
     program = compiled(perceptron(), images(count))
     assert not program.accuracy.measured and program.accuracy.outputs == ()
-    assert f"{count} calibration inputs were given; with 8 or more" in program.accuracy.missing
+    assert f"{count} calibration {given} given; with 8 or more" in program.accuracy.missing
     assert program.notes[-1].startswith("accuracy not measured: ")
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +24,9 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+
+if TYPE_CHECKING:
+    from ..ir.accuracy import Accuracy
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 ProgramPath = Annotated[Path, typer.Argument(help="A program made by 'neuralmatrix compile'.")]
@@ -54,6 +57,17 @@ def show_notes(notes: Iterable[str]) -> None:
     """Print what a user should know of a run on standard error, one line each."""
     for text in notes:
         sys.stderr.write(f"note: {text}\n")
+
+
+def show_accuracy(screen: Console, found: Accuracy | None) -> None:
+    """Print what a program loses, as its compilation measured it."""
+    from ..program.accuracy_report import accuracy_lines, accuracy_table
+
+    if found is not None and found.measured:
+        screen.print(found.heading, highlight=False, markup=False)
+        screen.print(accuracy_table(found))
+    for line in accuracy_lines(found, screen.width):
+        screen.print(line, highlight=False, markup=False)
 
 
 def emit(data: Any) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from ..errors import AccuracyWarning, BadInput
 from ..quantization.settings import SEARCH_SECONDS
-from .common import Constants, Json, ModelPath, console, emit
+from .common import Constants, Json, ModelPath, console, emit, show_accuracy
 from .stage_line import StageLine
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _check_output(output: Path, model: Path) -> None:
 
 
 def _show(output: Path, program: Program, as_json: bool) -> None:
-    from ..program.report import accuracy_lines, port_lines, program_report, summary_lines
+    from ..program.report import port_lines, program_report, summary_lines
 
     report = program_report(program)
     if as_json:
@@ -164,5 +164,6 @@ def _show(output: Path, program: Program, as_json: bool) -> None:
     count = len(program.instructions)
     text = f"{output}: {count} instructions, {program.board}, {program.precision}"
     screen = console()
-    for line in (text, *port_lines(report), *summary_lines(report), *accuracy_lines(program)):
+    for line in (text, *port_lines(report), *summary_lines(report)):
         screen.print(line, highlight=False, markup=False)
+    show_accuracy(screen, program.accuracy)

@@ -31,6 +31,7 @@ from .common import (
     console,
     emit,
     progress,
+    show_accuracy,
     show_notes,
     waiting,
 )
@@ -164,16 +165,10 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a program costs on its board (estimated), layer by layer."""
+    """Show what a program costs on its board (estimated), and what it loses (emulated)."""
     from ..files import check_target
     from ..program.program import load
-    from ..program.report import (
-        accuracy_lines,
-        layer_table,
-        program_report,
-        summary_lines,
-        write_html,
-    )
+    from ..program.report import layer_table, program_report, summary_lines, write_html
 
     if html:
         check_target(html)
@@ -186,8 +181,9 @@ def report(
         return
     screen = console()
     screen.print(layer_table(data))
-    for line in (*summary_lines(data), *accuracy_lines(loaded)):
+    for line in summary_lines(data):
         screen.print(line, highlight=False, markup=False)
+    show_accuracy(screen, loaded.accuracy)
 
 
 @app.command("list")

@@ -142,25 +142,34 @@ class Accuracy:
             "warnings": list(self.warnings),
         }
 
+    @property
+    def heading(self) -> str:
+        """What the figures are, and on how many inputs."""
+        if not self.measured:
+            return f"accuracy: not measured: {self.missing}"
+        count = f"{self.samples} inputs held back from calibration on {self.calibrated_on}"
+        return f"accuracy: emulated, on {count}"
+
     def to_lines(self) -> list[str]:
         """Return the text for people: outputs, the layers that lose most, saturation, warnings."""
         if not self.measured:
-            return [f"accuracy: not measured: {self.missing}"]
-        count = f"{self.samples} inputs held back from calibration on {self.calibrated_on}"
-        lines = [f"accuracy: emulated, on {count}"]
-        lines += [f"  {out.to_text()}" for out in self.outputs]
-        most = ", ".join(
-            f"{layer.source or layer.name} {100 * layer.relative_error:.2g} %"
-            for layer in self.layers[:MOST_LINES]
-        )
-        lines += [f"  layers that lose most, each alone: {most}"] if most else []
-        beyond = ", ".join(
-            f"{one.tensor} {100 * one.share:.2g} %"
-            for one in self.saturated[:MOST_LINES]
-            if one.share >= FEWEST_SATURATED
-        )
-        lines += [f"  saturated values: {beyond}"] if beyond else []
-        return [*lines, *(f"warning: {line}" for line in self.warnings)]
+            return [self.heading]
+        return [self.heading, *(f"  {out.to_text()}" for out in self.outputs), *self.details()]
+
+    def details(self) -> list[str]:
+        """Return what the text says besides the outputs; why nothing was measured, if so."""
+        if not self.measured:
+            return [self.heading]
+        lines = []
+        if most := self.layers[:MOST_LINES]:
+            shares = (f"{one.source or one.name} {100 * one.relative_error:.2g} %" for one in most)
+            lines.append(f"layers that lose most, each by itself: {', '.join(shares)}")
+        far = [one for one in self.saturated if one.share >= FEWEST_SATURATED][:MOST_LINES]
+        if far:
+            shares = (f"{one.tensor} {100 * one.share:.2g} %" for one in far)
+            lines.append(f"values beyond the calibrated range: {', '.join(shares)}")
+        marks = ("" if line.startswith("cause: ") else "warning: " for line in self.warnings)
+        return [*lines, *(mark + line for mark, line in zip(marks, self.warnings, strict=True))]
 
 
 BASIS = (

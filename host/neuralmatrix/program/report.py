@@ -18,6 +18,7 @@ from ..files import write_whole
 from ..hardware.board import load_board
 from ..hardware.isa import ISA_VERSION
 from ..hardware.resources import KINDS, resources
+from .accuracy_report import accuracy_html
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -131,11 +132,6 @@ def port_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def accuracy_lines(program: Program) -> list[str]:
-    """Format what the program loses, if it was measured when it was compiled."""
-    return program.accuracy.to_lines() if program.accuracy else []
-
-
 def layer_table(report: dict[str, Any]) -> Table:
     """Make one row per layer and a last one for the network."""
     from rich.markup import escape
@@ -170,9 +166,27 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
 
 # ------------------------------------------------------------------------------ HTML
 
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<style>
+section {{ font: 14px/1.5 sans-serif; margin: 1em 80px; max-width: 60em }}
+table {{ border-collapse: collapse }}
+th, td {{ border: 1px solid #ccc; padding: 2px 10px; text-align: left; white-space: pre-wrap }}
+</style>
+</head>
+<body>
+{chart}
+<section>
+{accuracy}</section>
+</body>
+</html>
+"""
+
 
 def write_html(program: Program, path: Path) -> None:
-    """Write a page with units' time lines and layers' cycles.  ToolMissing: no plotly."""
+    """Write a page: units' time lines, layers' cycles, accuracy.  ToolMissing: no plotly."""
     try:
         import plotly.graph_objects as go
         from plotly.subplots import make_subplots
@@ -208,5 +222,6 @@ def write_html(program: Program, path: Path) -> None:
         barmode="overlay",  # otherwise each unit's bars leave room for the others' bars
         showlegend=False,
     )
-    page = figure.to_html(include_plotlyjs=True).encode()
+    chart = figure.to_html(include_plotlyjs=True, full_html=False)
+    page = _PAGE.format(chart=chart, accuracy=accuracy_html(program.accuracy)).encode()
     write_whole(path, lambda file: file.write(page))

@@ -50,8 +50,11 @@ def measure_accuracy(
 
 
 def _too_few(count: int) -> str:
+    given = (
+        "1 calibration input was given" if count == 1 else f"{count} calibration inputs were given"
+    )
     return (
-        f"{count} calibration inputs were given; with {FEWEST_MEASURED} or more, one in four is "
+        f"{given}; with {FEWEST_MEASURED} or more, one in four is "
         "held back and measured: give 16 to 256 typical inputs"
     )
 

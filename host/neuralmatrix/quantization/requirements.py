@@ -16,6 +16,12 @@ from ..ir.accuracy import Accuracy, OutputAccuracy
 
 ALLOWED = 'a relative error "1%", a ratio "30dB", "psnr:40dB" or "top1:99%"'
 
+TRY = {
+    "int8": "try precision mixed or int16",
+    "int16": "try precision mixed, which also gives the layers that need it weights of two digits",
+    "mixed": "allow less with max_loss (--max-loss), or try precision int16",
+}
+
 
 @dataclass(frozen=True)
 class Requirement:
@@ -64,13 +70,16 @@ def requirements(texts: str | Iterable[str], measured: bool = True) -> tuple[Req
 def _requirement(text: str) -> Requirement:
     match = re.fullmatch(r"\s*(?:(\w+)\s*[:=]\s*)?(\d+(?:\.\d*)?)\s*(%|dB)\s*", str(text), re.I)
     key = ((match[1] or "").lower(), match[3].lower()) if match else ("?", "")
-    if match is None or key not in FIGURES:
+    beyond = match is not None and key[0] == "top1" and float(match[2]) > 100
+    if match is None or key not in FIGURES or beyond:
         raise BadInput(f"require: found {text!r}; allowed are {ALLOWED}")
     figure, factor, shown = FIGURES[key]
     return Requirement(text.strip(), figure, factor * float(match[2]), shown)
 
 
-def check_requirements(bounds: Iterable[Requirement], found: Accuracy | None) -> None:
+def check_requirements(
+    bounds: Iterable[Requirement], found: Accuracy | None, precision: str = "int8"
+) -> None:
     """Raise AccuracyMissed if an output falls short, or nothing could be measured; BadInput if no
     output has the figure that is asked for."""
     short: list[str] = []
@@ -82,8 +91,8 @@ def check_requirements(bounds: Iterable[Requirement], found: Accuracy | None) ->
     if short:
         assert found is not None
         raise AccuracyMissed(
-            f"on {found.samples} held-back inputs: {'; '.join(short)}; nothing was saved.  "
-            + ("; ".join(found.warnings) or "Try precision mixed or int16")
+            f"on {found.samples} held-back inputs: {'; '.join(short)}; nothing was saved; "
+            + ("; ".join(found.warnings) or TRY[precision])
         )
 
 

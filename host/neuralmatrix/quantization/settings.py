@@ -84,10 +84,24 @@ def check_settings(settings: Settings, calibrated: bool) -> None:
     seconds = settings.search_seconds
     if not isinstance(seconds, Real) or not 0 <= seconds < float("inf"):
         raise BadInput(f"search_seconds {seconds!r}; allowed are seconds from 0")
+    _check_used(settings, calibrated)
     if not calibrated and (mixed or settings.refine):
         raise BadInput(
             "precision mixed and refinements are chosen on calibration inputs, and none are given; "
             "pass calibration= (--calibration) with 16 to 256 typical inputs"
+        )
+
+
+def _check_used(settings: Settings, calibrated: bool) -> None:
+    """Raise BadInput on a choice about a search that does not take place."""
+    if calibrated and settings.searches:
+        return
+    given = [name for name, least in (("measure", "relative"), ("search_seconds", SEARCH_SECONDS))
+             if getattr(settings, name) != least]  # fmt: skip
+    if given:
+        raise BadInput(
+            f"{given[0]} {getattr(settings, given[0])!r} without a search; give calibration inputs "
+            f"and leave accuracy=False (--no-measure) out, or leave {given[0]} out"
         )
 
 
