@@ -18,7 +18,7 @@ from ...hardware.isa import MAP_CELLS, SegKind
 from ...ir.types import Array
 from .index import INT16_HI, INT16_LO, MAX_SEG_SHIFT, Index, apply_lines, segment_index
 from .knots import free_knots
-from .lines import Lines, Problem, chord_error, fit_lines, starts_of
+from .lines import Lines, Problem, chord_error, chord_estimate, fit_lines, starts_of
 
 KINDS = ("uniform", "log", "mapped", "auto")
 
@@ -304,8 +304,17 @@ def _finalists(problem: Problem, candidates: list[Index]) -> list[Index]:
     """Return the indices of least error, estimated by chords in real arithmetic."""
     scored: list[tuple[float, Index]] = []
     for index in candidates:
-        scored.append((chord_error(problem, index), index))
-        if scored[-1][0] <= GOOD_ENOUGH:
+        estimate = chord_estimate(problem, index)
+        if estimate <= GOOD_ENOUGH:
+            estimate = chord_error(problem, index)
+        scored.append((estimate, index))
+        if estimate <= GOOD_ENOUGH:
             break
-    scored.sort(key=lambda pair: (pair[0], pair[1].count))
-    return [index for _, index in scored[:FINALISTS]]
+    scored.sort(key=_size)
+    exact = [(chord_error(problem, index), index) for _, index in scored[: 2 * FINALISTS]]
+    return [index for _, index in sorted(exact, key=_size)[:FINALISTS]]
+
+
+def _size(scored: tuple[float, Index]) -> tuple[float, int]:
+    """Return the sort key: error, then number of segments."""
+    return scored[0], scored[1].count
