@@ -106,12 +106,21 @@ def fit(
     (2, [0, 0, 100])
     """
     _check(x_scale, x_range, y_scale, y_clip, max_segments, kind)
-    problem = _pose(function, x_scale, x_range, y_scale, y_clip, kinks)
-    index, lines = _best_lines(problem, max_segments, kind)
+    problem = pose(function, x_scale, x_range, y_scale, y_clip, kinks)
+    index, lines = best_lines(problem, max_segments, kind)
     return _segments(problem, index, lines, x_scale, y_scale)
 
 
-def _best_lines(problem: Problem, most: int, kind: str) -> tuple[Index, Lines]:
+def table_of(
+    problem: Problem, index: Index, x_scale: float, y_scale: float, slopes: Array
+) -> PwlTable:
+    """Return the table of a known index; ``slopes``: a proposal for each of its segments."""
+    segment = segment_index(index, problem.x)
+    used = segment[starts_of(segment)]
+    return _segments(problem, index, fit_lines(problem, index, slopes[used]), x_scale, y_scale)
+
+
+def best_lines(problem: Problem, most: int, kind: str) -> tuple[Index, Lines]:
     """Return the index of at most ``most`` segments that fits best, and its lines."""
     indices = _finalists(problem, _candidates(problem, most, kind))
     fitted = [(index, fit_lines(problem, index)) for index in indices]
@@ -131,7 +140,7 @@ def _segments(
     problem: Problem, index: Index, lines: Lines, x_scale: float, y_scale: float
 ) -> PwlTable:
     """Return the table of ``lines``; segments without points get a line too."""
-    every = _spread(index, segment_index(index, problem.x))
+    every = spread(index, problem)
     return PwlTable(
         kind=index.kind,
         x0=index.x0,
@@ -149,8 +158,9 @@ def _segments(
     )
 
 
-def _spread(index: Index, segment: Array) -> Array:
-    """Return for every segment of the table the nearest one that has points."""
+def spread(index: Index, problem: Problem) -> Array:
+    """Return for every segment of the table the nearest one that has points, among those."""
+    segment = segment_index(index, problem.x)
     used = segment[starts_of(segment)]
     return np.clip(np.searchsorted(used, np.arange(index.count)), 0, len(used) - 1)
 
@@ -191,7 +201,7 @@ def _check(
         raise BadInput(f"segment kind {kind!r} is unknown; use one of {', '.join(KINDS)}")
 
 
-def _pose(
+def pose(
     function: Callable[[Array], Array],
     x_scale: float,
     x_range: tuple[int, int],
@@ -199,6 +209,7 @@ def _pose(
     y_clip: tuple[int, int],
     kinks: Sequence[float],
 ) -> Problem:
+    """Return the problem of fitting ``function``.  BadInput: it is not a number in the range."""
     x = np.arange(x_range[0], x_range[1] + 1, dtype=np.int64)
     with np.errstate(all="ignore"):
         y = np.asarray(function(x * x_scale), np.float64) / y_scale
