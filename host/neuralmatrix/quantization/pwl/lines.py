@@ -173,17 +173,28 @@ def _round_lines(
     return k.astype(np.int16), b.astype(np.int32), sh.astype(np.uint8)
 
 
-def _slopes(problem: Problem, starts: Array, more: Array | None) -> Iterator[tuple[Array, Array]]:
+def _slopes(
+    problem: Problem, starts: Array, more: Array | None, near: bool
+) -> Iterator[tuple[Array, Array]]:
     """Yield (the closest slopes in real arithmetic, usable points): of the points between the
     caps, and of all where some are beyond."""
     everything = np.ones(len(problem.x), bool)
     for use in (usable(problem, starts), everything):
-        chord = chords(problem, use, starts)
-        regression = _least_squares(problem.real_x, problem.capped, use, starts)
-        proposals = [chord, regression, (chord + regression) / 2]
-        yield _closest(problem, starts, use, proposals if more is None else [*proposals, more]), use
+        yield _closest(problem, starts, use, _proposals(problem, starts, use, more, near)), use
         if use.all():
             return
+
+
+def _proposals(
+    problem: Problem, starts: Array, use: Array, more: Array | None, near: bool
+) -> list[Array]:
+    """Return slopes of every segment."""
+    chord = chords(problem, use, starts)
+    given = [] if more is None else [more]
+    if near:
+        return [chord, *given]
+    regression = _least_squares(problem.real_x, problem.capped, use, starts)
+    return [chord, regression, (chord + regression) / 2, *given]
 
 
 def _closest(problem: Problem, starts: Array, use: Array, proposals: list[Array]) -> Array:
@@ -195,15 +206,17 @@ def _closest(problem: Problem, starts: Array, use: Array, proposals: list[Array]
     return np.asarray(np.choose(np.argmin(errors, axis=0), proposals))
 
 
-def fit_lines(problem: Problem, index: Index, slopes: Array | None = None) -> Lines:
+def fit_lines(
+    problem: Problem, index: Index, slopes: Array | None = None, near: bool = False
+) -> Lines:
     """Fit, round and measure the lines of one index over every x.
 
-    ``slopes``: one more proposal, for every segment in use.
+    ``slopes``: one more proposal, for every segment in use; ``near``: it is a good one.
     """
     starts = starts_of(segment_index(index, problem.x))
     part = np.repeat(np.arange(len(starts)), sizes_of(starts, len(problem.x)))
     best: Lines | None = None
-    for slope, use in _slopes(problem, starts, slopes):
+    for slope, use in _slopes(problem, starts, slopes, near):
         k, b, sh = _round_lines(problem, starts, slope, use)
         y = np.clip(apply_lines(k, b, sh, part, problem.x), *problem.clip)
         error = np.abs(y - problem.capped)

@@ -117,7 +117,8 @@ def table_of(
     """Return the table of a known index; ``slopes``: a proposal for each of its segments."""
     segment = segment_index(index, problem.x)
     used = segment[starts_of(segment)]
-    return _segments(problem, index, fit_lines(problem, index, slopes[used]), x_scale, y_scale)
+    lines = fit_lines(problem, index, slopes[used], near=True)
+    return _segments(problem, index, lines, x_scale, y_scale)
 
 
 def best_lines(problem: Problem, most: int, kind: str) -> tuple[Index, Lines]:
