@@ -20,6 +20,7 @@ from .table import PwlTable, best_lines, fit, pose, spread, table_of
 
 X_PLACES = 16  # rounded ranges of an octave
 Y_PLACES = 8  # rounded caps of an octave
+COARSE = 64  # an end of fewer steps stays
 SAMPLES = 257  # points that find out whether a cap matters
 
 
@@ -72,6 +73,8 @@ def _wide(function: Function, x_scale: float, x_range: tuple[int, int], y_scale:
     """Return range, scale and caps that hold these and those nearby; None if the function is
     undefined there."""
     lo, hi = _outwards(*x_range, X_PLACES)
+    lo = lo if abs(x_range[0]) >= COARSE else x_range[0]  # a step more may reach a pole
+    hi = hi if abs(x_range[1]) >= COARSE else x_range[1]
     span = max(int(np.floor(lo)), INT16_LO), min(int(np.ceil(hi)), INT16_HI)
     with np.errstate(all="ignore"):
         y = evaluate(function, np.linspace(*span, SAMPLES) * x_scale)
