@@ -59,15 +59,15 @@ def test_the_threshold_of_each_kind(kind: Kind) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "what"),
-    [("class scores", "the same largest element"), ("probabilities", "the side of 0.5")],
+    [("class scores", "the same largest element"), ("probabilities", "the same side of 0.5")],
 )
 def test_changed_answers(kind: Kind, what: str) -> None:
     fields = {"error": 0.05, "top1": 0.9, "rows": 3000}
     assert warned(output(kind, changed=0.99 * MOST_CHANGED, **fields)) == []
     first, *_ = warned(output(kind, changed=0.04, **fields))
     assert first == (
-        f"output y is inaccurate: {what} as the float model's in only 90 % of 3,000 "
-        "(about 4 % change in all), relative error 5 %"
+        f"output y is inaccurate: about 4 % of its answers change ({what} in 90 % of the 3,000 "
+        "measured), relative error 5 %"
     )
 
 
