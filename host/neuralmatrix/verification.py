@@ -22,11 +22,11 @@ from .hardware.target import Target
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.reference import port_outputs, run_float
 from .ir.quantized_values import dequantize_array
-from .ir.recipe import as_arrays
 from .ir.types import Array
 from .program.data import ProgramPort, Watchpoint
 from .program.host_io import check_feeds, read_output, write_input
 from .program.program import Program
+from .quantization.accuracy import real_graph
 from .quantization.adjust_ranges import MASKED
 from .quantization.integer_reference import run_integer
 from .quantization.qgraph import QGraph
@@ -166,7 +166,8 @@ def compare(
     first."""
     watched = [point.tensor.name for point in program.watchpoints]
     with np.errstate(over="ignore", invalid="ignore"):  # feeds may be far beyond the calibrated
-        real = run_float(lowered, feeds[0])
+        # prescribed scales are part of the model, and nothing is rewritten for them
+        real = run_float(lowered if lowered.quant else real_graph(graph), feeds[0])
         wanted = [port_outputs(lowered, run_float(lowered, feed, keep=False)) for feed in feeds]
     runs, outputs = [], []
     for feed in feeds:
@@ -184,7 +185,6 @@ def _compare_run(
     graph: QGraph, program: Program, integer: Mapping[str, Array], emulated: Sequence[Array],
     real: Mapping[str, Array],
 ) -> list[LayerCheck]:  # fmt: skip
-    factors = as_arrays(graph.recipe.factors)
     checks = []
     for point, found in zip(program.watchpoints, emulated, strict=True):
         name, layer = point.tensor.name, program.layers[point.layer]
@@ -193,7 +193,7 @@ def _compare_run(
         snr = float("nan")
         if name in real:
             values = dequantize_array(integer[name], graph.qparams[name])
-            snr = _snr_without_masks(real[name], values * factors.get(name, np.float32(1)))
+            snr = _snr_without_masks(real[name], values)
         checks.append(_check(name, (layer.kind, layer.source), snr, integer[name], found))
     return checks
 

@@ -21,7 +21,7 @@ IMAGES = 60
 
 def test_packaged_data_are_small_and_complete():
     digits = run.load_digits()
-    assert sum(path.stat().st_size for path in run.DATA.iterdir()) < 400_000
+    assert sum(path.stat().st_size for path in run.DATA.iterdir()) < 450_000
     assert digits.x.shape == (500, 1, 8, 8) and digits.x.dtype == np.float32
     assert digits.calibration.shape == (128, 1, 8, 8)
     assert digits.x.min() == 0.0 and digits.x.max() == 1.0

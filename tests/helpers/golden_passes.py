@@ -83,7 +83,7 @@ def chosen_precision(
     mg: MatGraph, ranges: Ranges, runs: Sequence[Feeds], max_loss: float
 ) -> list[str]:
     """Return the text of the tensors that are promoted to int16."""
-    return list(mixed(mg, on_the_way.with_ranges(mg, ranges, "mixed"), runs, max_loss).promoted)
+    return sorted(mixed(mg, on_the_way.with_ranges(mg, ranges, "mixed"), runs, max_loss).tensors)
 
 
 def mixed(mg: MatGraph, known: CalibratedGraph, runs: Sequence[Feeds], max_loss: float,

@@ -19,7 +19,7 @@ from neuralmatrix.ir.matgraph.reference import run_points
 from neuralmatrix.ir.points import Point
 from neuralmatrix.ir.quantized_values import dequantize_array, quantize_array
 from neuralmatrix.ir.types import Function, ViewStep
-from neuralmatrix.quantization import calibrate as module
+from neuralmatrix.quantization import samples
 from neuralmatrix.quantization.scales import choose_qparams
 from quantized import calibrated, statistics, tied
 
@@ -121,7 +121,7 @@ def test_one_pass_over_a_generator_in_any_grouping_gives_the_same(monkeypatch):
     x = images(23)
     whole = calibrated(graph(), [{"input": x}])
     single = calibrated(graph(), ({"input": image[None]} for image in x))
-    monkeypatch.setattr(module, "MOST_TOGETHER", 5)
+    monkeypatch.setattr(samples, "MOST_TOGETHER", 5)
     chunked = calibrated(graph(), [{"input": x[:9]}, {"input": x[9:]}])
     assert whole.ranges == single.ranges == chunked.ranges
 

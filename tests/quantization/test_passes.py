@@ -18,8 +18,12 @@ import numpy as np
 import onnxruntime
 import pytest
 from graph_text import graph_text
-from neuralmatrix.compiler import Options, back_end, front_end
+from neuralmatrix.compiler import ByRecipe, Options, back_end, front_end
+from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.recipe import Recipe
+from neuralmatrix.quantization.passes import Numbers
+from neuralmatrix.quantization.qgraph import QGraph
+from neuralmatrix.quantization.samples import Samples
 from neuralmatrix.quantization.settings import Settings, check_settings
 from slow import slow_after
 from targets import target
@@ -36,7 +40,7 @@ def small_cnn() -> tuple[Any, Feeds]:
     return zoo.small_cnn(), {"input": images}
 
 
-def uneven_cnn() -> tuple[Any, Feeds]:
+def uneven_products() -> tuple[Any, Feeds]:
     """Return a product whose channels differ in size, which the next one's weights undo."""
     rng = np.random.default_rng(3)
     size = 10.0 ** rng.uniform(-1, 0.5, 32)
@@ -57,7 +61,8 @@ def small_transformer() -> tuple[Any, Feeds]:
     return transformers.vit_digits(), {"input": images}
 
 
-NETS = {"cnn": small_cnn, "transformer": small_transformer}
+# Nets whose activations lose as much as their weights, so that int16 helps.
+NETS = {"products": uneven_products, "transformer": small_transformer}
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -92,7 +97,7 @@ def test_mixed_is_nearer_to_float_than_int8() -> None:
 
 
 def test_refinement_of_int8_is_kept_in_the_program() -> None:
-    model, feeds = uneven_cnn()
+    model, feeds = uneven_products()
     program = nm.compile(model, calibration=[feeds], refine=True)
     plain = nm.compile(model, calibration=[feeds], accuracy=False)
     assert replace(plain.recipe, ranges=()) == Recipe()
@@ -140,6 +145,119 @@ def test_mixed_tells_how_far_it_is() -> None:
     steps = [line for line in heard if line.startswith("choose_numbers: tensor ")]
     assert steps[0].startswith("choose_numbers: tensor 1 of ")
     assert steps[-1].split(" of ")[1] == steps[-1].split()[2]
+
+
+# ---------------------------------------------------------------- passes that choose and measure
+
+PLAIN = Settings()
+
+
+def chosen(
+    feeds: Feeds | None, settings: Settings = PLAIN, saved: Recipe | None = None
+) -> tuple[Numbers, MatGraph, MatGraph]:
+    """Return the passes, the graph of the uneven products, and what is chosen for it."""
+    samples = None
+    if feeds is not None:
+        samples = Samples([feeds], settings.max_images, hold=settings.measured)
+    numbers = Numbers(settings, samples, ByRecipe(), saved)
+    graph = front_end(uneven_products()[0], target())
+    return numbers, graph, numbers.choose(graph, target())
+
+
+def integers(graph: MatGraph) -> QGraph:
+    return ByRecipe().quantized(graph, target())
+
+
+def test_the_choice_changes_the_recipe_alone() -> None:
+    numbers, graph, found = chosen(uneven_products()[1])
+    assert replace(found, recipe=graph.recipe) == graph
+    assert {point.tensor for point in found.recipe.ranges_by_point} == set(graph.tensors)
+    assert numbers.accuracy is None and numbers.notes == ()  # nothing is measured yet
+
+
+def test_a_saved_recipe_is_followed() -> None:
+    saved = Recipe("int16", promoted=("x",))
+    _, _, found = chosen(None, saved=saved)
+    assert found.recipe is saved
+
+
+def test_without_samples_the_precision_alone_is_chosen() -> None:
+    numbers, _, found = chosen(None, Settings("int16"))
+    assert found.recipe == Recipe("int16")
+    quantized = integers(chosen(uneven_products()[1])[2])
+    assert numbers.measure(quantized, target()) is quantized and numbers.accuracy is None
+
+
+def test_measuring_returns_the_integers_and_keeps_the_figures() -> None:
+    numbers, _, found = chosen(uneven_products()[1])
+    quantized = integers(found)
+    assert numbers.measure(quantized, target()) is quantized
+    assert numbers.accuracy is not None
+    assert (numbers.accuracy.samples, numbers.accuracy.calibrated_on) == (8, 24)
+    assert numbers.accuracy.method.split(", ")[0] in ("mse", "minmax", "percentile")
+    assert [out.name for out in numbers.accuracy.outputs] == ["y"]
+
+
+def test_nothing_is_held_back_unless_it_is_measured() -> None:
+    feeds = uneven_products()[1]
+    numbers, _, found = chosen(feeds, Settings(measured=False))
+    numbers.measure(integers(found), target())
+    assert numbers.accuracy is None
+    # all inputs set the ranges, the eight that are otherwise held back too
+    assert (
+        found.recipe.ranges_by_point
+        != chosen(feeds, Settings(method="mse", refine=False))[2].recipe.ranges_by_point
+    )
+
+
+def test_numbers_tell_their_steps_and_notes() -> None:
+    heard: list[str] = []
+    feeds = uneven_products()[1]
+    settings = Settings("mixed", max_loss=0.0, refine=False)
+    samples = Samples([feeds], 64, hold=True)
+    numbers = Numbers(settings, samples, ByRecipe(), step=heard.append)
+    numbers.choose(front_end(uneven_products()[0], target()), target())
+    assert "tensor 1 of 2" in heard and "tensors that int16 needs" in heard
+    assert "int8 tensors promoted to int16" in numbers.notes[0]
+
+
+def two_products() -> tuple[Any, Feeds]:
+    """Return "plain", a product of the inputs, and "fine", one of features that a channel hides
+    which is 50 times larger."""
+    rng = np.random.default_rng(4)
+    size = np.append(np.full(15, 0.02), 1.0)
+    v = rng.normal(size=(16, 8)) / size[:, None]
+    v[15] = 0
+    arrays = {"w": rng.normal(size=(16, 16)), "size": size, "u": rng.normal(size=(16, 8)), "v": v}
+    nodes = [
+        build_onnx.node("MatMul", ["x", "w"], ["a"]),
+        build_onnx.node("MatMul", ["x", "u"], ["plain"]),
+        build_onnx.node("Mul", ["a", "size"], ["b"]),
+        build_onnx.node("MatMul", ["b", "v"], ["fine"]),
+    ]
+    constants = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+    model = build_onnx.model(nodes, {"x": (1, 16)}, ["plain", "fine"], constants)
+    return model, {"x": rng.normal(size=(32, 16)).astype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("measure", "promoted", "criterion"),
+    [
+        ("relative", 1, "relative error of the outputs"),
+        # the error of "fine" over its peak, a third of that over its norm, is within the loss
+        ({"fine": "psnr"}, 0, "loss of the outputs, each by its own measure,"),
+        ({"plain": "psnr"}, 1, "loss of the outputs, each by its own measure,"),
+    ],
+)
+def test_mixed_judges_each_output_by_its_own_measure(
+    measure: Any, promoted: int, criterion: str
+) -> None:
+    model, feeds = two_products()
+    settings = Settings("mixed", max_loss=0.04, measure=measure, refine=False)
+    numbers = Numbers(settings, Samples([feeds], 64, hold=True), ByRecipe())
+    found = numbers.choose(front_end(model, target()), target())
+    assert len(found.recipe.promoted) == promoted
+    assert f"promoted to int16: {criterion} 0." in numbers.notes[0]
 
 
 @pytest.mark.parametrize("precision", ["int8", "mixed"])

@@ -25,12 +25,11 @@ from neuralmatrix.ir.types import Array, Function
 from neuralmatrix.quantization.calibrated_graph import ScaledGraph
 from neuralmatrix.quantization.integer_reference import run_integer
 from neuralmatrix.quantization.quantize import quantize
-from neuralmatrix.quantization.round_weights import round_weights, with_roundings
-from neuralmatrix.quantization.samples import Samples
+from neuralmatrix.quantization.round_weights import with_roundings
 from neuralmatrix.quantization.scales import choose_scales, most_reach
 from quantized import calibrated
 from targets import target
-from weight_passes import compiled
+from weight_passes import compiled, with_all_roundings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
 import zoo  # noqa: E402
@@ -72,8 +71,7 @@ def scaled(mg: MatGraph, precision: str = "int8") -> ScaledGraph:
 
 
 def rounded(known: ScaledGraph, count: int = RUNS) -> ScaledGraph:
-    samples = Samples(inputs(known.graph, count), count)
-    return round_weights(known, target(), samples=samples)
+    return with_all_roundings(known, inputs(known.graph, count))
 
 
 def error(known: ScaledGraph, mg: MatGraph) -> float:
@@ -127,7 +125,7 @@ def weights_text(known: ScaledGraph) -> str:
 def test_golden(request: pytest.FixtureRequest, case: str, net: Any) -> None:
     mg, runs = net(), two_sources(net())
     plain = choose_scales(calibrated(mg, runs, "minmax", precision="int16"), target())
-    found = round_weights(plain, target(), samples=Samples(runs, len(runs)))
+    found = with_all_roundings(plain, runs)
     check_texts(request, f"round_weights/{case}", weights_text(plain), weights_text(found))
 
 
@@ -165,7 +163,7 @@ def test_the_same_roundings_again() -> None:
         np.testing.assert_array_equal(again.weights[name].values, weight.values)
     for op, other in zip(found.graph.ops, again.graph.ops, strict=True):
         np.testing.assert_array_equal(op.bias, other.bias)  # type: ignore[attr-defined]
-    assert again.graph.recipe == recipe == found.recipe
+    assert again.graph.recipe == recipe and again.recipe == found.recipe
 
 
 def test_the_mean_of_every_channel_stays() -> None:
@@ -323,6 +321,6 @@ def test_inputs_of_any_size(factor: float) -> None:
     runs = [{"x": run["x"] * np.float32(factor)} for run in inputs(mg)]
     ops = tuple(replace(op, bias=np.zeros_like(op.bias)) for op in mg.ops)  # type: ignore
     known = choose_scales(calibrated(replace(mg, ops=ops), runs, "minmax"), target())
-    found = round_weights(known, target(), samples=Samples(runs, len(runs)))
+    found = with_all_roundings(known, runs)
     names = [name for r in found.graph.recipe.roundings for name in r.names]
     assert names == ["a", "y"]

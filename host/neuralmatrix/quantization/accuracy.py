@@ -40,7 +40,7 @@ def measure_accuracy(
         return Accuracy(0, calibrated_on, missing=_too_few(calibrated_on), method=method)
     wanted, found = float_outputs(model, runs), integer_outputs(graph, runs)
     outputs = _outputs(model, found, wanted)
-    real = _real_graph(graph)
+    real = real_graph(graph)
     details = [_Detail(graph, real, run) for run in runs[:DETAILED]]
     layers = _worst_layers(real, details)
     saturated = _saturated(graph, real, runs)
@@ -77,8 +77,9 @@ class _Detail:
         self.wanted = run_float(real, run)
 
 
-def _real_graph(graph: QGraph) -> MatGraph:
-    """Return the operations of a QGraph in floats, as its recipe changed them."""
+def real_graph(graph: QGraph) -> MatGraph:
+    """Return the operations of a QGraph in floats, as its recipe changed them: its tensors have the
+    values that the integers stand for."""
     constants = {n: dequantize_array(q, graph.qparams[n]) for n, q in graph.constants.items()}
     ops = tuple(qop.op for qop in graph.ops)
     return MatGraph(graph.inputs, graph.outputs, ops, graph.tensors, constants)

@@ -37,7 +37,7 @@ PERCENTILE = 99.99
 CLIPS = 64  # clip positions tried on either side
 ROUNDS = 2
 ROOM = (1.02, 2.0)  # of int16 tensors beyond the calibrated range, least and most
-SPARE = 16.0  # times the root mean square of a tensor, that int16 holds without loss
+SPARE = 12.0  # times the root mean square of a tensor, that int16 holds without loss
 MOST_LEVELS = 3  # values beyond all others may hide others of that kind
 FAR_BEYOND = 1024.0  # times the other values: what outputs depend on gets a note from there on
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
-from ..ir.functions import evaluate, kinks
+from ..ir.functions import kinks
 from ..ir.matgraph.ops import Epilogue
 from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array, Function, QParams
 from .integer_row_statistics import IntegerRowStats
-from .pwl.table import PwlTable, aligned_scale, fit
+from .pwl.near import fit_near, rounded_up
+from .pwl.table import PwlTable, aligned_scale
 from .qgraph import QEpilogue
 
 FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers allow it
@@ -186,6 +187,8 @@ def _x_scale(activation: Function, x_range: Interval, least: float) -> float:
     lo, hi = x_range
     corners = [corner for corner in kinks(activation) if lo < corner < hi]
     scale = aligned_scale(max(-lo, hi, least) or 1.0, corners)
+    if not any(corners):  # else a corner chose the scale
+        scale = rounded_up(scale)
     return -scale if lo < 0 and hi <= 0 else scale
 
 
@@ -200,8 +203,7 @@ def _table(
 ) -> PwlTable:
     lo, hi = sorted(end / x_scale for end in x_range)
     span = (int(np.floor(lo)), int(np.ceil(hi)))
-    function, corners = partial(evaluate, activation), kinks(activation)
-    return fit(function, x_scale, span, y_scale, y_clip, segments, kinks=corners)
+    return fit_near(activation, x_scale, span, y_scale, y_clip, segments)
 
 
 def _hadamard_scale(out: QParams, u: QParams, peak: float) -> tuple[float, int]:

@@ -81,9 +81,14 @@ class Mixed:
         """Names of all promoted tensors."""
         return frozenset(name for group in self.promoted for name in group.tensors)
 
-    def to_text(self) -> str:
-        """Return the promoted tensors with the reasons, for people."""
-        verdict = "met" if self.met else f"not met; int16 throughout has {self.floor:.4g}"
+    def to_text(self, held: float | None = None) -> str:
+        """Return the promoted tensors with the reasons, for people; ``held``: the loss on inputs
+        that are held back."""
+        verdict = "met" if self.met else "not met"
+        if held is not None and self.met and held > self.max_loss:
+            verdict = f"met on these, not on those held back: {held:.4g}"
+        if self.floor > self.max_loss:
+            verdict += f"; int16 throughout has {self.floor:.4g}"
         lines = [
             f"{len(self.promoted)} of {len(self.promoted) + self.kept} int8 tensors promoted to "
             "int16: "

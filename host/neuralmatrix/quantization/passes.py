@@ -23,9 +23,9 @@ from .level_spectra import with_levels
 from .qgraph import QGraph
 from .round_weights import with_roundings
 from .samples import Run, Samples
-from .search import search
+from .search import Choice, search
 from .settings import Settings
-from .trials import Finish, Step, silent
+from .trials import Finish, Step, Trials, integer_outputs, silent
 from .widen_weights import widen_weights
 
 
@@ -62,10 +62,10 @@ class Numbers:
     finish: Finish
     saved: Recipe | None = None
     step: Step = silent
-    notes: tuple[str, ...] = ()
     accuracy: Accuracy | None = None
     _model: MatGraph | None = field(default=None, repr=False)
-    _method: str = ""
+    _found: Choice | None = field(default=None, repr=False)
+    _held_loss: float | None = None
 
     def choose(self, graph: MatGraph, target: Target) -> MatGraph:
         """Return ``graph`` with the recipe that the passes behind it follow."""
@@ -77,8 +77,17 @@ class Numbers:
         runs = tuple(self.samples.runs(graph))
         found = search(graph, target, runs=runs, settings=self.settings, finish=self.finish,
                        step=self.step)  # fmt: skip
-        self.notes, self._method = found.notes, found.method
+        self._found = found
         return replace(graph, recipe=found.recipe)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the choice left out, promoted or had no time for."""
+        if self._found is None:
+            return ()
+        mixed = self._found.mixed
+        promoted = mixed.to_text(self._held_loss).splitlines() if mixed else []
+        return (*promoted, *self._found.notes)
 
     @property
     def held(self) -> tuple[Run, ...]:
@@ -97,5 +106,10 @@ class Numbers:
         if self.samples is None or self._model is None or not self.settings.measured:
             return graph
         count = sum(1 for _ in self.samples.runs(self._model))
-        self.accuracy = measure_accuracy(graph, self._model, self.held, count, self._method)
+        method = self._found.method if self._found else ""
+        self.accuracy = measure_accuracy(graph, self._model, self.held, count, method)
+        if self._found and self._found.mixed and self.held:
+            measures = self.settings.measures(port.name for port in graph.outputs)
+            trials = Trials(self._model, target, self.finish, self.held, measures)
+            self._held_loss = trials.loss_of(integer_outputs(graph, self.held))
         return graph

@@ -52,11 +52,12 @@ HALVINGS = 2  # of the tensors that are switched, or refined, together
 @dataclass(frozen=True)
 class Choice:
     """``recipe``: of the integers.  ``method``: how their ranges were chosen; ``notes``: for
-    people."""
+    people; ``mixed``: what was promoted."""
 
     recipe: Recipe
     method: str
     notes: tuple[str, ...] = ()
+    mixed: Mixed | None = None
 
 
 def search(
@@ -220,7 +221,7 @@ class _Search:
 
     def choice(self, mixed: Mixed | None) -> Choice:
         """Return what was found."""
-        notes = [*self.observed.notes, *(mixed.to_text().splitlines() if mixed else [])]
+        notes = list(self.observed.notes)
         if self.skipped:
             notes.append(
                 f"the search ended after {self.settings.search_seconds:g}"
@@ -228,7 +229,7 @@ class _Search:
                 " (--search-seconds)"
             )
         method = ", ".join([self.method, *self.kept])
-        return Choice(self.recipe, method, tuple(notes))
+        return Choice(self.recipe, method, tuple(notes), mixed)
 
     # ------------------------------------------------------------ trials
 

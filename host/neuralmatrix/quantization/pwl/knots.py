@@ -22,7 +22,7 @@ import numpy as np
 from ...hardware.isa import MAP_CELLS, SegKind
 from ...ir.types import Array
 from .index import INT16_LO, MAX_SEG_SHIFT, Index, positions_of
-from .lines import Problem, chord_error, sizes_of, starts_of
+from .lines import Problem, chord_estimate, sizes_of, starts_of
 
 POINTS = 4  # samples in every cell
 TAIL_POINTS = 33  # samples in a cell that extends far beyond the grid
@@ -30,6 +30,7 @@ GRID_SHIFTS = 7
 PLACES = 3
 LOOK = 48  # points that are compared with each other at a time
 FINE = 32  # the error of a cell should be that many times smaller than that of a segment
+STEP = 1.5  # ratio of errors in search of one that is too little
 CLOSE = 1.1  # ratio of errors at which the bisection ends
 
 
@@ -133,7 +134,7 @@ def _finest(problem: Problem, grids: list[Index], enough: float) -> Index:
     """Return the first grid whose cells all have errors up to ``enough``, else the best."""
     scored: list[tuple[float, int]] = []
     for number, grid in enumerate(grids):
-        scored.append((chord_error(problem, grid), number))
+        scored.append((chord_estimate(problem, grid), number))
         if scored[-1][0] <= enough:
             break
     return grids[min(scored)[1]]
@@ -166,13 +167,13 @@ def _samples(problem: Problem, grid: Index) -> _Samples:
 def _partition(problem: Problem, grid: Index, most: int, guess: float, enough: float) -> Knots:
     """Return the knots of the least error that ``most`` segments reach."""
     points = _samples(problem, grid)
-    too_little, error = 0.0, enough
+    too_little, error = 0.0, max(guess, enough)
     found = _segments(points, error, most)
     while found is None:
-        too_little, error = error, max(2 * error, guess if too_little == 0.0 else 0.0)
+        too_little, error = error, STEP * error
         found = _segments(points, error, most)
-    while too_little and error / too_little > CLOSE:
-        middle = float(np.sqrt(error * too_little))
+    while error > enough and error > CLOSE * too_little:
+        middle = float(np.sqrt(error * too_little)) if too_little else max(error / STEP, enough)
         better = _segments(points, middle, most)
         if better is None:
             too_little = middle

@@ -7,6 +7,7 @@ Out: integer lines with their error over every quantised x.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,8 @@ from ...ir.types import Array
 from .index import INT16_HI, INT16_LO, Index, apply_lines, segment_index, starts_in
 
 MAX_SH = 31
+PLACE_BITS = 4
+PLACES = 1 << PLACE_BITS  # of an estimate, in every segment
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,22 @@ def chord_error(problem: Problem, index: Index) -> float:
     return float(max(line.max(), -line.min()))
 
 
+def chord_estimate(problem: Problem, index: Index) -> float:
+    """Return about ``chord_error``, from ``PLACES`` + 1 points between the caps of every
+    position."""
+    starts = starts_in(index, problem.x)
+    ends = starts + sizes_of(starts, len(problem.x)) - 1
+    first, last = problem.inside_from[starts], problem.inside_until[ends]
+    none = first > last
+    first, last = np.where(none, starts, first), np.where(none, ends, last)
+    at = first[:, None] + ((last - first)[:, None] * np.arange(PLACES + 1) >> PLACE_BITS)
+    x, y = problem.real_x[at], problem.capped[at]
+    line = (y[:, -1:] - y[:, :1]) / np.maximum(x[:, -1:] - x[:, :1], 1) * x
+    rest = y - line
+    line += (rest.min(1, keepdims=True) + rest.max(1, keepdims=True)) / 2
+    return float(np.abs(np.clip(line, *problem.clip) - y).max())
+
+
 def _round_lines(
     problem: Problem, starts: Array, slope: Array, use: Array
 ) -> tuple[Array, Array, Array]:
@@ -154,31 +173,50 @@ def _round_lines(
     return k.astype(np.int16), b.astype(np.int32), sh.astype(np.uint8)
 
 
-def _slopes(problem: Problem, starts: Array) -> list[tuple[Array, Array]]:
-    """Return (slopes, usable points) to try; the best one differs from segment to segment."""
+def _slopes(
+    problem: Problem, starts: Array, more: Array | None, near: bool
+) -> Iterator[tuple[Array, Array]]:
+    """Yield (the closest slopes in real arithmetic, usable points): of the points between the
+    caps, and of all where some are beyond."""
     everything = np.ones(len(problem.x), bool)
-    variants = []
     for use in (usable(problem, starts), everything):
-        chord = chords(problem, use, starts)
-        regression = _least_squares(problem.real_x, problem.capped, use, starts)
-        variants += [(slope, use) for slope in (chord, regression, (chord + regression) / 2)]
+        yield _closest(problem, starts, use, _proposals(problem, starts, use, more, near)), use
         if use.all():
-            break
-    return variants
+            return
 
 
-def fit_lines(problem: Problem, index: Index, slopes: Array | None = None) -> Lines:
+def _proposals(
+    problem: Problem, starts: Array, use: Array, more: Array | None, near: bool
+) -> list[Array]:
+    """Return slopes of every segment."""
+    chord = chords(problem, use, starts)
+    given = [] if more is None else [more]
+    if near:
+        return [chord, *given]
+    regression = _least_squares(problem.real_x, problem.capped, use, starts)
+    return [chord, regression, (chord + regression) / 2, *given]
+
+
+def _closest(problem: Problem, starts: Array, use: Array, proposals: list[Array]) -> Array:
+    """Return per segment the slope whose centred line has the least error."""
+    errors = []
+    for slope in proposals:
+        lowest, highest = span(problem.capped - rises(problem, starts, slope), use, starts)
+        errors.append(highest - lowest)
+    return np.asarray(np.choose(np.argmin(errors, axis=0), proposals))
+
+
+def fit_lines(
+    problem: Problem, index: Index, slopes: Array | None = None, near: bool = False
+) -> Lines:
     """Fit, round and measure the lines of one index over every x.
 
-    ``slopes``: one more proposal, for every segment in use.
+    ``slopes``: one more proposal, for every segment in use; ``near``: it is a good one.
     """
     starts = starts_of(segment_index(index, problem.x))
     part = np.repeat(np.arange(len(starts)), sizes_of(starts, len(problem.x)))
-    variants = _slopes(problem, starts)
-    if slopes is not None:
-        variants.append((slopes, usable(problem, starts)))
     best: Lines | None = None
-    for slope, use in variants:
+    for slope, use in _slopes(problem, starts, slopes, near):
         k, b, sh = _round_lines(problem, starts, slope, use)
         y = np.clip(apply_lines(k, b, sh, part, problem.x), *problem.clip)
         error = np.abs(y - problem.capped)

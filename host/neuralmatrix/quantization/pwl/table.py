@@ -18,7 +18,7 @@ from ...hardware.isa import MAP_CELLS, SegKind
 from ...ir.types import Array
 from .index import INT16_HI, INT16_LO, MAX_SEG_SHIFT, Index, apply_lines, segment_index
 from .knots import free_knots
-from .lines import Lines, Problem, chord_error, fit_lines, starts_of
+from .lines import Lines, Problem, chord_error, chord_estimate, fit_lines, starts_of
 
 KINDS = ("uniform", "log", "mapped", "auto")
 
@@ -106,12 +106,22 @@ def fit(
     (2, [0, 0, 100])
     """
     _check(x_scale, x_range, y_scale, y_clip, max_segments, kind)
-    problem = _pose(function, x_scale, x_range, y_scale, y_clip, kinks)
-    index, lines = _best_lines(problem, max_segments, kind)
+    problem = pose(function, x_scale, x_range, y_scale, y_clip, kinks)
+    index, lines = best_lines(problem, max_segments, kind)
     return _segments(problem, index, lines, x_scale, y_scale)
 
 
-def _best_lines(problem: Problem, most: int, kind: str) -> tuple[Index, Lines]:
+def table_of(
+    problem: Problem, index: Index, x_scale: float, y_scale: float, slopes: Array
+) -> PwlTable:
+    """Return the table of a known index; ``slopes``: a proposal for each of its segments."""
+    segment = segment_index(index, problem.x)
+    used = segment[starts_of(segment)]
+    lines = fit_lines(problem, index, slopes[used], near=True)
+    return _segments(problem, index, lines, x_scale, y_scale)
+
+
+def best_lines(problem: Problem, most: int, kind: str) -> tuple[Index, Lines]:
     """Return the index of at most ``most`` segments that fits best, and its lines."""
     indices = _finalists(problem, _candidates(problem, most, kind))
     fitted = [(index, fit_lines(problem, index)) for index in indices]
@@ -131,7 +141,7 @@ def _segments(
     problem: Problem, index: Index, lines: Lines, x_scale: float, y_scale: float
 ) -> PwlTable:
     """Return the table of ``lines``; segments without points get a line too."""
-    every = _spread(index, segment_index(index, problem.x))
+    every = spread(index, problem)
     return PwlTable(
         kind=index.kind,
         x0=index.x0,
@@ -149,8 +159,9 @@ def _segments(
     )
 
 
-def _spread(index: Index, segment: Array) -> Array:
-    """Return for every segment of the table the nearest one that has points."""
+def spread(index: Index, problem: Problem) -> Array:
+    """Return for every segment of the table the nearest one that has points, among those."""
+    segment = segment_index(index, problem.x)
     used = segment[starts_of(segment)]
     return np.clip(np.searchsorted(used, np.arange(index.count)), 0, len(used) - 1)
 
@@ -191,7 +202,7 @@ def _check(
         raise BadInput(f"segment kind {kind!r} is unknown; use one of {', '.join(KINDS)}")
 
 
-def _pose(
+def pose(
     function: Callable[[Array], Array],
     x_scale: float,
     x_range: tuple[int, int],
@@ -199,6 +210,7 @@ def _pose(
     y_clip: tuple[int, int],
     kinks: Sequence[float],
 ) -> Problem:
+    """Return the problem of fitting ``function``.  BadInput: it is not a number in the range."""
     x = np.arange(x_range[0], x_range[1] + 1, dtype=np.int64)
     with np.errstate(all="ignore"):
         y = np.asarray(function(x * x_scale), np.float64) / y_scale
@@ -304,8 +316,17 @@ def _finalists(problem: Problem, candidates: list[Index]) -> list[Index]:
     """Return the indices of least error, estimated by chords in real arithmetic."""
     scored: list[tuple[float, Index]] = []
     for index in candidates:
-        scored.append((chord_error(problem, index), index))
-        if scored[-1][0] <= GOOD_ENOUGH:
+        estimate = chord_estimate(problem, index)
+        if estimate <= GOOD_ENOUGH:
+            estimate = chord_error(problem, index)
+        scored.append((estimate, index))
+        if estimate <= GOOD_ENOUGH:
             break
-    scored.sort(key=lambda pair: (pair[0], pair[1].count))
-    return [index for _, index in scored[:FINALISTS]]
+    scored.sort(key=_size)
+    exact = [(chord_error(problem, index), index) for _, index in scored[: 2 * FINALISTS]]
+    return [index for _, index in sorted(exact, key=_size)[:FINALISTS]]
+
+
+def _size(scored: tuple[float, Index]) -> tuple[float, int]:
+    """Return the sort key: error, then number of segments."""
+    return scored[0], scored[1].count
