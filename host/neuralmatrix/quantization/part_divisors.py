@@ -8,7 +8,7 @@ label.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +21,7 @@ SILENT = 1e-9  # parts that much smaller than the largest count as always 0
 # An int16 tensor that no product reads has bits to spare: values of a small part may become that
 # many times larger.
 INT16_ROOM = 16.0
+LIMITS = {"sigmoid": 1.0, "hard_sigmoid": 1.0, "tanh": 1.0, "softsign": 1.0}
 # Channels that one product makes for the same readers are alike: a channel that is small on the
 # samples may become as large as its neighbours, and keeps at least this part of their divisor.
 CHANNEL_ROOM = 1 / 8
@@ -28,12 +29,19 @@ CHANNEL_ROOM = 1 / 8
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Tensors of one scale: the labels in them, and the largest value of each on the samples."""
+    """Tensors of one scale: the labels in them, and the largest value of each on the samples;
+    ``limits``: the largest that some can ever have."""
 
     names: tuple[str, ...]
     labels: Array
     peaks: Array
     int16: bool = False
+    limits: Mapping[int, float] = field(default_factory=dict)
+
+    def room(self, label: int) -> float:
+        """Return how many times larger the values of a label may become."""
+        limit = self.limits.get(label, np.inf) / self.alive[label]
+        return float(min(INT16_ROOM, max(1.0, limit)))
 
     @property
     def spread(self) -> float:
@@ -117,6 +125,17 @@ def _revived(
     return found
 
 
+def label_limits(mg: MatGraph, labels: Mapping[str, Array]) -> dict[int, float]:
+    """Return the largest value of the labels that a bounded function makes."""
+    found: dict[int, float] = {}
+    for op in mg.ops:
+        e = op.epilogue
+        if e.activation is not None and e.activation.name in LIMITS and not e.hadamard:
+            limit = LIMITS[e.activation.name] * abs(e.factor)
+            found.update(dict.fromkeys(map(int, labels[op.output].ravel()), limit))
+    return found
+
+
 def channel_rooms(mg: MatGraph, labels: Mapping[str, Array]) -> list[list[int]]:
     """Return lists of labels of channels that one product makes for the same readers."""
     uses, found = Uses.of(mg), list[list[int]]()
@@ -146,8 +165,8 @@ def _with_room(
     for group in groups:
         known = [divisors[k] for k in group.alive if k in divisors]
         for label in group.alive.keys() - narrow - weights.keys():
-            found[label] = max(found[label], min(INT16_ROOM * divisors[label], max(known)))
+            found[label] = max(found[label], min(group.room(label) * divisors[label], max(known)))
     return found
 
 
-__all__ = ["Group", "channel_rooms", "label_weights", "part_divisors"]
+__all__ = ["Group", "channel_rooms", "label_limits", "label_weights", "part_divisors"]

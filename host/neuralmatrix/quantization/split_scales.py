@@ -21,7 +21,7 @@ from ..ir.matgraph.reference import run_float
 from ..ir.types import Array
 from .apply_units import with_units
 from .fake_quant import sample
-from .part_divisors import Group, channel_rooms, label_weights, part_divisors
+from .part_divisors import Group, channel_rooms, label_limits, label_weights, part_divisors
 from .part_errors import PartErrors
 from .port_offsets import port_offsets
 from .samples import Run, Samples
@@ -134,8 +134,8 @@ def _measured(
             for name in group:
                 largest = label_maxima(values[name], labels[name], tensors[name].shape)
                 np.maximum.at(peak, np.searchsorted(kind, labels[name].ravel()), largest)
-    wide = [errors.is_int16(group[0]) for group in names]
-    return [Group(*found) for found in zip(names, kinds, peaks, wide, strict=True)]
+    wide, limits = [errors.is_int16(g[0]) for g in names], label_limits(errors.mg, labels)
+    return [Group(*found, limits) for found in zip(names, kinds, peaks, wide, strict=True)]
 
 
 def label_maxima(values: Array, labels: Array, shape: tuple[int, ...]) -> Array:
