@@ -180,7 +180,7 @@ def report(
         emit(data)
         return
     screen = console()
-    screen.print(layer_table(data))
+    screen.print(layer_table(data, screen.width))
     for line in summary_lines(data):
         screen.print(line, highlight=False, markup=False)
     show_accuracy(screen, loaded.accuracy)

@@ -205,7 +205,7 @@ def _show_program(console: Console, chosen: Task, program: Program, seconds: flo
 
 
 def _show_result(console: Console, chosen: Task, result: DemoResult) -> None:
-    console.print(layer_table(result.report))
+    console.print(layer_table(result.report, console.width))
     console.print(_accuracy_table(chosen, result))
     for line in summary_lines(result.report):
         console.print(line, highlight=False, markup=False)

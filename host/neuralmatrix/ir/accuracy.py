@@ -54,6 +54,7 @@ class OutputAccuracy:
     top1: float | None = None
     changed: float | None = None
     rows: int = 0  # that ``top1`` counts
+    absolute_error: float = 0.0  # root mean square, in units of the output
     parts: tuple[PartAccuracy, ...] = ()
 
     @property

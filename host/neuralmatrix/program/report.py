@@ -132,23 +132,59 @@ def port_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def layer_table(report: dict[str, Any]) -> Table:
-    """Make one row per layer and a last one for the network."""
+def layer_table(report: dict[str, Any], width: int = 120) -> Table:
+    """Make one row per layer and a last one for the network.
+
+    In ``width`` columns each takes one line: where names need room, columns that ``--json`` also
+    gives are left out, and longer names lose their middle.
+    """
     from rich.markup import escape
     from rich.table import Table
 
-    network = report["network"]
-    table = Table(title=_title(report), caption=CAPTION, caption_justify="left")
-    table.add_column("layer", overflow="fold")
-    table.add_column("kind", no_wrap=True)
-    for name, _ in _COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in report["layers"]:
-        table.add_row(escape(row["name"]), row["kind"], *(text(row) for _, text in _COLUMNS))
-    total = {**network, "array_cycles": network["busy_cycles"]["compute"], "bound": ""}
-    table.add_section()
-    table.add_row("network", "", *(text(total) for _, text in _COLUMNS))
+    network, layers = report["network"], report["layers"]
+    total = {"name": "network", "kind": "", "bound": "", **network,
+             "array_cycles": network["busy_cycles"]["compute"]}  # fmt: skip
+    cells = {"kind": [str(row["kind"]) for row in (*layers, total)]}
+    cells |= {name: [text(row) for row in (*layers, total)] for name, text in _COLUMNS}
+    room = _room(cells, width, min(_NAMES, max(len(row["name"]) for row in (*layers, total))))
+    table = Table(title=_title(report), caption=_caption(cells), caption_justify="left")
+    table.add_column("layer", no_wrap=True)
+    for name in cells:
+        table.add_column(name, justify="left" if name == "kind" else "right", no_wrap=True)
+    for i, row in enumerate((*layers, total)):
+        if row is total:
+            table.add_section()
+        table.add_row(escape(_shortened(row["name"], room)), *(column[i] for column in
+                      cells.values()))  # fmt: skip
     return table
+
+
+def _caption(shown: dict[str, list[str]]) -> str:
+    spared = [name for name in _SPARED if name not in shown]
+    return CAPTION + (f" Left out for lack of room: {', '.join(spared)}." if spared else "")
+
+
+_NAMES = 24  # columns of names that other columns make room for
+_SPARED = ("DRAM KiB", "kMAC")  # first to be left out
+
+
+def _room(cells: dict[str, list[str]], width: int, wanted: int) -> int:
+    """Return the columns that are left for names; leave out cells until ``wanted`` are."""
+    for name in (*_SPARED, None):
+        used = sum(3 + max(map(len, (head, *column))) for head, column in cells.items())
+        room = width - used - 4
+        if room >= wanted or name is None:
+            break
+        del cells[name]
+    return max(room, 5)
+
+
+def _shortened(name: str, room: int) -> str:
+    """Return a name of at most ``room`` characters; its end, which tells steps apart, stays."""
+    if len(name) <= room:
+        return name
+    end = (room - 1) * 2 // 3
+    return f"{name[: room - 1 - end]}…{name[len(name) - end :]}"
 
 
 def summary_lines(report: dict[str, Any]) -> list[str]:

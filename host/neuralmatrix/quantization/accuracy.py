@@ -92,7 +92,7 @@ def _worst_layers(real: MatGraph, details: Sequence[_Detail]) -> tuple[LayerLoss
         own, behind = [], []
         for detail in details:
             exact = evaluate(op, detail.found, real, {})[op.output]
-            own.append(relative_error(detail.found[op.output], exact))
+            own.append(min(1.0, relative_error(detail.found[op.output], exact)))
             behind.append(relative_error(detail.found[op.output], detail.wanted[op.output]))
         mean, total = float(np.mean(own)), float(np.mean(behind))
         losses.append(LayerLoss(op.output, op.source, mean, decibels(total)))

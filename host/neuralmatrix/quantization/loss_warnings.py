@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
 
 # From which loss an output is bad: of its relative error, or of changed answers.
-MOST_RELATIVE = {"values": 0.015, "vectors": 0.08, "probabilities": 0.08, "class scores": 0.1}
+MOST_RELATIVE = {"values": 0.015, "vectors": 0.08, "class scores": 0.1}
+MOST_ABSOLUTE = 0.03  # root mean square error of probabilities
 MOST_CHANGED = 0.02
 LEAST_CHANGING = 0.02  # relative error below which changed answers are those of near ties
 MOST_PART = 0.03  # relative error of a part of an output
@@ -42,19 +43,35 @@ def warnings_of(found: Accuracy, causes: Causes, precision: str) -> tuple[str, .
 def _bad(out: OutputAccuracy) -> str:
     """Return what is bad about an output, or nothing."""
     error = f"relative error {100 * out.worst:.3g} %"
-    if out.changed is not None and out.changed > MOST_CHANGED and out.worst > LEAST_CHANGING:
+    if out.changed is not None and out.changed > MOST_CHANGED and _not_ties(out):
         equal = 100 * (out.top1 or 0.0)
         what = "the same largest element" if out.kind == "class scores" else "the same side of 0.5"
         return (
             f"output {out.name} is inaccurate: about {100 * out.changed:.2g} % of its answers "
             f"change ({what} in {equal:.4g} % of the {out.rows:,} measured), {error}"
         )
+    if out.kind == "probabilities":
+        return _bad_probabilities(out)
     if out.relative_error > MOST_RELATIVE[out.kind]:
         return f"output {out.name} is inaccurate: {error}"
     worst = max(out.parts, key=lambda part: part.relative_error, default=None)
     if worst is not None and worst.relative_error > MOST_PART:
         return f"output {out.name} is inaccurate in its part {worst.where}: {error}"
     return ""
+
+
+def _not_ties(out: OutputAccuracy) -> bool:
+    """Return whether answers change by more than the noise that near ties need."""
+    return out.kind == "probabilities" or out.worst > LEAST_CHANGING
+
+
+def _bad_probabilities(out: OutputAccuracy) -> str:
+    """Return what is bad about values from 0 to 1, whose small ones mean as little as 0."""
+    if out.absolute_error <= MOST_ABSOLUTE:
+        return ""
+    return (
+        f"output {out.name} is inaccurate: its values from 0 to 1 are {out.absolute_error:.2g} off"
+    )
 
 
 def _because(found: Accuracy, causes: Causes, precision: str) -> list[str]:

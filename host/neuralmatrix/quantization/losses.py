@@ -22,6 +22,7 @@ MOST_INDICES = 4096  # of an axis that is searched for parts
 MOST_ROWS = 1 << 16  # in which changed answers are counted
 FEWEST_CHANNELS = 5  # of rows that are taken as vectors: fewer are coordinates or colours
 FACTORS = (1.0, 2.0, 4.0)  # of the error, whose changed answers are averaged
+LEAST_PROBABILITY = 1e-4  # below it a probability is 0 for its readers
 TINY = 1e-30
 
 
@@ -71,6 +72,7 @@ def accuracy_of(judge: Judge, found: Array, wanted: Array) -> OutputAccuracy:
         relative_error(found, wanted),
         decibels(rms / max(peak, TINY)),
         *answers,
+        absolute_error=rms,
         parts=tuple(
             PartAccuracy(text, error)
             for (text, *_), error in zip(judge.parts, _by_part(judge, found, wanted), strict=True)
@@ -97,8 +99,16 @@ def _by_part(judge: Judge, found: Array, wanted: Array) -> list[float]:
 
 def _relative(judge: Judge, found: Array, wanted: Array) -> float:
     """Return the root of the mean square over the parts, so that each of them counts."""
+    if judge.kind == "probabilities":
+        found, wanted = _logits(found), _logits(wanted)
     each = _by_part(judge, found, wanted) or [relative_error(found, wanted)]
     return float(np.sqrt(np.mean(np.square(each))))
+
+
+def _logits(y: Array) -> Array:
+    """Return what a sigmoid made probabilities of, as far as their differences matter."""
+    p = np.clip(y.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.asarray(np.log(p / (1 - p)))
 
 
 def _top1(judge: Judge, found: Array, wanted: Array) -> float:
@@ -149,7 +159,7 @@ def _channel_axis(y: Array) -> int:
     """Return the axis of the source shape that is the channels' in a row: 1 of images, else the
     last."""
     rank = y.ndim - 1
-    return 1 if rank == 4 else max(rank - 1, 0)
+    return 1 if rank == 4 and y.shape[2] > 1 else max(rank - 1, 0)
 
 
 def _last_activation(name: str, mg: MatGraph) -> str | None:

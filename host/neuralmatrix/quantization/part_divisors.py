@@ -20,7 +20,7 @@ from .unit_labels import FIXED, read_alike
 SILENT = 1e-9  # parts that much smaller than the largest count as always 0
 # An int16 tensor that no product reads has bits to spare: values of a small part may become that
 # many times larger.
-INT16_ROOM = 2.0
+INT16_ROOM = 16.0
 # Channels that one product makes for the same readers are alike: a channel that is small on the
 # samples may become as large as its neighbours, and keeps at least this part of their divisor.
 CHANNEL_ROOM = 1 / 8

@@ -41,7 +41,7 @@ from .trials import Finish, Step, Trials, silent, trial_runs
 Item = TypeVar("Item")
 
 PLAIN = "mse"  # the method that is taken untried
-GAIN = 0.98  # a change has to bring the loss below this share of it
+GAIN = 0.95  # a change has to bring the loss below this share of it
 DIFFERENT = 0.05  # by how much two methods' ranges of a tensor differ, to be tried on their own
 # Room beyond the ranges of divided channels: all of them then end near the range's ends, so that a
 # new input leaves it far more often than where one channel alone decided it.

@@ -69,3 +69,12 @@ def test_no_range_leaves_the_domain(name, x_range):
 def test_rounded_up():
     assert rounded_up(1.0) == 1.0 and rounded_up(1.01) == 2 ** (1 / 16)
     assert 1.0 <= rounded_up(0.97) / 0.97 < 2 ** (1 / 16)
+
+
+def test_a_table_that_misses_its_bar_is_no_worse_than_its_own_search():
+    """Three steps from the pole of rsqrt the shared index would have ten times the error."""
+    function, scale, codes, _, _, _ = asked("rsqrt", (0.01, 100), 1.0)
+    y_scale, clip = 9.0 / 32767, (-32768, 32767)
+    seg = fit_near(function, scale, codes, y_scale, clip, 32)
+    own = fit(partial(evaluate, function), scale, codes, y_scale, clip, 32)
+    assert seg.worst_error <= max(seg.bar, own.worst_error)

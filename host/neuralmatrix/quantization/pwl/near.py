@@ -37,15 +37,21 @@ def fit_near(
     y_clip: tuple[int, int],
     max_segments: int,
 ) -> PwlTable:
-    """Return a table like ``fit``, whose index is shared by all ranges and scales nearby."""
+    """Return a table like ``fit``, whose index is shared by all ranges and scales nearby.
+
+    A table that would miss its bar has an index of its own, if that is better.
+    """
     real, corners = partial(evaluate, function), kinks(function)
     problem = pose(real, x_scale, x_range, y_scale, y_clip, corners)
     wide = _wide(function, x_scale, x_range, y_scale, y_clip)
     near = _near(function, x_scale, *wide, max_segments) if wide else None
-    if near is None or near[2] != len(problem.kinks):  # a jump, say, that only one of them has
-        return fit(real, x_scale, x_range, y_scale, y_clip, max_segments, kinks=corners)
-    index, slopes, _ = near
-    return table_of(problem, index, x_scale, y_scale, slopes / y_scale)
+    found = None
+    if near is not None and near[2] == len(problem.kinks):  # else one has a jump of its own
+        found = table_of(problem, near[0], x_scale, y_scale, near[1] / y_scale)
+        if found.worst_error <= found.bar:
+            return found
+    own = fit(real, x_scale, x_range, y_scale, y_clip, max_segments, kinks=corners)
+    return own if found is None or own.worst_error < found.worst_error else found
 
 
 @lru_cache(maxsize=4096)
