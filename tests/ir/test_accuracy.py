@@ -86,8 +86,8 @@ def test_lines_name_what_loses_most() -> None:
     assert found.to_lines() == [
         "accuracy: emulated, on 8 inputs held back from calibration on 24",
         "  output y (values): relative error 1 % (40.0 dB)",
-        "  layers that lose most, each alone: Conv:c 2 %, t1 2 %, t2 2 %, t3 2 %, t4 2 %",
-        "  saturated values: a 3 %",
+        "layers that lose most, each by itself: Conv:c 2 %, t1 2 %, t2 2 %, t3 2 %, t4 2 %",
+        "values beyond the calibrated range: a 3 %",
         "warning: output y is inaccurate",
     ]
 
@@ -114,6 +114,7 @@ def test_the_dictionary_holds_everything() -> None:
         "samples": 8,
         "calibrated_on": 24,
         "method": "mse",
+        "judge": "",
         "outputs": [
             {
                 "name": "y",
@@ -123,6 +124,7 @@ def test_the_dictionary_holds_everything() -> None:
                 "top1": 0.5,
                 "changed": 0.4,
                 "rows": 10,
+                "absolute_error": 0.0,
                 "snr_db": pytest.approx(40.0),
                 "parts": [
                     {"where": "axis 1: 4..23", "relative_error": 0.1, "snr_db": pytest.approx(20.0)}

@@ -22,6 +22,7 @@ from neuralmatrix.quantization import loss_warnings
 from neuralmatrix.quantization.loss_warnings import (
     FEW,
     LEAST_CHANGING,
+    MOST_ABSOLUTE,
     MOST_CHANGED,
     MOST_PART,
     MOST_RELATIVE,
@@ -49,12 +50,18 @@ def warned(*outputs: OutputAccuracy, precision: str = "int8", **causes: Any) -> 
 # ---------------------------------------------------------------- what is bad
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("kind", MOST_RELATIVE)
 def test_the_threshold_of_each_kind(kind: Kind) -> None:
     most = MOST_RELATIVE[kind]
     assert warned(output(kind, 0.99 * most)) == []
     first, *_ = warned(output(kind, 1.01 * most))
     assert first == f"output y is inaccurate: relative error {100 * (1.01 * most):.3g} %"
+
+
+def test_probabilities_count_by_how_far_they_are_off() -> None:
+    assert warned(output("probabilities", 0.9, absolute_error=0.99 * MOST_ABSOLUTE)) == []
+    first, *_ = warned(output("probabilities", 0.01, absolute_error=0.3))
+    assert first == "output y is inaccurate: its values from 0 to 1 are 0.3 off"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,12 @@ from ..ir.matgraph.ops import MatGraph
 def int16_groups(
     mg: MatGraph, facts: Facts, precision: str, promoted: Iterable[str] = ()
 ) -> frozenset[str]:
-    """Return the roots of the int16 groups: at any precision, by ``precision`` or ``promoted``."""
-    chosen = mg.tensors if precision == "int16" else promoted
+    """Return the roots of the int16 groups: at any precision, by ``precision`` or ``promoted``.
+
+    Copies of promoted tensors are promoted with them: widened weights make other copies than those
+    that the choice knew.
+    """
+    names = set(promoted)
+    copies = {tensor.name for tensor in mg.tensors.values() if tensor.copy_of in names}
+    chosen = mg.tensors if precision == "int16" else names | copies
     return facts.int16 | as_prescribed(mg, facts.scale_groups, chosen)
