@@ -6,26 +6,36 @@ In: outputs made in numpy, whose losses are known.  Out: the same figures.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from blocks import Maker
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph
-from neuralmatrix.ir.types import Array, Function
+from neuralmatrix.ir.types import Array, Function, ViewStep
 from neuralmatrix.quantization.losses import Judge, accuracy_of, judge, outputs_loss
 
 RNG = np.random.default_rng(0)
 
 
-def ending_in(activation: str | None, channels: int = 10) -> MatGraph:
+def ending_in(activation: str | None, shape: tuple[int, ...]) -> MatGraph:
+    """Return a network whose output has a shape: images as NCHW, others with channels last."""
     b = Maker()
-    b.tensor("x", (1, 1, 1, 4))
+    channels = shape[1] if len(shape) == 4 else shape[-1]
+    rows = int(np.prod(shape)) // channels
+    b.tensor("x", (1, 1, rows, 4))
     function = Function(activation) if activation else None
     b.gemm("y", "x", channels, epilogue=Epilogue(activation=function))
-    return b.graph()
+    mg = b.graph()
+    steps = (ViewStep("reshape", shape),)
+    if len(shape) == 4:
+        n, c, h, w = shape
+        steps = (ViewStep("reshape", (n, h, w, c)), ViewStep("transpose", (0, 3, 1, 2)))
+    return replace(mg, outputs=(replace(mg.outputs[0], shape=shape, steps=steps),))
 
 
 def judged(wanted: Array, activation: str | None = None) -> Judge:
-    mg = ending_in(activation)
+    mg = ending_in(activation, wanted.shape[1:])
     return judge(mg.outputs[0], wanted, mg)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..ir.accuracy import Kind, OutputAccuracy, PartAccuracy, decibels
 from ..ir.matgraph.ops import Gemm, MatGraph, Move, Port, Window
 from ..ir.matgraph.uses import Uses
-from ..ir.types import Array
+from ..ir.types import Array, apply_steps
 
 GAP = 8.0  # ratio of sizes between two neighbours, sorted, that makes two parts of an axis
 MOST_INDICES = 4096  # of an axis that is searched for parts
@@ -39,7 +39,7 @@ class Judge:
 
 def judge(port: Port, wanted: Array, mg: MatGraph) -> Judge:
     """Return how an output is judged, by how it is made and by its float values."""
-    axis, end = _channel_axis(wanted), _last_activation(port.tensor, mg)
+    axis, end = _channel_axis(port, wanted, mg), _last_activation(port.tensor, mg)
     softmax = _softmax_axis(wanted)
     channels = wanted.shape[axis + 1] if wanted.ndim > 1 else 1
     kind: Kind = "vectors" if channels >= FEWEST_CHANNELS else "values"
@@ -155,11 +155,15 @@ def _rows(judge: Judge, y: Array) -> Array:
 # ---------------------------------------------------------------- kinds
 
 
-def _channel_axis(y: Array) -> int:
-    """Return the axis of the source shape that is the channels' in a row: 1 of images, else the
-    last."""
-    rank = y.ndim - 1
-    return 1 if rank == 4 and y.shape[2] > 1 else max(rank - 1, 0)
+def _channel_axis(port: Port, y: Array, mg: MatGraph) -> int:
+    """Return the axis of the source shape along which the channels of the tensor lie; the last one
+    if there is only one channel, or no such axis."""
+    shape = mg.tensors[port.tensor].shape
+    ids = apply_steps(np.broadcast_to(np.arange(shape[3]), shape), port.steps)
+    for axis in range(ids.ndim if shape[3] > 1 else 0):
+        if ids.shape[axis] == shape[3] and np.any(ids != np.take(ids, [0], axis)):
+            return axis
+    return max(y.ndim - 2, 0)
 
 
 def _last_activation(name: str, mg: MatGraph) -> str | None:
