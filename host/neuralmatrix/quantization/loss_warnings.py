@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
 
 # From which loss an output is bad: of its relative error, or of changed answers.
-MOST_RELATIVE = {"values": 0.015, "vectors": 0.08, "class scores": 0.1}
+MOST_RELATIVE = {"values": 0.015, "states": 0.03, "vectors": 0.08, "class scores": 0.1}
 MOST_ABSOLUTE = 0.03  # root mean square error of probabilities
 MOST_CHANGED = 0.02
 LEAST_CHANGING = 0.02  # relative error below which changed answers are those of near ties

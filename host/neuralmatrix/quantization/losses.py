@@ -48,6 +48,8 @@ def judge(port: Port, wanted: Array, mg: MatGraph) -> Judge:
         axis = port.argmax[0] if port.argmax is not None else softmax or 0
     elif end == "sigmoid":
         kind = "probabilities"
+    elif _is_state(port, mg):
+        kind = "states"
     elif end is None and wanted.ndim <= 3 and channels > 1 and _has_winners(wanted, axis):
         kind = "class scores"
     split = kind not in ("class scores", "probabilities")
@@ -175,6 +177,13 @@ def _last_activation(name: str, mg: MatGraph) -> str | None:
         return "moved" if op is not None else None
     activation = op.epilogue.activation
     return activation.name if activation else None
+
+
+def _is_state(port: Port, mg: MatGraph) -> bool:
+    """Return whether an output has the shape of an input beside others: it is likely fed back, and
+    its errors with it."""
+    same = any(one.shape == port.shape and one.table is None for one in mg.inputs)
+    return same and len({one.name for one in mg.inputs}) > 1 and len(port.shape) > 0
 
 
 def _softmax_axis(y: Array) -> int | None:

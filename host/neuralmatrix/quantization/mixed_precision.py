@@ -29,7 +29,7 @@ from .choose_widened import Widened, choose_widened
 from .fake_quant import Sample, relative_error, rerun
 from .samples import Run
 from .scales import choose_scales
-from .settings import MAX_LOSS, MEASURES, Measure
+from .settings import MEASURES, Measure
 from .trials import Step, Trials, silent
 
 # Where int16 throughout misses the bound too, the aim is this many times the loss of int16.
@@ -143,7 +143,7 @@ def choose_mixed(
     extremes: Ranges,
     seen: Sample,
     runs: Sequence[Run],
-    max_loss: float = MAX_LOSS,
+    max_loss: float,
     measure: Measure = "relative",
     step: Step = silent,
 ) -> Mixed:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -34,9 +34,9 @@ from .mixed_precision import Mixed, choose_mixed
 from .round_weights import roundings_of
 from .samples import Run, Samples, spread
 from .scales import choose_scales
-from .settings import Settings
+from .settings import MAX_LOSS, Settings
 from .split_scales import split_scales
-from .trials import Finish, Step, Trials, silent, trial_runs
+from .trials import Finish, Step, Trials, multiply_adds, silent, trial_runs
 
 Item = TypeVar("Item")
 
@@ -46,7 +46,9 @@ DIFFERENT = 0.05  # by how much two methods' ranges of a tensor differ, to be tr
 # Room beyond the ranges of divided channels: all of them then end near the range's ends, so that a
 # new input leaves it far more often than where one channel alone decided it.
 EVEN_ROOM = 1.2
-HALVINGS = 2  # of the tensors that are switched, or refined, together
+# How often tensors that are switched, or refined, together are halved where all of them do not
+# gain: the less the more multiply-adds a trial has.
+HALVINGS = ((1 << 32, 2), (1 << 34, 1))
 
 
 @dataclass(frozen=True)
@@ -212,12 +214,18 @@ class _Search:
             extremes=self._divided(wide, as_arrays(self.recipe.factors)),
             seen=sample(known.graph, spread(runs, MOST_IMAGES)),
             runs=runs,
-            max_loss=self.settings.allowed_loss,
+            max_loss=self._allowed(),
             measure=self.settings.measure,
             step=self.step,
         )
         self.recipe, self.loss = mixed.recipe, mixed.after
         return mixed
+
+    def _allowed(self) -> float:
+        """Return the loss that mixed allows: the user's, or what fits the strictest output."""
+        asked = self.settings.max_loss
+        kinds = {judge.kind for judge in self.trials.judges.values()}
+        return min(MAX_LOSS[kind] for kind in kinds) if asked is None else asked
 
     def choice(self, mixed: Mixed | None) -> Choice:
         """Return what was found."""
@@ -256,9 +264,15 @@ class _Search:
             if (whole or depth) and self._better(what, change(some)):
                 if what not in self.kept:
                     self.kept.append(what)
-            elif depth < HALVINGS and len(some) > 1:
+            elif depth < self.halvings and len(some) > 1:
                 middle = len(some) // 2
                 queue += [(some[:middle], depth + 1), (some[middle:], depth + 1)]
+
+    @cached_property
+    def halvings(self) -> int:
+        """How often changes are halved in this network."""
+        cost = multiply_adds(self.trials.graph) * len(self.trials.runs)
+        return next((count for most, count in HALVINGS if cost <= most), 0)
 
     # ------------------------------------------------------------ recipes
 
