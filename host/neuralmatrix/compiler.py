@@ -166,7 +166,8 @@ def compile_model(
     says where it is bad; ``accuracy=False`` measures and tries nothing.  ``require``: "1%"
     (relative error), "30dB", "psnr:40dB" or "top1:99%", or several; AccuracyMissed if one is not.
     ``precision``: of activations, int8, int16 or mixed; weights are int8.  Mixed promotes as few
-    tensors to int16 as keep the loss on the calibration inputs within ``max_loss`` (0.05), by
+    tensors to int16 as keep the loss on the calibration inputs within ``max_loss`` (0.05, or
+    0.01 if an output is neither classes nor vectors), by
     ``measure``, one for all outputs or {output: measure}: "relative" error, "top1" disagreement or
     "psnr"; ``Program.notes`` names them.  ``method``: of ranges, mse, minmax or percentile; auto
     takes what loses least.  ``refine``: whether scales may migrate into weights and biases be

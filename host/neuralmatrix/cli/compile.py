@@ -42,7 +42,8 @@ Shapes = Annotated[
 MaxLoss = Annotated[
     float | None,
     typer.Option(
-        help="With mixed only: loss allowed on the calibration inputs, 0 to 1 (default 0.05)."
+        help="With mixed only: loss allowed on the calibration inputs, 0 to 1 (default 0.05 "
+        "for classes and vectors, 0.01 for other values)."
     ),
 ]
 Measure = Annotated[
