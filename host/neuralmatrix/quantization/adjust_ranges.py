@@ -31,6 +31,7 @@ NEGLIGIBLE_SUM = 12.0  # log(1 + exp(-12)) is below the step of any logarithm
 ROOM_OF_LOGARITHMS = 0.25
 INT16_OCTAVES = float(np.log(2.0**16))  # from the largest int16 value to half a step
 HEADROOM = 1.25  # of int16 statistics and of their operands, beyond the calibrated range
+SUM_ROOM = 3.0  # of the sum in a softmax
 LOW_ROOM = 4.0  # of the products with low digits of weights
 POLES = frozenset({"reciprocal", "rsqrt", "log", "sqrt"})
 
@@ -59,6 +60,7 @@ def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]
             found.update(_truths(op, found))
             found.update(_clips(op, found))
             found.update(_with_headroom(op, found))
+            found.update(_softmax_sums(op, uses, found))
     found.update(_of_low_digits(mg, found))
     return {**found, **_shared_by_steps(mg, found)}
 
@@ -283,6 +285,24 @@ def _of_low_digits(mg: MatGraph, found: Found) -> dict[Point, Interval]:
     low = low_digits(mg)
     points = [Point(op.output) for op in mg.ops if op.output in low and not op.epilogue.residual]
     return {p: (found[p][0] * LOW_ROOM, found[p][1] * LOW_ROOM) for p in points}
+
+
+def _softmax_sums(op: Gemm | Window, uses: Uses, found: Found) -> dict[Point, Interval]:
+    """Return ranges of sums of exp(x - max x), from 1 up to as many as there are: an input that is
+    less certain than all samples has a larger sum."""
+    e = op.epilogue
+    if e.activation is None or e.activation.name != "exp" or not subtracts_own_maximum(op, uses):
+        return {}
+    wider: dict[Point, Interval] = {}
+    for row in e.rows:
+        if row.kind == "sum":
+            top = SUM_ROOM * found[Point(row.tensor)][1]
+            wider[Point(row.tensor)] = (0.0, top)
+            for reader in uses.readers(row.tensor):
+                pre = Point(reader.output, "pre_activation")
+                if is_identity(reader) and pre in found:
+                    wider[pre] = (found[pre][0], max(top, found[pre][1]))
+    return wider
 
 
 def _with_headroom(op: Gemm | Window, found: Found) -> dict[Point, Interval]:
