@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from blocks import attention, bounds, feed, layer_norm
+from blocks import Maker, attention, bounds, feed, layer_norm
 from integer_checks import relative_error
+from neuralmatrix.ir.matgraph.ops import Epilogue
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.quantized_values import dequantize_array
 from neuralmatrix.ir.types import Array
@@ -101,6 +102,20 @@ def test_images_side_by_side_equal_single_ones(seed: int) -> None:
     several = [{"x": feeds["x"] * np.float32(gain)} for gain in (1, -0.5, 0.25)]
     found = run_images(graph, several)
     for one, feed_ in zip(found, several, strict=True):
+        assert_equal(one, plain_integers(graph, feed_))
+
+
+def test_constants_belong_to_all_images_of_a_product_with_a_constant_side() -> None:
+    made = Maker()
+    made.tensor("x", (1, 1, 12, 16))
+    weight = made.constant("weight", made.rng.normal(size=(1, 1, 2, 16)))
+    bias = made.tensor("bias", (1, 1, 2, 1), broadcast=True)
+    made.constants[bias] = np.float32([[[[0.5], [-2.0]]]])
+    made.product("y", weight, "x", 12, rhs_transposed=True, epilogue=Epilogue(residual=bias))
+    mg = made.graph()
+    several = [{"x": made.rng.normal(size=(1, 1, 12, 16)).astype(np.float32)} for _ in range(3)]
+    graph = quantized(mg, observed(mg, several[0]))
+    for one, feed_ in zip(run_images(graph, several), several, strict=True):
         assert_equal(one, plain_integers(graph, feed_))
 
 

@@ -179,7 +179,7 @@ class _Run:
             return None
         x, own = live[name], self.graph.tensors[name].shape
         out = self.graph.tensors[op.output].shape
-        batches = max(self._batches(op.inputs[0], live[op.inputs[0]]), len(x) // own[0])
+        batches = max(self._batches(n, live[n]) for n in op.inputs)  # a constant side has one
         shape = (batches, *out[:3], own[3])
         return np.broadcast_to(x.reshape(-1, *own), shape).reshape(-1, own[3])
 
