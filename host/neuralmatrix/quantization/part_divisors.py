@@ -38,10 +38,9 @@ class Group:
     int16: bool = False
     limits: Mapping[int, float] = field(default_factory=dict)
 
-    def room(self, label: int) -> float:
-        """Return how many times larger the values of a label may become."""
-        limit = self.limits.get(label, np.inf) / self.alive[label]
-        return float(min(INT16_ROOM, max(1.0, limit)))
+    def room(self, label: int, peak: float) -> float:
+        """Return how many times larger the values of a label of that peak may become."""
+        return float(min(INT16_ROOM, max(1.0, self.limits.get(label, np.inf) / peak)))
 
     @property
     def spread(self) -> float:
@@ -163,9 +162,11 @@ def _with_room(
                 found[label] = max(found[label], CHANNEL_ROOM * max(known))
     narrow = {int(k) for group in groups if not group.int16 for k in group.labels} | {FIXED}
     for group in groups:
-        known = [divisors[k] for k in group.alive if k in divisors]
-        for label in group.alive.keys() - narrow - weights.keys():
-            found[label] = max(found[label], min(group.room(label) * divisors[label], max(known)))
+        alive = group.alive
+        most = max((divisors[k] for k in alive if k in divisors), default=1.0)
+        for label in alive.keys() - narrow - weights.keys():
+            larger = group.room(label, alive[label]) * divisors[label]
+            found[label] = max(found[label], min(larger, most))
     return found
 
 

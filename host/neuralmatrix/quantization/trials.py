@@ -27,8 +27,8 @@ from .samples import Run, chunks, spread
 
 Outputs = dict[str, Array]  # by output name, (runs, *shape in front of arg-max)
 
-MACS = 1 << 34  # of all runs of one trial, as long as they are FEWEST or more
-FEWEST, MOST = 8, 64
+MACS = 1 << 33  # of all runs of one trial, as long as they are FEWEST or more
+FEWEST, MOST = 8, 192
 
 
 class Finish(Protocol):
