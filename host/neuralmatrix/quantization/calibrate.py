@@ -30,8 +30,10 @@ from .left_out import saturations
 from .samples import Run, chunks
 from .saturation import Saturation, notes_of
 from .suspects import Limits, Suspect, softmax_scores, suspects_of
+from .tail_room import tail_room
 
 Channels = dict[str, tuple[Array, Array]]  # lowest and highest value of each channel, by tensor
+Ends = dict[str, list[Interval]]  # lowest and highest value of each run, by tensor
 
 PERCENTILE = 99.99
 CLIPS = 64  # clip positions tried on either side
@@ -49,6 +51,7 @@ class Observed:
     tied: TiedGraph
     histograms: Mapping[Point, Histogram]
     channels: Channels
+    ends: Ends
     notes: tuple[str, ...] = ()
 
     @property
@@ -67,6 +70,19 @@ class Observed:
         shown = {port.tensor for port in self.tied.graph.outputs}
         outputs = {p: ends for p, ends in self.roomy.items() if p.tensor in shown}
         return {**self.extremes, **_clipped(self.tied, self.histograms, method), **outputs}
+
+    def ranges_with_tails(self, method: str) -> dict[Point, Interval]:
+        """Return ``ranges``, those of int8 tensors with room for what other inputs add to their
+        tails."""
+        clipped = _clipped(self.tied, self.histograms, method)
+        return {
+            **self.ranges(method),
+            **{p: self._with_tail(p, ends) for p, ends in clipped.items()},
+        }
+
+    def _with_tail(self, point: Point, ends: Interval) -> Interval:
+        low, high = tail_room(self.ends.get(point.tensor, ()))
+        return ends[0] * low, ends[1] * high
 
     @property
     def roomy(self) -> dict[Point, Interval]:
@@ -90,9 +106,10 @@ def observe(tied: TiedGraph, runs: Iterable[Run]) -> Observed:
     Masked-out scores and values that decide no output are left out; the notes name them.
     """
     kept = tuple(runs)
-    channels: dict[str, tuple[Array, Array]] = {}
-    histograms, applied, rejected = _decisive(tied, kept, channels)
-    return Observed(tied, histograms, channels, notes_of(tied.graph, applied, rejected))
+    channels: Channels = {}
+    ends: Ends = {}
+    histograms, applied, rejected = _decisive(tied, kept, channels, ends)
+    return Observed(tied, histograms, channels, ends, notes_of(tied.graph, applied, rejected))
 
 
 def set_ranges(tied: TiedGraph, target: Target) -> CalibratedGraph:
@@ -113,21 +130,21 @@ def with_ranges(
 
 
 def _decisive(
-    tied: TiedGraph, runs: Sequence[Run], channels: Channels
+    tied: TiedGraph, runs: Sequence[Run], channels: Channels, ends: Ends
 ) -> tuple[dict[Point, Histogram], Saturation, list[Suspect]]:
     """Return the histograms of the values that may decide an output, what saturates, and points
-    whose far values the outputs depend on; fill in the ranges of ``channels``."""
+    whose far values the outputs depend on; fill in ``channels`` and ``ends``."""
     again = partial(chunks, tied.graph, runs)
     limits: dict[Point, Interval] = {}
     for _ in range(MOST_LEVELS):
-        histograms, applied = _histograms(tied, again(), limits, channels)
+        histograms, applied = _histograms(tied, again(), limits, channels, ends)
         suspects = suspects_of(tied, histograms, limits)
         more = suspects and saturations(tied, again, suspects, limits)
         if not more:
             break
         limits.update(more)
     else:
-        histograms, applied = _histograms(tied, again(), limits, channels)
+        histograms, applied = _histograms(tied, again(), limits, channels, ends)
         suspects = []
     far = [s for s in suspects if _is_far(histograms[s.point], s.boundary)]
     return histograms, applied, far
@@ -141,16 +158,18 @@ def _is_far(histogram: Histogram, boundary: float) -> bool:
 
 
 def _histograms(
-    tied: TiedGraph, stacked: Iterator[Run], limits: Limits, channels: Channels
+    tied: TiedGraph, stacked: Iterator[Run], limits: Limits, channels: Channels, ends: Ends
 ) -> tuple[dict[Point, Histogram], Saturation]:
     """Return the histograms of all points, those of ``limits`` saturated, and what was cut."""
     histograms, applied = _tables(tied.graph), Saturation(limits)
     scores = softmax_scores(tied) & tied.facts.scores
     channels.clear()
+    ends.clear()
     for chunk in stacked:
         values = _evaluate(tied, chunk, applied)
         _count(values, scores, histograms, applied)
         _widen(channels, values)
+        _extend(ends, values, tied.graph)
     return histograms, applied
 
 
@@ -188,6 +207,16 @@ def _widen(channels: Channels, values: Mapping[Point, Array]) -> None:
             lo, hi = rows.min(0), rows.max(0)
             before = channels.get(point.tensor, (lo, hi))
             channels[point.tensor] = np.minimum(lo, before[0]), np.maximum(hi, before[1])
+
+
+def _extend(ends: Ends, values: Mapping[Point, Array], mg: MatGraph) -> None:
+    """Add the ends of the runs of one chunk."""
+    for point, array in values.items():
+        if point.at == "output":
+            name = point.tensor
+            runs = array.reshape(len(array) // mg.tensors[name].shape[0], -1)
+            pairs = zip(runs.min(1).tolist(), runs.max(1).tolist(), strict=True)
+            ends.setdefault(name, []).extend(pairs)
 
 
 def _clipped(

@@ -106,9 +106,10 @@ def _plain(observed: Observed, settings: Settings, recipe: Recipe) -> Choice:
 
 
 def _ranges(observed: Observed, method: str, settings: Settings) -> Ranges:
-    """Return the ranges of a method, at int16 with room."""
-    found = observed.ranges(method)
-    return {**found, **observed.roomy} if settings.precision == "int16" else found
+    """Return the ranges of a method with room for other inputs."""
+    if settings.precision == "int16":
+        return {**observed.ranges(method), **observed.roomy}
+    return observed.ranges_with_tails(method)
 
 
 @dataclass
@@ -131,7 +132,7 @@ class _Search:
     def without_units(self, plain: Observed) -> None:
         """Leave the units of parts out if the integers lose less without; ``plain``: then
         observed."""
-        ranges = (as_triples(seen.ranges(PLAIN)) for seen in (self.observed, plain))
+        ranges = (as_triples(_ranges(s, PLAIN, self.settings)) for s in (self.observed, plain))
         parted, whole = (replace(self.recipe, ranges=found) for found in ranges)
         self.step("units of parts")
         if self.trials.loss(replace(whole, units=())) < self.trials.loss(parted):
@@ -155,7 +156,8 @@ class _Search:
         if self.settings.method != "auto" or len(self.losses) < 2:
             return
         for name in sorted(self.losses.keys() - {self.method}, key=self.losses.__getitem__):
-            other, own = self.observed.ranges(name), self.recipe.ranges_by_point
+            other = _ranges(self.observed, name, self.settings)
+            own = self.recipe.ranges_by_point
             points = [p for p in own if p in other and _differ(own[p], other[p])]
             switched = partial(self._switched, other)
             self._halves(f"{name} for some tensors", points, switched, whole=False)
