@@ -34,6 +34,7 @@ CLOSE = 2.0**-9  # relative change of an output that counts as none
 NOISE = 8.0  # times the effect of rounding the inputs
 JITTER = 2.0**-22
 MOST_STRANGERS = 4
+MOST_ASKED = 24  # trials of limits; suspects that are left then keep their range
 MOST_TOGETHER = 16  # runs of the probe that are evaluated together
 
 
@@ -45,12 +46,14 @@ class _Probe:
     known: Limits
     watched: Sequence[Point]
     runs: list[tuple[Run, list[tuple[Array, Array]]]] = field(default_factory=list)
+    asked: int = 0  # how often
 
     def add(self, run: Run) -> None:
         self.runs.append((run, self.wanted(run)))
 
     def unharmed(self, limits: Limits) -> bool:
         """Return whether no output changes on any run."""
+        self.asked += 1
         return all(self.unchanged(run, wanted, limits) for run, wanted in self.runs)
 
     def wanted(self, run: Run) -> list[tuple[Array, Array]]:
@@ -213,7 +216,7 @@ def _admit(
     probe: _Probe, group: Sequence[Suspect], room: int, found: dict[Point, Interval]
 ) -> None:
     """Enter the limits of those of ``group`` that change no output, found by halving."""
-    if not group:
+    if not group or probe.asked >= MOST_ASKED:
         return
     limits = {s.point: s.limits(room) for s in group}
     if probe.unharmed({**found, **limits}):

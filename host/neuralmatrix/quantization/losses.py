@@ -22,6 +22,7 @@ MOST_INDICES = 4096  # of an axis that is searched for parts
 MOST_ROWS = 1 << 16  # in which changed answers are counted
 FEWEST_CHANNELS = 5  # of rows that are taken as vectors: fewer are coordinates or colours
 FACTORS = (1.0, 2.0, 4.0)  # of the error, whose changed answers are averaged
+SURE = 0.6  # mean probability of the largest class of a trained classifier, at least
 LEAST_PROBABILITY = 1e-4  # below it a probability is 0 for its readers
 TINY = 1e-30
 
@@ -41,7 +42,7 @@ def judge(port: Port, wanted: Array, mg: MatGraph) -> Judge:
     """Return how an output is judged, by how it is made and by its float values."""
     axis, end = _channel_axis(port, wanted, mg), _last_activation(port.tensor, mg)
     softmax = _softmax_axis(wanted)
-    channels = wanted.shape[axis + 1] if wanted.ndim > 1 else 1
+    channels = mg.tensors[port.tensor].shape[3] if wanted.ndim > 1 else 1
     kind: Kind = "vectors" if channels >= FEWEST_CHANNELS else "values"
     if port.argmax is not None or softmax is not None:
         kind = "class scores"
@@ -50,7 +51,7 @@ def judge(port: Port, wanted: Array, mg: MatGraph) -> Judge:
         kind = "probabilities"
     elif _is_state(port, mg):
         kind = "states"
-    elif end is None and wanted.ndim <= 3 and channels > 1 and _has_winners(wanted, axis):
+    elif end is None and wanted.ndim <= 3 and channels > 1 and _names_classes(wanted, axis):
         kind = "class scores"
     split = kind not in ("class scores", "probabilities")
     return Judge(port.name, kind, axis, _parts(wanted) if split else ())
@@ -196,10 +197,13 @@ def _softmax_axis(y: Array) -> int | None:
     return None
 
 
-def _has_winners(y: Array, axis: int) -> bool:
-    """Return whether the largest element of a row is not always the same one."""
-    rows = np.moveaxis(y, axis + 1, -1).reshape(-1, y.shape[axis + 1])
-    return len(np.unique(rows.argmax(-1))) > 1
+def _names_classes(y: Array, axis: int) -> bool:
+    """Return whether rows look like scores of classes: the largest element is not always the same
+    one, and a softmax of a row is sure of it, which it seldom is of coordinates."""
+    rows = np.moveaxis(y, axis + 1, -1).reshape(-1, y.shape[axis + 1]).astype(np.float64)
+    e = np.exp(rows - rows.max(-1, keepdims=True))
+    sure = float(np.mean(e.max(-1) / e.sum(-1)))
+    return len(np.unique(rows.argmax(-1))) > 1 and sure > SURE
 
 
 # ---------------------------------------------------------------- parts of different scale

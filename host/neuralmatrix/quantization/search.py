@@ -34,7 +34,7 @@ from .mixed_precision import Mixed, choose_mixed
 from .round_weights import roundings_of
 from .samples import Run, Samples, spread
 from .scales import choose_scales
-from .settings import MAX_LOSS, Settings
+from .settings import FEWEST_REFINED, MAX_LOSS, Settings
 from .split_scales import split_scales
 from .trials import Finish, Step, Trials, multiply_adds, silent, trial_runs
 
@@ -82,7 +82,7 @@ def search(
         return _plain(observed, settings, recipe)
     measure = settings.measures(port.name for port in graph.outputs)
     trials = Trials(graph, target, finish, trial_runs(graph, runs), measure)
-    found = _Search(trials, observed, settings, target, recipe, step)
+    found = _Search(trials, observed, settings, target, recipe, step, len(runs))
     if recipe.units:
         whole = replace(graph, recipe=levelled.recipe)
         found.without_units(observe(finish.tied(whole, target), runs))
@@ -120,6 +120,7 @@ class _Search:
     target: Target
     recipe: Recipe
     step: Step
+    inputs: int  # of the calibration
     method: str = "minmax"
     loss: float = np.inf
     kept: list[str] = field(default_factory=list)
@@ -153,7 +154,8 @@ class _Search:
 
     def tensors(self) -> None:
         """Switch single tensors to the ranges of another method where the integers gain."""
-        if self.settings.method != "auto" or len(self.losses) < 2:
+        few = self.inputs < FEWEST_REFINED  # they say too little about single tensors
+        if self.settings.method != "auto" or len(self.losses) < 2 or few:
             return
         for name in sorted(self.losses.keys() - {self.method}, key=self.losses.__getitem__):
             other = _ranges(self.observed, name, self.settings)

@@ -16,7 +16,8 @@ from ..ir.types import Array
 
 FEWEST = 8  # runs whose largest say how far others may reach
 ONE_IN = 4  # runs is of the tail
-BEYOND = 2.0  # mean excesses of the tail beyond its largest: one in e^2 times as many runs passes
+MANY = 512  # runs whose largest hardly any new one passes
+BEYOND = 2.0  # most mean excesses of the tail beyond its largest
 MOST = 1.5
 
 
@@ -37,4 +38,6 @@ def _growth(peaks: Array) -> float:
     if tail[0] <= 0:
         return 1.0
     excess = float(np.mean(tail[:-1]) - tail[-1])
-    return min(MOST, 1.0 + BEYOND * excess / float(tail[0]))
+    # in an exponential tail, the largest of e times as many runs is one mean excess larger
+    times = float(np.clip(np.log(MANY / len(peaks)), 0.0, BEYOND))
+    return min(MOST, 1.0 + times * excess / float(tail[0]))
