@@ -39,7 +39,10 @@ def network(kind: str, times: float) -> Parted:
 def compiled(kind: str, times: float, precision: str) -> tuple[Program, dict[str, float]]:
     """Return the program, and the SNR of every part against onnxruntime."""
     net = network(kind, times)
-    program = nm.compile(net.proto, calibration=net.feeds, precision=precision)
+    # both with the same choices: those of the search would differ with the scales
+    chosen = {"method": "minmax", "refine": False}
+    chosen |= {"max_loss": 0.05} if precision == "mixed" else {}
+    program = nm.compile(net.proto, calibration=net.feeds, precision=precision, **chosen)
     session = Session(program, threads=1)
     wanted, found = (
         {name: np.stack([run[name] for run in runs]) for name in runs[0]}

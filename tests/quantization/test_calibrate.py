@@ -61,12 +61,13 @@ def test_minmax_is_exact_for_every_tensor():
     found = calibrated(graph(), [{"input": x}], "minmax")
     pre = 2 * x + BIAS.astype(np.float32)[:, None, None]
     relu = np.maximum(pre, 0)
-    assert found.ranges == statistics(graph(), [{"input": x}]).extremes
+    seen = statistics(graph(), [{"input": x}])
+    assert found.ranges == {**seen.extremes, Point("y"): seen.roomy[Point("y")]}
     held = {Point("x"): x, PRE: pre, Point("relu"): relu, Point("y"): relu - 1}
     assert set(found.ranges) == set(held)
     for point, values in held.items():
         wanted = (min(values.min(), 0), max(values.max(), 0))
-        assert found.ranges[point] == pytest.approx(wanted)
+        assert seen.extremes[point] == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("method", ["mse", "minmax", "percentile"])
@@ -97,7 +98,8 @@ def test_one_outlier_is_clipped_except_by_minmax_and_at_outputs():
     assert 3.0 < highs["percentile"][Point("x")][1] < 6.0
     assert highs["mse"][Point("x")][1] < 60.0
     for ranges in highs.values():
-        assert ranges[Point("y")][1] == pytest.approx(2 * 60 - 0.25 - 1)
+        # an output that is 0 to 5 but for one value has hardly a bit to spare: the least room
+        assert ranges[Point("y")][1] == pytest.approx(1.02 * (2 * 60 - 0.25 - 1))
 
 
 def squared_error(x, found):

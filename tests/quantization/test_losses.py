@@ -51,7 +51,8 @@ def softmax(x: Array, axis: int) -> Array:
 @pytest.mark.parametrize(
     ("wanted", "activation", "kind"),
     [
-        (normal(16, 1, 10), None, "class scores"),
+        (6 * normal(16, 1, 10), None, "class scores"),
+        (0.3 * normal(16, 1, 4), None, "values"),  # a softmax is not sure of them
         (softmax(normal(16, 1, 7, 10), 3), "exp", "class scores"),
         (softmax(normal(16, 1, 7, 4), 2), "exp", "class scores"),
         (1 / (1 + np.exp(-normal(16, 1, 10))), "sigmoid", "probabilities"),

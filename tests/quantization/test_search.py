@@ -22,7 +22,7 @@ from neuralmatrix.quantization.samples import Samples
 from neuralmatrix.quantization.search import EVEN_ROOM, Choice, search
 from neuralmatrix.quantization.settings import Settings
 from neuralmatrix.quantization.tail_room import tail_room
-from neuralmatrix.quantization.trials import Trials, trial_runs
+from neuralmatrix.quantization.trials import FEWEST, MOST, Trials, trial_runs
 from targets import target
 
 Feeds = dict[str, np.ndarray]
@@ -177,9 +177,9 @@ def test_without_measuring_nothing_is_tried() -> None:
 
 def test_large_networks_try_fewer_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, runs = lowered("peaks")
-    assert len(trial_runs(graph, runs * 8)) == 64
+    assert len(trial_runs(graph, runs * 16)) == MOST
     monkeypatch.setattr("neuralmatrix.quantization.trials.MACS", 1)
-    assert len(trial_runs(graph, runs * 8)) == 8
+    assert len(trial_runs(graph, runs * 16)) == FEWEST
 
 
 def test_the_measure_of_an_output_that_does_not_exist() -> None:

@@ -23,6 +23,7 @@ from neuralmatrix.quantization.integer_reference import outputs_of, run_integer
 from neuralmatrix.quantization.qgraph import QGraph
 from neuralmatrix.quantization.samples import MOST_TOGETHER, Run, Samples
 from neuralmatrix.quantization.trials import (
+    MOST,
     Trials,
     float_outputs,
     integer_outputs,
@@ -144,7 +145,7 @@ def test_multiply_adds(graph: MatGraph, wanted: int) -> None:
 
 @pytest.mark.parametrize(
     ("macs", "count"),
-    [(1 << 40, 64), (20 * multiply_adds(dense()), 20), (1, 8)],
+    [(1 << 40, MOST), (20 * multiply_adds(dense()), 20), (1, 8)],
 )
 def test_as_many_trials_as_time_allows(
     monkeypatch: pytest.MonkeyPatch, macs: int, count: int
