@@ -16,6 +16,7 @@ MOST_ABSOLUTE = 0.05  # root mean square error of probabilities
 # A few samples may hold no value near 0.5; where some are not small, their relative error counts.
 SOME_POSITIVE, MOST_OF_SOME = 0.05, 0.05
 MOST_CHANGED = 0.02
+FEW_ROWS = 0.5  # of one answer: what the estimate of changed ones may be off
 LEAST_CHANGING = 0.02  # relative error below which changed answers are those of near ties
 MOST_PART = 0.03  # relative error of a part of an output
 FEW = 16  # calibration inputs
@@ -45,7 +46,7 @@ def warnings_of(found: Accuracy, causes: Causes, precision: str) -> tuple[str, .
 def _bad(out: OutputAccuracy) -> str:
     """Return what is bad about an output, or nothing."""
     error = f"relative error {100 * out.worst:.3g} %"
-    if out.changed is not None and out.changed > MOST_CHANGED and _not_ties(out):
+    if out.changed is not None and out.changed > _most_changed(out) and _not_ties(out):
         equal = 100 * (out.top1 or 0.0)
         what = "the same largest element" if out.kind == "class scores" else "the same side of 0.5"
         return (
@@ -60,6 +61,11 @@ def _bad(out: OutputAccuracy) -> str:
     if worst is not None and worst.relative_error > MOST_PART:
         return f"output {out.name} is inaccurate in its part {worst.where}: {error}"
     return ""
+
+
+def _most_changed(out: OutputAccuracy) -> float:
+    """Return the largest share of changed answers that is no news of so few rows."""
+    return MOST_CHANGED + FEW_ROWS / max(out.rows, 1)
 
 
 def _not_ties(out: OutputAccuracy) -> bool:
