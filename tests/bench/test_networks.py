@@ -233,7 +233,7 @@ def test_a_run(driver: Any, parts: Any, monkeypatch: Any, capsys: Any, tmp_path:
     text = capsys.readouterr().out
     assert "left out: the package that is not there" in text
     assert "ValueError: of one network" in text
-    assert "1 judged, 1 refused; 0 false comfort" in text
+    assert "1 judged, 1 refused; " in text
     broken, small = json.loads(path.read_text())
     assert broken["name"] == "broken" and broken["percent"] is None
     # Decisions of 32 random inputs: int8 may turn one that lies between two outputs.

@@ -16,7 +16,7 @@ from ..ir.types import Array
 
 FEWEST = 8  # runs whose largest say how far others may reach
 ONE_IN = 4  # runs is of the tail
-MANY = 512  # runs whose largest hardly any new one passes
+MANY = 256  # runs whose largest hardly any new one passes
 BEYOND = 2.0  # most mean excesses of the tail beyond its largest
 MOST = 1.5
 
