@@ -33,7 +33,7 @@ def test_new_runs_of_a_normal_distribution_seldom_go_beyond(runs: int) -> None:
         assert 1.0 < high < MOST
         within.append(np.mean((new.min(1) < seen.min()) | (new.max(1) > seen.max())))
         beyond.append(np.mean((new.min(1) < seen.min() * low) | (new.max(1) > seen.max() * high)))
-    # an exponential tail gives 1 / e^2 of those without room; 1 / 4 leaves room for estimates of it
+    # an exponential tail gives 1 / e to 1 / e^2 of those without room, by the number of runs
     assert (
         np.mean(beyond) < np.mean(within) / 3
     )  # with fewer samples the room, and the share, is larger
