@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from blocks import Maker
-from golden_passes import check_texts, exact
+from golden_passes import check_texts, exact, same_values
 from graph_text import graph_text
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Move, Port
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
@@ -153,3 +153,20 @@ def test_units_of_ports_are_few() -> None:
     found = split(mg, runs)
     for port in (*found.inputs, *found.outputs):
         assert port.units is None or len(port.units.divisor) <= MOST_PORT_UNITS
+
+
+def test_channels_of_padding_beside_parts_keep_one_scale() -> None:
+    """A residual whose channels are padded with 0 (ResNet's shortcut of kind A) cannot have units
+    that the sum beside it has not: the graph stays, and nothing is raised."""
+    b = Maker()
+    b.tensor("x", (1, 4, 4, 8))
+    b.gemm("h", "x", 8, epilogue=Epilogue(activation=Function("relu")))
+    index = np.full((1, 4, 4, 16), -1)
+    index[..., 4:12] = np.arange(4 * 4 * 8).reshape(1, 4, 4, 8)
+    b.tensor("p", (1, 4, 4, 16))
+    b.ops.append(Move("p", ("h",), index))
+    b.gemm("y", "x", 16, epilogue=Epilogue("p", activation=Function("relu")))
+    mg = b.graph()
+    runs = [{"x": 9 * exact(seed, 1, 4, 4, 8)} for seed in range(4)]
+    found = split_scales(mg, target(), samples=Samples(runs, 4), precision="int8")
+    same_values(mg, found)

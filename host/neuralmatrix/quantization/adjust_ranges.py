@@ -60,7 +60,7 @@ def spanned(mg: MatGraph, facts: Facts, ranges: Ranges) -> dict[Point, Interval]
             found.update(_truths(op, found))
             found.update(_clips(op, found))
             found.update(_with_headroom(op, found))
-            found.update(_softmax_sums(op, uses, found))
+            found.update(_softmax_sums(op, mg, uses, found))
     found.update(_of_low_digits(mg, found))
     return {**found, **_shared_by_steps(mg, found)}
 
@@ -287,7 +287,9 @@ def _of_low_digits(mg: MatGraph, found: Found) -> dict[Point, Interval]:
     return {p: (found[p][0] * LOW_ROOM, found[p][1] * LOW_ROOM) for p in points}
 
 
-def _softmax_sums(op: Gemm | Window, uses: Uses, found: Found) -> dict[Point, Interval]:
+def _softmax_sums(
+    op: Gemm | Window, mg: MatGraph, uses: Uses, found: Found
+) -> dict[Point, Interval]:
     """Return ranges of sums of exp(x - max x), from 1 up to as many as there are: an input that is
     less certain than all samples has a larger sum."""
     e = op.epilogue
@@ -296,7 +298,8 @@ def _softmax_sums(op: Gemm | Window, uses: Uses, found: Found) -> dict[Point, In
     wider: dict[Point, Interval] = {}
     for row in e.rows:
         if row.kind == "sum":
-            top = SUM_ROOM * found[Point(row.tensor)][1]
+            seen, terms = found[Point(row.tensor)][1], mg.tensors[op.output].shape[3]
+            top = max(seen, min(SUM_ROOM * seen, float(terms)))
             wider[Point(row.tensor)] = (0.0, top)
             for reader in uses.readers(row.tensor):
                 pre = Point(reader.output, "pre_activation")

@@ -13,6 +13,7 @@ from itertools import islice
 
 import numpy as np
 
+from ..errors import BadModel
 from ..hardware.target import Target
 from ..ir.matgraph.facts import Groups, facts_of
 from ..ir.matgraph.ops import MatGraph, MatOp, Move, Window
@@ -59,7 +60,10 @@ def split_scales(graph: MatGraph, target: Target, *, samples: Samples, precision
         values = (run_float(centred, run) for run in runs)
         divisors = _chosen(_measured(several, errors, values), errors, centred, labels)
     arrays = _arrays(centred, labels, _few_at_ports(centred, labels, divisors))
-    return with_units(graph, target, units=as_units(arrays, offsets))
+    try:
+        return with_units(graph, target, units=as_units(arrays, offsets))
+    except BadModel:  # a fill of 0 beside parts, whose label says nothing about its divisor
+        return centred
 
 
 def _chosen(
