@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 
 from ..ir.matgraph.ops import MatGraph, MatOp, Window
-from ..ir.matgraph.reference import evaluate, port_outputs, run_float
+from ..ir.matgraph.reference import evaluate, run_float
 from ..ir.quantized_values import rounded
 from ..ir.types import Array, QParams
 from .integer_weights import int_weight, is_weighted
@@ -81,15 +81,3 @@ def relative_error(mg: MatGraph, found: Values, wanted: Values) -> float:
         y, x = wanted[port.tensor].astype(np.float64), found[port.tensor]
         errors.append(np.linalg.norm(x - y) / max(float(np.linalg.norm(y)), 1e-30))
     return float(np.mean(errors))
-
-
-def disagreement(mg: MatGraph, found: Values, wanted: Values) -> float:
-    """Return the share of output rows whose largest element (or arg-max) differs."""
-    other, total = 0, 0
-    ours, theirs = port_outputs(mg, found), port_outputs(mg, wanted)
-    for port in mg.outputs:
-        a, b = ours[port.name], theirs[port.name]
-        if port.argmax is None:
-            a, b = a.argmax(-1), b.argmax(-1)
-        other, total = other + int(np.sum(a != b)), total + a.size
-    return other / max(total, 1)

@@ -31,7 +31,7 @@ from .calibrated_graph import ScaledGraph
 from .integer_weights import IntWeight, bias_too_large, fitting_weight, is_weighted, reach_of
 from .layer_inputs import from_matrices, groups_of, input_matrices, weight_matrices
 from .least_error import PEAK, least_error
-from .samples import Run, floats_of, stacked, stacks
+from .samples import Run, floats_of, spread, stacked, stacks
 from .scales import most_reach
 
 MOST_IMAGES = 256
@@ -163,8 +163,7 @@ def _spread(mg: MatGraph, runs: list[Run]) -> list[Run]:
     macs = sum(prod(mg.tensors[op.output].shape) * prod(np.asarray(op.weight).shape[:3])
                for op in mg.ops if is_weighted(op))  # fmt: skip
     most = min(MOST_IMAGES, MOST_FLOATS // max(1, floats_of(mg)), MOST_MACS // max(1, macs))
-    count = min(len(runs), max(FEWEST_IMAGES, most)) if stacks(mg) else 1
-    return [runs[i * len(runs) // count] for i in range(count)]
+    return spread(runs, max(FEWEST_IMAGES, most) if stacks(mg) else 1)
 
 
 def _in_reals(op: MatOp, scaled: ScaledGraph, chosen: Mapping[str, Rounding]) -> MatOp:
