@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 IR_VERSION = 8  # onnxruntime of several years reads it
@@ -52,6 +51,8 @@ def onnxruntime_outputs(
     proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray], *, optimize: bool = True
 ) -> dict[str, np.ndarray]:
     """Return onnxruntime's outputs; ``optimize`` False keeps Q and DQ nodes unchanged."""
+    import onnxruntime  # boards' environments build these models, and have no onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if not optimize:
