@@ -31,6 +31,9 @@ Array = npt.NDArray[Any]
 Source = Literal["measured", "emulated", "estimated"]
 BOARD = "pynq-z2"
 CALIBRATION_IMAGES = 256
+# A compile should warn of a loss above either end of FELT, and not of one within QUIET.
+FELT_POINTS, FELT_PERCENT = 1.0, 2.0
+QUIET_POINTS, QUIET_PERCENT = 0.5, 1.0
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 
@@ -209,6 +212,15 @@ def _tick(began: float, done: int, total: int) -> None:
 def accuracy(outputs: Array, labels: Array) -> float:
     """Return top-1 in percent."""
     return 100.0 * float((outputs.argmax(1) == labels).mean())
+
+
+def verdict(score: float, loss: float, warned: bool) -> str:
+    """Return whether a compile's warning, or its absence, was wrong for a loss of ``score``."""
+    felt = loss > FELT_POINTS or loss > score * FELT_PERCENT / 100
+    quiet = loss <= QUIET_POINTS or loss <= score * QUIET_PERCENT / 100
+    if felt and not warned:
+        return "false comfort"
+    return "false alarm" if quiet and warned else ""
 
 
 def median_seconds(run: Callable[[], object], repeats: int = 5) -> float:

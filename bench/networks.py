@@ -17,13 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common import BOARD
+from common import BOARD, verdict
 from networks import NETWORKS
 from networks.base import Feed, Loaded, Missing, Network, Run, float_run
-
-# The compiler should warn of a loss above both ends of FELT, and not of one within QUIET.
-FELT_POINTS, FELT_PERCENT = 1.0, 2.0
-QUIET_POINTS, QUIET_PERCENT = 0.5, 1.0
 
 
 @dataclass(frozen=True)
@@ -56,11 +52,7 @@ class Result:
         """Whether the warning, or its absence, was right."""
         if self.loss is None or self.float_percent is None:
             return ""
-        felt = self.loss > FELT_POINTS or self.loss > self.float_percent * FELT_PERCENT / 100
-        quiet = self.loss <= QUIET_POINTS or self.loss <= self.float_percent * QUIET_PERCENT / 100
-        if felt and not self.warnings:
-            return "false comfort"
-        return "false alarm" if quiet and self.warnings else ""
+        return verdict(self.float_percent, self.loss, bool(self.warnings))
 
 
 def measured(network: Network, precision: str, evaluated: dict[str, Any]) -> Result:

@@ -26,6 +26,7 @@ from neuralmatrix.quantization.loss_warnings import (
     MOST_CHANGED,
     MOST_PART,
     MOST_RELATIVE,
+    MOST_VARYING,
     MUCH_SATURATED,
     Causes,
     warnings_of,
@@ -41,10 +42,11 @@ def output(kind: Kind = "values", error: float = 0.2, **fields: Any) -> OutputAc
                              **fields})  # fmt: skip
 
 
-def warned(*outputs: OutputAccuracy, precision: str = "int8", **causes: Any) -> list[str]:
+def warned(*outputs: OutputAccuracy, precision: str = "int8", varying: float = 0.0,
+           **causes: Any) -> list[str]:  # fmt: skip
     layers = (LayerLoss("t", "Softmax:s", 0.1, 20.0),)
     found = Accuracy(8, 24, outputs or (output(),), layers)
-    return list(warnings_of(found, replace(NONE, **causes), precision))
+    return list(warnings_of(found, replace(NONE, **causes), precision, {"y": varying}))
 
 
 # ---------------------------------------------------------------- what is bad
@@ -94,6 +96,21 @@ def test_a_part_that_the_whole_hides() -> None:
     worse = (parts[0], PartAccuracy("axis 1: 4", 0.5))
     first, *_ = warned(output(error=0.001, parts=worse))
     assert first == "output y is inaccurate in its part axis 1: 4: relative error 50 %"
+
+
+@pytest.mark.parametrize("kind", ["values", "vectors"])
+def test_an_error_that_a_large_constant_part_hides(kind: Kind) -> None:
+    hidden = output(kind, error=0.001)
+    assert warned(hidden, varying=0.99 * MOST_VARYING) == []
+    first, *_ = warned(hidden, varying=0.2)
+    assert first == (
+        "output y is inaccurate: relative error 0.1 %, but 20 % of how far its values vary"
+    )
+
+
+def test_how_far_scores_vary_is_no_matter() -> None:
+    for kind in ("class scores", "probabilities", "states"):
+        assert warned(output(kind, error=0.001), varying=0.5) == []
 
 
 def test_every_bad_output_has_a_line_and_they_share_the_causes() -> None:
@@ -148,7 +165,7 @@ def test_saturated_tensors_are_a_cause() -> None:
 
 
 def test_a_loss_without_layers_names_none() -> None:
-    lines = warnings_of(Accuracy(8, 24, (output(),)), NONE, "int8")
+    lines = warnings_of(Accuracy(8, 24, (output(),)), NONE, "int8", {})
     assert lines[-1].startswith("cause: tables or integer steps inside layers; ")
 
 

@@ -11,9 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from blocks import Maker
-from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph
+from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Move
 from neuralmatrix.ir.types import Array, Function, ViewStep
-from neuralmatrix.quantization.losses import Judge, accuracy_of, judge, outputs_loss
+from neuralmatrix.quantization.losses import (
+    Judge,
+    accuracy_of,
+    judge,
+    outputs_loss,
+    varying_error,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -48,10 +54,19 @@ def softmax(x: Array, axis: int) -> Array:
     return np.asarray(e / e.sum(axis, keepdims=True), np.float32)
 
 
+def scores(*shape: int) -> Array:
+    """Return scores as a cross entropy trains them: their mean is nearly constant."""
+    rows = 6 * normal(*shape)
+    return rows - 0.8 * rows.mean(-1, keepdims=True)
+
+
 @pytest.mark.parametrize(
     ("wanted", "activation", "kind"),
     [
-        (6 * normal(16, 1, 10), None, "class scores"),
+        (scores(16, 1, 10), None, "class scores"),
+        (scores(16, 1, 12, 5), None, "class scores"),  # of every step of a sequence
+        (6 * normal(64, 1, 10), None, "vectors"),  # values in large units, independent
+        (20 * normal(64, 1, 1) + normal(64, 1, 4), None, "values"),  # that rise and fall together
         (0.3 * normal(16, 1, 4), None, "values"),  # a softmax is not sure of them
         (softmax(normal(16, 1, 7, 10), 3), "exp", "class scores"),
         (softmax(normal(16, 1, 7, 4), 2), "exp", "class scores"),
@@ -107,7 +122,7 @@ def test_probabilities_are_not_cut_into_parts() -> None:
 
 def test_the_smoother_estimate_is_near_the_share_of_many_rows() -> None:
     """Half of the error's noise is one estimate of a flip in a hundred: 200 rows say too little."""
-    wanted = 3 * normal(40000, 1, 10)
+    wanted = scores(40000, 1, 10) / 2
     error = 0.1 * normal(40000, 1, 10)
     whole = accuracy_of(judged(wanted), wanted + error, wanted)
     assert whole.top1 is not None and whole.changed is not None
@@ -123,6 +138,33 @@ def test_decisions_count_both_sides_of_a_half() -> None:
     found = np.array([0.1, 0.55, 0.6, 0.9], np.float32).reshape(4, 1, 1)
     made = accuracy_of(judged(wanted, "sigmoid"), found, wanted)
     assert made.top1 == 0.75 and made.rows == 4
+
+
+def test_parts_that_one_function_makes_are_of_its_kind() -> None:
+    b = Maker()
+    b.tensor("x", (1, 1, 1, 4))
+    for name in ("a", "c"):
+        b.gemm(name, "x", 2, epilogue=Epilogue(activation=Function("sigmoid")))
+    b.tensor("y", (1, 1, 2, 2))
+    b.ops.append(Move("y", ("a", "c"), np.arange(4).reshape(1, 1, 2, 2)))
+    mg, wanted = b.graph(), RNG.random((16, 1, 1, 2, 2)).astype(np.float32)
+    assert judge(mg.outputs[0], wanted, mg).kind == "probabilities"
+    relu = replace(mg.ops[0], epilogue=Epilogue(activation=Function("relu")))
+    mixed = replace(mg, ops=(relu, *mg.ops[1:]))
+    assert judge(mixed.outputs[0], wanted, mixed).kind == "values"
+
+
+def test_a_constant_part_and_a_large_channel_hide_no_error() -> None:
+    wanted = np.concatenate([300 + 2 * normal(400, 1, 1), 500 * normal(400, 1, 1)], 2)
+    error = np.concatenate([0.2 * normal(400, 1, 1), np.zeros((400, 1, 1))], 2)
+    made = judged(wanted)
+    assert varying_error(made, wanted + error, wanted) == pytest.approx(0.1 / 2**0.5, rel=0.2)
+    assert accuracy_of(made, wanted + error, wanted).relative_error < 1e-3
+
+
+def test_channels_that_never_vary_have_no_error_of_their_own() -> None:
+    wanted = np.full((8, 1, 2), 3.0, np.float32)
+    assert varying_error(judged(wanted), wanted + 0.1, wanted) == 0.0
 
 
 def test_psnr_counts_the_peak() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from neuralmatrix.quantization.tail_room import FEWEST, MOST, tail_room
+from neuralmatrix.quantization.tail_room import FEWEST, RARE, USUAL, tail_room
 
 
 def ends(values: np.ndarray) -> list[tuple[float, float]]:
@@ -30,7 +30,7 @@ def test_new_runs_of_a_normal_distribution_seldom_go_beyond(runs: int) -> None:
     for _ in range(20):
         seen = rng.normal(size=(runs, 8))
         low, high = tail_room(ends(seen))
-        assert 1.0 < high < MOST
+        assert 1.0 < high < USUAL.most
         within.append(np.mean((new.min(1) < seen.min()) | (new.max(1) > seen.max())))
         beyond.append(np.mean((new.min(1) < seen.min() * low) | (new.max(1) > seen.max() * high)))
     # an exponential tail gives 1 / e to 1 / e^2 of those without room, by the number of runs
@@ -40,4 +40,11 @@ def test_new_runs_of_a_normal_distribution_seldom_go_beyond(runs: int) -> None:
 
 
 def test_room_is_bounded() -> None:
-    assert tail_room([(0.0, 0.0)] * 6 + [(0.0, 10.0), (-1.0, 9.0)]) == (MOST, MOST)
+    assert tail_room([(0.0, 0.0)] * 6 + [(0.0, 10.0), (-1.0, 9.0)]) == (USUAL.most, USUAL.most)
+
+
+def test_more_room_where_answers_are_rare() -> None:
+    seen = ends(np.random.default_rng(1).normal(size=(72, 8)))
+    usual, rare = tail_room(seen), tail_room(seen, RARE)
+    assert all(1.0 < a < b < RARE.most for a, b in zip(usual, rare, strict=True))
+    assert tail_room([(0.0, 255.0)] * 48, RARE) == (1.0, 1.0)

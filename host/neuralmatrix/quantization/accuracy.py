@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from ..ir.accuracy import Accuracy, LayerLoss, OutputAccuracy, Saturation, decibels
+from ..ir.accuracy import Accuracy, LayerLoss, Saturation, decibels
 from ..ir.matgraph.ops import MatGraph
 from ..ir.matgraph.reference import evaluate, run_float
 from ..ir.quantized_values import dequantize_array
@@ -22,7 +22,7 @@ from ..ir.types import Array
 from .fake_quant import rerun, with_rounded_weights
 from .integer_reference import run_integer
 from .loss_warnings import Causes, warnings_of
-from .losses import accuracy_of, judge, relative_error
+from .losses import Judge, accuracy_of, judge, relative_error, varying_error
 from .qgraph import QGraph
 from .samples import FEWEST_MEASURED, Run, chunks
 from .trials import Outputs, float_outputs, integer_outputs
@@ -39,14 +39,17 @@ def measure_accuracy(
     if not runs:
         return Accuracy(0, calibrated_on, missing=_too_few(calibrated_on), method=method)
     wanted, found = float_outputs(model, runs), integer_outputs(graph, runs)
-    outputs = _outputs(model, found, wanted)
+    judges = _judges(model, wanted)
+    outputs = tuple(accuracy_of(judges[name], found[name], y) for name, y in wanted.items())
+    varying = {name: varying_error(judges[name], found[name], y) for name, y in wanted.items()}
     real = real_graph(graph)
     details = [_Detail(graph, real, run) for run in runs[:DETAILED]]
     layers = _worst_layers(real, details)
     saturated = _saturated(graph, real, runs)
     causes = Causes(*_shares(graph, real, details[0]), calibrated_on, saturated)
     made = Accuracy(len(runs), calibrated_on, outputs, layers, saturated, method=method)
-    return replace(made, warnings=warnings_of(made, causes, graph.recipe.precision))
+    warnings = warnings_of(made, causes, graph.recipe.precision, varying)
+    return replace(made, warnings=warnings)
 
 
 def _too_few(count: int) -> str:
@@ -59,10 +62,9 @@ def _too_few(count: int) -> str:
     )
 
 
-def _outputs(model: MatGraph, found: Outputs, wanted: Outputs) -> tuple[OutputAccuracy, ...]:
+def _judges(model: MatGraph, wanted: Outputs) -> dict[str, Judge]:
     ports = {port.name: port for port in model.outputs}
-    judges = {name: judge(ports[name], y, model) for name, y in wanted.items()}
-    return tuple(accuracy_of(judges[name], found[name], y) for name, y in wanted.items())
+    return {name: judge(ports[name], y, model) for name, y in wanted.items()}
 
 
 # ---------------------------------------------------------------- layers

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,11 @@ from .calibrated_graph import CalibratedGraph
 from .histogram import BINS, Histogram
 from .interval_bounds import interval_bounds
 from .left_out import saturations
+from .output_ranges import has_rare_answers
 from .samples import Run, chunks
 from .saturation import Saturation, notes_of
 from .suspects import Limits, Suspect, softmax_scores, suspects_of
-from .tail_room import tail_room
+from .tail_room import RARE, USUAL, Room, tail_room
 
 Channels = dict[str, tuple[Array, Array]]  # lowest and highest value of each channel, by tensor
 Ends = dict[str, list[Interval]]  # lowest and highest value of each run, by tensor
@@ -80,8 +81,13 @@ class Observed:
             **{p: self._with_tail(p, ends) for p, ends in clipped.items()},
         }
 
+    @cached_property
+    def _tails(self) -> Room:
+        """How much room tails get."""
+        return RARE if has_rare_answers(self.tied.graph, self.histograms) else USUAL
+
     def _with_tail(self, point: Point, ends: Interval) -> Interval:
-        low, high = tail_room(self.ends.get(point.tensor, ()))
+        low, high = tail_room(self.ends.get(point.tensor, ()), self._tails)
         return ends[0] * low, ends[1] * high
 
     @property

@@ -6,6 +6,7 @@ In: ``Accuracy`` and the causes of its losses.  Out: lines of plain words; none 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
@@ -19,6 +20,9 @@ MOST_CHANGED = 0.02
 FEW_ROWS = 0.5  # of one answer: what the estimate of changed ones may be off
 LEAST_CHANGING = 0.02  # relative error below which changed answers are those of near ties
 MOST_PART = 0.03  # relative error of a part of an output
+# Error relative to how far values vary: a coefficient of determination loses its square, 0.6 points
+MOST_VARYING = 0.08
+VARYING = ("values", "vectors")
 FEW = 16  # calibration inputs
 MUCH_SATURATED = 0.002  # share of a tensor's values
 MAIN = 0.5  # share of the squared loss that makes a cause the main one
@@ -35,15 +39,18 @@ class Causes:
     saturated: tuple[Saturation, ...]
 
 
-def warnings_of(found: Accuracy, causes: Causes, precision: str) -> tuple[str, ...]:
-    """Return one line per bad output, and one for the cause."""
-    bad = [line for out in found.outputs if (line := _bad(out))]
+def warnings_of(
+    found: Accuracy, causes: Causes, precision: str, varying: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Return one line per bad output, and one for the cause; ``varying``: the errors of outputs
+    relative to how far their values vary."""
+    bad = [line for out in found.outputs if (line := _bad(out, varying.get(out.name, 0.0)))]
     if not bad:
         return ()
     return (*bad, *_because(found, causes, precision))
 
 
-def _bad(out: OutputAccuracy) -> str:
+def _bad(out: OutputAccuracy, varying: float) -> str:
     """Return what is bad about an output, or nothing."""
     error = f"relative error {100 * out.worst:.3g} %"
     if out.changed is not None and out.changed > _most_changed(out) and _not_ties(out):
@@ -60,6 +67,11 @@ def _bad(out: OutputAccuracy) -> str:
     worst = max(out.parts, key=lambda part: part.relative_error, default=None)
     if worst is not None and worst.relative_error > MOST_PART:
         return f"output {out.name} is inaccurate in its part {worst.where}: {error}"
+    if out.kind in VARYING and varying > MOST_VARYING:
+        return (
+            f"output {out.name} is inaccurate: {error}, but {100 * varying:.3g} % of how far its "
+            "values vary"
+        )
     return ""
 
 

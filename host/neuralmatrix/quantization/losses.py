@@ -23,8 +23,13 @@ MOST_ROWS = 1 << 16  # in which changed answers are counted
 FEWEST_CHANNELS = 5  # of rows that are taken as vectors: fewer are coordinates or colours
 FACTORS = (1.0, 2.0, 4.0)  # of the error, whose changed answers are averaged
 SURE = 0.6  # mean probability of the largest class of a trained classifier, at least
+# Scores that a softmax reads are trained in their differences alone, so that their mean hardly
+# varies: its variance, times their number, over theirs.  It is 1 for values independent of each
+# other, and more for those that rise and fall together.
+MOST_COMMON = 0.5
 LEAST_PROBABILITY = 1e-4  # below it a probability is 0 for its readers
 TINY = 1e-30
+ROUNDING = 1e-5  # of the largest value: channels that vary less are constant
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def judge(port: Port, wanted: Array, mg: MatGraph) -> Judge:
         kind = "probabilities"
     elif _is_state(port, mg):
         kind = "states"
-    elif end is None and wanted.ndim <= 3 and channels > 1 and _names_classes(wanted, axis):
+    elif end is None and channels > 1 and _names_classes(wanted, axis):
         kind = "class scores"
     split = kind not in ("class scores", "probabilities")
     return Judge(port.name, kind, axis, _parts(wanted) if split else ())
@@ -91,6 +96,23 @@ def relative_error(found: Array, wanted: Array) -> float:
     error = float(np.linalg.norm(np.subtract(found, wanted, dtype=np.float64)))
     size = float(np.linalg.norm(wanted.astype(np.float64)))
     return 0.0 if error == 0.0 else error / max(size, TINY)
+
+
+def varying_error(judge: Judge, found: Array, wanted: Array) -> float:
+    """Return the error relative to how far the float values of a channel vary, the root of the mean
+    square over the channels: what a large constant part, or a larger channel, hides.
+
+    Its square is what a coefficient of determination loses.
+    """
+    channels = wanted.shape[judge.axis + 1]
+    right, error = (
+        np.moveaxis(y, judge.axis + 1, -1).reshape(-1, channels).astype(np.float64)
+        for y in (wanted, np.subtract(found, wanted, dtype=np.float64))
+    )
+    spread = right.var(0)
+    used = spread > (ROUNDING * np.abs(right).max(initial=0.0)) ** 2
+    shares = np.square(error).mean(0)[used] / spread[used]
+    return float(np.sqrt(np.mean(shares))) if used.any() else 0.0
 
 
 def _by_part(judge: Judge, found: Array, wanted: Array) -> list[float]:
@@ -170,10 +192,12 @@ def _channel_axis(port: Port, y: Array, mg: MatGraph) -> int:
 
 
 def _last_activation(name: str, mg: MatGraph) -> str | None:
-    """Return the name of the function that made a tensor, traced back through Moves."""
-    uses = Uses.of(mg)
-    while isinstance(op := uses.maker(name), Move) and len(op.parts) == 1:
-        name = op.parts[0]
+    """Return the name of the function that made all parts of a tensor, traced back through
+    Moves."""
+    op = Uses.of(mg).maker(name)
+    if isinstance(op, Move):
+        found = {_last_activation(part, mg) for part in op.parts}
+        return found.pop() if len(found) == 1 else "moved"
     if not isinstance(op, Gemm | Window):
         return "moved" if op is not None else None
     activation = op.epilogue.activation
@@ -199,11 +223,13 @@ def _softmax_axis(y: Array) -> int | None:
 
 def _names_classes(y: Array, axis: int) -> bool:
     """Return whether rows look like scores of classes: the largest element is not always the same
-    one, and a softmax of a row is sure of it, which it seldom is of coordinates."""
+    one, a softmax of a row is sure of it, which it seldom is of coordinates, and the mean of a row
+    varies little, as that of values in large units does not."""
     rows = np.moveaxis(y, axis + 1, -1).reshape(-1, y.shape[axis + 1]).astype(np.float64)
     e = np.exp(rows - rows.max(-1, keepdims=True))
     sure = float(np.mean(e.max(-1) / e.sum(-1)))
-    return len(np.unique(rows.argmax(-1))) > 1 and sure > SURE
+    common = rows.shape[1] * rows.mean(-1).var() / max(float(rows.var(0).mean()), TINY)
+    return len(np.unique(rows.argmax(-1))) > 1 and sure > SURE and common < MOST_COMMON
 
 
 # ---------------------------------------------------------------- parts of different scale

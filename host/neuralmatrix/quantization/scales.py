@@ -23,6 +23,7 @@ from .bit_widths import int16_groups
 from .calibrated_graph import CalibratedGraph, ScaledGraph
 from .integer_row_statistics import least_scale
 from .integer_weights import BIAS_LIMIT, IntWeight, int_weight, is_weighted
+from .output_ranges import bounded_outputs
 
 ACC_LIMIT = 2**31 - 1
 FULL = 32639  # the largest int16 value; no limit
@@ -36,6 +37,7 @@ def choose_scales(calibrated: CalibratedGraph, target: Target) -> ScaledGraph:
     """
     mg, facts = calibrated.graph, calibrated.facts
     spans = spanned(mg, facts, calibrated.ranges)
+    spans |= bounded_outputs(mg, spans)
     weights = {op.output: int_weight(op) for op in mg.ops if is_weighted(op)}
     large = (n for n in integer_inputs(mg) if max(map(abs, spans[Point(n)])) >= INT8_PEAK)
     int16 = int16_groups(mg, facts, calibrated.precision, (*mg.recipe.promoted, *large))

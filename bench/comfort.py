@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often a compile's word about its accuracy is wrong: small tasks, trained here.
+
+In: torch, scikit-learn, the data folder; names of tasks, precisions.  Out: a table with each task's
+own metric on new data, float by onnxruntime against the emulated array, and the counts of false
+comfort and false alarm.  With --keep DIR trained networks are kept there and read again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import BOARD, QUIET_PERCENT, QUIET_POINTS, verdict
+from networks.base import Feed, Loaded, Run, float_run
+from tasks import TASKS
+from tasks.base import Task, Trained
+
+OFF_PERCENT = 2.0  # of an output's variation: it is off, whether the task feels it or not
+
+
+@dataclass(frozen=True)
+class Result:
+    """One task at one precision.  ``off``: the largest error of an output on new data, in percent
+    of how far its float values vary; ``told``: of their size, as the compile measured it."""
+
+    name: str
+    kind: str
+    precision: str
+    unit: str
+    float_score: float
+    score: float
+    off: float
+    told: float
+    output_kinds: tuple[str, ...]
+    warnings: tuple[str, ...]
+    compile_s: float
+
+    @property
+    def loss(self) -> float:
+        """The loss in points or dB; below 0 where the program is better."""
+        return self.float_score - self.score
+
+    @property
+    def verdict(self) -> str:
+        """Whether the warning, or its absence, was right."""
+        found = verdict(self.float_score, self.loss, bool(self.warnings))
+        if found == "false alarm" and self.off > OFF_PERCENT:
+            return "off, not felt"
+        return found
+
+
+def measured(task: Task, made: Trained, precision: str) -> Result:
+    """Compile one task's network with the default settings and judge it on new data."""
+    import neuralmatrix as nm
+
+    noted = _Noted(float_run(Loaded(made.model)))
+    float_score = task.score(noted, made)
+    began = time.monotonic()
+    program = nm.compile(made.model, board=BOARD, calibration=[made.calibration],
+                         precision=precision)  # fmt: skip
+    took = time.monotonic() - began
+    run = nm.Session(program).run
+    found = program.accuracy
+    return Result(
+        task.name, task.kind, precision, task.unit, float_score, task.score(run, made),
+        noted.error(run), 100 * max(out.worst for out in found.outputs),
+        tuple(out.kind for out in found.outputs), found.warnings, took,
+    )  # fmt: skip
+
+
+class _Noted:
+    """A run that keeps what it was given and what it answered."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._calls: list[tuple[Feed, dict[str, Any]]] = []
+
+    def __call__(self, feed: Feed) -> dict[str, Any]:
+        self._calls.append((feed, self._run(feed)))
+        return self._calls[-1][1]
+
+    def error(self, other: Run) -> float:
+        """Return the largest error of an output of ``other`` on the same inputs, in percent of the
+        spread of the right values around the mean of each element."""
+        found = [other(feed) for feed, _ in self._calls]
+        worst = 0.0
+        for name in self._calls[0][1]:
+            right = np.concatenate([answer[name] for _, answer in self._calls]).astype(np.float64)
+            y = np.concatenate([f[name] for f in found]).reshape(right.shape)
+            spread = np.sqrt(np.mean(right.var(0)))
+            worst = max(worst, float(np.sqrt(np.mean((y - right) ** 2)) / max(spread, 1e-30)))
+        return 100 * worst
+
+
+# ---------------------------------------------------------------- trained networks
+
+
+def trained(task: Task, keep: Path | None) -> Trained:
+    """Train a task's network, or read it from the folder."""
+    if keep is None:
+        return task.make()
+    file = keep / f"{task.name.replace(' ', '-').replace('%', '')}.npz"
+    if not file.exists():
+        keep.mkdir(parents=True, exist_ok=True)
+        _write(file, task.make())
+    return _read(file)
+
+
+def _write(file: Path, made: Trained) -> None:
+    arrays = {f"calibration/{n}": x for n, x in made.calibration.items()}
+    arrays |= {f"test/{n}": x for n, x in made.test.items()}
+    model = np.frombuffer(made.model.SerializeToString(), np.uint8)
+    np.savez(file, model=model, truth=made.truth, **arrays)
+
+
+def _read(file: Path) -> Trained:
+    import onnx
+
+    arrays = np.load(file)
+    feeds: dict[str, Feed] = {
+        part: {n.split("/")[1]: arrays[n] for n in arrays.files if n.startswith(part + "/")}
+        for part in ("calibration", "test")
+    }
+    model = onnx.load_from_string(arrays["model"].tobytes())
+    return Trained(model, feeds["calibration"], feeds["test"], arrays["truth"])
+
+
+# ---------------------------------------------------------------- the table
+
+HEAD = (
+    f"{'task':30} {'acts':6} {'':4} {'float':>7} {'array':>7} {'loss':>7} {'off %':>6} "
+    f"{'told %':>6} {'warned':>6} {'s':>4}  verdict"
+)
+
+
+def line(r: Result) -> str:
+    """Return the row of one result."""
+    warned = "yes" if r.warnings else ""
+    return (
+        f"{r.name:30} {r.precision:6} {r.unit:4} {r.float_score:7.2f} {r.score:7.2f} {r.loss:7.2f} "
+        f"{r.off:6.2f} {r.told:6.2f} {warned:>6} {r.compile_s:4.0f}  "
+        f"{r.verdict:14} {', '.join(r.output_kinds)}"
+    )
+
+
+def summary(results: list[Result], precision: str) -> str:
+    """Return the counts at one precision."""
+    those = [r for r in results if r.precision == precision]
+    counts = {v: sum(r.verdict == v for r in those)
+              for v in ("false comfort", "false alarm", "off, not felt")}  # fmt: skip
+    return (
+        f"{precision}: {len(those)} judged, {sum(bool(r.warnings) for r in those)} warned; "
+        f"{counts['false comfort']} false comfort, {counts['false alarm']} false alarm, "
+        f"{counts['off, not felt']} warned with an output over {OFF_PERCENT:g} % off within "
+        f"{QUIET_POINTS:g} points or {QUIET_PERCENT:g} %"
+    )
+
+
+def run_all(names: list[str], precisions: list[str], keep: Path | None) -> list[Result]:
+    """Judge the tasks one by one, printing each as it is known."""
+    results = []
+    for name in names:
+        try:
+            made = trained(TASKS[name], keep)
+            for precision in precisions:
+                results.append(measured(TASKS[name], made, precision))
+                print(line(results[-1]), flush=True)
+        except Exception:  # of one task, which must not end the run
+            print(f"{name}:", flush=True)
+            traceback.print_exc(limit=-4)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS),
+                        metavar="TASK", help="; ".join(TASKS).replace("%", "%%"))  # fmt: skip
+    parser.add_argument("--precision", nargs="+", default=["int8"],
+                        choices=["int8", "int16", "mixed"])  # fmt: skip
+    parser.add_argument("--keep", type=Path, help="folder of trained networks")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    options = parser.parse_args()
+    print(HEAD, flush=True)
+    results = run_all(options.tasks, options.precision, options.keep)
+    for precision in options.precision:
+        print(summary(results, precision))
+    if options.json:
+        text = [{**asdict(r), "loss": r.loss, "verdict": r.verdict} for r in results]
+        options.json.write_text(json.dumps(text, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What outputs can be, where samples show one end alone: probabilities, and rare answers.
+
+In: a MatGraph, the calibrated range or the histogram of every point.  Out: ranges of probabilities
+and of the arguments of their functions; whether an output has rare answers.
+
+Of rare positives, most calibration sets hold none: their probabilities would end at the largest of
+the others, and no input could ever be found positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+from ..ir.matgraph.ops import Gemm, MatGraph, Move, Port, Window
+from ..ir.matgraph.uses import Uses
+from ..ir.points import Interval, Point
+from ..ir.types import Function
+from .histogram import Histogram
+
+FEW = 16  # positive answers that say little about others
+MOSTLY = 0.2  # of all answers, at most that many are positive where positives are rare
+SATURATED = 8.0  # the argument from which on a sigmoid is 0 or 1 within 0.04 %
+
+
+def bounded_outputs(mg: MatGraph, found: Mapping[Point, Interval]) -> dict[Point, Interval]:
+    """Return the ranges of outputs that are probabilities, and of the arguments of their
+    functions."""
+    wider: dict[Point, Interval] = {}
+    for op in _makers(mg):
+        e = op.epilogue
+        if e.hadamard is None and (arguments := _arguments(e.activation)) is not None:
+            pre = Point(op.output, "pre_activation")
+            wider[Point(op.output)] = (0.0, e.factor)
+            wider[pre] = (min(found[pre][0], arguments[0]), max(found[pre][1], arguments[1]))
+    return wider
+
+
+def _arguments(activation: Function | None) -> Interval | None:
+    """Return between which arguments a function goes from 0 to 1, None if it does not."""
+    if activation is None or activation.name not in ("sigmoid", "hard_sigmoid"):
+        return None
+    if activation.name == "sigmoid":
+        return -SATURATED, SATURATED
+    slope, middle = activation.params
+    return -middle / slope, (1.0 - middle) / slope
+
+
+def has_rare_answers(mg: MatGraph, histograms: Mapping[Point, Histogram]) -> bool:
+    """Return whether samples hold FEW positive answers of an output or less, and mostly negative
+    ones: probabilities above 0.5, or the only value of an output, as of a logit, above 0."""
+    for port in mg.outputs:
+        op = Uses.of(mg).maker(port.tensor)
+        if not isinstance(op, Gemm | Window) or op.output != port.tensor or op.epilogue.hadamard:
+            continue
+        middle = _middle(op, port, mg)
+        histogram = histograms.get(Point(port.tensor))
+        if middle is not None and histogram is not None and histogram.limit:
+            positive = int(histogram.counts[histogram.centers > middle].sum())
+            if positive <= min(FEW, MOSTLY * int(histogram.counts.sum())):
+                return True
+    return False
+
+
+def _middle(op: Gemm | Window, port: Port, mg: MatGraph) -> float | None:
+    """Return the stored value that divides the answers of an output, None if it has no answers."""
+    if _arguments(op.epilogue.activation) is not None:
+        return 0.5 * op.epilogue.factor
+    if op.epilogue.activation is not None or prod(mg.tensors[port.tensor].shape) > 1:
+        return None
+    units = port.units
+    offset = units.offset[0] if units is not None and units.offset else 0.0
+    return 0.0 if units is None else -offset / units.divisor[0]
+
+
+def _makers(mg: MatGraph) -> Iterator[Gemm | Window]:
+    """Yield the operations whose results are shown, as they are or moved."""
+    uses, names, seen = Uses.of(mg), [port.tensor for port in mg.outputs], set[str]()
+    while names:
+        name = names.pop()
+        op = uses.maker(name)
+        if name in seen or op is None or op.output != name:
+            continue
+        seen.add(name)
+        if isinstance(op, Move):
+            names += op.parts
+        elif isinstance(op, Gemm | Window):
+            yield op
+
+
+__all__ = ["bounded_outputs", "has_rare_answers"]
