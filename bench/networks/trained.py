@@ -7,7 +7,7 @@ In: NEURALMATRIX_DATA, timm, torchvision.  Out: ``NETWORKS``.
 from __future__ import annotations
 
 import sys
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from .base import Feed, Loaded, Missing, Network, Run, Score
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 CALIBRATION, TESTS = 64, 1000
-KEPT: list[Any] = []  # declarations, which end with their objects
 
 
 def scripts() -> Any:
@@ -25,7 +24,7 @@ def scripts() -> Any:
         sys.path.append(str(MODELS))
     for module in ("torch", "timm", "torchvision"):
         base.package_folder(module)
-    declare_operators()
+    base.declare_operators()
     import train_timm
     from data_sets import find_data
 
@@ -33,24 +32,6 @@ def scripts() -> Any:
     if folder is None or not (folder / "fashion_mnist").is_dir():
         raise Missing("there is no fashion_mnist in NEURALMATRIX_DATA")
     return train_timm
-
-
-@cache
-def declare_operators() -> None:
-    """Let torchvision be imported where its compiled operators do not load.
-
-    The registry's torchvision is built against torch with CUDA; beside a torch for CPUs alone it
-    fails when it describes two operators that nothing here calls, unless they are declared.
-    """
-    import torch
-
-    try:
-        torch.ops.load_library(next(base.package_folder("torchvision").glob("_C*")))
-    except (OSError, StopIteration):
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor boxes, Tensor scores, float overlap) -> Tensor")
-        KEPT.append(library)
 
 
 def load(name: str) -> Loaded:
