@@ -73,8 +73,8 @@ def said(program: Any) -> dict[str, tuple[str, ...]]:
     }
 
 
-def run_all(names: list[str], precisions: list[str]) -> list[Result]:
-    """Measure the networks one by one, printing each as it is known."""
+def run_all(names: list[str], precisions: list[str], file: Path | None) -> list[Result]:
+    """Measure the networks one by one; each is printed, and ``file`` written, as it is known."""
     found: list[Result] = []
     for name in names:
         evaluated: dict[str, Any] = {}
@@ -88,6 +88,8 @@ def run_all(names: list[str], precisions: list[str]) -> list[Result]:
                 traceback.print_exc(limit=-4)
                 break
             print(line(found[-1]), flush=True)
+            if file:
+                results.write(found, file)
     return found
 
 
@@ -107,12 +109,10 @@ def main() -> None:
         found = results.read(options.read)
         print("\n".join(line(result) for result in found))
     else:
-        found = run_all(options.networks, options.precision)
+        found = run_all(options.networks, options.precision, options.json)
     print(results.summary(found))
     if options.markdown:
         print(results.markdown(found))
-    if options.json:
-        results.write(found, options.json)
 
 
 if __name__ == "__main__":
