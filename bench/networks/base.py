@@ -186,6 +186,12 @@ def split(feed: Feed) -> list[Feed]:
     return [{k: v[i : i + 1] for k, v in feed.items()} for i in range(counts.pop())]
 
 
+def alone(run: Run, feed: Feed) -> dict[str, Array]:
+    """Run one input after the other, for outputs that do not begin with a batch of 1."""
+    answers = [run(one) for one in split(feed)]
+    return {name: np.stack([a[name] for a in answers]) for name in answers[0]}
+
+
 @cache
 def float_part(module: str, file: str) -> Run:
     """Return a network of a package in float, as the front of another one."""

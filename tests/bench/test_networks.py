@@ -96,6 +96,13 @@ def test_inputs_of_a_feed(parts: Any) -> None:
     assert parts.base.split(state) == [state]
 
 
+def test_inputs_one_after_the_other(parts: Any) -> None:
+    """A scalar output has no batch that a run of many inputs could fill."""
+    feed = {"x": np.arange(3.0)[:, None]}
+    found = parts.base.alone(lambda one: {"y": np.float32(2 * one["x"].item())}, feed)
+    assert found["y"].tolist() == [0, 2, 4]
+
+
 def test_nearest_is_around_the_mean(parts: Any) -> None:
     # Around the origin all of these point the same way.
     centroids = np.array([[100.0, 1.0], [100.0, -1.0]])
