@@ -24,6 +24,7 @@ def load_face(name: str) -> Loaded:
     """Return one stage of MTCNN."""
     import torch
 
+    base.declare_operators()
     net = getattr(base.submodule("facenet_pytorch", "models.mtcnn"), name)()
     size = SIZES[name]
     x = torch.randn(1, 3, size, size)

@@ -230,7 +230,7 @@ def quality(
 
     def score(run: Run, reference: Run) -> Score:
         feed = feeds("test", tests)
-        found, right = (base.only(each(feed), tests) for each in (run, reference))
+        found, right = (base.only(base.alone(each, feed), tests) for each in (run, reference))
         return base.share(np.abs(found - right) <= 0.1)
 
     return Network(name, "speechmos", "MIT", file, "scores within 0.1 of the float network's",

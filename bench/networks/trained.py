@@ -24,6 +24,7 @@ def scripts() -> Any:
         sys.path.append(str(MODELS))
     for module in ("torch", "timm", "torchvision"):
         base.package_folder(module)
+    base.declare_operators()
     import train_timm
     from data_sets import find_data
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,6 +94,13 @@ def test_inputs_of_a_feed(parts: Any) -> None:
     assert [one["b"].item() for one in parts.base.split(feed)] == [0, 1, 2]
     state = {"a": np.zeros((1, 2)), "h": np.zeros((2, 1, 4))}  # one step with a packed state
     assert parts.base.split(state) == [state]
+
+
+def test_inputs_one_after_the_other(parts: Any) -> None:
+    """A scalar output has no batch that a run of many inputs could fill."""
+    feed = {"x": np.arange(3.0)[:, None]}
+    found = parts.base.alone(lambda one: {"y": np.float32(2 * one["x"].item())}, feed)
+    assert found["y"].tolist() == [0, 2, 4]
 
 
 def test_nearest_is_around_the_mean(parts: Any) -> None:
@@ -211,6 +220,56 @@ def test_verdicts(driver: Any, real: float, found: float, warned: bool, verdict:
     assert result.verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("real", "found", "kept"),
+    [(100.0, 99.0, True), (100.0, 98.9, False), (20.0, 19.5, True), (20.0, 19.4, False),
+     (20.0, 40.0, True), (20.0, None, False)],
+)  # fmt: skip
+def test_what_is_as_good_as_float(driver: Any, real: float, found: Any, kept: bool) -> None:
+    assert driver.Result("n", "int8", "p", "MIT", "what", 100, real, found).kept is kept
+
+
+def some_results(driver: Any) -> list[Any]:
+    """One network at two precisions, and one that is refused."""
+    good = driver.Result("a", "int8", "p 1.0", "MIT", "top 1", 1200, 100.0, 98.5)
+    warned = replace(good, precision="mixed", percent=100.0, warnings=("loss",), notes=("note",))
+    refused = driver.Result("b", "int8", "q 2.0", "MIT", "words", 10, 50.0, refusal="no such op")
+    return [good, warned, refused]
+
+
+def test_summary_counts_by_precision(driver: Any) -> None:
+    text = driver.results.summary(some_results(driver)).splitlines()
+    assert text == [
+        "int8: 1 judged, 1 refused; 0 within 0.5 points or 1 %; 1 false comfort, 0 false alarm",
+        "mixed: 1 judged, 0 refused; 1 within 0.5 points or 1 %; 0 false comfort, 1 false alarm",
+    ]
+
+
+def test_table_of_a_page(driver: Any) -> None:
+    assert driver.results.markdown(some_results(driver)).splitlines() == [
+        "| network | package | licence | judged by | of | float, measured | int8, emulated "
+        "| mixed, emulated |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| `a` | p 1.0 | MIT | top 1 | 1,200 | 100.0 % | 98.5 % | 100.0 %, warned |",
+        "| `b` | q 2.0 | MIT | words | 10 | 50.0 % | refused |  |",
+    ]
+
+
+def test_results_are_read_as_written(
+    driver: Any, monkeypatch: Any, capsys: Any, tmp_path: Path
+) -> None:
+    found = some_results(driver)
+    paths = [tmp_path / "first.json", tmp_path / "second.json"]
+    driver.results.write(found[:2], paths[0])
+    driver.results.write(found[2:], paths[1])
+    assert driver.results.read(paths) == found
+    names = ["networks.py", "--markdown", "--read", *map(str, paths)]
+    monkeypatch.setattr(sys, "argv", names)
+    driver.main()
+    text = capsys.readouterr().out
+    assert "no such op" in text and "| `a` | p 1.0 |" in text and "int8: 1 judged" in text
+
+
 @pytest.mark.gxx
 def test_a_run(driver: Any, parts: Any, monkeypatch: Any, capsys: Any, tmp_path: Any) -> None:
     def missing(run: Any, reference: Any) -> Any:
@@ -236,5 +295,6 @@ def test_a_run(driver: Any, parts: Any, monkeypatch: Any, capsys: Any, tmp_path:
     assert "1 judged, 1 refused; " in text
     broken, small = json.loads(path.read_text())
     assert broken["name"] == "broken" and broken["percent"] is None
+    assert any("relative error" in text for text in small["accuracy"])
     # Decisions of 32 random inputs: int8 may turn one that lies between two outputs.
     assert small["float_percent"] == 100 and small["loss"] <= 100 / 32
