@@ -23,8 +23,8 @@ PAD_LIMIT = 255
 
 @dataclass
 class Context:
-    """The scheduler's tools; ``state`` has the last EPILOGUE's fields, ``age`` the number of the
-    operation that makes a tensor (-1: an input or a constant)."""
+    """The scheduler's tools; ``state`` has the last EPILOGUE's fields and table, ``age`` the number
+    of the operation that makes a tensor (-1: an input or a constant)."""
 
     target: Target
     emitter: Emitter
@@ -34,7 +34,7 @@ class Context:
     tensors: Mapping[str, Tensor]
     qparams: Mapping[str, QParams]
     age: Mapping[str, int] = field(default_factory=dict)
-    state: dict[str, int] = field(default_factory=dict)
+    state: tuple[dict[str, int], bytes] = ({}, b"")
 
     @property
     def array(self) -> ArrayConfig:

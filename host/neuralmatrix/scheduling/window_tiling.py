@@ -47,6 +47,7 @@ class WindowProblem:
     stat_planes: int = 0  # rows of row statistics per position
     stored: bool = True  # results are stored
     minus: bool = False  # a broadcast tile is subtracted: one COMPUTE for each block
+    page: int = 1 << 30  # channel blocks whose parameters are on chip at a time
     images: int = 1
 
 
@@ -148,7 +149,7 @@ def _window_blocks(
     array: ArrayConfig, p: WindowProblem, positions: int, words: int, tap_rows: int, cycles: int
 ) -> int:
     """Return the channel blocks per group."""
-    room = [-(-GROUP_CYCLES[0] // cycles), _span(array, p, words)]
+    room = [-(-GROUP_CYCLES[0] // cycles), _span(array, p, words), p.page]
     if p.stored:
         room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)
     room += operand_room(array, p.operands, positions)
