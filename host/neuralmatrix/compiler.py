@@ -54,6 +54,7 @@ from .transforms.matgraph.legalize_operands import legalize_operands
 from .transforms.matgraph.pad_heads import pad_heads
 from .transforms.matgraph.reorder_nodes import reorder_nodes
 from .transforms.matgraph.split_projections import split_projections
+from .transforms.matgraph.split_wide import split_wide
 from .transforms.matgraph.tie_scales import tie_scales
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def passes(options: Options) -> Passes:
         ("fold_input_permutations", fold_input_permutations),
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
+        ("split_wide", split_wide),
         ("reorder_nodes", reorder_nodes),
         ("choose_numbers", numbers.choose),
         *BY_RECIPE,

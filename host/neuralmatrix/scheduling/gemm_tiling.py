@@ -174,7 +174,7 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
     weights = taps * p.cb * p.nb * p.weight_byte_planes * lanes
     passes = taps * p.cb * p.byte_planes * p.weight_byte_planes * p.nb
     tile_words = _tile_words(p, plan)
-    pages = -(-p.nb // (p.page // plan.nb_step * plan.nb_step))
+    pages = 1 if p.nb <= p.page else _cdiv(p.nb, p.page // plan.nb_step * plan.nb_step)
     again = 1 if tiles == 1 or p.stat_planes else pages  # each page's groups take all tiles
     input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else again)
     params = PARAM_WORDS * p.nb * (tiles if p.stat_planes else 1) if pages > 1 else 0
