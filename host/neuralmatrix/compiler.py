@@ -15,12 +15,13 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AccuracyWarning, DoesNotFit
+from .errors import AccuracyWarning
 from .frontend.onnx.bind_constants import bind_constants
 from .frontend.onnx.import_onnx import import_onnx
 from .frontend.onnx.judge import judged
 from .frontend.torch.export import as_onnx
 from .hardware.board import Board, load_board
+from .hardware.board_memory import check_least_memory, with_cma
 from .hardware.target import Target
 from .ir.accuracy import Accuracy
 from .ir.graph.nodes import Graph
@@ -156,7 +157,7 @@ def compile_model(
     keep_stages: str | Path | None = None, example_inputs: Any = None,
     max_loss: float | None = None, measure: Measure = "relative", refine: bool | None = None,
     progress: Callable[[str], None] | None = None, search_seconds: float = SEARCH_SECONDS,
-    accuracy: bool = True, require: str | Iterable[str] = (),
+    accuracy: bool = True, require: str | Iterable[str] = (), cma_mbytes: int | None = None,
 ) -> Program:  # fmt: skip
     """Compile a network for a board, and measure what its integers lose.
 
@@ -175,6 +176,7 @@ def compile_model(
     takes what loses least.  ``refine``: whether scales may migrate into weights and biases be
     corrected; what does not help is left out.  ``search_seconds`` bounds that search.
     ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays (an adjacency matrix).
+    ``cma_mbytes``: contiguous memory of the board, where it is not its image's any more.
     ``keep_stages``: a folder that receives every stage as readable text.  ``progress`` is called
     with the name of every pass, and in a long pass with its current step.
 
@@ -188,7 +190,7 @@ def compile_model(
     options = Options(settings, calibration, shapes or {}, constants, stages=stages)
     check_settings(settings, calibration is not None)
     bounds = requirements(require, measured=accuracy and calibration is not None)
-    found = board if isinstance(board, Board) else load_board(board)
+    found = with_cma(board if isinstance(board, Board) else load_board(board), cma_mbytes)
     program = _compiled(as_onnx(model, example_inputs), found, options)
     check_requirements(bounds, program.accuracy, precision)
     _warn(program)
@@ -223,7 +225,7 @@ def back_end(lowered: MatGraph, target: Target, options: Options) -> QGraph:
 def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     stages, numbers = options.stages, options.numbers
     lowered = front_end(model, board.target, options)
-    _check_dram(lowered, board)
+    _check_memory(lowered, board)
     last = part(passes(options), "choose_numbers", "schedule")
     program: Program = stages.run(last, lowered, board.target)
     quantized: QGraph = stages.results[QGraph]
@@ -273,18 +275,13 @@ def _import(options: Options, model: Any, target: Target) -> Graph:
 # ------------------------------------------------------------------ the board
 
 
-def _check_dram(lowered: MatGraph, board: Board) -> None:
-    """Raise DoesNotFit, before calibration, if weights and the largest tensor exceed the DRAM.
+def _check_memory(lowered: MatGraph, board: Board) -> None:
+    """Raise DoesNotFit, before calibration, if weights and the largest tensor exceed the memory.
 
     Every value counts as one byte.
     """
     weights = sum(op.weight.size for op in lowered.ops if isinstance(op, Gemm | Window)
                   and op.weight is not None)  # fmt: skip
     largest = max(lowered.tensors.values(), key=lambda tensor: prod(tensor.shape))
-    need, have = (weights + prod(largest.shape)) / 2**20, board.dram.mbytes
-    if need > have:
-        raise DoesNotFit(
-            f"the network needs over {need:.0f} MiB of DRAM (its weights and one tensor of shape "
-            f"{largest.shape}), {board.title} has {have} MiB; choose a larger board or a smaller "
-            "input"
-        )
+    what = f"its weights and one tensor of shape {largest.shape}"
+    check_least_memory(board, weights + prod(largest.shape), what)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import DoesNotFit
 from ..hardware.board import Board
+from ..hardware.board_memory import buffer_advice, check_memory
 from ..hardware.isa import Opcode, Region
 from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window
@@ -21,7 +22,7 @@ from ..ir.quantized_values import quantize_array
 from ..program.data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
 from ..program.program import Program
 from ..quantization.qgraph import QGraph, QOp
-from .context import Context
+from .context import Context, OverBuffers
 from .emitter import Emitter, make_rings
 from .gemm import schedule_gemm
 from .gemm_sparse import share_of_blocks
@@ -30,6 +31,7 @@ from .move import schedule_move
 from .window import schedule_window
 
 ADDRESS_LIMIT = 2**32
+OTHERWISE = "no board allows it: cut the layer in two"
 
 SCHEDULERS: Mapping[type, Callable[[Context, QOp], dict[str, int]]] = {
     Gemm: schedule_gemm,
@@ -86,13 +88,8 @@ def schedule(graph: QGraph, target: Target, shared: bool = True) -> Program:
 
 
 def for_board(program: Program, board: Board) -> Program:
-    """Add a board's name and clock to a Program; DoesNotFit if it exceeds the board's DRAM."""
-    need = program.arena_bytes + program.const.size
-    if need > board.dram.mbytes * 2**20:
-        raise DoesNotFit(
-            f"the network needs {need / 2**20:.0f} MiB of DRAM, {board.title} has "
-            f"{board.dram.mbytes} MiB; choose a larger board or a smaller input"
-        )
+    """Add a board's name and clock to a Program; DoesNotFit if it exceeds the board's memory."""
+    check_memory(board, program.const.nbytes, program.arena_bytes, program.instructions.nbytes)
     return replace(program, board=board.name, clock_mhz=board.clock_mhz)
 
 
@@ -110,9 +107,8 @@ def _schedule_ops(
             stored = SCHEDULERS[type(qop.op)](ctx, qop)
         except DoesNotFit as error:
             name = qop.op.source or qop.op.output
-            raise DoesNotFit(
-                f"{name}: {error}; choose a larger board or a smaller layer"
-            ) from error
+            advice = buffer_advice(ctx.array) if isinstance(error, OverBuffers) else OTHERWISE
+            raise DoesNotFit(f"{name}: {error}; {advice}") from error
         stores += [(name, len(layers), insn) for name, insn in stored.items()]
         layers.append(_layer(qop.op, graph, memory))
     return tuple(layers), stores

@@ -2,7 +2,7 @@
 """Tile sizes and loop order of a Gemm.
 
 In: the size of one operation in words and blocks, and the array's buffers.  Out: the plan with the
-least estimated time; DoesNotFit when no tile fits.
+least estimated time; OverBuffers when no tile fits.
 
 The estimate here only ranks candidates; cycles that are reported come from ``estimate``.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..errors import DoesNotFit
 from ..hardware.instruction_costs import (
     WORD_CYCLES,
     Work,
@@ -21,7 +20,7 @@ from ..hardware.instruction_costs import (
     overlapped_cycles,
 )
 from ..hardware.target import ArrayConfig, Target
-from .context import PARAM_WORDS
+from .context import PARAM_WORDS, OverBuffers
 from .tiling import (
     GROUP_CYCLES,
     KERNEL_LIMIT,
@@ -72,7 +71,7 @@ class GemmPlan:
 
 
 def plan_gemm(target: Target, p: GemmProblem) -> GemmPlan:
-    """Return the cheapest plan; raise DoesNotFit if not even one output row of one block fits."""
+    """Return the cheapest plan; raise OverBuffers if not even one output row of one block fits."""
     array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
@@ -82,7 +81,7 @@ def plan_gemm(target: Target, p: GemmProblem) -> GemmPlan:
             if best is None or plan.cost < best.cost:
                 best = plan
     if best is None:
-        raise DoesNotFit(
+        raise OverBuffers(
             f"a {p.kernel[0]}x{p.kernel[1]} kernel over {p.cb} blocks of channels needs more than "
             f"the {array.ibuf_words} words of input buffer and {array.wbuf_words} of weight buffer"
         )

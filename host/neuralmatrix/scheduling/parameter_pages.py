@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import DoesNotFit
 from ..hardware.isa import Buffer
 from ..ir.types import Array
 from ..quantization.qgraph import QEpilogue
-from .context import PARAM_WORDS, Context, load_const
+from .context import PARAM_WORDS, Context, OverBuffers, load_const
 from .emitter import Range
 from .epilogue_parameters import Table, pack_params, pack_table
 
@@ -69,7 +68,7 @@ def page_limit(ctx: Context, e: QEpilogue) -> int:
         return rows
     page = (ctx.array.pbuf_rows - table) // SLOTS
     if page < 1:
-        raise DoesNotFit(
+        raise OverBuffers(
             f"a table of {table} parameter rows and {SLOTS} rows of channels need more than the "
             f"{ctx.array.pbuf_rows} rows of parameter buffer"
         )

@@ -2,7 +2,7 @@
 """Tile sizes of a Window.
 
 In: the size of one operation in words and blocks, and the array's buffers.  Out: the plan with the
-least estimated time; DoesNotFit when no tile fits.
+least estimated time; OverBuffers when no tile fits.
 
 The estimate here only ranks candidates; cycles that are reported come from ``estimate``.
 """
@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..errors import DoesNotFit
 from ..hardware.instruction_costs import (
     Work,
     edge_cycles,
     overlapped_cycles,
 )
 from ..hardware.target import ArrayConfig, Target
+from .context import OverBuffers
 from .tiling import (
     GROUP_CYCLES,
     KERNEL_LIMIT,
@@ -61,7 +61,7 @@ class WindowPlan:
 
 
 def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
-    """Return the cheapest plan; raise DoesNotFit if not even one output fits."""
+    """Return the cheapest plan; raise OverBuffers if not even one output fits."""
     array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
@@ -73,7 +73,7 @@ def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
             best = plan
     best = best or _window_plan(target, p, (1, 1), split=True)
     if best is None:
-        raise DoesNotFit(
+        raise OverBuffers(
             f"a window of {p.tiles[0] * p.taps[0]}x{p.tiles[1] * p.taps[1]} needs rows wider than "
             f"the {array.line_words} words of the line buffers, or more than the "
             f"{array.ibuf_words} words of input buffer"
