@@ -56,6 +56,7 @@ from .transforms.matgraph.pad_heads import pad_heads
 from .transforms.matgraph.reorder_nodes import reorder_nodes
 from .transforms.matgraph.split_projections import split_projections
 from .transforms.matgraph.split_wide import split_wide
+from .transforms.matgraph.split_windows import split_windows
 from .transforms.matgraph.tie_scales import tie_scales
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def passes(options: Options) -> Passes:
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
         ("split_wide", split_wide),
+        ("split_windows", split_windows),
         ("reorder_nodes", reorder_nodes),
         ("choose_numbers", numbers.choose),
         *BY_RECIPE,
