@@ -24,14 +24,13 @@ MOST_CHANNELS = 2**31 // 2**15 - 1  # int16 values whose sum fits 32 bits
 ADDED = frozenset({"sum", "mean", "square"})
 
 
-def split_wide(mg: MatGraph, target: Target) -> MatGraph:
-    """Split operations with sums over more than ``MOST_CHANNELS``; the same object if there are
+def split_wide(mg: MatGraph, target: Target, most: int = MOST_CHANNELS) -> MatGraph:
+    """Split operations with sums over more than ``most`` channels; the same object if there are
     none."""
     uses, state = Uses.of(mg), _State(mg)
-    most = MOST_CHANNELS // target.lanes * target.lanes
     for op in mg.ops:
-        if _is_too_wide(op, state.tensors):
-            state.ops += _split(op, state, most, uses)
+        if _is_too_wide(op, state.tensors, most):
+            state.ops += _split(op, state, most, target.lanes, uses)
         else:
             state.ops.append(op)
     if len(state.ops) == len(mg.ops):
@@ -79,18 +78,18 @@ class _State:
         return self.slices[key]
 
 
-def _is_too_wide(op: MatOp, tensors: dict[str, Tensor]) -> bool:
+def _is_too_wide(op: MatOp, tensors: dict[str, Tensor], most: int) -> bool:
     added = any(row.kind in ADDED for row in op.epilogue.rows)
-    wide = added and tensors[op.output].shape[3] > MOST_CHANNELS
+    wide = added and tensors[op.output].shape[3] > most
     return wide and isinstance(op, Linear) and getattr(op, "groups", 1) == 1
 
 
-def _split(op: Linear, state: _State, most: int, uses: Uses) -> Iterable[MatOp]:
+def _split(op: Linear, state: _State, most: int, lanes: int, uses: Uses) -> Iterable[MatOp]:
     """Return one operation per slice of channels, and those that join their results."""
     n, h, w, channels = state.tensors[op.output].shape
-    count = -(-channels // most)
+    count = -(-channels // (most // lanes * lanes))
     step = -(-channels // count)
-    step += -step % (most & -most)  # whole lane vectors
+    step += -step % lanes  # whole lane vectors
     cuts = [(start, min(start + step, channels)) for start in range(0, channels, step)]
     parts = [_sliced(op, state, *cut) for cut in cuts]
     made: list[MatOp] = list(parts)

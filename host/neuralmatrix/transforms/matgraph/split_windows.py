@@ -21,20 +21,20 @@ LOOP = 255  # largest count of the loops over tiles of taps
 H, W = 0, 1
 
 
-def split_windows(mg: MatGraph, target: Target) -> MatGraph:
+def split_windows(mg: MatGraph, target: Target, loop: int = LOOP) -> MatGraph:
     """Split windows of equal taps that are too long; the same object if there are none."""
     tensors, changed = dict(mg.tensors), {}
     for op in mg.ops:
-        found = list(_stages(op, tensors, target.array.win))
+        found = list(_stages(op, tensors, target.array.win, loop))
         if len(found) > 1:
             changed[op.output] = found
     return with_ops(mg, changed, tensors)
 
 
-def _stages(op: MatOp, tensors: dict[str, Tensor], win: int) -> Iterator[MatOp]:
+def _stages(op: MatOp, tensors: dict[str, Tensor], win: int, loop: int) -> Iterator[MatOp]:
     """Return the operation, and before it the windows that shorten its own."""
-    while isinstance(op, Window) and max(op.weight.shape[:2]) > LOOP * win:
-        axis = H if op.weight.shape[0] > LOOP * win else W
+    while isinstance(op, Window) and max(op.weight.shape[:2]) > loop * win:
+        axis = H if op.weight.shape[0] > loop * win else W
         length = _length(op, axis, tensors[op.output].shape[1 + axis], 2 * win)
         if not length:
             break
@@ -65,9 +65,9 @@ def _halves(
     source = tensors[op.input]
     size, kernel = source.shape[1 + axis], op.weight.shape[axis]
     pads, shape = list(op.pads), list(source.shape)
-    before = pads[axis]
-    count = -(-(before + size + pads[axis + 2]) // length)
-    shape[1 + axis] = count
+    before, after = pads[axis], pads[axis + 2]
+    count = shape[1 + axis] = -(-size // length)  # windows of padding alone are padding again
+    pads[axis], pads[axis + 2] = before // length, -(-(size + after) // length) - count
     name = fresh_name(f"{op.output}:in {length}", tensors)
     n, h, w, c = shape
     tensors[name] = Tensor(name, (n, h, w, c), source.broadcast)
@@ -75,7 +75,7 @@ def _halves(
     taps[axis] = length
     part = 1.0 if op.reduce == "max" else 1.0 / length
     first_pads = [0, 0, 0, 0]
-    first_pads[axis], first_pads[axis + 2] = before, count * length - before - size
+    first_pads[axis + 2] = count * length - size
     first = Window(
         name, op.input, np.full((*taps, 1), part, np.float32), np.zeros(c, np.float32),
         strides=(taps[0], taps[1]), pads=_four(first_pads), reduce=op.reduce, source=op.source,
@@ -84,7 +84,6 @@ def _halves(
     left[axis] = -(-kernel // length)
     strides = list(op.strides)
     strides[axis] = -(-strides[axis] // length)
-    pads[axis] = pads[axis + 2] = 0
     weight = np.full(left, op.weight.flat[0] / part, op.weight.dtype)
     return first, replace(op, input=name, weight=weight, strides=(strides[0], strides[1]),
                           pads=_four(pads))  # fmt: skip
