@@ -168,7 +168,8 @@ def test_sections_are_groups_whose_parameters_fit_a_page() -> None:
 def epilogue(channels: int, segments: int, seed: int = 0) -> QEpilogue:
     rng = np.random.default_rng(seed)
     table = PwlTable(SegKind.UNIFORM, 0, 4, rng.integers(-9, 9, segments).astype(np.int16),
-                     np.zeros(segments, np.int32), np.zeros(segments, np.uint8), 1, 1, 0, 0)  # fmt: skip
+                     np.zeros(segments, np.int32), np.zeros(segments, np.uint8), 1, 1, 0,
+                     0)  # fmt: skip
     bias = exact(1, channels) * 8
     return QEpilogue(bias, np.ones(channels), np.ones(channels), 0, 0, 0, 0, 0, 0, 0, 0, table)
 

@@ -25,7 +25,6 @@ class OverBuffers(DoesNotFit):
     """An operation exceeds a buffer of the array; another array may have larger ones."""
 
 
-
 @dataclass
 class Context:
     """The scheduler's tools; ``state`` has the last EPILOGUE's fields and table, ``age`` the number

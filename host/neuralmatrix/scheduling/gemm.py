@@ -56,7 +56,8 @@ def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm, stats: RowStatistic
         cb=s.cb, nb=len(s.runs), byte_planes=s.view.byte_planes,
         out_byte_planes=2 if ctx.qparams[op.output].int16 else 1, operands=operand_sizes(ctx, e),
         grouped=sparse, weight_byte_planes=s.weights.byte_planes, stat_planes=stats.planes,
-        stored=op.output in ctx.places, page=page_limit(ctx, e), images=images, images_per_weights=images // versions,
+        stored=op.output in ctx.places, page=page_limit(ctx, e), images=images,
+        images_per_weights=images // versions,
     )  # fmt: skip
 
 

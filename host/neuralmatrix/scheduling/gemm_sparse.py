@@ -26,7 +26,7 @@ from .emitter import Range
 from .epilogue_operands import Operand, Operands, strides
 from .epilogue_parameters import set_epilogue
 from .gemm_setup import Setup
-from .parameter_pages import Params, load_params, page_limit
+from .parameter_pages import Params, load_params
 
 DENSEST = 0.75  # share of nonzero blocks above which the dense schedule is as fast
 LEAST_BLOCKS = 4
@@ -256,6 +256,7 @@ class _Run:
         buffer.
         """
         count = max(1, min(_rooms(self.ctx.array, self.epilogue)) // words)
+        count = min(count, self.params.page)
         group: list[Step] = []
         for step in self.steps:
             if group and step.nb // count != group[0].nb // count:

@@ -108,7 +108,8 @@ def _setup(
         out_h, out_w, taps, tiles, op.strides, -(-c // ctx.lanes), view.byte_planes,
         2 if ctx.qparams[op.output].int16 else 1, operand_sizes(ctx, e),
         ctx.tensors[op.input].broadcast and not ctx.tensors[op.output].broadcast,
-        weight.shape[2] == 1, stats.planes, op.output in ctx.places, minus is not None, page_limit(ctx, e), n,
+        weight.shape[2] == 1, stats.planes, op.output in ctx.places, minus is not None,
+        page_limit(ctx, e), n,
     )  # fmt: skip
     reduce = Reduce.MAX if op.reduce == "max" else Reduce.ADD
     return Setup(view, problem, weight, reduce, flat, minus)

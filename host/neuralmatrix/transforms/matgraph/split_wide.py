@@ -8,14 +8,24 @@ whole blocks of channels, so that the scheduler makes addresses of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 import numpy as np
 
 from ...hardware.target import Target
-from ...ir.matgraph.ops import Epilogue, Gemm, Linear, MatGraph, MatOp, Move, RowStat, Tensor
-from ...ir.matgraph.ops import Window
+from ...ir.matgraph.ops import (
+    Epilogue,
+    Gemm,
+    Linear,
+    MatGraph,
+    MatOp,
+    Move,
+    RowStat,
+    Tensor,
+    Window,
+)
 from ...ir.matgraph.rewrite import fresh_name
 from ...ir.matgraph.uses import Uses
 from ...ir.types import Array, QParams
@@ -78,7 +88,7 @@ class _State:
         return self.slices[key]
 
 
-def _is_too_wide(op: MatOp, tensors: dict[str, Tensor], most: int) -> bool:
+def _is_too_wide(op: MatOp, tensors: Mapping[str, Tensor], most: int) -> TypeGuard[Linear]:
     added = any(row.kind in ADDED for row in op.epilogue.rows)
     wide = added and tensors[op.output].shape[3] > most
     return wide and isinstance(op, Linear) and getattr(op, "groups", 1) == 1
