@@ -127,9 +127,9 @@ def passes(options: Options) -> Passes:
         ("fold_input_permutations", fold_input_permutations),
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
+        ("reorder_nodes", reorder_nodes),
         ("split_wide", split_wide),
         ("split_windows", split_windows),
-        ("reorder_nodes", reorder_nodes),
         ("choose_numbers", numbers.choose),
         *BY_RECIPE,
         ("measure_accuracy", numbers.measure),
@@ -202,7 +202,7 @@ def compile_model(
 def lower(graph: Graph, target: Target) -> MatGraph:
     """Return the MatGraph of a simplified Graph, ready to be calibrated."""
     lowered: MatGraph = Stages().run(
-        part(passes(Options()), "lower_graph", "reorder_nodes"), graph, target
+        part(passes(Options()), "lower_graph", "split_windows"), graph, target
     )
     return lowered
 
@@ -212,7 +212,7 @@ def front_end(
 ) -> MatGraph:
     """Return the MatGraph of an ONNX model, in real numbers: the first part of the list."""
     options = options or Options()
-    first = part(passes(options), "import_onnx", "reorder_nodes")
+    first = part(passes(options), "import_onnx", "split_windows")
     lowered: MatGraph = options.stages.run(first, model, target)
     return lowered
 
