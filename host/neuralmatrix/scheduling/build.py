@@ -31,7 +31,6 @@ from .move import schedule_move
 from .window import schedule_window
 
 ADDRESS_LIMIT = 2**32
-OTHERWISE = "no board allows it: cut the layer in two"
 
 SCHEDULERS: Mapping[type, Callable[[Context, QOp], dict[str, int]]] = {
     Gemm: schedule_gemm,
@@ -105,10 +104,9 @@ def _schedule_ops(
         ctx.emitter.layer = len(layers)
         try:
             stored = SCHEDULERS[type(qop.op)](ctx, qop)
-        except DoesNotFit as error:
+        except OverBuffers as error:
             name = qop.op.source or qop.op.output
-            advice = buffer_advice(ctx.array) if isinstance(error, OverBuffers) else OTHERWISE
-            raise DoesNotFit(f"{name}: {error}; {advice}") from error
+            raise DoesNotFit(f"{name}: {error}; {buffer_advice(ctx.array)}") from error
         stores += [(name, len(layers), insn) for name, insn in stored.items()]
         layers.append(_layer(qop.op, graph, memory))
     return tuple(layers), stores
