@@ -64,6 +64,7 @@ def test_a_larger_board_is_advised_only_where_there_is_one() -> None:
         check_memory(Z2, need, 0, 0)
     assert buffer_advice(Z2.array) == "choose a larger board or a smaller layer"
     huge = replace(Z2.array, **dict.fromkeys(
-        ("ibuf_words", "wbuf_words", "pbuf_rows", "line_words", "acc_rows", "obuf_rows"), 1 << 20
+        ("rows", "ibuf_words", "wbuf_words", "pbuf_rows", "line_words", "acc_rows", "obuf_rows"),
+        1 << 20,
     ))  # fmt: skip
     assert buffer_advice(huge) == "use a smaller layer"

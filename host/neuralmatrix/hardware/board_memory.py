@@ -70,7 +70,7 @@ def memory_advice(need: int) -> str:
 
 def buffer_advice(array: ArrayConfig) -> str:
     """Say what to try where a layer exceeds the buffers of an array."""
-    sizes = ("ibuf_words", "wbuf_words", "pbuf_rows", "line_words", "acc_rows", "obuf_rows")
+    sizes = ("win", "ibuf_words", "wbuf_words", "pbuf_rows", "line_words", "acc_rows", "obuf_rows")
 
     def is_larger(board: Board) -> bool:
         return any(getattr(board.array, size) > getattr(array, size) for size in sizes)

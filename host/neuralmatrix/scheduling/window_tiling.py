@@ -73,10 +73,17 @@ def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
             best = plan
     best = best or _window_plan(target, p, (1, 1), split=True)
     if best is None:
+        high, wide = (p.tiles[i] * p.taps[i] for i in (0, 1))
+        most = KERNEL_LIMIT * array.win
+        if max(high, wide) > most:
+            raise OverBuffers(
+                f"a window of {high}x{wide} taps of channels of their own is too long; allowed are "
+                f"{most} in each direction, and more for a mean or maximum whose length and stride "
+                "have a divisor in common"
+            )
         raise OverBuffers(
-            f"a window of {p.tiles[0] * p.taps[0]}x{p.tiles[1] * p.taps[1]} needs rows wider than "
-            f"the {array.line_words} words of the line buffers, or more than the "
-            f"{array.ibuf_words} words of input buffer"
+            f"a window of {high}x{wide} needs rows wider than the {array.line_words} words of the "
+            f"line buffers, or more than the {array.ibuf_words} words of input buffer"
         )
     return best
 
