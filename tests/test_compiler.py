@@ -48,9 +48,10 @@ def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
         "import_onnx", "simplify", "lower_graph", "fuse_epilogues", "split_projections",
         "fuse_epilogues", "fuse_row_statistics", "defer_bias", "center_residuals", "pad_heads",
         "fold_input_permutations", "fold_row_scales", "choose_orientation", "reorder_nodes",
-        "choose_numbers", "level_spectra", "split_scales", "equalize", "widen_weights",
-        "legalize_operands", "tie_scales", "set_ranges", "correct_biases", "choose_scales",
-        "round_weights", "quantize", "measure_accuracy", "schedule",
+        "split_wide", "split_windows", "choose_numbers", "level_spectra", "split_scales",
+        "equalize", "widen_weights", "legalize_operands", "tie_scales", "set_ranges",
+        "correct_biases", "choose_scales", "round_weights", "quantize", "measure_accuracy",
+        "schedule",
     ]  # fmt: skip
 
 

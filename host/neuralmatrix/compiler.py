@@ -15,12 +15,13 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AccuracyWarning, DoesNotFit
+from .errors import AccuracyWarning
 from .frontend.onnx.bind_constants import bind_constants
 from .frontend.onnx.import_onnx import import_onnx
 from .frontend.onnx.judge import judged
 from .frontend.torch.export import as_onnx
 from .hardware.board import Board, load_board
+from .hardware.board_memory import check_least_memory, with_cma
 from .hardware.target import Target
 from .ir.accuracy import Accuracy
 from .ir.graph.nodes import Graph
@@ -54,6 +55,8 @@ from .transforms.matgraph.legalize_operands import legalize_operands
 from .transforms.matgraph.pad_heads import pad_heads
 from .transforms.matgraph.reorder_nodes import reorder_nodes
 from .transforms.matgraph.split_projections import split_projections
+from .transforms.matgraph.split_wide import split_wide
+from .transforms.matgraph.split_windows import split_windows
 from .transforms.matgraph.tie_scales import tie_scales
 
 if TYPE_CHECKING:
@@ -125,6 +128,8 @@ def passes(options: Options) -> Passes:
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
         ("reorder_nodes", reorder_nodes),
+        ("split_wide", split_wide),
+        ("split_windows", split_windows),
         ("choose_numbers", numbers.choose),
         *BY_RECIPE,
         ("measure_accuracy", numbers.measure),
@@ -154,7 +159,7 @@ def compile_model(
     keep_stages: str | Path | None = None, example_inputs: Any = None,
     max_loss: float | None = None, measure: Measure = "relative", refine: bool | None = None,
     progress: Callable[[str], None] | None = None, search_seconds: float = SEARCH_SECONDS,
-    accuracy: bool = True, require: str | Iterable[str] = (),
+    accuracy: bool = True, require: str | Iterable[str] = (), cma_mbytes: int | None = None,
 ) -> Program:  # fmt: skip
     """Compile a network for a board, and measure what its integers lose.
 
@@ -173,6 +178,7 @@ def compile_model(
     takes what loses least.  ``refine``: whether scales may migrate into weights and biases be
     corrected; what does not help is left out.  ``search_seconds`` bounds that search.
     ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays (an adjacency matrix).
+    ``cma_mbytes``: contiguous memory of the board, where it is not its image's any more.
     ``keep_stages``: a folder that receives every stage as readable text.  ``progress`` is called
     with the name of every pass, and in a long pass with its current step.
 
@@ -186,7 +192,7 @@ def compile_model(
     options = Options(settings, calibration, shapes or {}, constants, stages=stages)
     check_settings(settings, calibration is not None)
     bounds = requirements(require, measured=accuracy and calibration is not None)
-    found = board if isinstance(board, Board) else load_board(board)
+    found = with_cma(board if isinstance(board, Board) else load_board(board), cma_mbytes)
     program = _compiled(as_onnx(model, example_inputs), found, options)
     check_requirements(bounds, program.accuracy, precision)
     _warn(program)
@@ -196,7 +202,7 @@ def compile_model(
 def lower(graph: Graph, target: Target) -> MatGraph:
     """Return the MatGraph of a simplified Graph, ready to be calibrated."""
     lowered: MatGraph = Stages().run(
-        part(passes(Options()), "lower_graph", "reorder_nodes"), graph, target
+        part(passes(Options()), "lower_graph", "split_windows"), graph, target
     )
     return lowered
 
@@ -206,7 +212,7 @@ def front_end(
 ) -> MatGraph:
     """Return the MatGraph of an ONNX model, in real numbers: the first part of the list."""
     options = options or Options()
-    first = part(passes(options), "import_onnx", "reorder_nodes")
+    first = part(passes(options), "import_onnx", "split_windows")
     lowered: MatGraph = options.stages.run(first, model, target)
     return lowered
 
@@ -221,7 +227,7 @@ def back_end(lowered: MatGraph, target: Target, options: Options) -> QGraph:
 def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     stages, numbers = options.stages, options.numbers
     lowered = front_end(model, board.target, options)
-    _check_dram(lowered, board)
+    _check_memory(lowered, board)
     last = part(passes(options), "choose_numbers", "schedule")
     program: Program = stages.run(last, lowered, board.target)
     quantized: QGraph = stages.results[QGraph]
@@ -271,18 +277,13 @@ def _import(options: Options, model: Any, target: Target) -> Graph:
 # ------------------------------------------------------------------ the board
 
 
-def _check_dram(lowered: MatGraph, board: Board) -> None:
-    """Raise DoesNotFit, before calibration, if weights and the largest tensor exceed the DRAM.
+def _check_memory(lowered: MatGraph, board: Board) -> None:
+    """Raise DoesNotFit, before calibration, if weights and the largest tensor exceed the memory.
 
     Every value counts as one byte.
     """
     weights = sum(op.weight.size for op in lowered.ops if isinstance(op, Gemm | Window)
                   and op.weight is not None)  # fmt: skip
     largest = max(lowered.tensors.values(), key=lambda tensor: prod(tensor.shape))
-    need, have = (weights + prod(largest.shape)) / 2**20, board.dram.mbytes
-    if need > have:
-        raise DoesNotFit(
-            f"the network needs over {need:.0f} MiB of DRAM (its weights and one tensor of shape "
-            f"{largest.shape}), {board.title} has {have} MiB; choose a larger board or a smaller "
-            "input"
-        )
+    what = f"its weights and one tensor of shape {largest.shape}"
+    check_least_memory(board, weights + prod(largest.shape), what)

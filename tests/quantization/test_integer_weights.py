@@ -14,6 +14,7 @@ from golden_passes import exact
 from neuralmatrix.ir.matgraph.ops import Gemm, Window
 from neuralmatrix.ir.types import QParams
 from neuralmatrix.quantization.integer_weights import (
+    MOST_REACH,
     bias_too_large,
     fitting_weight,
     int_weight,
@@ -93,3 +94,22 @@ def test_steps_become_coarser_only_where_a_bias_needs_it() -> None:
     assert fitting_weight(op, plain, QParams(1.0)) is plain
     prescribed = replace(op, weight_scale=plain.scale)
     assert fitting_weight(prescribed, plain, source) is plain
+
+
+def test_sums_of_very_many_terms_fit_32_bits() -> None:
+    """Of equal weights, which become 1, and of others, which become coarser; one column each."""
+    count = 70_000
+    weight = np.stack([np.full(count, 0.25), np.linspace(0.5, 1, count), np.zeros(count)], 1)
+    weight[0, 2] = 1.0
+    op = Gemm("y", "x", weight[None, None].astype(np.float32), np.zeros(3))
+    found = int_weight(op)
+    assert found.reach <= MOST_REACH and found.reach * 255 < 2**31
+    assert set(found.values[0, 0, :, 0].tolist()) == {1} and found.scale[0] == 0.25
+    assert found.values[0, 0, :, 1].max() > 100 and found.values[0, 0, 0, 2] == 127
+    real = found.values[0, 0] * found.scale
+    assert np.abs(real - weight).max() < 0.51 * found.scale.max()
+
+
+def test_sums_within_the_limit_keep_their_weights() -> None:
+    weight = np.full((1, 1, 60_000, 1), 0.5, np.float32)
+    assert set(int_weight(Gemm("y", "x", weight, np.zeros(1))).values.ravel().tolist()) == {127}

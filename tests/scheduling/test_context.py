@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.hardware.isa import Buffer, Opcode, Region
 from neuralmatrix.scheduling.context import (
     Box,
@@ -61,20 +61,44 @@ def test_what_lies_outside_is_padding(
     assert sum(pads[:2]) + cells[0] == box.rows and sum(pads[2:]) + cells[1] == box.cols
 
 
-def test_a_tile_of_padding_only_reads_nothing() -> None:
+def test_a_tile_of_padding_alone_is_a_constant_word() -> None:
+    """Where a LOAD has no data it writes no padding either."""
     ctx = context(x=blocked(6, 8, 16))
-    view = replace(blocked_view(ctx, "x"), top=3, left=3)
-    load_grid(ctx, view, 0, Box(0, 3, 0, 4), range(1), Buffer.IBUF, 0)
-    (item,) = ctx.emitter.items
-    assert (item.values["n1"], item.values["n0"], item.values["addr"]) == (0, 0, 0)
-    assert (item.values["pad_top"], item.values["pad_left"]) == (3, 4)
+    view = replace(blocked_view(ctx, "x"), top=3, left=3, fill=(5, 0))
+    for _ in range(2):
+        load_grid(ctx, view, 0, Box(0, 3, 0, 4), range(1), Buffer.IBUF, 0)
+    assert emitted(ctx, "region", "n2", "n1", "n0", "s0") == [(int(Region.CONST), 1, 1, 12, 0)] * 2
+    assert ctx.const.size == 64 and set(ctx.const.bytes()[:LANES]) == {5}
 
 
-def test_padding_beyond_a_byte_is_refused() -> None:
-    ctx = context(x=blocked(6, 8, 16))
-    view = replace(blocked_view(ctx, "x"), top=300)
-    with pytest.raises(DoesNotFit, match="padding of 300 exceeds 255"):
-        load_grid(ctx, view, 0, Box(0, 301, 0, 8), range(1), Buffer.IBUF, 0)
+def _filled(ctx: Context) -> list[int]:
+    """Return the data address in every word that LOADs write, -1 for padding; each once."""
+    found: dict[int, int] = {}
+    for item in ctx.emitter.items:
+        v = item.values
+        at = v["dst"]
+        for _ in range(v["n2"]):
+            for i in range(-v.get("pad_top", 0), v["n1"] + v.get("pad_bottom", 0)):
+                for j in range(-v.get("pad_left", 0), v["n0"] + v.get("pad_right", 0)):
+                    inside = 0 <= i < v["n1"] and 0 <= j < v["n0"] and v["region"] == Region.ARENA
+                    assert at not in found
+                    found[at] = v["addr"] + i * v["s1"] + j * v["s0"] if inside else -1
+                    at += 1
+    assert sorted(found) == list(range(len(found)))
+    return [found[at] for at in sorted(found)]
+
+
+@pytest.mark.parametrize("pads", [(300, 0), (0, 300), (300, 270), (2, 300)])
+def test_padding_has_no_limit(pads: tuple[int, int]) -> None:
+    ctx = context(x=blocked(6, 8, 16, int16=True))
+    top, left = pads
+    view = replace(blocked_view(ctx, "x"), top=top, left=left)
+    box = Box(0, top + 8, 0, left + 9)
+    load_grid(ctx, view, 0, box, range(1), Buffer.IBUF, 0)
+    wanted = np.full((2, box.rows, box.cols), -1)
+    words = np.arange(2 * 48).reshape(2, 6, 8) * LANES
+    wanted[:, top : top + 6, left : left + 8] = words
+    assert _filled(ctx) == wanted.reshape(-1).tolist()
 
 
 @pytest.mark.parametrize(("fill", "loads"), [((0, 0), 1), ((-128, -127), 4)])

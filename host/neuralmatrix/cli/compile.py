@@ -73,6 +73,10 @@ NoMeasure = Annotated[
         "--no-measure", help="Measure nothing: ranges by mse on all inputs, as fast as possible."
     ),
 ]
+CmaMbytes = Annotated[
+    int | None,
+    typer.Option(help="Contiguous memory (CMA) of the board, where its image's was enlarged."),
+]
 KeepStages = Annotated[
     Path | None, typer.Option(help="Folder that receives each stage as readable text.")
 ]
@@ -95,6 +99,7 @@ def compile(
     search_seconds: Seconds = SEARCH_SECONDS,
     require: Require = None,
     no_measure: NoMeasure = False,
+    cma_mbytes: CmaMbytes = None,
     keep_stages: KeepStages = None,
     verbose: Verbose = False,
     as_json: Json = False,
@@ -124,6 +129,7 @@ def compile(
             search_seconds=search_seconds,
             require=require or (),
             accuracy=not no_measure,
+            cma_mbytes=cma_mbytes,
             progress=progress,
         )
     program.save(output)

@@ -19,11 +19,13 @@ from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array, Function, QParams
 from .integer_row_statistics import IntegerRowStats
 from .pwl.near import fit_near, rounded_up
+from .pwl.summed import fit_summed
 from .pwl.table import PwlTable, aligned_scale
 from .qgraph import QEpilogue
 
 FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers allow it
 MAX_SHIFT = 55
+MANY = 8192  # powers whose errors, added up, are a part of their sum
 INT16 = 2**15 - 1
 INT24 = 2**23 - 1
 # Terms that are 0 for most arguments: a table's error there would add up.
@@ -166,7 +168,8 @@ def _plan(
     least = t.scale if t else 0.0  # one step of x may not be far finer than one of t
     x_scale = _x_scale(activation, (lo, hi), least)
     clip = _caps(activation, out) if u is None else (-INT16, INT16)
-    table = _table(activation, x_scale, (lo, hi), y_scale, clip, segments)
+    summed = any(row.kind == "sum" for row in stage.epilogue.rows) and len(stage.step) > MANY
+    table = _table(activation, x_scale, (lo, hi), y_scale, clip, segments, summed)
     return Plan(x_scale, y_scale, u_shift, table)
 
 
@@ -200,10 +203,12 @@ def _table(
     y_scale: float,
     y_clip: tuple[int, int],
     segments: int,
+    summed: bool,
 ) -> PwlTable:
     lo, hi = sorted(end / x_scale for end in x_range)
     span = (int(np.floor(lo)), int(np.ceil(hi)))
-    return fit_near(activation, x_scale, span, y_scale, y_clip, segments)
+    fitted = fit_summed if summed and activation.name == "exp" else fit_near
+    return fitted(activation, x_scale, span, y_scale, y_clip, segments)
 
 
 def _hadamard_scale(out: QParams, u: QParams, peak: float) -> tuple[float, int]:

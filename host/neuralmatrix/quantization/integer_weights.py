@@ -15,6 +15,7 @@ from ..ir.matgraph.ops import Gemm, MatOp, Window
 from ..ir.types import Array, QParams
 
 BIAS_LIMIT = 2**26  # bounds the integer bias of a channel whose weights are almost 0
+MOST_REACH = (2**31 - 2 * BIAS_LIMIT) // 2**8 - 1  # sum|w| with which any int8 values fit a sum
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,22 @@ def int_weight(op: Gemm | Window, floor: float = 0.0) -> IntWeight:
         peak = np.abs(weight).reshape(-1, weight.shape[-1]).max(0) / 127.0
         least = np.maximum(np.abs(op.bias) * floor, max(float(peak.max()) * 2.0**-20, 1e-30))
         scale = np.maximum(peak, least)
+    values = np.rint(weight / scale).astype(np.int32)
+    found = IntWeight(values, scale, reach_of(values))
+    return found if op.weight_scale is not None else _within_reach(weight, found)
+
+
+def _within_reach(weight: Array, found: IntWeight) -> IntWeight:
+    """Return coarser weights for channels whose sum int8 values could let overflow.
+
+    A plain sum, whose weights are all equal, loses nothing by weights of 1.
+    """
+    if found.reach <= MOST_REACH:
+        return found
+    taps = weight.reshape(-1, weight.shape[-1])
+    reach = np.abs(found.values).reshape(taps.shape).sum(0)
+    coarser = np.where(np.all(taps == taps[0], axis=0), 127.0, reach / (MOST_REACH - len(taps)))
+    scale = found.scale * np.where(reach > MOST_REACH, coarser, 1.0)
     values = np.rint(weight / scale).astype(np.int32)
     return IntWeight(values, scale, reach_of(values))
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import DoesNotFit
 from ..hardware.board import Board
+from ..hardware.board_memory import buffer_advice, check_memory
 from ..hardware.isa import Opcode, Region
 from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatOp, Move, Port, RowMax, Window
@@ -21,7 +22,7 @@ from ..ir.quantized_values import quantize_array
 from ..program.data import LayerInfo, ProgramPort, TensorSlot, Watchpoint
 from ..program.program import Program
 from ..quantization.qgraph import QGraph, QOp
-from .context import Context
+from .context import Context, OverBuffers
 from .emitter import Emitter, make_rings
 from .gemm import schedule_gemm
 from .gemm_sparse import share_of_blocks
@@ -86,13 +87,8 @@ def schedule(graph: QGraph, target: Target, shared: bool = True) -> Program:
 
 
 def for_board(program: Program, board: Board) -> Program:
-    """Add a board's name and clock to a Program; DoesNotFit if it exceeds the board's DRAM."""
-    need = program.arena_bytes + program.const.size
-    if need > board.dram.mbytes * 2**20:
-        raise DoesNotFit(
-            f"the network needs {need / 2**20:.0f} MiB of DRAM, {board.title} has "
-            f"{board.dram.mbytes} MiB; choose a larger board or a smaller input"
-        )
+    """Add a board's name and clock to a Program; DoesNotFit if it exceeds the board's memory."""
+    check_memory(board, program.const.nbytes, program.arena_bytes, program.instructions.nbytes)
     return replace(program, board=board.name, clock_mhz=board.clock_mhz)
 
 
@@ -108,11 +104,9 @@ def _schedule_ops(
         ctx.emitter.layer = len(layers)
         try:
             stored = SCHEDULERS[type(qop.op)](ctx, qop)
-        except DoesNotFit as error:
+        except OverBuffers as error:
             name = qop.op.source or qop.op.output
-            raise DoesNotFit(
-                f"{name}: {error}; choose a larger board or a smaller layer"
-            ) from error
+            raise DoesNotFit(f"{name}: {error}; {buffer_advice(ctx.array)}") from error
         stores += [(name, len(layers), insn) for name, insn in stored.items()]
         layers.append(_layer(qop.op, graph, memory))
     return tuple(layers), stores

@@ -6,8 +6,10 @@ In: one operation's tensors.  Out: LOADs of tiles and constants, and STOREs, in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from ..errors import DoesNotFit
 from ..hardware.isa import Buffer, Opcode, Region
@@ -21,10 +23,15 @@ from .memory_plan import ConstRegion, Place
 PAD_LIMIT = 255
 
 
+class OverBuffers(DoesNotFit):
+    """An operation exceeds a buffer of the array; another array may have larger ones."""
+
+
 @dataclass
 class Context:
-    """The scheduler's tools; ``state`` has the last EPILOGUE's fields, ``age`` the number of the
-    operation that makes a tensor (-1: an input or a constant)."""
+    """The scheduler's tools; ``state`` has the last EPILOGUE's fields and table, ``age`` the number
+    of the operation that makes a tensor (-1: an input or a constant), ``padding`` the
+    offset of a word of padding by its value."""
 
     target: Target
     emitter: Emitter
@@ -34,7 +41,8 @@ class Context:
     tensors: Mapping[str, Tensor]
     qparams: Mapping[str, QParams]
     age: Mapping[str, int] = field(default_factory=dict)
-    state: dict[str, int] = field(default_factory=dict)
+    state: tuple[dict[str, int], bytes] = ({}, b"")
+    padding: dict[int, int] = field(default_factory=dict)
 
     @property
     def array(self) -> ArrayConfig:
@@ -135,11 +143,21 @@ def _load_planes(
     dst: int,
 ) -> None:
     first_plane, count = byte_planes
-    planes = len(blocks) * count
+    planes, fill = len(blocks) * count, view.fill[first_plane]
     top, bottom, rows = _clip(box.r0 - view.top, box.rows, view.height)
     left, right, cols = _clip(box.c0 - view.left, box.cols, view.width)
+    if rows == 0 or cols == 0:
+        _load_padding(ctx, fill, dest, dst, planes * box.words)
+        return
     if max(top, bottom, left, right) > PAD_LIMIT:
-        raise DoesNotFit(f"padding of {max(top, bottom, left, right)} exceeds {PAD_LIMIT}")
+        for number in range(planes):
+            plane = range(blocks[number // count], blocks[number // count] + 1)
+            part = (first_plane + number % count, 1)
+            for piece in _pieces(box, (top, bottom), (left, right)):
+                at = dst + number * box.words + (piece.r0 - box.r0) * box.cols
+                at += piece.c0 - box.c0
+                _load_planes(ctx, view, image, piece, plane, part, dest, at)
+        return
     row = max(0, box.r0 - view.top)
     col = max(0, box.c0 - view.left)
     plane_step = view.plane if count == 2 else view.block
@@ -148,13 +166,35 @@ def _load_planes(
         dest=int(dest), region=int(view.region), dst=dst, n2=planes, n1=rows, n0=cols,
         addr=addr + row * view.row + col * view.column,
         s2=plane_step, s1=view.row, s0=view.column, lane_stride=1,
-        pad_top=top, pad_bottom=bottom, pad_left=left, pad_right=right,
-        pad_value=view.fill[first_plane],
+        pad_top=top, pad_bottom=bottom, pad_left=left, pad_right=right, pad_value=fill,
     )  # fmt: skip
-    if rows == 0 or cols == 0:  # a tile of padding only needs a legal shape, too
-        values.update(n1=0, n0=0, pad_top=box.rows, pad_bottom=0, pad_left=box.cols, pad_right=0)
-        values["addr"] = view.base
     emit_load(ctx, values, planes * box.words)
+
+
+def _pieces(box: Box, above: tuple[int, int], beside: tuple[int, int]) -> Iterator[Box]:
+    """Cut padding off a box that has too much of it, in the order of words.
+
+    ``above``: rows of padding before and after the data; ``beside``: columns.
+    """
+    r0, r1, c0, c1 = box.r0 + above[0], box.r1 - above[1], box.c0 + beside[0], box.c1 - beside[1]
+    wide = max(beside) > PAD_LIMIT
+    rows = ((r, r + 1) for r in range(r0, r1)) if wide else ((r0, r1),)
+    cols = ((box.c0, c0), (c0, c1), (c1, box.c1)) if wide else ((box.c0, box.c1),)
+    inner = (Box(*row, *col) for row in rows for col in cols)
+    for piece in (Box(box.r0, r0, box.c0, box.c1), *inner, Box(r1, box.r1, box.c0, box.c1)):
+        if piece.words:
+            yield piece
+
+
+def _load_padding(ctx: Context, value: int, dest: Buffer, dst: int, words: int) -> None:
+    """Load words of padding alone: a LOAD pads around data, so that these are a constant."""
+    if value not in ctx.padding:
+        ctx.padding[value] = ctx.const.add(np.full(ctx.lanes, value, np.int8))
+    values = dict(
+        dest=int(dest), region=int(Region.CONST), dst=dst, addr=ctx.padding[value], n2=1, n1=1,
+        n0=words, s2=0, s1=0, s0=0, lane_stride=1,
+    )  # fmt: skip
+    emit_load(ctx, values, words)
 
 
 def _clip(start: int, count: int, size: int) -> tuple[int, int, int]:

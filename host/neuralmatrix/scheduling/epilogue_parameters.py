@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channel parameters, piecewise-linear tables and the EPILOGUE that uses them.
 
-In: the integers of a QEpilogue.  Out: their 64-bit entries in PBUF, and EPILOGUE instructions.
+In: the integers of a QEpilogue.  Out: their 64-bit entries as PBUF holds them, and EPILOGUE
+instructions.
 """
 
 from __future__ import annotations
@@ -11,39 +12,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import DoesNotFit
-from ..hardware.isa import Buffer, Opcode, SegKind
+from ..hardware.isa import Opcode, SegKind
 from ..ir.types import Array
 from ..quantization.pwl.table import PwlTable
 from ..quantization.qgraph import QEpilogue
-from .context import PARAM_WORDS, Context, load_const
+from .context import Context
 from .emitter import Range
 
 CELLS_PER_ENTRY = 8
 
 
 @dataclass(frozen=True)
-class Params:
-    """The place of an operation's parameters: first row of its channels, rows of its table."""
+class Table:
+    """The place of a table in PBUF: first row, rows, and what they hold."""
 
     base: int
-    seg_base: int
-    seg_rows: int = 0
-
-
-def load_params(ctx: Context, e: QEpilogue) -> Params:
-    """Load channel parameters and the table into PBUF."""
-    rows = pack_params(e, ctx.lanes)
-    table = pack_table(e, ctx.lanes)
-    count = (rows.size + table.size) // ctx.lanes
-    if count > ctx.array.pbuf_rows:
-        raise DoesNotFit(
-            f"{len(e.m)} channels need {count} parameter rows, the board has {ctx.array.pbuf_rows}"
-        )
-    base = ctx.rings.pbuf.take(count)
-    offset = ctx.const.add(np.concatenate([rows, table]))
-    load_const(ctx, Buffer.PBUF, base * PARAM_WORDS, offset, count * PARAM_WORDS)
-    return Params(base, base + rows.size // ctx.lanes, table.size // ctx.lanes)
+    rows: int = 0
+    content: bytes = b""
 
 
 def broadcast_parameters(e: QEpilogue, lanes: int) -> QEpilogue:
@@ -87,7 +72,7 @@ def _cells(seg: PwlTable) -> int:
 
 
 def set_epilogue(
-    ctx: Context, e: QEpilogue, params: Params, out_wide: bool, extra: Mapping[str, int]
+    ctx: Context, e: QEpilogue, table: Table, out_wide: bool, extra: Mapping[str, int]
 ) -> None:
     """Emit an EPILOGUE unless the unit already has that state."""
     values = dict(
@@ -102,10 +87,10 @@ def set_epilogue(
     reads: tuple[Range, ...] = ()
     if e.table is not None:
         values.update(seg_kind=int(e.table.kind), seg_x0=e.table.x0, seg_shift=e.table.shift,
-                      seg_base=params.seg_base, seg_count=len(e.table.k),
+                      seg_base=table.base, seg_count=len(e.table.k),
                       seg_cells=_cells(e.table))  # fmt: skip
-        reads = (Range("pbuf", params.seg_base, params.seg_base + params.seg_rows),)
-    if values == ctx.state:
+        reads = (Range("pbuf", table.base, table.base + table.rows),)
+    if (values, table.content) == ctx.state:
         return
-    ctx.state = dict(values)
+    ctx.state = (dict(values), table.content)
     ctx.emitter.emit(Opcode.EPILOGUE, values, reads)

@@ -18,11 +18,12 @@ from ..quantization.qgraph import QEpilogue, QOp
 from .context import Box, Context, load_grid, store_rows
 from .emitter import Range
 from .epilogue_operands import Operands, bases, operand_names, operand_sizes, strides
-from .epilogue_parameters import Params, broadcast_parameters, load_params, set_epilogue
+from .epilogue_parameters import broadcast_parameters, set_epilogue
 from .gemm_jobs import Chunk, Job, plan_jobs
 from .gemm_setup import Setup, setup_of
 from .gemm_sparse import is_sparse, schedule_sparse
 from .gemm_tiling import GemmPlan, GemmProblem, plan_gemm
+from .parameter_pages import Params, load_params, page_limit, sections
 from .row_statistics import Finish, RowStatistics, row_statistics, store_statistics
 from .tiling import boxes
 
@@ -39,7 +40,8 @@ def schedule_gemm(ctx: Context, qop: QOp) -> dict[str, int]:
     groups = plan_jobs(setup.weights, plan, setup.kernel, setup.runs, ctx.lanes)
     if ctx.tensors[op.output].broadcast:
         e = broadcast_parameters(e, ctx.lanes)
-    run = _Run(ctx, setup, plan, op, e, load_params(ctx, e), stats, Operands(ctx, e, setup.flat))
+    params = load_params(ctx, e, plan.nb_step)
+    run = _Run(ctx, setup, plan, op, e, params, stats, Operands(ctx, e, setup.flat))
     for image in range(ctx.tensors[op.output].shape[0]):
         run.image(image, groups)
     return run.stores
@@ -54,7 +56,8 @@ def _problem(ctx: Context, s: Setup, e: QEpilogue, op: Gemm, stats: RowStatistic
         cb=s.cb, nb=len(s.runs), byte_planes=s.view.byte_planes,
         out_byte_planes=2 if ctx.qparams[op.output].int16 else 1, operands=operand_sizes(ctx, e),
         grouped=sparse, weight_byte_planes=s.weights.byte_planes, stat_planes=stats.planes,
-        stored=op.output in ctx.places, images=images, images_per_weights=images // versions,
+        stored=op.output in ctx.places, page=page_limit(ctx, e), images=images,
+        images_per_weights=images // versions,
     )  # fmt: skip
 
 
@@ -98,13 +101,18 @@ class _Run:
             self._group(image, box, group, groups)
 
     def _order(self, tiles: list[Box], groups: list[list[Job]]) -> Iterator[tuple[Box, list[Job]]]:
+        """Yield all tiles and groups.  Groups whose parameters are on chip together take all tiles
+        before the next, but a row statistic needs all groups of a tile together."""
+        blocks = [range(group[0].nb.start, group[-1].nb.stop) for group in groups]
+        parts = [slice(None)] if self.stats.planes else sections(blocks, self.params.page)
         if self.plan.weights_outer:
             return ((box, group) for group in groups for box in tiles)
-        return ((box, group) for box in tiles for group in groups)
+        return ((box, group) for part in parts for box in tiles for group in groups[part])
 
     def _group(self, image: int, box: Box, group: list[Job], groups: list[list[Job]]) -> None:
         """Sum all K chunks of a group of output blocks for one tile; store finished rows."""
         finishing = [job for job in group if job.last]
+        self.params.row(range(group[0].nb.start, group[-1].nb.stop))
         for job in group:
             weights = self._weights(job, image)
             if not job.last:
@@ -124,16 +132,16 @@ class _Run:
         tile = tile or self._input(image, box, job)
         rows = box.words * (len(job.nb) if stored else 1)
         planes = self.stats.planes if finish.last else 0
+        params = self.params.reads(job.nb)
         out = ctx.rings.obuf.take(rows + planes * box.words)
-        set_epilogue(ctx, self.epilogue, self.params, ctx.qparams[self.op.output].int16,
+        set_epilogue(ctx, self.epilogue, self.params.table, ctx.qparams[self.op.output].int16,
                      {**strides(operands), **self.stats.fields})  # fmt: skip
         values = dict(
-            p_nb=1, p_base=self.params.base + job.nb.start, o_base=out,
+            p_nb=self.params.step, p_base=params.start, o_base=out,
             o_nb=box.words if stored else 0, r_base=out + rows, **bases(operands), **finish.fields,
         )  # fmt: skip
         reads = tuple(operand.read for operand in operands.values())
-        base = self.params.base
-        reads += (Range("pbuf", base + job.nb.start, base + job.nb.stop),)
+        reads += (params,)
         writes = (Range("obuf", out, out + rows + planes * box.words),)
         self._compute(job, tile, box, weights, values, reads, writes)
         flat = self.setup.flat

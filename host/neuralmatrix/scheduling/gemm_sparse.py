@@ -24,8 +24,9 @@ from ..quantization.qgraph import QEpilogue
 from .context import Box, Context, load_const, load_grid, store_rows
 from .emitter import Range
 from .epilogue_operands import Operand, Operands, strides
-from .epilogue_parameters import Params, load_params, set_epilogue
+from .epilogue_parameters import set_epilogue
 from .gemm_setup import Setup
+from .parameter_pages import Params, load_params
 
 DENSEST = 0.75  # share of nonzero blocks above which the dense schedule is as fast
 LEAST_BLOCKS = 4
@@ -239,10 +240,11 @@ class _Run:
         last = 0
         for group in self._groups(box.words):
             blocks = range(group[0].nb, group[-1].nb + 1)
+            self.params.row(blocks)
             operands = self.operands.load(image, box, blocks)
             out = ctx.rings.obuf.take(len(blocks) * box.words)
             int16 = ctx.qparams[self.output].int16
-            set_epilogue(ctx, self.epilogue, self.params, int16, strides(operands))
+            set_epilogue(ctx, self.epilogue, self.params.table, int16, strides(operands))
             for step in group:
                 row = step.nb - blocks.start
                 self._compute(step, box, x, out + row * box.words, row, operands)
@@ -254,6 +256,7 @@ class _Run:
         buffer.
         """
         count = max(1, min(_rooms(self.ctx.array, self.epilogue)) // words)
+        count = min(count, self.params.page)
         group: list[Step] = []
         for step in self.steps:
             if group and step.nb // count != group[0].nb // count:
@@ -281,6 +284,7 @@ class _Run:
         loops = ((1, 0),) * (3 - len(step.nest.loops)) + step.nest.loops
         (kh, s_kh), (kw, s_kw), (cb, s_cb) = loops
         words = len(step.nest.blocks) * ctx.lanes
+        params = self.params.reads(range(step.nb, step.nb + 1))
         first = x + step.nest.start * block
         values = dict(
             mode=int(Mode.GEMM), reduce=int(Reduce.ADD), first=int(step.first),
@@ -288,7 +292,7 @@ class _Run:
             kw=kw,
             stride_h=1, stride_w=1, win_h=1, win_w=1, x_base=first, x_m0=1, x_kh=s_kh * block,
             x_kw=s_kw * block, x_cb=s_cb * block, x_half=box.words, w_base=weights, w_nb=words,
-            p_base=self.params.base + step.nb, p_nb=1, o_base=out, o_nb=box.words,
+            p_base=params.start, p_nb=1, o_base=out, o_nb=box.words,
         )  # fmt: skip
         for key, operand in operands.items():
             values[f"{key}_base"] = operand.base + row * operand.steps[f"{key}_nb"]
@@ -296,7 +300,7 @@ class _Run:
         ranges = [Range("ibuf", first, furthest), Range("wbuf", weights, weights + words)]
         writes: tuple[Range, ...] = ()
         if step.last:
-            ranges += [Range("pbuf", values["p_base"], values["p_base"] + 1)]
+            ranges += [params]
             ranges += [operand.read for operand in operands.values()]
             writes = (Range("obuf", out, out + box.words),)
         ctx.emitter.emit(Opcode.COMPUTE, values, tuple(ranges), writes)

@@ -2,7 +2,7 @@
 """Tile sizes and loop order of a Gemm.
 
 In: the size of one operation in words and blocks, and the array's buffers.  Out: the plan with the
-least estimated time; DoesNotFit when no tile fits.
+least estimated time; OverBuffers when no tile fits.
 
 The estimate here only ranks candidates; cycles that are reported come from ``estimate``.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..errors import DoesNotFit
 from ..hardware.instruction_costs import (
     WORD_CYCLES,
     Work,
@@ -21,6 +20,7 @@ from ..hardware.instruction_costs import (
     overlapped_cycles,
 )
 from ..hardware.target import ArrayConfig, Target
+from .context import PARAM_WORDS, OverBuffers
 from .tiling import (
     GROUP_CYCLES,
     KERNEL_LIMIT,
@@ -50,6 +50,7 @@ class GemmProblem:
     weight_byte_planes: int = 1
     stat_planes: int = 0  # rows of row statistics per position
     stored: bool = True  # results are stored
+    page: int = 1 << 30  # output blocks whose parameters are on chip at a time
     images: int = 1
     images_per_weights: int = 1  # images that share their weights
 
@@ -70,7 +71,7 @@ class GemmPlan:
 
 
 def plan_gemm(target: Target, p: GemmProblem) -> GemmPlan:
-    """Return the cheapest plan; raise DoesNotFit if not even one output row of one block fits."""
+    """Return the cheapest plan; raise OverBuffers if not even one output row of one block fits."""
     array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
@@ -80,7 +81,7 @@ def plan_gemm(target: Target, p: GemmProblem) -> GemmPlan:
             if best is None or plan.cost < best.cost:
                 best = plan
     if best is None:
-        raise DoesNotFit(
+        raise OverBuffers(
             f"a {p.kernel[0]}x{p.kernel[1]} kernel over {p.cb} blocks of channels needs more than "
             f"the {array.ibuf_words} words of input buffer and {array.wbuf_words} of weight buffer"
         )
@@ -149,12 +150,12 @@ def _input_words(p: GemmProblem, tile: tuple[int, int], kernel: tuple[int, int])
 def _group_sizes(array: ArrayConfig, p: GemmProblem, positions: int, chunks: int) -> list[int]:
     """List output blocks per group: at most half of every buffer, and no more than useful."""
     if chunks > 1:
-        most = min(p.nb, array.acc_rows // positions)
+        most = min(p.nb, array.acc_rows // positions, p.page)
         return sorted({1, _cdiv(p.nb, _cdiv(p.nb, max(1, most)))})
     if p.grouped:
         return [1]
     taps = p.kernel[0] * p.kernel[1]
-    room = [array.wbuf_words // 2 // (taps * p.cb * p.weight_byte_planes * array.rows)]
+    room = [array.wbuf_words // 2 // (taps * p.cb * p.weight_byte_planes * array.rows), p.page]
     if p.stored:
         room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)
     room += operand_room(array, p.operands, positions)
@@ -172,7 +173,10 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
     weights = taps * p.cb * p.nb * p.weight_byte_planes * lanes
     passes = taps * p.cb * p.byte_planes * p.weight_byte_planes * p.nb
     tile_words = _tile_words(p, plan)
-    input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else 1)
+    pages = 1 if p.nb <= p.page else _cdiv(p.nb, p.page // plan.nb_step * plan.nb_step)
+    again = 1 if tiles == 1 or p.stat_planes else pages  # each page's groups take all tiles
+    input_loads = tiles * (groups if plan.weights_outer or plan.chunked_input else again)
+    params = PARAM_WORDS * p.nb * (tiles if p.stat_planes else 1) if pages > 1 else 0
     weight_loads = 1.0 if plan.weights_outer else float(tiles)
     if plan.resident:
         weight_loads = 1 / p.images_per_weights
@@ -180,7 +184,7 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
     work = Work(
         passes=tiles * (passes * max(positions, lanes) + p.stat_planes * positions),
         computes=tiles * computes,
-        loaded=tile_words * input_loads + weights * weight_loads + operands,
+        loaded=tile_words * input_loads + weights * weight_loads + operands + params,
         loads=input_loads + weight_loads * computes + tiles * groups * len(p.operands),
         stored=tiles * positions * (p.nb * p.out_byte_planes * p.stored + p.stat_planes * 2),
         stores=tiles * groups,

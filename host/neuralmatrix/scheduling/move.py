@@ -18,9 +18,10 @@ from ..ir.types import Array
 from ..quantization.qgraph import QEpilogue, QOp
 from .context import Box, Context, arena_reads, blocked_view, emit_load, load_const
 from .emitter import Range
-from .epilogue_parameters import Params, load_params, set_epilogue
+from .epilogue_parameters import set_epilogue
 from .memory_plan import word_addresses
 from .move_blocks import CONST_FLAG, FILL, IDLE, Piece, take_apart
+from .parameter_pages import Params, load_params
 from .tiling import boxes
 
 
@@ -101,7 +102,7 @@ def _copy_box(copier: _Copier, piece: Piece, box: Box, base: int, row_bytes: int
             n0=box.cols, s2=0, s1=s.row_step, s0=s.col_step, lane_stride=s.lane_step,
         )  # fmt: skip
         emit_load(ctx, values, box.words)
-    set_epilogue(ctx, _identity(0), params, False, {})
+    set_epilogue(ctx, _identity(0), params.table, False, {})
     out = ctx.rings.obuf.take(box.words)
     _compute(ctx, piece, box, x_base, weights, w_words, params, out)
     return _store(ctx, piece, box, base, row_bytes, out)
@@ -116,12 +117,12 @@ def _compute(
         mode=int(Mode.WINDOW), reduce=int(Reduce.ADD), first=1, last=1, win_h=1, win_w=1,
         m1=box.rows, m0=box.cols, nb=1, cb=1, kh=1, kw=max(1, len(piece.sources)), stride_h=1,
         stride_w=1, x_base=x_base, x_m1=0 if empty else box.cols, x_m0=0 if empty else 1,
-        x_kw=box.words, w_base=weights, p_base=params.base, o_base=out, o_nb=box.words,
+        x_kw=box.words, w_base=weights, p_base=params.row(range(1)), o_base=out, o_nb=box.words,
     )  # fmt: skip
     reads = (
         Range("ibuf", x_base, x_base + max(1, len(piece.sources)) * box.words),
         Range("wbuf", weights, weights + w_words),
-        Range("pbuf", params.base, params.base + 1),
+        params.reads(range(1)),
     )
     ctx.emitter.emit(Opcode.COMPUTE, values, reads, (Range("obuf", out, out + box.words),))
 

@@ -26,7 +26,8 @@ from .epilogue_operands import (
     operand_sizes,
     strides,
 )
-from .epilogue_parameters import Params, broadcast_parameters, load_params, set_epilogue
+from .epilogue_parameters import broadcast_parameters, set_epilogue
+from .parameter_pages import Params, load_params, page_limit, sections
 from .row_statistics import Finish, RowStatistics, row_statistics, store_statistics
 from .tiling import boxes
 from .window_tiling import WindowPlan, WindowProblem, plan_window, window_grid
@@ -59,7 +60,7 @@ def schedule_window(ctx: Context, qop: QOp) -> dict[str, int]:
     assert isinstance(op, (Window, RowMax)) and e is not None
     stats = row_statistics(ctx, op, e)
     if isinstance(op, RowMax):
-        setup, stored = _row_max(ctx, op, stats), False
+        setup, stored = _row_max(ctx, op, stats, page_limit(ctx, e)), False
     else:
         stored = op.output in ctx.places
         setup = _setup(ctx, op, qop.weight, e, stats)
@@ -67,20 +68,21 @@ def schedule_window(ctx: Context, qop: QOp) -> dict[str, int]:
             e = broadcast_parameters(e, ctx.lanes)
     plan = plan_window(ctx.target, setup.problem)
     operands = Operands(ctx, e, setup.flat)
-    run = _Run(ctx, setup, plan, op, stored, e, load_params(ctx, e), stats, operands)
+    params = load_params(ctx, e, plan.nb_step)
+    run = _Run(ctx, setup, plan, op, stored, e, params, stats, operands)
     for image in range(ctx.tensors[op.output].shape[0]):
         run.image(image)
     return run.stores
 
 
-def _row_max(ctx: Context, op: RowMax, stats: RowStatistics) -> Setup:
+def _row_max(ctx: Context, op: RowMax, stats: RowStatistics, page: int) -> Setup:
     """Make an identity window whose only result is the row statistic."""
     n, h, w, c = ctx.tensors[op.input].shape
     view = blocked_view(ctx, op.input, flat=True)
     problem = WindowProblem(
         1, h * w, (1, 1), (1, 1), (1, 1), -(-c // ctx.lanes), view.byte_planes, view.byte_planes,
         {}, False,
-        shared_weights=True, stat_planes=stats.planes, stored=False, images=n,
+        shared_weights=True, stat_planes=stats.planes, stored=False, page=page, images=n,
     )  # fmt: skip
     return Setup(view, problem, np.ones((1, 1, 1), np.int32), Reduce.ADD, True)
 
@@ -106,7 +108,8 @@ def _setup(
         out_h, out_w, taps, tiles, op.strides, -(-c // ctx.lanes), view.byte_planes,
         2 if ctx.qparams[op.output].int16 else 1, operand_sizes(ctx, e),
         ctx.tensors[op.input].broadcast and not ctx.tensors[op.output].broadcast,
-        weight.shape[2] == 1, stats.planes, op.output in ctx.places, minus is not None, n,
+        weight.shape[2] == 1, stats.planes, op.output in ctx.places, minus is not None,
+        page_limit(ctx, e), n,
     )  # fmt: skip
     reduce = Reduce.MAX if op.reduce == "max" else Reduce.ADD
     return Setup(view, problem, weight, reduce, flat, minus)
@@ -168,8 +171,9 @@ class _Run:
             self._group(group)
 
     def _groups(self, image: int) -> Iterator[_Group]:
-        """Yield all tiles and blocks.  Weights per block stay on chip over all tiles, but a row
-        statistic needs all blocks of a tile together."""
+        """Yield all tiles and blocks.  Weights per block, and parameters of as many blocks as a
+        page has, stay on chip over all tiles, but a row statistic needs all blocks of a tile
+        together."""
         p = self.setup.problem
         parts = [
             range(nb, min(nb + self.plan.nb_step, start + self.plan.span, p.nb))
@@ -178,7 +182,8 @@ class _Run:
         ]
         tiles = boxes(p.out_h, p.out_w, self.plan.tile)
         if p.shared_weights or p.stat_planes:
-            order = [(box, nb) for box in tiles for nb in parts]
+            cuts = [slice(None)] if p.stat_planes else sections(parts, self.params.page)
+            order = [(box, nb) for cut in cuts for box in tiles for nb in parts[cut]]
         else:
             order = [(box, nb) for nb in parts for box in tiles]
         for box, nb in order:
@@ -225,6 +230,7 @@ class _Run:
 
     def _group(self, g: _Group) -> None:
         ctx, s, tiles = self.ctx, self.setup, self.setup.problem.tiles[0]
+        self.params.row(g.nb)
         self._weights_for(g.nb, 0)  # before any LOAD that waits for an earlier layer
         x: _Input | None = None
         if not ctx.older(operand_names(self.epilogue), self.op.input):
@@ -233,7 +239,7 @@ class _Run:
         planes = self.stats.planes if g.finish.last else 0
         rows = g.box.words * (len(g.nb) if self.stored else 1)
         out = ctx.rings.obuf.take(rows + planes * g.box.words)
-        set_epilogue(ctx, self.epilogue, self.params, ctx.qparams[self.op.output].int16,
+        set_epilogue(ctx, self.epilogue, self.params.table, ctx.qparams[self.op.output].int16,
                      {**strides(operands), **self.stats.fields})  # fmt: skip
         for first_row in range(0, tiles, self.plan.tap_rows):
             x = x if x and first_row == 0 else self._input(g, first_row)
@@ -286,6 +292,7 @@ class _Run:
         base = x.base + (0 if p.same_input else skip * each)
         o_step = g.box.words if self.stored else 0
         last = first_row + tap_rows == p.tiles[0]
+        params = self.params.reads(nb)
         stat_last = g.finish.last and nb.stop == g.nb.stop
         r_base = out + g.box.words * (len(g.nb) if self.stored else 1)
         values = dict(
@@ -296,7 +303,7 @@ class _Run:
             stride_w=p.strides[1], x_base=base, x_m1=grid.cols, x_m0=1, x_kh=p.taps[0] * grid.cols,
             x_kw=p.taps[1], x_half=grid.words, x_nb=0 if p.same_input else each,
             w_base=weights.base + skip * weights.step, w_nb=weights.step,
-            p_base=self.params.base + nb.start, p_nb=1, o_base=out + skip * o_step, o_nb=o_step,
+            p_base=params.start, p_nb=self.params.step, o_base=out + skip * o_step, o_nb=o_step,
             r_base=r_base, stat_first=int(g.finish.first and skip == 0), stat_last=int(stat_last),
             **self._operand_bases(operands, skip),
         )  # fmt: skip
@@ -306,7 +313,7 @@ class _Run:
             Range("ibuf", base, base + (1 if p.same_input else len(nb)) * each),
             *([Range("ibuf", x.minus, x.minus + each)] if x.minus >= 0 else []),
             Range("wbuf", weights.base, weights.base + weights.words),
-            Range("pbuf", self.params.base + nb.start, self.params.base + nb.stop),
+            params,
             *(operand.read for operand in operands.values()),
         )
         stop = r_base + (self.stats.planes * g.box.words if stat_last else 0)

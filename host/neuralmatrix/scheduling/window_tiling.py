@@ -2,7 +2,7 @@
 """Tile sizes of a Window.
 
 In: the size of one operation in words and blocks, and the array's buffers.  Out: the plan with the
-least estimated time; DoesNotFit when no tile fits.
+least estimated time; OverBuffers when no tile fits.
 
 The estimate here only ranks candidates; cycles that are reported come from ``estimate``.
 """
@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ..errors import DoesNotFit
 from ..hardware.instruction_costs import (
     Work,
     edge_cycles,
     overlapped_cycles,
 )
 from ..hardware.target import ArrayConfig, Target
+from .context import OverBuffers
 from .tiling import (
     GROUP_CYCLES,
     KERNEL_LIMIT,
@@ -47,6 +47,7 @@ class WindowProblem:
     stat_planes: int = 0  # rows of row statistics per position
     stored: bool = True  # results are stored
     minus: bool = False  # a broadcast tile is subtracted: one COMPUTE for each block
+    page: int = 1 << 30  # channel blocks whose parameters are on chip at a time
     images: int = 1
 
 
@@ -60,7 +61,7 @@ class WindowPlan:
 
 
 def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
-    """Return the cheapest plan; raise DoesNotFit if not even one output fits."""
+    """Return the cheapest plan; raise OverBuffers if not even one output fits."""
     array = target.array
     limit = min(array.acc_rows, array.obuf_rows // (1 + p.stat_planes))
     limit = min(limit, operand_limit(array, p.operands))
@@ -72,10 +73,17 @@ def plan_window(target: Target, p: WindowProblem) -> WindowPlan:
             best = plan
     best = best or _window_plan(target, p, (1, 1), split=True)
     if best is None:
-        raise DoesNotFit(
-            f"a window of {p.tiles[0] * p.taps[0]}x{p.tiles[1] * p.taps[1]} needs rows wider than "
-            f"the {array.line_words} words of the line buffers, or more than the "
-            f"{array.ibuf_words} words of input buffer"
+        high, wide = (p.tiles[i] * p.taps[i] for i in (0, 1))
+        most = KERNEL_LIMIT * array.win
+        if max(high, wide) > most:
+            raise OverBuffers(
+                f"a window of {high}x{wide} taps of channels of their own is too long; allowed are "
+                f"{most} in each direction, and more for a mean or maximum whose length and stride "
+                "have a divisor in common"
+            )
+        raise OverBuffers(
+            f"a window of {high}x{wide} needs rows wider than the {array.line_words} words of the "
+            f"line buffers, or more than the {array.ibuf_words} words of input buffer"
         )
     return best
 
@@ -148,7 +156,7 @@ def _window_blocks(
     array: ArrayConfig, p: WindowProblem, positions: int, words: int, tap_rows: int, cycles: int
 ) -> int:
     """Return the channel blocks per group."""
-    room = [-(-GROUP_CYCLES[0] // cycles), _span(array, p, words)]
+    room = [-(-GROUP_CYCLES[0] // cycles), _span(array, p, words), p.page]
     if p.stored:
         room.append((array.obuf_rows - p.stat_planes * positions) // 2 // positions)
     room += operand_room(array, p.operands, positions)

@@ -42,3 +42,13 @@ def test_product_of_two_takes_its_right_operand_as_it_lies(perm: tuple[int, ...]
     (product,) = gemms(mg)
     assert product.rhs_transposed == (perm[3] == 1)
     assert mg.tensors[product.rhs or ""].shape == (4, 1, 9, 16)
+
+
+def test_frames_of_a_long_signal_are_separated() -> None:
+    """900 frames of 16 samples by one matrix: positions, not 900 groups of channels."""
+    nodes = [
+        Reshape(("x",), "f", shape=(1, 900, 16)),
+        MatMul(("f", "w"), "y"),
+    ]
+    mg = check(graph(nodes, {"x": (1, 900 * 16)}, {"w": random(1, 16, 8)}))
+    assert [op.groups for op in gemms(mg)] == [1]

@@ -4,7 +4,8 @@
 In: a ``Problem`` and the number of segments.  Out: indices with a map from cells to segments, and
 a slope for every segment.
 
-For an error E every point allows a vertical window y-E..y+E to its line.  A line passes through the
+For an error E every point allows a vertical window y-E..y+E to its line (times its tolerance, where
+a problem has one).  A line passes through the
 windows of an interval if and only if the largest (low[j]-high[i])/(x[j]-x[i]) over i < j is at
 most the smallest (high[j]-low[i])/(x[j]-x[i]).  Making every segment as long as that allows gives
 the fewest segments for E, so the least E for the segments at hand is found by bisection.
@@ -52,6 +53,7 @@ class _Samples:
     begin: Array
     capped_low: Array
     capped_high: Array
+    tolerance: Array
 
 
 def free_error(problem: Problem, most: int) -> float:
@@ -82,6 +84,12 @@ def free_knots(problem: Problem, most: int, enough: float) -> list[Knots]:
     families = (_uniform_grids(problem), _log_grids(problem))
     grids = [_finest(problem, family, bound / FINE) for family in families if family]
     return [_partition(problem, grid, most, bound, enough) for grid in grids]
+
+
+def covering_knots(problem: Problem, most: int, enough: float) -> Knots:
+    """Return the best knots on the finest uniform grid that covers all of x."""
+    bound = max(free_error(problem, most), enough)
+    return _partition(problem, _uniform_grids(problem)[0], most, bound, enough)
 
 
 # ---------------------------------------------------------------- grids
@@ -161,6 +169,7 @@ def _samples(problem: Problem, grid: Index) -> _Samples:
         begin,
         problem.y[at] <= problem.clip[0],
         problem.y[at] >= problem.clip[1],
+        np.ones(len(at)) if problem.tolerance is None else problem.tolerance[at],
     )
 
 
@@ -188,8 +197,9 @@ def _partition(problem: Problem, grid: Index, most: int, guess: float, enough: f
 def _segments(points: _Samples, error: float, most: int) -> tuple[Array, Array] | None:
     """Return first points and slopes of the fewest segments for ``error``; None if over
     ``most``."""
-    low = np.where(points.capped_low, -np.inf, points.y - error)
-    high = np.where(points.capped_high, np.inf, points.y + error)
+    windows = error * points.tolerance
+    low = np.where(points.capped_low, -np.inf, points.y - windows)
+    high = np.where(points.capped_high, np.inf, points.y + windows)
     firsts: list[int] = []
     slopes: list[float] = []
     at = 0

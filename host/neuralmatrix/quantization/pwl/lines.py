@@ -23,12 +23,16 @@ PLACES = 1 << PLACE_BITS  # of an estimate, in every segment
 
 @dataclass(frozen=True)
 class Problem:
-    """The function to fit: quantised x, wanted y in output steps (uncapped), and the caps."""
+    """The function to fit: quantised x, wanted y in output steps (uncapped), and the caps.
+
+    ``tolerance``: the error at every x relative to that at others; equal if None.
+    """
 
     x: Array  # int64, consecutive
     y: Array  # float64, finite
     clip: tuple[int, int]
     kinks: tuple[int, ...]  # first x to the right of each kink
+    tolerance: Array | None = None
 
     @cached_property
     def real_x(self) -> Array:

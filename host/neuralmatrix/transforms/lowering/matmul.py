@@ -27,6 +27,8 @@ from .builder import (
 )
 from .convolution import constant_of, prescribed, zeros
 
+# Above this, the weights of all groups take longer to load than a Move that separates the groups.
+MOST_GROUPED = 8192
 LEAST_CHANNELS = 4  # below this, a kernel over a whole map wastes more lanes than a Move costs
 
 
@@ -86,7 +88,8 @@ def channel_gemm(
 ) -> Value:
     """Emit y[.., m, ..] = sum over k of x[.., k, ..] * weight[k, m] along one axis."""
     groups = _groups_in_channels(value, axis)
-    if isinstance(value, Direct) and groups > 1:
+    few = 1 < groups <= MOST_GROUPED // max(weight.shape)
+    if isinstance(value, Direct) and few:
         return _grouped(b, value, axis, weight, node, scale, groups)
     x, (use_h, use_w) = _with_kernel(b, value, axis)
     view, inner = x.view, axis_atoms(x.view)[axis]
