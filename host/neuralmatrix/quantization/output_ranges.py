@@ -15,7 +15,7 @@ from math import prod
 
 from ..ir.matgraph.ops import Gemm, MatGraph, Move, Port, Window
 from ..ir.matgraph.uses import Uses
-from ..ir.points import Interval, Point
+from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Function
 from .histogram import Histogram
 
@@ -28,13 +28,53 @@ def bounded_outputs(mg: MatGraph, found: Mapping[Point, Interval]) -> dict[Point
     """Return the ranges of outputs that are probabilities, and of the arguments of their
     functions."""
     wider: dict[Point, Interval] = {}
+    uses = Uses.of(mg)
     for op in _makers(mg):
         e = op.epilogue
         if e.hadamard is None and (arguments := _arguments(e.activation)) is not None:
             pre = Point(op.output, "pre_activation")
             wider[Point(op.output)] = (0.0, e.factor)
             wider[pre] = (min(found[pre][0], arguments[0]), max(found[pre][1], arguments[1]))
+        elif e.hadamard is not None and _is_share(op, uses):
+            wider |= _of_shares(op, e.hadamard, found)
     return wider
+
+
+def _of_shares(op: Gemm | Window, inverse: str, found: Mapping[Point, Interval]) -> Ranges:
+    """Return the ranges of a softmax of which a sample may be surer than all others: of its result
+    up to 1, and of the reciprocal of the sum, which is 1 where one power is all of it."""
+    whole, pre = op.epilogue.factor, Point(inverse, "pre_activation")
+    low = found[Point(inverse)][0]
+    return {
+        Point(op.output): (0.0, max(whole, found[Point(op.output)][1])),
+        Point(inverse): (low, max(1.0, found[Point(inverse)][1])),
+        pre: (min(1.0, found[pre][0]), found[pre][1]),
+    }
+
+
+def probabilities(mg: MatGraph) -> tuple[str, ...]:
+    """Return the results behind outputs that are shares of 1: of a sigmoid, or of a softmax.
+
+    Any of their channels may become 1, also one that is always small on the samples.
+    """
+    uses = Uses.of(mg)
+    return tuple(
+        op.output
+        for op in _makers(mg)
+        if _arguments(op.epilogue.activation) is not None or _is_share(op, uses)
+    )
+
+
+def _is_share(op: Gemm | Window, uses: Uses) -> bool:
+    """Return whether the result is a power times the reciprocal of a sum."""
+    factor = op.epilogue.hadamard
+    makers = (uses.maker(op.input), uses.maker(factor) if factor else None)
+    names = [
+        maker.epilogue.activation.name
+        for maker in makers
+        if isinstance(maker, Gemm | Window) and maker.epilogue.activation is not None
+    ]
+    return names == ["exp", "reciprocal"]
 
 
 def _arguments(activation: Function | None) -> Interval | None:
@@ -89,4 +129,4 @@ def _makers(mg: MatGraph) -> Iterator[Gemm | Window]:
             yield op
 
 
-__all__ = ["bounded_outputs", "has_rare_answers"]
+__all__ = ["bounded_outputs", "has_rare_answers", "probabilities"]

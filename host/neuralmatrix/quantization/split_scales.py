@@ -22,6 +22,7 @@ from ..ir.matgraph.reference import run_float
 from ..ir.types import Array
 from .apply_units import with_units
 from .fake_quant import sample
+from .output_ranges import probabilities
 from .part_divisors import Group, channel_rooms, label_limits, label_weights, part_divisors
 from .part_errors import PartErrors
 from .port_offsets import port_offsets
@@ -44,7 +45,8 @@ def split_scales(graph: MatGraph, target: Target, *, samples: Samples, precision
     ``precision``: of activations.
     """
     runs = list(samples.runs(graph))
-    whole, tied = _exact_inputs(graph, runs), scale_groups(graph)
+    whole = (*_exact_inputs(graph, runs), *probabilities(graph))
+    tied = scale_groups(graph)
     facts = facts_of(graph, tied)
     labels = labels_of(graph, facts, len(runs), whole)
     seen = sample(graph, islice(runs, MOST_IMAGES))
