@@ -40,6 +40,7 @@ from ...ir.graph.verify import verify_graph
 from ...ir.types import Array, Function
 from . import patterns
 from .fold_affine import fold_into_weights, merge_affine, to_mul_and_add
+from .move_transposes import pull_transposes, push_transposes, share_transposes
 from .rewrite import Change, Pass, apply_rule, clean
 
 _MAX_FOLDED = 1 << 24  # elements of a constant that folding may make
@@ -344,4 +345,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fuse_gates", partial(apply_rule, fuse_gates)),
     ("merge_affine", partial(apply_rule, merge_affine)),
     ("fold_into_weights", partial(apply_rule, fold_into_weights)),
+    ("share_transposes", partial(apply_rule, share_transposes)),
+    ("push_transposes", partial(apply_rule, push_transposes)),
+    ("pull_transposes", partial(apply_rule, pull_transposes)),
 )

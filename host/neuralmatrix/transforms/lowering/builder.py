@@ -80,7 +80,11 @@ class Builder:
         self.ops: list[MatOp] = []
         self.values: dict[str, Value] = {}
         self.producers = {node.output: node for node in graph.nodes}
-        self.uses = Counter(name for node in graph.nodes for name in node.inputs)
+        self.readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in node.inputs:
+                self.readers.setdefault(name, []).append(node)
+        self.uses = Counter({name: len(nodes) for name, nodes in self.readers.items()})
         self.ports: list[Port] = []  # network inputs that rules declare: gathers
         self.shared: dict[tuple[object, ...], Direct] = {}  # tensors that several nodes share
         self._forms: dict[tuple[object, ...], Direct] = {}
