@@ -51,6 +51,7 @@ from .transforms.matgraph.fold_row_scales import fold_row_scales
 from .transforms.matgraph.fuse_epilogues import fuse_epilogues
 from .transforms.matgraph.fuse_row_statistics import fuse_row_statistics
 from .transforms.matgraph.legalize_operands import legalize_operands
+from .transforms.matgraph.order_channels import order_channels
 from .transforms.matgraph.pad_heads import pad_heads
 from .transforms.matgraph.reorder_nodes import reorder_nodes
 from .transforms.matgraph.split_projections import split_projections
@@ -122,6 +123,7 @@ def passes(options: Options) -> Passes:
         ("center_residuals", center_residuals),
         ("pad_heads", pad_heads),
         ("fold_input_permutations", fold_input_permutations),
+        ("order_channels", order_channels),
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
         ("reorder_nodes", reorder_nodes),

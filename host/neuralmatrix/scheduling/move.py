@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Schedules Moves that need copies through the array.
 
-In: a QOp whose op is a Move.  Out: per affine piece, a gathering LOAD for every source, one WINDOW
-pass per source that picks its lanes (weights 0 and 1), and a STORE.
+In: a QOp whose op is a Move.  Out: the product of a selection of channels; else per affine piece, a
+gathering LOAD for every source, one WINDOW pass per source that picks its lanes (weights 0 and 1),
+and a STORE.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from ..hardware.isa import Buffer, Mode, Opcode, Reduce, Region
 from ..hardware.tensor_layout import Blocked
 from ..ir.matgraph.ops import Move
 from ..ir.types import Array
-from ..quantization.qgraph import QEpilogue, QOp
+from ..quantization.qgraph import QOp
 from .context import Box, Context, arena_reads, blocked_view, emit_load, load_const
 from .emitter import Range
 from .epilogue_parameters import Params, load_params, set_epilogue
 from .memory_plan import word_addresses
-from .move_blocks import CONST_FLAG, FILL, IDLE, Piece, take_apart
+from .move_blocks import CONST_FLAG, FILL, IDLE, Piece, plain_epilogue, take_apart
+from .move_selection import fits, schedule_selection, selection_of
 from .tiling import boxes
 
 
@@ -48,8 +50,13 @@ def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
         copier = _Copier(ctx, fills[plane])
         planes = _addresses(ctx, op, plane, out)
         for image in range(out.n):
+            start = view.base + image * view.image + plane * view.plane
+            selection = selection_of(planes[image])
+            if selection is not None and fits(ctx, selection):
+                last = schedule_selection(ctx, selection, view, start, fills[plane])
+                continue
             for block in range(out.blocks):
-                base = view.base + image * view.image + block * view.block + plane * view.plane
+                base = start + block * view.block
                 for piece in take_apart(planes[image, :, :, block]):
                     last = _copy(copier, piece, base, view.row)
     return {op.output: last}
@@ -101,7 +108,7 @@ def _copy_box(copier: _Copier, piece: Piece, box: Box, base: int, row_bytes: int
             n0=box.cols, s2=0, s1=s.row_step, s0=s.col_step, lane_stride=s.lane_step,
         )  # fmt: skip
         emit_load(ctx, values, box.words)
-    set_epilogue(ctx, _identity(0), params, False, {})
+    set_epilogue(ctx, plain_epilogue(0), params, False, {})
     out = ctx.rings.obuf.take(box.words)
     _compute(ctx, piece, box, x_base, weights, w_words, params, out)
     return _store(ctx, piece, box, base, row_bytes, out)
@@ -160,13 +167,5 @@ def _load_fill(copier: _Copier, piece: Piece) -> Params:
         bias[s.l0 : s.l1] = 0
     key = bias.tobytes()
     if copier.params is None or copier.params[0] != key:
-        copier.params = (key, load_params(ctx, _identity(bias)))
+        copier.params = (key, load_params(ctx, plain_epilogue(bias)))
     return copier.params[1]
-
-
-def _identity(bias: Array | int) -> QEpilogue:
-    """Return the epilogue q = acc + bias."""
-    bias = np.atleast_1d(np.asarray(bias, np.int32))
-    ones = np.full(bias.shape, 1 << 14, np.int32)
-    shift = np.full(bias.shape, 14, np.uint8)
-    return QEpilogue(bias, ones, shift, 0, 0, 0, 0, 0, 0, -128, 127)

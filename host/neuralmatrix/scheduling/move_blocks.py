@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir.types import Array
+from ..quantization.qgraph import QEpilogue
 
 CONST_FLAG = 1 << 40  # added to addresses in the CONST region
 FILL = -1  # the lane holds the fill value
@@ -65,15 +66,15 @@ def _interleaved(plane: Array, ph: int, pw: int) -> list[Piece] | None:
     for i in range(ph):
         for j in range(pw):
             grid = plane[i::ph, j::pw]
-            steps = _affine(grid)
+            steps = affine_steps(grid)
             if steps is None:
                 return None
-            sources = _sources(grid[0, 0], *steps)
+            sources = lane_sources(grid[0, 0], *steps)
             pieces.append(Piece(i, j, len(grid), grid.shape[1], ph, pw, sources))
     return pieces
 
 
-def _affine(grid: Array) -> tuple[int, int] | None:
+def affine_steps(grid: Array) -> tuple[int, int] | None:
     """Return row and column step of a grid of words, equal for all used lanes, or None."""
     used = grid[0, 0] >= 0
     if np.any((grid >= 0) != used) or np.any(grid[:, :, ~used] != grid[0, 0, ~used]):
@@ -91,7 +92,7 @@ def _affine(grid: Array) -> tuple[int, int] | None:
     return row, col
 
 
-def _sources(word: Array, row_step: int, col_step: int) -> tuple[Source, ...]:
+def lane_sources(word: Array, row_step: int, col_step: int) -> tuple[Source, ...]:
     """Group the used lanes of a word into affine runs."""
     found: list[Source] = []
     lane = 0
@@ -121,15 +122,15 @@ def _by_rows(plane: Array) -> Iterator[Piece]:
         while stop < len(plane) and cuts[stop] == cuts[start] and _joins(plane, start, stop, cuts):
             stop += 1
         for c0, c1 in cuts[start]:
-            steps = _affine(plane[start:stop, c0:c1])
+            steps = affine_steps(plane[start:stop, c0:c1])
             assert steps is not None
-            sources = _sources(plane[start, c0], *steps)
+            sources = lane_sources(plane[start, c0], *steps)
             yield Piece(start, c0, stop - start, c1 - c0, 1, 1, sources)
         start = stop
 
 
 def _joins(plane: Array, start: int, stop: int, cuts: list[list[tuple[int, int]]]) -> bool:
-    return all(_affine(plane[start : stop + 1, c0:c1]) is not None for c0, c1 in cuts[start])
+    return all(affine_steps(plane[start : stop + 1, c0:c1]) is not None for c0, c1 in cuts[start])
 
 
 def _cut(row: Array) -> list[tuple[int, int]]:
@@ -138,8 +139,16 @@ def _cut(row: Array) -> list[tuple[int, int]]:
     start = 0
     while start < len(row):
         stop = start + 1
-        while stop < len(row) and _affine(row[None, start : stop + 1]) is not None:
+        while stop < len(row) and affine_steps(row[None, start : stop + 1]) is not None:
             stop += 1
         cuts.append((start, stop))
         start = stop
     return cuts
+
+
+def plain_epilogue(bias: Array | int) -> QEpilogue:
+    """Return the epilogue q = acc + bias."""
+    bias = np.atleast_1d(np.asarray(bias, np.int32))
+    ones = np.full(bias.shape, 1 << 14, np.int32)
+    shift = np.full(bias.shape, 14, np.uint8)
+    return QEpilogue(bias, ones, shift, 0, 0, 0, 0, 0, 0, -128, 127)
