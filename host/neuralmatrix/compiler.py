@@ -27,6 +27,7 @@ from .ir.graph.nodes import Graph
 from .ir.matgraph.facts import TiedGraph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.types import Array, Shape
+from .program.move_notes import move_notes
 from .program.program import Program
 from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
@@ -225,13 +226,14 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     lowered = front_end(model, board.target, options)
     _check_dram(lowered, board)
     last = part(passes(options), "choose_numbers", "schedule")
-    program: Program = stages.run(last, lowered, board.target)
+    program = for_board(stages.run(last, lowered, board.target), board)
     quantized: QGraph = stages.results[QGraph]
+    notes = (*numbers.notes, *table_notes(quantized), *move_notes(program))
     return replace(
-        for_board(program, board),
+        program,
         recipe=quantized.recipe,
         accuracy=_judged(model, options),
-        notes=(*program.notes, *numbers.notes, *table_notes(quantized), *_not_measured(numbers)),
+        notes=(*program.notes, *notes, *_not_measured(numbers)),
     )
 
 

@@ -8,7 +8,7 @@ one Move, made when a consumer needs the result.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -38,10 +38,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Direct:
-    """A MatGraph tensor and the view of the logical tensor in it."""
+    """A MatGraph tensor and the view of the logical tensor in it.
+
+    ``via``: the last reshape or transpose that made the view, after which a Move is named.
+    """
 
     tensor: str
     view: View
+    via: str = field(default="", compare=False)
 
     @property
     def shape(self) -> Shape:
@@ -152,9 +156,9 @@ class Builder:
             index = to_array(
                 tensor_index(self.tensors[value.tensor], value.view), to_canonical(view)
             )
-            name = self.fresh(f"{value.tensor}:moved")
+            name = self.fresh(value.via or f"{value.tensor}:moved")
             relabel = Relabel(value.view, dims)
-            source = self.origin(value.tensor)
+            source = self.origin(value.via or value.tensor)
             move = Move(name, (value.tensor,), index, source=source, relabel=relabel)
             done = self.emit(move, view)
             if value.tensor in self.quant:
@@ -302,7 +306,7 @@ def reshaped(b: Builder, value: Value, shape: Shape, name: str) -> Value:
     if isinstance(value, Direct):
         view = reshape(value.view, shape)
         if view is not None:
-            return Direct(value.tensor, view)
+            return Direct(value.tensor, view, name)
     whole = gathered(b, value, name)
     return replace(whole, index=whole.index.reshape(shape), groups=None)
 
@@ -310,7 +314,7 @@ def reshaped(b: Builder, value: Value, shape: Shape, name: str) -> Value:
 def transposed(value: Value, perm: tuple[int, ...], name: str) -> Value:
     """Return ``value`` with its logical axes permuted, which is free."""
     if isinstance(value, Direct):
-        return Direct(value.tensor, transpose(value.view, perm))
+        return Direct(value.tensor, transpose(value.view, perm), name)
     place = {axis: i for i, axis in enumerate(perm)}
     groups = value.groups and tuple(tuple(place[a] for a in g) for g in value.groups)
     return replace(value, name=name, index=value.index.transpose(perm), groups=groups)
