@@ -15,7 +15,7 @@ from neuralmatrix.hardware.isa import Mode, Opcode
 from neuralmatrix.ir.matgraph.ops import MatGraph, Move
 from neuralmatrix.ir.types import Array
 from neuralmatrix.scheduling.move_blocks import CONST_FLAG, FILL
-from neuralmatrix.scheduling.move_selection import selection_of
+from neuralmatrix.scheduling.move_selection import Selection, selections_of
 from neuralmatrix.verification import compare
 from quantized import observed, quantized
 from schedule_rig import LANES, instructions, once, program_of
@@ -32,11 +32,18 @@ def plane(channels: Array, h: int = 3, w: int = 4, blocks: int = 4) -> Array:
     return np.asarray(found.reshape(h, w, -1, LANES))
 
 
+def _first(grid: Array) -> Selection | None:
+    """Return the only selection of a plane, None if it is none."""
+    found = selections_of(grid)
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
 SHUFFLE = np.arange(64).reshape(4, 16).T.reshape(-1)
 
 
 def test_a_shuffle_reads_every_word_once() -> None:
-    found = selection_of(plane(SHUFFLE))
+    found = _first(plane(SHUFFLE))
     assert found is not None
     np.testing.assert_array_equal(found.words, np.arange(4) * 12 * LANES)
     assert found.used.all() and found.masks.sum() == 64
@@ -46,24 +53,34 @@ def test_a_shuffle_reads_every_word_once() -> None:
 
 
 def test_whole_words_are_copied() -> None:
-    assert selection_of(plane(np.roll(np.arange(64), 16))) is None
+    assert _first(plane(np.roll(np.arange(64), 16))) is None
 
 
 def test_what_is_no_selection() -> None:
     grid = plane(SHUFFLE)
-    mixed = grid.copy()
-    mixed[1, 1] = grid[0, 0]
-    assert selection_of(mixed) is None  # the positions differ
-    assert selection_of(grid + CONST_FLAG) is None
-    assert selection_of(np.full_like(grid, FILL)) is None
+    wide, order = plane(SHUFFLE, 9, 11), np.random.default_rng(0).permutation(99)
+    assert _first(wide.reshape(99, 4, LANES)[order].reshape(wide.shape)) is None
+    assert _first(grid + CONST_FLAG) is None
+    assert _first(np.full_like(grid, FILL)) is None
     at = np.arange(12).reshape(3, 4, 1, 1)
-    assert selection_of(at + 16 * np.arange(64).reshape(1, 1, 4, 16)) is None  # a transposition
+    assert _first(at + 16 * np.arange(64).reshape(1, 1, 4, 16)) is None  # a transposition
+
+
+def test_interleaved_positions_are_a_selection_each() -> None:
+    """A depth to space takes every fourth channel for one of four phases."""
+    grid = plane(np.arange(64), 2, 3)  # (2, 3, 4, 16)
+    split = grid.reshape(2, 3, 16, 2, 2).transpose(0, 3, 1, 4, 2).reshape(4, 6, 1, LANES)
+    found = selections_of(split)
+    assert [(s.out, s.out_row, s.out_col) for s in found] == [
+        (i * 6 + j, 12, 2) for i in range(2) for j in range(2)
+    ]
+    assert all(s.masks.sum() == 16 for s in found)
 
 
 def test_a_lane_without_a_source_is_part_of_no_word() -> None:
     grid = plane(SHUFFLE)
     grid[:, :, 1, 3:] = FILL
-    found = selection_of(grid)
+    found = _first(grid)
     assert found is not None and not found.masks[1, :, :, 3:].any()
 
 

@@ -25,10 +25,10 @@ def move_notes(program: ProgramData) -> tuple[str, ...]:
     most = ", ".join(_named(row, program, found.cycles) for row in moves[:_NAMED] if row.cycles)
     kinds = "move" if len(moves) == 1 else "moves"
     return (
-        f"{len(moves)} {kinds} of data cost {100 * share:.0f} % of the estimated cycles ({most}): they "
-        "change places between channels and positions, or cut and join channels in parts that are "
-        f"no multiple of {program.array.cols}; try such multiples, and fewer Reshape and Transpose "
-        "nodes between layers",
+        f"{len(moves)} {kinds} of data cost {100 * share:.0f} % of the estimated cycles ({most}): "
+        "they change places between channels and positions, or cut and join channels in parts that "
+        f"are no multiple of {program.array.cols}; try such multiples, and fewer Reshape and "
+        "Transpose nodes between layers",
     )
 
 

@@ -17,12 +17,14 @@ from ..hardware.tensor_layout import Blocked
 from ..ir.matgraph.ops import Move
 from ..ir.types import Array
 from ..quantization.qgraph import QOp
-from .context import Box, Context, arena_reads, blocked_view, emit_load, load_const
+from .context import Box, Context, View, arena_reads, blocked_view, emit_load, load_const
 from .emitter import Range
 from .epilogue_parameters import Params, load_params, set_epilogue
 from .memory_plan import word_addresses
 from .move_blocks import CONST_FLAG, FILL, IDLE, Piece, plain_epilogue, take_apart
-from .move_selection import fits, schedule_selection, selection_of
+from .move_selection import fits, schedule_selection, selections_of
+from .move_tiles import strips_of
+from .move_transposed import pays, result_addresses, schedule_strips
 from .tiling import boxes
 
 
@@ -50,16 +52,40 @@ def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
         copier = _Copier(ctx, fills[plane])
         planes = _addresses(ctx, op, plane, out)
         for image in range(out.n):
-            start = view.base + image * view.image + plane * view.plane
-            selection = selection_of(planes[image])
-            if selection is not None and fits(ctx, selection):
-                last = schedule_selection(ctx, selection, view, start, fills[plane])
-                continue
-            for block in range(out.blocks):
-                base = start + block * view.block
-                for piece in take_apart(planes[image, :, :, block]):
-                    last = _copy(copier, piece, base, view.row)
+            base = view.base + image * view.image + plane * view.plane
+            last = _image(copier, planes[image], view, base)
     return {op.output: last}
+
+
+def _image(copier: _Copier, plane: Array, view: View, base: int) -> int:
+    """Emit the cheapest form of one image's plane (H, W, blocks, lanes), else of its blocks."""
+    ctx, last = copier.ctx, 0
+    selections = selections_of(plane)
+    if selections and all(fits(ctx, s) for s in selections):
+        return [schedule_selection(ctx, s, view, base, copier.fill) for s in selections][-1]
+    whole = _transposed(copier, plane, view, base)
+    if whole is not None:
+        return whole
+    for block in range(plane.shape[2]):
+        part, start = plane[:, :, block : block + 1], base + block * view.block
+        turned = _transposed(copier, part, view, start) if plane.shape[2] > 1 else None
+        if turned is not None:
+            last = turned
+            continue
+        for piece in take_apart(part[:, :, 0]):
+            last = _copy(copier, piece, start, view.row)
+    return last
+
+
+def _transposed(copier: _Copier, plane: Array, view: View, base: int) -> int | None:
+    """Emit a plane as transposed tiles if that pays; returns the last STORE."""
+    h, w, blocks, lanes = plane.shape
+    words = plane.transpose(2, 0, 1, 3).reshape(-1, lanes)
+    strips = strips_of(words, base + result_addresses(view, blocks, h * w, lanes), lanes)
+    if strips is None or not pays(strips, lanes):
+        return None
+    copier.weights = copier.params = None  # their places may be taken
+    return schedule_strips(copier.ctx, strips, copier.fill)
 
 
 def _addresses(ctx: Context, op: Move, plane: int, out: Blocked) -> Array:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moves that select channels: a product with weights of 0 and 1.
 
-In: for one image and byte plane of a Move the source address of every byte.  Out: ``Selection``, if
-every lane comes from a word at the same position, and its LOADs, COMPUTEs and STOREs: all source
-words of a tile are loaded once, and every output block sums the few that hold its channels.
+In: for one image and byte plane of a Move the source address of every byte.  Out: a ``Selection``
+for every phase, if every lane comes from a word at the same position, and its LOADs, COMPUTEs and
+STOREs: all source words of a tile are loaded once, and every output block sums the few that hold
+its channels.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ from .context import Box, Context, View, arena_reads, emit_load, load_const
 from .emitter import Range
 from .epilogue_parameters import Params, load_params, set_epilogue
 from .gemm_jobs import runs_of, shortest_gap
-from .move_blocks import CONST_FLAG, affine_steps, lane_sources, plain_epilogue
+from .move_blocks import CONST_FLAG, PHASES, affine_steps, lane_sources, plain_epilogue
 from .tiling import boxes
+
+TILES = 3  # so that loads, products and stores overlap
+LEAST_TILE = 64  # positions, below which instructions cost more than that gains
 
 
 @dataclass(frozen=True)
 class Selection:
     """``words`` (S,): addresses of the first word of every source, ascending; ``masks`` (blocks, S,
-    lanes, lanes): 1 where a source's lane is an output lane.  Positions: ``rows`` x ``cols``."""
+    lanes, lanes): 1 where a source's lane is an output lane.  Positions: ``rows`` x ``cols``.
+    ``out``: word of the first result; ``out_row``, ``out_col``: words between rows and columns."""
 
     words: Array
     masks: Array
@@ -40,6 +45,9 @@ class Selection:
     cols: int
     row_step: int
     col_step: int
+    out: int
+    out_row: int
+    out_col: int
 
     @property
     def used(self) -> Array:
@@ -47,8 +55,33 @@ class Selection:
         return np.asarray(self.masks.any(axis=(2, 3)))
 
 
-def selection_of(plane: Array) -> Selection | None:
-    """Return (H, W, blocks, lanes) source addresses as a selection that beats copies; else None."""
+def selections_of(plane: Array) -> list[Selection]:
+    """Return (H, W, blocks, lanes) source addresses as selections that beat copies, one for each
+    phase of interleaved rows and columns; none if they are none."""
+    rows, cols, blocks, lanes = plane.shape
+    for ph, pw in ((ph, pw) for ph in PHASES for pw in PHASES if ph <= rows and pw <= cols):
+        found, copies = [], 0.0
+        for i, j in np.ndindex(ph, pw):
+            selection = _selection(plane[i::ph, j::pw], i * cols + j, ph * cols, pw)
+            if selection is None:
+                break
+            found.append(selection)
+            copies += _cycles_of_copies(plane[i, j], selection)
+        if len(found) == ph * pw:
+            return found if sum(map(_cycles, found)) < copies else []
+        if not found and _never(plane, lanes):
+            return []
+    return []
+
+
+def _never(plane: Array, lanes: int) -> bool:
+    """Return whether the first word has no source, or one in the CONST region."""
+    first = plane[0, 0].reshape(-1)
+    used = first[first >= 0]
+    return used.size == 0 or bool(np.any(used >= CONST_FLAG // 2))
+
+
+def _selection(plane: Array, out: int, out_row: int, out_col: int) -> Selection | None:
     rows, cols, blocks, lanes = plane.shape
     grid = plane.reshape(rows, cols, -1)
     first = grid[0, 0]
@@ -60,24 +93,24 @@ def selection_of(plane: Array) -> Selection | None:
         return None
     words, which = np.unique(first[used] // lanes, return_inverse=True)
     masks = np.zeros((blocks, len(words), lanes, lanes), np.int8)
-    out = np.flatnonzero(used)
-    masks[out // lanes, which, first[used] % lanes, out % lanes] = 1
+    lane = np.flatnonzero(used)
+    masks[lane // lanes, which, first[used] % lanes, lane % lanes] = 1
     row_step, col_step = steps
-    if rows > 1 and (cols == 1 or row_step == cols * col_step):
-        rows, cols, col_step = 1, rows * cols, row_step if cols == 1 else col_step
-    found = Selection(words * lanes, masks, rows, cols, row_step, col_step)
-    return (
-        found if _cycles(found) < _cycles_of_copies(first.reshape(blocks, lanes), found) else None
-    )
+    if rows > 1 and cols == 1:  # one row of what was a column
+        rows, cols, col_step, out_col = 1, rows, row_step, out_row
+    elif row_step == cols * col_step and out_row == cols * out_col:
+        rows, cols = 1, rows * cols
+    return Selection(words * lanes, masks, rows, cols, row_step, col_step, out, out_row, out_col)
 
 
 def _cycles(s: Selection) -> float:
-    """Return the cycles of the slowest unit."""
+    """Return the cycles of all units: tiles overlap their work only in part."""
     positions, (blocks, lanes) = s.rows * s.cols, s.masks.shape[::3]
     passes = sum(len(run) for runs in _runs(s, positions) for run in runs)
     load = WORD_CYCLES * (len(s.words) * positions + passes * lanes)
     compute = passes * max(positions, lanes) + COMPUTE_OVERHEAD * blocks
-    return float(max(load + TRANSFER_OVERHEAD * len(s.words), compute))
+    store = WORD_CYCLES * blocks * positions
+    return float(load + compute + store + TRANSFER_OVERHEAD * (len(s.words) + 2))
 
 
 def _cycles_of_copies(first: Array, s: Selection) -> float:
@@ -145,7 +178,8 @@ def fits(ctx: Context, s: Selection) -> bool:
 
 def _tile(ctx: Context, s: Selection) -> tuple[int, int]:
     room = min(ctx.array.obuf_rows // 2, ctx.array.acc_rows)
-    room = max(1, min(room, ctx.array.ibuf_words // 2 // len(s.words)))
+    part = max(LEAST_TILE, -(-s.rows * s.cols // TILES))
+    room = max(1, min(room, part, ctx.array.ibuf_words // 2 // len(s.words)))
     cols = min(s.cols, room)
     return min(s.rows, room // cols), cols
 
@@ -201,10 +235,12 @@ def _group(job: _Job, box: Box, x: int, group: range) -> int:
     out = ctx.rings.obuf.take(len(group) * box.words)
     for i, block in enumerate(group):
         _product(job, box, x, block, out + i * box.words)
-    row = job.selection.cols * ctx.lanes
+    s = job.selection
+    row, col = s.out_row * ctx.lanes, s.out_col * ctx.lanes
+    first = job.base + group.start * view.block + s.out * ctx.lanes
     values = dict(
-        plane=0, src=out, n2=len(group), n1=box.rows, n0=box.cols, s2=view.block, s1=row,
-        addr=job.base + group.start * view.block + box.r0 * row + box.c0 * ctx.lanes, s0=ctx.lanes,
+        plane=0, src=out, n2=len(group), n1=box.rows, n0=box.cols, s2=view.block, s1=row, s0=col,
+        addr=first + box.r0 * row + box.c0 * col,
     )  # fmt: skip
     reads = (Range("obuf", out, out + len(group) * box.words),)
     return ctx.emitter.emit(Opcode.STORE, values, reads, arena_reads(ctx, values))
