@@ -24,7 +24,7 @@ from .memory_plan import word_addresses
 from .move_blocks import CONST_FLAG, FILL, IDLE, Piece, plain_epilogue, take_apart
 from .move_selection import fits, schedule_selection, selections_of
 from .move_tiles import strips_of
-from .move_transposed import pays, result_addresses, schedule_strips
+from .move_transposed import Turner, pays, result_addresses, schedule_strips, turner
 from .tiling import boxes
 
 
@@ -36,6 +36,7 @@ class _Copier:
     fill: int
     weights: tuple[bytes, int, int] | None = None  # masks in WBUF, their first word, their words
     params: tuple[bytes, Params] | None = None
+    turner: Turner | None = None
 
 
 def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
@@ -62,6 +63,7 @@ def _image(copier: _Copier, plane: Array, view: View, base: int) -> int:
     ctx, last = copier.ctx, 0
     selections = selections_of(plane)
     if selections and all(fits(ctx, s) for s in selections):
+        copier.turner = None
         return [schedule_selection(ctx, s, view, base, copier.fill) for s in selections][-1]
     whole = _transposed(copier, plane, view, base)
     if whole is not None:
@@ -72,6 +74,7 @@ def _image(copier: _Copier, plane: Array, view: View, base: int) -> int:
         if turned is not None:
             last = turned
             continue
+        copier.turner = None
         for piece in take_apart(part[:, :, 0]):
             last = _copy(copier, piece, start, view.row)
     return last
@@ -85,7 +88,8 @@ def _transposed(copier: _Copier, plane: Array, view: View, base: int) -> int | N
     if strips is None or not pays(strips, lanes):
         return None
     copier.weights = copier.params = None  # their places may be taken
-    return schedule_strips(copier.ctx, strips, copier.fill)
+    copier.turner = copier.turner or turner(copier.ctx, copier.fill)
+    return schedule_strips(copier.turner, strips)
 
 
 def _addresses(ctx: Context, op: Move, plane: int, out: Blocked) -> Array:

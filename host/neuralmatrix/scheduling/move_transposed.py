@@ -33,8 +33,9 @@ def pays(strips: Sequence[Strip], lanes: int) -> bool:
 
 
 @dataclass
-class _Turner:
-    """Emits strips; ``units``: IBUF word of the unit vectors."""
+class Turner:
+    """Emits strips; ``units``: IBUF word of the unit vectors, until something else is loaded
+    there."""
 
     ctx: Context
     fill: int
@@ -51,16 +52,17 @@ class _Turner:
         return self.params[key]
 
 
-def schedule_strips(ctx: Context, strips: Sequence[Strip], fill: int) -> int:
-    """Emit all strips; ``out`` of their tiles are arena addresses.  Returns the last STORE."""
-    lanes = ctx.lanes
-    units = ctx.rings.ibuf.take(lanes)
-    load_const(ctx, Buffer.IBUF, units, ctx.const.add(np.eye(lanes, dtype=np.int8)), lanes)
-    turner, last = _Turner(ctx, fill, units), 0
-    for strip in strips:
-        for part in _parts(ctx, strip):
-            last = _strip(turner, part)
-    return last
+def turner(ctx: Context, fill: int) -> Turner:
+    """Load the unit vectors."""
+    units = ctx.rings.ibuf.take(ctx.lanes)
+    eye = ctx.const.add(np.eye(ctx.lanes, dtype=np.int8))
+    load_const(ctx, Buffer.IBUF, units, eye, ctx.lanes)
+    return Turner(ctx, fill, units)
+
+
+def schedule_strips(turner: Turner, strips: Sequence[Strip]) -> int:
+    """Emit strips, whose tiles' ``out`` are arena addresses.  Returns the last STORE."""
+    return [_strip(turner, part) for strip in strips for part in _parts(turner.ctx, strip)][-1]
 
 
 def _parts(ctx: Context, strip: Strip) -> list[Strip]:
@@ -78,7 +80,7 @@ def _parts(ctx: Context, strip: Strip) -> list[Strip]:
     ]  # fmt: skip
 
 
-def _strip(turner: _Turner, strip: Strip) -> int:
+def _strip(turner: Turner, strip: Strip) -> int:
     ctx, tile = turner.ctx, strip.tile
     params = turner.parameters(strip)
     words = strip.number * ctx.lanes
