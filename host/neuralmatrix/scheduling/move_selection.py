@@ -35,8 +35,8 @@ LEAST_TILE = 64  # positions, below which instructions cost more than that gains
 
 @dataclass(frozen=True)
 class Selection:
-    """``words`` (S,): addresses of the first word of every source, ascending; ``masks`` (blocks, S,
-    lanes, lanes): 1 where a source's lane is an output lane.  Positions: ``rows`` x ``cols``.
+    """``words`` (S,): address of the first word of every source; ``masks`` (blocks, S, lanes,
+    lanes): 1 where a source's lane is an output lane.  Positions: ``rows`` x ``cols``.
     ``out``: word of the first result; ``out_row``, ``out_col``: words between rows and columns."""
 
     words: Array
@@ -95,6 +95,7 @@ def _selection(plane: Array, out: int, out_row: int, out_col: int) -> Selection 
     masks = np.zeros((blocks, len(words), lanes, lanes), np.int8)
     lane = np.flatnonzero(used)
     masks[lane // lanes, which, first[used] % lanes, lane % lanes] = 1
+    words, masks = _by_reader(words, masks)
     row_step, col_step = steps
     if rows > 1 and cols == 1:  # one row of what was a column
         rows, cols, col_step, out_col = 1, rows, row_step, out_row
@@ -103,14 +104,24 @@ def _selection(plane: Array, out: int, out_row: int, out_col: int) -> Selection 
     return Selection(words * lanes, masks, rows, cols, row_step, col_step, out, out_row, out_col)
 
 
+def _by_reader(words: Array, masks: Array) -> tuple[Array, Array]:
+    """Return sources in the order of the output blocks that need them: each then needs few runs."""
+    used = np.asarray(masks.any(axis=(2, 3)))
+    mean = (used * np.arange(len(used))[:, None]).sum(0) / used.sum(0)
+    order = np.argsort(mean, kind="stable")
+    return words[order], masks[:, order]
+
+
 def _cycles(s: Selection) -> float:
-    """Return the cycles of all units: tiles overlap their work only in part."""
+    """Return the cycles of the slowest unit, and of the others where tiles do not overlap."""
     positions, (blocks, lanes) = s.rows * s.cols, s.masks.shape[::3]
     passes = sum(len(run) for runs in _runs(s, positions) for run in runs)
     load = WORD_CYCLES * (len(s.words) * positions + passes * lanes)
     compute = passes * max(positions, lanes) + COMPUTE_OVERHEAD * blocks
     store = WORD_CYCLES * blocks * positions
-    return float(load + compute + store + TRANSFER_OVERHEAD * (len(s.words) + 2))
+    units = (load + TRANSFER_OVERHEAD * len(s.words), compute, store)
+    tiles = -(-positions // max(LEAST_TILE, -(-positions // TILES)))
+    return float(max(units) + (sum(units) - max(units)) / tiles)
 
 
 def _cycles_of_copies(first: Array, s: Selection) -> float:

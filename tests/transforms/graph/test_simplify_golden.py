@@ -15,6 +15,7 @@ import pytest
 from golden_passes import REWRITES, check_rewrite, exact
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import (
+    Concat,
     Conv,
     Graph,
     MatMul,
@@ -148,6 +149,9 @@ CASES: dict[str, Graph] = {
     "fold_into_weights": of(conv("x", "c"), binary("mul", "c", "g", "m"),
                             binary("add", "m", "b", "y"), shape=IMAGE, w=exact(1, 2, 4, 1, 1),
                             g=exact(2, 2, 1, 1), b=exact(3, 2, 1, 1)),
+    "split_functions": of(MatMul(("x", "w"), "a"), MatMul(("x", "v"), "b"),
+                          Concat(("a", "b"), "c", axis=1), unary("c", "y", "relu"),
+                          w=exact(1, 8, 2), v=exact(2, 8, 4)),
     "share_transposes": of(Transpose(("x",), "t", perm=(1, 0)), Transpose(("x",), "u", perm=(1, 0)),
                            binary("mul", "t", "u", "y")),
     "push_transposes": of(conv("x", "c"), Transpose(("c",), "t", perm=LAST),
