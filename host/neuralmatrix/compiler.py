@@ -28,6 +28,7 @@ from .ir.graph.nodes import Graph
 from .ir.matgraph.facts import TiedGraph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.types import Array, Shape
+from .program.move_notes import move_notes
 from .program.program import Program
 from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
@@ -52,6 +53,7 @@ from .transforms.matgraph.fold_row_scales import fold_row_scales
 from .transforms.matgraph.fuse_epilogues import fuse_epilogues
 from .transforms.matgraph.fuse_row_statistics import fuse_row_statistics
 from .transforms.matgraph.legalize_operands import legalize_operands
+from .transforms.matgraph.order_channels import order_channels
 from .transforms.matgraph.pad_heads import pad_heads
 from .transforms.matgraph.reorder_nodes import reorder_nodes
 from .transforms.matgraph.split_projections import split_projections
@@ -125,6 +127,7 @@ def passes(options: Options) -> Passes:
         ("center_residuals", center_residuals),
         ("pad_heads", pad_heads),
         ("fold_input_permutations", fold_input_permutations),
+        ("order_channels", order_channels),
         ("fold_row_scales", fold_row_scales),
         ("choose_orientation", choose_orientation),
         ("reorder_nodes", reorder_nodes),
@@ -229,13 +232,14 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     lowered = front_end(model, board.target, options)
     _check_memory(lowered, board)
     last = part(passes(options), "choose_numbers", "schedule")
-    program: Program = stages.run(last, lowered, board.target)
+    program = for_board(stages.run(last, lowered, board.target), board)
     quantized: QGraph = stages.results[QGraph]
+    notes = (*numbers.notes, *table_notes(quantized), *move_notes(program))
     return replace(
-        for_board(program, board),
+        program,
         recipe=quantized.recipe,
         accuracy=_judged(model, options),
-        notes=(*program.notes, *numbers.notes, *table_notes(quantized), *_not_measured(numbers)),
+        notes=(*program.notes, *notes, *_not_measured(numbers)),
     )
 
 

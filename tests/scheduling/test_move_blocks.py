@@ -38,8 +38,18 @@ def planes() -> dict[str, Array]:
         "identity": grid, "transposed": grid.transpose(1, 0, 2), "upsampled": up,
         "padded": padded, "few lanes": short, "joined": joined, "flipped": grid[::-1, ::-1],
         "random": rng.integers(0, 9999, (3, 4, 16)), "all fill": np.full((2, 3, 16), FILL),
+        "anchors": anchors(), "two lengths": np.concatenate([anchors()[:, :30], grid[:1]], 1),
+        "columns in turn": grid[:2, [0, 4, 1, 5, 2, 6, 3, 7, 0, 0]],
+        "fill in turn": np.where(np.arange(8)[:, None] % 2, FILL, grid),
         "lanes from columns": grid.transpose(2, 0, 1)[:, :, [*range(8), *range(8)]],
     }  # fmt: skip
+
+
+def anchors() -> Array:
+    """Return rows of 5 channels each, of 15 channels of 20 positions and 15 of 6 positions."""
+    parts = [start + np.arange(n)[:, None] * 16 + np.arange(15) for start, n in ((0, 20), (999, 6))]
+    flat = np.concatenate([part.reshape(-1, 5) for part in parts])
+    return np.pad(flat, ((0, 0), (0, 11)), constant_values=IDLE)[None]
 
 
 @pytest.mark.parametrize("name", planes())
@@ -49,6 +59,9 @@ def test_pieces_cover_the_plane_exactly(name: str) -> None:
     np.testing.assert_array_equal(found[plane != IDLE], plane[plane != IDLE])
 
 
-@pytest.mark.parametrize("name, most", [("identity", 1), ("upsampled", 4), ("padded", 4)])
+@pytest.mark.parametrize(
+    "name, most",
+    [("identity", 1), ("upsampled", 4), ("padded", 4), ("anchors", 6), ("columns in turn", 5)],
+)
 def test_regular_moves_need_few_pieces(name: str, most: int) -> None:
     assert len(take_apart(planes()[name])) <= most

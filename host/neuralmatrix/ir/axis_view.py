@@ -181,6 +181,25 @@ def to_canonical(view: View) -> tuple[ViewStep, ...]:
     return permute_steps(view.shape, view.atoms, view.order, view.canonical)
 
 
+def view_of_steps(shape: Shape, steps: tuple[ViewStep, ...], canonical: Shape) -> View:
+    """Return the view of which ``steps``, made by ``to_canonical``, lead to ``canonical``."""
+    atoms = tuple(n for n in shape if n > 1)
+    axes, order = shape, tuple(range(len(atoms)))
+    for step in steps:
+        if step.kind == "transpose":
+            numbers = np.cumsum([n > 1 for n in axes]) - 1
+            order = tuple(int(numbers[axis]) for axis in step.arg if axes[axis] > 1)
+            break
+        axes = step.arg
+    dims, left = [], list(order)
+    for size in canonical:
+        held: list[int] = []
+        while prod(atoms[a] for a in held) < size:
+            held.append(left.pop(0))
+        dims.append(tuple(held))
+    return View(shape, atoms, tuple(dims))
+
+
 def permute_steps(
     shape: Shape, atoms: Shape, order: tuple[int, ...], target: Shape
 ) -> tuple[ViewStep, ...]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Schedules Moves that need copies through the array.
 
-In: a QOp whose op is a Move.  Out: per affine piece, a gathering LOAD for every source, one WINDOW
-pass per source that picks its lanes (weights 0 and 1), and a STORE.
+In: a QOp whose op is a Move.  Out: the product of a selection of channels; else per affine piece, a
+gathering LOAD for every source, one WINDOW pass per source that picks its lanes (weights 0 and 1),
+and a STORE.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from ..hardware.isa import Buffer, Mode, Opcode, Reduce, Region
 from ..hardware.tensor_layout import Blocked
 from ..ir.matgraph.ops import Move
 from ..ir.types import Array
-from ..quantization.qgraph import QEpilogue, QOp
-from .context import Box, Context, arena_reads, blocked_view, emit_load, load_const
+from ..quantization.qgraph import QOp
+from .context import Box, Context, View, arena_reads, blocked_view, emit_load, load_const
 from .emitter import Range
 from .epilogue_parameters import set_epilogue
 from .memory_plan import word_addresses
-from .move_blocks import CONST_FLAG, FILL, IDLE, Piece, take_apart
+from .move_blocks import CONST_FLAG, FILL, IDLE, Piece, plain_epilogue, take_apart
+from .move_selection import fits, schedule_selection, selections_of
+from .move_tiles import strips_of
+from .move_transposed import Turner, pays, result_addresses, schedule_strips, turner
 from .parameter_pages import Params, load_params
 from .tiling import boxes
 
@@ -33,6 +37,7 @@ class _Copier:
     fill: int
     weights: tuple[bytes, int, int] | None = None  # masks in WBUF, their first word, their words
     params: tuple[bytes, Params] | None = None
+    turner: Turner | None = None
 
 
 def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
@@ -49,11 +54,43 @@ def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
         copier = _Copier(ctx, fills[plane])
         planes = _addresses(ctx, op, plane, out)
         for image in range(out.n):
-            for block in range(out.blocks):
-                base = view.base + image * view.image + block * view.block + plane * view.plane
-                for piece in take_apart(planes[image, :, :, block]):
-                    last = _copy(copier, piece, base, view.row)
+            base = view.base + image * view.image + plane * view.plane
+            last = _image(copier, planes[image], view, base)
     return {op.output: last}
+
+
+def _image(copier: _Copier, plane: Array, view: View, base: int) -> int:
+    """Emit the cheapest form of one image's plane (H, W, blocks, lanes), else of its blocks."""
+    ctx, last = copier.ctx, 0
+    selections = selections_of(plane)
+    if selections and all(fits(ctx, s) for s in selections):
+        copier.turner = None
+        return [schedule_selection(ctx, s, view, base, copier.fill) for s in selections][-1]
+    whole = _transposed(copier, plane, view, base)
+    if whole is not None:
+        return whole
+    for block in range(plane.shape[2]):
+        part, start = plane[:, :, block : block + 1], base + block * view.block
+        turned = _transposed(copier, part, view, start) if plane.shape[2] > 1 else None
+        if turned is not None:
+            last = turned
+            continue
+        copier.turner = None
+        for piece in take_apart(part[:, :, 0]):
+            last = _copy(copier, piece, start, view.row)
+    return last
+
+
+def _transposed(copier: _Copier, plane: Array, view: View, base: int) -> int | None:
+    """Emit a plane as transposed tiles if that pays; returns the last STORE."""
+    h, w, blocks, lanes = plane.shape
+    words = plane.transpose(2, 0, 1, 3).reshape(-1, lanes)
+    strips = strips_of(words, base + result_addresses(view, blocks, h * w, lanes), lanes)
+    if strips is None or not pays(strips, lanes):
+        return None
+    copier.weights = copier.params = None  # their places may be taken
+    copier.turner = copier.turner or turner(copier.ctx, copier.fill)
+    return schedule_strips(copier.turner, strips)
 
 
 def _addresses(ctx: Context, op: Move, plane: int, out: Blocked) -> Array:
@@ -102,7 +139,7 @@ def _copy_box(copier: _Copier, piece: Piece, box: Box, base: int, row_bytes: int
             n0=box.cols, s2=0, s1=s.row_step, s0=s.col_step, lane_stride=s.lane_step,
         )  # fmt: skip
         emit_load(ctx, values, box.words)
-    set_epilogue(ctx, _identity(0), params.table, False, {})
+    set_epilogue(ctx, plain_epilogue(0), params.table, False, {})
     out = ctx.rings.obuf.take(box.words)
     _compute(ctx, piece, box, x_base, weights, w_words, params, out)
     return _store(ctx, piece, box, base, row_bytes, out)
@@ -161,13 +198,5 @@ def _load_fill(copier: _Copier, piece: Piece) -> Params:
         bias[s.l0 : s.l1] = 0
     key = bias.tobytes()
     if copier.params is None or copier.params[0] != key:
-        copier.params = (key, load_params(ctx, _identity(bias)))
+        copier.params = (key, load_params(ctx, plain_epilogue(bias)))
     return copier.params[1]
-
-
-def _identity(bias: Array | int) -> QEpilogue:
-    """Return the epilogue q = acc + bias."""
-    bias = np.atleast_1d(np.asarray(bias, np.int32))
-    ones = np.full(bias.shape, 1 << 14, np.int32)
-    shift = np.full(bias.shape, 14, np.uint8)
-    return QEpilogue(bias, ones, shift, 0, 0, 0, 0, 0, 0, -128, 127)

@@ -15,6 +15,7 @@ import pytest
 from golden_passes import REWRITES, check_rewrite, exact
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.nodes import (
+    Concat,
     Conv,
     Graph,
     MatMul,
@@ -32,6 +33,7 @@ from rewritten_graphs import binary, graph_of, unary
 
 ROWS: dict[str, Sequence[int]] = {"x": (2, 3, 8)}
 IMAGE = (1, 4, 3, 3)
+FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 ALL: tuple[int | None, ...] = (0, None, 1)
 
 
@@ -147,6 +149,17 @@ CASES: dict[str, Graph] = {
     "fold_into_weights": of(conv("x", "c"), binary("mul", "c", "g", "m"),
                             binary("add", "m", "b", "y"), shape=IMAGE, w=exact(1, 2, 4, 1, 1),
                             g=exact(2, 2, 1, 1), b=exact(3, 2, 1, 1)),
+    "split_functions": of(MatMul(("x", "w"), "a"), MatMul(("x", "v"), "b"),
+                          Concat(("a", "b"), "c", axis=1), unary("c", "y", "relu"),
+                          w=exact(1, 8, 2), v=exact(2, 8, 4)),
+    "share_transposes": of(Transpose(("x",), "t", perm=(1, 0)), Transpose(("x",), "u", perm=(1, 0)),
+                           binary("mul", "t", "u", "y")),
+    "push_transposes": of(conv("x", "c"), Transpose(("c",), "t", perm=LAST),
+                          binary("add", "t", "b", "y"), shape=IMAGE, w=exact(1, 2, 4, 1, 1),
+                          b=exact(2, 2)),
+    "pull_transposes": of(binary("mul", "x", "c", "m"), Transpose(("m",), "t", perm=FIRST),
+                          conv("t", "y"), shape=(1, 3, 3, 4), w=exact(1, 2, 4, 1, 1),
+                          c=exact(2, 4)),
     "to_logarithms": form(log_filtered),
     "narrow_transforms": form(magnitude),
     "block_frames": form(frames, {"x": (1, 1, 48)}),

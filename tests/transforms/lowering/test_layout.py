@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from cnn_graphs import Q1, Q2, Q3, conv, kinds, make
 from lowering_graphs import check
-from neuralmatrix.ir.graph.nodes import Concat, MatMul, Reshape, Slice, Transpose
+from neuralmatrix.ir.graph.nodes import Binary, Concat, MatMul, Reshape, Slice, Transpose
 from neuralmatrix.ir.matgraph.ops import Move
 from neuralmatrix.ir.types import QParams
 
@@ -25,6 +25,14 @@ def test_layout_chain_is_one_move() -> None:
     mg = check(make(*nodes))
     assert kinds(mg) == ["Gemm", "Move", "Gemm"]
     assert isinstance(mg.ops[1], Move) and mg.ops[1].inputs == ("c",) and mg.ops[1].output == "j"
+
+
+def test_a_concatenation_with_two_kinds_of_readers_moves_once() -> None:
+    parts = (Slice(("c",), name, slices=((0, None, 1), (i, i + 2, 1), *[(0, None, 1)] * 2))
+             for i, name in ((0, "p"), (2, "q")))  # fmt: skip
+    mg = check(make(conv("x", "w", "c"), *parts, Concat(("q", "p"), "j", axis=1),
+                    conv("j", "v", "e"), Binary(("e", "j"), "y")))  # fmt: skip
+    assert kinds(mg).count("Move") <= 1
 
 
 @pytest.mark.parametrize("given, extra", [(Q2, 0), (Q1, 1)])

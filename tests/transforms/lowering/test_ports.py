@@ -7,9 +7,9 @@ In: small Graphs.  Out: the ports of their MatGraphs; values are checked too.
 from __future__ import annotations
 
 import numpy as np
-from cnn_graphs import conv, kinds, make
+from cnn_graphs import WEIGHTS, conv, kinds, make
 from lowering_graphs import check, graph, random
-from neuralmatrix.ir.graph.nodes import ArgMax, Binary, Embedding
+from neuralmatrix.ir.graph.nodes import ArgMax, Binary, Conv, Embedding, Transpose
 from neuralmatrix.ir.matgraph.reference import port_outputs, run_float
 from targets import lower
 
@@ -23,6 +23,21 @@ def test_one_input_serves_two_look_ups_and_a_sum() -> None:
     feed = {"ids": np.array([[3, 0, 8], [1, 1, 5]])}
     found = port_outputs(mg, run_float(mg, feed))["y"]
     np.testing.assert_array_equal(found, tables["a"][feed["ids"]] + tables["b"][feed["ids"]])
+
+
+def test_a_scaled_input_lies_as_its_convolution_reads_it() -> None:
+    scale = Binary(("x", "k"), "s", kind="mul")
+    for order, size in (((0, 3, 1, 2), (1, 6, 6, 4)), ((0, 3, 2, 1), (1, 6, 6, 4))):
+        nodes = [scale, Transpose(("s",), "t", perm=order), conv("t", "w", "y")]
+        constants = {"k": random(3, *size), "w": WEIGHTS["w"], "b": WEIGHTS["b"]}
+        assert kinds(check(graph(nodes, {"x": size}, constants))) == ["Window", "Gemm"]
+
+
+def test_a_scaled_sequence_lies_as_its_convolution_reads_it() -> None:
+    wide = Conv(("s", "w", "b"), "y", "", (1,), (1, 1), (1,))
+    nodes = [Binary(("x", "k"), "s", kind="mul"), wide]
+    constants = {"k": random(3, 4, 1), "w": WEIGHTS["w"][:, :, 0], "b": WEIGHTS["b"]}
+    assert kinds(check(graph(nodes, {"x": (2, 4, 9)}, constants))) == ["Window", "Gemm"]
 
 
 def test_argmax_is_the_hosts() -> None:

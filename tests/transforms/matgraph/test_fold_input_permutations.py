@@ -20,7 +20,7 @@ def small_conv(x: str, y: str) -> Conv:
 
 
 CASES = {
-    "channels_last": graph(
+    "kept_channels_last": graph(
         [Transpose(("x",), "t", perm=(0, 3, 1, 2)), small_conv("t", "y")], {"x": (1, 3, 2, 4)}, CONV
     ),
     "flat": graph(

@@ -18,12 +18,20 @@ class GraphUses:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._makers = {node.output: node for node in graph.nodes}
+        self._readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in dict.fromkeys(node.inputs):
+                self._readers.setdefault(name, []).append(node)
         self._counts = Counter(name for node in graph.nodes for name in node.inputs)
         self._counts.update(graph.outputs)
 
     def maker(self, name: str) -> Node | None:
         """Return the node that makes a tensor; None for inputs and constants of the graph."""
         return self._makers.get(name)
+
+    def readers(self, name: str) -> tuple[Node, ...]:
+        """Return the nodes that read a tensor, each once, in execution order."""
+        return tuple(self._readers.get(name, ()))
 
     def count(self, name: str) -> int:
         """Return the number of operands and outputs of the graph that a tensor is."""

@@ -27,6 +27,7 @@ class Change:
     constants: Mapping[str, Array] = field(default_factory=dict)
     scales: Mapping[str, Array] = field(default_factory=dict)
     same: str | None = None
+    quant: Mapping[str, QParams] = field(default_factory=dict)
 
 
 Rule = Callable[[GraphUses, Node], Change | None]
@@ -63,6 +64,7 @@ def _changed(uses: GraphUses, index: int, change: Change) -> Graph | None:
             constants={**graph.constants, **change.constants},
             weight_scales={**graph.weight_scales, **change.scales},
             shapes=shapes,
+            quant={**graph.quant, **change.quant},
         )
     )
 

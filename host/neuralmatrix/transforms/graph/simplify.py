@@ -40,6 +40,9 @@ from ...ir.graph.verify import verify_graph
 from ...ir.types import Array, Function
 from . import patterns
 from .fold_affine import fold_into_weights, merge_affine, to_mul_and_add
+from .merge_layouts import merge_reshapes, merge_slices, merge_transposes
+from .move_functions import split_functions
+from .move_transposes import pull_transposes, push_transposes, share_transposes
 from .rewrite import Change, Pass, apply_rule, clean
 
 _MAX_FOLDED = 1 << 24  # elements of a constant that folding may make
@@ -267,37 +270,6 @@ def gate_before_factor(uses: GraphUses, node: Node) -> Change | None:
 # ---------------------------------------------------------------- layout
 
 
-def merge_transposes(uses: GraphUses, node: Node) -> Change | None:
-    """Merge a transpose of a transpose into one."""
-    inner = uses.transparent_maker(node.inputs[0])
-    if not isinstance(node, Transpose) or not isinstance(inner, Transpose):
-        return None
-    perm = tuple(inner.perm[axis] for axis in node.perm)
-    return Change((replace(node, inputs=inner.inputs, perm=perm),))
-
-
-def merge_reshapes(uses: GraphUses, node: Node) -> Change | None:
-    """Remove a reshape that is followed by another."""
-    inner = uses.transparent_maker(node.inputs[0])
-    if not isinstance(node, Reshape) or not isinstance(inner, Reshape):
-        return None
-    return Change((replace(node, inputs=inner.inputs),))
-
-
-def merge_slices(uses: GraphUses, node: Node) -> Change | None:
-    """Merge a slice of a slice into one."""
-    inner = uses.transparent_maker(node.inputs[0])
-    if not isinstance(node, Slice) or not isinstance(inner, Slice):
-        return None
-    sizes = uses.shape(inner.inputs[0])
-    kept = (
-        range(size)[slice(*first)][slice(*second)]
-        for size, first, second in zip(sizes, inner.slices, node.slices, strict=True)
-    )
-    parts = tuple((r.start, r.stop, r.step) for r in kept)
-    return Change((replace(node, inputs=inner.inputs, slices=parts),))
-
-
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -344,4 +316,8 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fuse_gates", partial(apply_rule, fuse_gates)),
     ("merge_affine", partial(apply_rule, merge_affine)),
     ("fold_into_weights", partial(apply_rule, fold_into_weights)),
+    ("split_functions", partial(apply_rule, split_functions)),
+    ("share_transposes", partial(apply_rule, share_transposes)),
+    ("push_transposes", partial(apply_rule, push_transposes)),
+    ("pull_transposes", partial(apply_rule, pull_transposes)),
 )

@@ -8,7 +8,7 @@ one Move, made when a consumer needs the result.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -38,10 +38,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Direct:
-    """A MatGraph tensor and the view of the logical tensor in it."""
+    """A MatGraph tensor and the view of the logical tensor in it.
+
+    ``via``: the last reshape or transpose that made the view, after which a Move is named.
+    """
 
     tensor: str
     view: View
+    via: str = field(default="", compare=False)
 
     @property
     def shape(self) -> Shape:
@@ -80,7 +84,11 @@ class Builder:
         self.ops: list[MatOp] = []
         self.values: dict[str, Value] = {}
         self.producers = {node.output: node for node in graph.nodes}
-        self.uses = Counter(name for node in graph.nodes for name in node.inputs)
+        self.readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in node.inputs:
+                self.readers.setdefault(name, []).append(node)
+        self.uses = Counter({name: len(nodes) for name, nodes in self.readers.items()})
         self.ports: list[Port] = []  # network inputs that rules declare: gathers
         self.shared: dict[tuple[object, ...], Direct] = {}  # tensors that several nodes share
         self._forms: dict[tuple[object, ...], Direct] = {}
@@ -148,15 +156,23 @@ class Builder:
             index = to_array(
                 tensor_index(self.tensors[value.tensor], value.view), to_canonical(view)
             )
-            name = self.fresh(f"{value.tensor}:moved")
+            name = self.fresh(value.via or f"{value.tensor}:moved")
             relabel = Relabel(value.view, dims)
-            source = self.origin(value.tensor)
+            source = self.origin(value.via or value.tensor)
             move = Move(name, (value.tensor,), index, source=source, relabel=relabel)
             done = self.emit(move, view)
             if value.tensor in self.quant:
                 self.quant[done.tensor] = self.quant[value.tensor]
             self._forms[key] = done
         return Direct(self._forms[key].tensor, view)
+
+    def settled(self, value: Value) -> Value:
+        """Return ``value`` as the tensor that an earlier reader had made of it, if one had."""
+        if isinstance(value, Direct):
+            return value
+        made = (done for key, done in self._forms.items()
+                if key[:3] == ("gather", value.name, value.shape))  # fmt: skip
+        return next(made, value)
 
     def _materialized(self, value: Gathered, groups: Groups) -> Direct:
         view = view_of(value.shape, groups)
@@ -298,7 +314,7 @@ def reshaped(b: Builder, value: Value, shape: Shape, name: str) -> Value:
     if isinstance(value, Direct):
         view = reshape(value.view, shape)
         if view is not None:
-            return Direct(value.tensor, view)
+            return Direct(value.tensor, view, name)
     whole = gathered(b, value, name)
     return replace(whole, index=whole.index.reshape(shape), groups=None)
 
@@ -306,7 +322,7 @@ def reshaped(b: Builder, value: Value, shape: Shape, name: str) -> Value:
 def transposed(value: Value, perm: tuple[int, ...], name: str) -> Value:
     """Return ``value`` with its logical axes permuted, which is free."""
     if isinstance(value, Direct):
-        return Direct(value.tensor, transpose(value.view, perm))
+        return Direct(value.tensor, transpose(value.view, perm), name)
     place = {axis: i for i, axis in enumerate(perm)}
     groups = value.groups and tuple(tuple(place[a] for a in g) for g in value.groups)
     return replace(value, name=name, index=value.index.transpose(perm), groups=groups)

@@ -201,6 +201,7 @@ def _rank(value: Value, shape: Shape) -> tuple[bool, bool]:
 
 def operand(b: Builder, value: Value, view: View, name: str, source: str) -> str:
     """Return ``value`` as (N,H,W,C), each as in ``view`` or 1; a single channel is broadcast."""
+    value = b.settled(value)
     lead = (1,) * (len(view.shape) - len(value.shape))
     shape = (*lead, *value.shape)
     present = {a for axis, atoms in enumerate(axis_atoms(view)) for a in atoms if shape[axis] > 1}

@@ -10,21 +10,63 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...ir.axis_view import default_groups, from_canonical, to_canonical, view_of
-from ...ir.graph.nodes import ArgMax, Embedding
+from ...ir.axis_view import Groups, default_groups, from_canonical, to_canonical, view_of
+from ...ir.graph.nodes import (
+    ArgMax,
+    AxisMatMul,
+    Binary,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Embedding,
+    Normalize,
+    Pad,
+    Pool,
+    PRelu,
+    Select,
+    Slice,
+    Softmax,
+    Take,
+    Transpose,
+    Unary,
+)
 from ...ir.matgraph.ops import Port
 from ...ir.types import Shape
 from .builder import Builder, Direct, Refused, Value
+from .convolution import spatial_groups
 
 
 def declare_input(b: Builder, name: str) -> Port:
-    """Register a network input in its default form."""
+    """Register a network input in the form that its readers need."""
     shape = b.graph.shapes[name]
-    view = view_of(shape, default_groups(len(shape)))
+    view = view_of(shape, _input_groups(b, name))
     tensor = b.declare(name, view.canonical)
     b.values[name] = Direct(tensor, view)
     dtype = "int64" if name in b.graph.integers else "float32"
     return Port(name, shape, tensor, to_canonical(view), dtype=dtype)
+
+
+# Operators whose results have the axes of their whole operands.
+_KEEP_AXES = (
+    AxisMatMul, Binary, Concat, Normalize, Pad, PRelu, Select, Slice, Softmax, Take, Unary,
+)  # fmt: skip
+
+
+def _input_groups(b: Builder, name: str) -> Groups:
+    """Return the form of an input that its first convolution or pool reads, else the default."""
+    rank = len(b.graph.shapes[name])
+    ahead = [(name, tuple(range(rank)))] if rank in (3, 4) else []
+    seen = {name}
+    for tensor, axes in ahead:  # grows
+        for node in b.readers.get(tensor, ()):
+            if isinstance(node, Conv | ConvTranspose | Pool):
+                return tuple(tuple(axes[a] for a in group) for group in spatial_groups(rank))
+            turned = tuple(axes[a] for a in node.perm) if isinstance(node, Transpose) else axes
+            alike = isinstance(node, (Transpose, *_KEEP_AXES)) and node.output not in seen
+            if alike and len(b.graph.shapes[node.output]) == rank:
+                seen.add(node.output)
+                ahead.append((node.output, turned))
+    return default_groups(rank)
 
 
 def lower_embedding(b: Builder, node: Embedding) -> Value:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...hardware.target import Target
-from ...ir.axis_view import Relabel, View, default_groups, to_canonical, view_of
+from ...ir.axis_view import Relabel, View, to_canonical, view_of_steps
 from ...ir.matgraph.ops import MatGraph, Move, Port, Tensor
 from ...ir.matgraph.rewrite import renamed
 from ...ir.matgraph.uses import Uses
+from ...ir.types import Shape
 
 
 def fold_input_permutations(mg: MatGraph, target: Target) -> MatGraph:
@@ -25,7 +26,7 @@ def fold_input_permutations(mg: MatGraph, target: Target) -> MatGraph:
         if move is None or relabel is None or uses.count(port.tensor) > 1:
             ports.append(port)
             continue
-        view = permuted_input(port, relabel)
+        view = permuted_input(port, tensors[port.tensor].shape, relabel)
         folded[move.output] = port.tensor
         tensors[port.tensor] = Tensor(port.tensor, view.canonical)
         ports.append(replace(port, steps=to_canonical(view)))
@@ -39,10 +40,10 @@ def fold_input_permutations(mg: MatGraph, target: Target) -> MatGraph:
     )
 
 
-def permuted_input(port: Port, relabel: Relabel) -> View:
+def permuted_input(port: Port, tensor: Shape, relabel: Relabel) -> View:
     """Return the view of a network input after its Move: source shape, atoms of the Move."""
     shape = port.shape if port.table is None else (*port.shape, port.table.shape[1])
-    root = view_of(shape, default_groups(len(shape)))
+    root = view_of_steps(shape, port.steps, tensor)
     pieces: dict[int, list[int]] = {}
     fine = iter(relabel.view.order)
     for atom in root.order:
