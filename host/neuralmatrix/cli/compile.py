@@ -73,6 +73,14 @@ NoMeasure = Annotated[
         "--no-measure", help="Measure nothing: ranges by mse on all inputs, as fast as possible."
     ),
 ]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--outputs",
+        help="Value of the model that ends it, named after the output of a node; repeat for "
+        "several, or separate them by commas.",
+    ),
+]
 KeepStages = Annotated[
     Path | None, typer.Option(help="Folder that receives each stage as readable text.")
 ]
@@ -89,6 +97,7 @@ def compile(
     calibration: Calibration = None,
     shape: Shapes = None,
     constant: Constants = None,
+    outputs: Outputs = None,
     max_loss: MaxLoss = None,
     measure: Measure = None,
     calibration_method: Method = "auto",
@@ -117,6 +126,7 @@ def compile(
             precision=precision,
             shapes=shapes or None,
             constants=constants or None,
+            outputs=[name for text in outputs or () for name in text.split(",")],
             keep_stages=keep_stages,
             max_loss=max_loss,
             measure=_measures(measure or []),

@@ -39,7 +39,8 @@ def output_shapes(ctx: Context, call: Call) -> dict[str, Shape]:
     helper, types, data = onnx.helper, {}, {}
     for name in filter(None, call.inputs):
         known = ctx.known.get(name)
-        dtype = np.dtype(np.float32) if known is None else known.dtype
+        example = ctx.examples.get(name, known)
+        dtype = np.dtype(np.float32) if example is None else example.dtype
         types[name] = helper.make_tensor_type_proto(
             helper.np_dtype_to_tensor_dtype(dtype), ctx.shape(name)
         )
