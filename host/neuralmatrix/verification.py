@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compiler import Options, back_end, front_end
-from .errors import BadInput, BadModel
+from .errors import BadInput, BadModel, CompilerFault
 from .hardware.target import Target
 from .ir.host.types import HostValue
 from .ir.matgraph.ops import MatGraph
@@ -155,8 +155,8 @@ def verify(
     runs = host_runs(program, arrays, images)
     try:
         graph = back_end(lowered, target, options)
-    except (KeyError, ValueError) as error:
-        raise _other_model(f"tensor {error} does not match") from None
+    except CompilerFault as error:
+        raise _other_model(f"its recipe: {error.__cause__!r}") from None
     except BadModel as error:  # the factors or shifts do not fit these weights
         raise _other_model(f"its recipe: {error}") from None
     check = compare(lowered, graph, program, *runs)

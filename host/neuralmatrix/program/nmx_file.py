@@ -23,7 +23,7 @@ import numpy as np
 
 from .._version import __version__
 from ..errors import BadProgram
-from ..files import DAMAGE, is_endless, write_whole
+from ..files import DAMAGE, is_endless, kind_of, write_whole
 from ..hardware.isa import ISA_VERSION
 from ..ir.host.types import HostEdges
 from ..ir.recipe import Recipe
@@ -54,6 +54,18 @@ _TABLE = re.compile(r"table_(0|[1-9]\d{0,3})\.npy")
 _EXTRA = re.compile(rf"{_TABLE.pattern}|{CONSTANT.pattern}")
 _TABLE_DTYPES = (np.dtype("i1"), np.dtype("<i2"))
 _ROUNDINGS = "roundings.npy"  # of programs that have any
+_OTHER = {
+    "onnx": "found an ONNX model, allowed is a program (.nmx): give them in the order MODEL "
+    "PROGRAM, or compile the model first",
+    "npz": "found an archive of arrays (.npz), allowed is a program (.nmx): give them in the order "
+    "PROGRAM INPUTS",
+    "npy": "found an array (.npy), allowed is a program (.nmx)",
+    **dict.fromkeys(
+        ("pt", "pt2", "pickle", "torchscript", "keras", "hdf5", "tflite", "safetensors"),
+        "found a model of another framework, allowed is a program (.nmx); compile it first: "
+        "'neuralmatrix compile' says what it takes",
+    ),
+}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "; compile the network again"
 
@@ -121,6 +133,9 @@ def _bad(path: Path, what: str) -> BadProgram:
 def _read_members(path: Path) -> dict[str, bytes]:
     """Read all members, each checked to be uncompressed and no larger than the file."""
     wanted = {_MANIFEST, *(f"{name}.npy" for name in _ARRAYS)}
+    other = kind_of(path)
+    if other in _OTHER:
+        raise BadProgram(f"{path}: {_OTHER[other]}")
     if is_endless(path):
         raise _bad(path, "found no regular file")
     try:

@@ -124,6 +124,7 @@ class Context:
     shapes: dict[str, Shape] = field(default_factory=dict)  # by Graph tensor
     quant: dict[str, QParams] = field(default_factory=dict)  # by Graph tensor
     examples: dict[str, Array] = field(default_factory=dict)  # of values that the host computes
+    guessed: dict[str, str] = field(default_factory=dict)  # behind a refused node: value -> type
 
     def fresh(self, hint: str) -> str:
         """Return a new tensor name that begins with ``hint``."""

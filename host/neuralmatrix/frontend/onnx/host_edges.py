@@ -27,7 +27,8 @@ from ...ir.host.types import (
 from ...ir.types import Array, Shape
 from .context import Call, Context
 from .host_side import HostSide
-from .import_onnx import Source, add_outputs, graph_of, source_of, walk
+from .import_onnx import Source, graph_of, source_of, walk
+from .outputs import add_outputs, refused_outputs
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -49,8 +50,9 @@ def import_model(
     """
     source = source_of(model, shapes, outputs)
     ctx, refused = walk(source)
-    refused = refused or add_outputs(ctx, source.outputs)
+    refused += refused_outputs(ctx, source.outputs)
     if not refused:
+        add_outputs(ctx, source.outputs)
         return graph_of(ctx, [i.name for i in source.inputs], source.outputs), None
     try:
         return _shared(source, {node.name: node.reason for node in refused})
@@ -90,9 +92,10 @@ def _finished(
     if not shown or set(shown) <= given:
         refused.append(UnsupportedNode(source.outputs[0], "Output", ctx.opset, _NOTHING))
         return None
-    refused += add_outputs(ctx, shown)
+    refused += refused_outputs(ctx, shown)
     if refused:
         return None
+    add_outputs(ctx, shown)
     _drop_unused(ctx, shown)
     read = {name for node in ctx.nodes for name in node.inputs} | set(shown)
     inputs = [v.name for v in source.inputs if v.name in read]
@@ -172,9 +175,3 @@ def _sizes(declared: ValueInfoProto | None) -> Shape | None:
         return None
     dims = declared.type.tensor_type.shape.dim
     return tuple(d.dim_value if d.dim_value > 0 else ANY for d in dims)
-
-
-def joined_names(edges: HostEdges) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the operations in front of the array and behind it, each once."""
-    front, back = (tuple(dict.fromkeys(op.op for op in ops)) for ops in (edges.before, edges.after))
-    return front, back

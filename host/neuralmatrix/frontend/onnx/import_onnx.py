@@ -8,26 +8,34 @@ All unsupported nodes of the model are reported in one error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ...errors import BadModel, UnsupportedModel, UnsupportedNode
-from ...ir.graph.nodes import ArgMax, Conv, ConvTranspose, Graph, MatMul, Node, Unary
+from ...errors import (
+    BadModel,
+    DoesNotFit,
+    NeuralMatrixError,
+    UnsupportedModel,
+    UnsupportedNode,
+)
+from ...ir.graph.nodes import Conv, ConvTranspose, Graph, MatMul
 from ...ir.graph.verify import verify_graph
-from ...ir.types import Array, Function
+from ...ir.types import Array
 from .checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
-from .constant_folding import fold, output_shapes
+from .constant_folding import fold
 from .context import Call, Context, Handler, Quantization, Refused, RowIndices
 from .control_flow import CONTROL, Run
+from .guesses import follows_guess, guess_outputs
 from .load import read, tensor_array
 from .operator_table import handler_of
 from .ops.gather import REARRANGES, index_inputs, pass_indices
 from .ops.logic import check_integral, pass_integral
-from .ops.quantization import KEEPS_QUANTIZED, integer_values
+from .ops.quantization import KEEPS_QUANTIZED
+from .outputs import add_outputs, refused_outputs
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -57,10 +65,10 @@ def import_onnx(
     """
     source = source_of(model, shapes)
     ctx, refused = walk(source)
-    if not refused:
-        refused = add_outputs(ctx, source.outputs)
+    refused += refused_outputs(ctx, source.outputs)
     if refused:
         raise UnsupportedModel(tuple(refused))
+    add_outputs(ctx, source.outputs)
     return graph_of(ctx, [i.name for i in source.inputs], source.outputs)
 
 
@@ -183,11 +191,13 @@ def _walk(ctx: Context, calls: Sequence[Call], lost: set[str], run: Run) -> list
                 lost.update(filter(None, call.outputs))
                 if call.op not in _UNCERTAIN:
                     handler_of(call, schema_of(call) is not None)
+            elif follows_guess(ctx, call):
+                guess_outputs(ctx, call, lost)
             else:
                 run(ctx, call)
         except Refused as reason:
             refused.append(UnsupportedNode(call.name, call.op, call.opset, str(reason)))
-            _guess_outputs(ctx, call, lost)
+            guess_outputs(ctx, call, lost)
         except (BadModel, *_MALFORMED) as error:
             # the shape after a refused node is a guess: an error in it proves nothing
             if not refused:
@@ -206,9 +216,14 @@ def run_node(ctx: Context, call: Call, run: Run | None = None) -> None:
         _step(ctx, call, handler_of(call, schema_of(call) is not None))
 
 
-def _bad_model(call: Call, error: Exception) -> BadModel:
+def _bad_model(call: Call, error: Exception) -> NeuralMatrixError:
     if isinstance(error, BadModel):
         return error
+    if isinstance(error, MemoryError):
+        return DoesNotFit(
+            f"node {call.name!r} ({call.op}): this machine has too little free memory for its "
+            "result; close programs, or use smaller shapes (--shape)"
+        )
     return BadModel(
         f"node {call.name!r} ({call.op}): its inputs and attributes do not fit each other "
         f"({error}); correct the model"
@@ -258,68 +273,6 @@ def _pass_quantized(ctx: Context, call: Call, quantizations: set[Quantization | 
         if one is not None:
             ctx.quantized[name] = one
             ctx.quant[ctx.values[name]] = one.params
-
-
-def _guess_outputs(ctx: Context, call: Call, lost: set[str]) -> None:
-    """Infer shapes after a refused node, so that the nodes after it can be checked too."""
-    tables = (ctx.values, ctx.known, ctx.examples)
-    known = all(any(name in table for table in tables) for name in call.inputs if name)
-    shapes = output_shapes(ctx, call) if known and not lost.intersection(call.inputs) else {}
-    for name in filter(None, call.outputs):
-        if name in shapes:
-            ctx.values[name] = name
-            ctx.shapes[name] = shapes[name]
-        else:
-            lost.add(name)
-
-
-def add_outputs(ctx: Context, outputs: Sequence[str]) -> list[UnsupportedNode]:
-    """Give every output a tensor of its own name that holds the source's values."""
-    refused = []
-    for name in outputs:
-        end = Call(name, "Output", "", ctx.opset, (name,), (name,), {}, None)
-        if name in ctx.known:
-            reason = "does not depend on any input; outputs must be computed"
-            refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
-        elif name in ctx.rows or name in ctx.integers:
-            reason = "an output of integers; Cast it to float in the model"
-            refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
-        elif name in ctx.quantized and ctx.quantized[name] != Quantization(
-            1.0, 0, ctx.quantized[name].dtype
-        ):
-            _free_name(ctx, name)
-            integer_values(ctx, end, name, name)
-        elif ctx.values[name] != name:
-            source = (ctx.values[name],)
-            ctx.emit(Unary(source, name, name, function=Function("identity")))
-    inner = {name for node in ctx.nodes if not _is_copy(node, outputs) for name in node.inputs}
-    for node in ctx.nodes:
-        if isinstance(node, ArgMax) and node.output in inner:
-            reason = "its result is used inside the network; ArgMax is supported at an output"
-            refused.append(UnsupportedNode(node.source, "ArgMax", ctx.opset, reason))
-    return refused
-
-
-def _is_copy(node: Node, outputs: Sequence[str]) -> bool:
-    return isinstance(node, Unary) and node.function.name == "identity" and node.output in outputs
-
-
-def _free_name(ctx: Context, name: str) -> None:
-    """Rename the Graph tensor ``name`` where a layout operator on integers made the output."""
-    if ctx.values[name] != name:
-        return
-    new = ctx.fresh(f"{name}.real")
-    ctx.nodes[:] = [
-        replace(
-            node,
-            inputs=tuple(new if i == name else i for i in node.inputs),
-            output=new if node.output == name else node.output,
-        )
-        for node in ctx.nodes
-    ]
-    ctx.values.update({value: new for value, tensor in ctx.values.items() if tensor == name})
-    ctx.shapes[new] = ctx.shapes.pop(name)
-    ctx.quant[new] = ctx.quant.pop(name)
 
 
 def graph_of(ctx: Context, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
