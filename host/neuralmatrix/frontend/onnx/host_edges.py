@@ -33,8 +33,6 @@ from .outputs import add_outputs, refused_outputs
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-_NOTHING = "the host computes every output; nothing is left for the array"
-
 
 def import_model(
     model: str | Path | bytes | ModelProto, shapes: Mapping[str, Shape] | None = None,
@@ -55,12 +53,16 @@ def import_model(
         add_outputs(ctx, source.outputs)
         return graph_of(ctx, [i.name for i in source.inputs], source.outputs), None
     try:
-        return _shared(source, {node.name: node.reason for node in refused})
+        made = _shared(source, {node.name: node.reason for node in refused})
     except BadModel:  # found in the model without the refused nodes: what was refused counts
-        raise UnsupportedModel(tuple(refused)) from None
+        made = None
+    if made is None:
+        raise UnsupportedModel(tuple(refused))
+    return made
 
 
-def _shared(source: Source, reasons: Mapping[str, str]) -> tuple[Graph, HostEdges]:
+def _shared(source: Source, reasons: Mapping[str, str]) -> tuple[Graph, HostEdges] | None:
+    """Return both parts; None where nothing would be left for the array."""
     barred: dict[str, str] = {}
     while True:
         side = HostSide(source, reasons, barred)
@@ -69,7 +71,7 @@ def _shared(source: Source, reasons: Mapping[str, str]) -> tuple[Graph, HostEdge
             break
         barred |= {name: _blocked_by(name, call) for name, call in side.blocked.items()}
     made = None if refused else _finished(source, side, ctx, refused)
-    if refused or made is None:
+    if refused:
         raise UnsupportedModel(tuple(refused))
     return made
 
@@ -85,12 +87,12 @@ def _blocked_by(result: str, call: Call) -> str:
 def _finished(
     source: Source, side: HostSide, ctx: Context, refused: list[UnsupportedNode]
 ) -> tuple[Graph, HostEdges] | None:
-    """Return both parts; what is refused about the outputs joins ``refused``."""
+    """Return both parts; what is refused about the outputs joins ``refused``.  None where nothing
+    is left for the array."""
     own = {*ctx.known, *ctx.examples, *side.reals, *side.behind}
     given = {value.name for value in source.inputs}
     shown = [*side.shown, *(n for n in source.outputs if n not in own and n not in side.shown)]
     if not shown or set(shown) <= given:
-        refused.append(UnsupportedNode(source.outputs[0], "Output", ctx.opset, _NOTHING))
         return None
     refused += refused_outputs(ctx, shown)
     if refused:

@@ -99,9 +99,8 @@ def other_object(model: object) -> str:
     kind = type(model)
     root = kind.__module__.split(".")[0]
     hint = _OBJECTS.get((root, kind.__name__)) or _OBJECTS.get((root, ""), "")
-    found = f"{root}'s {kind.__name__}" if root != "builtins" else f"a {kind.__name__}"
     allowed = "allowed are a path, bytes, an onnx.ModelProto or a torch.nn.Module"
-    return f"the model is {found}; {allowed}" + (f": {hint}" if hint else "")
+    return f"the model is a {kind.__name__}; {allowed}" + (f": {hint}" if hint else "")
 
 
 def _refuse_other(path: Path) -> None:
