@@ -89,7 +89,7 @@ def _finished(
 ) -> tuple[Graph, HostEdges] | None:
     """Return both parts; what is refused about the outputs joins ``refused``.  None where nothing
     is left for the array."""
-    own = {*ctx.known, *ctx.examples, *side.reals, *side.behind}
+    own = {*ctx.known, *ctx.examples, *side.behind}
     given = {value.name for value in source.inputs}
     shown = [*side.shown, *(n for n in source.outputs if n not in own and n not in side.shown)]
     if not shown or set(shown) <= given:
@@ -120,10 +120,10 @@ def _drop_unused(ctx: Context, outputs: Sequence[str]) -> None:
 
 
 def _edges(source: Source, side: HostSide, ctx: Context, graph: Graph) -> HostEdges:
-    wanted = set(source.outputs)
+    wanted = set(source.outputs) - set(graph.outputs)
     after = _needed(side.after, wanted)
     before = _needed(side.before, wanted | set(graph.inputs))
-    read = {name for op in (*before, *after) for name in op.inputs} | wanted
+    read = {name for op in (*before, *after) for name in op.inputs}
     constants = {n: a for n, a in side.constants.items() if n in read}
     constants |= {n: host_array(ctx.known[n]) for n in source.outputs if n in ctx.known}
     declared = {value.name: value for value in source.proto.graph.output}
@@ -156,7 +156,7 @@ def _output(
 ) -> HostValue:
     """Return an output as a user sees it."""
     example: Array | None = None
-    for table in (ctx.known, ctx.examples, side.reals, side.examples):
+    for table in (ctx.known, ctx.examples, side.examples):
         example = table.get(name) if example is None else example
     if example is not None:
         return HostValue(name, example.shape, _dtype(declared) or _type_of(example))

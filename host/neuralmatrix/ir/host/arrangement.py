@@ -36,6 +36,10 @@ def _axis(axis: int, rank: int) -> int:
     return axis % rank
 
 
+def _axes(axes: Array, rank: int) -> tuple[int, ...]:
+    return tuple(_axis(axis, rank) for axis in ints(axes))
+
+
 # ---------------------------------------------------------------- shapes
 
 
@@ -56,17 +60,17 @@ def flatten(attributes: Attributes, x: Array) -> Array:
 
 def squeeze(attributes: Attributes, x: Array, axes: Array | None = None) -> Array:
     """Leave axes of size 1 out."""
-    return np.squeeze(x, None if axes is None else ints(axes))
+    return np.squeeze(x, None if axes is None else _axes(axes, x.ndim))
 
 
 def unsqueeze(attributes: Attributes, x: Array, axes: Array) -> Array:
     """Insert axes of size 1."""
-    return np.expand_dims(x, ints(axes))
+    return np.expand_dims(x, _axes(axes, x.ndim + axes.size))
 
 
 def transpose(attributes: Attributes, x: Array, perm: Array | None = None) -> Array:
     """Permute axes."""
-    return np.transpose(x, None if perm is None else ints(perm))
+    return np.transpose(x, None if perm is None else _axes(perm, x.ndim))
 
 
 def expand(attributes: Attributes, x: Array, shape: Array) -> Array:
@@ -76,6 +80,8 @@ def expand(attributes: Attributes, x: Array, shape: Array) -> Array:
     own = (1,) * (rank - x.ndim) + x.shape
     wanted = (1,) * (rank - len(given)) + given
     sizes = tuple(b if a == 1 else a for a, b in zip(own, wanted, strict=True))
+    if any(b not in (1, n) for b, n in zip(wanted, sizes, strict=True)):
+        raise ValueError(f"shape {x.shape} does not expand to {given}")
     return np.array(np.broadcast_to(x, bounded(sizes)))
 
 
@@ -185,7 +191,7 @@ def reduced(function: Callable[..., Any]) -> Function:
     """Return the evaluation of a reduction over axes, by default all."""
 
     def evaluate(attributes: Attributes, x: Array, axes: Array | None = None) -> Array:
-        along: Shape | None = None if axes is None or not axes.size else ints(axes)
+        along: Shape | None = None if axes is None or not axes.size else _axes(axes, x.ndim)
         if along is None and attributes.get("noop_with_empty_axes"):
             return x
         keep = bool(attributes.get("keepdims", 1))
