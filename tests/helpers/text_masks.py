@@ -119,33 +119,51 @@ def of_a_mask() -> onnx.ModelProto:
     return model(nodes, inputs, ["y"], constants, types=dict.fromkeys(inputs, WHOLE))
 
 
-def last_word() -> onnx.ModelProto:
-    """GPT-2's classifier: the scores of the last word that is no padding, found by arg-max of the
-    ids' own arithmetic, behind the last product."""
-    constants = _constants() | {
-        "one": np.array([1]), "numbers": np.arange(LENGTH), "rows": np.array([0]),
-        "first": np.array([[0]]), "class": np.eye(WIDTH, 3, dtype=np.float32),
-    }  # fmt: skip
-    nodes = [
-        node("Gather", ["words", "input_ids"], ["word"]),
-        node("MatMul", ["word", "w"], ["h"]),
-        node("Relu", ["h"], ["r"]),
-        node("MatMul", ["r", "class"], ["scores"]),
+def _last() -> list[onnx.NodeProto]:
+    """The index of the last word that is no padding, by arg-max of the ids' own arithmetic."""
+    return [
         node("Equal", ["input_ids", "padding"], ["is padding"]),
         node("Not", ["is padding"], ["kept"]),
         node("Cast", ["kept"], ["bits"], to=WHOLE),
         node("Mul", ["bits", "numbers"], ["last"]),
         node("ArgMax", ["last"], ["at"], axis=-1, keepdims=1),
         node("Concat", ["first", "at"], ["index"], axis=-1),
-        node("GatherND", ["scores", "index"], ["y"]),
     ]
-    return model(nodes, IDS, ["y"], constants, types={"input_ids": WHOLE})
+
+
+def _classified(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    constants = _constants() | {
+        "numbers": np.arange(LENGTH),
+        "first": np.array([[0]]),
+        "class": np.random.default_rng(2).normal(size=(WIDTH, 3)).astype(np.float32),
+    }
+    front = [
+        node("Gather", ["words", "input_ids"], ["word"]),
+        node("MatMul", ["word", "w"], ["h"]),
+        node("Relu", ["h"], ["r"]),
+    ]
+    return model([*front, *_last(), *nodes], IDS, ["y"], constants, types={"input_ids": WHOLE})
+
+
+def last_word() -> onnx.ModelProto:
+    """GPT-2's classifier: the scores of the last word, behind the last product."""
+    return _classified(
+        node("MatMul", ["r", "class"], ["scores"]), node("GatherND", ["scores", "index"], ["y"])
+    )
+
+
+def picked_word() -> onnx.ModelProto:
+    """CLIP's pooling: the last word alone goes on to another product."""
+    return _classified(
+        node("GatherND", ["r", "index"], ["one"]), node("MatMul", ["one", "class"], ["y"])
+    )
 
 
 NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "of ids": of_ids,
     "of a mask": of_a_mask,
     "last word": last_word,
+    "picked word": picked_word,
 }
 
 

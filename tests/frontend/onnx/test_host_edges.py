@@ -15,6 +15,7 @@ from build_onnx import model, node, onnxruntime_outputs
 from neuralmatrix.errors import BadInput, UnsupportedModel
 from neuralmatrix.frontend.onnx.cut import cut
 from neuralmatrix.frontend.onnx.host_edges import import_model
+from neuralmatrix.ir.graph.operators import run_graph
 from neuralmatrix.ir.host.run import after, before
 from neuralmatrix.ir.host.types import ANY, HostEdges
 
@@ -118,14 +119,18 @@ def test_sizes_of_what_the_host_computes_are_constants() -> None:
     assert ops(together(embedded(*nodes), {"ids": IDS}))[0] == ["Less", "Unsqueeze"]
 
 
-def test_a_size_of_values_is_refused() -> None:
+def test_what_has_a_size_of_values_is_no_input_of_the_array() -> None:
     nodes = [
         node("ReduceMax", ["ids"], ["n"], keepdims=0),
         node("Range", ["pad", "n", "pad"], ["r"]),
         node("Gather", ["table", "r"], ["m"]),
     ]
-    with pytest.raises(UnsupportedModel, match="ReduceMax|Range"):
-        import_model(embedded(*nodes))
+    proto = embedded(*nodes)
+    assert ops(import_model(proto)[1]) == (["ReduceMax"], ["Range", "Gather", "Mul"])
+    proto.graph.node.append(node("MatMul", ["y", "w"], ["z"]))
+    proto.graph.output[0].name = "z"
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(WEIGHT, "w"))
+    assert "(MatMul) reads its result" in refusals(proto)["Range:r"]
 
 
 # ---------------------------------------------------------------- behind
@@ -256,3 +261,41 @@ def test_outputs_are_values_of_the_model(outputs: tuple[str, ...], text: str) ->
     proto = scores(node("Relu", ["s"], ["scores"]), node("Neg", ["scores"], ["y"]))
     with pytest.raises(BadInput, match=text):
         import_model(proto, outputs=outputs)
+
+
+# ---------------------------------------------------------------- rows by an index of the host
+
+
+def picking(*nodes: onnx.NodeProto, constants: dict[str, Any]) -> onnx.ModelProto:
+    """Nodes that make "p" of "r" (2, 6, 4) and of the ids, in front of another product."""
+    known = {"table": TABLE, "w": WEIGHT, "0": np.array([0]), **constants}
+    front = [node("Gather", ["table", "ids"], ["e"]), node("Relu", ["e"], ["r"])]
+    behind = [node("MatMul", ["p", "w"], ["y"])]
+    return model([*front, *nodes, *behind], {"ids": (2, 6)}, ["y"], known, types={"ids": WHOLE})
+
+
+LAST = node("ArgMax", ["ids"], ["at"], axis=-1)  # (2, 1)
+PICKS: dict[str, onnx.ModelProto] = {
+    "Gather": picking(
+        node("ReduceMax", ["ids"], ["most"], axes=[0], keepdims=0),
+        node("Mod", ["most", "six"], ["at"]), node("Gather", ["r", "at"], ["p"], axis=1),
+        constants={"six": np.int64(6)}),
+    "Gather of axis 0": picking(
+        node("Mod", ["ids", "two"], ["at"]), node("Sub", ["at", "two"], ["negative"]),
+        node("Gather", ["r", "negative"], ["p"]), constants={"two": np.int64(2)}),
+    "GatherND": picking(
+        LAST, node("Concat", ["rows", "at"], ["index"], axis=-1),
+        node("GatherND", ["r", "index"], ["p"]), constants={"rows": np.array([[0], [-1]])}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PICKS)
+def test_rows_in_the_middle_are_a_product_with_what_the_host_prepares(name: str) -> None:
+    ids = np.array([[3, 1, 8, 1, 1, 2], [0, 5, 1, 7, 2, 8]])
+    graph, edges = import_model(PICKS[name])
+    assert edges is not None and edges.before[-1].op == "OneHot" and not edges.after
+    values = before(edges, {"ids": ids})
+    found = run_graph(graph, {name: values[name] for name in graph.inputs})["y"]
+    np.testing.assert_allclose(
+        found, onnxruntime_outputs(PICKS[name], {"ids": ids})["y"], rtol=1e-5
+    )

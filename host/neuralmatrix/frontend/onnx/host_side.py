@@ -9,7 +9,7 @@ needs is blocked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import prod
 
@@ -22,10 +22,11 @@ from ...ir.types import Array
 from .context import Call, Context, Refused, RowIndices
 from .control_flow import CONTROL
 from .host_forms import Form, host_form
+from .host_rows import is_pick, pick_rows
 from .import_onnx import INTEGRAL_INPUTS, Source, run_node
 from .ops.gather import selects
 
-MOST_REALS = 4096  # of a constant that the host computes with in front of the array
+MOST_REALS = 1  # of a constant of reals with which the host makes integers
 _SIZES = ("Shape", "Size")
 _EXTREMES = ("ArgMax", "ArgMin")
 
@@ -51,6 +52,7 @@ class HostSide:
         self.reals: dict[str, Array] = {}  # in front, and on the array too
         self.behind: dict[str, frozenset[str]] = {}  # value -> the first results behind the array
         self.examples: dict[str, Array | None] = {}  # of values behind; None: of any size
+        self.bits: set[str] = set()  # integers that are 0 or 1
         self._inside = 0  # depth of subgraphs
 
     def start(self, ctx: Context) -> None:
@@ -107,13 +109,27 @@ class HostSide:
                 if call.op != "Gather" or call.input(0) in ctx.known:
                     names[name] = self._as_rows(ctx, name, example)
             elif name not in ctx.values:
-                ctx.values[name] = name
-                ctx.shapes[name] = example.shape
-                if example.dtype.kind != "f":
-                    ctx.integral[name] = example.dtype.kind == "b"
-                    ctx.integers.add(name)
-                self.delivered[name] = None
+                self._deliver(ctx, name)
         return replace(call, inputs=tuple(names.get(n) or n for n in call.inputs))
+
+    def _deliver(self, ctx: Context, name: str) -> None:
+        example = ctx.examples[name]
+        ctx.values[name] = name
+        ctx.shapes[name] = example.shape
+        if example.dtype.kind != "f":
+            ctx.integral[name] = example.dtype.kind == "b" or name in self.bits
+            ctx.integers.add(name)
+        self.delivered[name] = None
+
+    def _front(self, ctx: Context) -> Callable[[HostOp, dict[str, Array]], None]:
+        """Return what records an operation in front of the array that is no node of the model."""
+
+        def record(op: HostOp, constants: dict[str, Array]) -> None:
+            ctx.examples.update(evaluate(op, {**ctx.examples, **constants}))
+            self._record(self.before, (op, constants))
+            self.bits.update(op.outputs if op.op == "OneHot" else ())
+
+        return record
 
     def _as_rows(self, ctx: Context, name: str, example: Array) -> str:
         key = f"{name}\0rows"
@@ -144,6 +160,9 @@ class HostSide:
             ctx.examples.update((name, self.reals.pop(name)) for name in call.outputs if name)
             return
         first = self.reasons.get(call.name, str(reason))
+        if call.output in self.barred and not self._inside and is_pick(ctx, call):
+            pick_rows(ctx, call, self._front(ctx), lambda name: self._deliver(ctx, name))
+            return
         if call.output in self.barred:
             raise Refused(f"{first}; {self.barred[call.output]}")
         form = None if self._inside else host_form(ctx, call)
