@@ -299,3 +299,20 @@ def test_rows_in_the_middle_are_a_product_with_what_the_host_prepares(name: str)
     np.testing.assert_allclose(
         found, onnxruntime_outputs(PICKS[name], {"ids": ids})["y"], rtol=1e-5
     )
+
+
+def test_integers_that_the_array_computes_are_computed_again_behind_it() -> None:
+    """A mask that the array uses, and that is an output and joined with a comparison too."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["s"]),
+        node("Greater", ["s", "half"], ["g"]),
+        node("Cast", ["bits"], ["f"], to=1),
+        node("Mul", ["s", "f"], ["kept"]),
+        node("Softmax", ["kept"], ["y"], axis=-1),
+        node("Not", ["bits"], ["other"]),
+        node("Or", ["g", "other"], ["either"]),
+    ]
+    proto = model(nodes, {"x": (1, 6, 4), "bits": (1, 6, 1)}, ["y", "either", "other"],
+                  {"w": WEIGHT, "half": np.float32(0.5)},
+                  types={"bits": BOOL, "either": BOOL, "other": BOOL})  # fmt: skip
+    together(proto, {"x": X, "bits": RNG.random((1, 6, 1)) > 0.5})

@@ -89,6 +89,7 @@ def _finished(
 ) -> tuple[Graph, HostEdges] | None:
     """Return both parts; what is refused about the outputs joins ``refused``.  None where nothing
     is left for the array."""
+    side.take_outputs(ctx)
     own = {*ctx.known, *ctx.examples, *side.behind}
     given = {value.name for value in source.inputs}
     shown = [*side.shown, *(n for n in source.outputs if n not in own and n not in side.shown)]

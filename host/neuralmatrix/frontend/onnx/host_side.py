@@ -9,7 +9,7 @@ needs is blocked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -52,6 +52,8 @@ class HostSide:
         self.reals: dict[str, Array] = {}  # in front, and on the array too
         self.behind: dict[str, frozenset[str]] = {}  # value -> the first results behind the array
         self.examples: dict[str, Array | None] = {}  # of values behind; None: of any size
+        self._makers = {name: call for call in source.calls for name in call.outputs if name}
+        self._reach: dict[str, bool] = {}
         self.bits: set[str] = set()  # integers that are 0 or 1
         self._inside = 0  # depth of subgraphs
 
@@ -190,14 +192,43 @@ class HostSide:
         for name in filter(None, call.outputs):
             self.behind[name], self.examples[name] = roots, None
 
-    def _reaches_host(self, ctx: Context, name: str) -> bool:
-        """Return whether the host has a value, or the array can show it."""
-        if name in self.behind or name in ctx.examples or name in self.reals:
-            return True
-        return name in ctx.values and name not in ctx.integers and name not in ctx.quantized
+    def take_outputs(self, ctx: Context) -> None:
+        """Compute outputs of integers behind the array, as far as the host can."""
+        for name in self.source.outputs:
+            if name in ctx.integers and not self._has(ctx, name) and self._reaches_host(ctx, name):
+                self._pull(ctx, name, frozenset({name}))
 
-    def _record_behind(self, ctx: Context, form: Form, read: Iterable[str],
+    def _has(self, ctx: Context, name: str) -> bool:
+        return any(name in table for table in (self.behind, ctx.examples, self.reals, ctx.known))
+
+    def _reaches_host(self, ctx: Context, name: str) -> bool:
+        """Return whether the host has a value, or the array can show it or all of which it is
+        made: integers and bits come from the array as reals alone."""
+        if self._has(ctx, name) or _is_shown(ctx, name):
+            return True
+        if name not in self._reach:
+            maker = self._makers.get(name)
+            self._reach[name] = (
+                maker is not None
+                and host_form(ctx, maker) is not None
+                and all(self._reaches_host(ctx, one) for one in maker.reads if one)
+            )
+        return self._reach[name]
+
+    def _pull(self, ctx: Context, name: str, roots: frozenset[str]) -> None:
+        """Have the host compute what a value of the array is made of, and the value."""
+        if self._has(ctx, name) or _is_shown(ctx, name):
+            return
+        maker = self._makers[name]
+        form = host_form(ctx, maker)
+        assert form is not None
+        read = [one for one in maker.reads if one and one not in ctx.known]
+        self._record_behind(ctx, form, read, roots)
+
+    def _record_behind(self, ctx: Context, form: Form, read: Sequence[str],
                        roots: frozenset[str]) -> None:  # fmt: skip
+        for name in read:
+            self._pull(ctx, name, roots)
         op, constants = form
         self._record(self.after, form)
         examples: dict[str, Array | None] = dict(constants)
@@ -226,6 +257,11 @@ class HostSide:
     def _record(self, ops: list[HostOp], form: Form) -> None:
         ops.append(form[0])
         self.constants.update(form[1])
+
+
+def _is_shown(ctx: Context, name: str) -> bool:
+    """Return whether the array has a value as reals."""
+    return name in ctx.values and name not in ctx.integers and name not in ctx.quantized
 
 
 def _shaped_by_data(form: Form) -> bool:
