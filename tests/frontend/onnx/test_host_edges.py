@@ -144,6 +144,10 @@ BEHIND: dict[str, tuple[onnx.ModelProto, list[str]]] = {
         scores(node("Greater", ["s", "half"], ["above"]), outputs=("above",)), ["Greater"]),
     "steps": (scores(node("Floor", ["s"], ["f"]), node("Mul", ["f", "half"], ["y"])),
               ["Floor", "Mul"]),
+    "choice": (
+        scores(node("Mul", ["x", "x"], ["t"]), node("Greater", ["s", "half"], ["g"]),
+               node("Not", ["g"], ["n"]), node("Where", ["n", "s", "t"], ["y"])),
+        ["Greater", "Not", "Where"]),
     "arg-max inside": (
         scores(node("ArgMax", ["s"], ["a"], axis=-1), node("Cast", ["a"], ["r"], to=1),
             node("Mul", ["r", "half"], ["y"])),
