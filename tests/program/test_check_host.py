@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from neuralmatrix.errors import BadInput, BadProgram
 from neuralmatrix.ir.host.limits import MOST_ELEMENTS
+from neuralmatrix.ir.host.operators import OPERATORS
 from neuralmatrix.ir.host.run import before, run_ops
 from neuralmatrix.ir.host.types import HostConstant, HostEdges, HostOp, HostValue
 from neuralmatrix.program.check_host import MOST_OPS, host_problem
@@ -22,6 +23,7 @@ from neuralmatrix.program.nmx_file import FORMAT
 from neuralmatrix.program.program import Program, load
 from nmx_members import rewrite
 
+RNG = np.random.default_rng(0)
 ONE = HostConstant("one", np.array([1]))
 EDGES = HostEdges(
     (HostValue("ids", (1, 4), "int64"),),
@@ -53,6 +55,7 @@ def test_nothing_is_wrong() -> None:
         (op("__class__"), "host.before[0].op: found '__class__'"),
         (op("Add"), "inputs: found 1 of Add, allowed are 2 to 2"),
         (op("Not", ("",)), "inputs: found 1 of Not"),
+        (op("Add", ("ids", "")), "inputs: found one left out, needed are the first 2"),
         (op("Not", outputs=("x", "z")), "outputs: found 2 of Not, allowed are 1 to 1"),
         (op("Cast"), "attributes: found [], needed is to once"),
         (op("Cast", to=8), "to: found 8, which Cast does not allow"),
@@ -138,6 +141,36 @@ def test_no_row_of_operations_takes_all_memory() -> None:
 def test_operands_that_do_not_fit_are_one_message(one: HostOp) -> None:
     with pytest.raises(BadInput, match=f"{one.op} '{one.op} result', which the host computes"):
         run_ops([one], VALUES)
+
+
+ODD = (
+    np.array(3), np.array([0]), np.array([1]), np.array([1, 2]), np.array([1 << 40]),
+    RNG.normal(size=(2, 3)).astype(np.float32),
+    RNG.integers(-5, 5, (2, 3)), np.array([True, False]), np.array([-(1 << 62)]),
+    np.zeros((0, 3), np.float32), np.array([np.nan, np.inf], np.float32), np.array([[[1, 2]]]),
+)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_any_operands_give_a_result_or_one_message(name: str) -> None:
+    known, results = OPERATORS[name], 0
+    for _ in range(60):
+        count = int(RNG.integers(known.inputs[0], min(known.inputs[1], known.inputs[0] + 2) + 1))
+        values = {f"x{i}": ODD[RNG.integers(len(ODD))] for i in range(count)}
+        outputs = tuple(f"y{i}" for i in range(RNG.integers(1, min(known.outputs[1], 3) + 1)))
+        ranges = known.attributes.items()
+        given = tuple(
+            (n, int(RNG.integers(max(low, -4), min(high, 4) + 1)))
+            for n, (low, high) in ranges
+            if n in known.required or RNG.random() < 0.5
+        )
+        try:
+            run_ops([HostOp(name, tuple(values), outputs, given)], values)
+            results += 1
+        except BadInput as error:
+            assert f"{name} 'y0', which the host computes" in str(error)
+    assert results or name in ("NonMaxSuppression", "ScatterND")
 
 
 # ---------------------------------------------------------------- files

@@ -72,6 +72,8 @@ def _op_problem(where: str, op: HostOp) -> str:
     ):  # fmt: skip
         if not low <= len(names) <= high or not any(names):
             return f"{where}.{what}: found {len(names)} of {op.op}, allowed are {low} to {high}"
+    if not all(op.inputs[: known.inputs[0]]):
+        return f"{where}.inputs: found one left out, needed are the first {known.inputs[0]}"
     given = dict(op.attributes)
     if not known.required <= set(given) or len(given) < len(op.attributes):
         needed = ", ".join(sorted(known.required))

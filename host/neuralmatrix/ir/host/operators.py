@@ -16,7 +16,7 @@ from ..types import Array
 from . import arrangement as a
 from . import elementwise as e
 from . import selection as s
-from .types import ELEMENT_TYPES, HostOp
+from .types import DTYPES, ELEMENT_TYPES, HostOp, host_array
 
 MANY = 4096  # operands or results at most
 _FLAG = (0, 1)
@@ -115,5 +115,8 @@ def evaluate(op: HostOp, values: Mapping[str, Array]) -> dict[str, Array]:
     results = found if isinstance(found, tuple) else (found,)
     if len(results) < len(op.outputs):
         raise ValueError(f"{len(results)} results for {len(op.outputs)} names")
-    named = zip(op.outputs, results, strict=False)
-    return {name: np.asarray(result) for name, result in named if name}
+    named = {n: host_array(np.asarray(r)) for n, r in zip(op.outputs, results, strict=False) if n}
+    for array in named.values():
+        if array.dtype.name not in DTYPES:
+            raise TypeError(f"a result of {array.dtype}")
+    return named

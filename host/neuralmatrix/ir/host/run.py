@@ -17,7 +17,9 @@ from .limits import MOST_TOGETHER
 from .operators import evaluate
 from .types import HostEdges, HostOp, host_array
 
-FAULTS = (ArithmeticError, IndexError, KeyError, MemoryError, TypeError, ValueError)
+FAULTS = (
+    ArithmeticError, AttributeError, IndexError, KeyError, MemoryError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def run_ops(ops: Sequence[HostOp], values: Mapping[str, Array]) -> dict[str, Array]:
