@@ -99,6 +99,12 @@ class ProgramTables:
         return self.outputs if self.host is None else self.host.outputs
 
     @property
+    def fixed_outputs(self) -> frozenset[str]:
+        """The outputs that are constants: one copy for any number of images."""
+        known = {one.name for one in self.host.constants} if self.host else set()
+        return frozenset(out.name for out in self.shown_outputs if out.name in known)
+
+    @property
     def precision(self) -> str:
         """The precision of activations: int8, int16 or mixed."""
         return self.recipe.precision

@@ -196,7 +196,11 @@ class Session:
         batch = self._device.run(lambda i: runs[i].feeds, images, progress)
         after = time.perf_counter()
         found = [finished(self.program, *one) for one in zip(runs, batch.outputs, strict=True)]
-        outputs = {one.name: _joined(one.name, found) for one in self.program.shown_outputs}
+        fixed = self.program.fixed_outputs
+        outputs = {
+            one.name: found[0][one.name] if one.name in fixed else _joined(one.name, found)
+            for one in self.program.shown_outputs
+        }
         seconds = time.perf_counter() - began
         stats = self._stats(batch, seconds, seconds - (after - before))
         self.stats = replace(stats, saturated=outside)
@@ -204,12 +208,13 @@ class Session:
 
     def _check_outputs(self, images: int) -> None:
         for port in self.program.shown_outputs:
-            if images > 1 and (port.shape or ())[:1] != (1,):
-                shape = (
-                    "a size that depends on data" if port.shape is None else f"shape {port.shape}"
-                )
+            if port.name in self.program.fixed_outputs or (port.shape or ())[:1] == (1,):
+                continue
+            if images > 1:
+                open_sized = port.shape is None or min(port.shape, default=1) < 0
+                size = "a size that depends on data" if open_sized else f"shape {port.shape}"
                 raise BadInput(
-                    f"feeds hold {images} images, but output {port.name!r} of {shape} "
+                    f"feeds hold {images} images, but output {port.name!r} of {size} "
                     "does not begin with a batch of 1; run one image at a time"
                 )
 
