@@ -15,11 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import detectors
 import neuralmatrix as nm
 import numpy as np
 import pytest
-import text_masks
 from neuralmatrix.errors import BadInput, DeviceTimeout, WrongOverlay
 from neuralmatrix.hardware.overlay_folder import read_info, write_info
 from neuralmatrix.program.program import Program
@@ -401,31 +399,3 @@ def test_units_of_ports(board: EmulatedBoard, kind: str) -> None:
     with Session(made, "pynq", overlay=board.overlay) as session:
         for feed in net.feeds[:2]:
             assert_same_bytes(session.run(feed), emulated(made, dict(feed)))
-
-
-# ------------------------------------------------------------------------------ the host's edges
-
-
-@pytest.mark.parametrize("name", text_masks.NETWORKS)
-def test_masks_and_positions_made_by_the_host(board: EmulatedBoard, name: str) -> None:
-    proto = text_masks.NETWORKS[name]()
-    given = text_masks.feeds(proto, 3)
-    made = nm.compile(proto, calibration=[text_masks.feeds(proto)], accuracy=False)
-    with Session(made, "pynq", overlay=board.overlay) as session:
-        assert_same_bytes(session.run(given), emulated(made, given))
-        assert session.stats is not None and session.stats.images == 3
-
-
-def test_a_detector_with_its_selection(board: EmulatedBoard, tmp_path: Path) -> None:
-    pictures = detectors.pictures()
-    fixed = nm.compile(detectors.best_of_a_number(), calibration=[{"x": pictures}], accuracy=False)
-    fixed.save(tmp_path / "net.nmx")
-    loaded = nm.load(tmp_path / "net.nmx")
-    with Session(loaded, "pynq", overlay=board.overlay) as session:
-        assert_same_bytes(session.run({"x": pictures[:4]}), emulated(fixed, {"x": pictures[:4]}))
-    of_any_size = nm.compile(detectors.detector(), calibration=[{"x": pictures}], accuracy=False)
-    with Session(of_any_size, "pynq", overlay=board.overlay) as session:
-        for picture in pictures[:3]:
-            found = session.run({"x": picture[None]})
-            assert len(found["detections"]) > 10
-            assert_same_bytes(found, emulated(of_any_size, {"x": picture[None]}))
