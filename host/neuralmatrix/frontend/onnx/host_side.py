@@ -28,6 +28,11 @@ from .ops.gather import selects
 
 MOST_REALS = 1  # of a constant of reals with which the host makes integers
 _SIZES = ("Shape", "Size")
+_INDEXED = ("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND")
+_BIND = (
+    "indices of computed tensors (edges of a graph) must be constants: bind that input "
+    "(constants=, --constant)"
+)
 _EXTREMES = ("ArgMax", "ArgMin")
 
 
@@ -162,6 +167,8 @@ class HostSide:
             ctx.examples.update((name, self.reals.pop(name)) for name in call.outputs if name)
             return
         first = self.reasons.get(call.name, str(reason))
+        if call.op in _INDEXED and call.input(1) in ctx.examples:
+            first = f"the indices {call.input(1)!r} are those of an input; {_BIND}"
         if call.output in self.barred and not self._inside and is_pick(ctx, call):
             pick_rows(ctx, call, self._front(ctx), lambda name: self._deliver(ctx, name))
             return
