@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from neuralmatrix.errors import BadModel, NeuralMatrixError
+from neuralmatrix.errors import BadModel, CompilerFault, DoesNotFit, NeuralMatrixError
 from neuralmatrix.hardware.target import Target
 from neuralmatrix.ir.graph.nodes import Graph
 from neuralmatrix.ir.matgraph.ops import Gemm, MatGraph, Port, Tensor
+from neuralmatrix.program.program import Program
 from neuralmatrix.stages import Stages, equal, part
 from targets import target
 
@@ -54,11 +55,47 @@ def test_each_pass_takes_the_result_of_the_one_before_and_the_target() -> None:
 
 
 def test_every_result_is_verified_by_its_type() -> None:
-    with pytest.raises(BadModel, match="Gemm 'y'"):
+    with pytest.raises(CompilerFault, match="broken failed .*Gemm 'y'.*report it"):
         Stages().run((("broken", lambda mg, _: product(inner=5)),), product(), target())
     nodeless = Graph((), ("y",), (), {}, {})
-    with pytest.raises(BadModel, match="nothing defines the output 'y'"):
+    with pytest.raises(CompilerFault, match="broken failed .*nothing defines the output 'y'"):
         Stages().run((("broken", lambda mg, _: nodeless),), product(), target())
+    with pytest.raises(BadModel, match="nothing defines the output 'y'"):  # what a model says
+        Stages().run((("import_onnx", lambda mg, _: nodeless),), product(), target())
+
+
+def test_an_error_of_a_pass_names_the_layer_and_asks_for_a_report() -> None:
+    def failing(mg: MatGraph, _: Target) -> MatGraph:
+        def on(op: Gemm) -> None:
+            raise ValueError("shapes do not match")
+
+        for op in mg.ops:
+            on(replace(op, source="block.1"))
+        return mg
+
+    with pytest.raises(CompilerFault) as found:
+        Stages().run((("merge", failing),), product(), target())
+    text = str(found.value)
+    assert text.startswith("a fault of the compiler, not of the model: merge failed at layer")
+    assert "'block.1' (ValueError: shapes do not match); please report it" in text
+    assert isinstance(found.value.__cause__, ValueError)
+
+
+def test_a_bad_program_of_a_pass_is_no_damaged_file(program: Program) -> None:
+    words = program.instructions.copy()
+    words[0, 1:] = 2**32 - 1
+    broken = replace(program, instructions=words)
+    with pytest.raises(CompilerFault, match="schedule failed.*please report it") as found:
+        Stages().run((("schedule", lambda *_: broken),), product(), target())
+    assert "compile it again" not in str(found.value)
+
+
+def test_lack_of_memory_is_called_so() -> None:
+    def failing(*_: object) -> MatGraph:
+        raise MemoryError
+
+    with pytest.raises(DoesNotFit, match=r"too little free memory to compile the network \(in big"):
+        Stages().run((("big", failing),), product(), target())
 
 
 def test_texts_say_what_did_not_change(tmp_path: Path) -> None:

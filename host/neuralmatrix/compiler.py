@@ -8,16 +8,16 @@ In: an ONNX model, a board, calibration inputs.  Out: a Program.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AccuracyWarning
+from .errors import AccuracyWarning, BadInput
 from .frontend.onnx.bind_constants import bind_constants
-from .frontend.onnx.import_onnx import import_onnx
+from .frontend.onnx.host_edges import import_model
 from .frontend.onnx.judge import judged
 from .frontend.torch.export import as_onnx
 from .hardware.board import Board, load_board
@@ -33,6 +33,7 @@ from .program.program import Program
 from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
 from .quantization.equalize import equalize
+from .quantization.host_part import HostPart
 from .quantization.passes import Numbers, apply_levels, apply_units, round_weights, widen
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
@@ -74,6 +75,7 @@ class Options:
     """What the passes need besides a graph and a Target.
 
     ``saved``: follow the recipe of this program instead of choosing one on ``calibration``.
+    ``outputs``: values that end the model instead of its own outputs.
     """
 
     settings: Settings = Settings()
@@ -82,6 +84,12 @@ class Options:
     constants: Mapping[str, Array] | None = None
     saved: Program | None = None
     stages: Stages = field(default_factory=Stages)
+    outputs: tuple[str, ...] = ()
+
+    @cached_property
+    def host(self) -> HostPart:
+        """What the host computes around the array; known once the model is imported."""
+        return HostPart()
 
     @cached_property
     def numbers(self) -> Numbers:
@@ -93,7 +101,7 @@ class Options:
         if self.saved is not None or self.calibration is None:
             return None
         most, hold = self.settings.max_images, self.settings.measured
-        return Samples(self.calibration, most, hold=hold)
+        return Samples(self.host.prepared(self.calibration), most, hold=hold)
 
 
 # The passes from a recipe to integers: the search for a recipe runs them for every trial.
@@ -162,7 +170,8 @@ def compile_model(
     keep_stages: str | Path | None = None, example_inputs: Any = None,
     max_loss: float | None = None, measure: Measure = "relative", refine: bool | None = None,
     progress: Callable[[str], None] | None = None, search_seconds: float = SEARCH_SECONDS,
-    accuracy: bool = True, require: str | Iterable[str] = (), cma_mbytes: int | None = None,
+    accuracy: bool = True, require: str | Iterable[str] = (), outputs: Sequence[str] = (),
+    cma_mbytes: int | None = None,
 ) -> Program:  # fmt: skip
     """Compile a network for a board, and measure what its integers lose.
 
@@ -181,6 +190,7 @@ def compile_model(
     takes what loses least.  ``refine``: whether scales may migrate into weights and biases be
     corrected; what does not help is left out.  ``search_seconds`` bounds that search.
     ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays (an adjacency matrix).
+    ``outputs``: names of values of the model, which then ends there.
     ``cma_mbytes``: contiguous memory of the board, where it is not its image's any more.
     ``keep_stages``: a folder that receives every stage as readable text.  ``progress`` is called
     with the name of every pass, and in a long pass with its current step.
@@ -192,7 +202,8 @@ def compile_model(
     settings = Settings(precision, method, max_images, refine, max_loss, measure, search_seconds,
                         accuracy)  # fmt: skip
     stages = Stages(Path(keep_stages) if keep_stages else None, progress)
-    options = Options(settings, calibration, shapes or {}, constants, stages=stages)
+    options = Options(settings, calibration, shapes or {}, constants, stages=stages,
+                      outputs=_names(outputs))  # fmt: skip
     check_settings(settings, calibration is not None)
     bounds = requirements(require, measured=accuracy and calibration is not None)
     found = with_cma(board if isinstance(board, Board) else load_board(board), cma_mbytes)
@@ -234,21 +245,30 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     last = part(passes(options), "choose_numbers", "schedule")
     program = for_board(stages.run(last, lowered, board.target), board)
     quantized: QGraph = stages.results[QGraph]
-    notes = (*numbers.notes, *table_notes(quantized), *move_notes(program))
+    accuracy, unmeasured = _measured(model, quantized, options)
+    notes = (
+        *program.notes, *numbers.notes, *table_notes(quantized), *move_notes(program),
+        *_not_measured(numbers),
+    )  # fmt: skip
     return replace(
         program,
         recipe=quantized.recipe,
-        accuracy=_judged(model, options),
-        notes=(*program.notes, *notes, *_not_measured(numbers)),
+        host=options.host.edges,
+        host_ops=options.host.names(program.host_ops),
+        accuracy=accuracy,
+        notes=(*notes, *unmeasured),
     )
 
 
-def _judged(model: ModelProto, options: Options) -> Accuracy | None:
-    """Return the measured accuracy, and whether onnxruntime computes the same float model."""
+def _measured(
+    model: ModelProto, quantized: QGraph, options: Options
+) -> tuple[Accuracy | None, tuple[str, ...]]:
+    """Return the measured accuracy, whether onnxruntime computes the same float model, and what
+    the host's operations behind the array leave of it; and notes."""
     numbers = options.numbers
+    if numbers.accuracy is None or not numbers.held:
+        return numbers.accuracy, ()
     feeds = numbers.held[:JUDGED]
-    if numbers.accuracy is None or not feeds:
-        return numbers.accuracy
     found = judged(model, options.constants, feeds, numbers.float_outputs(feeds))
     worse = () if found.agrees else (
         f"the network as the compiler reads it differs from the model as {found.by} runs it by "
@@ -256,7 +276,15 @@ def _judged(model: ModelProto, options: Options) -> Accuracy | None:
         "the model; do not use the program, and report it",
     )  # fmt: skip
     lines = (*worse, *numbers.accuracy.warnings)
-    return replace(numbers.accuracy, judge=found.to_text(), warnings=lines)
+    made, notes = options.host.accuracies(numbers, quantized)
+    outputs = (*numbers.accuracy.outputs, *made)
+    return replace(numbers.accuracy, judge=found.to_text(), warnings=lines, outputs=outputs), notes
+
+
+def _names(outputs: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(outputs, (list, tuple)) or not all(isinstance(n, str) for n in outputs):
+        raise BadInput(f"outputs: found {outputs!r}, allowed is a list of names of values")
+    return tuple(outputs)
 
 
 def _not_measured(numbers: Numbers) -> tuple[str, ...]:
@@ -275,7 +303,9 @@ def _warn(program: Program) -> None:
 
 def _import(options: Options, model: Any, target: Target) -> Graph:
     bound = bind_constants(model, options.constants) if options.constants else model
-    return import_onnx(bound, options.shapes)
+    graph, edges = import_model(bound, options.shapes, options.outputs)
+    options.host.edges, options.host.inputs = edges, graph.inputs
+    return graph
 
 
 # ------------------------------------------------------------------ the board

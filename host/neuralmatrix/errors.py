@@ -16,6 +16,7 @@ __all__ = [
     "BadModel",
     "BadProgram",
     "BuildFailed",
+    "CompilerFault",
     "DeviceFault",
     "DeviceTimeout",
     "DoesNotFit",
@@ -54,15 +55,28 @@ class BadInput(NeuralMatrixError):
 
 
 class BadProgram(NeuralMatrixError):
-    """A ``.nmx`` program is corrupted or would access memory outside its own buffers."""
+    """A ``.nmx`` program is corrupted or would access memory outside its own buffers.
+
+    ``instruction``: the one that is at fault, if it is known.
+    """
+
+    def __init__(self, message: str, instruction: int | None = None) -> None:
+        super().__init__(message)
+        self.instruction = instruction
 
 
 class BuildFailed(NeuralMatrixError):
     """A tool that builds overlays failed, or its result misses timing."""
 
 
+class CompilerFault(NeuralMatrixError):
+    """The compiler failed at a model that it accepted: its own fault, which a report helps to
+    mend."""
+
+
 class DoesNotFit(NeuralMatrixError):
-    """A network cannot be placed on the chosen board, or its buffers in the board's memory."""
+    """A network cannot be placed on the chosen board, its buffers in the board's memory, or its
+    compilation in this machine's."""
 
 
 class OverlayMissing(NeuralMatrixError):

@@ -92,6 +92,55 @@ def _members(path: Path, file: IO[bytes]) -> dict[str, Array]:
     return arrays
 
 
+# ------------------------------------------------------------------------------ kinds of files
+
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"PK", "zip"),
+    (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (4, b"TFL3", "tflite"),
+    (0, b"\x93NUMPY", "npy"),
+    (0, b"\x80\x02", "pickle"),
+    (0, b"\x80\x03", "pickle"),
+    (0, b"\x80\x04", "pickle"),
+    (0, b"\x80\x05", "pickle"),
+    (8, b'{"', "safetensors"),
+    (0, b"<?xml", "xml"),
+)
+# What a zip holds, by the end of a member's name; the first that fits counts.
+_MEMBERS: tuple[tuple[str, str], ...] = (
+    ("instructions.npy", "nmx"),
+    ("model.weights.h5", "keras"),
+    ("archive_format", "pt2"),
+    ("serialized_exported_program.json", "pt2"),
+    ("constants.pkl", "torchscript"),
+    ("data.pkl", "pt"),
+    (".npy", "npz"),
+)
+
+
+def kind_of(path: str | Path) -> str:
+    """Return what a file is by its content: a key of what newcomers give for an ONNX model or a
+    program, "onnx" by its name alone; empty for anything else."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except OSError:
+        return ""
+    for start, magic, kind in _MAGIC:
+        if head[start:].startswith(magic):
+            return _kind_of_zip(Path(path)) if kind == "zip" else kind
+    return "onnx" if Path(path).suffix == ".onnx" else ""
+
+
+def _kind_of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, *DAMAGE):
+        return ""
+    return next((kind for end, kind in _MEMBERS if any(n.endswith(end) for n in names)), "")
+
+
 # ------------------------------------------------------------------------------ writing
 
 

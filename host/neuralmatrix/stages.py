@@ -15,21 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from .errors import NeuralMatrixError
+from .errors import BadModel, BadProgram, CompilerFault, DoesNotFit, NeuralMatrixError
 from .hardware.target import Target
-from .ir.graph.nodes import Graph
+from .ir.graph.nodes import Graph, Node
 from .ir.graph.verify import to_text, verify_graph
 from .ir.matgraph.facts import TiedGraph
-from .ir.matgraph.ops import MatGraph
+from .ir.matgraph.ops import MatGraph, MatOp
 from .ir.matgraph.verify import matgraph_text, verify_matgraph
 from .ir.points import Ranges
 from .ir.types import QParams
 from .program.disassembly import listing
 from .program.program import Program
-from .program.verify import verify_program
+from .program.verify import AGAIN, verify_program
 from .quantization.calibrated_graph import CalibratedGraph, ScaledGraph
-from .quantization.qgraph import QGraph
+from .quantization.qgraph import QGraph, QOp
 
+IMPORT = "import_onnx"  # the pass whose result may be bad because the model is
 Pass = Callable[[Any, Target], Any]
 Passes = tuple[tuple[str, Pass], ...]
 
@@ -68,17 +69,68 @@ class Stages:
         self.seconds.append((name, 0.0))
         if self.progress is not None:
             self.progress(name)
-        start = time.perf_counter()
-        # Overflow to inf or NaN is reported by the passes' own checks, in one message.
-        with np.errstate(all="ignore"):
-            result = step(graph, target)
-            self.seconds[-1] = name, time.perf_counter() - start
-            VERIFIERS.get(type(result), _accept)(result)
+        result = self._result(name, step, graph, target)
         self.results[type(result)] = result
         if self.folder is not None:
             text = "unchanged\n" if equal(graph, result) else WRITERS[type(result)](result)
             _write(self.folder, f"{len(self.seconds):02d}-{name}.txt", self._notes, text)
         return result
+
+    def _result(self, name: str, step: Pass, graph: Any, target: Target) -> Any:
+        """Return the verified result of a pass; CompilerFault where the pass is at fault."""
+        start = time.perf_counter()
+        # Overflow to inf or NaN is reported by the passes' own checks, in one message.
+        with np.errstate(all="ignore"):
+            try:
+                result = step(graph, target)
+            except NeuralMatrixError:
+                raise
+            except MemoryError:
+                raise DoesNotFit(
+                    f"this machine has too little free memory to compile the network (in {name}); "
+                    "close programs, or compile on a machine with more memory"
+                ) from None
+            except Exception as error:
+                raise _fault(name, layer_at(error), error) from error
+            self.seconds[-1] = name, time.perf_counter() - start
+            _verify(name, result)
+        return result
+
+
+def _verify(name: str, result: Any) -> None:
+    """Verify what a pass made; what is wrong after the import is no fault of the model."""
+    try:
+        VERIFIERS.get(type(result), _accept)(result)
+    except BadProgram as error:
+        at = error.instruction
+        layer = -1 if at is None else int(result.insn_layer[at])
+        raise _fault(name, result.layers[layer].source if layer >= 0 else "", error) from error
+    except BadModel as error:
+        if name == IMPORT:
+            raise
+        raise _fault(name, "", error) from error
+
+
+def _fault(name: str, layer: str, error: Exception) -> CompilerFault:
+    where = f" at layer {layer!r}" if layer else ""
+    said = " ".join(str(error).split()).removesuffix(f"; {AGAIN}")
+    return CompilerFault(
+        f"a fault of the compiler, not of the model: {name} failed{where} "
+        f"({type(error).__name__}: {said}); please report it to this project, with the "
+        "model or the part of it around that layer; outputs= (--outputs) compiles what is in front"
+    )
+
+
+def layer_at(error: BaseException) -> str:
+    """Return the source model's node that a pass was at when it failed, if its functions say so."""
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        for value in trace.tb_frame.f_locals.values():
+            one = value.op if isinstance(value, QOp) else value
+            if isinstance(one, Node | MatOp):
+                found = one.source or one.output
+        trace = trace.tb_next
+    return found
 
 
 def part(passes: Passes, first: str, last: str) -> Passes:

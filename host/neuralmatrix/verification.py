@@ -8,7 +8,7 @@ agree bit for bit; per output how far it is from the float model's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compiler import Options, back_end, front_end
-from .errors import BadInput, BadModel
+from .errors import BadInput, BadModel, CompilerFault
 from .hardware.target import Target
+from .ir.host.types import HostValue
 from .ir.matgraph.ops import MatGraph
 from .ir.matgraph.reference import port_outputs, run_float
 from .ir.quantized_values import dequantize_array
 from .ir.types import Array
 from .program.data import ProgramPort, Watchpoint
+from .program.host_edges import HostRun, finished, host_runs
 from .program.host_io import check_feeds, read_output, write_input
 from .program.program import Program
 from .quantization.accuracy import real_graph
@@ -139,31 +141,37 @@ def verify(
 
     ``program`` must have been compiled from ``model`` and ``constants``; BadInput otherwise.
     """
-    shapes = {port.name: port.shape for port in program.inputs}
+    shapes = {port.name: port.shape or () for port in program.shown_inputs}
     target = Target(program.array, program.timing)
-    options = Options(shapes=shapes, constants=constants, saved=program)
+    options = Options(shapes=shapes, constants=constants, saved=program,
+                      outputs=tuple(port.name for port in program.shown_outputs))  # fmt: skip
     try:
         lowered = front_end(model, target, options)
     except BadInput as error:
         raise _other_model(f"inputs: {error}") from None
-    arrays, images = check_feeds(program.inputs, feeds)
+    if options.host.edges != program.host:
+        raise _other_model("the host's operations differ")
+    arrays, images = check_feeds(program.shown_inputs, feeds)
+    runs = host_runs(program, arrays, images)
     try:
         graph = back_end(lowered, target, options)
-    except (KeyError, ValueError) as error:
-        raise _other_model(f"tensor {error} does not match") from None
+    except CompilerFault as error:
+        raise _other_model(f"its recipe: {error.__cause__!r}") from None
     except BadModel as error:  # the factors or shifts do not fit these weights
         raise _other_model(f"its recipe: {error}") from None
-    check = compare(lowered, graph, program, *split_images(arrays, images))
+    check = compare(lowered, graph, program, *runs)
     if not check.ok and not np.array_equal(schedule(graph, target).const, program.const):
         raise _other_model("the weights differ")
     return check
 
 
 def compare(
-    lowered: MatGraph, graph: QGraph, program: Program, *feeds: Mapping[str, Array]
+    lowered: MatGraph, graph: QGraph, program: Program, *given: HostRun | Mapping[str, Array]
 ) -> Check:
     """Compare as ``verify`` does, on existing graphs; every feed is one run, SNR that of the
     first."""
+    hosts = [run if isinstance(run, HostRun) else HostRun(run) for run in given]
+    feeds = [host.feeds for host in hosts]
     watched = [point.tensor.name for point in program.watchpoints]
     with np.errstate(over="ignore", invalid="ignore"):  # feeds may be far beyond the calibrated
         # prescribed scales are part of the model, and nothing is rewritten for them
@@ -175,10 +183,28 @@ def compare(
         layers, found = emulate(program, feed)
         runs.append(_compare_run(graph, program, integers, layers, real))
         outputs.append(found)
+    checks = [output_check(port, wanted, outputs) for port in program.outputs]
     return Check(
         tuple(_joined(layers) for layers in zip(*runs, strict=True)),
-        tuple(output_check(port, wanted, outputs) for port in program.outputs),
+        (*checks, *_behind(program, hosts, wanted, outputs)),
     )
+
+
+def _behind(
+    program: Program, hosts: Sequence[HostRun], wanted: Sequence[Mapping[str, Array]],
+    found: Sequence[Mapping[str, Array]],
+) -> Iterator[OutputCheck]:  # fmt: skip
+    """Yield the figures of the outputs that the host computes, unless their size depends on
+    data."""
+    ours, theirs = (
+        [finished(program, *one) for one in zip(hosts, side, strict=True)]
+        for side in (found, wanted)
+    )
+    of_array = {port.name for port in program.outputs}
+    for value in program.shown_outputs:
+        shapes = {run[value.name].shape for run in (*ours, *theirs)}
+        if value.name not in of_array and len(shapes) == 1:
+            yield output_check(value, theirs, ours)
 
 
 def _compare_run(
@@ -207,7 +233,9 @@ def _snr_without_masks(real: Array, values: Array) -> float:
 
 
 def output_check(
-    port: ProgramPort, wanted: Sequence[Mapping[str, Array]], found: Sequence[Mapping[str, Array]]
+    port: ProgramPort | HostValue,
+    wanted: Sequence[Mapping[str, Array]],
+    found: Sequence[Mapping[str, Array]],
 ) -> OutputCheck:
     """Return the figures of one output over several runs, given their outputs by name."""
     right, got = (
@@ -216,7 +244,7 @@ def output_check(
     )
     snr = signal_to_noise(right, got)
     top1: float | None = None
-    if port.argmax is not None:
+    if getattr(port, "argmax", None) or np.dtype(port.dtype or "float32").kind != "f":
         top1 = float((right == got).mean())
     elif right.ndim == 3 and right.shape[2] > 1:  # runs of (N, classes)
         top1 = float((right.argmax(-1) == got.argmax(-1)).mean())
@@ -238,13 +266,6 @@ def _other_model(what: str) -> BadInput:
         f"the program was not compiled from this model, or by another version ({what}); "
         "give the constants it was compiled with (--constant), or compile the model again"
     )
-
-
-def split_images(feeds: Mapping[str, Array], images: int) -> list[dict[str, Array]]:
-    """Return one feed per run."""
-    if images == 1:
-        return [dict(feeds)]
-    return [{name: x[i : i + 1] for name, x in feeds.items()} for i in range(images)]
 
 
 def emulate(program: Program, feed: Mapping[str, Array]) -> tuple[list[Array], dict[str, Array]]:

@@ -169,3 +169,30 @@ def test_progress_names_the_trials(net: Path) -> None:
     nm.compile("net.onnx", calibration=[samples], progress=steps.append)
     assert "choose_numbers" in steps and "measure_accuracy" in steps
     assert any(re.match(r"choose_numbers: \w+, loss so far ", step) for step in steps)
+
+
+def test_outputs_end_the_model(net: Path) -> None:
+    assert "outputs: h 1x32, gates 1x32" in compiled("--outputs", "h", "--outputs", "gates")
+    assert "outputs: r 1x32, scores 1x6" in compiled("--outputs", "r,scores")
+
+
+def test_an_output_that_the_model_lacks(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "found 'gate', allowed are values of the model, as 'gates'" in refused(
+        capsys, "--outputs", "gate"
+    )
+
+
+def test_what_the_host_does_is_shown(net: Path) -> None:
+    nodes = [node("Gemm", ["x", "w"], ["h"]), node("TopK", ["h", "k"], ["best", "index"])]
+    weight = np.random.default_rng(0).normal(size=(16, 32)).astype(np.float32)
+    proto = model(nodes, {"x": (1, 16)}, ["index"], {"w": weight, "k": np.array([3])},
+                  types={"index": 7})  # fmt: skip
+    (net / "net.onnx").write_bytes(proto.SerializeToString())
+    shown = " ".join(compiled().split())
+    assert "host: TopK, in numpy; their time is not in the estimate" in shown
+    assert "outputs: index 1x3" in shown and "an integer that the host computes" in shown
+    found = json.loads(compiled("--json"))
+    assert found["program"]["host_ops"] == ["quantize", "dequantize", "TopK"]
+    assert found["program"]["outputs"] == {"index": [1, 3]}
+    (answers,) = [out for out in found["accuracy"]["outputs"] if out["kind"] == "answers"]
+    assert answers["name"] == "index" and 0.5 < answers["top1"] <= 1

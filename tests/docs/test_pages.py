@@ -262,12 +262,14 @@ def test_operators_are_those_of_the_importers() -> None:
     pytest.importorskip("onnx")
     from neuralmatrix.frontend.onnx.control_flow import CONTROL
     from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
+    from neuralmatrix.ir.host.operators import OPERATORS
 
     text = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
     _, *parts = re.split(r"^## .*$", text, flags=re.MULTILINE)
     ours, theirs = (re.findall(r"`(\w+)`", part) for part in parts[:2])
     assert sorted(ours) == sorted({*HANDLERS, *CONTROL})
     assert sorted(theirs) == sorted(MICROSOFT)
+    assert sorted(re.findall(r"`(\w+)`", parts[2])) == sorted(OPERATORS)
 
 
 def test_commands_of_all_pages_exist() -> None:
@@ -314,6 +316,7 @@ def test_on_a_board_explains_every_error_of_the_driver() -> None:
         "AccuracyWarning",
         "BadModel",
         "BuildFailed",
+        "CompilerFault",
         "NeuralMatrixError",
         "UnsupportedModel",
         "UnsupportedNode",

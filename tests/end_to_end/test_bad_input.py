@@ -104,7 +104,7 @@ CASES: dict[str, tuple[str, str]] = {
     "page to nowhere": ("report @net.nmx --html @no/a.html", "No such file or directory; choose a"),
     # programs
     "no program": ("run @no.nmx @cal.npz -o @old.out", "no such file; compile a network to it"),
-    "model as program": ("list @net.onnx", "found no intact .nmx file...compile the network again"),
+    "model as program": ("list @net.onnx", "found an ONNX model...in the order MODEL PROGRAM"),
     "folder as program": ("report @folder", "(Is a directory); compile the network again"),
     "program short": (
         "run @short.nmx @cal.npz -o @old.out",
@@ -150,7 +150,7 @@ def test_refused(capsys: pytest.CaptureFixture[str], files: Path, case: str) -> 
 
 CALIBRATION = {"x": GOOD}
 API: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "no model": (lambda: nm.compile(None), nm.BadModel, "NoneType; allowed are a path, bytes or"),
+    "no model": (lambda: nm.compile(None), nm.BadModel, "NoneType; allowed are a path, bytes, an"),
     "graph": (lambda: nm.compile(conv_net().graph), nm.BadModel, "is a GraphProto; allowed are"),
     "no board": (lambda: nm.compile(conv_net(), board=None), nm.BadInput, "board None; allowed"),
     "empty set": (

@@ -213,7 +213,12 @@ def test_more_channels_than_the_smallest_board_holds(what: str) -> None:
         check_runs(proto, program)
 
 
-def test_a_constant_output_is_refused() -> None:
-    proto = model([same(), op("Identity", "k", "z")], IMAGE, ["y", "z"], {**WEIGHTS, "k": longs(1)})
-    with pytest.raises(nm.UnsupportedModel, match="does not depend on any input; outputs must be"):
-        nm.compile(proto, calibration=feeds_of(proto))
+def test_a_constant_output_is_returned() -> None:
+    proto = model([same(), op("Identity", "k", "z")], IMAGE, ["y", "z"], {**WEIGHTS, "k": longs(7)},
+                  types={"z": 7})  # fmt: skip
+    program = nm.compile(proto, calibration=feeds_of(proto))
+    ((name, image),) = feeds_of(proto).items()
+    for count in (1, 3):
+        found = nm.Session(program).run({name: np.concatenate([image] * count)})
+        assert list(found) == ["y", "z"] and len(found["y"]) == count
+        assert found["z"].dtype == np.int64 and found["z"].tolist() == [7]

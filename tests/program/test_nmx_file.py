@@ -189,8 +189,8 @@ LAYOUT = (*PORT, "slot", "layout")
 @pytest.mark.parametrize(
     ("keys", "value", "text"),
     (
-        (("format",), 1, "found format 1 with ISA 2, allowed is format 3"),
-        (("isa",), 1, "found format 3 with ISA 1, allowed is format 3 with ISA 2; compile the"),
+        (("format",), 1, "found format 1 with ISA 2, allowed is format 3 or 4"),
+        (("isa",), 1, "found format 4 with ISA 1, allowed is format 3 or 4 with ISA 2; compile"),
         (("body", "recipe", "promoted"), [3], "recipe.promoted[0]: found 3, allowed is a string"),
         (("body", "recipe", "shifts"), [["y", [1e300]]], "found 1e+300, allowed is a finite"),
         (("fingerprint",), "0" * 16, "fingerprint: found 0000000000000000"),

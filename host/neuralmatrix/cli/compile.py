@@ -77,6 +77,14 @@ CmaMbytes = Annotated[
     int | None,
     typer.Option(help="Contiguous memory (CMA) of the board, where its image's was enlarged."),
 ]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--outputs",
+        help="Value of the model that ends it, named after the output of a node; repeat for "
+        "several, or separate them by commas.",
+    ),
+]
 KeepStages = Annotated[
     Path | None, typer.Option(help="Folder that receives each stage as readable text.")
 ]
@@ -93,6 +101,7 @@ def compile(
     calibration: Calibration = None,
     shape: Shapes = None,
     constant: Constants = None,
+    outputs: Outputs = None,
     max_loss: MaxLoss = None,
     measure: Measure = None,
     calibration_method: Method = "auto",
@@ -122,6 +131,7 @@ def compile(
             precision=precision,
             shapes=shapes or None,
             constants=constants or None,
+            outputs=[name for text in outputs or () for name in text.split(",")],
             keep_stages=keep_stages,
             max_loss=max_loss,
             measure=_measures(measure or []),

@@ -97,7 +97,7 @@ def run(
 
     files.check_target(output)
     loaded, feeds = load(program), files.read_arrays(inputs)
-    check_feeds(loaded.inputs, feeds)
+    check_feeds(loaded.shown_inputs, feeds)
     with Session(loaded, device, threads, overlay=overlay, timeout_s=timeout) as session:
         with without_warnings(), progress(quiet=as_json) as step:
             outputs = session.run(feeds, step)

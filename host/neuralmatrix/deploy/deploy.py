@@ -104,7 +104,7 @@ def _prepare(request: Request) -> _Prepared:
     _check_request(request)
     program, inputs = load(request.program), b""
     if request.inputs is not None:
-        check_feeds(program.inputs, files.read_arrays(request.inputs))
+        check_feeds(program.shown_inputs, files.read_arrays(request.inputs))
         inputs = request.inputs.read_bytes()
     overlay = _overlay(request, program)
     return _Prepared(package_piece(), program_piece(request.program), overlay, inputs)

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from math import log10
 from typing import Any, Literal
 
-Kind = Literal["class scores", "probabilities", "vectors", "values", "states"]
+Kind = Literal["class scores", "probabilities", "vectors", "values", "states", "answers"]
 
 FEWEST_SATURATED = 1e-4  # share of a tensor's values from which the text names it
 MOST_LINES = 5
+SAME = {
+    "class scores": "top-1 equal", "probabilities": "same side of 0.5", "answers": "equal",
+}  # fmt: skip
 
 
 def decibels(relative_error: float) -> float:
@@ -42,8 +45,9 @@ class PartAccuracy:
 class OutputAccuracy:
     """One output over all measured inputs.
 
-    ``top1``: share of rows whose largest element is the float model's (class scores), or of values
-    on the same side of 0.5 (probabilities).  ``changed``: a smoother estimate of the share that
+    ``top1``: share of rows whose largest element is the float model's (class scores), of values on
+    the same side of 0.5 (probabilities), or of equal integers (answers, which the host computes;
+    ``relative_error`` is the share of others).  ``changed``: a smoother estimate of the share that
     differs, also from rows that nearly do.  ``psnr_db``: peak of the float values to error.
     """
 
@@ -70,7 +74,7 @@ class OutputAccuracy:
     def to_text(self) -> str:
         """Return one line."""
         error = f"relative error {100 * self.relative_error:.3g} % ({self.snr_db:.1f} dB)"
-        same = {"class scores": "top-1 equal", "probabilities": "same side of 0.5"}.get(self.kind)
+        same = SAME.get(self.kind)
         parts = "; ".join(f"{p.where} {100 * p.relative_error:.3g} %" for p in self.parts)
         shown = [f"output {self.name} ({self.kind}): {error}"]
         if same and self.top1 is not None:

@@ -20,6 +20,7 @@ import numpy as np
 from .._version import __version__
 from ..hardware.isa import UNITS
 from ..jsonform import to_json
+from ..program.data import ProgramPort
 from ..program.estimate import Estimate
 from ..program.program import Program
 from ..program.report import batch_of, unit_of
@@ -60,17 +61,25 @@ class Options:
 def random_feeds(program: Program, images: int) -> dict[str, Any]:
     """Make seeded inputs over each port's whole range; ``images`` of them if the batch is 1."""
     rng = np.random.default_rng(0)
+    ports = {port.name: port for port in program.inputs}
     feeds: dict[str, Any] = {}
-    for port in program.inputs:
-        shape = (images, *port.shape[1:]) if port.shape[:1] == (1,) else port.shape
-        q = port.slot.qparams
-        low, high = ((limit - q.zero_point) * q.scale for limit in (q.qmin, q.qmax))
-        feeds[port.name] = (
-            rng.uniform(low, high, shape).astype(np.float32)
-            if port.table is None
-            else rng.integers(len(port.table), size=shape)
-        )
+    for shown in program.shown_inputs:
+        sizes = shown.shape or ()
+        shape = (images, *sizes[1:]) if sizes[:1] == (1,) else sizes
+        values = _random(rng, ports.get(shown.name), shape)
+        feeds[shown.name] = values if program.host is None else values.astype(shown.dtype)
     return feeds
+
+
+def _random(rng: Any, port: ProgramPort | None, shape: tuple[int, ...]) -> Any:
+    """Return values over a port's range, rows of its table, or 0 and 1 for the host."""
+    if port is None:
+        return rng.integers(2, size=shape)
+    if port.table is not None:
+        return rng.integers(len(port.table), size=shape)
+    q = port.slot.qparams
+    low, high = ((limit - q.zero_point) * q.scale for limit in (q.qmin, q.qmax))
+    return rng.uniform(low, high, shape).astype(np.float32)
 
 
 # ------------------------------------------------------------------------------ time
@@ -195,7 +204,7 @@ def bench_session(runner: Runner, options: Options = Options()) -> dict[str, Any
         "precision": program.precision,
         "macs": estimate.macs,
         "batch": batch,
-        "unit": unit_of(batch, [port.shape for port in program.inputs]),
+        "unit": unit_of(batch, [port.shape or () for port in program.shown_inputs]),
         "origin": origin,
         "device": to_json(dict(runner.device_info)),
         "threads": runner.stats.threads,

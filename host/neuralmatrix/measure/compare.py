@@ -86,7 +86,7 @@ def _runs(program: Program, feeds: Mapping[str, Array] | None) -> tuple[dict[str
     many = batch_of(program) == 1
     random = random_feeds(program, MOST_IMAGES if many else 1)
     chosen = random if feeds is None else dict(feeds)
-    arrays, images = check_feeds(program.inputs, chosen)
+    arrays, images = check_feeds(program.shown_inputs, chosen)
     if many and images > MOST_IMAGES:
         arrays = {name: x[:MOST_IMAGES] for name, x in arrays.items()}
     return arrays, min(images, MOST_IMAGES)
@@ -109,7 +109,7 @@ def _runtimes(
 
     N images at once are allowed only where a run of the program is one image.
     """
-    names, single = [port.name for port in program.outputs], batch_of(program) == 1
+    names, single = [port.name for port in program.shown_outputs], batch_of(program) == 1
     opened, lacking = [], []
     for provider in ort.providers():
         try:
@@ -146,7 +146,7 @@ def compare(
         "format": FORMAT,
         "versions": {"neuralmatrix": __version__, "python": platform.python_version()},
         "board": program.board,
-        "unit": unit_of(batch_of(program), [port.shape for port in program.inputs]),
+        "unit": unit_of(batch_of(program), [port.shape or () for port in program.shown_inputs]),
         "rows": [row_json(one) for one in rows],
         "agreement": {
             "basis": basis,

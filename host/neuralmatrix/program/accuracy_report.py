@@ -25,7 +25,11 @@ EXPLAINED = {
     "SNR dB": "SNR: the same in dB",
     "PSNR dB": "PSNR: largest float value over the root mean square error",
 }
-ANSWERS = {"class scores": "the largest element", "probabilities": "the side of 0.5"}
+ANSWERS = {
+    "class scores": "the largest element",
+    "probabilities": "the side of 0.5",
+    "answers": "an integer that the host computes",
+}
 
 _Row = OutputAccuracy | PartAccuracy
 

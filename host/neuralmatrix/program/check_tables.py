@@ -15,6 +15,7 @@ import numpy as np
 from ..hardware.isa import WORDS
 from ..hardware.tensor_layout import Blocked, Layout
 from ..ir.types import QParams, Units, ViewStep
+from .check_host import host_problem
 from .data import ProgramData, ProgramPort, TensorSlot
 
 _ARENA_LIMIT = 1 << 32
@@ -198,4 +199,6 @@ def form_problem(program: ProgramData) -> str:
             or _range(f"{where}.layer", watch.layer, 0, len(program.layers) - 1)
             or _range(f"{where}.insn", watch.insn, 0, len(program.instructions) - 1)
         )
-    return problem
+    return problem or host_problem(
+        program.host, [p.name for p in program.inputs], [p.name for p in program.outputs]
+    )

@@ -13,6 +13,7 @@ import numpy as np
 from ..hardware.target import ArrayConfig, Timing
 from ..hardware.tensor_layout import Layout
 from ..ir.accuracy import Accuracy
+from ..ir.host.types import HostEdges, HostValue
 from ..ir.recipe import Recipe
 from ..ir.types import Array, QParams, Shape, Units, ViewStep
 
@@ -85,6 +86,23 @@ class ProgramTables:
     notes: tuple[str, ...] = ()
     recipe: Recipe = Recipe()  # with it nm.verify makes the same integers again
     accuracy: Accuracy | None = None
+    host: HostEdges | None = None  # what the host computes around the array
+
+    @property
+    def shown_inputs(self) -> tuple[ProgramPort | HostValue, ...]:
+        """The inputs that a user gives."""
+        return self.inputs if self.host is None else self.host.inputs
+
+    @property
+    def shown_outputs(self) -> tuple[ProgramPort | HostValue, ...]:
+        """The outputs that a user gets."""
+        return self.outputs if self.host is None else self.host.outputs
+
+    @property
+    def fixed_outputs(self) -> frozenset[str]:
+        """The outputs that are constants: one copy for any number of images."""
+        known = {one.name for one in self.host.constants} if self.host else set()
+        return frozenset(out.name for out in self.shown_outputs if out.name in known)
 
     @property
     def precision(self) -> str:

@@ -39,7 +39,7 @@ class LayerEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One run of a whole program."""
+    """One run of the array; the time of ``host_ops``, which the host does, is not in it."""
 
     cycles: int
     clock_mhz: float
@@ -50,6 +50,7 @@ class Estimate:
     busy: Mapping[str, int]
     layers: tuple[LayerEstimate, ...]
     timeline: Timeline
+    host_ops: tuple[str, ...] = ()
 
     @property
     def frames_per_s(self) -> float:
@@ -138,4 +139,5 @@ def estimate(program: ProgramData) -> Estimate:
         busy=busy | {"dram": int(cost.dram_cycles.sum())},
         layers=tuple(_layers(program, cost, timeline)),
         timeline=timeline,
+        host_ops=program.host_ops,
     )

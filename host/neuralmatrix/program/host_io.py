@@ -2,20 +2,24 @@
 """Converts floats of the source model to bytes in the arena, and back.
 
 In: a program's ports, feeds by name.  Out: checked feeds, arena bytes, output arrays.
-The host only quantises, dequantises, gathers rows of a table and computes arg-max.
+Here the host quantises, dequantises, gathers rows of a table and computes arg-max;
+``host_edges.py`` has what it does besides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import BadInput
+from ..ir.host.types import HostValue
 from ..ir.quantized_values import dequantize_array, quantize_array, real_values, stored_values
 from ..ir.types import Array, apply_steps, arg_max
 from .data import ProgramPort, TensorSlot
+
+Shown = ProgramPort | HostValue
 
 
 def slot_bytes(slot: TensorSlot, arena: Array) -> Array:
@@ -57,7 +61,12 @@ def read_output(port: ProgramPort, arena: Array) -> Array:
 # ------------------------------------------------------------------------------ checking feeds
 
 
-def _as_array(port: ProgramPort, feed: Any) -> Array:
+def _as_array(port: Shown, feed: Any) -> Array:
+    if isinstance(feed, np.ma.MaskedArray):
+        raise BadInput(
+            f"input {port.name!r}: found a masked array, whose mask has no meaning here; fill it "
+            "first (filled)"
+        )
     try:
         x = np.asarray(feed)
     except (ValueError, TypeError) as error:
@@ -72,7 +81,7 @@ def _as_array(port: ProgramPort, feed: Any) -> Array:
     return x
 
 
-def _as_float(port: ProgramPort, feed: Any) -> Array:
+def _as_float(port: Shown, feed: Any) -> Array:
     with np.errstate(over="ignore"):  # infinity is rejected below
         x = _as_array(port, feed).astype(np.float32)
     if not np.isfinite(x).all():
@@ -99,24 +108,49 @@ def _as_ids(port: ProgramPort, feed: Any) -> Array:
     return ids
 
 
-def _images(port: ProgramPort, x: Array) -> int:
+def _as_integers(value: HostValue, feed: Any) -> Array:
+    """Convert a feed to the integers that the host computes with."""
+    x, dtype = _as_array(value, feed), np.dtype(value.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):  # what does not fit is rejected below
+        found = x.astype(dtype)
+    bad = np.flatnonzero(found != x)
+    if bad.size:
+        allowed = "true and false" if dtype.kind == "b" else f"integers that {dtype} holds"
+        raise BadInput(
+            f"input {value.name!r}: found {x.flat[bad[0]]}, allowed are {allowed}; convert it first"
+        )
+    return found
+
+
+def _as_fed(port: Shown, feed: Any) -> Array:
+    """Convert a feed to float32 values, indices of a table or the host's integers."""
+    if isinstance(port, HostValue):
+        is_float = np.dtype(port.dtype).kind == "f"
+        return _as_float(port, feed) if is_float else _as_integers(port, feed)
+    values = _as_float(port, feed)
+    return values if port.table is None else _as_ids(port, feed)
+
+
+def _images(port: Shown, x: Array, batch: bool) -> int:
     """Return a feed's number of runs: 1, or N where N replaces the leading dimension 1."""
-    if x.shape == port.shape:
+    shape = port.shape or ()
+    if x.shape == shape:
         return 1
-    several = port.shape[:1] == (1,) and x.shape[1:] == port.shape[1:] and x.ndim > 0
-    if several and len(x):
+    several = shape[:1] == (1,) and x.shape[1:] == shape[1:] and x.ndim > 0
+    if several and len(x) and batch:
         return len(x)
-    batch = f" or (N, {', '.join(map(str, port.shape[1:]))})" if port.shape[:1] == (1,) else ""
+    many = f" or (N, {', '.join(map(str, shape[1:]))})" if batch and shape[:1] == (1,) else ""
     raise BadInput(
-        f"input {port.name!r}: found shape {x.shape}, allowed is {port.shape}{batch}; "
+        f"input {port.name!r}: found shape {x.shape}, allowed is {shape}{many}; "
         "reshape the feed or compile for its shape"
     )
 
 
 def check_feeds(
-    ports: tuple[ProgramPort, ...], feeds: Mapping[str, Any]
+    ports: Sequence[Shown], feeds: Mapping[str, Any], batch: bool = True
 ) -> tuple[dict[str, Array], int]:
-    """Check feeds by name, float32 values or int64 indices; return them and their number of runs.
+    """Check feeds by name: float32 values, int64 indices of tables or integers for the host; return
+    them and their number of runs, which is 1 without ``batch``.
 
     BadInput: a feed does not fit.
     """
@@ -128,14 +162,16 @@ def check_feeds(
             f"feeds: found inputs {sorted(map(str, feeds))}, allowed is exactly {sorted(names)}; "
             "use the names of the source model"
         )
-    arrays = {port.name: _as_float(port, feeds[port.name]) for port in ports}
-    for port in ports:
-        if port.table is not None:
-            arrays[port.name] = _as_ids(port, feeds[port.name])
-    runs = {port.name: _images(port, arrays[port.name]) for port in ports}
+    arrays = {port.name: _as_fed(port, feeds[port.name]) for port in _tables_last(ports)}
+    runs = {port.name: _images(port, arrays[port.name], batch) for port in ports}
     if len(set(runs.values())) > 1:
         raise BadInput(f"feeds: found different numbers of images {runs}, allowed is one for all")
     return arrays, next(iter(runs.values()))
+
+
+def _tables_last(ports: Sequence[Shown]) -> list[Shown]:
+    """Return the ports; of one that is read as values and as indices the indices count."""
+    return sorted(ports, key=lambda port: getattr(port, "table", None) is not None)
 
 
 def zero_feeds(ports: tuple[ProgramPort, ...]) -> dict[str, Array]:

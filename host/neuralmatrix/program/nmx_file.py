@@ -2,8 +2,8 @@
 """The ``.nmx`` file: a zip of uncompressed .npy members and one JSON manifest.
 
 In: a ``Program``, or a file from any source.  Out: the file, or the program (not yet verified).
-The rows of embedding tables are separate members, named by the number of their input; the steps of
-all roundings together are one.
+The rows of embedding tables are separate members, named by the number of their input, as are the
+constants of the host's operations; the steps of all roundings together are one.
 Nothing is unpickled, and every size is compared with the file's own before it is used.
 """
 
@@ -23,16 +23,26 @@ import numpy as np
 
 from .._version import __version__
 from ..errors import BadProgram
-from ..files import DAMAGE, is_endless, write_whole
+from ..files import DAMAGE, is_endless, kind_of, write_whole
 from ..hardware.isa import ISA_VERSION
+from ..ir.host.types import HostEdges
 from ..ir.recipe import Recipe
 from ..ir.types import Array
 from ..jsonform import FormError, from_json, to_json
 from .check_tables import form_problem
 from .data import ProgramData, ProgramPort, ProgramTables
+from .host_constants import (
+    CONSTANT,
+    CONSTANT_DTYPES,
+    constant_members,
+    constants_problem,
+    with_values,
+    without_values,
+)
 from .rounding_steps import all_steps, roundings_problem, with_steps, without_steps
 
-FORMAT = 3
+FORMAT = 4
+READABLE = (3, FORMAT)  # format 3 has no operations of the host
 _MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 64 << 20
 _ARRAYS: dict[str, np.dtype[Any]] = {
@@ -41,8 +51,21 @@ _ARRAYS: dict[str, np.dtype[Any]] = {
     "const": np.dtype("u1"),
 }
 _TABLE = re.compile(r"table_(0|[1-9]\d{0,3})\.npy")
+_EXTRA = re.compile(rf"{_TABLE.pattern}|{CONSTANT.pattern}")
 _TABLE_DTYPES = (np.dtype("i1"), np.dtype("<i2"))
 _ROUNDINGS = "roundings.npy"  # of programs that have any
+_OTHER = {
+    "onnx": "found an ONNX model, allowed is a program (.nmx): give them in the order MODEL "
+    "PROGRAM, or compile the model first",
+    "npz": "found an archive of arrays (.npz), allowed is a program (.nmx): give them in the order "
+    "PROGRAM INPUTS",
+    "npy": "found an array (.npy), allowed is a program (.nmx)",
+    **dict.fromkeys(
+        ("pt", "pt2", "pickle", "torchscript", "keras", "hdf5", "tflite", "safetensors"),
+        "found a model of another framework, allowed is a program (.nmx); compile it first: "
+        "'neuralmatrix compile' says what it takes",
+    ),
+}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "; compile the network again"
 
@@ -69,7 +92,7 @@ def _npy(array: Array, dtype: np.dtype[Any]) -> bytes:
 def _manifest_json(program: ProgramData, sums: tuple[tuple[str, str], ...]) -> bytes:
     body = ProgramTables(**{f.name: getattr(program, f.name) for f in fields(ProgramTables)})
     body = replace(body, inputs=tuple(replace(port, table=None) for port in body.inputs),
-                   recipe=without_steps(body.recipe))  # fmt: skip
+                   recipe=without_steps(body.recipe), host=without_values(body.host))  # fmt: skip
     fingerprint = program.array.fingerprint
     manifest = _Manifest(FORMAT, ISA_VERSION, __version__, fingerprint, sums, body)
     return json.dumps(to_json(manifest), indent=1).encode()
@@ -81,6 +104,8 @@ def _members(program: ProgramData) -> dict[str, bytes]:
         if port.table is not None:
             dtype = _TABLE_DTYPES[port.slot.qparams.int16]
             arrays[f"table_{i}.npy"] = _npy(port.table, dtype)
+    for name, values in constant_members(program.host).items():
+        arrays[name] = _npy(values, values.dtype.newbyteorder("<"))
     if program.recipe.roundings:
         arrays[_ROUNDINGS] = _npy(all_steps(program.recipe), np.dtype("u1"))
     sums = tuple((name, hashlib.sha256(data).hexdigest()) for name, data in arrays.items())
@@ -108,6 +133,9 @@ def _bad(path: Path, what: str) -> BadProgram:
 def _read_members(path: Path) -> dict[str, bytes]:
     """Read all members, each checked to be uncompressed and no larger than the file."""
     wanted = {_MANIFEST, *(f"{name}.npy" for name in _ARRAYS)}
+    other = kind_of(path)
+    if other in _OTHER:
+        raise BadProgram(f"{path}: {_OTHER[other]}")
     if is_endless(path):
         raise _bad(path, "found no regular file")
     try:
@@ -115,10 +143,10 @@ def _read_members(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
             names = [info.filename for info in infos]
-            others = {n for n in names if n != _ROUNDINGS and not _TABLE.fullmatch(n)}
+            others = {n for n in names if n != _ROUNDINGS and not _EXTRA.fullmatch(n)}
             if others != wanted or len(set(names)) < len(names):
                 raise _bad(path, f"members: found {names[:8]}, allowed are {sorted(wanted)}, "
-                                 f"table_N.npy and {_ROUNDINGS}")  # fmt: skip
+                                 f"table_N.npy, host_N.npy and {_ROUNDINGS}")  # fmt: skip
             for info in infos:
                 limit = _MANIFEST_LIMIT if info.filename == _MANIFEST else size
                 if info.compress_type != zipfile.ZIP_STORED or info.file_size > min(limit, size):
@@ -137,10 +165,14 @@ def _parse_manifest(path: Path, text: bytes) -> _Manifest:
     try:
         data = json.loads(text)
         version = data.get("format") if isinstance(data, dict) else None
-        if version != FORMAT or data.get("isa") != ISA_VERSION:
+        if version not in READABLE or data.get("isa") != ISA_VERSION:
             isa = data.get("isa") if isinstance(data, dict) else None
             found = f"format {version!r} with ISA {isa!r}"
-            raise _bad(path, f"found {found}, allowed is format {FORMAT} with ISA {ISA_VERSION}")
+            raise _bad(
+                path,
+                f"found {found}, allowed is format "
+                f"{' or '.join(map(str, READABLE))} with ISA {ISA_VERSION}",
+            )
         return from_json(_Manifest, data, "manifest")
     except FormError as error:
         raise _bad(path, str(error)) from None
@@ -193,6 +225,21 @@ def _with_tables(
     return tuple(found)
 
 
+def _with_constants(
+    path: Path, host: HostEdges | None, members: dict[str, bytes]
+) -> HostEdges | None:
+    """Return the operations of the host with their constant operands: views of the members."""
+    found = {
+        name: _parse_array(path, name, data, CONSTANT_DTYPES)
+        for name, data in members.items()
+        if CONSTANT.fullmatch(name)
+    }
+    problem = constants_problem(host, found)
+    if problem:
+        raise _bad(path, problem)
+    return with_values(host, found)
+
+
 def _with_steps(path: Path, recipe: Recipe, members: dict[str, bytes]) -> Recipe:
     """Return the recipe with the steps of its roundings: views of one member."""
     if (_ROUNDINGS in members) != bool(recipe.roundings):
@@ -216,6 +263,7 @@ def read(path: Path) -> ProgramData:
     for name, dtype in _ARRAYS.items():
         parts[name] = _parse_array(path, f"{name}.npy", members[f"{name}.npy"], (dtype,))
     parts["inputs"] = _with_tables(path, manifest.body.inputs, members)
+    parts["host"] = _with_constants(path, manifest.body.host, members)
     parts["recipe"] = _with_steps(path, manifest.body.recipe, members)
     program = ProgramData(**parts)
     problem = form_problem(program)

@@ -18,14 +18,17 @@ from ..files import write_whole
 from ..hardware.board import load_board
 from ..hardware.isa import ISA_VERSION
 from ..hardware.resources import KINDS, resources
+from ..ir.host.types import ANY, HostValue
 from .accuracy_report import accuracy_html
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from .data import ProgramPort
     from .estimate import Estimate
     from .program import Program
 
+CONVERSIONS = ("quantize", "gather", "dequantize", "argmax")  # the host's part of every program
 _ESTIMATED = (
     "estimated: cycle model (hls/include/nm/cost.h, the board file's DRAM), not measured; "
     "without the host's work and most of DRAM's latency"
@@ -34,7 +37,8 @@ _ESTIMATED = (
 
 def batch_of(program: Program) -> int | None:
     """Return the leading dimension that all inputs and outputs share, or None."""
-    leading = {port.shape[:1] for port in (*program.inputs, *program.outputs)}
+    ports = (*program.shown_inputs, *program.shown_outputs)
+    leading = {(port.shape or ())[:1] for port in ports}
     common = leading.pop() if len(leading) == 1 else ()
     return common[0] if common else None
 
@@ -42,6 +46,16 @@ def batch_of(program: Program) -> int | None:
 def unit_of(batch: int | None, shapes: Iterable[Sequence[int]]) -> str:
     """Return the unit of a run: "image" if an input is (1, C, H, W), else "run"."""
     return "image" if batch == 1 and any(len(shape) == 4 for shape in shapes) else "run"
+
+
+def _sizes(ports: Iterable[ProgramPort | HostValue]) -> dict[str, list[int | None] | None]:
+    """Return the shapes by name; None where data decides."""
+    return {
+        port.name: None
+        if port.shape is None
+        else [None if size == ANY else size for size in port.shape]
+        for port in ports
+    }
 
 
 def _network(estimate: Estimate) -> dict[str, Any]:
@@ -77,8 +91,8 @@ def program_report(program: Program) -> dict[str, Any]:
             "instructions": len(program.instructions),
             "const_bytes": len(program.const),
             "arena_bytes": program.arena_bytes,
-            "inputs": {port.name: list(port.shape) for port in program.inputs},
-            "outputs": {port.name: list(port.shape) for port in program.outputs},
+            "inputs": _sizes(program.shown_inputs),
+            "outputs": _sizes(program.shown_outputs),
             "host_ops": list(program.host_ops),
             "notes": list(program.notes),
         },
@@ -117,8 +131,10 @@ def _title(report: dict[str, Any]) -> str:
     return f"{report['board']}, {report['array']} array, {size}: {inputs} (estimated)"
 
 
-def _dims(shape: list[int]) -> str:
-    return "x".join(map(str, shape)) or "scalar"
+def _dims(shape: list[int | None] | None) -> str:
+    if shape is None:
+        return "of any size"
+    return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
 
 
 def port_lines(report: dict[str, Any]) -> list[str]:
@@ -187,6 +203,14 @@ def _shortened(name: str, room: int) -> str:
     return f"{name[: room - 1 - end]}…{name[len(name) - end :]}"
 
 
+def _host_line(names: list[str]) -> list[str]:
+    """Return what the host computes besides converting inputs and outputs, if anything."""
+    more = [name for name in names if name not in CONVERSIONS]
+    if not more:
+        return []
+    return [f"host: {', '.join(more)}, in numpy; their time is not in the estimate"]
+
+
 def summary_lines(report: dict[str, Any]) -> list[str]:
     """Format latency, rate and basis in words."""
     network = report["network"]
@@ -196,6 +220,7 @@ def summary_lines(report: dict[str, Any]) -> list[str]:
         f"{network['frames_per_s']:,.1f} {unit}s/s, {network['cycles']:,} cycles at "
         f"{network['clock_mhz']:g} MHz, array utilisation {100 * network['utilization']:.1f} %",
         f"basis: {network['basis'].removeprefix('estimated: ')}",
+        *_host_line(report["program"]["host_ops"]),
         *(f"note: {note}" for note in report["program"]["notes"]),
     ]
 

@@ -22,7 +22,7 @@ from ..ir.types import Array
 from .data import ProgramData
 
 _MOST_CYCLES = 1 << 36
-_AGAIN = "the program is corrupted, compile it again"
+AGAIN = "the program is corrupted, compile it again"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def _enforce(c: Columns, rule: _Rule) -> None:
     low, high = (int(np.broadcast_to(limit, bad.shape)[i]) for limit in (rule.low, rule.high))
     raise BadProgram(
         f"instruction {int(c.index[i])} ({c.opcode.name}): {rule.field}: found "
-        f"{int(rule.value[i])}, allowed is {low}..{high}; {_AGAIN}"
+        f"{int(rule.value[i])}, allowed is {low}..{high}; {AGAIN}",
+        int(c.index[i]),
     )
 
 
@@ -53,14 +54,14 @@ def _enforce(c: Columns, rule: _Rule) -> None:
 
 def _encoding(words: Array) -> None:
     if not len(words):
-        raise BadProgram(f"instructions: found none, allowed is at least END; {_AGAIN}")
+        raise BadProgram(f"instructions: found none, allowed is at least END; {AGAIN}")
     numbers = opcodes(words)
     unknown = np.flatnonzero(numbers > max(Opcode))
     if len(unknown):
         i = int(unknown[0])
         raise BadProgram(
             f"instruction {i}: opcode: found {int(numbers[i])}, allowed is 0..{int(max(Opcode))}; "
-            f"{_AGAIN}"
+            f"{AGAIN}"
         )
     for opcode in Opcode:
         index = np.flatnonzero(numbers == opcode)
@@ -68,13 +69,13 @@ def _encoding(words: Array) -> None:
         if stray.any():
             i = int(index[np.flatnonzero(stray)[0]])
             raise BadProgram(
-                f"instruction {i} ({opcode.name}): reserved bits: found a 1, allowed is 0; {_AGAIN}"
+                f"instruction {i} ({opcode.name}): reserved bits: found a 1, allowed is 0; {AGAIN}"
             )
     ends = np.flatnonzero(numbers == Opcode.END)
     if len(ends) != 1 or ends[0] != len(words) - 1:
         raise BadProgram(
             f"END: found at {ends[:4].tolist()}, allowed is once, at {len(words) - 1} (the last); "
-            f"{_AGAIN}"
+            f"{AGAIN}"
         )
 
 
@@ -276,7 +277,7 @@ def _tokens(words: Array) -> None:
     for p, q in np.argwhere(sent != 0):
         raise BadProgram(
             f"tokens from {Unit(p).name} to {Unit(q).name}: found {int(sent[p, q]):+d} sent beyond "
-            f"those waited for, allowed is 0; {_AGAIN}"
+            f"those waited for, allowed is 0; {AGAIN}"
         )
 
 
@@ -289,7 +290,7 @@ def _terminates(program: ProgramData) -> None:
     if cycles > _MOST_CYCLES:
         raise BadProgram(
             f"cycles: found {cycles}, allowed is at most {_MOST_CYCLES} (minutes on any board); "
-            f"{_AGAIN}"
+            f"{AGAIN}"
         )
 
 

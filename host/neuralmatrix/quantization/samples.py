@@ -109,19 +109,8 @@ def chunks(mg: MatGraph, runs: Iterable[Run]) -> Iterator[Run]:
 
 def _runs_of(mg: MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[Run]:
     """Yield checked single runs in the source shapes, at most ``most`` of them."""
-    if feeds is None:
-        raise BadInput(
-            "no calibration data given; pass an iterable of {input name: array} as calibration"
-        )
-    if isinstance(feeds, Mapping):
-        feeds = [feeds]
-    if not isinstance(feeds, Iterable):
-        raise BadInput(
-            f"the calibration data is a {type(feeds).__name__}; allowed is an iterable of "
-            "{input name: array}"
-        )
     found = 0
-    for run in islice(_all_runs(mg, feeds), most):
+    for run in islice(all_runs(mg.inputs, feeds), most):
         found += 1
         yield run
     if not found:
@@ -131,23 +120,40 @@ def _runs_of(mg: MatGraph, feeds: Iterable[Feed] | None, most: int) -> Iterator[
         )
 
 
-def _all_runs(mg: MatGraph, feeds: Iterable[Feed]) -> Iterator[Run]:
-    for number, feed in enumerate(feeds):
-        yield from _split(mg, feed, f"calibration feed {number}")
+def all_runs(ports: Sequence[Port], feeds: Iterable[Feed] | None) -> Iterator[Run]:
+    """Yield every run of the calibration data, checked."""
+    for number, feed in enumerate(feeds_of(feeds)):
+        yield from _split(ports, feed, f"calibration feed {number}")
 
 
-def _split(mg: MatGraph, feed: Feed, where: str) -> Iterator[Run]:
+def feeds_of(feeds: Iterable[Feed] | None) -> Iterable[Feed]:
+    """Return the feeds of the calibration data; BadInput if it is of another kind."""
+    if feeds is None:
+        raise BadInput(
+            "no calibration data given; pass an iterable of {input name: array} as calibration"
+        )
+    if isinstance(feeds, Mapping):
+        return [feeds]
+    if not isinstance(feeds, Iterable):
+        raise BadInput(
+            f"the calibration data is a {type(feeds).__name__}; allowed is an iterable of "
+            "{input name: array}"
+        )
+    return feeds
+
+
+def _split(ports: Sequence[Port], feed: Feed, where: str) -> Iterator[Run]:
     """Yield the runs that are stacked in one feed."""
     if not isinstance(feed, Mapping):
         raise BadInput(f"{where} is a {type(feed).__name__}; allowed is {{input name: array}}")
-    wanted = {port.name for port in mg.inputs}
+    wanted = {port.name for port in ports}
     if set(feed) != wanted:
         raise BadInput(
             f"{where} has inputs {sorted(map(str, feed))}; "
             f"the model's inputs are {sorted(wanted)}, give exactly these, or bind what never "
             "changes with constants= (--constant)"
         )
-    arrays = {port.name: _checked(port, feed[port.name], where) for port in mg.inputs}
+    arrays = {port.name: _checked(port, feed[port.name], where) for port in ports}
     lengths = {len(array) for array in arrays.values()}
     if len(lengths) != 1:
         raise BadInput(f"{where} stacks {sorted(lengths)} runs; give all inputs the same number")
@@ -158,6 +164,8 @@ def _split(mg: MatGraph, feed: Feed, where: str) -> Iterator[Run]:
 def _checked(port: Port, value: Array, where: str) -> Array:
     """Return ``value`` as (runs, *port.shape)."""
     what = f"{where}: input {port.name!r}"
+    if isinstance(value, np.ma.MaskedArray):
+        raise BadInput(f"{what} is a masked array, whose mask has no meaning here; fill it first")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -170,10 +178,11 @@ def _checked(port: Port, value: Array, where: str) -> Array:
             f"{what} holds NaN, infinity or a value beyond float32; allowed are finite numbers, "
             "clean the data"
         )
-    if port.table is not None and array.dtype.kind == "f" and (array % 1).any():
+    whole = port.table is not None or port.dtype not in ("float32", "float64")
+    if whole and array.dtype.kind == "f" and (array % 1).any():
         raise BadInput(
-            f"{what} holds fractions; allowed are integers, the rows of its table; tokenise "
-            "with the model's own vocabulary"
+            f"{what} holds fractions; allowed are integers, such as the rows of its table; "
+            "tokenise with the model's own vocabulary"
         )
     return _stacked(port, array, what)
 

@@ -65,13 +65,13 @@ def test_a_fault_of_the_front_end_is_a_warning(monkeypatch: pytest.MonkeyPatch) 
     assert good.accuracy.judge.startswith("onnxruntime ")
     assert not any("differs" in line for line in good.accuracy.warnings)
     other = model([node("MatMul", ["x", "w"], ["y"])], {"x": (1, 4)}, ["y"], {"w": 1.1 * WEIGHT})
-    monkeypatch.setattr("neuralmatrix.compiler.import_onnx", _instead(other))
+    monkeypatch.setattr("neuralmatrix.compiler.import_model", _instead(other))
     with pytest.warns(nm.AccuracyWarning, match="differs from the model as onnxruntime .* 10 %"):
         bad = nm.compile(NET, calibration=[feeds])
     assert "do not use the program" in bad.accuracy.warnings[0]
 
 
 def _instead(other):  # type: ignore[no-untyped-def]
-    from neuralmatrix.frontend.onnx.import_onnx import import_onnx
+    from neuralmatrix.frontend.onnx.host_edges import import_model
 
-    return lambda model, shapes: import_onnx(other, shapes)
+    return lambda model, shapes, outputs: import_model(other, shapes, outputs)

@@ -316,3 +316,18 @@ def test_missing_torch_names_the_extra(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", no_torch)
     with pytest.raises(ToolMissing, match=r"extra \[torch\]"):
         importer.module_to_onnx(object(), None)
+
+
+def test_a_torchscript_module_is_refused_with_what_to_give(torch) -> None:
+    script = torch.jit.trace(torch.nn.Linear(4, 2), torch.zeros(1, 4))
+    with pytest.raises(BadModel, match="TorchScript module .*allowed is the torch.nn.Module"):
+        compile_model(script, example_inputs=torch.zeros(1, 4))
+
+
+def test_an_exported_program_is_compiled(torch) -> None:
+    pytest.importorskip("onnxscript")
+    net = torch.nn.Linear(4, 2)
+    exported = torch.export.export(net, (torch.zeros(1, 4),))
+    feeds = [{"input": np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)}]
+    program = compile_model(exported, example_inputs=torch.zeros(1, 4), calibration=feeds)
+    assert [port.name for port in program.inputs] == ["input"]

@@ -57,6 +57,10 @@ def bind_constants(
 
 
 def _array(name: str, value: Any) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise BadInput(
+            f"constants: {name!r} is a masked array, whose mask has no meaning here; fill it first"
+        )
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as error:
@@ -90,8 +94,9 @@ def _fitted(value: ValueInfoProto, array: Array, sizes: dict[str, int]) -> Array
     onnx = require_onnx()
     kind = value.type.tensor_type.elem_type
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-    if array.dtype.kind not in _FITS.get(dtype.kind, ""):
-        wanted = _KINDS.get(dtype.kind, str(dtype))
+    # numpy calls the small floats of other packages, as bfloat16, void
+    if array.dtype != dtype and array.dtype.kind not in _FITS.get(_kind(dtype), ""):
+        wanted = _KINDS.get(_kind(dtype), str(dtype))
         raise BadInput(
             f"constants: {value.name!r} is {array.dtype}, allowed is {wanted} ({dtype}); convert "
             "the array"
@@ -109,6 +114,10 @@ def _fitted(value: ValueInfoProto, array: Array, sizes: dict[str, int]) -> Array
             )
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, dtype)
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    return "f" if "float" in dtype.name else dtype.kind
 
 
 def _named(dims: Any, sizes: Mapping[str, int]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,18 @@ def opset_of(proto: ModelProto) -> int:
     return int(opset)
 
 
-def calls_of(proto: ModelProto, opset: int) -> tuple[Call, ...]:
-    """Return the nodes that the outputs depend on, sorted and checked against their schemas."""
+def calls_of(proto: ModelProto, opset: int, outputs: Sequence[str] = ()) -> tuple[Call, ...]:
+    """Return the nodes that the outputs depend on, sorted and checked against their schemas.
+
+    ``outputs``: other values of the model that end it.
+    """
     _check_text(proto.graph)
     calls = [plain_call(node, i, opset) for i, node in enumerate(proto.graph.node)]
     _check_names(proto.graph, calls)
     _check_domains(proto, calls)
-    wanted = _needed(_sorted(proto.graph, calls), [o.name for o in proto.graph.output])
+    ordered = _sorted(proto.graph, calls)
+    _check_ends(proto.graph, calls, outputs)
+    wanted = _needed(ordered, outputs or [o.name for o in proto.graph.output])
     for call in wanted:
         _check_schema(proto, call)
     return wanted
@@ -122,6 +128,22 @@ def _sorted(graph: GraphProto, calls: Sequence[Call]) -> list[Call]:
         order += ready
         waiting = rest
     return order
+
+
+def _check_ends(graph: GraphProto, calls: Sequence[Call], outputs: Sequence[str]) -> None:
+    """Raise BadInput if a value that shall end the model is none of its own."""
+    made = [name for call in calls for name in call.outputs if name]
+    allowed = {*made, *(value.name for value in (*graph.input, *graph.output))}
+    for name in outputs:
+        if name not in allowed:
+            near = get_close_matches(str(name), [*allowed], n=3, cutoff=0.5) or made[-3:]
+            raise BadInput(
+                f"outputs: found {name!r}, allowed are values of the model, as "
+                f"{', '.join(map(repr, near))}; a value is named after the output of a node"
+            )
+    twice = [name for name, count in Counter(outputs).items() if count > 1]
+    if twice:
+        raise BadInput(f"outputs: found {twice[0]!r} twice, allowed is once")
 
 
 def _refuse_cycle(calls: Sequence[Call]) -> None:

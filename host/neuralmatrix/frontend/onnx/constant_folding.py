@@ -35,11 +35,16 @@ _EVALUATION_ERRORS = (
 
 def output_shapes(ctx: Context, call: Call) -> dict[str, Shape]:
     """Return output shapes by ONNX's shape inference; outputs of unknown shape are left out."""
+    return {name: shape for name, (shape, _) in output_types(ctx, call).items()}
+
+
+def output_types(ctx: Context, call: Call) -> dict[str, tuple[Shape, str]]:
+    """Return shapes and types of outputs by ONNX's inference, as far as it knows shapes."""
     onnx = require_onnx()
     helper, types, data = onnx.helper, {}, {}
     for name in filter(None, call.inputs):
         known = ctx.known.get(name)
-        dtype = np.dtype(np.float32) if known is None else known.dtype
+        dtype = _dtype(ctx, name)
         types[name] = helper.make_tensor_type_proto(
             helper.np_dtype_to_tensor_dtype(dtype), ctx.shape(name)
         )
@@ -59,7 +64,21 @@ def output_shapes(ctx: Context, call: Call) -> dict[str, Shape]:
     ):
         return {}
     shapes = {name: _concrete(proto) for name, proto in inferred.items()}
-    return {name: shape for name, shape in shapes.items() if shape is not None}
+    kinds = {
+        n: proto.tensor_type.elem_type for n, proto in inferred.items() if shapes[n] is not None
+    }
+    names = {n: helper.tensor_dtype_to_np_dtype(kind).name for n, kind in kinds.items() if kind}
+    return {n: (shape, names.get(n, "float32")) for n, shape in shapes.items() if shape is not None}
+
+
+def _dtype(ctx: Context, name: str) -> np.dtype[Any]:
+    """Return the type of a value as the model has it, as far as it matters: float32 for floats."""
+    for table in (ctx.known, ctx.examples):
+        if name in table:
+            return table[name].dtype
+    if name in ctx.quantized:
+        return np.dtype(ctx.quantized[name].dtype)
+    return np.dtype(ctx.guessed.get(name, "float32"))
 
 
 def _concrete(proto: Any) -> Shape | None:

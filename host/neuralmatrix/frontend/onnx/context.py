@@ -123,6 +123,8 @@ class Context:
     constants: dict[str, Array] = field(default_factory=dict)  # by Graph tensor
     shapes: dict[str, Shape] = field(default_factory=dict)  # by Graph tensor
     quant: dict[str, QParams] = field(default_factory=dict)  # by Graph tensor
+    examples: dict[str, Array] = field(default_factory=dict)  # of values that the host computes
+    guessed: dict[str, str] = field(default_factory=dict)  # behind a refused node: value -> type
 
     def fresh(self, hint: str) -> str:
         """Return a new tensor name that begins with ``hint``."""
@@ -162,6 +164,8 @@ class Context:
         """Return the shape of a run-time value or constant."""
         if name in self.rows:
             return self.rows[name].shape
+        if name in self.examples:
+            return self.examples[name].shape
         return self.known[name].shape if name in self.known else self.shapes[self.values[name]]
 
     def weight(self, name: str) -> str:

@@ -8,33 +8,41 @@ All unsupported nodes of the model are reported in one error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ...errors import BadModel, UnsupportedModel, UnsupportedNode
-from ...ir.graph.nodes import ArgMax, Conv, ConvTranspose, Graph, MatMul, Node, Unary
+from ...errors import (
+    BadModel,
+    DoesNotFit,
+    NeuralMatrixError,
+    UnsupportedModel,
+    UnsupportedNode,
+)
+from ...ir.graph.nodes import Conv, ConvTranspose, Graph, MatMul
 from ...ir.graph.verify import verify_graph
-from ...ir.types import Function
+from ...ir.types import Array
 from .checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
-from .constant_folding import fold, output_shapes
+from .constant_folding import fold
 from .context import Call, Context, Handler, Quantization, Refused, RowIndices
-from .control_flow import CONTROL
+from .control_flow import CONTROL, Run
+from .guesses import follows_guess, guess_outputs
 from .load import read, tensor_array
 from .operator_table import handler_of
 from .ops.gather import REARRANGES, index_inputs, pass_indices
 from .ops.logic import check_integral, pass_integral
-from .ops.quantization import KEEPS_QUANTIZED, integer_values
+from .ops.quantization import KEEPS_QUANTIZED
+from .outputs import add_outputs, refused_outputs
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 _FLOAT_INPUTS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 _INTEGER_INPUTS = {2: "uint8", 3: "int8"}
-_INTEGRAL_INPUTS = {
+INTEGRAL_INPUTS = {
     4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64",
 }  # fmt: skip
 # Errors in a handler where an attribute or a constant has another size or value than ONNX allows.
@@ -55,43 +63,86 @@ def import_onnx(
 
     >>> import_onnx("net.onnx", {"image": (1, 3, 224, 224)})  # doctest: +SKIP
     """
+    source = source_of(model, shapes)
+    ctx, refused = walk(source)
+    refused += refused_outputs(ctx, source.outputs)
+    if refused:
+        raise UnsupportedModel(tuple(refused))
+    add_outputs(ctx, source.outputs)
+    return graph_of(ctx, [i.name for i in source.inputs], source.outputs)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked model: the nodes that ``outputs`` depend on, initialisers, run-time inputs and
+    their shapes."""
+
+    proto: ModelProto
+    opset: int
+    calls: tuple[Call, ...]
+    known: Mapping[str, Array]
+    inputs: tuple[ValueInfoProto, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    outputs: tuple[str, ...]
+
+
+def source_of(
+    model: str | Path | bytes | ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None,
+    outputs: Sequence[str] = (),
+) -> Source:  # fmt: skip
+    """Read and check a model.  ``outputs``: values that end it instead of its own outputs."""
     proto, folder = read(model)
     opset = opset_of(proto)
-    calls = calls_of(proto, opset)
+    ends = tuple(outputs) or tuple(o.name for o in proto.graph.output)
+    calls = calls_of(proto, opset, ends)
     known = {t.name: tensor_array(t, folder) for t in proto.graph.initializer}
-    ctx = _context(proto, calls, opset)
-    check_finite({name: a for name, a in known.items() if not ctx.may_be_infinite(name)})
-    inputs = [i for i in proto.graph.input if i.name not in known]
-    ctx.known.update(known)
+    inputs = tuple(i for i in proto.graph.input if i.name not in known)
     fixed = input_shapes(inputs, shapes or {})
     check_steps(inputs, shapes or {}, calls)
-    lost = _add_inputs(ctx, inputs, fixed, calls)
-    lost.update({s.values.name: _SPARSE for s in proto.graph.sparse_initializer})
+    return Source(proto, opset, calls, known, inputs, fixed, ends)
+
+
+class Side(Protocol):
+    """What the host takes over."""
+
+    def start(self, ctx: Context) -> None:
+        """Take inputs, before any node is handled."""
+
+    def run(self, ctx: Context, call: Call) -> None:
+        """Handle one node instead of ``run_node``."""
+
+
+def walk(source: Source, side: Side | None = None) -> tuple[Context, list[UnsupportedNode]]:
+    """Handle every node, and return those that are refused."""
+    ctx = _context(source)
+    check_finite({n: a for n, a in source.known.items() if not ctx.may_be_infinite(n)})
+    ctx.known.update(source.known)
+    lost = _add_inputs(ctx, source.inputs, source.shapes, source.calls)
+    lost.update({s.values.name: _SPARSE for s in source.proto.graph.sparse_initializer})
     refused = [
-        UnsupportedNode(name, "Input", opset, reason)
+        UnsupportedNode(name, "Input", source.opset, reason)
         for name, reason in lost.items()
         if ctx.users[name]
     ]
-    refused += _walk(ctx, calls, set(lost))
-    if not refused:
-        refused += _add_outputs(ctx, [o.name for o in proto.graph.output])
-    if refused:
-        raise UnsupportedModel(tuple(refused))
-    return _graph(ctx, [i.name for i in inputs], [o.name for o in proto.graph.output])
+    if side is not None:
+        side.start(ctx)
+    refused += _walk(ctx, source.calls, set(lost), side.run if side else run_node)
+    return ctx, refused
 
 
-def _context(proto: ModelProto, calls: Sequence[Call], opset: int) -> Context:
-    names = {name for call in calls for name in (*call.reads, *call.outputs)}
-    names |= {i.name for i in proto.graph.input} | {o.name for o in proto.graph.output}
+def _context(source: Source) -> Context:
+    proto = source.proto
+    names = {name for call in source.calls for name in (*call.reads, *call.outputs)}
+    names |= {i.name for i in proto.graph.input} | set(source.outputs)
     users: dict[str, list[Call]] = {name: [] for name in names}
     users |= {s.values.name: [] for s in proto.graph.sparse_initializer}
-    for call in calls:
+    for call in source.calls:
         for name in set(call.reads):
             users[name].append(call)
     return Context(
-        opset,
+        source.opset,
         {name: tuple(readers) for name, readers in users.items()},
-        frozenset(o.name for o in proto.graph.output),
+        frozenset(source.outputs),
         {},
         names,
     )
@@ -106,7 +157,7 @@ def _add_inputs(
     """Enter the run-time inputs and return those of an unsupported type with the reason."""
     lost = {}
     kinds = {value.name: value.type.tensor_type.elem_type for value in inputs}
-    selecting = index_inputs(calls, [n for n, kind in kinds.items() if kind in _INTEGRAL_INPUTS])
+    selecting = index_inputs(calls, [n for n, kind in kinds.items() if kind in INTEGRAL_INPUTS])
     for name, kind in kinds.items():
         ctx.shapes[name] = shapes[name]
         if name in selecting:
@@ -117,20 +168,20 @@ def _add_inputs(
         if kind in _INTEGER_INPUTS:
             ctx.quantized[name] = Quantization(1.0, 0, _INTEGER_INPUTS[kind])
             ctx.quant[name] = ctx.quantized[name].params
-        elif kind in _INTEGRAL_INPUTS:
-            ctx.integral[name] = _INTEGRAL_INPUTS[kind] == "bool"
+        elif kind in INTEGRAL_INPUTS:
+            ctx.integral[name] = INTEGRAL_INPUTS[kind] == "bool"
             ctx.integers.add(name)
         elif kind not in _FLOAT_INPUTS:
             allowed = [
                 *_FLOAT_INPUTS.values(),
                 *_INTEGER_INPUTS.values(),
-                *_INTEGRAL_INPUTS.values(),
+                *INTEGRAL_INPUTS.values(),
             ]
             lost[name] = f"element type {kind}; inputs of {', '.join(allowed)} are supported"
     return lost
 
 
-def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[UnsupportedNode]:
+def _walk(ctx: Context, calls: Sequence[Call], lost: set[str], run: Run) -> list[UnsupportedNode]:
     """Handle every node and return the refused ones; the nodes after them are checked as far as
     their shapes are known."""
     refused: list[UnsupportedNode] = []
@@ -140,11 +191,13 @@ def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[Unsupport
                 lost.update(filter(None, call.outputs))
                 if call.op not in _UNCERTAIN:
                     handler_of(call, schema_of(call) is not None)
+            elif follows_guess(ctx, call):
+                guess_outputs(ctx, call, lost)
             else:
-                _run(ctx, call)
+                run(ctx, call)
         except Refused as reason:
             refused.append(UnsupportedNode(call.name, call.op, call.opset, str(reason)))
-            _guess_outputs(ctx, call, lost)
+            guess_outputs(ctx, call, lost)
         except (BadModel, *_MALFORMED) as error:
             # the shape after a refused node is a guess: an error in it proves nothing
             if not refused:
@@ -153,19 +206,24 @@ def _walk(ctx: Context, calls: Sequence[Call], lost: set[str]) -> list[Unsupport
     return refused
 
 
-def _run(ctx: Context, call: Call) -> None:
-    """Handle one node whose inputs are all known."""
+def run_node(ctx: Context, call: Call, run: Run | None = None) -> None:
+    """Handle one node whose inputs are all known; ``run`` handles those of its subgraphs."""
     if call.op in CONTROL and not call.domain:
-        CONTROL[call.op](ctx, call, _run)
+        CONTROL[call.op](ctx, call, run or run_node)
     elif all(name in ctx.known for name in call.inputs if name):
         _fold(ctx, call)
     else:
         _step(ctx, call, handler_of(call, schema_of(call) is not None))
 
 
-def _bad_model(call: Call, error: Exception) -> BadModel:
+def _bad_model(call: Call, error: Exception) -> NeuralMatrixError:
     if isinstance(error, BadModel):
         return error
+    if isinstance(error, MemoryError):
+        return DoesNotFit(
+            f"node {call.name!r} ({call.op}): this machine has too little free memory for its "
+            "result; close programs, or use smaller shapes (--shape)"
+        )
     return BadModel(
         f"node {call.name!r} ({call.op}): its inputs and attributes do not fit each other "
         f"({error}); correct the model"
@@ -217,68 +275,7 @@ def _pass_quantized(ctx: Context, call: Call, quantizations: set[Quantization | 
             ctx.quant[ctx.values[name]] = one.params
 
 
-def _guess_outputs(ctx: Context, call: Call, lost: set[str]) -> None:
-    """Infer shapes after a refused node, so that the nodes after it can be checked too."""
-    known = all(name in ctx.values or name in ctx.known for name in call.inputs if name)
-    shapes = output_shapes(ctx, call) if known and not lost.intersection(call.inputs) else {}
-    for name in filter(None, call.outputs):
-        if name in shapes:
-            ctx.values[name] = name
-            ctx.shapes[name] = shapes[name]
-        else:
-            lost.add(name)
-
-
-def _add_outputs(ctx: Context, outputs: Sequence[str]) -> list[UnsupportedNode]:
-    """Give every output a tensor of its own name that holds the source's values."""
-    refused = []
-    for name in outputs:
-        end = Call(name, "Output", "", ctx.opset, (name,), (name,), {}, None)
-        if name in ctx.known:
-            reason = "does not depend on any input; outputs must be computed"
-            refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
-        elif name in ctx.rows or name in ctx.integers:
-            reason = "an output of integers; Cast it to float in the model"
-            refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))
-        elif name in ctx.quantized and ctx.quantized[name] != Quantization(
-            1.0, 0, ctx.quantized[name].dtype
-        ):
-            _free_name(ctx, name)
-            integer_values(ctx, end, name, name)
-        elif ctx.values[name] != name:
-            source = (ctx.values[name],)
-            ctx.emit(Unary(source, name, name, function=Function("identity")))
-    inner = {name for node in ctx.nodes if not _is_copy(node, outputs) for name in node.inputs}
-    for node in ctx.nodes:
-        if isinstance(node, ArgMax) and node.output in inner:
-            reason = "its result is used inside the network; ArgMax is supported at an output"
-            refused.append(UnsupportedNode(node.source, "ArgMax", ctx.opset, reason))
-    return refused
-
-
-def _is_copy(node: Node, outputs: Sequence[str]) -> bool:
-    return isinstance(node, Unary) and node.function.name == "identity" and node.output in outputs
-
-
-def _free_name(ctx: Context, name: str) -> None:
-    """Rename the Graph tensor ``name`` where a layout operator on integers made the output."""
-    if ctx.values[name] != name:
-        return
-    new = ctx.fresh(f"{name}.real")
-    ctx.nodes[:] = [
-        replace(
-            node,
-            inputs=tuple(new if i == name else i for i in node.inputs),
-            output=new if node.output == name else node.output,
-        )
-        for node in ctx.nodes
-    ]
-    ctx.values.update({value: new for value, tensor in ctx.values.items() if tensor == name})
-    ctx.shapes[new] = ctx.shapes.pop(name)
-    ctx.quant[new] = ctx.quant.pop(name)
-
-
-def _graph(ctx: Context, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+def graph_of(ctx: Context, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
     used = {name for node in ctx.nodes for name in node.inputs}
     made = {*inputs, *(node.output for node in ctx.nodes)}
     constants = {name: array for name, array in ctx.constants.items() if name in used}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import BadModel, ToolMissing
+from ...files import kind_of
 from ...ir.types import Array
 from .context import Call
 
@@ -47,15 +48,66 @@ def read(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | Non
         proto, folder = _parse(model, name), None
     elif isinstance(model, str | Path):
         path, name = Path(model), str(model)
+        _refuse_other(path)
         proto, folder = _parse(_file_bytes(path), name), path.resolve().parent
     elif isinstance(model, onnx.ModelProto):
         proto, folder = model, None
     else:
-        found = type(model).__name__
-        raise BadModel(f"the model is a {found}; allowed are a path, bytes or an onnx.ModelProto")
+        raise BadModel(other_object(model))
     if not proto.graph.node:
         raise BadModel(f"{name} is an ONNX model that has no nodes; a graph is needed; {_CURE}")
     return (onnx.inliner.inline_local_functions(proto) if proto.functions else proto), folder
+
+
+_EXPORT = "give the torch.nn.Module itself with example_inputs=, or export it to ONNX with torch"
+# what other files are, and what to do with them
+_OTHER = {
+    "nmx": "a compiled program (.nmx), not a model: give them in the order MODEL PROGRAM, or load "
+    "the program with nm.load",
+    "pt": f"weights or a module that torch.save wrote: load it with torch, and {_EXPORT}",
+    "pickle": f"a pickle, as torch.save wrote it: load it with torch, and {_EXPORT}",
+    "torchscript": f"a TorchScript module: {_EXPORT} (torch.onnx.export)",
+    "pt2": "a program that torch.export saved: load it with torch.export.load, and give its "
+    ".module() with example_inputs=",
+    "safetensors": f"weights without a network (safetensors): load them into their module, and "
+    f"{_EXPORT}",
+    "hdf5": "an HDF5 file, as Keras writes it (.h5): load it with Keras and export it to ONNX "
+    "(model.export(path, format='onnx'), or tf2onnx)",
+    "keras": "a Keras model (.keras): load it with Keras and export it to ONNX "
+    "(model.export(path, format='onnx'), or tf2onnx)",
+    "tflite": "a TensorFlow Lite model: convert it to ONNX with tf2onnx (--tflite)",
+    "npz": "an archive of arrays (.npz): give it as calibration or as inputs, and an .onnx file as "
+    "the model",
+    "npy": "an array (.npy): give it as a constant, and an .onnx file as the model",
+    "xml": "an XML file, as OpenVINO writes it: give the ONNX model from which it was made",
+}
+# the same for objects, by the root of their module and their class
+_OBJECTS = {
+    ("torch", "ONNXProgram"): "give its .model_proto",
+    ("torch", "ExportedProgram"): "give its .module() with example_inputs=",
+    ("keras", ""): "export it to ONNX first (model.export(path, format='onnx'), or tf2onnx)",
+    ("tensorflow", ""): "convert it to ONNX first, with tf2onnx",
+    ("onnxruntime", ""): "give the ONNX model that it was made from",
+    ("jax", ""): "export it to ONNX first",
+    ("builtins", "dict"): "weights alone are no network: load them into their torch.nn.Module, and "
+    "give that with example_inputs=",
+}
+
+
+def other_object(model: object) -> str:
+    """Return what is wrong with an object that is no model, and what to do."""
+    kind = type(model)
+    root = kind.__module__.split(".")[0]
+    hint = _OBJECTS.get((root, kind.__name__)) or _OBJECTS.get((root, ""), "")
+    allowed = "allowed are a path, bytes, an onnx.ModelProto or a torch.nn.Module"
+    return f"the model is a {kind.__name__}; {allowed}" + (f": {hint}" if hint else "")
+
+
+def _refuse_other(path: Path) -> None:
+    """Raise BadModel for a file that is something else, with what to do with it."""
+    kind = kind_of(path)
+    if kind in _OTHER:
+        raise BadModel(f"{path} is no ONNX model but {_OTHER[kind]}")
 
 
 def _file_bytes(path: Path) -> bytes:

@@ -66,7 +66,7 @@ _TEXT = "strings are not supported; tokenise first and pass ids"
 _LIST = "sequences and optionals have no fixed size; tensors of fixed shapes are supported"
 _SHAPE = "the size of its result depends on data"
 _STEPS = "it is discontinuous: an int8 input cannot resolve the step; smooth functions and "
-_CUT = "cut the model before this node and do it on the host"
+_CUT = "end the model before this node with outputs= (--outputs) and do it yourself"
 
 NEAREST: Mapping[str, str] = {
     **dict.fromkeys(
@@ -92,7 +92,7 @@ NEAREST: Mapping[str, str] = {
     "RoiAlign": f"its windows depend on data; {_CUT}",
     "MaxRoiPool": f"its windows depend on data; {_CUT}",
     "GridSample": "its windows depend on data; Resize is supported",
-    "TopK": "ArgMax and ArgMin at an output are supported, and ReduceMax",
+    "TopK": "inside a network ReduceMax is supported",
     "Hardmax": "ArgMax at an output is supported, and Softmax",
     "MaxUnpool": "ConvTranspose and Resize are supported",
     **dict.fromkeys(

@@ -14,13 +14,14 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BadInput, BadModel, ToolMissing
-from ..onnx.load import require_onnx
+from ..onnx.load import other_object, require_onnx
 from .arguments import arguments, names_of_inputs, names_of_outputs
 from .names import name_nodes, name_parameters
 from .tracing import ExportCall, trace
@@ -41,7 +42,10 @@ def is_module(model: object) -> bool:
 
 def as_onnx(model: Any, example_inputs: Any) -> Any:
     """Return ``model`` itself if it is ONNX, else its export with ``example_inputs``."""
+    if type(model).__name__ == "ExportedProgram" and example_inputs is not None:
+        model = model.module()
     if is_module(model):
+        _refuse_script(model)
         if example_inputs is None:
             raise BadInput(
                 f"the model is a torch module ({type(model).__name__}) and no example inputs are "
@@ -50,12 +54,22 @@ def as_onnx(model: Any, example_inputs: Any) -> Any:
             )
         return module_to_onnx(model, example_inputs)
     if example_inputs is not None:
-        found = type(model).__name__
+        if not isinstance(model, str | Path | bytes | require_onnx().ModelProto):
+            raise BadModel(other_object(model))
         raise BadInput(
-            f"example_inputs are given, but the model is a {found}; allowed with them is a "
-            "torch.nn.Module; leave them out for an ONNX model, whose inputs have shapes"
+            f"example_inputs are given, but the model is a {type(model).__name__}; allowed with "
+            "them is a torch.nn.Module; leave them out for an ONNX model, whose inputs have shapes"
         )
     return model
+
+
+def _refuse_script(model: Any) -> None:
+    """Raise BadModel for a TorchScript module, which keeps neither names nor submodules' code."""
+    if any(kind.__name__ == "ScriptModule" for kind in type(model).__mro__):
+        raise BadModel(
+            f"the model is a TorchScript module ({type(model).__name__}); allowed is the "
+            "torch.nn.Module from which torch.jit made it, with example_inputs=, or an ONNX model"
+        )
 
 
 def module_to_onnx(
@@ -105,7 +119,8 @@ def require_torch() -> ModuleType:
 def _inference(torch: ModuleType, module: Any) -> Iterator[None]:
     """Switch to evaluation mode without gradients; every submodule's own mode is restored."""
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    with suppress(NotImplementedError):  # an exported program has one mode
+        module.eval()
     try:
         with torch.no_grad():
             yield

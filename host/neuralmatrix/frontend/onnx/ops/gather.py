@@ -32,14 +32,14 @@ def index_inputs(calls: Sequence[Call], names: Iterable[str]) -> set[str]:
     found = set()
     for call in calls:
         for name in call.inputs[:2]:
-            if name in root and _selects(call, name):
+            if name in root and selects(call, name):
                 found.add(root[name])
         if call.op in REARRANGES and call.input(0) in root:
             root.update(dict.fromkeys(call.outputs, root[call.input(0)]))
     return found
 
 
-def _selects(call: Call, name: str) -> bool:
+def selects(call: Call, name: str) -> bool:
     gathers = call.op == "Gather" and call.input(1) == name
     return gathers or call.op in ("OneHot", "EmbedLayerNormalization")
 

@@ -10,6 +10,7 @@ disappears and layout operators between them need no special treatment.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -24,6 +25,12 @@ from .logic import cast_integral, is_integral
 _INT8 = np.iinfo(np.int8)
 _FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 _INTEGERS = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"}
+# how to quantise weights instead, by the type that they have
+_CURE = defaultdict(
+    lambda: "to int8",
+    int8="symmetrically (zero point 0)",
+    uint8="symmetrically (zero point 128)",
+)
 _WIDER = {"int8": {"int16", "int32", "int64"}, "uint8": {"uint16", "int16", "int32", "int64"}}
 
 # Operators that may read integers: they pass values on unchanged.
@@ -124,7 +131,7 @@ def _dequantize_constant(ctx: Context, call: Call) -> None:
     if steps.size and not _INT8.min <= steps.min() <= steps.max() <= _INT8.max:
         ctx.unfit[call.output] = (
             f"weight {call.input(0)!r}: {dtype} values minus their zero point reach "
-            f"{steps.min()}..{steps.max()}; -128..127 is supported: quantise weights to int8"
+            f"{steps.min()}..{steps.max()}; -128..127 is supported: quantise weights {_CURE[dtype]}"
         )
     else:
         ctx.scales[call.output] = spread

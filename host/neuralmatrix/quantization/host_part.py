@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration and accuracy where the host computes the edges of a network.
+
+In: ``HostEdges``, the user's calibration inputs, outputs of the array.  Out: inputs of the array,
+and what the user's own outputs lose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..ir.accuracy import OutputAccuracy, decibels
+from ..ir.host.run import after, before
+from ..ir.host.types import HostEdges
+from ..ir.matgraph.ops import Port
+from ..ir.types import Array, arg_max
+from .losses import TINY, relative_error
+from .passes import Numbers
+from .qgraph import QGraph
+from .samples import Feed, Run, all_runs, feeds_of, held_back
+from .trials import integer_outputs
+
+Outputs = Mapping[str, Array]
+
+
+@dataclass
+class HostPart:
+    """``edges`` and ``inputs``, the names that the array reads, are set by the import.
+
+    ``beside`` keeps, for every calibration input in order, what operations behind the array read
+    besides its outputs.
+    """
+
+    edges: HostEdges | None = None
+    inputs: tuple[str, ...] = ()
+    beside: list[Outputs] = field(default_factory=list)
+
+    def prepared(self, feeds: Iterable[Feed]) -> Iterator[Feed]:
+        """Yield the array's inputs for the user's, which are checked."""
+        yield from feeds_of(feeds) if self.edges is None else self._runs(self.edges, feeds)
+
+    def _runs(self, edges: HostEdges, feeds: Iterable[Feed]) -> Iterator[Run]:
+        ports = [Port(v.name, v.shape or (), "", (), dtype=v.dtype) for v in edges.inputs]
+        for run in all_runs(ports, feeds):
+            typed = {port.name: run[port.name].astype(port.dtype) for port in ports}
+            values = before(edges, typed)
+            self.beside.append({n: values[n] for n in edges.beside if n in values})
+            yield {name: values[name] for name in self.inputs}
+
+    def names(self, of_ports: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of all that the host does, in order, each once."""
+        if self.edges is None:
+            return tuple(of_ports)
+        front, back = self.edges.before, self.edges.after
+        behind = ("dequantize", "argmax")
+        ordered = [
+            *(op.op for op in front),
+            *(name for name in of_ports if name not in behind),
+            *(name for name in of_ports if name in behind),
+            *(op.op for op in back),
+        ]
+        return tuple(dict.fromkeys(ordered))
+
+    def accuracies(
+        self, numbers: Numbers, graph: QGraph
+    ) -> tuple[tuple[OutputAccuracy, ...], tuple[str, ...]]:
+        """Return what the outputs that the host computes lose on the inputs that are held back, and
+        a note of those whose size depends on data."""
+        if self.edges is None or not self.edges.after:
+            return (), ()
+        beside = [self.beside[i] for i in sorted(held_back(len(self.beside)))]
+        theirs = self._finished(beside, numbers.float_outputs(numbers.held))
+        ours = self._finished(beside, _shown(graph, integer_outputs(graph, numbers.held)))
+        made = {name for op in self.edges.after for name in op.outputs}
+        names = [out.name for out in self.edges.outputs if out.name in made]
+        pairs = {n: ([run[n] for run in ours], [run[n] for run in theirs]) for n in names}
+        same = [n for n, sides in pairs.items() if _one_size([*sides[0], *sides[1]])]
+        lost = ", ".join(name for name in names if name not in same)
+        measured = (_accuracy(n, *(np.stack(side) for side in pairs[n])) for n in same)
+        note = f"accuracy of {lost} not measured: its size depends on data"
+        return tuple(measured), (note,) if lost else ()
+
+    def _finished(self, beside: Sequence[Outputs], runs: Iterable[Outputs]) -> list[Outputs]:
+        assert self.edges is not None
+        return [after(self.edges, *one) for one in zip(beside, runs, strict=True)]
+
+
+def _shown(graph: QGraph, stacked: Outputs) -> Iterator[Outputs]:
+    """Yield the outputs of every run as the ports show them."""
+    for i in range(len(next(iter(stacked.values())))):
+        run = [(port, stacked[port.name][i]) for port in graph.outputs]
+        yield {port.name: y if port.argmax is None else arg_max(y, *port.argmax) for port, y in run}
+
+
+def _one_size(arrays: Sequence[Array]) -> bool:
+    return len({array.shape for array in arrays}) == 1 and arrays[0].size > 0
+
+
+def _accuracy(name: str, found: Array, wanted: Array) -> OutputAccuracy:
+    """Return the loss of one output; of integers the share of other values."""
+    if wanted.dtype.kind != "f":
+        other = float(np.mean(found != wanted))
+        return OutputAccuracy(name, "answers", other, decibels(other), 1 - other, other,
+                              wanted.size)  # fmt: skip
+    rms = float(np.sqrt(np.mean(np.square(found - wanted, dtype=np.float64))))
+    peak = float(np.abs(wanted).max(initial=0.0))
+    psnr = decibels(rms / max(peak, TINY))
+    return OutputAccuracy(name, "values", relative_error(found, wanted), psnr, absolute_error=rms)
