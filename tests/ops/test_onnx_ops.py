@@ -45,6 +45,10 @@ CONVOLUTIONS = [
     case("Conv", IMAGE, w(3, 5, 3, 3), auto_pad="VALID", dilations=[2, 1]),
     case("Conv", SIGNAL, w(4, 3, 5), w(4), pads=[2, 2], strides=[3]),
     case("Conv", SIGNAL, w(4, 3, 4), auto_pad="SAME_LOWER"),
+    *(
+        case("Conv", IMAGE, w(3, 5, 3, 3), pads=[d] * 4, dilations=[d, d], steps=steps)
+        for d, steps in ((5, 1.0), (6, 0.0), (30, 1.0))
+    ),
     case("ConvTranspose", TINY, w(3, 2, 3, 3), w(2)),
     case("ConvTranspose", TINY, w(3, 2, 3, 3), strides=[2, 3], pads=[1, 0, 2, 1]),
     case("ConvTranspose", TINY, w(3, 2, 2, 2), strides=[2, 2], output_padding=[1, 1]),
@@ -74,6 +78,24 @@ PRODUCTS = [
     case("BatchNormalization", IMAGE, w(5), w(5), w(5), abs(w(5)), opset=9),
     case("BatchNormalization", (4, 5), w(5), w(5), w(5), abs(w(5)), opset=15),
 ]
+
+VOLUME = (2, 4, 5, 6, 5)
+VOLUMES = [
+    case("Conv", VOLUME, w(6, 4, 3, 2, 3), w(6), pads=[1, 0, 1, 0, 1, 2], strides=[2, 1, 2]),
+    case("Conv", VOLUME, w(6, 2, 2, 3, 3), group=2, dilations=[3, 1, 2], pads=[1] * 6),
+    case("Conv", VOLUME, w(5, 4, 2, 3, 3), auto_pad="SAME_UPPER", strides=[2, 2, 1]),
+    case("Conv", VOLUME, w(3, 4, 1, 1, 1)),
+    case("MaxPool", VOLUME, kernel_shape=[2, 3, 2], pads=[1, 1, 0, 0, 1, 1], strides=[1, 2, 2]),
+    case("MaxPool", VOLUME, kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=1),
+    *(
+        case("AveragePool", VOLUME, kernel_shape=[3, 2, 2], strides=[2, 1, 2],
+             pads=[1, 0, 1, 1, 1, 1], count_include_pad=counted, calibrated=True, steps=2.0)
+        for counted in (0, 1)
+    ),
+    case("MaxPool", (1, 3, 24, 20), kernel_shape=[9, 8], pads=[4, 3, 3, 4], strides=[2, 3],
+         dilations=[2, 1]),
+    case("LpPool", VOLUME, kernel_shape=[2, 2, 3], opset=18, calibrated=True, steps=2.0),
+]  # fmt: skip
 
 _CEIL = {"ceil_mode": 1, "kernel_shape": [3, 2], "strides": [2, 3]}
 POOLS = [
@@ -141,6 +163,7 @@ FUNCTIONS = [
     case("Clip", IMAGE, scalar(0), scalar(6), opset=12),
     case("Clip", IMAGE, scalar(0), scalar(np.inf)),
     case("Clip", IMAGE, opset=13),
+    case("Clip", IMAGE, scalar(1), scalar(-0.5)),
 ]
 
 ARITHMETIC = [
@@ -331,15 +354,24 @@ RESIZES = [
     ),
 ]
 
+_CROP = {"coordinate_transformation_mode": "tf_crop_and_resize"}
+CROPS = [
+    case("Resize", TINY, f32(0, 0, 0.2, 0.1, 1, 1, 0.7, 1.3), None, ints(1, 3, 4, 3), mode=mode,
+         extrapolation_value=value, steps=steps, **_CROP)
+    for mode, value, steps in (("linear", 2.0, 1.0), ("nearest", 0.0, 0.0), ("cubic", 0.0, 0.0))
+]  # fmt: skip
+
 CASES = [
     *CONVOLUTIONS,
     *PRODUCTS,
     *POOLS,
+    *VOLUMES,
     *FUNCTIONS,
     *ARITHMETIC,
     *REDUCTIONS,
     *LAYOUT,
     *RESIZES,
+    *CROPS,
     *MORE,
 ]
 
@@ -364,9 +396,9 @@ def test_operator_equals_onnxruntime(one: Case) -> None:
 # They need more than one node around them, or have test files of their own.
 _ELSEWHERE = frozenset(
     "QuantizeLinear DequantizeLinear Cast Shape Size OneHot Equal Greater GreaterOrEqual Less "
-    "LessOrEqual Not And Or Xor Where".split()
+    "LessOrEqual Not And Or Xor Where Sign CastLike Swish SwiGLU".split()
 )
-_OWN_TESTS = ("normalization", "attention", "rotary_embedding")
+_OWN_TESTS = ("normalization", "attention", "rotary_embedding", "qoperators")
 
 
 def _is_tested_here(op: str, *handlers: Handler) -> bool:

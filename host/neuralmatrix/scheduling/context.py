@@ -222,8 +222,6 @@ def emit_load(ctx: Context, values: dict[str, int], words: int) -> None:
 
 def arena_reads(ctx: Context, v: dict[str, int]) -> tuple[Range, ...]:
     """Return one range per n2 step; a strided step is covered from first to last byte."""
-    if v["n1"] == 0 or v["n0"] == 0:
-        return ()
     low, high = _extent(
         [(v["n1"], v["s1"]), (v["n0"], v["s0"]), (ctx.lanes, v.get("lane_stride", 1))]
     )

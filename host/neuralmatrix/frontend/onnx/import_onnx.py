@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX models, float or QDQ, opsets 7 to 23.
+"""ONNX models, float or QDQ, opsets 6 to 28.
 
 In: a path, bytes or a ModelProto, and shapes for dynamic inputs.  Out: a ``Graph``.
 All unsupported nodes of the model are reported in one error.
@@ -34,6 +34,7 @@ from .load import read, tensor_array
 from .operator_table import handler_of
 from .ops.gather import REARRANGES, index_inputs, pass_indices
 from .ops.logic import check_integral, pass_integral
+from .ops.qoperators import COMPUTES
 from .ops.quantization import KEEPS_QUANTIZED
 from .outputs import add_outputs, refused_outputs
 
@@ -251,6 +252,7 @@ def _step(ctx: Context, call: Call, handler: Handler) -> None:
         "Cast",
         "Shape",
         "Size",
+        *COMPUTES,
     ):
         _pass_quantized(ctx, call, quantizations)
     pass_integral(ctx, call)
@@ -258,7 +260,7 @@ def _step(ctx: Context, call: Call, handler: Handler) -> None:
 
 def _check_quantized(ctx: Context, call: Call, quantizations: set[Quantization | None]) -> None:
     """Raise Refused unless quantised integers, all of one scale, meet a data-movement operator."""
-    if quantizations <= {None} or call.op in ("Shape", "Size"):
+    if quantizations <= {None} or call.op in ("Shape", "Size", *COMPUTES):
         return
     if call.op not in KEEPS_QUANTIZED:
         raise Refused("computes with quantised integers; put DequantizeLinear before it")

@@ -13,6 +13,8 @@ from . import constant_folding
 from .context import Call, Handler, Refused, Versions
 from .ops import (
     attention,
+    batch_norm,
+    conditions,
     einsum,
     fourier,
     gather,
@@ -22,11 +24,14 @@ from .ops import (
     normalization,
     pointwise,
     pooling,
+    powers,
+    qoperators,
     quantization,
     recurrent,
     reduction,
     resize,
     rotary_embedding,
+    sampling,
 )
 
 HANDLERS: Mapping[str, Versions] = {
@@ -35,16 +40,21 @@ HANDLERS: Mapping[str, Versions] = {
     **einsum.HANDLERS,
     **fourier.HANDLERS,
     **pointwise.HANDLERS,
+    **powers.HANDLERS,
     **layout.HANDLERS,
     **gather.HANDLERS,
     **logic.HANDLERS,
+    **conditions.HANDLERS,
     **normalization.HANDLERS,
+    **batch_norm.HANDLERS,
     **attention.HANDLERS,
     **rotary_embedding.HANDLERS,
     **reduction.HANDLERS,
     **recurrent.HANDLERS,
     **resize.HANDLERS,
+    **sampling.HANDLERS,
     **quantization.HANDLERS,
+    **qoperators.HANDLERS,
     **constant_folding.HANDLERS,
 }
 
@@ -55,6 +65,7 @@ MICROSOFT: Mapping[str, Handler] = {
     **attention.MICROSOFT,
     **rotary_embedding.MICROSOFT,
     **pointwise.MICROSOFT,
+    **qoperators.MICROSOFT,
     **{op: quantization.HANDLERS[op][1] for op in ("QuantizeLinear", "DequantizeLinear")},
 }
 
@@ -70,11 +81,9 @@ _CUT = "end the model before this node with outputs= (--outputs) and do it yours
 
 NEAREST: Mapping[str, str] = {
     **dict.fromkeys(
-        "QLinearConv QLinearMatMul QLinearAdd QGemm QAttention ConvInteger MatMulInteger "
-        "MatMulNBits".split(),
+        "QAttention MatMulNBits DynamicQuantizeLSTM".split(),
         _QDQ,
     ),
-    "DynamicQuantizeLinear": "scales must be constants; " + _QDQ,
     **dict.fromkeys(
         "StringConcat StringNormalizer StringSplit RegexFullMatch TfIdfVectorizer "
         "LabelEncoder CategoryMapper".split(),
@@ -91,12 +100,11 @@ NEAREST: Mapping[str, str] = {
     "NonMaxSuppression": f"{_SHAPE}; {_CUT}",
     "RoiAlign": f"its windows depend on data; {_CUT}",
     "MaxRoiPool": f"its windows depend on data; {_CUT}",
-    "GridSample": "its windows depend on data; Resize is supported",
     "TopK": "inside a network ReduceMax is supported",
     "Hardmax": "ArgMax at an output is supported, and Softmax",
     "MaxUnpool": "ConvTranspose and Resize are supported",
     **dict.fromkeys(
-        ("Floor", "Ceil", "Round", "Sign", "Mod"), f"{_STEPS}comparisons of integers are supported"
+        ("Floor", "Ceil", "Round", "Mod"), f"{_STEPS}comparisons of integers are supported"
     ),
     **dict.fromkeys(
         "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli "

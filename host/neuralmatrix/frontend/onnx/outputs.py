@@ -13,6 +13,7 @@ from dataclasses import replace
 from ...errors import UnsupportedNode
 from ...ir.graph.nodes import ArgMax, Node, Unary
 from ...ir.types import Function
+from .checks import check_elements
 from .context import Call, Context, Quantization
 from .ops.quantization import integer_values
 
@@ -21,6 +22,8 @@ def refused_outputs(ctx: Context, outputs: Sequence[str]) -> list[UnsupportedNod
     """Return the outputs that the array cannot compute, and arg-maxima inside the network."""
     refused = []
     for name in outputs:
+        if name in ctx.known or name in ctx.values:
+            check_elements(name, ctx.shape(name))
         if name in ctx.known:
             reason = "does not depend on any input; outputs must be computed"
             refused.append(UnsupportedNode(name, "Output", ctx.opset, reason))

@@ -25,7 +25,6 @@ from ..context import (
     axis_of,
     check_length,
     ints,
-    only_first_output,
 )
 from .gather import take
 
@@ -35,11 +34,13 @@ def _alias(ctx: Context, call: Call) -> None:
 
 
 def _dropout(ctx: Context, call: Call) -> None:
-    only_first_output(call, "mask")
     training = ctx.fixed(call, 2, "training_mode") if call.opset >= 12 else None
-    if training is not None and bool(training):
+    ratio = ctx.fixed(call, 1, "the ratio") if call.opset >= 12 else None
+    if training is not None and bool(training) and not (ratio is not None and float(ratio) == 0):
         raise Refused("training_mode is true; inference (an identity) is supported")
     _alias(ctx, call)
+    if call.has_output(1):
+        ctx.known[call.outputs[1]] = np.ones(ctx.shape(call.input(0)), bool)
 
 
 def _reshape_to(ctx: Context, call: Call, shape: Shape, x: str = "", out: str = "") -> str:
@@ -95,8 +96,12 @@ def _transpose(ctx: Context, call: Call) -> None:
 def _concat(ctx: Context, call: Call) -> None:
     rank = len(ctx.shape(call.input(0)))
     axis = axis_of(call, int(call.attrs.get("axis", 1)), rank)
-    parts = tuple(ctx.tensor(name) for name in call.inputs)
-    ctx.emit(Concat(parts, call.output, call.name, axis=axis))
+    parts = [name for name in call.inputs if 0 not in ctx.shape(name)] or call.inputs[:1]
+    if len(parts) == 1:
+        ctx.alias(call.output, parts[0])
+    else:
+        tensors = tuple(ctx.tensor(name) for name in parts)
+        ctx.emit(Concat(tensors, call.output, call.name, axis=axis))
 
 
 def _split_sizes(ctx: Context, call: Call, size: int) -> tuple[int, ...]:
@@ -131,7 +136,7 @@ def _sliced(ctx: Context, call: Call, ranges: Mapping[int, range]) -> None:
     shape = ctx.shape(call.input(0))
     backward = {axis: r for axis, r in ranges.items() if r.step < 0}
     parts = tuple(
-        (r.start, r.stop, r.step) if (r := ranges.get(axis)) and r.step > 0 else (0, n, 1)
+        (r.start, r.stop, r.step) if (r := ranges.get(axis, range(n))).step > 0 else (0, n, 1)
         for axis, n in enumerate(shape)
     )
     x = ctx.tensor(call.input(0))
@@ -158,11 +163,6 @@ def _slice(ctx: Context, call: Call) -> None:
         if step == 0:
             raise BadModel(f"node {call.name!r} (Slice): step 0; allowed is any other integer")
         ranges[axis] = range(*slice(start, end, step).indices(shape[axis]))
-        if not ranges[axis]:
-            raise BadModel(
-                f"node {call.name!r} (Slice): axis {axis} (size {shape[axis]}) becomes empty; "
-                "every dimension must be 1 or more; change the input shape (--shape) or the model"
-            )
     _sliced(ctx, call, ranges)
 
 
@@ -262,7 +262,8 @@ def _space_to_depth(ctx: Context, call: Call) -> None:
     n, c, h, w = _four(ctx, call)
     b = int(call.attrs["blocksize"])
     split = (n, c, h // b, b, w // b, b)
-    _block_move(ctx, call, split, (0, 3, 5, 1, 2, 4), (n, c * b * b, h // b, w // b))
+    perm = (0, 3, 5, 1, 2, 4) if call.attrs.get("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    _block_move(ctx, call, split, perm, (n, c * b * b, h // b, w // b))
 
 
 def _four(ctx: Context, call: Call) -> tuple[int, int, int, int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX operators with weights: convolutions, matrix products, batch norms.
+"""ONNX operators with weights: convolutions and matrix products.
 
 In: one ``Call``.  Out: Graph nodes in the ``Context``.
 """
@@ -14,14 +14,15 @@ import numpy as np
 from ....errors import BadModel
 from ....ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, Unary
 from ....ir.graph.operators_window import reach
-from ....ir.types import Array, Function, Shape
-from ..context import Call, Context, Handler, Refused, Versions, as_float, ints
+from ....ir.types import Function, Shape
+from ..context import Call, Context, Handler, Refused, Versions, ints
+from .volumes import conv_3d
 
 
 def spatial(call: Call, shape: Shape) -> Shape:
     """Return the spatial sizes of (N, C, *spatial)."""
-    if len(shape) not in (3, 4):
-        raise Refused(f"input of rank {len(shape)}; one or two spatial axes are supported")
+    if len(shape) not in (3, 4, 5):
+        raise Refused(f"input of rank {len(shape)}; one to three spatial axes are supported")
     return shape[2:]
 
 
@@ -81,17 +82,19 @@ def _conv(ctx: Context, call: Call) -> None:
     dilations = attribute(call, "dilations", 1, rank)
     span = reach(_kernel(ctx, call, rank), dilations)
     pads = pads_of(call, size, span, strides)
-    ctx.emit(
-        Conv(
-            _operands(ctx, call),
-            call.output,
-            call.name,
-            strides=strides,
-            pads=pads,
-            dilations=dilations,
-            groups=int(call.attrs.get("group", 1)),
-        )
+    node = Conv(
+        _operands(ctx, call),
+        call.output,
+        call.name,
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+        groups=int(call.attrs.get("group", 1)),
     )
+    if rank == 3:
+        conv_3d(ctx, call, node)
+    else:
+        ctx.emit(node)
 
 
 def _transposed_pads(call: Call, full: Shape, size: Shape, strides: Shape) -> Shape:
@@ -112,6 +115,8 @@ def _transposed_pads(call: Call, full: Shape, size: Shape, strides: Shape) -> Sh
 def _conv_transpose(ctx: Context, call: Call) -> None:
     size = spatial(call, ctx.shape(call.input(0)))
     rank = len(size)
+    if rank == 3:
+        raise Refused("three spatial axes; Conv has up to three, ConvTranspose one or two")
     strides = attribute(call, "strides", 1, rank)
     dilations = attribute(call, "dilations", 1, rank)
     extra = attribute(call, "output_padding", 0, rank)
@@ -183,30 +188,6 @@ def _gemm(ctx: Context, call: Call) -> None:
 def _times(ctx: Context, call: Call, x: str, factor: float, out: str) -> str:
     gain = ctx.constant(f"{out}.factor", np.asarray(factor, np.float32))
     return ctx.emit(Binary((x, gain), out, call.name, kind="mul"))
-
-
-def _batch_norm(ctx: Context, call: Call) -> None:
-    if call.attrs.get("training_mode", 0):
-        raise Refused("training_mode is 1; inference (training_mode 0) is supported")
-    if any(call.has_output(i) for i in range(1, len(call.outputs))):
-        raise Refused("running statistics are outputs; only the first output is supported")
-    if not call.attrs.get("spatial", 1):
-        raise Refused("spatial is 0 (statistics per position); spatial 1 is supported")
-    names = ("the scale", "the bias", "the mean", "the variance")
-    parts = [ctx.fixed(call, i + 1, what) for i, what in enumerate(names)]
-    scale, bias, mean, var = (np.asarray(p, np.float64) for p in parts)
-    gain = scale / np.sqrt(var + float(call.attrs.get("epsilon", 1e-5)))
-    rank = len(ctx.shape(call.input(0)))
-
-    def per_channel(tag: str, values: Array) -> str:
-        shaped = values.reshape(-1, *[1] * (rank - 2))
-        return ctx.constant(f"{call.output}.{tag}", as_float(shaped))
-
-    scaled = ctx.fresh(f"{call.output}.scaled")
-    operands = (ctx.tensor(call.input(0)), per_channel("gain", gain))
-    ctx.emit(Binary(operands, scaled, call.name, kind="mul"))
-    shift = per_channel("shift", bias - mean * gain)
-    ctx.emit(Binary((scaled, shift), call.output, call.name, kind="add"))
 
 
 # ---------------------------------------------------------------- forms of com.microsoft
@@ -293,5 +274,4 @@ HANDLERS: Mapping[str, Versions] = {
     "ConvTranspose": {1: _conv_transpose},
     "MatMul": {1: _matmul},
     "Gemm": {1: _gemm},
-    "BatchNormalization": {1: _batch_norm},
 }

@@ -20,6 +20,8 @@ from ....errors import BadModel
 from ....ir.graph.nodes import ArgMax, Binary, Unary
 from ....ir.types import Array, Function
 from ..context import Call, Context, Quantization, Refused, Versions
+from ..load import require_onnx
+from .conditions import passed
 from .logic import cast_integral, is_integral
 
 _INT8 = np.iinfo(np.int8)
@@ -99,7 +101,7 @@ def _shared(ctx: Context, call: Call, quantization: Quantization) -> bool:
     return any(
         user.op != "QuantizeLinear"
         or _quantization_of(ctx, user, _quantized_type(ctx, user)) != quantization
-        for user in ctx.users[name]
+        for user in ctx.users.get(name, ())
     )
 
 
@@ -198,6 +200,8 @@ def _cast_quantized(ctx: Context, call: Call, to: int) -> None:
 
 def _cast(ctx: Context, call: Call) -> None:
     name, to = call.input(0), int(call.attrs["to"])
+    if passed(ctx, call):
+        return
     if name in ctx.quantized:
         _cast_quantized(ctx, call, to)
         return
@@ -218,8 +222,25 @@ def _cast(ctx: Context, call: Call) -> None:
         ctx.alias(call.output, name)
 
 
+def _cast_like(ctx: Context, call: Call) -> None:
+    """Cast to the type of the second operand."""
+    name, helper = call.input(1), require_onnx().helper
+    if name in ctx.known:
+        to = helper.np_dtype_to_tensor_dtype(ctx.known[name].dtype)
+    elif name in ctx.quantized or name in ctx.integers:
+        raise Refused(f"the type of {name!r} is an integer; Cast to that type instead")
+    else:
+        to = 1
+    if call.input(0) in ctx.known:
+        dtype = helper.tensor_dtype_to_np_dtype(to)
+        ctx.known[call.output] = np.asarray(ctx.known[call.input(0)]).astype(dtype)
+        return
+    _cast(ctx, replace(call, op="Cast", attrs={**call.attrs, "to": to}))
+
+
 HANDLERS: Mapping[str, Versions] = {
     "QuantizeLinear": {1: _quantize},
     "DequantizeLinear": {1: _dequantize},
     "Cast": {1: _cast},
+    "CastLike": {15: _cast_like},
 }
