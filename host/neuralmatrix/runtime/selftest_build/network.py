@@ -142,12 +142,16 @@ def _normalization(net: _Net) -> None:
     net.same("below", "normal", epilogue=Epilogue("top", -1.0))
 
 
-def _rearrangement(net: _Net) -> None:
-    """Add a swap of channels and columns, which a LOAD gathers lane by lane."""
+def _rearrangements(net: _Net, lanes: int) -> None:
+    """Add a swap of channels and columns, and one that a LOAD gathers lane by lane: lane l of
+    column j is channel j + l of column l."""
     n, h, w, c = net.shape("normal")
-    index = np.arange(n * h * w * c).reshape(n, h, w, c).transpose(0, 1, 3, 2)
-    net.ops.append(Move("turned", ("normal",), np.ascontiguousarray(index)))
-    net.declare("turned", index.shape)
+    whole = np.arange(n * h * w * c).reshape(n, h, w, c)
+    column, lane = np.arange(lanes - w)[:, None], np.arange(w)
+    skewed = whole[:, :, lane, column + lane]
+    for name, index in (("turned", whole.transpose(0, 1, 3, 2)), ("skewed", skewed)):
+        net.ops.append(Move(name, ("normal",), np.ascontiguousarray(index)))
+        net.declare(name, index.shape)
 
 
 def network(array: ArrayConfig) -> MatGraph:
@@ -159,8 +163,8 @@ def network(array: ArrayConfig) -> MatGraph:
     _convolutions(net, array.rows)
     _attention(net, array.rows)
     _normalization(net)
-    _rearrangement(net)
-    ends = (SPLIT, "depth", "pooled", "narrow", "attended", "below", "turned")
+    _rearrangements(net, array.rows)
+    ends = (SPLIT, "depth", "pooled", "narrow", "attended", "below", "turned", "skewed")
     outputs = tuple(Port(name, net.shape(name), name, ()) for name in ends)
     constants: dict[str, Array] = {}
     return MatGraph((Port("x", shape, "x", ()),), outputs, tuple(net.ops), net.tensors, constants)
