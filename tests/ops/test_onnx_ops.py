@@ -45,6 +45,10 @@ CONVOLUTIONS = [
     case("Conv", IMAGE, w(3, 5, 3, 3), auto_pad="VALID", dilations=[2, 1]),
     case("Conv", SIGNAL, w(4, 3, 5), w(4), pads=[2, 2], strides=[3]),
     case("Conv", SIGNAL, w(4, 3, 4), auto_pad="SAME_LOWER"),
+    *(
+        case("Conv", IMAGE, w(3, 5, 3, 3), pads=[d] * 4, dilations=[d, d], steps=steps)
+        for d, steps in ((5, 1.0), (6, 0.0), (30, 1.0))
+    ),
     case("ConvTranspose", TINY, w(3, 2, 3, 3), w(2)),
     case("ConvTranspose", TINY, w(3, 2, 3, 3), strides=[2, 3], pads=[1, 0, 2, 1]),
     case("ConvTranspose", TINY, w(3, 2, 2, 2), strides=[2, 2], output_padding=[1, 1]),
@@ -141,6 +145,7 @@ FUNCTIONS = [
     case("Clip", IMAGE, scalar(0), scalar(6), opset=12),
     case("Clip", IMAGE, scalar(0), scalar(np.inf)),
     case("Clip", IMAGE, opset=13),
+    case("Clip", IMAGE, scalar(1), scalar(-0.5)),
 ]
 
 ARITHMETIC = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from neuralmatrix.errors import DoesNotFit
 from neuralmatrix.hardware.isa import Buffer, Opcode, Region
@@ -61,13 +62,20 @@ def test_what_lies_outside_is_padding(
     assert sum(pads[:2]) + cells[0] == box.rows and sum(pads[2:]) + cells[1] == box.cols
 
 
-def test_a_tile_of_padding_only_reads_nothing() -> None:
+def test_a_tile_of_padding_only_reads_a_constant_of_its_value() -> None:
+    """A LOAD reads at least one word: it is a constant that equals the padding around it."""
     ctx = context(x=blocked(6, 8, 16))
-    view = replace(blocked_view(ctx, "x"), top=3, left=3)
-    load_grid(ctx, view, 0, Box(0, 3, 0, 4), range(1), Buffer.IBUF, 0)
-    (item,) = ctx.emitter.items
-    assert (item.values["n1"], item.values["n0"], item.values["addr"]) == (0, 0, 0)
-    assert (item.values["pad_top"], item.values["pad_left"]) == (3, 4)
+    view = replace(blocked_view(ctx, "x"), top=3, left=3, fill=(-7, 0))
+    for dst in (0, 12):
+        load_grid(ctx, view, 0, Box(0, 3, 0, 4), range(1), Buffer.IBUF, dst)
+    first, second = ctx.emitter.items
+    assert first.values["region"] == Region.CONST and first.values["pad_value"] == -7
+    counts = emitted(ctx, "n1", "n0", "pad_top", "pad_bottom", "pad_left", "pad_right")
+    assert counts == [(1, 1, 0, 2, 0, 3)] * 2
+    address = first.values["addr"]
+    assert second.values["addr"] == address
+    word = ctx.const.bytes()[address : address + LANES].view(np.int8)
+    assert (word == -7).all()
 
 
 def test_padding_beyond_a_byte_is_refused() -> None:

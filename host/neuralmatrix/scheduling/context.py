@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..errors import DoesNotFit
 from ..hardware.isa import Buffer, Opcode, Region
 from ..hardware.target import ArrayConfig, Target
@@ -35,6 +37,7 @@ class Context:
     qparams: Mapping[str, QParams]
     age: Mapping[str, int] = field(default_factory=dict)
     state: dict[str, int] = field(default_factory=dict)
+    fills: dict[int, int] = field(default_factory=dict)  # padding byte -> a constant word of it
 
     @property
     def array(self) -> ArrayConfig:
@@ -151,10 +154,20 @@ def _load_planes(
         pad_top=top, pad_bottom=bottom, pad_left=left, pad_right=right,
         pad_value=view.fill[first_plane],
     )  # fmt: skip
-    if rows == 0 or cols == 0:  # a tile of padding only needs a legal shape, too
-        values.update(n1=0, n0=0, pad_top=box.rows, pad_bottom=0, pad_left=box.cols, pad_right=0)
-        values["addr"] = view.base
+    if rows == 0 or cols == 0:
+        values.update(_padding_alone(ctx, box, view.fill[first_plane]))
     emit_load(ctx, values, planes * box.words)
+
+
+def _padding_alone(ctx: Context, box: Box, fill: int) -> dict[str, int]:
+    """Return the fields of a LOAD of padding: it reads one word, which is a constant of the same
+    value."""
+    if fill not in ctx.fills:
+        ctx.fills[fill] = ctx.const.add(np.full(ctx.lanes, fill, np.int8))
+    return dict(
+        region=int(Region.CONST), addr=ctx.fills[fill], n1=1, n0=1, s2=0, pad_top=0, pad_left=0,
+        pad_bottom=box.rows - 1, pad_right=box.cols - 1,
+    )  # fmt: skip
 
 
 def _clip(start: int, count: int, size: int) -> tuple[int, int, int]:
@@ -182,8 +195,6 @@ def emit_load(ctx: Context, values: dict[str, int], words: int) -> None:
 
 def arena_reads(ctx: Context, v: dict[str, int]) -> tuple[Range, ...]:
     """Return one range per n2 step; a strided step is covered from first to last byte."""
-    if v["n1"] == 0 or v["n0"] == 0:
-        return ()
     low, high = _extent(
         [(v["n1"], v["s1"]), (v["n0"], v["s0"]), (ctx.lanes, v.get("lane_stride", 1))]
     )

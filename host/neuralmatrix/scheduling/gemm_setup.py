@@ -107,7 +107,10 @@ def _const_setup(
         runs = [runs_of(row, shortest_gap(steps)) for row in used]
     else:
         runs = [[range(c // lanes)]] * len(used)
-    return Setup(view, grid, ConstWeights(ctx, blocks), (kh, kw), c // lanes, runs, strides,
+    depth = max(
+        found[-1].stop for found in runs
+    )  # blocks behind the last nonzero ones are not read
+    return Setup(view, grid, ConstWeights(ctx, blocks), (kh, kw), depth, runs, strides,
                  dilations, out_h, out_w, flat)  # fmt: skip
 
 

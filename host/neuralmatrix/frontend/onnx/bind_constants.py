@@ -99,7 +99,7 @@ def _fitted(value: ValueInfoProto, array: Array, sizes: dict[str, int]) -> Array
     dims = value.type.tensor_type.shape.dim
     if value.type.tensor_type.HasField("shape"):
         fits = len(dims) == array.ndim and all(
-            (d.dim_value or sizes.setdefault(d.dim_param or f"{value.name}:{i}", n)) == n
+            (max(d.dim_value, 0) or sizes.setdefault(d.dim_param or f"{value.name}:{i}", n)) == n
             for i, (d, n) in enumerate(zip(dims, array.shape, strict=True))
         )
         if not fits:

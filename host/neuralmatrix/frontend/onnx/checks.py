@@ -22,7 +22,7 @@ from .load import plain_call, require_onnx
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto
 
-OPSETS = range(7, 24)
+OPSETS = range(6, 29)
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
@@ -190,6 +190,15 @@ def check_finite(constants: Mapping[str, Array]) -> None:
             )
 
 
+def check_elements(output: str, shape: Shape) -> None:
+    """Raise BadModel if an output has no elements."""
+    if 0 in shape:
+        raise BadModel(
+            f"the output {output!r} has the shape {shape}; every dimension must be 1 or more; "
+            "change the input shape (--shape) or the model"
+        )
+
+
 def _floats(array: Array) -> Array:
     """Return bfloat16 and other small floats as float32, integers unchanged."""
     return as_float(array) if array.dtype.kind == "V" else array
@@ -248,13 +257,17 @@ def check_steps(
 
 
 def _dims(value: ValueInfoProto) -> tuple[int | str, ...] | None:
-    """Return the sizes; a string is a dynamic dimension; None means that the rank is unknown."""
+    """Return the sizes; a string is a dynamic dimension, which older exporters write as a negative
+    size; None means that the rank is unknown."""
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         raise BadModel(f"input {value.name!r} is not a tensor; tensors are supported")
     if not tensor.HasField("shape"):
         return None
-    return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim)
+    return tuple(
+        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param
+        for d in tensor.shape.dim
+    )
 
 
 def _check_given(name: str, dims: tuple[int | str, ...] | None, shape: Sequence[int]) -> None:

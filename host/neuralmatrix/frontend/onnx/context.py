@@ -193,10 +193,10 @@ class Context:
         except ShapeError as error:
             raise BadModel(f"node {node.source!r}: {error}; correct the model") from None
         if 0 in shape:
-            raise BadModel(
-                f"node {node.source!r} has an output of shape {shape}; every dimension must be 1 "
-                "or more; change the input shape (--shape) or the model"
-            )
+            # nothing is to be computed; what reads it sees a constant without elements
+            self.known[node.output] = np.zeros(shape, np.float32)
+            self.constants[node.output], self.shapes[node.output] = self.known[node.output], shape
+            return node.output
         self.nodes.append(node)
         self.names.add(node.output)
         self.shapes[node.output] = shape
@@ -258,3 +258,14 @@ def axes_of(ctx: Context, call: Call, rank: int, since: int) -> tuple[int, ...] 
     if given is None:
         return None
     return tuple(axis_of(call, axis, rank) for axis in ints(given))
+
+
+def shape_from_axis(call: Call, rank: int, shape: Shape) -> Shape:
+    """Return the shape with which a second operand broadcasts, in opsets before 7.
+
+    Its axes begin at ``axis`` of the first operand; without that they are the last ones.
+    """
+    if "axis" not in call.attrs or not call.attrs.get("broadcast", 0):
+        return shape
+    behind = rank - axis_of(call, int(call.attrs["axis"]), rank) - len(shape)
+    return (*shape, *[1] * behind)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX models, float or QDQ, opsets 7 to 23.
+"""ONNX models, float or QDQ, opsets 6 to 28.
 
 In: a path, bytes or a ModelProto, and shapes for dynamic inputs.  Out: a ``Graph``.
 All unsupported nodes of the model are reported in one error.
@@ -19,7 +19,15 @@ from ...errors import BadModel, UnsupportedModel, UnsupportedNode
 from ...ir.graph.nodes import ArgMax, Conv, ConvTranspose, Graph, MatMul, Node, Unary
 from ...ir.graph.verify import verify_graph
 from ...ir.types import Function
-from .checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
+from .checks import (
+    calls_of,
+    check_elements,
+    check_finite,
+    check_steps,
+    input_shapes,
+    opset_of,
+    schema_of,
+)
 from .constant_folding import fold, output_shapes
 from .context import Call, Context, Handler, Quantization, Refused, RowIndices
 from .control_flow import CONTROL
@@ -233,6 +241,7 @@ def _add_outputs(ctx: Context, outputs: Sequence[str]) -> list[UnsupportedNode]:
     """Give every output a tensor of its own name that holds the source's values."""
     refused = []
     for name in outputs:
+        check_elements(name, ctx.shape(name))
         end = Call(name, "Output", "", ctx.opset, (name,), (name,), {}, None)
         if name in ctx.known:
             reason = "does not depend on any input; outputs must be computed"

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from ...ir.types import Array
-from .context import Call, ints
+from .context import Call, ints, shape_from_axis
 from .load import require_onnx
 
 Attributes = Mapping[str, Any]
+_SECOND_FROM_AXIS = "Add And Div Equal Greater Less Mul Or Pow Sub Xor".split()
 _FIRST_INPUTS = 13  # the version in which the forms below are evaluated: axes and bounds are inputs
 
 
@@ -205,6 +206,14 @@ def _top(call: Call, inputs: Inputs) -> list[Array]:
     return _value(_form(call, inputs[0], k, without=("k",)))
 
 
+def _from_axis(call: Call, inputs: Inputs) -> list[Array]:
+    """Evaluate an operator of two operands, the second of which begins at an axis of the first."""
+    first, second = (np.asarray(array) for array in inputs)
+    shape = shape_from_axis(call, first.ndim, second.shape)
+    without = ("axis", "broadcast", "consumed_inputs")
+    return _value(_form(call, first, second.reshape(shape), without=without))
+
+
 _AXES = _attributes_as_inputs(axes=np.int64)
 _ALWAYS = 1 << 30
 
@@ -223,4 +232,5 @@ _OLD: Mapping[str, Mapping[int, Rule]] = {
     "TopK": {10: _top},
     "Scatter": {11: _scatter},
     "LRN": {_ALWAYS: _local_response},
+    **{op: {7: _from_axis} for op in _SECOND_FROM_AXIS},
 }

@@ -158,7 +158,7 @@ def _linked(sparse: list[Gemm], classes: _Classes) -> list[list[_Pattern]]:
         rows, cols = np.nonzero(matrix)
         mine = [_Pattern((rows, cols), (len(matrix), matrix.shape[1]), (out, source))]
         touching = [g for g in groups if any({out, source} & set(p.ends) for p in g)]
-        groups = [g for g in groups if g not in touching]
+        groups = [g for g in groups if not any(g is other for other in touching)]
         groups.append([p for g in touching for p in g] + mine)
     return groups
 

@@ -95,8 +95,12 @@ def _transpose(ctx: Context, call: Call) -> None:
 def _concat(ctx: Context, call: Call) -> None:
     rank = len(ctx.shape(call.input(0)))
     axis = axis_of(call, int(call.attrs.get("axis", 1)), rank)
-    parts = tuple(ctx.tensor(name) for name in call.inputs)
-    ctx.emit(Concat(parts, call.output, call.name, axis=axis))
+    parts = [name for name in call.inputs if 0 not in ctx.shape(name)] or call.inputs[:1]
+    if len(parts) == 1:
+        ctx.alias(call.output, parts[0])
+    else:
+        tensors = tuple(ctx.tensor(name) for name in parts)
+        ctx.emit(Concat(tensors, call.output, call.name, axis=axis))
 
 
 def _split_sizes(ctx: Context, call: Call, size: int) -> tuple[int, ...]:
@@ -131,7 +135,7 @@ def _sliced(ctx: Context, call: Call, ranges: Mapping[int, range]) -> None:
     shape = ctx.shape(call.input(0))
     backward = {axis: r for axis, r in ranges.items() if r.step < 0}
     parts = tuple(
-        (r.start, r.stop, r.step) if (r := ranges.get(axis)) and r.step > 0 else (0, n, 1)
+        (r.start, r.stop, r.step) if (r := ranges.get(axis, range(n))).step > 0 else (0, n, 1)
         for axis, n in enumerate(shape)
     )
     x = ctx.tensor(call.input(0))
@@ -158,11 +162,6 @@ def _slice(ctx: Context, call: Call) -> None:
         if step == 0:
             raise BadModel(f"node {call.name!r} (Slice): step 0; allowed is any other integer")
         ranges[axis] = range(*slice(start, end, step).indices(shape[axis]))
-        if not ranges[axis]:
-            raise BadModel(
-                f"node {call.name!r} (Slice): axis {axis} (size {shape[axis]}) becomes empty; "
-                "every dimension must be 1 or more; change the input shape (--shape) or the model"
-            )
     _sliced(ctx, call, ranges)
 
 

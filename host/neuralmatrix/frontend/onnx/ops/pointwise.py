@@ -11,9 +11,18 @@ from typing import Literal
 
 import numpy as np
 
-from ....ir.graph.nodes import ArgMax, Binary, Expand, PRelu, Select, Unary
+from ....ir.graph.nodes import ArgMax, Binary, Expand, PRelu, Reshape, Select, Unary
 from ....ir.types import Array, Function
-from ..context import Call, Context, Handler, Refused, Versions, as_float, axis_of
+from ..context import (
+    Call,
+    Context,
+    Handler,
+    Refused,
+    Versions,
+    as_float,
+    axis_of,
+    shape_from_axis,
+)
 
 BinaryKind = Literal["add", "sub", "mul", "div", "min", "max"]
 
@@ -35,7 +44,11 @@ def _function(name: str, **defaults: float) -> Handler:
 
 
 def _clip_function(ctx: Context, call: Call, low: float, high: float) -> None:
-    """Append a clip between constants, as the simplest function that computes it."""
+    """Append a clip between constants, as the simplest function that computes it.
+
+    Where ``low`` lies above ``high``, every value becomes ``high``.
+    """
+    low = min(low, high)
     if low <= -_FLOAT_MAX and high >= _FLOAT_MAX:
         ctx.alias(call.output, call.input(0))
     elif low == 0 and high >= _FLOAT_MAX:
@@ -50,6 +63,9 @@ def _clip_attributes(ctx: Context, call: Call) -> None:
 
 
 def _clip_inputs(ctx: Context, call: Call) -> None:
+    if any(name and name not in ctx.known for name in call.inputs[1:]):
+        _clip_between(ctx, call)
+        return
     bounds = [
         float(default if array is None else array.reshape(-1)[0])
         for array, default in (
@@ -60,6 +76,16 @@ def _clip_inputs(ctx: Context, call: Call) -> None:
     _clip_function(ctx, call, *bounds)
 
 
+def _clip_between(ctx: Context, call: Call) -> None:
+    """Append the larger of x and min, then the smaller of that and max: bounds may be computed."""
+    x = ctx.tensor(call.input(0))
+    kinds: tuple[BinaryKind, BinaryKind] = ("max", "min")
+    given = [(k, n) for k, n in zip(kinds, call.inputs[1:], strict=False) if n]
+    for i, (kind, name) in enumerate(given, 1):
+        out = call.output if i == len(given) else ctx.fresh(f"{call.output}.{kind}")
+        x = ctx.emit(Binary((x, ctx.tensor(name)), out, call.name, kind=kind))
+
+
 def _gelu(ctx: Context, call: Call) -> None:
     _apply(ctx, call, "gelu_tanh" if call.attrs.get("approximate") == "tanh" else "gelu")
 
@@ -68,6 +94,19 @@ def _binary(kind: BinaryKind) -> Handler:
     def handler(ctx: Context, call: Call) -> None:
         operands = (ctx.tensor(call.input(0)), ctx.tensor(call.input(1)))
         ctx.emit(Binary(operands, call.output, call.name, kind=kind))
+
+    return handler
+
+
+def _binary_from_axis(kind: BinaryKind) -> Handler:
+    """Return the handler before opset 7, when ``axis`` said where the second operand begins."""
+
+    def handler(ctx: Context, call: Call) -> None:
+        x, y = ctx.tensor(call.input(0)), ctx.tensor(call.input(1))
+        shape = shape_from_axis(call, len(ctx.shapes[x]), ctx.shapes[y])
+        if shape != ctx.shapes[y]:
+            y = ctx.emit(Reshape((y,), ctx.fresh(f"{call.output}.of"), call.name, shape=shape))
+        ctx.emit(Binary((x, y), call.output, call.name, kind=kind))
 
     return handler
 
@@ -148,9 +187,13 @@ def _mean(ctx: Context, call: Call) -> None:
 
 
 def _prelu(ctx: Context, call: Call) -> None:
-    ctx.fixed(call, 1, "the slope")
-    operands = (ctx.tensor(call.input(0)), ctx.tensor(call.input(1)))
-    ctx.emit(PRelu(operands, call.output, call.name))
+    slope, rank = ctx.fixed(call, 1, "the slope"), len(ctx.shape(call.input(0)))
+    operand = ctx.tensor(call.input(1))
+    if call.opset < 7 and slope is not None and slope.size > 1:
+        # one slope per channel, which are axis 1
+        per_channel = np.asarray(slope).reshape(-1, *[1] * (rank - 2))
+        operand = ctx.constant(f"{call.output}.slope", per_channel)
+    ctx.emit(PRelu((ctx.tensor(call.input(0)), operand), call.output, call.name))
 
 
 _POWERS: Mapping[float, str] = {
@@ -279,10 +322,10 @@ HANDLERS: Mapping[str, Versions] = {
     "ThresholdedRelu": {10: _function("thresholded_relu", alpha=1.0)},
     "Shrink": {9: _function("shrink", lambd=0.5, bias=0.0)},
     **{op: {7: _function(op.lower())} for op in _TRIGONOMETRY},
-    "Add": {7: _binary("add")},
-    "Sub": {7: _binary("sub")},
-    "Mul": {7: _binary("mul")},
-    "Div": {7: _binary("div")},
+    "Add": {1: _binary_from_axis("add"), 7: _binary("add")},
+    "Sub": {1: _binary_from_axis("sub"), 7: _binary("sub")},
+    "Mul": {1: _binary_from_axis("mul"), 7: _binary("mul")},
+    "Div": {1: _binary_from_axis("div"), 7: _binary("div")},
     "Min": {1: _extreme("min")},
     "Max": {1: _extreme("max")},
     "Sum": {1: _variadic("add")},
