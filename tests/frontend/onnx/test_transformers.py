@@ -99,10 +99,12 @@ def test_groups_that_do_not_divide_the_channels() -> None:
         import_onnx(model([made], {"x": X}, ["y"], vectors(6, "g", "b"), opset=21))
 
 
-def test_statistics_as_outputs_are_refused() -> None:
-    made = one("LayerNormalization", ["x", "g"], ["y", "mean"])
-    with pytest.raises(UnsupportedModel, match="statistic"):
-        import_onnx(model([made], {"x": ROWS}, ["y", "mean"], vectors(24, "g")))
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_statistics_may_be_outputs(axis: int) -> None:
+    made = one("LayerNormalization", ["x", "g"], ["y", "mean", "inverse"], axis=axis)
+    scale = np.abs(signed(X[axis:], 1)) + np.float32(0.1)
+    proto = model([made], {"x": X}, ["y", "mean", "inverse"], {"g": scale})
+    compared(proto, {"x": signed(X)}, by_onnx=True)
 
 
 # ---------------------------------------------------------------- com.microsoft
@@ -214,6 +216,46 @@ def test_attention(mask: str, causal: int) -> None:
     feeds = {n: signed(s, i) for i, (n, s) in enumerate(SHAPES.items())}
     graph = compared(proto, feeds, by_onnx=True)
     assert sum(isinstance(n, Attention) for n in graph.nodes) == 1
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2, 3])
+def test_attention_behind_a_past_shows_keys_values_and_scores(mode: int) -> None:
+    shapes = {**SHAPES, "pk": (2, 2, 3, 8), "pv": (2, 2, 3, 6)}
+    names = ["q", "k", "v", "m" if mode == 2 else "", "pk", "pv"]
+    constants = {"m": signed((5, 10), 9)} if mode == 2 else {}
+    outputs = ["y", "nk", "nv", "s"]
+    # of mode 0, onnx's own reference shows capped scores where its text says raw ones
+    cap = 2.0 if mode else 0.0
+    made = one("Attention", names, outputs, is_causal=int(mode != 2), softcap=cap,
+               qk_matmul_output_mode=mode)  # fmt: skip
+    feeds = {n: signed(s, i) for i, (n, s) in enumerate(shapes.items())}
+    compared(model([made], shapes, outputs, constants, opset=23), feeds, by_onnx=True)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("attrs", [{}, {"is_causal": 1}, {"left_window_size": 2},
+                                   {"left_window_size": 1, "right_window_size": 1}])  # fmt: skip
+def test_keys_that_a_query_sees_by_its_position(attrs: dict[str, int], fixed: bool) -> None:
+    """Two images with 7 and 5 valid keys; the mask is narrower than the keys."""
+    lengths = np.asarray([7, 5], np.int64)
+    constants = {"m": np.arange(35).reshape(5, 7) % 4 > 0}
+    shapes = {**SHAPES, "k": (2, 2, 8, 8), "v": (2, 2, 8, 6)}
+    constants |= {"n": lengths} if fixed else {}
+    opset = 25 if any("window" in name for name in attrs) else 24
+    if opset > max(onnx_opsets()):
+        pytest.skip("the onnx package knows no windows of attention")
+    if opset == 25 and not fixed:
+        constants = {**constants, "n": lengths}
+    inputs = shapes if "n" in constants else {**shapes, "n": (2,)}
+    made = one("Attention", ["q", "k", "v", "m", "", "", "n"], **attrs)
+    proto = model([made], inputs, ["y"], constants, opset=opset, types={"n": TensorProto.INT64})
+    feeds = {n: signed(s, i) for i, (n, s) in enumerate(shapes.items())}
+    feeds |= {} if "n" in constants else {"n": lengths}
+    compared(proto, feeds, by_onnx=True)
+
+
+def onnx_opsets() -> range:
+    return range(1, onnx.defs.onnx_opset_version() + 1)
 
 
 @pytest.mark.parametrize("softcap", [0.0, 1.5])

@@ -9,49 +9,70 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from ....ir.graph.nodes import Reduce, Select, Slice, Softmax, Unary
-from ....ir.types import Function
+from ....ir.graph.nodes import Concat, Pad, Select, Slice, Softmax, Unary
+from ....ir.types import Array, Function
 from ..context import Call, Context, Handler, Refused, Versions, ints
 from ..node_maker import NodeMaker
+from .attention_masks import (
+    Bias,
+    Heads,
+    without_empty_rows,
+    without_unseen_keys,
+    zero_in_empty_rows,
+)
 
 _NEVER = float(np.finfo(np.float32).min)
+_DROPS = -1e30  # an addend of this or less stands for -infinity
 
 
-@dataclass(frozen=True)
-class _Heads:
-    """(batch, heads, length, size) tensors of one attention."""
-
-    q: str
-    k: str
-    v: str
+# The results that ai.onnx's optional output of scores shows, by its mode.
+_RAW, _CAPPED, _BIASED, _WEIGHTS = range(4)
 
 
 def _attend(
-    make: NodeMaker, heads: _Heads, scale: float, masks: list[str], biases: list[str]
+    make: NodeMaker, heads: Heads, scale: float, bias: Bias, shown: tuple[int, str] = (0, "")
 ) -> str:
-    """Return softmax(scale q k^T + biases where all masks hold) v."""
+    """Return softmax(scale q k^T + addends where all masks hold) v.
+
+    ``shown``: a mode, and the output that shows that intermediate result ("" for none).
+    """
+    bias, used = without_empty_rows(make, bias)
+    if not shown[1]:
+        heads, bias = without_unseen_keys(make, heads, bias)
     count = make.shape(heads.q)[1]
     k, v = make.repeated(heads.k, count), make.repeated(heads.v, count)
     scores = make.scaled(make.matmul(heads.q, make.transpose(k, (0, 1, 3, 2))), scale)
+    stages = [scores]
     cap = float(make.call.attrs.get("softcap", 0.0))
     if cap:
         small = make.scaled(scores, 1 / cap)
         bent = Unary((small,), make.name("bent"), make.call.name, function=Function("tanh"))
         scores = make.scaled(make.ctx.emit(bent), cap)
-    for bias in biases:
-        scores = make.binary("add", scores, bias)
-    never = make.constant("never", np.asarray(_NEVER)) if masks else ""
-    for mask in masks:
-        chosen = Select((mask, scores, never), make.name("masked"), make.call.name)
+    stages.append(scores)
+    for addend in bias.addends:
+        scores = make.binary("add", scores, addend)
+    stages.append(scores)
+    if bias.masks:
+        never = make.constant("never", np.asarray(_NEVER))
+        chosen = Select((bias.masks[0], scores, never), make.name("masked"), make.call.name)
         scores = make.ctx.emit(chosen)
-    weights = Softmax((scores,), make.name("weights"), make.call.name, axis=3)
-    result = make.matmul(make.ctx.emit(weights), v, "")
-    if masks and any(_is_constant(make.ctx, name) for name in (heads.q, heads.k, heads.v)):
-        return _without_empty_rows(make, result, masks)  # not fused into one Attention
+    node = Softmax((scores,), make.name("weights"), make.call.name, axis=3)
+    weights = make.ctx.emit(node)
+    mode, output = shown
+    constant = any(_is_constant(make.ctx, name) for name in (heads.q, heads.k, heads.v))
+    if output:
+        shown_weights = make.binary("mul", weights, used) if used else weights
+        stage = [*stages, shown_weights][mode]
+        make.reshape(stage, make.shape(stage), output)
+    result = make.matmul(weights, v)
+    if used:
+        return make.binary("mul", result, used)
+    computed = bool(bias.masks) and bias.masks[0] not in make.ctx.constants
+    if computed and (output or constant):  # not fused into one Attention, which gives zeros
+        return zero_in_empty_rows(make, result, bias.masks[0])
     return result
 
 
@@ -61,19 +82,6 @@ def _is_constant(ctx: Context, name: str) -> bool:
         return True
     maker = next((node for node in reversed(ctx.nodes) if node.output == name), None)
     return maker is not None and all(_is_constant(ctx, operand) for operand in maker.inputs)
-
-
-def _without_empty_rows(make: NodeMaker, result: str, masks: list[str]) -> str:
-    """Return the result times 0 in the rows in which no position is kept."""
-    constants, kept = make.ctx.constants, masks[0]
-    for mask in masks[1:]:
-        kept = make.binary("mul", kept, mask)
-    axis = len(make.shape(kept)) - 1
-    if kept not in constants:
-        node = Reduce((kept,), make.name("used"), make.call.name, kind="max", axes=(axis,))
-        return make.binary("mul", result, make.ctx.emit(node))
-    used = np.asarray((constants[kept] != 0).any(-1, keepdims=True))
-    return result if used.all() else make.binary("mul", result, make.constant("used", used))
 
 
 def _refuse_cache(call: Call, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
@@ -92,7 +100,6 @@ def _causal(make: NodeMaker, q: str, k: str) -> str:
 
 
 def _attention(ctx: Context, call: Call) -> None:
-    _refuse_cache(call, (4, 5), (1, 2, 3))
     make = NodeMaker(ctx, call)
     tensors = [ctx.tensor(call.input(i)) for i in range(3)]
     packed = len(make.shape(tensors[0])) == 3
@@ -101,25 +108,90 @@ def _attention(ctx: Context, call: Call) -> None:
         tensors = [
             make.split_heads(x, n) for x, n in zip(tensors, (*counts, counts[1]), strict=True)
         ]
-    heads = _Heads(*tensors)
-    masks, biases = _given_mask(make, call.input(3))
-    if call.attrs.get("is_causal", 0):
-        masks.append(_causal(make, heads.q, heads.k))
+    past = make.shape(ctx.tensor(call.input(4)))[2] if call.input(4) else 0
+    heads = Heads(tensors[0], *(_present(make, i, tensors[i]) for i in (1, 2)))
+    bias = _given_mask(make, call.input(3), make.shape(heads.k)[2])
+    bias.masks.extend(_positions(make, heads, past))
     scale = float(call.attrs.get("scale", 0.0)) or 1 / math.sqrt(make.shape(heads.q)[3])
-    _finish(make, _attend(make, heads, scale, masks, biases), packed)
+    shown = (int(call.attrs.get("qk_matmul_output_mode", _RAW)), "")
+    if call.has_output(3):
+        shown = (shown[0], call.outputs[3])
+        if shown[0] == _BIASED and bias.masks:
+            raise Refused("scores behind a mask are an output; they are infinite where it is 0")
+    _finish(make, _attend(make, heads, scale, bias, shown), packed)
 
 
-def _given_mask(make: NodeMaker, name: str) -> tuple[list[str], list[str]]:
-    """Return masks and biases: a boolean input is a mask, any other is added to the scores."""
+def _present(make: NodeMaker, i: int, new: str) -> str:
+    """Return keys (1) or values (2) behind those of the past, under the output's name."""
+    call, past = make.call, make.call.input(i + 3)
+    shown = call.outputs[i] if call.has_output(i) else ""
+    if past:
+        pair = (make.ctx.tensor(past), new)
+        return make.ctx.emit(Concat(pair, shown or make.name("present"), call.name, axis=2))
+    return make.reshape(new, make.shape(new), shown) if shown else new
+
+
+def _positions(make: NodeMaker, heads: Heads, past: int) -> list[str]:
+    """Return masks of the keys that a query sees by its position: in a window, before the
+    padding."""
+    call, (rows, columns) = make.call, (make.shape(heads.q)[2], make.shape(heads.k)[2])
+    left, right = (int(call.attrs.get(f"{s}_window_size", -1)) for s in ("left", "right"))
+    right = 0 if call.attrs.get("is_causal", 0) else right
+    ahead = np.arange(columns) - np.arange(rows)[:, None]  # of a key to its query, without offset
+    name = call.input(6)
+    if name and name not in make.ctx.known:
+        return _computed_positions(make, ahead, (left, right))
+    kept, offset = np.asarray(True), np.asarray(past)
+    if name:
+        lengths = np.asarray(make.ctx.known[name]).reshape(-1, 1, 1, 1)
+        kept, offset = np.arange(columns) < lengths, lengths - rows
+    for bound, away in ((left, offset - ahead), (right, ahead - offset)):
+        kept = kept & (away <= bound) if bound >= 0 else kept
+    return (
+        [] if kept.all() else [make.constant("seen", np.array(np.broadcast_arrays(kept, ahead)[0]))]
+    )
+
+
+def _computed_positions(make: NodeMaker, ahead: Array, bounds: tuple[int, int]) -> list[str]:
+    """Return the masks where the lengths without padding are an input: comparisons of integers."""
+    given = make.ctx.tensor(make.call.input(6))
+    lengths = make.reshape(given, (make.shape(given)[0], 1, 1, 1))
+    if bounds[0] >= 0 or bounds[1] > 0:
+        raise Refused("a window and lengths that are an input; constant lengths are supported")
+    rows, columns = ahead.shape
+    masks = [_first_keys(make, lengths, columns)]
+    if bounds[1] == 0:
+        # ahead <= length - rows
+        most = make.constant("ahead", ahead + rows - 1)
+        masks.append(_clipped(make, make.binary("sub", lengths, most)))
+    return masks
+
+
+def _given_mask(make: NodeMaker, name: str, columns: int) -> Bias:
+    """Return masks and addends: a boolean input is a mask, any other is added to the scores.
+
+    It may have fewer columns than there are keys: no query sees those behind.
+    """
+    bias = Bias([], [])
     if not name:
-        return [], []
+        return bias
     ctx = make.ctx
-    known = ctx.known.get(name)
+    known, is_mask = ctx.known.get(name), name in ctx.integers
     if known is not None:
-        finite = np.clip(np.asarray(known, np.float32), _NEVER, -_NEVER)
-        constant = make.constant("mask", finite)
-        return ([constant], []) if known.dtype == bool else ([], [constant])
-    return ([ctx.tensor(name)], []) if name in ctx.integers else ([], [ctx.tensor(name)])
+        is_mask, addend = known.dtype == bool, np.asarray(known, np.float32)
+        dropped = np.zeros((), bool) if is_mask else addend <= _DROPS
+        x = make.constant("mask", np.where(dropped, np.float32(0), addend))
+        if dropped.any():
+            bias.masks.append(make.constant("kept", ~dropped))
+    else:
+        x = ctx.tensor(name)
+    missing = columns - make.shape(x)[-1]
+    if missing:
+        pads = (*[(0, 0)] * (len(make.shape(x)) - 1), (0, missing))
+        x = ctx.emit(Pad((x,), make.name("whole"), make.call.name, pads=pads))
+        bias.masks.append(make.constant("given", np.arange(columns) < columns - missing))
+    (bias.masks if is_mask else bias.addends).append(x)
+    return bias
 
 
 def _finish(make: NodeMaker, result: str, packed: bool) -> None:
@@ -178,16 +250,16 @@ def _packed_attention(make: NodeMaker, tensors: list[str], mask: str, bias: str)
     """Append the attention of (B, S, channels) tensors with the attributes of com.microsoft."""
     ctx, call = make.ctx, make.call
     count = int(call.attrs.get("num_heads", 0))
-    heads = _Heads(*(make.split_heads(x, count) for x in tensors))
+    heads = Heads(*(make.split_heads(x, count) for x in tensors))
     masks = [_key_mask(make, mask, heads)] if mask else []
     if call.attrs.get("unidirectional", 0):
         masks.append(_causal(make, heads.q, heads.k))
     biases = [ctx.tensor(bias)] if bias else []
     scale = float(call.attrs.get("scale", 0.0)) or 1 / math.sqrt(make.shape(heads.q)[3])
-    make.merge_heads(_attend(make, heads, scale, masks, biases), call.output)
+    make.merge_heads(_attend(make, heads, scale, Bias(masks, biases)), call.output)
 
 
-def _key_mask(make: NodeMaker, name: str, heads: _Heads) -> str:
+def _key_mask(make: NodeMaker, name: str, heads: Heads) -> str:
     """Return the key mask for all heads: from (B, keys), (B, queries, keys) or (B, heads, queries,
     keys) of 0 and 1, or from (B,) counts of valid keys."""
     x = make.ctx.tensor(name)
@@ -205,9 +277,13 @@ def _key_mask(make: NodeMaker, name: str, heads: _Heads) -> str:
 
 def _first_keys(make: NodeMaker, lengths: str, keys: int) -> str:
     """Return 1 where a key's position is less than a length, else 0."""
-    after = make.binary("sub", lengths, make.constant("positions", np.arange(keys)))
-    node = Unary((after,), make.name("kept"), make.call.name, function=Function("clip", (0.0, 1.0)))
-    return make.ctx.emit(node)
+    return _clipped(make, make.binary("sub", lengths, make.constant("positions", np.arange(keys))))
+
+
+def _clipped(make: NodeMaker, x: str) -> str:
+    """Return 1 where an integer is above 0, else 0."""
+    clip = Function("clip", (0.0, 1.0))
+    return make.ctx.emit(Unary((x,), make.name("kept"), make.call.name, function=clip))
 
 
 def _is_never(ctx: Context, call: Call) -> None:

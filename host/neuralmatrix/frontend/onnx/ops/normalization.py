@@ -21,10 +21,25 @@ _LEAST_NORM = 1e-12  # LpNormalization has no lower bound; this avoids 0 / 0
 _LEAST_SPREAD = 1e-18  # MeanVarianceNormalization adds 1e-9 to the root of the variance
 
 
-def _unused(call: Call, *indices: int) -> None:
-    for index in indices:
-        if call.has_output(index):
-            raise Refused(f"output {index} (a statistic) is used; only the first output is")
+def _statistics(ctx: Context, call: Call, x: str, axes: tuple[int, ...]) -> None:
+    """Append the second and third output where they are used: the mean and the inverse of the
+    root of the variance."""
+    if not (call.has_output(1) or call.has_output(2)):
+        return
+
+    def name(i: int, label: str) -> str:
+        return call.outputs[i] if call.has_output(i) else ctx.fresh(f"{call.output}.{label}")
+
+    mean = ctx.emit(Reduce((x,), name(1, "mean"), call.name, kind="mean", axes=axes))
+    if not call.has_output(2):
+        return
+    apart = ctx.emit(Binary((x, mean), name(9, "apart"), call.name, kind="sub"))
+    square = ctx.emit(Unary((apart,), name(9, "square"), call.name, function=Function("square")))
+    spread = ctx.emit(Reduce((square,), name(9, "spread"), call.name, kind="mean", axes=axes))
+    epsilon = np.asarray(float(call.attrs.get("epsilon", 1e-5)), np.float32)
+    least = ctx.constant(f"{call.output}.epsilon", epsilon)
+    total = ctx.emit(Binary((spread, least), name(9, "total"), call.name, kind="add"))
+    ctx.emit(Unary((total,), name(2, "inverse"), call.name, function=Function("rsqrt")))
 
 
 def _norm(
@@ -66,10 +81,10 @@ def _last_axes(call: Call, rank: int) -> tuple[int, ...]:
 
 def _layer_norm(centered: bool) -> Handler:
     def handler(ctx: Context, call: Call) -> None:
-        _unused(call, 1, 2)
         x = ctx.tensor(call.input(0))
         bias = call.input(2) if centered else ""
         axes = _last_axes(call, len(ctx.shape(call.input(0))))
+        _statistics(ctx, call, x, axes)
         _norm(ctx, call, x, call.input(1), bias, axes, centered)
 
     return handler
@@ -141,7 +156,6 @@ def _skip_norm(centered: bool) -> Handler:
     """Return the handler of normalize(input + skip [+ bias]); output 3 is the sum."""
 
     def handler(ctx: Context, call: Call) -> None:
-        _unused(call, 1, 2)
         gamma, beta = call.input(2), call.input(3) if centered else ""
         added = call.input(4 if centered else 3)
         total = call.outputs[3] if call.has_output(3) else ctx.fresh(f"{call.output}.sum")
@@ -150,15 +164,17 @@ def _skip_norm(centered: bool) -> Handler:
         x = ctx.emit(Binary(pair, first, call.name))
         if added:
             x = ctx.emit(Binary((x, ctx.tensor(added)), total, call.name))
-        rank = len(ctx.shape(call.input(0)))
-        _norm(ctx, call, x, gamma, beta, (rank - 1,), centered)
+        axes = (len(ctx.shape(call.input(0))) - 1,)
+        _statistics(ctx, call, x, axes)
+        _norm(ctx, call, x, gamma, beta, axes, centered)
 
     return handler
 
 
 def _embed_norm(ctx: Context, call: Call) -> None:
     """Append normalize(words[ids] + positions + segments[segment ids])."""
-    _unused(call, 1)
+    if call.has_output(1):
+        raise Refused("the index of masks is an output; only the embedding is supported")
     if call.input(7) or call.input(8):
         raise Refused("a mask or position ids are given; give the mask to the attention nodes")
     ids, segments = call.input(0), call.input(1)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ....ir.graph.nodes import Binary, Node, Reshape, Select, Slice, Take, Transpose
+from ....ir.graph.nodes import Binary, Node, Reshape, Select, Slice, Softmax, Take, Transpose
 from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
+from ..rewrite import Change
 from .match import affine, before_expand, made, scalar, unary
 
 # A score that a mask lowers by this much is dropped: exp(-100) of the largest is negligible.
@@ -145,6 +146,29 @@ def _add_constant(terms: Terms, array: Array, factor: float) -> None:
     rest = np.where(far, 0, array * factor)
     if rest.any():
         terms.biases.append(terms.constant("bias", rest))
+
+
+def select_far_terms(uses: GraphUses, node: Node) -> Change | None:
+    """Rewrite softmax(x + constant) with far values in the constant to the softmax of a choice
+    between x and "never", so that none of them decides a scale."""
+    if not isinstance(node, Softmax):
+        return None
+    total = uses.private_maker(node.inputs[0])
+    if not isinstance(total, Binary) or total.kind != "add":
+        return None
+    x, name = total.inputs
+    array = uses.constant(before_expand(uses, name))
+    if array is None or not (array <= FAR).any() or uses.shape(x) != uses.shape(total.output):
+        return None
+    terms = Terms(uses, node.output, node.source)
+    _add_constant(terms, array, 1.0)
+    if terms.biases:
+        x = terms.binary("add", x, terms.bias())
+    never = terms.constant("never", np.asarray(np.finfo(np.float32).min))
+    chosen = terms.fresh("chosen")
+    selected = Select((terms.mask(), x, never), chosen, node.source)
+    softmax = replace(node, inputs=(chosen,))
+    return Change((*terms.nodes, selected, softmax), terms.constants)
 
 
 Path = tuple[Node, ...]  # layout nodes between a mask and the scores, the last first
