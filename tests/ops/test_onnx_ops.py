@@ -79,6 +79,22 @@ PRODUCTS = [
     case("BatchNormalization", (4, 5), w(5), w(5), w(5), abs(w(5)), opset=15),
 ]
 
+VOLUME = (2, 4, 5, 6, 5)
+VOLUMES = [
+    case("Conv", VOLUME, w(6, 4, 3, 2, 3), w(6), pads=[1, 0, 1, 0, 1, 2], strides=[2, 1, 2]),
+    case("Conv", VOLUME, w(6, 2, 2, 3, 3), group=2, dilations=[3, 1, 2], pads=[1] * 6),
+    case("Conv", VOLUME, w(5, 4, 2, 3, 3), auto_pad="SAME_UPPER", strides=[2, 2, 1]),
+    case("Conv", VOLUME, w(3, 4, 1, 1, 1)),
+    case("MaxPool", VOLUME, kernel_shape=[2, 3, 2], pads=[1, 1, 0, 0, 1, 1], strides=[1, 2, 2]),
+    case("MaxPool", VOLUME, kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=1),
+    *(
+        case("AveragePool", VOLUME, kernel_shape=[3, 2, 2], strides=[2, 1, 2],
+             pads=[1, 0, 1, 1, 1, 1], count_include_pad=counted, calibrated=True, steps=2.0)
+        for counted in (0, 1)
+    ),
+    case("LpPool", VOLUME, kernel_shape=[2, 2, 3], opset=18, calibrated=True, steps=2.0),
+]  # fmt: skip
+
 _CEIL = {"ceil_mode": 1, "kernel_shape": [3, 2], "strides": [2, 3]}
 POOLS = [
     *(
@@ -340,6 +356,7 @@ CASES = [
     *CONVOLUTIONS,
     *PRODUCTS,
     *POOLS,
+    *VOLUMES,
     *FUNCTIONS,
     *ARITHMETIC,
     *REDUCTIONS,

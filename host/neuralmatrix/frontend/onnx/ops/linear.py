@@ -16,12 +16,13 @@ from ....ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, U
 from ....ir.graph.operators_window import reach
 from ....ir.types import Array, Function, Shape
 from ..context import Call, Context, Handler, Refused, Versions, as_float, ints
+from .volumes import conv_3d
 
 
 def spatial(call: Call, shape: Shape) -> Shape:
     """Return the spatial sizes of (N, C, *spatial)."""
-    if len(shape) not in (3, 4):
-        raise Refused(f"input of rank {len(shape)}; one or two spatial axes are supported")
+    if len(shape) not in (3, 4, 5):
+        raise Refused(f"input of rank {len(shape)}; one to three spatial axes are supported")
     return shape[2:]
 
 
@@ -81,17 +82,19 @@ def _conv(ctx: Context, call: Call) -> None:
     dilations = attribute(call, "dilations", 1, rank)
     span = reach(_kernel(ctx, call, rank), dilations)
     pads = pads_of(call, size, span, strides)
-    ctx.emit(
-        Conv(
-            _operands(ctx, call),
-            call.output,
-            call.name,
-            strides=strides,
-            pads=pads,
-            dilations=dilations,
-            groups=int(call.attrs.get("group", 1)),
-        )
+    node = Conv(
+        _operands(ctx, call),
+        call.output,
+        call.name,
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+        groups=int(call.attrs.get("group", 1)),
     )
+    if rank == 3:
+        conv_3d(ctx, call, node)
+    else:
+        ctx.emit(node)
 
 
 def _transposed_pads(call: Call, full: Shape, size: Shape, strides: Shape) -> Shape:
@@ -112,6 +115,8 @@ def _transposed_pads(call: Call, full: Shape, size: Shape, strides: Shape) -> Sh
 def _conv_transpose(ctx: Context, call: Call) -> None:
     size = spatial(call, ctx.shape(call.input(0)))
     rank = len(size)
+    if rank == 3:
+        raise Refused("three spatial axes; Conv has up to three, ConvTranspose one or two")
     strides = attribute(call, "strides", 1, rank)
     dilations = attribute(call, "dilations", 1, rank)
     extra = attribute(call, "output_padding", 0, rank)

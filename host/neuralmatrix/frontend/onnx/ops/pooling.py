@@ -18,6 +18,7 @@ from ....ir.graph.operators_window import reach
 from ....ir.types import Function, Shape
 from ..context import Call, Context, Versions, only_first_output
 from .linear import attribute, pads_of, spatial
+from .volumes import pool_3d
 
 
 def _ceil_extra(size: Shape, span: Shape, strides: Shape, pads: Shape) -> Shape:
@@ -75,19 +76,22 @@ def _pool(ctx: Context, call: Call) -> None:
         # the divisor counts the model's pads but not ceil_mode's: make the former real zeros
         x = _zero_padded(ctx, call, x, pads)
         counted, pads = False, (0,) * len(pads)
-    ctx.emit(
-        Pool(
-            (x,),
-            call.output,
-            call.name,
-            kind="average" if average else "max",
-            kernel=g.kernel,
-            strides=g.strides,
-            pads=_with_extra(pads, g.extra),
-            dilations=g.dilations,
-            count_include_pad=counted,
-        )
+    node = Pool(
+        (x,),
+        call.output,
+        call.name,
+        kind="average" if average else "max",
+        kernel=g.kernel,
+        strides=g.strides,
+        pads=_with_extra(pads, g.extra),
+        dilations=g.dilations,
+        count_include_pad=counted,
     )
+    _append(ctx, call, node)
+
+
+def _append(ctx: Context, call: Call, node: Pool) -> str:
+    return pool_3d(ctx, call, node) if len(node.kernel) == 3 else ctx.emit(node)
 
 
 def _zero_padded(ctx: Context, call: Call, x: str, pads: Shape) -> str:
@@ -145,7 +149,9 @@ def _lp_pool(ctx: Context, call: Call) -> None:
     pads, name = _with_extra(g.pads, g.extra), ctx.fresh(f"{call.output}.mean")
     mean = Pool((x,), name, call.name, "average", g.kernel, g.strides, pads, g.dilations, True)
     count = ctx.constant(f"{call.output}.count", np.asarray(float(prod(g.kernel))))
-    total = Binary((ctx.emit(mean), count), ctx.fresh(f"{call.output}.sum"), call.name, kind="mul")
+    total = Binary(
+        (_append(ctx, call, mean), count), ctx.fresh(f"{call.output}.sum"), call.name, kind="mul"
+    )
     _each(ctx, call, ctx.emit(total), root, call.output)
 
 
