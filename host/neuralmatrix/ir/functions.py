@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from .expressions import ARITHMETIC, corners, is_expression, parsed
 from .types import Array, Function
 
 _LARGEST_EXP = 709.0  # exp of more than this overflows float64
@@ -177,6 +179,8 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
 }
 
 
+_TABLE = {**FUNCTIONS, **ARITHMETIC}  # what expressions consist of
+
 KINKS: Mapping[str, Callable[..., tuple[float, ...]]] = {
     "clip": lambda lo, hi: (lo, hi),
     "hard_sigmoid": lambda alpha, beta: (-beta / alpha, (1.0 - beta) / alpha),
@@ -198,8 +202,18 @@ def kinks(function: Function) -> tuple[float, ...]:
     >>> kinks(Function("hard_swish"))
     (-3.0, 3.0)
     """
-    corners = KINKS[function.name](*function.params) if function.name in KINKS else ()
-    return tuple(corner for corner in corners if math.isfinite(corner))
+    if is_expression(function.name):
+        return corners(function.name, _TABLE, KINKS)
+    found = KINKS[function.name](*function.params) if function.name in KINKS else ()
+    return tuple(corner for corner in found if math.isfinite(corner))
+
+
+def scalar(function: Function) -> Callable[[Array], Array]:
+    """Return the function of one variable."""
+    if is_expression(function.name):
+        return partial(parsed(function.name), table=_TABLE)
+    named = FUNCTIONS[function.name]
+    return lambda x: named(x, *function.params)
 
 
 def evaluate(function: Function, x: npt.ArrayLike) -> Array:
@@ -211,4 +225,4 @@ def evaluate(function: Function, x: npt.ArrayLike) -> Array:
     array([-1.,  3.])
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(FUNCTIONS[function.name](np.asarray(x, np.float64), *function.params))
+        return np.asarray(scalar(function)(np.asarray(x, np.float64)))

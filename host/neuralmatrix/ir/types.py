@@ -41,7 +41,7 @@ class QParams:
 
 @dataclass(frozen=True)
 class Function:
-    """A scalar function of one variable; ``functions.FUNCTIONS[name]`` evaluates it."""
+    """A scalar function of one variable: ``functions.FUNCTIONS[name]``, or an expression."""
 
     name: str
     params: tuple[float, ...] = ()

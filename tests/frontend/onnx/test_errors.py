@@ -320,7 +320,7 @@ UNSUPPORTED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "constant output": (_constant_output, "does not depend on any input"),
     "3-D pool": (
         lambda: _one("MaxPool", dims=(1, 2, 4, 4, 4), kernel_shape=[2, 2, 2]),
-        "one or two spatial axes are supported",
+        "one to three spatial axes are supported",
     ),
     "several exponents": (_two_exponents, "2 different exponents; one constant exponent is"),
     "negative base": (

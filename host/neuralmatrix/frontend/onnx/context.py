@@ -116,6 +116,7 @@ class Context:
     rows: dict[str, RowIndices] = field(default_factory=dict)  # values that are indices of a gather
     integral: dict[str, bool] = field(default_factory=dict)  # integer values; True: only 0 and 1
     integers: set[str] = field(default_factory=set)  # values of an integer or bool type
+    conditions: dict[str, Any] = field(default_factory=dict)  # comparisons of reals (conditions.py)
     scales: dict[str, Array] = field(default_factory=dict)  # of dequantised constants
     constant_quant: dict[str, QParams] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)  # why a constant cannot be a weight
@@ -141,6 +142,11 @@ class Context:
             raise Refused(
                 f"computes with the indices {self.rows[name].input!r}; indices of table rows "
                 "are only supported as indices of a Gather from a constant table"
+            )
+        if name in self.conditions:
+            raise Refused(
+                "computes with a comparison of real values; Where and Mul with functions of the "
+                "compared tensor are supported"
             )
         if name not in self.constants:
             array = as_float(self.known[name])

@@ -13,6 +13,7 @@ from . import constant_folding
 from .context import Call, Handler, Refused, Versions
 from .ops import (
     attention,
+    conditions,
     einsum,
     fourier,
     gather,
@@ -38,6 +39,7 @@ HANDLERS: Mapping[str, Versions] = {
     **layout.HANDLERS,
     **gather.HANDLERS,
     **logic.HANDLERS,
+    **conditions.HANDLERS,
     **normalization.HANDLERS,
     **attention.HANDLERS,
     **rotary_embedding.HANDLERS,
@@ -96,7 +98,7 @@ NEAREST: Mapping[str, str] = {
     "Hardmax": "ArgMax at an output is supported, and Softmax",
     "MaxUnpool": "ConvTranspose and Resize are supported",
     **dict.fromkeys(
-        ("Floor", "Ceil", "Round", "Sign", "Mod"), f"{_STEPS}comparisons of integers are supported"
+        ("Floor", "Ceil", "Round", "Mod"), f"{_STEPS}comparisons of integers are supported"
     ),
     **dict.fromkeys(
         "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli "

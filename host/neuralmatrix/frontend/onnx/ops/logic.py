@@ -16,6 +16,8 @@ import numpy as np
 from ....ir.graph.nodes import Binary, Select, Unary
 from ....ir.types import Array, Function
 from ..context import Call, Context, Handler, Refused, Versions
+from .conditions import compare, passed
+from .conditions import where as choose
 
 # Operators whose results are integers where all their operands are.
 _ARITHMETIC = frozenset("Add Concat MatMul Max Min Mul Pad Sub Sum Where".split())
@@ -142,8 +144,16 @@ def _difference(ctx: Context, call: Call, first: str, second: str, offset: float
 # ---------------------------------------------------------------- comparisons and logic
 
 
+def _of_reals(ctx: Context, call: Call, kind: str, first: str, second: str) -> bool:
+    """Return whether a comparison of real values is kept for what chooses by it."""
+    integral = all(is_integral(ctx, name) for name in (first, second))
+    return not integral and compare(ctx, call, kind, first, second)
+
+
 def _equal(ctx: Context, call: Call) -> None:
     first, second = call.input(0), call.input(1)
+    if _of_reals(ctx, call, "equal", first, second):
+        return
     if first in ctx.known:
         first, second = second, first
     value = _single(ctx, second) if is_bits(ctx, first) else None
@@ -169,6 +179,8 @@ def _ordered(swap: bool, equal: bool) -> Handler:
     def handler(ctx: Context, call: Call) -> None:
         pair = (call.input(0), call.input(1))
         first, second = pair[::-1] if swap else pair
+        if _of_reals(ctx, call, "greater_equal" if equal else "greater", first, second):
+            return
         x = _difference(ctx, call, first, second, 1.0 if equal else 0.0)
         if is_bits(ctx, first) and x == ctx.values.get(first):
             ctx.alias(call.output, first)
@@ -176,6 +188,16 @@ def _ordered(swap: bool, equal: bool) -> Handler:
             _unary(ctx, call, x, call.output, "clip", 0.0, 1.0)
 
     return handler
+
+
+def _or_condition(handler: Handler) -> Handler:
+    """Return the handler of logic on bits, or on comparisons of real values."""
+
+    def either(ctx: Context, call: Call) -> None:
+        if not passed(ctx, call):
+            handler(ctx, call)
+
+    return either
 
 
 def _not(ctx: Context, call: Call) -> None:
@@ -202,6 +224,8 @@ def _xor(ctx: Context, call: Call) -> None:
 
 
 def _where(ctx: Context, call: Call) -> None:
+    if choose(ctx, call):
+        return
     condition, first, second = call.inputs
     keep = ctx.tensor(condition)
     a, b = (_branch(ctx, call, name) for name in (first, second))
@@ -236,9 +260,9 @@ HANDLERS: Mapping[str, Versions] = {
     "GreaterOrEqual": {12: _ordered(False, True)},
     "Less": {7: _ordered(True, False)},
     "LessOrEqual": {12: _ordered(True, True)},
-    "Not": {1: _not},
-    "And": {7: _and},
-    "Or": {7: _or},
-    "Xor": {7: _xor},
+    "Not": {1: _or_condition(_not)},
+    "And": {7: _or_condition(_and)},
+    "Or": {7: _or_condition(_or)},
+    "Xor": {7: _or_condition(_xor)},
     "Where": {9: _where},
 }

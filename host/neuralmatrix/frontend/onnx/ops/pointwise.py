@@ -23,6 +23,7 @@ from ..context import (
     axis_of,
     shape_from_axis,
 )
+from .conditions import product
 
 BinaryKind = Literal["add", "sub", "mul", "div", "min", "max"]
 
@@ -109,6 +110,11 @@ def _binary_from_axis(kind: BinaryKind) -> Handler:
         ctx.emit(Binary((x, y), call.output, call.name, kind=kind))
 
     return handler
+
+
+def _mul(ctx: Context, call: Call) -> None:
+    if not product(ctx, call):
+        _binary("mul")(ctx, call)
 
 
 def _chain(ctx: Context, call: Call, kind: BinaryKind, out: str) -> None:
@@ -324,7 +330,7 @@ HANDLERS: Mapping[str, Versions] = {
     **{op: {7: _function(op.lower())} for op in _TRIGONOMETRY},
     "Add": {1: _binary_from_axis("add"), 7: _binary("add")},
     "Sub": {1: _binary_from_axis("sub"), 7: _binary("sub")},
-    "Mul": {1: _binary_from_axis("mul"), 7: _binary("mul")},
+    "Mul": {1: _binary_from_axis("mul"), 7: _mul},
     "Div": {1: _binary_from_axis("div"), 7: _binary("div")},
     "Min": {1: _extreme("min")},
     "Max": {1: _extreme("max")},

@@ -19,6 +19,7 @@ from ....errors import BadModel
 from ....ir.graph.nodes import ArgMax, Binary, Unary
 from ....ir.types import Array, Function
 from ..context import Call, Context, Quantization, Refused, Versions
+from .conditions import passed
 from .logic import cast_integral, is_integral
 
 _INT8 = np.iinfo(np.int8)
@@ -191,6 +192,8 @@ def _cast_quantized(ctx: Context, call: Call, to: int) -> None:
 
 def _cast(ctx: Context, call: Call) -> None:
     name, to = call.input(0), int(call.attrs["to"])
+    if passed(ctx, call):
+        return
     if name in ctx.quantized:
         _cast_quantized(ctx, call, to)
         return
