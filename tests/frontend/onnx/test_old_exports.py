@@ -13,6 +13,7 @@ from neuralmatrix.errors import BadInput
 from neuralmatrix.frontend.onnx.bind_constants import bind_constants
 from neuralmatrix.frontend.onnx.import_onnx import import_onnx
 from neuralmatrix.ir.graph.operators import run_graph
+from onnx_forms import Form, checked, kinds
 
 X = signed((2, 3, 4, 5))
 ARITHMETIC = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
@@ -67,6 +68,22 @@ def test_parts_without_elements_are_left_out() -> None:
     proto = model(nodes, {"x": X.shape}, ["y"], {"sizes": sizes}, opset=17)
     found = run_graph(import_onnx(proto), {"x": X})["y"]
     np.testing.assert_array_equal(found, onnxruntime_outputs(proto, {"x": X})["y"])
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_layer_normalisation_as_batch_normalisation(flat: bool) -> None:
+    """The mean and the variance of every row are computed, and are those of a channel there."""
+    f = Form()
+    rows = f.op("Reshape", "x", np.array([1, 6, 16, 1]))
+    mean = f.op("ReduceMean", rows, axes=[0, 2, 3], keepdims=1)
+    square = f.op("ReduceSumSquare", f.op("Sub", rows, mean), axes=[0, 2, 3], keepdims=int(flat))
+    variance = f.op("Div", square, 16.0)
+    statistics = [f.op("Reshape", n, np.array([6])) for n in (mean, variance)]
+    ones, zeros = np.ones(6, np.float32), np.zeros(6, np.float32)
+    normal = f.op("BatchNormalization", rows, ones, zeros, *statistics, epsilon=1e-3)
+    back = f.op("Reshape", normal, np.array([1, 6, 16]))
+    f.op("Add", f.op("Mul", back, signed((16,), 1)), signed((16,), 2))
+    assert "Normalize" in kinds(checked(f.model({"x": (1, 6, 16)})))
 
 
 @pytest.mark.parametrize("given", ["lo", "hi", "lo hi"])

@@ -13,6 +13,7 @@ from . import constant_folding
 from .context import Call, Handler, Refused, Versions
 from .ops import (
     attention,
+    batch_norm,
     conditions,
     einsum,
     fourier,
@@ -41,6 +42,7 @@ HANDLERS: Mapping[str, Versions] = {
     **logic.HANDLERS,
     **conditions.HANDLERS,
     **normalization.HANDLERS,
+    **batch_norm.HANDLERS,
     **attention.HANDLERS,
     **rotary_embedding.HANDLERS,
     **reduction.HANDLERS,

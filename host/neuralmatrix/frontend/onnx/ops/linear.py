@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX operators with weights: convolutions, matrix products, batch norms.
+"""ONNX operators with weights: convolutions and matrix products.
 
 In: one ``Call``.  Out: Graph nodes in the ``Context``.
 """
@@ -14,8 +14,8 @@ import numpy as np
 from ....errors import BadModel
 from ....ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, Unary
 from ....ir.graph.operators_window import reach
-from ....ir.types import Array, Function, Shape
-from ..context import Call, Context, Handler, Refused, Versions, as_float, ints
+from ....ir.types import Function, Shape
+from ..context import Call, Context, Handler, Refused, Versions, ints
 from .volumes import conv_3d
 
 
@@ -190,30 +190,6 @@ def _times(ctx: Context, call: Call, x: str, factor: float, out: str) -> str:
     return ctx.emit(Binary((x, gain), out, call.name, kind="mul"))
 
 
-def _batch_norm(ctx: Context, call: Call) -> None:
-    if call.attrs.get("training_mode", 0):
-        raise Refused("training_mode is 1; inference (training_mode 0) is supported")
-    if any(call.has_output(i) for i in range(1, len(call.outputs))):
-        raise Refused("running statistics are outputs; only the first output is supported")
-    if not call.attrs.get("spatial", 1):
-        raise Refused("spatial is 0 (statistics per position); spatial 1 is supported")
-    names = ("the scale", "the bias", "the mean", "the variance")
-    parts = [ctx.fixed(call, i + 1, what) for i, what in enumerate(names)]
-    scale, bias, mean, var = (np.asarray(p, np.float64) for p in parts)
-    gain = scale / np.sqrt(var + float(call.attrs.get("epsilon", 1e-5)))
-    rank = len(ctx.shape(call.input(0)))
-
-    def per_channel(tag: str, values: Array) -> str:
-        shaped = values.reshape(-1, *[1] * (rank - 2))
-        return ctx.constant(f"{call.output}.{tag}", as_float(shaped))
-
-    scaled = ctx.fresh(f"{call.output}.scaled")
-    operands = (ctx.tensor(call.input(0)), per_channel("gain", gain))
-    ctx.emit(Binary(operands, scaled, call.name, kind="mul"))
-    shift = per_channel("shift", bias - mean * gain)
-    ctx.emit(Binary((scaled, shift), call.output, call.name, kind="add"))
-
-
 # ---------------------------------------------------------------- forms of com.microsoft
 
 
@@ -298,5 +274,4 @@ HANDLERS: Mapping[str, Versions] = {
     "ConvTranspose": {1: _conv_transpose},
     "MatMul": {1: _matmul},
     "Gemm": {1: _gemm},
-    "BatchNormalization": {1: _batch_norm},
 }
