@@ -96,12 +96,23 @@ ELEMENTS = [
     case("Shrink", IMAGE, lambd=0.7, bias=0.25, opset=9),
     *(case("Pow", IMAGE, scalar(p), prepare=positive, calibrated=True) for p in (1.5, -2, 0.3, 4)),
     case("Pow", IMAGE, scalar(4), prepare=small),
+    case(
+        "Pow",
+        (3, 4),
+        np.float32([[3, 0, 2, 5], [1, 1, 0, 4], [2, 2, 2, 6]]),
+        prepare=inside,
+        calibrated=True,
+        steps=3.0,
+    ),
     *(case("Trilu", shape, opset=14) for shape in ((5, 7), (2, 3, 4, 4))),
     case("Trilu", (2, 5, 7), np.asarray(-2, np.int64), upper=0),
     case("Trilu", (2, 5, 7), np.asarray(1, np.int64), upper=1),
     case("ArgMin", IMAGE, axis=1),
     case("ArgMin", IMAGE, axis=-1, keepdims=0, select_last_index=1, opset=13),
 ]
+
+GRID = np.random.default_rng(3).uniform(-1.2, 1.2, (1, 4, 3, 2)).astype(np.float32)
+SAMPLES = [case("GridSample", TINY, GRID, calibrated=True)]
 
 MOVES = [
     case("GatherElements", (3, 4, 5), np.asarray([[[0, 2], [1, -1]]], np.int64), axis=2),
@@ -185,4 +196,4 @@ RECURRENT = [
     recurrent("RNN", activations=["LeakyRelu"], activation_alpha=[0.2], array_steps=3.0),
 ]  # fmt: skip
 
-MORE = [*RECURRENT, *EINSUMS, *SUMS, *ELEMENTS, *MOVES, *MICROSOFT_FORMS]
+MORE = [*RECURRENT, *EINSUMS, *SUMS, *ELEMENTS, *MOVES, *SAMPLES, *MICROSOFT_FORMS]

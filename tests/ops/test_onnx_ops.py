@@ -352,6 +352,13 @@ RESIZES = [
     ),
 ]
 
+_CROP = {"coordinate_transformation_mode": "tf_crop_and_resize"}
+CROPS = [
+    case("Resize", TINY, f32(0, 0, 0.2, 0.1, 1, 1, 0.7, 1.3), None, ints(1, 3, 4, 3), mode=mode,
+         extrapolation_value=value, steps=steps, **_CROP)
+    for mode, value, steps in (("linear", 2.0, 1.0), ("nearest", 0.0, 0.0), ("cubic", 0.0, 0.0))
+]  # fmt: skip
+
 CASES = [
     *CONVOLUTIONS,
     *PRODUCTS,
@@ -362,6 +369,7 @@ CASES = [
     *REDUCTIONS,
     *LAYOUT,
     *RESIZES,
+    *CROPS,
     *MORE,
 ]
 
@@ -386,9 +394,9 @@ def test_operator_equals_onnxruntime(one: Case) -> None:
 # They need more than one node around them, or have test files of their own.
 _ELSEWHERE = frozenset(
     "QuantizeLinear DequantizeLinear Cast Shape Size OneHot Equal Greater GreaterOrEqual Less "
-    "LessOrEqual Not And Or Xor Where".split()
+    "LessOrEqual Not And Or Xor Where Sign CastLike Swish SwiGLU".split()
 )
-_OWN_TESTS = ("normalization", "attention", "rotary_embedding")
+_OWN_TESTS = ("normalization", "attention", "rotary_embedding", "qoperators")
 
 
 def _is_tested_here(op: str, *handlers: Handler) -> bool:

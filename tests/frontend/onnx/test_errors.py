@@ -292,7 +292,7 @@ _MS = "com.microsoft"
 
 
 def _two_exponents() -> onnx.ModelProto:
-    constants = {"p": np.asarray([2, 3], np.float32)}
+    constants = {"p": np.asarray([2, 2.5], np.float32)}
     return model([node("Pow", ["x", "p"], ["y"])], {"x": (2,)}, ["y"], constants)
 
 
@@ -318,8 +318,8 @@ UNSUPPORTED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "inner ArgMax": (_inner_argmax, "ArgMax is supported at an output"),
     "pool indices": (_second_output, "the Indices output is used"),
     "constant output": (_constant_output, "does not depend on any input"),
-    "3-D pool": (
-        lambda: _one("MaxPool", dims=(1, 2, 4, 4, 4), kernel_shape=[2, 2, 2]),
+    "4-D pool": (
+        lambda: _one("MaxPool", dims=(1, 2, 4, 4, 4, 4), kernel_shape=[2, 2, 2, 2]),
         "one to three spatial axes are supported",
     ),
     "several exponents": (_two_exponents, "2 different exponents; one constant exponent is"),

@@ -35,6 +35,7 @@ from .load import read, tensor_array
 from .operator_table import handler_of
 from .ops.gather import REARRANGES, index_inputs, pass_indices
 from .ops.logic import check_integral, pass_integral
+from .ops.qoperators import COMPUTES
 from .ops.quantization import KEEPS_QUANTIZED, integer_values
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def _step(ctx: Context, call: Call, handler: Handler) -> None:
         "Cast",
         "Shape",
         "Size",
+        *COMPUTES,
     ):
         _pass_quantized(ctx, call, quantizations)
     pass_integral(ctx, call)
@@ -208,7 +210,7 @@ def _step(ctx: Context, call: Call, handler: Handler) -> None:
 
 def _check_quantized(ctx: Context, call: Call, quantizations: set[Quantization | None]) -> None:
     """Raise Refused unless quantised integers, all of one scale, meet a data-movement operator."""
-    if quantizations <= {None} or call.op in ("Shape", "Size"):
+    if quantizations <= {None} or call.op in ("Shape", "Size", *COMPUTES):
         return
     if call.op not in KEEPS_QUANTIZED:
         raise Refused("computes with quantised integers; put DequantizeLinear before it")

@@ -24,11 +24,14 @@ from .ops import (
     normalization,
     pointwise,
     pooling,
+    powers,
+    qoperators,
     quantization,
     recurrent,
     reduction,
     resize,
     rotary_embedding,
+    sampling,
 )
 
 HANDLERS: Mapping[str, Versions] = {
@@ -37,6 +40,7 @@ HANDLERS: Mapping[str, Versions] = {
     **einsum.HANDLERS,
     **fourier.HANDLERS,
     **pointwise.HANDLERS,
+    **powers.HANDLERS,
     **layout.HANDLERS,
     **gather.HANDLERS,
     **logic.HANDLERS,
@@ -48,7 +52,9 @@ HANDLERS: Mapping[str, Versions] = {
     **reduction.HANDLERS,
     **recurrent.HANDLERS,
     **resize.HANDLERS,
+    **sampling.HANDLERS,
     **quantization.HANDLERS,
+    **qoperators.HANDLERS,
     **constant_folding.HANDLERS,
 }
 
@@ -59,6 +65,7 @@ MICROSOFT: Mapping[str, Handler] = {
     **attention.MICROSOFT,
     **rotary_embedding.MICROSOFT,
     **pointwise.MICROSOFT,
+    **qoperators.MICROSOFT,
     **{op: quantization.HANDLERS[op][1] for op in ("QuantizeLinear", "DequantizeLinear")},
 }
 
@@ -74,11 +81,9 @@ _CUT = "cut the model before this node and do it on the host"
 
 NEAREST: Mapping[str, str] = {
     **dict.fromkeys(
-        "QLinearConv QLinearMatMul QLinearAdd QGemm QAttention ConvInteger MatMulInteger "
-        "MatMulNBits".split(),
+        "QAttention MatMulNBits DynamicQuantizeLSTM".split(),
         _QDQ,
     ),
-    "DynamicQuantizeLinear": "scales must be constants; " + _QDQ,
     **dict.fromkeys(
         "StringConcat StringNormalizer StringSplit RegexFullMatch TfIdfVectorizer "
         "LabelEncoder CategoryMapper".split(),
@@ -95,7 +100,6 @@ NEAREST: Mapping[str, str] = {
     "NonMaxSuppression": f"{_SHAPE}; {_CUT}",
     "RoiAlign": f"its windows depend on data; {_CUT}",
     "MaxRoiPool": f"its windows depend on data; {_CUT}",
-    "GridSample": "its windows depend on data; Resize is supported",
     "TopK": "ArgMax and ArgMin at an output are supported, and ReduceMax",
     "Hardmax": "ArgMax at an output is supported, and Softmax",
     "MaxUnpool": "ConvTranspose and Resize are supported",

@@ -45,16 +45,62 @@ def _integer(ctx: Context, call: Call, index: int, what: str, default: int) -> i
     return default if value is None else int(np.asarray(value).reshape(()))
 
 
+def _complex_matrix(call: Call, length: int, size: int, parts: int) -> Array:
+    """Return the matrix (bins, parts of the result, size, parts) of a transform along one axis.
+
+    The inverse of one side is real: bins that have a twin on the other side count twice.
+    """
+    inverse, one_sided = bool(call.attrs.get("inverse", 0)), bool(call.attrs.get("onesided", 0))
+    bins = length // 2 + 1 if one_sided and not inverse else length
+    angle = 2 * np.pi * (np.outer(np.arange(bins), np.arange(size)) % length) / length
+    cos, sin = np.cos(angle), np.sin(angle) if inverse else -np.sin(angle)
+    found = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)[..., :parts]
+    if inverse:
+        found /= length
+    if inverse and one_sided:
+        twins = (np.arange(size) > 0) & (2 * np.arange(size) < length)
+        found = found[:, :1] * np.where(twins, 2.0, 1.0)[:, None]
+    used = length // 2 + 1 if inverse and one_sided else length
+    return np.where((np.arange(size) < used)[:, None], found, 0.0)
+
+
+def _complex_dft(ctx: Context, call: Call, axis: int) -> None:
+    """Append a product along one axis, joined with that of real and imaginary parts."""
+    shape = ctx.shape(call.input(0))
+    rank = len(shape)
+    size, parts = shape[axis], shape[-1]
+    both = bool(call.attrs.get("inverse", 0)) and bool(call.attrs.get("onesided", 0))
+    length = _integer(ctx, call, 1, "the length", 2 * (size - 1) if both else size)
+    array = _complex_matrix(call, length, size, parts)
+    matrix = ctx.constant(f"{call.output}.matrix", array.reshape(-1, size * parts))
+    others = tuple(i for i in range(rank - 1) if i != axis)
+    front = tuple(shape[i] for i in others)
+    names = [ctx.fresh(f"{call.output}.{label}") for label in ("last", "flat", "both", "parts")]
+    perm = (*others, axis, rank - 1)
+    ctx.emit(Transpose((ctx.tensor(call.input(0)),), names[0], call.name, perm=perm))
+    ctx.emit(Reshape((names[0],), names[1], call.name, shape=(*front, size * parts)))
+    ctx.emit(AxisMatMul((names[1], matrix), names[2], call.name, axis=rank - 2))
+    ctx.emit(Reshape((names[2],), names[3], call.name, shape=(*front, *array.shape[:2])))
+    back = tuple(int(i) for i in np.argsort(perm))
+    ctx.emit(Transpose((names[3],), call.output, call.name, perm=back))
+
+
 def _dft(ctx: Context, call: Call) -> None:
-    """Append a product along one axis, then the axis of real and imaginary part."""
-    if call.attrs.get("inverse", 0):
-        raise Refused("the inverse transform; a MatMul with its constant matrix is supported")
-    rank = len(ctx.shape(call.input(0)))
+    shape = ctx.shape(call.input(0))
+    rank = len(shape)
     given = int(call.attrs.get("axis", 1))
     axis = axis_of(call, given if call.opset < 20 else _integer(ctx, call, 2, "the axis", -2), rank)
-    x = _real(ctx, call)
     if axis == rank - 1:
         raise Refused("it runs along the axis of real and imaginary parts")
+    if call.attrs.get("inverse", 0) or shape[-1] != 1:
+        _complex_dft(ctx, call, axis)
+    else:
+        _real_dft(ctx, call, axis)
+
+
+def _real_dft(ctx: Context, call: Call, axis: int) -> None:
+    """Append a product along one axis, then the axis of real and imaginary part."""
+    x = _real(ctx, call)
     shape = ctx.shapes[x]
     length = _integer(ctx, call, 1, "the length", shape[axis])
     bins = _bins(call, length)

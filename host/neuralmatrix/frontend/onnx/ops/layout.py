@@ -25,7 +25,6 @@ from ..context import (
     axis_of,
     check_length,
     ints,
-    only_first_output,
 )
 from .gather import take
 
@@ -35,11 +34,13 @@ def _alias(ctx: Context, call: Call) -> None:
 
 
 def _dropout(ctx: Context, call: Call) -> None:
-    only_first_output(call, "mask")
     training = ctx.fixed(call, 2, "training_mode") if call.opset >= 12 else None
-    if training is not None and bool(training):
+    ratio = ctx.fixed(call, 1, "the ratio") if call.opset >= 12 else None
+    if training is not None and bool(training) and not (ratio is not None and float(ratio) == 0):
         raise Refused("training_mode is true; inference (an identity) is supported")
     _alias(ctx, call)
+    if call.has_output(1):
+        ctx.known[call.outputs[1]] = np.ones(ctx.shape(call.input(0)), bool)
 
 
 def _reshape_to(ctx: Context, call: Call, shape: Shape, x: str = "", out: str = "") -> str:
@@ -261,7 +262,8 @@ def _space_to_depth(ctx: Context, call: Call) -> None:
     n, c, h, w = _four(ctx, call)
     b = int(call.attrs["blocksize"])
     split = (n, c, h // b, b, w // b, b)
-    _block_move(ctx, call, split, (0, 3, 5, 1, 2, 4), (n, c * b * b, h // b, w // b))
+    perm = (0, 3, 5, 1, 2, 4) if call.attrs.get("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    _block_move(ctx, call, split, perm, (n, c * b * b, h // b, w // b))
 
 
 def _four(ctx: Context, call: Call) -> tuple[int, int, int, int]:

@@ -17,7 +17,6 @@ from ..context import (
     Call,
     Context,
     Handler,
-    Refused,
     Versions,
     as_float,
     axis_of,
@@ -202,45 +201,11 @@ def _prelu(ctx: Context, call: Call) -> None:
     ctx.emit(PRelu((ctx.tensor(call.input(0)), operand), call.output, call.name))
 
 
-_POWERS: Mapping[float, str] = {
-    2.0: "square",
-    0.5: "sqrt",
-    -1.0: "reciprocal",
-    -0.5: "rsqrt",
-    1.0: "identity",
-}
-
-
-def _pow(ctx: Context, call: Call) -> None:
-    if call.input(0) in ctx.known:
-        _exponential(ctx, call)
-        return
-    exponent = ctx.fixed(call, 1, "the exponent")
-    values = {float(v) for v in np.asarray(exponent).reshape(-1)}
-    if len(values) != 1:
-        raise Refused(f"{len(values)} different exponents; one constant exponent is supported")
-    power = values.pop()
-    if power in (3, 4):
-        x = ctx.tensor(call.input(0))
-        square = ctx.fresh(f"{call.output}.square")
-        ctx.emit(Unary((x,), square, call.name, function=Function("square")))
-        factor = x if power == 3 else square
-        ctx.emit(Binary((square, factor), call.output, call.name, kind="mul"))
-    elif power in _POWERS:
-        _apply(ctx, call, _POWERS[power])
-    else:
-        _apply(ctx, call, "power", power)
-
-
-def _exponential(ctx: Context, call: Call) -> None:
-    """Append base ** x = exp(x * log(base)) for a constant base."""
-    base = np.asarray(ctx.known[call.input(0)], np.float64)
-    if not (base > 0).all():
-        raise Refused("a constant base of 0 or less; positive bases are supported")
-    rate = ctx.constant(f"{call.output}.rate", np.log(base))
-    scaled = ctx.fresh(f"{call.output}.scaled")
-    x = ctx.emit(Binary((ctx.tensor(call.input(1)), rate), scaled, call.name, kind="mul"))
-    ctx.emit(Unary((x,), call.output, call.name, function=Function("exp")))
+def _swiglu(ctx: Context, call: Call) -> None:
+    gate = Function("quick_gelu", (float(call.attrs.get("alpha", 1.0)),))
+    node = Unary((ctx.tensor(call.input(0)),), ctx.fresh(f"{call.output}.gate"), call.name, gate)
+    operands = (ctx.emit(node), ctx.tensor(call.input(1)))
+    ctx.emit(Binary(operands, call.output, call.name, kind="mul"))
 
 
 def _trilu(ctx: Context, call: Call) -> None:
@@ -313,6 +278,8 @@ HANDLERS: Mapping[str, Versions] = {
     "HardSigmoid": {1: _function("hard_sigmoid", alpha=0.2, beta=0.5)},
     "HardSwish": {14: _function("hard_swish")},
     "Mish": {18: _function("mish")},
+    "Swish": {24: _function("quick_gelu", alpha=1.0)},
+    "SwiGLU": {28: _swiglu},
     "Softplus": {1: _function("softplus")},
     "Softsign": {1: _function("softsign")},
     "Gelu": {20: _gelu},
@@ -323,7 +290,6 @@ HANDLERS: Mapping[str, Versions] = {
     "Sqrt": {1: _function("sqrt")},
     "Reciprocal": {1: _function("reciprocal")},
     "Erf": {9: _function("erf")},
-    "Pow": {1: _pow},
     "Trilu": {14: _trilu},
     "ThresholdedRelu": {10: _function("thresholded_relu", alpha=1.0)},
     "Shrink": {9: _function("shrink", lambd=0.5, bias=0.0)},

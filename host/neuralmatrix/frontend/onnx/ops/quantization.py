@@ -19,6 +19,7 @@ from ....errors import BadModel
 from ....ir.graph.nodes import ArgMax, Binary, Unary
 from ....ir.types import Array, Function
 from ..context import Call, Context, Quantization, Refused, Versions
+from ..load import require_onnx
 from .conditions import passed
 from .logic import cast_integral, is_integral
 
@@ -93,7 +94,7 @@ def _shared(ctx: Context, call: Call, quantization: Quantization) -> bool:
     return any(
         user.op != "QuantizeLinear"
         or _quantization_of(ctx, user, _quantized_type(ctx, user)) != quantization
-        for user in ctx.users[name]
+        for user in ctx.users.get(name, ())
     )
 
 
@@ -214,8 +215,21 @@ def _cast(ctx: Context, call: Call) -> None:
         ctx.alias(call.output, name)
 
 
+def _cast_like(ctx: Context, call: Call) -> None:
+    """Cast to the type of the second operand."""
+    name = call.input(1)
+    if name in ctx.known:
+        to = require_onnx().helper.np_dtype_to_tensor_dtype(ctx.known[name].dtype)
+    elif name in ctx.quantized or name in ctx.integers:
+        raise Refused(f"the type of {name!r} is an integer; Cast to that type instead")
+    else:
+        to = 1
+    _cast(ctx, replace(call, op="Cast", attrs={**call.attrs, "to": to}))
+
+
 HANDLERS: Mapping[str, Versions] = {
     "QuantizeLinear": {1: _quantize},
     "DequantizeLinear": {1: _dequantize},
     "Cast": {1: _cast},
+    "CastLike": {15: _cast_like},
 }
