@@ -57,7 +57,9 @@ class Case:
 
     @property
     def floats(self) -> list[str]:
-        return [name for name, array in self.inputs.items() if _is_float(array)]
+        """The inputs of real numbers; of those, inputs without elements are only shown a type."""
+        found = [name for name, array in self.inputs.items() if _is_float(array)]
+        return [name for name in found if self.inputs[name].size] or found
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Verdict:
 
 
 def _is_float(array: np.ndarray) -> bool:
-    return array.dtype.kind in "fV" or array.dtype.name.startswith(("bfloat", "float"))
+    return array.dtype.name in ("float16", "bfloat16", "float32", "float64")
 
 
 # ---------------------------------------------------------------- the cases
@@ -169,7 +171,7 @@ def _decibels(case: Case, constants: Arrays, precision: str) -> float:
     """Return the signal to noise of the worst output."""
     feed = {name: a for name, a in case.inputs.items() if name not in constants}
     feed = {name: a.astype(np.float32) if _is_float(a) else a for name, a in feed.items()}
-    shapes = {name: a.shape for name, a in feed.items()}
+    shapes = {name: a.shape for name, a in feed.items() if a.size}
     program = nm.compile(
         case.model, calibration=[feed], precision=precision, constants=constants, shapes=shapes
     )

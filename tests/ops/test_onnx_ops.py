@@ -92,6 +92,8 @@ VOLUMES = [
              pads=[1, 0, 1, 1, 1, 1], count_include_pad=counted, calibrated=True, steps=2.0)
         for counted in (0, 1)
     ),
+    case("MaxPool", (1, 3, 24, 20), kernel_shape=[9, 8], pads=[4, 3, 3, 4], strides=[2, 3],
+         dilations=[2, 1]),
     case("LpPool", VOLUME, kernel_shape=[2, 2, 3], opset=18, calibrated=True, steps=2.0),
 ]  # fmt: skip
 

@@ -50,7 +50,8 @@ CASES: dict[str, tuple[onnx.NodeProto, tuple[int, ...], dict[str, np.ndarray]]] 
     "QLinearAdd": (node("QLinearAdd", [*X, *Z, *Y], ["qy"], domain=MICROSOFT), ROWS, {}),
     "QLinearMul": (node("QLinearMul", [*X, *Z, *Y], ["qy"], domain=MICROSOFT), ROWS, {}),
     "QLinearLeakyRelu": (
-        node("QLinearLeakyRelu", [*X, *Y], ["qy"], alpha=0.23, domain=MICROSOFT), ROWS, {}),
+        node("QLinearLeakyRelu", [*X, "cy", "zy"], ["qy"], alpha=0.23, domain=MICROSOFT), ROWS,
+        {"cy": f32(0.037), "zy": np.uint8(40)}),
     "QLinearSigmoid": (node("QLinearSigmoid", [*X, "cy", "zy"], ["qy"], domain=MICROSOFT), ROWS,
                        {"cy": f32(1 / 256), "zy": np.uint8(0)}),
     "QLinearAveragePool": (

@@ -7,7 +7,7 @@ In: one ``Call``.  Out: Pool, Reduce and element-wise nodes in the ``Context``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -19,6 +19,8 @@ from ....ir.types import Function, Shape
 from ..context import Call, Context, Versions, only_first_output
 from .linear import attribute, pads_of, spatial
 from .volumes import pool_3d
+
+_MANY_TAPS = 64  # of a window, above which a maximum goes along one axis after the other
 
 
 def _ceil_extra(size: Shape, span: Shape, strides: Shape, pads: Shape) -> Shape:
@@ -91,7 +93,23 @@ def _pool(ctx: Context, call: Call) -> None:
 
 
 def _append(ctx: Context, call: Call, node: Pool) -> str:
-    return pool_3d(ctx, call, node) if len(node.kernel) == 3 else ctx.emit(node)
+    if len(node.kernel) == 3:
+        return pool_3d(ctx, call, node)
+    wide = len(node.kernel) == 2 and min(node.kernel) > 1 and prod(node.kernel) > _MANY_TAPS
+    return _by_axes(ctx, call, node) if wide and node.kind == "max" else ctx.emit(node)
+
+
+def _by_axes(ctx: Context, call: Call, node: Pool) -> str:
+    """Append a large maximum as that of every row, then of those: as many taps as both have
+    together."""
+    (kh, kw), (sh, sw), (dh, dw) = node.kernel, node.strides, node.dilations
+    top, left, bottom, right = node.pads
+    rows = replace(node, output=ctx.fresh(f"{call.output}.rows"), kernel=(1, kw), strides=(1, sw),
+                   pads=(0, left, 0, right), dilations=(1, dw))  # fmt: skip
+    return ctx.emit(
+        replace(node, inputs=(ctx.emit(rows),), kernel=(kh, 1), strides=(sh, 1),
+                pads=(top, 0, bottom, 0), dilations=(dh, 1))
+    )  # fmt: skip
 
 
 def _zero_padded(ctx: Context, call: Call, x: str, pads: Shape) -> str:
