@@ -21,6 +21,10 @@ CASES = {
     "SwiGLU": (node("SwiGLU", ["x", "z"], ["y"]), 28),
     "CastLike an input": (node("CastLike", ["x", "z"], ["y"]), 19),
     "CastLike a constant": (node("CastLike", ["x", "h"], ["y"]), 19),
+    "CastLike of a constant": (
+        [node("CastLike", ["h", "x"], ["c"]), node("Add", ["x", "c"], ["y"])],
+        19,
+    ),
     "SpaceToDepth": (node("SpaceToDepth", ["i"], ["y"], blocksize=2, mode="CRD"), 28),
     "Relu": (node("Relu", ["x"], ["y"]), 26),
     "Celu": (node("Celu", ["x"], ["y"], alpha=0.5), 28),
@@ -30,11 +34,13 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_values_are_those_of_onnx(name: str) -> None:
     made, opset = CASES[name]
+    nodes = made if isinstance(made, list) else [made]
+    read = {value for one in nodes for value in one.input}
     if opset > onnx.defs.onnx_opset_version():
         pytest.skip(f"the onnx package knows no opset {opset}")
-    feeds = {name: a for name, a in FEEDS.items() if name in made.input}
-    constants = {"h": np.zeros(1, np.float16)} if "h" in made.input else {}
-    proto = model([made], {n: a.shape for n, a in feeds.items()}, ["y"], constants, opset=opset)
+    feeds = {name: a for name, a in FEEDS.items() if name in read}
+    constants = {"h": np.zeros(1, np.float16)} if "h" in read else {}
+    proto = model(nodes, {n: a.shape for n, a in feeds.items()}, ["y"], constants, opset=opset)
     (wanted,) = ReferenceEvaluator(proto).run(None, feeds)
     found = run_graph(import_onnx(proto), feeds)["y"]
     np.testing.assert_allclose(found, wanted, rtol=2e-3 if constants else 1e-5, atol=1e-6)

@@ -90,7 +90,7 @@ def _fitted(value: ValueInfoProto, array: Array, sizes: dict[str, int]) -> Array
     onnx = require_onnx()
     kind = value.type.tensor_type.elem_type
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-    if array.dtype.kind not in _FITS.get(dtype.kind, ""):
+    if array.dtype != dtype and array.dtype.kind not in _FITS.get(dtype.kind, ""):
         wanted = _KINDS.get(dtype.kind, str(dtype))
         raise BadInput(
             f"constants: {value.name!r} is {array.dtype}, allowed is {wanted} ({dtype}); convert "

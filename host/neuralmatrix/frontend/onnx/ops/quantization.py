@@ -217,13 +217,17 @@ def _cast(ctx: Context, call: Call) -> None:
 
 def _cast_like(ctx: Context, call: Call) -> None:
     """Cast to the type of the second operand."""
-    name = call.input(1)
+    name, helper = call.input(1), require_onnx().helper
     if name in ctx.known:
-        to = require_onnx().helper.np_dtype_to_tensor_dtype(ctx.known[name].dtype)
+        to = helper.np_dtype_to_tensor_dtype(ctx.known[name].dtype)
     elif name in ctx.quantized or name in ctx.integers:
         raise Refused(f"the type of {name!r} is an integer; Cast to that type instead")
     else:
         to = 1
+    if call.input(0) in ctx.known:
+        dtype = helper.tensor_dtype_to_np_dtype(to)
+        ctx.known[call.output] = np.asarray(ctx.known[call.input(0)]).astype(dtype)
+        return
     _cast(ctx, replace(call, op="Cast", attrs={**call.attrs, "to": to}))
 
 
