@@ -148,6 +148,8 @@ CASES: dict[str, Graph] = {
     "fold_into_weights": of(conv("x", "c"), binary("mul", "c", "g", "m"),
                             binary("add", "m", "b", "y"), shape=IMAGE, w=exact(1, 2, 4, 1, 1),
                             g=exact(2, 2, 1, 1), b=exact(3, 2, 1, 1)),
+    "shift_exponentials": form(lambda f: f.op(
+        "Log", f.op("ReduceSum", f.op("Exp", "x"), np.array([1]), keepdims=0))),
     "select_far_terms": of(binary("add", "x", "c", "a"), Softmax(("a",), "y"),
                            c=np.where(exact(1, 3, 8) > 0.5, np.finfo(np.float32).min, 0.25)),
     "to_logarithms": form(log_filtered),
