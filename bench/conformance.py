@@ -20,6 +20,7 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
 import json
 import logging
 import multiprocessing
+import re
 import signal
 import time
 import warnings
@@ -252,10 +253,7 @@ def _short(reason: str) -> str:
     head = reason.split(" cannot run on the array: ")[-1]
     for sign in "'\"":
         head = sign.join(part if i % 2 == 0 else "..." for i, part in enumerate(head.split(sign)))
-    text = "".join("n" if c.isdigit() else c for c in head.split(": ", 1)[-1])
-    while "nn" in text:
-        text = text.replace("nn", "n")
-    return text.replace("|", "/")[:160]
+    return re.sub(r"\d+", "n", head.split(": ", 1)[-1]).replace("|", "/")[:160]
 
 
 def page(verdicts: Sequence[Verdict]) -> str:

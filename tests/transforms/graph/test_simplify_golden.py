@@ -161,6 +161,8 @@ CASES: dict[str, Graph] = {
     "pull_transposes": of(binary("mul", "x", "c", "m"), Transpose(("m",), "t", perm=FIRST),
                           conv("t", "y"), shape=(1, 3, 3, 4), w=exact(1, 2, 4, 1, 1),
                           c=exact(2, 4)),
+    "shift_exponentials": form(lambda f: f.op(
+        "Log", f.op("ReduceSum", f.op("Exp", "x"), np.array([1]), keepdims=0))),
     "select_far_terms": of(binary("add", "x", "c", "a"), Softmax(("a",), "y"),
                            c=np.where(exact(1, 3, 8) > 0.5, np.finfo(np.float32).min, 0.25)),
     "to_logarithms": form(log_filtered),

@@ -13,6 +13,7 @@ from ..rewrite import Pass, apply_rule
 from .attention import fuse_attention
 from .frame_blocks import block_frames
 from .gated_activations import fuse_activation, fuse_sigmoid_quotient
+from .log_sum_exp import shift_exponentials
 from .masks import select_far_terms
 from .narrow_transforms import narrow_transforms
 from .normalization import fold_norm_affine, fuse_folded_norm, fuse_norm
@@ -34,6 +35,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 
 # Rewrites of what no pass of ``PASSES`` has fused into something else.
 LAST: tuple[tuple[str, Pass], ...] = (
+    ("shift_exponentials", partial(apply_rule, shift_exponentials)),
     ("select_far_terms", partial(apply_rule, select_far_terms)),
     ("to_logarithms", to_logarithms),
     ("narrow_transforms", narrow_transforms),
