@@ -25,7 +25,7 @@ from .qgraph import QEpilogue
 
 FRACTION_BITS = 20  # F where a residual's ratio and the channel multipliers allow it
 MAX_SHIFT = 55
-MANY = 16  # powers whose errors, added up, are a part of their sum
+MANY = 128  # powers whose errors, added up, are a part of their sum
 INT16 = 2**15 - 1
 INT24 = 2**23 - 1
 # Terms that are 0 for most arguments: a table's error there would add up.

@@ -66,7 +66,9 @@ def probabilities(mg: MatGraph) -> tuple[str, ...]:
 
 
 def _is_share(op: Gemm | Window, uses: Uses) -> bool:
-    """Return whether the result is a power times the reciprocal of a sum."""
+    """Return whether every element of the result is a power times the reciprocal of a sum."""
+    if not isinstance(op, Window):  # a product weighs other values with the powers
+        return False
     factor = op.epilogue.hadamard
     makers = (uses.maker(op.input), uses.maker(factor) if factor else None)
     names = [
