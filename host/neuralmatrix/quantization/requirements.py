@@ -48,7 +48,7 @@ def _worst_error(out: OutputAccuracy) -> float:
 # (name, unit): the figure, its sign and factor, and its text
 FIGURES: dict[tuple[str, str], tuple[Callable[[OutputAccuracy], float | None], float,
                                      Callable[[float], str]]] = {
-    ("", "%"): (_worst_error, -0.01, lambda value: f"relative error {_percent(-value)}"),
+    ("", "%"): (_worst_error, -0.01, lambda value: f"relative error {-100 * value:.3g} %"),
     ("", "db"): (lambda out: min([out.snr_db, *(p.snr_db for p in out.parts)]), 1.0, _decibels),
     ("psnr", "db"): (lambda out: out.psnr_db, 1.0, lambda value: f"PSNR {_decibels(value)}"),
     ("top1", "%"): (lambda out: out.top1, 0.01, lambda value: f"top-1 {_percent(value)}"),
