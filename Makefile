@@ -11,7 +11,7 @@ FLAGS ?=
 CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h hls/emulation/*.cpp
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test test-all bench bench-networks conformance docs emulate csim hls lint-hls overlay generated format clean
+.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls overlay generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -36,6 +36,9 @@ bench-networks: ## trained networks of other packages; needs bench/networks/requ
 
 conformance: ## the operator cases of the ONNX project, counted in docs/conformance.md
 	PYTHONPATH=host $(PYTHON) bench/conformance.py
+
+architectures: ## small networks of other packages beside onnxruntime; needs bench/architectures/requirements.txt
+	PYTHONPATH=host $(PYTHON) -m bench.architectures
 
 docs: ## the documentation site, in build/site; needs the extra docs
 	$(PYTHON) -m mkdocs build --strict

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small networks of other packages, compiled and compared with onnxruntime."""
