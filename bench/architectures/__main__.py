@@ -234,8 +234,8 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         print(json.dumps(one(*given.one)))
         return
-    from .registry import ARCHITECTURES
     from .page import markdown
+    from .registry import ARCHITECTURES
 
     names = [n for n in ARCHITECTURES if not given.names or n.startswith(tuple(given.names))]
     results = run_all(names, given.exports, given.json, given.jobs)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from bench.architectures import page
 from bench.architectures.__main__ import cell, counts, judged, line_of, snr
 
