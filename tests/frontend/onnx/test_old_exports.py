@@ -95,3 +95,13 @@ def test_bounds_of_a_clip_may_be_computed(given: str) -> None:
     proto = model([node("Clip", names, ["y"])], shapes, ["y"])
     found = run_graph(import_onnx(proto), feeds)["y"]
     np.testing.assert_array_equal(found, onnxruntime_outputs(proto, feeds)["y"])
+
+
+def test_a_clip_between_a_computed_bound_and_infinity() -> None:
+    """As exporters write torch's clamp with a lower bound that is a tensor."""
+    feeds = {"x": X, "lo": np.asarray(-0.5, np.float32)}
+    shapes = {n: a.shape for n, a in feeds.items()}
+    proto = model([node("Clip", ["x", "lo", "no_end"], ["y"])], shapes, ["y"],
+                  {"no_end": np.asarray(np.inf, np.float32)})  # fmt: skip
+    found = run_graph(import_onnx(proto), feeds)["y"]
+    np.testing.assert_array_equal(found, onnxruntime_outputs(proto, feeds)["y"])

@@ -77,10 +77,12 @@ def _clip_inputs(ctx: Context, call: Call) -> None:
 
 
 def _clip_between(ctx: Context, call: Call) -> None:
-    """Append the larger of x and min, then the smaller of that and max: bounds may be computed."""
+    """Append the larger of x and min, then the smaller of that and max: bounds may be computed.
+    A constant bound that never decides, as infinity, is none."""
     x = ctx.tensor(call.input(0))
     kinds: tuple[BinaryKind, BinaryKind] = ("max", "min")
-    given = [(k, n) for k, n in zip(kinds, call.inputs[1:], strict=False) if n]
+    pairs = [(k, n) for k, n in zip(kinds, call.inputs[1:], strict=False) if n]
+    given = [(kind, name) for kind, name in pairs if not _neutral(ctx, name, kind).all()]
     for i, (kind, name) in enumerate(given, 1):
         out = call.output if i == len(given) else ctx.fresh(f"{call.output}.{kind}")
         x = ctx.emit(Binary((x, ctx.tensor(name)), out, call.name, kind=kind))
