@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from blocks import Maker, attention, layer_norm
 from neuralmatrix.ir.matgraph.facts import Groups
-from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port, RowMax, Window
-from neuralmatrix.ir.types import QParams, ViewStep
+from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, RowMax, Window
+from neuralmatrix.ir.types import QParams
 from quantized import tied
 
 
@@ -75,29 +75,3 @@ def test_a_difference_of_scores_is_a_score() -> None:
     b.ops.append(RowMax("m", "g"))
     b.window("y", "g", epilogue=Epilogue("m", -1.0))
     assert tied(b.graph()).facts.scores == {"g", "m", "y"}
-
-
-def stepwise(residual: str | None, shape: tuple[int, int, int, int] = (1, 1, 1, 8)) -> MatGraph:
-    """Return y = x w + s v, with or without the state s added as it is."""
-    b = Maker()
-    b.tensor("x", (1, 1, 1, 4))
-    b.tensor("s", shape)
-    b.gemm("u", "x", 8)
-    b.gemm("h", "s", 8, epilogue=Epilogue("u"))
-    b.gemm("y", "h", 8, epilogue=Epilogue(residual))
-    mg = b.graph()
-    return replace(mg, inputs=(*mg.inputs, Port("s", shape, "s", ())))
-
-
-def test_a_state_that_is_added_to_is_int16() -> None:
-    assert "s" in int16_names(stepwise("s"))
-
-
-def test_a_state_that_only_a_product_reads_and_other_inputs_stay_int8() -> None:
-    assert "s" not in int16_names(stepwise(None))
-    other = stepwise("s")
-    flat = replace(other.outputs[0], shape=(1, 8), steps=(ViewStep("reshape", (1, 8)),))
-    assert "s" not in int16_names(replace(other, outputs=(flat,)))
-    first = replace(other.ops[0], input="s", weight=np.ones((1, 1, 8, 8)))
-    alone = replace(other, inputs=other.inputs[1:], ops=(first, *other.ops[1:]))
-    assert "s" not in int16_names(alone)

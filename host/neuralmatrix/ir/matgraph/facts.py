@@ -15,7 +15,7 @@ import numpy as np
 
 from ..types import Array
 from .ops import Gemm, Linear, MatGraph, MatOp, Move, RowMax, Window
-from .predicates import is_difference, is_elementwise, is_square
+from .predicates import is_difference, is_square
 from .spectra import LOGARITHMS, wide_tensors
 from .uses import Uses
 
@@ -131,7 +131,6 @@ def _int16_groups(
 ) -> frozenset[str]:
     chosen = _int16_constants(mg) | {p.tensor for p in mg.inputs if p.table is not None}
     chosen |= {p.tensor for p in mg.outputs if not uses.readers(p.tensor)} | low_digits(mg)
-    chosen |= summed_states(mg, uses)
     if mg.quant:  # the int8 tensors are those that a QDQ model names; the others were float there
         chosen |= mg.tensors.keys()
     # Left operands of activation-activation matmuls: int8 ones need one pass, int16 ones two.
@@ -141,23 +140,6 @@ def _int16_groups(
         chosen |= _int16_by_statistics(op)
     chosen |= _added_before_statistics(mg, groups) | position_scores | wide_tensors(mg, uses)
     return as_prescribed(mg, groups, chosen)
-
-
-def summed_states(mg: MatGraph, uses: Uses) -> set[str]:
-    """Return inputs that have the shape of an output, beside other inputs, and go on in a sum or a
-    product of elements: they likely hold what an earlier run gave, and would lose every change
-    below half a step of int8."""
-    shapes = {port.shape for port in mg.outputs if port.shape}
-    several = len({port.name for port in mg.inputs}) > 1
-    floats = (p for p in mg.inputs if p.table is None and np.dtype(p.dtype).kind == "f")
-    names = {port.tensor for port in floats if several and port.shape in shapes}
-    return {name for name in names if any(_goes_on(name, op) for op in uses.readers(name))}
-
-
-def _goes_on(name: str, op: MatOp) -> bool:
-    """Return whether an operation adds or multiplies the elements of an operand as they are."""
-    side = isinstance(op, Linear) and name in (op.epilogue.residual, op.epilogue.hadamard)
-    return side or (is_elementwise(op) and name == op.inputs[0])
 
 
 def low_digits(mg: MatGraph) -> set[str]:
