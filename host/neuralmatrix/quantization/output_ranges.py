@@ -21,6 +21,7 @@ from .histogram import Histogram
 
 FEW = 16  # positive answers that say little about others
 MOSTLY = 0.2  # of all answers, at most that many are positive where positives are rare
+SURER = 8.0  # times the largest share on the samples
 SATURATED = 8.0  # the argument from which on a sigmoid is 0 or 1 within 0.04 %
 
 
@@ -42,13 +43,16 @@ def bounded_outputs(mg: MatGraph, found: Mapping[Point, Interval]) -> dict[Point
 
 def _of_shares(op: Gemm | Window, inverse: str, found: Mapping[Point, Interval]) -> Ranges:
     """Return the ranges of a softmax of which a sample may be surer than all others: of its result
-    up to 1, and of the reciprocal of the sum, which is 1 where one power is all of it."""
-    whole, pre = op.epilogue.factor, Point(inverse, "pre_activation")
-    low = found[Point(inverse)][0]
+    and of the reciprocal of the sum, up to 1, where one power is all of it.
+
+    Only SURER times as much as seen: shares of a vocabulary, all of them small, keep their steps.
+    """
+    y, pre = Point(op.output), Point(inverse, "pre_activation")
+    low, high = found[Point(inverse)]
     return {
-        Point(op.output): (0.0, max(whole, found[Point(op.output)][1])),
-        Point(inverse): (low, max(1.0, found[Point(inverse)][1])),
-        pre: (min(1.0, found[pre][0]), found[pre][1]),
+        y: (0.0, max(found[y][1], min(op.epilogue.factor, SURER * found[y][1]))),
+        Point(inverse): (low, max(high, min(1.0, SURER * high))),
+        pre: (min(found[pre][0], max(1.0, found[pre][0] / SURER)), found[pre][1]),
     }
 
 
