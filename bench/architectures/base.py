@@ -104,19 +104,3 @@ def _settle(module: torch.nn.Module, inputs: list[tuple[torch.Tensor, ...]]) -> 
         stacked = [torch.cat(arguments) for arguments in zip(*inputs, strict=True)]
         module(*stacked)
     module.eval()
-
-
-def tolerate_missing_kernels() -> None:
-    """Import torchvision although its compiled operators (NMS, RoI) do not fit this torch.
-
-    Its wheels are built for the torch with CUDA.  No network here uses these operators; only
-    their registration at import fails.
-    """
-    real = torch.library.register_fake
-
-    def register(op: Any, *args: Any, **named: Any) -> Any:
-        if isinstance(op, str) and op.startswith("torchvision::"):
-            return lambda function: function
-        return real(op, *args, **named)
-
-    torch.library.register_fake = register

@@ -7,10 +7,11 @@ Out: ``ARCHITECTURES``, by name.
 
 from __future__ import annotations
 
-from . import base, geometric_models, language_models, plain_models, vision_models
+from ..torchvision_operators import declare_operators
+from . import geometric_models, language_models, plain_models, vision_models
 from .base import Architecture
 
-base.tolerate_missing_kernels()
+_declared = declare_operators()  # before timm and transformers import torchvision
 ARCHITECTURES: dict[str, Architecture] = {
     one.name: one
     for module in (plain_models, vision_models, language_models, geometric_models)

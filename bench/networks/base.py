@@ -118,26 +118,6 @@ def onnx_file(module: str, file: str) -> Any:
     return onnx.load(str(package_file(module, file)))
 
 
-@cache
-def declare_operators() -> Any:
-    """Let torchvision be imported where its compiled operators do not load.
-
-    The registry's torchvision is built for a torch with CUDA.  Beside a torch for CPUs alone, two
-    operators that nothing here calls are missing when it describes them, unless they are declared.
-    The declaration lasts as long as what is returned.
-    """
-    import torch
-
-    try:
-        torch.ops.load_library(str(package_file("torchvision", "_C.so")))
-        return None
-    except (OSError, Missing):
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor boxes, Tensor scores, float overlap) -> Tensor")
-        return library
-
-
 def exported(net: Any, *inputs: Any, names: Sequence[str], outputs: Sequence[str]) -> Any:
     """Export a torch module as ONNX of opset 17 with the inputs' shapes."""
     import onnx

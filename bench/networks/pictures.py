@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from torchvision_operators import declare_operators
 
 from . import base, images
 from .base import Array, Feed, Loaded, Network, Run, Score
@@ -24,7 +25,7 @@ def load_face(name: str) -> Loaded:
     """Return one stage of MTCNN."""
     import torch
 
-    base.declare_operators()
+    declare_operators()
     net = getattr(base.submodule("facenet_pytorch", "models.mtcnn"), name)()
     size = SIZES[name]
     x = torch.randn(1, 3, size, size)

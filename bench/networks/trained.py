@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torchvision_operators import declare_operators
+
 from . import base
 from .base import Feed, Loaded, Missing, Network, Run, Score
 
@@ -24,7 +26,7 @@ def scripts() -> Any:
         sys.path.append(str(MODELS))
     for module in ("torch", "timm", "torchvision"):
         base.package_folder(module)
-    base.declare_operators()
+    declare_operators()
     import train_timm
     from data_sets import find_data
 

@@ -124,11 +124,6 @@ def scored(metric: Callable[[Array, Array], float], run: Run, made: Trained) -> 
     return metric(np.asarray(y, np.float64).reshape(len(made.truth), *y.shape[1:]), made.truth)
 
 
-def standardised(net: nn.Module, x: Array, y: Array) -> nn.Module:
-    """Return a network that takes and gives values in their own units."""
-    return InUnits(net, x.mean(0), x.std(0) + 1e-6, y.mean(0), y.std(0) + 1e-6)
-
-
 class InUnits(nn.Module):
     """A network between standardised inputs and outputs, in units outside."""
 

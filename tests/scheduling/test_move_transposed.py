@@ -40,7 +40,17 @@ def patches() -> MatGraph:
     return rearranged(index.reshape(1, 6, 20, 16), (1, 8, 12, 20))
 
 
+def ordered(positions: Array) -> MatGraph:
+    """Channels are the positions of a map in another order than theirs in memory."""
+    index = np.arange(24 * 40).reshape(1, 1, 24, 40)[:, :, positions]
+    return rearranged(index.transpose(0, 1, 3, 2), (1, 1, 24, 40))
+
+
 CASES: dict[str, MatGraph] = {
+    "backwards": ordered(np.arange(24)[::-1]),
+    "two in another order": ordered(np.array([5, 2])),
+    "any order": ordered(np.random.default_rng(0).permutation(24)),
+    "repeated": ordered(np.repeat(np.arange(6), 3)),
     "columns and channels": turned((1, 6, 20, 40), (0, 1, 3, 2)),
     "rows and channels": turned((2, 18, 5, 21), (0, 3, 2, 1)),
     "few channels": turned((1, 9, 9, 3), (0, 3, 1, 2)),

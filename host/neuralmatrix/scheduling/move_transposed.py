@@ -120,7 +120,7 @@ def _load(ctx: Context, strip: Strip, weights: int) -> None:
         if width == lanes and strip.source == lanes * step:  # one row of words
             number, width = 1, strip.number * lanes
         values = dict(n1=number, n0=width, s1=strip.source, s0=step, pad_right=-width % lanes)
-        _emit(ctx, tile.base, weights, values)
+        _emit(ctx, tile.base + (used[0] if used else 0), weights, values)
         return
     for i in range(strip.number):
         for lane, count, step in _lane_runs(used):

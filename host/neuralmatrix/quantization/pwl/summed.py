@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of powers that are added up by the thousand, as by a softmax over a vocabulary.
+"""Tables of powers of which many are added up, as by a softmax over many classes.
 
 In: a Function, quantised range and scales.  Out: ``PwlTable``.
 

@@ -156,6 +156,11 @@ def _dynamic(ctx: Context, call: Call) -> None:
     A program's scales are constants, chosen on calibration inputs.
     """
     y, scale, zero = call.outputs
+    if ctx.outputs.intersection((y, scale, zero)):
+        raise Refused(
+            "its integers are an output, and their scale would depend on the input; end the model "
+            "in front of it with outputs="
+        )
     x = ctx.tensor(call.input(0))
     ctx.values[y] = x if x != call.input(0) else ctx.emit(
         Unary((x,), ctx.fresh(f"{y}.real"), call.name, function=Function("identity"))
