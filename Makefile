@@ -8,10 +8,13 @@ BOARD ?= pynq-z2
 JOBS ?= 4
 FLAGS ?=
 
-CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h hls/emulation/*.cpp
+COUNTS = ../host/neuralmatrix/hardware/counts.json
+
+CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h hls/emulation/*.cpp \
+    hls/rtl/include/*.h hls/rtl/kernels/*.h hls/rtl/kernels/*.cpp
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls overlay generated format clean
+.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls rtl rtl-quick overlay generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -55,6 +58,12 @@ csim: ## the kernels' own benches, with a plain compiler
 
 lint-hls: ## can the kernels be synthesized? needs clang++
 	$(PYTHON) hls/lint
+
+rtl: ## the kernels' units to Verilog, simulated and counted; needs clang, verilator, yosys
+	cd hls && PYTHONPATH=../host $(PYTHON) -m rtl all --build ../build/rtl --json $(COUNTS)
+
+rtl-quick: ## a few of them, with fewer vectors and without yosys
+	cd hls && PYTHONPATH=../host $(PYTHON) -m rtl simulate --quick --build ../build/rtl-quick
 
 hls: ## the kernels to RTL and IPs, their reports beside our estimates; needs Vitis HLS
 	$(BUILD) hls $(BOARD) $(FLAGS)

