@@ -19,7 +19,7 @@ from neuralmatrix.errors import BuildFailed, NeuralMatrixError
 from neuralmatrix.hardware.board import Board, load_board
 from neuralmatrix.hardware.instruction_costs import constants
 from neuralmatrix.hardware.registers import KERNELS, registers
-from neuralmatrix.hardware.resources import IN_KERNELS, KINDS, resources
+from neuralmatrix.hardware.resources import KINDS, resources
 from neuralmatrix.paths import hls_dir
 from rich.console import Console
 from rich.table import Table
@@ -154,7 +154,7 @@ def _cycle_rows(report: Report, wanted: Mapping[str, int]) -> Iterator[Row]:
 
 
 def _resource_rows(board: Board, reports: Sequence[Report]) -> Iterator[Row]:
-    pieces = [piece for piece in resources(board).pieces if piece.name in IN_KERNELS]
+    pieces = [piece for piece in resources(board).pieces if piece.kernel]
     for kind in KINDS:
         ours = sum(getattr(piece, kind) for piece in pieces)
         theirs = sum(report.used[kind] for report in reports)

@@ -8,12 +8,14 @@ Verilog, family and yosys.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from . import tools
 from .delays import MARGIN
 from .flow import Found, Known
+from .standins import StandIn
 from .synthesize import CELLS
 
 COMMITTED = Path(__file__).resolve().parents[2] / "host/neuralmatrix/hardware/counts.json"
@@ -55,6 +57,25 @@ def document(results: list[Found], versions: dict[str, str], before: Entry | Non
         "model": MODEL,
         "units": {name: units[name] for name in sorted(units)},
     }
+
+
+def add_standins(data: Entry, found: dict[StandIn, dict[str, Entry]]) -> None:
+    """Puts what was found of stand-ins, by board, beside the units."""
+    for standin, boards in found.items():
+        old = data["units"].get(standin.name, {})
+        data["units"][standin.name] = {
+            "title": standin.title,
+            "source": f"modules/{standin.top}",
+            "boards": {**old.get("boards", {}), **boards},
+        }
+    data["units"] = {name: data["units"][name] for name in sorted(data["units"])}
+
+
+def entries(data: Entry | None) -> Iterator[Entry]:
+    """All entries of a counts file whose tools are those at hand."""
+    if data and data["tools"] == tools.versions():
+        for unit in data["units"].values():
+            yield from unit["boards"].values()
 
 
 def read(path: Path) -> Entry | None:

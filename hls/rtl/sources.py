@@ -72,9 +72,14 @@ def llvm_ir(source: str, board: Board, build: Path, hls: Path = HLS) -> Path:
 
 
 def digest(source: str, board: Board) -> str:
-    """SHA-256 of all that a source includes, as it is for a board."""
+    """SHA-256 of all that a wrapper includes, as it is for a board."""
+    return file_digest(wrapper(source), board)
+
+
+def file_digest(path: Path, board: Board) -> str:
+    """SHA-256 of a file of hls/ and all that it includes, as it is for a board."""
     parts: dict[str, str] = {}
-    _collect(wrapper(source), board, parts)
+    _collect(path, board, parts)
     text = "\n".join(f"{name}\n{parts[name]}" for name in sorted(parts))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stand-ins: what HLS builds around the kernels' functions, as Verilog of our own.
 
-In: ``verilog/`` and ``control_registers``.  Out: per stand-in and board its cells, and the number of
+In: ``modules/`` and ``control_registers``.  Out: per stand-in and board its cells, and the number of
 checks that its bench made.  A bench holds a module against the kernel's own C++ where that states
 what the module does, and against a model in the bench where it does not.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from neuralmatrix.hardware.block_design_cells import (
     INSTRUCTION_BYTES,
@@ -24,13 +25,15 @@ from neuralmatrix.hardware.board import Board
 from neuralmatrix.hardware.registers import KERNELS
 
 from . import control_registers, sources, tools
+from .delays import fabric_of
 from .llvm import RtlError
 from .simulate import GXX, verilated
-from .synthesize import cells
+from .synthesize import CELLS, cells
 from .unit import BOARDS
 
-VERILOG = sources.HERE / "verilog"
+VERILOG = sources.HERE / "modules"
 Parameters = dict[str, int]
+Entry = dict[str, Any]
 SCRIPT = (
     "read_verilog {files}; {chparam} synth_xilinx -family {family} -flatten -noiopad -noclkbuf "
     "-top {top}; tee -o {stat} stat -tech xilinx"
@@ -215,7 +218,7 @@ def digest(standin: StandIn, board: Board) -> str:
 
 def sources_digest(bench: Bench, board: Board) -> str:
     """SHA-256 of all that a bench is made of; it needs no tool."""
-    made = [sources.text_digest(path, board) for path in _cpp(bench)]
+    made = [sources.file_digest(path, board) for path in _cpp(bench)]
     given = [f"{name}={value}" for name, value in sorted(bench.parameters(board).items())]
     kept = [texts()[name] for top in bench.models for name in modules(top)]
     return _hash([*made, *given, *kept, _table(bench)])
@@ -249,7 +252,7 @@ def synthesize(standin: StandIn, board: Board, family: str, build: Path) -> dict
     given = standin.parameters(board).items()
     script = SCRIPT.format(
         files=" ".join(path.name for path in files),
-        chparam="".join(f"chparam -set {name} {value} {standin.top};" for name, value in given),
+        chparam="".join(f"chparam -set {name} {value} {standin.top}; " for name, value in given),
         family=family,
         top=standin.top,
         stat=f"{standin.name}.stat",
@@ -287,3 +290,43 @@ def check(bench: Bench, board: Board, build: Path) -> int:
     if found is None:
         raise RtlError(f"{bench.name}: the bench printed {said!r}, not a number of checks")
     return int(found.group(1))
+
+
+# ---------------------------------------------------------------- the counts file
+
+
+@dataclass(frozen=True)
+class Before:
+    """What an earlier run with the same tools found, by what it depends on."""
+
+    cells: dict[tuple[str, str], dict[str, int]]  # (Verilog, family)
+    checks: dict[str, int]  # sources
+
+
+def before(entries: Iterator[Entry]) -> Before:
+    """Collect what the entries of a counts file say of stand-ins."""
+    found = Before({}, {})
+    for entry in entries:
+        if "stand_in" in entry:
+            kept = {key: value for key, value in entry.items() if key in ("lut", *CELLS)}
+            found.cells[entry["verilog"], entry["family"]] = kept
+            found.checks[entry["sources"]] = entry["checks"]
+    return found
+
+
+def count(standin: StandIn, board: Board, build: Path, known: Before, checks: dict[str, int]) -> Entry:
+    """What the counts file says of a stand-in on a board; ``checks`` is filled on the way."""
+    bench, family = BENCHES[standin.bench], fabric_of(board).family
+    text, made_of = digest(standin, board), sources_digest(bench, board)
+    if made_of not in checks:
+        checks[made_of] = known.checks.get(made_of) or check(bench, board, build)
+    if (text, family) not in known.cells:
+        known.cells[text, family] = synthesize(standin, board, family, build)
+    return {
+        "family": family,
+        "stand_in": True,
+        **known.cells[text, family],
+        "checks": checks[made_of],
+        "sources": made_of,
+        "verilog": text,
+    }

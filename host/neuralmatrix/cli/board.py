@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 WIDE_BOARDS = 96  # columns that the table gets with the names of the parts
 BOARDS_CAPTION = (
-    "LUT to URAM: the array's share of the part, estimated, not synthesised. DRAM: assumed. "
-    "peak: two operations per PE and cycle. tight: placement and timing are in doubt until Vivado "
-    "has run. --json gives the basis of each number."
+    "LUT to URAM: the design's share of the part. LUTs are counted by open tools, not by Vivado, "
+    "between a low end (assumed) and the count; 'fits' goes by the high end. DRAM: assumed. peak: two "
+    "operations per PE and cycle. tight: placement and timing are in doubt until Vivado has run. "
+    "--json gives the basis of each number."
 )
 Host = Annotated[
     str,
@@ -78,7 +79,7 @@ NOT_ON_A_BOARD = (
 
 
 def boards(as_json: Json = False) -> None:
-    """Show the boards, their arrays and the share of the part that each takes (estimated)."""
+    """Show the boards, their arrays and the share of the part that each design takes."""
     from ..hardware.board_table import board_table
 
     rows = board_table()
@@ -87,6 +88,12 @@ def boards(as_json: Json = False) -> None:
         return
     screen = console()
     screen.print(_board_table(rows, wide=screen.width >= WIDE_BOARDS))
+
+
+def _share(kind: dict[str, float]) -> str:
+    """Return a share in percent, its two ends where they differ."""
+    ends = [f"{100 * kind[end]:.0f}" for end in ("share_low", "share")]
+    return ends[0] if ends[0] == ends[1] else "-".join(ends)
 
 
 def _board_table(rows: list[dict[str, Any]], wide: bool) -> Table:
@@ -103,7 +110,7 @@ def _board_table(rows: list[dict[str, Any]], wide: bool) -> Table:
     if wide:
         table.add_column("part", no_wrap=True)
     for row in rows:
-        shares = (f"{100 * row['resources'][kind]['share']:.0f}" for kind in KINDS)
+        shares = (_share(row["resources"][kind]) for kind in KINDS)
         table.add_row(
             row["name"],
             row["array"],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page about boards, made from the board files.
 
-In: ``overlay/boards``, the resource estimate.  Out: the text of docs/boards.md
+In: ``overlay/boards``, the resource table.  Out: the text of docs/boards.md
 (``python -m neuralmatrix.hardware.board_page > docs/boards.md``; a test fails when that file is
 stale).
 """
@@ -9,13 +9,15 @@ stale).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from .block_design import design_of
 from .board import Board, Image, PowerRail, board_names, family_of, load_board
 from .board_evidence import NOT_VERIFIED, VERIFIED
+from .board_page_resources import legend, tables
+from .markdown import markdown_table
 from .overlay_folder import CLOCK_TOLERANCE, boards_of
-from .resources import KINDS, LIMITS, resources
+from .resources import resources
 
 _INTRO = """\
 # Boards
@@ -23,21 +25,12 @@ _INTRO = """\
 Generated from `overlay/boards/` by `python -m neuralmatrix.hardware.board_page`. [Add a
 board](add-a-board.md) says how to add one; [on a board](on-a-board.md) how to run on one.
 
-**No overlay has been synthesised yet and none of these boards has been run.** Resources are
-estimated from the shapes of the buffers and from figures per component; bandwidths and latencies of
-DRAM are assumed; facts about pynq, images and sensors come from their sources and documentation."""
+**No overlay has been built yet and none of these boards has been run.** Resources are counted unit
+by unit with open tools ([rtl](rtl.md)), not by Vivado; bandwidths and latencies of DRAM are assumed;
+facts about pynq, images and sensors come from their sources and documentation."""
 
 
 PLLS_SEEN = {"zynq7000": (1000.0,), "zynqmp": (1000.0, 1500.0)}  # MHz, of boot images
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    columns = list(head)
-    yield "| " + " | ".join(columns) + " |"
-    yield "|" + "---|" * len(columns)
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
-    yield ""
 
 
 # ------------------------------------------------------------------------------ all boards
@@ -53,7 +46,7 @@ def _pynqs(board: Board) -> str:
 
 def _overview(boards: list[Board]) -> Iterator[str]:
     head = ("board", "pynq's name", "part", "array", "MHz", "DRAM, assumed", "pynq", "CMA", "power")
-    yield from _table(head, (
+    yield from markdown_table(head, (
         (
             f"[{board.title}](#{_anchor(board)})",
             f"`{board.device_name}`",
@@ -72,13 +65,13 @@ def _overview(boards: list[Board]) -> Iterator[str]:
 def _verification() -> Iterator[str]:
     yield "## What was verified, and how"
     yield ""
-    yield from _table(
+    yield from markdown_table(
         ("what", "how", "boards", "test"),
         ((v.what, v.how, v.boards, f"`{v.test}`") for v in VERIFIED),
     )
     yield "Not verified yet:"
     yield ""
-    yield from _table(("what", "why"), NOT_VERIFIED)
+    yield from markdown_table(("what", "why"), NOT_VERIFIED)
 
 
 # ------------------------------------------------------------------------------ one board
@@ -142,7 +135,7 @@ def _other_plls(board: Board) -> Iterator[tuple[str, str]]:
 def _memories(board: Board) -> Iterator[str]:
     """List the memories with their sizes, taken from the text of the estimate."""
     for piece in resources(board).pieces:
-        if not piece.lut and (piece.bram36 or piece.uram):
+        if piece.how == "shape" and (piece.bram36 or piece.uram):
             size = piece.basis.partition(",")[0].partition(" in ")[0].replace(" memories", "")
             cells = f"{piece.uram} URAM" if piece.uram else f"{piece.bram36:g} BRAM36"
             yield f"{piece.name} {size.removeprefix('1 of ')} in {cells}"
@@ -167,23 +160,6 @@ def _facts(board: Board) -> Iterator[tuple[str, str]]:
     yield "CMA of the image", size + board.cma.basis
 
 
-def _resources(board: Board) -> Iterator[str]:
-    used = resources(board)
-    yield "Resources, estimated (above the limit, placement and timing are in doubt):"
-    yield ""
-    yield from _table(("kind", "used", "of", "share", "limit"), (
-        (
-            kind.upper(),
-            f"{used.used(kind):,g}",
-            f"{used.available[kind]:,}",
-            f"{100 * used.share(kind):.0f} %",
-            f"{100 * LIMITS[kind]:.0f} %",
-        )
-        for kind in KINDS
-        if used.available[kind]
-    ))  # fmt: skip
-
-
 def _image(image: Image) -> tuple[str, ...]:
     return (image.name, image.pynq, image.python, "yes" if image.usable else "no", image.basis)
 
@@ -196,14 +172,14 @@ def _rail(rail: PowerRail) -> tuple[str, ...]:
 def _board(board: Board) -> Iterator[str]:
     yield f"## {board.title}"
     yield ""
-    yield from _table(("", ""), _facts(board))
-    yield from _table(
+    yield from markdown_table(("", ""), _facts(board))
+    yield from markdown_table(
         ("image", "pynq", "Python", "meant to run", "basis"), map(_image, board.images)
     )
     if board.power:
         head = ("power rail", "hwmon sensor", "scope", "supplies also")
-        yield from _table(head, map(_rail, board.power))
-    yield from _resources(board)
+        yield from markdown_table(head, map(_rail, board.power))
+    yield from tables(board)
     yield from (f"* {note}" for note in board.notes)
     yield ""
 
@@ -211,7 +187,7 @@ def _board(board: Board) -> Iterator[str]:
 def boards_markdown() -> str:
     """Make the text of docs/boards.md."""
     boards = [load_board(name) for name in board_names()]
-    lines = [_INTRO, "", *_overview(boards), *_verification()]
+    lines = [_INTRO, "", *_overview(boards), *_verification(), *legend()]
     for board in boards:
         lines += _board(board)
     return "\n".join(lines).rstrip() + "\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of boards: facts about each, and the share of its part that the array takes.
+"""The table of boards: facts about each, and the share of its part that the design takes.
 
 In: the board files.  Out: rows ready for JSON or a table.
 """
@@ -9,11 +9,30 @@ from __future__ import annotations
 from typing import Any
 
 from .board import Board, board_names, load_board
-from .resources import KINDS, LIMITS, resources
+from .resources import KINDS, Piece, Resources, resources
+from .unit_counts import tool
+
+
+def _kind(used: Resources, kind: str) -> dict[str, float]:
+    """Describe one kind: ``used`` and ``share`` are the high end."""
+    return {
+        "used": used.used(kind),
+        "used_low": used.low(kind),
+        "available": used.available[kind],
+        "share": used.share(kind),
+        "share_low": used.low_share(kind),
+        "limit": used.limits[kind],
+    }
+
+
+def _piece(piece: Piece) -> dict[str, Any]:
+    numbers = {kind: getattr(piece, kind) for kind in KINDS}
+    facts = {"name": piece.name, "kernel": piece.kernel, "how": piece.how, "basis": piece.basis}
+    return {**facts, **numbers, "lut_low": piece.lut_low}
 
 
 def board_row(board: Board) -> dict[str, Any]:
-    """Describe one board in JSON form: facts from its file, estimated resources."""
+    """Describe one board in JSON form: facts from its file, resources that were counted."""
     used = resources(board)
     array, ports = board.array, board.ports
     return {
@@ -32,16 +51,10 @@ def board_row(board: Board) -> dict[str, Any]:
         "dram_bytes_per_s": board.dram_bytes_per_s,
         "dram_basis": board.dram.basis,
         "power": [vars(rail) for rail in board.power],
-        "resources": {
-            kind: {
-                "used": used.used(kind),
-                "available": used.available[kind],
-                "share": used.share(kind),
-                "limit": LIMITS[kind],
-            }
-            for kind in KINDS
-        },
-        "resources_basis": {piece.name: piece.basis for piece in used.pieces},
+        "resources": {kind: _kind(used, kind) for kind in KINDS},
+        "resources_counted_by": tool(),
+        "resources_counted_share": used.counted_share,
+        "resources_basis": [_piece(piece) for piece in used.pieces],
         "fits": used.fits,
         "notes": list(board.notes),
     }
