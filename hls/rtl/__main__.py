@@ -20,6 +20,7 @@ from . import counts, flow, tools
 from .catalog import UNITS
 from .delays import FABRICS
 from .llvm import RtlError
+from .unit import BOARDS
 
 VECTORS = 20_000
 QUICK = ("products_of_pe", "segment_index_lane", "pass_step", "join_row")
@@ -40,6 +41,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--units", nargs="+", choices=UNITS, metavar="UNIT", help="default: all")
     parser.add_argument("--families", nargs="+", choices=FABRICS, default=list(FABRICS))
+    parser.add_argument("--boards", nargs="+", choices=BOARDS, default=list(BOARDS))
     parser.add_argument("--quick", action="store_true", help="a few units, fewer vectors, xc7")
     parser.add_argument("--vectors", type=int, help=f"per unit; default: {VECTORS}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -57,6 +59,7 @@ def job_of(args: argparse.Namespace) -> flow.Job:
     return flow.Job(
         units=tuple(UNITS[name] for name in names),
         families=("xc7",) if args.quick else tuple(args.families),
+        boards=tuple(args.boards),
         build=build,
         vectors=args.vectors or (QUICK_VECTORS if args.quick else VECTORS),
         jobs=args.jobs,

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from . import tools
+from .catalog import UNITS
 from .delays import MARGIN
 from .flow import Found, Known
 from .synthesize import CELLS
+from .unit import StandIn, Unit
 
 COMMITTED = Path(__file__).resolve().parents[2] / "host/neuralmatrix/hardware/counts.json"
 COMMAND = "make rtl"
@@ -25,13 +27,19 @@ MODEL = (
 Entry = dict[str, Any]
 
 
+def kind_of(unit: Unit | StandIn) -> str:
+    if isinstance(unit, StandIn):
+        return "stand-in"
+    return "loop" if unit.loop else "pipeline"
+
+
 def entry(found: Found) -> Entry:
     """What the file says of a unit on a board."""
     made = found.translated
     return {
         "family": made.family,
         "period_ns": round(made.period_ns, 3),
-        "loop": made.unit.loop,
+        "kind": kind_of(made.unit),
         "latency": made.latency,
         "longest_ns": made.longest_ns,
         **found.cells,
@@ -43,12 +51,15 @@ def entry(found: Found) -> Entry:
 
 def document(results: list[Found], versions: dict[str, str], before: Entry | None) -> Entry:
     """The whole file; units that this run left out keep their entries."""
-    units: dict[str, Entry] = dict(before["units"]) if before else {}
+    units: dict[str, Entry] = {}
+    if before:
+        units = {name: unit for name, unit in before["units"].items() if name in UNITS}
     for found in results:
         unit = found.translated.unit
-        old = units.get(unit.name, {})
-        boards = {**old.get("boards", {}), found.translated.board.name: entry(found)}
-        units[unit.name] = {"title": unit.title, "source": unit.source, "boards": boards}
+        old = units.get(unit.name, {}).get("boards", {})
+        boards = {name: each for name, each in old.items() if name in unit.boards}
+        boards[found.translated.board.name] = entry(found)
+        units[unit.name] = {"title": unit.title, "boards": boards}
     return {
         "command": COMMAND,
         "tools": versions,

@@ -13,7 +13,8 @@ from neuralmatrix.hardware.board import Board
 from . import sources, tools
 from .bench import bench
 from .llvm import RtlError
-from .translate import Translated
+from .translate import STAND_INS, Translated
+from .unit import StandIn
 
 GXX = ("-std=c++17", "-w", "-fwrapv")
 
@@ -35,11 +36,17 @@ def verilated(build: Path) -> list[Path]:
 
 def reference(source: str, board: Board, build: Path) -> Path:
     """The g++ build of a source's wrappers: the emulation's branch of the kernels."""
-    to = build / board.name / f"{source}.o"
+    to = build / board.name / f"{sources.wrapper(source).stem}.o"
     include = sources.include_folders(board, build, device=False)
     command = [tools.gxx(), *GXX, "-O1", *include, "-c", sources.wrapper(source), "-o", to]
     tools.run(command, to.with_suffix(".gxx.log"))
     return to
+
+
+def _bench(unit: Translated) -> str:
+    if isinstance(unit.unit, StandIn):
+        return (STAND_INS / f"{unit.unit.name}.cpp").read_text(encoding="utf-8")
+    return bench(unit.unit, unit.ports, unit.module, unit.latency)
 
 
 def simulate(unit: Translated, build: Path, objects: list[Path], vectors: int) -> dict[str, int]:
@@ -49,13 +56,15 @@ def simulate(unit: Translated, build: Path, objects: list[Path], vectors: int) -
     log = unit.folder / f"{name}.simulate.log"
     model = ["verilator", "--cc", "-O3", "-Wno-fatal", "-Wno-lint", "--top-module", name]
     tools.run([*model, "--prefix", f"V{name}", "--Mdir", folder, unit.verilog], log)
-    text = bench(unit.unit, unit.ports, unit.module, unit.latency)
+    text = _bench(unit)
     # One file: most of a compiler's time goes into the library's headers.
     model_files = sorted(path.name for path in folder.glob(f"V{name}*.cpp"))
     parts = "".join(f'#include "{path}"\n' for path in model_files)
     (folder / "bench.cpp").write_text(parts + text, encoding="utf-8")
     library = tools.verilator()
     include = [f"-I{folder}", f"-I{library}", f"-I{library / 'vltstd'}"]
+    if isinstance(unit.unit, StandIn):
+        include += [f"-D{k}={v}" for k, v in unit.unit.parameters(unit.board).items()]
     include += sources.include_folders(unit.board, build, device=False)
     program = folder / "bench"
     command = [tools.gxx(), *GXX, "-O0", *include, folder / "bench.cpp", *objects, "-lpthread"]

@@ -35,6 +35,7 @@ CLANG = (
 
 
 def wrapper(source: str) -> Path:
+    """The C++ file of a source: a name in ``kernels/``, or a path without its suffix."""
     return KERNELS / f"{source}.cpp"
 
 
@@ -60,7 +61,7 @@ def include_folders(board: Board, build: Path, device: bool, hls: Path = HLS) ->
 
 def llvm_ir(source: str, board: Board, build: Path, hls: Path = HLS) -> Path:
     """The wrappers of a source as the device sees them, as LLVM IR."""
-    to = build / board.name / f"{source}.ll"
+    to = build / board.name / f"{wrapper(source).stem}.ll"
     include = include_folders(board, build, device=True, hls=hls)
     old = ["-mllvm", "-opaque-pointers"] if tools.clang_release(tools.clang()) == 14 else []
     command = [tools.clang(), *CLANG, *old, *include, wrapper(source), "-o", to]
@@ -77,6 +78,12 @@ def digest(source: str, board: Board) -> str:
     _collect(wrapper(source), board, parts)
     text = "\n".join(f"{name}\n{parts[name]}" for name in sorted(parts))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_stand_in(name: str, verilog: str) -> str:
+    """SHA-256 of a stand-in's Verilog and its test bench."""
+    bench = (HERE / "verilog" / f"{name}.cpp").read_text(encoding="utf-8")
+    return hashlib.sha256(f"{_plain(verilog)}\n{_plain(bench)}".encode()).hexdigest()
 
 
 def _collect(path: Path, board: Board, parts: dict[str, str]) -> None:

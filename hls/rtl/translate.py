@@ -7,6 +7,7 @@ In: a unit, a board and the LLVM IR of the unit's source.  Out: ``Translated``.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +18,17 @@ from .delays import budget_of, fabric_of, period_of
 from .evaluate import evaluate
 from .llvm import RtlError
 from .schedule import schedule
-from .unit import Port, Unit
+from .unit import Port, StandIn, Unit
 from .verilog import Module, module
+
+STAND_INS = Path(__file__).resolve().parent / "verilog"
 
 
 @dataclass(frozen=True)
 class Translated:
     """A unit for one board, in Verilog, and what its schedule says."""
 
-    unit: Unit
+    unit: Unit | StandIn
     board: Board
     ports: tuple[Port, ...]
     folder: Path
@@ -71,4 +74,16 @@ def translate(unit: Unit, board: Board, ll: Path) -> Translated:
         round(found.longest_ns, 2),
     )
     made.verilog.write_text(made.module.text, encoding="utf-8")
+    return made
+
+
+def stand_in(unit: StandIn, board: Board, folder: Path) -> Translated:
+    """A stand-in with the board's parameters; it has no schedule, and so no longest path."""
+    text = (STAND_INS / f"{unit.name}.v").read_text(encoding="utf-8")
+    for name, value in unit.parameters(board).items():
+        text, found = re.subn(rf"(parameter\s+{name}\s*=\s*)\d+", rf"\g<1>{value}", text)
+        if found != 1:
+            raise RtlError(f"{unit.name}.v has {found} parameters {name}; it must have one")
+    made = Translated(unit, board, (), folder, Module(text, (), ()), 0, 0.0)
+    made.verilog.write_text(text, encoding="utf-8")
     return made

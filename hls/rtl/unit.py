@@ -145,3 +145,17 @@ class Unit:
     draw: bool = False
     cares: tuple[str, ...] = ()
     boards: tuple[str, ...] = BOARDS
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """Verilog of our own for what an HLS compiler makes around the kernels: ``verilog/NAME.v``.
+
+    Its top module is NAME; ``parameters`` gives those of a board.  ``verilog/NAME.cpp`` is its test
+    bench, which takes the number of vectors and prints vectors and differences, as a unit's does.
+    """
+
+    name: str
+    title: str
+    parameters: Callable[[Board], dict[str, int]] = field(repr=False)
+    boards: tuple[str, ...] = BOARDS
