@@ -16,13 +16,11 @@ import os
 import sys
 from pathlib import Path
 
-from neuralmatrix.hardware.board import load_board
-
-from . import counts, flow, standins, tools
+from . import counts, flow, tools
 from .catalog import UNITS
 from .delays import FABRICS
 from .llvm import RtlError
-from .standins import STANDINS, StandIn
+from .unit import BOARDS
 
 VECTORS = 20_000
 QUICK = ("products_of_pe", "segment_index_lane", "pass_step", "join_row")
@@ -41,8 +39,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         prog="python -m rtl", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("step", choices=STEPS)
-    parser.add_argument("--units", nargs="+", choices=[*UNITS, *STANDINS], metavar="UNIT", help="default: all")
+    parser.add_argument("--units", nargs="+", choices=UNITS, metavar="UNIT", help="default: all")
     parser.add_argument("--families", nargs="+", choices=FABRICS, default=list(FABRICS))
+    parser.add_argument("--boards", nargs="+", choices=BOARDS, default=list(BOARDS))
     parser.add_argument("--quick", action="store_true", help="a few units, fewer vectors, xc7")
     parser.add_argument("--vectors", type=int, help=f"per unit; default: {VECTORS}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -58,28 +57,15 @@ def job_of(args: argparse.Namespace) -> flow.Job:
     build.mkdir(parents=True, exist_ok=True)
     reuse = args.step not in ("ir", "verilog") and not args.fresh and not args.quick
     return flow.Job(
-        units=tuple(UNITS[name] for name in names if name in UNITS),
+        units=tuple(UNITS[name] for name in names),
         families=("xc7",) if args.quick else tuple(args.families),
+        boards=tuple(args.boards),
         build=build,
         vectors=args.vectors or (QUICK_VECTORS if args.quick else VECTORS),
         jobs=args.jobs,
         known=counts.known(counts.read(args.json or counts.COMMITTED)) if reuse else flow.Known(),
         say=lambda text: print(text, flush=True),
     )
-
-
-def around(args: argparse.Namespace, job: flow.Job) -> dict[StandIn, dict[str, counts.Entry]]:
-    """Checks and counts the stand-ins that are not known yet."""
-    data = None if args.fresh else counts.read(args.json or counts.COMMITTED)
-    known = standins.before(counts.entries(data))
-    checks: dict[str, int] = {}
-    found: dict[StandIn, dict[str, counts.Entry]] = {}
-    for name in args.units or STANDINS:
-        for board in map(load_board, STANDINS[name].boards if name in STANDINS else ()):
-            entry = standins.count(STANDINS[name], board, job.build, known, checks)
-            found.setdefault(STANDINS[name], {})[board.name] = entry
-            job.say(f"{board.name}/{name}: {entry['lut']} LUT, {entry['checks']} checks")
-    return found
 
 
 def work(args: argparse.Namespace) -> int:
@@ -103,8 +89,6 @@ def work(args: argparse.Namespace) -> int:
         data = counts.document(
             found, tools.versions(), counts.read(args.json) if args.json else None
         )
-        if args.step == "all" and not args.quick:
-            counts.add_standins(data, around(args, job))
         print(counts.table(data))
         if args.json:
             counts.write(args.json, data)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from neuralmatrix.hardware.board import Board
 from neuralmatrix.hardware.isa import MAP_CELLS
 
-from .unit import Bank, Port, Unit, port, ram
+from .standins import STAND_INS
+from .unit import Bank, Port, StandIn, Unit, port, ram
 
 INSN = port("insn", "static", "u32*16")
 NEW_INSN = port("insn", "in", "u32*16")  # of units that work once per instruction
@@ -201,4 +202,5 @@ TABLE = (
     Unit("load_inside_region", "load_inside", "load", _load_inside, draw=True),
 )
 
-UNITS = {unit.name: unit for unit in TABLE}
+ALL: tuple[Unit | StandIn, ...] = (*TABLE, *STAND_INS)
+UNITS = {unit.name: unit for unit in ALL}

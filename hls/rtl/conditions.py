@@ -120,6 +120,8 @@ class Conditions(Nodes):
             return self.constant(int(known), 1)
         if a.width == 1 and b.width == 1 and p in ("eq", "ne"):
             return self._compare_bits(p, *((b, a) if a.constant else (a, b)))
+        if p in ("eq", "ne") and b.constant and b.extra in BIT and (a.low, a.high) == BIT:
+            return self._compare_bits(p, self.truncate(a, 1), self.constant(b.extra, 1))
         return self.make("icmp", (a, b), 1, BIT, p)
 
     def _compare_bits(self, p: str, a: Node, b: Node) -> Node:

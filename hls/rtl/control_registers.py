@@ -202,5 +202,5 @@ def bench_table(kernel: str) -> str:
         kind = 0 if word.writable else 2 if word.name.endswith("_ctrl") else 1
         report = reports.index(argument) if argument.output else 0
         rows.append(f"    {{0x{word.offset:02x}, {kind}, {report}}},")
-    head = f'#include "V{module_name(kernel)}.h"\nusing DUT = V{module_name(kernel)};\n'
-    return head + "\n".join(["static const Word WORDS[] = {", *rows, "};", ""])
+    head = ["#include <stdint.h>", "struct Word { uint32_t offset; int kind, report; };"]
+    return "\n".join([*head, "static const Word WORDS[] = {", *rows, "};", ""])

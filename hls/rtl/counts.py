@@ -8,15 +8,15 @@ Verilog, family and yosys.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from . import tools
+from .catalog import UNITS
 from .delays import MARGIN
 from .flow import Found, Known
-from .standins import StandIn
 from .synthesize import CELLS
+from .unit import StandIn, Unit
 
 COMMITTED = Path(__file__).resolve().parents[2] / "host/neuralmatrix/hardware/counts.json"
 COMMAND = "make rtl"
@@ -27,13 +27,19 @@ MODEL = (
 Entry = dict[str, Any]
 
 
+def kind_of(unit: Unit | StandIn) -> str:
+    if isinstance(unit, StandIn):
+        return "stand-in"
+    return "loop" if unit.loop else "pipeline"
+
+
 def entry(found: Found) -> Entry:
     """What the file says of a unit on a board."""
     made = found.translated
     return {
         "family": made.family,
         "period_ns": round(made.period_ns, 3),
-        "loop": made.unit.loop,
+        "kind": kind_of(made.unit),
         "latency": made.latency,
         "longest_ns": made.longest_ns,
         **found.cells,
@@ -45,37 +51,21 @@ def entry(found: Found) -> Entry:
 
 def document(results: list[Found], versions: dict[str, str], before: Entry | None) -> Entry:
     """The whole file; units that this run left out keep their entries."""
-    units: dict[str, Entry] = dict(before["units"]) if before else {}
+    units: dict[str, Entry] = {}
+    if before:
+        units = {name: unit for name, unit in before["units"].items() if name in UNITS}
     for found in results:
         unit = found.translated.unit
-        old = units.get(unit.name, {})
-        boards = {**old.get("boards", {}), found.translated.board.name: entry(found)}
-        units[unit.name] = {"title": unit.title, "source": unit.source, "boards": boards}
+        old = units.get(unit.name, {}).get("boards", {})
+        boards = {name: each for name, each in old.items() if name in unit.boards}
+        boards[found.translated.board.name] = entry(found)
+        units[unit.name] = {"title": unit.title, "boards": boards}
     return {
         "command": COMMAND,
         "tools": versions,
         "model": MODEL,
         "units": {name: units[name] for name in sorted(units)},
     }
-
-
-def add_standins(data: Entry, found: dict[StandIn, dict[str, Entry]]) -> None:
-    """Puts what was found of stand-ins, by board, beside the units."""
-    for standin, boards in found.items():
-        old = data["units"].get(standin.name, {})
-        data["units"][standin.name] = {
-            "title": standin.title,
-            "source": f"modules/{standin.top}",
-            "boards": {**old.get("boards", {}), **boards},
-        }
-    data["units"] = {name: data["units"][name] for name in sorted(data["units"])}
-
-
-def entries(data: Entry | None) -> Iterator[Entry]:
-    """All entries of a counts file whose tools are those at hand."""
-    if data and data["tools"] == tools.versions():
-        for unit in data["units"].values():
-            yield from unit["boards"].values()
 
 
 def read(path: Path) -> Entry | None:

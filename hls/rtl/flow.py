@@ -15,12 +15,12 @@ from typing import TypeVar
 
 from neuralmatrix.hardware.board import Board, load_board
 
-from . import sources
+from . import sources, standins
 from .delays import fabric_of
 from .simulate import reference, simulate, verilated
 from .synthesize import synthesize
-from .translate import Translated, translate
-from .unit import Unit
+from .translate import Translated, stand_in, translate
+from .unit import StandIn, Unit
 
 Numbers = dict[str, int]
 T = TypeVar("T")
@@ -39,8 +39,9 @@ class Known:
 class Job:
     """What to do: the units, on which families, where, and how many vectors."""
 
-    units: tuple[Unit, ...]
+    units: tuple[Unit | StandIn, ...]
     families: tuple[str, ...]
+    boards: tuple[str, ...]  # of those that a unit names
     build: Path
     vectors: int
     jobs: int
@@ -49,14 +50,14 @@ class Job:
     hls: Path = sources.HLS  # kernels that clang reads; tests read changed ones
 
     @cached_property
-    def pairs(self) -> list[tuple[Unit, Board]]:
+    def pairs(self) -> list[tuple[Unit | StandIn, Board]]:
         """The units with the boards they are counted for."""
-        boards = {name: load_board(name) for unit in self.units for name in unit.boards}
+        boards = {name: load_board(name) for name in self.boards}
         return [
             (unit, boards[name])
             for unit in self.units
             for name in unit.boards
-            if fabric_of(boards[name]).family in self.families
+            if name in boards and fabric_of(boards[name]).family in self.families
         ]
 
     def each(self, act: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -76,8 +77,8 @@ class Found:
 
 def _sources(job: Job) -> list[tuple[str, Board]]:
     """Each pair of a source and a board once."""
-    once = {(unit.source, board.name): (unit.source, board) for unit, board in job.pairs}
-    return list(once.values())
+    pairs = [(unit.source, board) for unit, board in job.pairs if isinstance(unit, Unit)]
+    return list({(source, board.name): (source, board) for source, board in pairs}.values())
 
 
 def ir(job: Job) -> dict[tuple[str, str], Path]:
@@ -94,10 +95,27 @@ def verilog(job: Job) -> list[Found]:
     texts = ir(job)
     found = []
     for unit, board in job.pairs:
-        made = translate(unit, board, texts[unit.source, board.name])
-        found.append(Found(made, sources.digest(unit.source, board)))
+        if isinstance(unit, Unit):
+            made = translate(unit, board, texts[unit.source, board.name])
+            found.append(Found(made, sources.digest(unit.source, board)))
+        else:
+            made = stand_in(unit, board, sources.board_include(board, job.build).parent)
+            text = made.module.text
+            found.append(Found(made, sources.digest_stand_in(standins.bench_path(unit), text, board)))
         job.say(f"{board.name}/{unit.name}: latency {made.latency}, {made.longest_ns} ns")
     return found
+
+
+def _source(made: Translated) -> tuple[str, str]:
+    return getattr(made.unit, "source", ""), made.board.name
+
+
+def _references(job: Job, found: list[Found]) -> dict[tuple[str, str], Path]:
+    """The g++ builds of the wrappers, by source and board."""
+    once = {_source(f.translated): f.translated.board for f in found}
+    keys = [key for key in once if key[0]]
+    built = job.each(lambda key: reference(key[0], once[key], job.build), keys)
+    return dict(zip(keys, built, strict=True))
 
 
 def simulated(job: Job, found: list[Found]) -> None:
@@ -110,20 +128,13 @@ def simulated(job: Job, found: list[Found]) -> None:
             rest.append(each)
     if not rest:
         return
-    boards = {(f.translated.unit.source, f.translated.board.name): f.translated for f in rest}
-    objects = dict(
-        zip(
-            boards,
-            job.each(lambda t: reference(t.unit.source, t.board, job.build), [*boards.values()]),
-            strict=True,
-        )
-    )
+    objects = _references(job, rest)
     library = verilated(job.build)
 
     def one(each: Found) -> None:
         unit = each.translated
-        own = objects[unit.unit.source, unit.board.name]
-        each.simulated = simulate(unit, job.build, [own, *library], job.vectors)
+        own = [objects[key] for key in [_source(unit)] if key in objects]
+        each.simulated = simulate(unit, job.build, [*own, *library], job.vectors)
         vectors, differing = each.simulated.values()
         job.say(f"{unit.board.name}/{unit.unit.name}: {vectors} vectors, {differing} differing")
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from neuralmatrix.hardware.board import Board
 
-from . import sources, tools
+from . import sources, standins, tools
 from .bench import bench
 from .llvm import RtlError
 from .translate import Translated
+from .unit import StandIn
 
 GXX = ("-std=c++17", "-w", "-fwrapv")
 
@@ -35,11 +36,18 @@ def verilated(build: Path) -> list[Path]:
 
 def reference(source: str, board: Board, build: Path) -> Path:
     """The g++ build of a source's wrappers: the emulation's branch of the kernels."""
-    to = build / board.name / f"{source}.o"
+    to = build / board.name / f"{sources.wrapper(source).stem}.o"
     include = sources.include_folders(board, build, device=False)
     command = [tools.gxx(), *GXX, "-O1", *include, "-c", sources.wrapper(source), "-o", to]
     tools.run(command, to.with_suffix(".gxx.log"))
     return to
+
+
+def _bench(unit: Translated) -> str:
+    if isinstance(unit.unit, StandIn):
+        head = standins.bench_head(unit.unit)
+        return head + standins.bench_path(unit.unit).read_text(encoding="utf-8")
+    return bench(unit.unit, unit.ports, unit.module, unit.latency)
 
 
 def simulate(unit: Translated, build: Path, objects: list[Path], vectors: int) -> dict[str, int]:
@@ -49,13 +57,16 @@ def simulate(unit: Translated, build: Path, objects: list[Path], vectors: int) -
     log = unit.folder / f"{name}.simulate.log"
     model = ["verilator", "--cc", "-O3", "-Wno-fatal", "-Wno-lint", "--top-module", name]
     tools.run([*model, "--prefix", f"V{name}", "--Mdir", folder, unit.verilog], log)
-    text = bench(unit.unit, unit.ports, unit.module, unit.latency)
+    text = _bench(unit)
     # One file: most of a compiler's time goes into the library's headers.
     model_files = sorted(path.name for path in folder.glob(f"V{name}*.cpp"))
     parts = "".join(f'#include "{path}"\n' for path in model_files)
     (folder / "bench.cpp").write_text(parts + text, encoding="utf-8")
     library = tools.verilator()
     include = [f"-I{folder}", f"-I{library}", f"-I{library / 'vltstd'}"]
+    if isinstance(unit.unit, StandIn):
+        include += [f"-DDUT=V{name}", f"-I{standins.MODULES}"]
+        include += [f"-DP_{k}={v}" for k, v in unit.unit.parameters(unit.board).items()]
     include += sources.include_folders(unit.board, build, device=False)
     program = folder / "bench"
     command = [tools.gxx(), *GXX, "-O0", *include, folder / "bench.cpp", *objects, "-lpthread"]

@@ -35,6 +35,7 @@ CLANG = (
 
 
 def wrapper(source: str) -> Path:
+    """The C++ file of a source: a name in ``kernels/``, or a path without its suffix."""
     return KERNELS / f"{source}.cpp"
 
 
@@ -60,7 +61,7 @@ def include_folders(board: Board, build: Path, device: bool, hls: Path = HLS) ->
 
 def llvm_ir(source: str, board: Board, build: Path, hls: Path = HLS) -> Path:
     """The wrappers of a source as the device sees them, as LLVM IR."""
-    to = build / board.name / f"{source}.ll"
+    to = build / board.name / f"{wrapper(source).stem}.ll"
     include = include_folders(board, build, device=True, hls=hls)
     old = ["-mllvm", "-opaque-pointers"] if tools.clang_release(tools.clang()) == 14 else []
     command = [tools.clang(), *CLANG, *old, *include, wrapper(source), "-o", to]
@@ -72,14 +73,22 @@ def llvm_ir(source: str, board: Board, build: Path, hls: Path = HLS) -> Path:
 
 
 def digest(source: str, board: Board) -> str:
-    """SHA-256 of all that a wrapper includes, as it is for a board."""
-    return file_digest(wrapper(source), board)
+    """SHA-256 of all that a source includes, as it is for a board."""
+    return _hash(_parts(wrapper(source), board))
 
 
-def file_digest(path: Path, board: Board) -> str:
-    """SHA-256 of a file of hls/ and all that it includes, as it is for a board."""
+def digest_stand_in(bench: Path, verilog: str, board: Board) -> str:
+    """SHA-256 of a stand-in's Verilog, its test bench, and the kernels that this includes."""
+    return _hash({**_parts(bench, board), "": _plain(verilog)})
+
+
+def _parts(path: Path, board: Board) -> dict[str, str]:
     parts: dict[str, str] = {}
     _collect(path, board, parts)
+    return parts
+
+
+def _hash(parts: dict[str, str]) -> str:
     text = "\n".join(f"{name}\n{parts[name]}" for name in sorted(parts))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -91,7 +100,7 @@ def _collect(path: Path, board: Board, parts: dict[str, str]) -> None:
     text = config_text(board) if name.endswith(CONFIG) else _text(path)
     parts[name] = _plain(text)
     for included in INCLUDE.findall(text):
-        for folder in (path.parent, HLS / "include", HERE / "include", HERE):
+        for folder in (path.parent, HLS / "include", HLS / "src", HERE / "include", HERE):
             if (folder / included).is_file():
                 _collect((folder / included).resolve(), board, parts)
                 break

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from . import tools
 
+# Without wide LUTs: yosys makes LUT7 and LUT8 of several LUT6 to save levels, where area is asked.
 SCRIPT = (
-    "read_verilog {v}; synth_xilinx -family {family} -flatten -noiopad -noclkbuf -top {name}; "
+    "read_verilog {v}; "
+    "synth_xilinx -family {family} -flatten -noiopad -noclkbuf -nowidelut -top {name}; "
     "tee -o {stat} stat -tech xilinx"
 )
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from neuralmatrix.hardware.board import Board
 
+from . import standins
 from .arithmetic import Graph
 from .delays import budget_of, fabric_of, period_of
 from .evaluate import evaluate
 from .llvm import RtlError
 from .schedule import schedule
-from .unit import Port, Unit
+from .unit import Port, StandIn, Unit
 from .verilog import Module, module
 
 
@@ -25,7 +26,7 @@ from .verilog import Module, module
 class Translated:
     """A unit for one board, in Verilog, and what its schedule says."""
 
-    unit: Unit
+    unit: Unit | StandIn
     board: Board
     ports: tuple[Port, ...]
     folder: Path
@@ -71,4 +72,12 @@ def translate(unit: Unit, board: Board, ll: Path) -> Translated:
         round(found.longest_ns, 2),
     )
     made.verilog.write_text(made.module.text, encoding="utf-8")
+    return made
+
+
+def stand_in(unit: StandIn, board: Board, folder: Path) -> Translated:
+    """A stand-in with the board's parameters; it has no schedule, and so no longest path."""
+    text = standins.verilog(unit, board)
+    made = Translated(unit, board, (), folder, Module(text, (), ()), 0, 0.0)
+    made.verilog.write_text(text, encoding="utf-8")
     return made

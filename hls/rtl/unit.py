@@ -145,3 +145,21 @@ class Unit:
     draw: bool = False
     cares: tuple[str, ...] = ()
     boards: tuple[str, ...] = BOARDS
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """Verilog of our own for what an HLS compiler makes around the kernels.
+
+    ``module`` names it in ``standins.texts()``; ``parameters`` gives those of a board.  ``bench``
+    names its test bench, ``modules/BENCH_bench.cpp``, which takes the number of vectors and prints
+    vectors and differences, as a unit's does; the class of the model is DUT there, and parameter X
+    is P_X.
+    """
+
+    name: str
+    title: str
+    module: str
+    bench: str
+    parameters: Callable[[Board], dict[str, int]] = field(repr=False)
+    boards: tuple[str, ...] = BOARDS

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <deque>
 #include <vector>
@@ -21,6 +22,17 @@ inline uint64_t rnd() {
 // True with a chance of `percent`.
 inline bool chance(unsigned percent) {
     return rnd() % 100 < percent;
+}
+
+// What the command line asks for; a bench makes at least as many checks.
+inline uint64_t wanted(char** argv) {
+    return strtoull(argv[1], nullptr, 10);
+}
+
+// No difference, as a first one ends the bench.
+inline int passed(uint64_t vectors) {
+    printf("%llu 0\n", (unsigned long long)vectors);
+    return 0;
 }
 
 #define EXPECT(condition)                                                                          \

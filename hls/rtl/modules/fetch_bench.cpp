@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // fetch_loop against the kernel's own fetch: the queues hold the same instructions, and checksum,
 // faults and the number of instructions read agree.
-#include <string.h>
-
-#include "Vfetch_loop.h"
 #include "bench.h"
-#include "nm/kernels.h"
+#include "fetch.cpp"
 
 using namespace nm;
 
-constexpr int BYTES = FETCH_PORT_BYTES, MOST = 60;
-
-namespace nm {
-Unit unit_of(Opcode opcode);
-}
+constexpr int PORT_BYTES = FETCH_PORT_BYTES, MOST = 60;
 
 static Insn of(const WData* words) {
     Insn i;
@@ -22,14 +15,14 @@ static Insn of(const WData* words) {
     return i;
 }
 
-static void decode(Vfetch_loop& dut) {
+static void decode(DUT& dut) {
     const Opcode opcode = Opcode(insn_opcode(of(dut.insn)));
     dut.is_end = opcode == Opcode::END;
     dut.is_unknown = uint32_t(opcode) > uint32_t(Opcode::COMPUTE);
     dut.unit = uint8_t(1 << int(unit_of(opcode)));
 }
 
-static void run(Vfetch_loop& dut) {
+static void run(DUT& dut) {
     static Insn program[MOST];
     const uint32_t count = rnd() % (MOST / 2); // a queue holds what all may be
     for (Insn& i : program) {
@@ -50,7 +43,7 @@ static void run(Vfetch_loop& dut) {
         dut.request_ready = chance(50), dut.to_ready = rnd() % 8;
         dut.data_valid = beats > 0 && chance(80);
         if (beats > 0)
-            memcpy(&dut.data, reinterpret_cast<uint8_t*>(program) + next, BYTES);
+            memcpy(&dut.data, reinterpret_cast<uint8_t*>(program) + next, PORT_BYTES);
         decode(dut);
         settle(dut);
         if (dut.request_valid && dut.request_ready) {
@@ -58,7 +51,7 @@ static void run(Vfetch_loop& dut) {
             next = dut.request_address - 4096, beats = dut.request_beats;
         }
         if (dut.data_valid && dut.data_ready)
-            next += BYTES, --beats;
+            next += PORT_BYTES, --beats;
         for (int q = 0; q < 3; ++q)
             if (dut.to_valid >> q & 1 && dut.to_ready >> q & 1) {
                 const Insn expected = queues[q]->read(), found = of(dut.to_data);
@@ -75,10 +68,11 @@ static void run(Vfetch_loop& dut) {
     EXPECT(dut.checksum == checksum && dut.fault == fault && dut.began == began);
 }
 
-int main() {
-    Vfetch_loop dut;
+int main(int, char** argv) {
+    static DUT dut;
     reset(dut);
-    for (int k = 0; k < 3000; ++k)
+    const uint64_t programs = wanted(argv) / 10; // of 15 instructions
+    for (uint64_t k = 0; k < programs; ++k)
         run(dut);
-    printf("3000 programs\n");
+    return passed(15 * programs);
 }

@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// load_walk and load_run against the kernel's own load_insn: every buffer holds the same bytes
+// load_loops against the kernel's own load_insn: every buffer holds the same bytes
 // after random LOADs, and each word's beats have been read before it is written.
-#include <string.h>
-
-#include "Vload_run.h"
-#include "Vload_walk.h"
 #include "bench.h"
-#include "nm/kernels.h"
+#include "load.cpp"
 
 using namespace nm;
 
-constexpr int BYTES = LOAD_PORT_BYTES, SPAN = 1 << 16;
+constexpr int PORT_BYTES = LOAD_PORT_BYTES, SPAN = 1 << 16;
 
 static int8_t words[9][65536][ROWS]; // a buffer each; [8] is the hardware's
 static uint8_t dram[SPAN];
@@ -35,52 +31,47 @@ static Insn random_load() {
     return i;
 }
 
-static void set_fields(Vload_walk& walk, Vload_run& run, const Insn& i) {
-    walk.n2 = load_n2(i), walk.n1 = load_n1(i), walk.n0 = load_n0(i);
-    walk.s2 = uint32_t(load_s2(i)), walk.s1 = uint32_t(load_s1(i)), walk.s0 = uint32_t(load_s0(i));
-    walk.lane_stride = run.lane_stride = uint32_t(load_lane_stride(i));
-    walk.pad_top = load_pad_top(i), walk.pad_bottom = load_pad_bottom(i);
-    walk.pad_left = load_pad_left(i), walk.pad_right = load_pad_right(i);
-    walk.first = load_addr(i), walk.dst = load_dst(i);
-    run.gather = load_lane_stride(i) != 1;
+static void set_fields(DUT& dut, const Insn& i) {
+    dut.n2 = load_n2(i), dut.n1 = load_n1(i), dut.n0 = load_n0(i);
+    dut.s2 = uint32_t(load_s2(i)), dut.s1 = uint32_t(load_s1(i)), dut.s0 = uint32_t(load_s0(i));
+    dut.lane_stride = uint32_t(load_lane_stride(i));
+    dut.pad_top = load_pad_top(i), dut.pad_bottom = load_pad_bottom(i);
+    dut.pad_left = load_pad_left(i), dut.pad_right = load_pad_right(i);
+    dut.first = load_addr(i), dut.dst = load_dst(i);
 }
 
-// Runs one LOAD on the modules; returns the words written.
-static uint64_t hardware(Vload_walk& walk, Vload_run& run, const Insn& i) {
-    set_fields(walk, run, i);
-    uint64_t written = 0, next_beat = 0, beats = 0, taken = 0, in_run = 0;
-    walk.start = 1;
+// Runs one LOAD on the module; returns the words written.
+static uint64_t hardware(DUT& dut, const Insn& i) {
+    set_fields(dut, i);
+    uint64_t written = 0, next = 0, beats = 0, taken = 0, in_run = 0;
+    dut.start = 1;
     for (int k = 0;; ++k) {
         EXPECT(k < 200000);
-        run.request_ready = chance(70);
-        settle(walk);
-        run.start = walk.run_start;
-        run.address = walk.run_address, run.words = walk.run_words, run.first = walk.at;
-        run.data_valid = beats > 0 && chance(80);
-        memcpy(&run.data, dram + next_beat % SPAN, BYTES);
-        settle(run);
-        walk.run_done = run.done;
-        settle(walk);
-        if (walk.pad)
-            memset(words[8][walk.at], load_pad_value(i), ROWS), ++written;
-        if (run.start)
+        dut.request_ready = chance(70);
+        dut.data_valid = beats > 0 && chance(80);
+        memcpy(&dut.data, dram + next % SPAN, PORT_BYTES);
+        settle(dut);
+        if (dut.pad)
+            memset(words[8][dut.pad_at], load_pad_value(i), ROWS), ++written;
+        if (dut.run_start)
             taken = in_run = 0;
-        if (run.request_valid && run.request_ready) {
-            EXPECT(beats == 0 && run.request_address % BYTES == 0);
-            next_beat = run.request_address, beats = run.request_beats;
+        if (dut.request_valid && dut.request_ready) {
+            EXPECT(beats == 0 && dut.request_address % PORT_BYTES == 0);
+            next = dut.request_address, beats = dut.request_beats;
         }
-        if (run.data_valid && run.data_ready)
-            next_beat += BYTES, --beats, ++taken;
-        if (run.write && run.gather) {
-            memcpy(words[8][run.at], &run.word, ROWS), ++written;
-        } else if (run.write) {
-            const uint64_t skip = run.address % BYTES, from = run.address + in_run * ROWS;
-            EXPECT(taken * BYTES >= skip + (in_run + 1) * ROWS);
-            memcpy(words[8][run.at], dram + from, ROWS), ++written, ++in_run;
+        if (dut.data_valid && dut.data_ready)
+            next += PORT_BYTES, --beats, ++taken;
+        if (dut.write && dut.gather) {
+            memcpy(words[8][dut.at], &dut.word, ROWS), ++written;
+        } else if (dut.write) {
+            const uint64_t skip = dut.run_address % PORT_BYTES;
+            EXPECT(taken * PORT_BYTES >= skip + (in_run + 1) * ROWS);
+            memcpy(words[8][dut.at], dram + dut.run_address + in_run * ROWS, ROWS);
+            ++written, ++in_run;
         }
-        const bool ends = walk.done;
-        step(walk), step(run);
-        walk.start = 0;
+        const bool ends = dut.done;
+        step(dut);
+        dut.start = 0;
         if (ends)
             break;
     }
@@ -88,22 +79,22 @@ static uint64_t hardware(Vload_walk& walk, Vload_run& run, const Insn& i) {
     return written;
 }
 
-int main() {
-    static Vload_walk walk;
-    static Vload_run run;
-    reset(walk), reset(run);
+int main(int, char** argv) {
+    static DUT dut;
+    reset(dut);
     for (uint8_t& byte : dram)
         byte = uint8_t(rnd());
     uint64_t written = 0;
-    for (int k = 0; k < 2000; ++k) {
+    while (written < wanted(argv)) {
         const Insn i = random_load();
         Meter meter = Meter();
-        load_insn<true>(i, reinterpret_cast<const LoadBeat*>(dram), 0, Port{BYTES, 16}, words[0],
-                        words[1], words[2], words[3], words[4], words[5], words[6], meter);
-        const uint64_t found = hardware(walk, run, i);
+        load_insn<true>(i, reinterpret_cast<const LoadBeat*>(dram), 0, Port{PORT_BYTES, 16},
+                        words[0], words[1], words[2], words[3], words[4], words[5], words[6],
+                        meter);
+        const uint64_t found = hardware(dut, i);
         EXPECT(load_n1(i) == 0 || found == load_words(i));
-        EXPECT(memcmp(words[0], words[8], sizeof words[0]) == 0);
+        EXPECT(memcmp(words[0], words[8], 2000 * sizeof words[0][0]) == 0);
         written += found;
     }
-    printf("%lu words\n", (unsigned long)written);
+    return passed(written);
 }

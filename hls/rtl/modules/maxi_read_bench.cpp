@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Against a memory of random latency: bursts keep AXI3's rules, the beats of every request arrive
 // in order, and R is never made to wait.
-#include <string.h>
-
-#include "Vmaxi_read.h"
 #include "bench.h"
 #include "nm/config.h"
 
@@ -25,13 +22,13 @@ static Beat beat_at(uint64_t address) {
     return beat;
 }
 
-int main() {
-    Vmaxi_read dut;
+int main(int, char** argv) {
+    static DUT dut;
     reset(dut);
     std::deque<Burst> asked; // bursts that the memory owes
     std::deque<uint64_t> expected, left; // beats that the kernel waits for; beats to ask for
     uint64_t beats = 0, bursts = 0, requests = 0;
-    for (int k = 0; k < 300000; ++k) {
+    for (uint64_t k = 0; beats < wanted(argv); ++k) {
         const uint64_t page = rnd() % 4 * 4096, edge = chance(50) ? rnd() % 4096 : 4096 - 64;
         dut.request_valid = chance(10);
         dut.request_address = (1ull << 33) + page + edge / BYTES * BYTES;
@@ -73,6 +70,6 @@ int main() {
         }
         step(dut);
     }
-    EXPECT(!dut.fault && beats > 100000);
-    printf("%lu beats of %lu requests in %lu bursts\n", beats, requests, bursts);
+    EXPECT(!dut.fault && bursts > requests);
+    return passed(beats);
 }

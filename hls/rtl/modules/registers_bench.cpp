@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host's view of a kernel's registers: every byte of an argument can be written and is read
 // back, results appear with their valid bit, which a read clears, and ap_ctrl_hs raises interrupts.
-// The table, made with the module, names its class, DUT, and lists its WORDS.
+// The table of WORDS stands before this text; it is made with the module.
 #include "bench.h"
-
-struct Word {
-    uint32_t offset;
-    int kind, report;
-};
-#include "registers_table.h"
 
 static uint32_t argument(DUT& dut, int word) {
     return reinterpret_cast<const uint32_t*>(&dut.arguments)[word];
@@ -56,9 +50,9 @@ static void pulse_done(DUT& dut) {
     dut.done = dut.ready = 0;
 }
 
-static void arguments_and_results(DUT& dut) {
+static void arguments_and_results(DUT& dut, uint64_t rounds) {
     std::vector<uint32_t> held(64), reported(64);
-    for (int k = 0; k < 5000; ++k) {
+    for (uint64_t k = 0; k < rounds; ++k) {
         int written = 0, result = 0;
         for (const Word& word : WORDS) {
             if (word.kind == 0) {
@@ -132,10 +126,11 @@ static void protocol(DUT& dut) {
     write(dut, 0x00, 0);
 }
 
-int main() {
-    DUT dut;
+int main(int, char** argv) {
+    static DUT dut;
     reset(dut);
     protocol(dut);
-    arguments_and_results(dut);
-    printf("%d words\n", int(sizeof WORDS / sizeof *WORDS));
+    constexpr uint64_t COUNT = sizeof WORDS / sizeof *WORDS;
+    arguments_and_results(dut, wanted(argv) / COUNT + 1);
+    return passed(wanted(argv));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loops of a STORE, as hls/src/store.cpp states them: blocks, lines, runs of words; each run is
 // a request, its words as beats, and a response.  The instruction's fields come decoded.
-module store_walk #(
+module store_loops #(
     parameter COLS = 16,
     parameter BYTES = 8
 ) (
