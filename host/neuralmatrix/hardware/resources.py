@@ -141,7 +141,7 @@ def _memory_pieces(board: Board) -> Iterator[Piece]:
 
 def _array(board: Board) -> Piece:
     count = board.array.rows * board.array.cols
-    packed = board.macs_per_dsp == 2
+    packed = board.array.macs_per_dsp == 2
     basis = (
         "GEMM and WINDOW choose x before one set of products: two GEMM products per DSP, WINDOW's "
         f"every second product from a LUT multiplier of {_LUT_MULTIPLIER} LUTs; per PE 8 LUTs "
@@ -151,7 +151,7 @@ def _array(board: Board) -> Piece:
         "choose x, 56 flip-flops"
     )
     lut = count * (16 + _LUT_MULTIPLIER // 2 if packed else 8)
-    return Piece("array", basis, lut, 56 * count, count // board.macs_per_dsp)
+    return Piece("array", basis, lut, 56 * count, count // board.array.macs_per_dsp)
 
 
 def _columns(board: Board) -> Piece:
