@@ -285,7 +285,7 @@ inline uint32_t cpu_rows(uint32_t n, uint32_t row, const Shape& g, const Insn& i
                          const Join& how, const int8_t ibuf[IBUF_WORDS][ROWS], ComputeState& state,
                          Progress& p, CpuRun& run) {
     const weight_t(&w)[ROWS][COLS] = state.weights[p.bank];
-    int32_t(*const acc)[COLS] = state.acc + row;
+    int32_t (*const acc)[COLS] = state.acc + row;
     if (!g.max && !g.taps) {
         read_factors(n, g, insn, ibuf, p, run.factors);
         if (g.window)

@@ -25,8 +25,8 @@ PARAMETER_BYTE:
 // ---------------------------------------------------------------- the device's registers
 
 // The word that step j of a fill brings.  A window smaller than WIN x WIN lies in the newest rows
-// and columns; the other taps have weight 0.  The one word of a pointwise window becomes a diagonal:
-// its pass is a matrix product.
+// and columns; the other taps have weight 0.  The one word of a pointwise window becomes a
+// diagonal: its pass is a matrix product.
 inline void read_weights(uint32_t j, uint32_t w_row, const Shape& g, const Insn& insn,
                          const int8_t wbuf[WBUF_WORDS][ROWS], int8_t word[ROWS]) {
     NM_INLINE

@@ -15,10 +15,10 @@ constexpr int LINE_REACH = WIN + 1;
 // Sizes of one COMPUTE, decoded once.
 struct Shape {
     bool window, max, last, transpose;
-    bool pointwise; // WINDOW of one tap and no stride, which sums
-    bool taps;      // each PE has an operand of its own: WINDOW, unless it is pointwise
-    bool any;       // the K loop has passes
-    bool two_beats; // a row of sums or maxima takes two steps: see Step in mac.h
+    bool pointwise;        // WINDOW of one tap and no stride, which sums
+    bool taps;             // each PE has an operand of its own: WINDOW, unless it is pointwise
+    bool any;              // the K loop has passes
+    bool two_beats;        // a row of sums or maxima takes two steps: see Step in mac.h
     uint32_t m0, rows;     // output columns; all output rows (m1 * m0)
     uint32_t width, reads; // columns of x; IBUF words per position (2: both byte planes at once)
     uint32_t line;         // columns of x, and idle ones behind them
