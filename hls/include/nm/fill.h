@@ -5,6 +5,7 @@
 
 #include "nm/hls.h"
 #include "nm/kernels.h"
+#include "nm/walk.h"
 
 namespace nm {
 
@@ -21,25 +22,85 @@ PARAMETER_BYTE:
     return value;
 }
 
+// ---------------------------------------------------------------- the device's registers
+
+// The word that step j of a fill brings.  A window smaller than WIN x WIN lies in the newest rows
+// and columns; the other taps have weight 0.  The one word of a pointwise window becomes a
+// diagonal: its pass is a matrix product.
+inline void read_weights(uint32_t j, uint32_t w_row, const Shape& g, const Insn& insn,
+                         const int8_t wbuf[WBUF_WORDS][ROWS], int8_t word[ROWS]) {
+    NM_INLINE
+    const uint32_t a = j / WIN + compute_win_h(insn), b = j % WIN + compute_win_w(insn);
+    const bool tap = a >= uint32_t(WIN) && b >= uint32_t(WIN) && j < uint32_t(WIN * WIN);
+    const uint32_t at = tap ? (a - WIN) * compute_win_w(insn) + (b - WIN) : 0;
+    int8_t all[ROWS];
+    NM_PARTITION(all, 0)
+    copy_word(wbuf[w_row + (g.window ? at : j)], all);
+READ_WEIGHT:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        const bool mine = g.pointwise ? j == uint32_t(c) : !g.window || tap;
+        word[c] = mine ? all[c] : int8_t(0);
+    }
+}
+
+// Puts a word into row (or column) j of the registers.  An index that is computed would make a
+// memory of them; this way each has an enable.
+inline void place(uint32_t j, bool column, const int8_t word[ROWS], weight_t w[ROWS][COLS]) {
+    NM_INLINE
+PLACE_R:
+    for (int r = 0; r < ROWS; ++r) {
+        NM_UNROLL
+    PLACE_C:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            if (column ? j == uint32_t(c) : j == uint32_t(r))
+                w[r][c] = weight_t(column ? word[r] : word[c]);
+        }
+    }
+}
+
+// The last word of a block that is taken over in the same step.
+inline void place_last(bool column, const int8_t word[ROWS], weight_t w[ROWS][COLS]) {
+    NM_INLINE
+PLACE_LAST:
+    for (int k = 0; k < ROWS; ++k) {
+        NM_UNROLL
+        if (column)
+            w[k][COLS - 1] = weight_t(word[k]);
+        else
+            w[ROWS - 1][k] = weight_t(word[k]);
+    }
+}
+
+inline void take_over(const weight_t from[ROWS][COLS], weight_t to[ROWS][COLS]) {
+    NM_INLINE
+TAKE_R:
+    for (int r = 0; r < ROWS; ++r) {
+        NM_UNROLL
+    TAKE_C:
+        for (int c = 0; c < COLS; ++c) {
+            NM_UNROLL
+            to[r][c] = from[r][c];
+        }
+    }
+}
+
+// ---------------------------------------------------------------- a CPU's
+
 // Word j of the block of weights at `w_row`, into row (or column) j of the array.
 inline void fill_weights(uint32_t j, uint32_t w_row, bool transpose,
                          const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][COLS]) {
-    NM_INLINE
     int8_t word[ROWS];
-    NM_PARTITION(word, 0)
     copy_word(wbuf[w_row + j], word);
     if (transpose) {
     FILL_COLUMN:
-        for (int r = 0; r < ROWS; ++r) {
-            NM_UNROLL
+        for (int r = 0; r < ROWS; ++r)
             w[r][j] = weight_t(word[r]);
-        }
     } else {
     FILL_ROW:
-        for (int c = 0; c < COLS; ++c) {
-            NM_UNROLL
+        for (int c = 0; c < COLS; ++c)
             w[j][c] = weight_t(word[c]);
-        }
     }
 }
 
@@ -73,19 +134,15 @@ BLOCK_LANE:
 // columns; the other taps have weight 0.
 inline void fill_taps(uint32_t j, uint32_t w_row, const Insn& insn,
                       const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][COLS]) {
-    NM_INLINE
     const int a = int(j) / WIN - (WIN - int(compute_win_h(insn)));
     const int b = int(j) % WIN - (WIN - int(compute_win_w(insn)));
     const bool tap = a >= 0 && b >= 0 && j < uint32_t(WIN * WIN);
     const uint32_t row = tap ? uint32_t(a) * compute_win_w(insn) + uint32_t(b) : 0;
     int8_t word[ROWS];
-    NM_PARTITION(word, 0)
     copy_word(wbuf[w_row + row], word);
 FILL_TAP:
-    for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
+    for (int c = 0; c < COLS; ++c)
         w[j][c] = weight_t(tap ? word[c] : int8_t(0));
-    }
 }
 
 // Word j of a parameter row, into one bank of the lanes' registers.
