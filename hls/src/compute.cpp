@@ -37,7 +37,7 @@ CELLS:
         CELL_LANE:
             for (int c = 0; c < COPIES; ++c) {
                 NM_UNROLL
-                state.table.map[i][k][c] = uint8_t((entry >> (8 * k)) & 63);
+                state.table.map[i][k][c] = map_cell(entry, k, count);
             }
         }
         meter.tick(1);
@@ -55,16 +55,18 @@ void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
     // of any length (Vitis flattens no nest with variable bounds); a CPU takes many.
     constexpr uint32_t RUN = HW ? 1 : CPU_RUN, BLOCK_WORDS = HW ? 1 : uint32_t(ROWS);
     static_assert(HW || RUN % MAC_ROWS == 0, "mac_rows computes whole groups of rows");
-    const Shape g = shape_of(insn);
+    const Shape g = shape_of<HW>(insn);
     Progress p = {};
     p.next = first_pass(insn);
+    p.block = first_rows(insn);
 FIRST_BLOCK:
     for (uint32_t j = 0; j < uint32_t(ROWS); j += BLOCK_WORDS) {
         NM_PIPELINE(1)
         fill<HW>(j, j + BLOCK_WORDS, g, insn, wbuf, pbuf, state, p, 1);
     }
-    meter.tick(COMPUTE_DEPTH + ROWS);
+    meter.tick(COMPUTE_SETUP + COMPUTE_DEPTH + ROWS);
     advance(p, g, insn, state.epilogue);
+    copy_channels(state.channels.next, state.channels.now);
     int16_t x[RUN][ROWS] = {};
     int32_t sums[RUN][COLS];
     exact_t factors[RUN][ROWS] = {};
@@ -131,12 +133,13 @@ STEPS:
         if (p.step == g.steps) {
             meter.tick(g.steps);
             advance(p, g, insn, state.epilogue);
+            copy_channels(state.channels.next, state.channels.now);
             running = more, more = is_pass(p.next, insn);
         }
     }
     if (g.last && compute_stat_last(insn)) {
         write_stats(g.rows, insn, state, o_lo, o_hi);
-        meter.tick(stat_rows(g.rows, state.epilogue.stat));
+        meter.tick(STAT_BEATS * stat_rows(g.rows, state.epilogue.stat));
     }
 }
 
@@ -198,12 +201,19 @@ compute(const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t*
     NM_LARGE ComputeState state;
     // Registers of PEs and lanes; accumulators and line buffers have the width of a row.
     NM_PARTITION(state.weights, 0)
-    NM_PARTITION(state.channels.bias, 0)
-    NM_PARTITION(state.channels.m, 0)
-    NM_PARTITION(state.channels.s, 0)
+    NM_PARTITION(state.channels.now.bias, 0)
+    NM_PARTITION(state.channels.now.m, 0)
+    NM_PARTITION(state.channels.now.s, 0)
+    NM_PARTITION(state.channels.next.bias, 0)
+    NM_PARTITION(state.channels.next.m, 0)
+    NM_PARTITION(state.channels.next.s, 0)
+    // Tables of 64 segments and 32 cells a bank are small for a block RAM, of which each lane would
+    // take one.
     NM_PARTITION(state.table.segments, 2)
+    NM_RAM(state.table.segments, ram_s2p, lutram)
     NM_PARTITION(state.table.map, 2)
     NM_PARTITION(state.table.map, 3)
+    NM_RAM(state.table.map, ram_s2p, lutram)
     NM_RESHAPE(state.acc, 2)
     NM_RAM(state.acc, ram_s2p, NM_ACC_MEMORY)
     NM_PARTITION(state.x_low, 0)

@@ -54,23 +54,38 @@ ACC_M:
     }
 }
 
+// The first rows of a block of COLS channels, which only add: a product would take a DSP each.
+struct BlockRows {
+    uint16_t o, t, u; // of the block that computes: results, t and u
+    uint16_t p;       // of the block whose weights are loaded: parameters
+};
+
+inline BlockRows first_rows(const Insn& i) {
+    NM_INLINE
+    BlockRows rows;
+    rows.o = uint16_t(compute_o_base(i)), rows.p = uint16_t(compute_p_base(i));
+    rows.t = uint16_t(compute_t_base(i)), rows.u = uint16_t(compute_u_base(i));
+    return rows;
+}
+
 // All state that changes while one COMPUTE runs.
 struct Progress {
     Pass now, next; // the pass that computes, the pass whose weights are loaded
+    BlockRows block;
     Raster x, t, u;
     Phase phase;
     uint32_t column; // column of the word that enters the window next
     uint32_t step;   // step of the pass
     uint32_t row;    // results finished in the pass
-    uint32_t bank;   // bank of weights and channels that computes
+    uint32_t bank;   // bank of weights that computes
     bool high_next;  // the high byte plane of an int16 MAX operand comes next
 };
 
-inline void begin_pass(const Insn& insn, const EpilogueConfig& e, Progress& p) {
+inline void begin_pass(const Insn& insn, Progress& p) {
     NM_INLINE
     p.x.start(pass_x(p.now, insn));
-    p.t.start(compute_t_base(insn) + uint32_t(p.now.nb) * e.t_nb);
-    p.u.start(compute_u_base(insn) + uint32_t(p.now.nb) * e.u_nb);
+    p.t.start(p.block.t);
+    p.u.start(p.block.u);
     p.phase.start(insn);
     p.column = p.step = p.row = 0;
     p.high_next = false;
@@ -79,10 +94,17 @@ inline void begin_pass(const Insn& insn, const EpilogueConfig& e, Progress& p) {
 // The pass whose weights are in the other bank computes next.
 inline void advance(Progress& p, const Shape& g, const Insn& insn, const EpilogueConfig& e) {
     NM_INLINE
+    if (p.now.nb != p.next.nb) {
+        p.block.o = uint16_t(p.block.o + compute_o_nb(insn));
+        p.block.t = uint16_t(p.block.t + e.t_nb);
+        p.block.u = uint16_t(p.block.u + e.u_nb);
+    }
     p.now = p.next;
     p.bank ^= 1;
     next_pass(p.next, g, insn);
-    begin_pass(insn, e, p);
+    if (p.now.nb != p.next.nb)
+        p.block.p = uint16_t(p.block.p + compute_p_nb(insn));
+    begin_pass(insn, p);
 }
 
 constexpr uint32_t CPU_RUN = 64; // steps that a CPU takes at a time
@@ -211,7 +233,6 @@ inline void fill(uint32_t from, uint32_t to, const Shape& g, const Insn& insn,
                  const int8_t wbuf[WBUF_WORDS][ROWS], const int8_t pbuf[PBUF_WORDS][ROWS],
                  ComputeState& state, const Progress& p, uint32_t bank) {
     NM_INLINE
-    const uint32_t p_row = compute_p_base(insn) + p.next.nb * compute_p_nb(insn);
     const bool whole = !HW && !g.window && to - from == uint32_t(ROWS);
     if (whole)
         fill_block(p.next.w_row, g.transpose, wbuf, state.weights[bank]);
@@ -224,7 +245,7 @@ FILL:
         else if (!whole)
             fill_weights(j, p.next.w_row, g.transpose, wbuf, state.weights[bank]);
         if (j < 8 && g.last)
-            fill_channels(j, p_row, bank, pbuf, state.channels);
+            fill_channels(j, p.block.p, pbuf, state.channels.next);
     }
 }
 
