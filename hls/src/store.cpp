@@ -10,7 +10,6 @@ namespace nm {
 namespace {
 
 constexpr int BEATS = COLS / STORE_PORT_BYTES; // per word
-constexpr int BEATS_AT_MOST = BEATS * OBUF_ROWS;
 
 bool whole_words(uint32_t count, int32_t step) {
     NM_INLINE
@@ -27,7 +26,7 @@ void write_words(StoreBeat* dram, uint64_t addr, uint32_t run, uint32_t row, boo
 WORD_BEATS:
     for (uint32_t b = 0; b < run * BEATS; ++b) {
         NM_PIPELINE(1)
-        NM_TRIPS(1, BEATS_AT_MOST)
+        NM_TRIPS(1, STORED_AT_MOST)
         if (b % BEATS == 0) {
             const uint32_t at = row + b / BEATS;
         WORD:
@@ -57,9 +56,10 @@ bool store_inside(const Insn& i, uint64_t limit) {
     NM_INLINE
     const uint32_t count[3] = {store_n2(i), store_n1(i), store_n0(i)};
     const int32_t step[3] = {store_s2(i), store_s1(i), store_s0(i)};
+    const int64_t addr = store_addr(i);
     NM_PARTITION(count, 0)
     NM_PARTITION(step, 0)
-    const Reach reach = reach_of<HARDWARE, 3>(store_addr(i), count, step);
+    const Reach reach = reach_of<HARDWARE, 3>(addr, count, step);
     return reach.low >= 0 && uint64_t(reach.high) + COLS <= limit;
 }
 

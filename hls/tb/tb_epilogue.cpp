@@ -179,8 +179,8 @@ void statistics(tb::Check& check, tb::Random& random) {
     };
     const int64_t rounding = e.stat_shift ? int64_t(1) << (e.stat_shift - 1) : 0;
     const int64_t scaled = floor_shift((sum + e.stat_off) * e.stat_m + rounding, e.stat_shift);
-    check.equal(scaled_by_parts(false),
-                e.stat == Stat::MAX ? top : clip(scaled, -32640, 32639), "row statistic");
+    check.equal(scaled_by_parts(false), e.stat == Stat::MAX ? top : clip(scaled, -32640, 32639),
+                "row statistic");
     const int64_t sq_rounding = e.sq_shift ? int64_t(1) << (e.sq_shift - 1) : 0;
     const int64_t second = floor_shift(total * e.sq_m + sq_rounding, e.sq_shift);
     if (e.stat == Stat::MOMENTS)
@@ -212,7 +212,8 @@ void extremes(tb::Check& check, tb::Random& random) {
             for (int64_t acc : accs)
                 for (int32_t m : ms) {
                     e.f_shift = uint8_t(f);
-                    const int64_t offs[] = {0, (1ll << 31) - 1, -(1ll << 31), 1, random.range(-99, 99)};
+                    const int64_t offs[] = {0, (1ll << 31) - 1, -(1ll << 31), 1,
+                                            random.range(-99, 99)};
                     e.off = int32_t(offs[random.next() % 5]), e.mt = ms[random.next() % 6];
                     e.lane = lane_config(e);
                     const int16_t t = int16_t(random.next() % 3 ? random.next() : 0x8000);

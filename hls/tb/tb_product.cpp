@@ -13,7 +13,8 @@ uint32_t draw(tb::Random& random, int bits) {
     const uint32_t most = bits == 32 ? 0xffffffffu : (1u << bits) - 1;
     const uint32_t extremes[] = {0, 1, 2, most, most - 1, most / 2, most / 2 + 1, 16};
     const uint32_t kind = random.next() % 4;
-    const uint32_t value = kind == 0 ? extremes[random.next() % 8] : random.next() ^ random.next() << 1;
+    const uint32_t value =
+        kind == 0 ? extremes[random.next() % 8] : random.next() ^ random.next() << 1;
     return (kind == 1 ? value % 64 : value) & most;
 }
 

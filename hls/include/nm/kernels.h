@@ -21,6 +21,7 @@ constexpr int COUNT_AT_MOST = 64;
 constexpr int STEPS_AT_MOST = ACC_ROWS * COUNT_AT_MOST;
 constexpr int CELLS_AT_MOST = MAP_CELLS / 8;
 constexpr int STATS_AT_MOST = 2 * STAT_BEATS * ACC_ROWS;
+constexpr int STORED_AT_MOST = OBUF_ROWS * COLS / STORE_PORT_BYTES; // beats
 
 // Beats of the memory behind a port that a co-simulation copies; hardware has no such limit.
 constexpr int COSIM_BYTES = 8192;

@@ -32,13 +32,15 @@ inline uint64_t unlike_sign(int64_t v) {
 }
 
 // True if one of BITS bits is set that a right shift by n leaves: bit k counts where n <= k.
+// Conditions are joined by & and | here, as && and || are branches, of which a compiler makes
+// choices between whole numbers.
 template <int BITS> inline bool any_left(uint64_t bits, int n) {
     NM_INLINE
     bool any = false;
 ANY_LEFT:
     for (int k = 0; k < BITS; ++k) {
         NM_UNROLL
-        any = any || (n <= k && ((bits >> k) & 1) != 0);
+        any |= (n <= k) & (((bits >> k) & 1) != 0);
     }
     return any;
 }
@@ -52,10 +54,10 @@ template <int BITS> inline int16_t shift_16(int64_t v, int n, bool& over) {
 BEYOND:
     for (int byte = 0; KEPT - 1 + 8 * byte < BITS - 1; ++byte) {
         NM_UNROLL
-        over = over || ((n >> 3) <= byte && ((unlike >> (KEPT - 1 + 8 * byte)) & 255) != 0);
+        over |= ((n >> 3) <= byte) & (((unlike >> (KEPT - 1 + 8 * byte)) & 255) != 0);
     }
     const int64_t kept = low_bits<KEPT>(v >> (n & 24));
-    over = over || any_left<7>(uint64_t(kept ^ (v >> 63)) >> 15, n & 7);
+    over |= any_left<7>(uint64_t(kept ^ (v >> 63)) >> 15, n & 7);
     return int16_t(low_bits<16>(kept >> (n & 7)));
 }
 
@@ -79,7 +81,7 @@ inline int16_t requantise_lane(int32_t acc, int32_t bias, int32_t m, int s, int1
     const int64_t v = low_bits<KEPT + 1>(scaled + sum);
     const bool negative = over ? product < 0 : v < 0;
     // With half added, a tie drops zeros only; the even neighbour is the one below.
-    const bool tie = e.dropped != 0 && (uint32_t(v) & e.dropped) == 0;
+    const bool tie = (e.dropped != 0) & ((uint32_t(v) & e.dropped) == 0);
     const int16_t x = shift_16<KEPT + 1>(v, e.f_shift, over);
     return over ? limit_16(negative) : int16_t(x & (tie ? -2 : -1));
 }
@@ -126,7 +128,7 @@ inline int16_t finish_lane(int16_t y, int16_t u, bool counts, const LaneConfig& 
     square = int32_t(low_bits<32>(product));
     // A product beyond 17 bits is beyond lo and hi, whatever zp is.
     const int64_t small = low_bits<17>(product);
-    const bool over = e.used && product != small;
+    const bool over = e.used & (product != small);
     const int32_t z = (e.used ? int32_t(small) : int32_t(y)) + e.zp;
     const bool below = over ? v < 0 : z < e.lo, above = over ? v >= 0 : z > e.hi;
     return int16_t(below ? e.lo : above ? e.hi : z);
