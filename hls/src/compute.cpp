@@ -37,7 +37,7 @@ CELLS:
         CELL_LANE:
             for (int c = 0; c < COPIES; ++c) {
                 NM_UNROLL
-                state.table.map[i][k][c] = uint8_t((entry >> (8 * k)) & 63);
+                state.table.map[i][k][c] = map_cell(entry, k, count);
             }
         }
         meter.tick(1);
@@ -51,13 +51,13 @@ void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
                   const int8_t u_lo[UBUF_ROWS][ROWS], const int8_t u_hi[UBUF_ROWS][ROWS],
                   int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS], ComputeState& state,
                   Meter& meter) {
-    const Shape g = shape_of(insn);
+    const Shape g = shape_of<HW>(insn);
     Progress p = before_passes(g, insn);
     int32_t held[COLS / 2] = {}, sums[1][COLS];
     NM_PARTITION(held, 0)
     NM_PARTITION(sums, 0)
     CpuRun run;
-    meter.tick(COMPUTE_DEPTH + ROWS);
+    meter.tick(COMPUTE_SETUP + COMPUTE_DEPTH + ROWS);
     bool running = true;
 STEPS:
     while (running) {
@@ -97,11 +97,12 @@ STEPS:
         if (p.step == p.steps) {
             meter.tick(p.busy == 0 ? 0 : p.steps);
             running = advance(p, g, insn, state.epilogue);
+            copy_channels(state.channels.next, state.channels.now);
         }
     }
     if (g.last && compute_stat_last(insn)) {
         write_stats(g.rows, insn, state, o_lo, o_hi);
-        meter.tick(stat_rows(g.rows, state.epilogue.stat));
+        meter.tick(STAT_BEATS * stat_rows(g.rows, state.epilogue.stat));
     }
 }
 
@@ -163,12 +164,19 @@ compute(const volatile uint64_t* now, uint64_t* busy, uint64_t* ended, uint32_t*
     NM_LARGE ComputeState state;
     // Registers of PEs and lanes; accumulators and line buffers have the width of a row.
     NM_PARTITION(state.weights, 0)
-    NM_PARTITION(state.channels.bias, 0)
-    NM_PARTITION(state.channels.m, 0)
-    NM_PARTITION(state.channels.s, 0)
+    NM_PARTITION(state.channels.now.bias, 0)
+    NM_PARTITION(state.channels.now.m, 0)
+    NM_PARTITION(state.channels.now.s, 0)
+    NM_PARTITION(state.channels.next.bias, 0)
+    NM_PARTITION(state.channels.next.m, 0)
+    NM_PARTITION(state.channels.next.s, 0)
+    // Tables of 64 segments and 32 cells a bank are small for a block RAM, of which each lane would
+    // take one.
     NM_PARTITION(state.table.segments, 2)
+    NM_RAM(state.table.segments, ram_s2p, lutram)
     NM_PARTITION(state.table.map, 2)
     NM_PARTITION(state.table.map, 3)
+    NM_RAM(state.table.map, ram_s2p, lutram)
     NM_RESHAPE(state.acc, 2)
     NM_RAM(state.acc, ram_s2p, NM_ACC_MEMORY)
     NM_PARTITION(state.x_low, 0)

@@ -1,33 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // LOAD: DRAM to the on-chip buffers, with padding, strides and gathers.
 // In: LOAD instructions, CONST and ARENA.  Out: words in IBUF, WBUF, PBUF, T and U.
+#include "nm/product.h"
 #include "nm/words.h"
 
 namespace nm {
-
-namespace {
-
-// The range of a counter with a signed step.
-int64_t reach(uint32_t count, int32_t step) {
-    NM_INLINE
-    return count > 0 ? int64_t(count - 1) * step : 0;
-}
-
-} // namespace
 
 bool load_inside(const Insn& i, uint64_t limit) {
     NM_INLINE
     const uint32_t count[4] = {load_n2(i), load_n1(i), load_n0(i), ROWS};
     const int32_t step[4] = {load_s2(i), load_s1(i), load_s0(i), load_lane_stride(i)};
-    int64_t low = load_addr(i), high = low;
-    // One after the other, so that one multiplier suffices.
-REACH:
-    for (int k = 0; k < 4; ++k) {
-        const int64_t far = reach(count[k], step[k]);
-        low += far < 0 ? far : 0;
-        high += far > 0 ? far : 0;
-    }
-    return low >= 0 && uint64_t(high) < limit;
+    NM_PARTITION(count, 0)
+    NM_PARTITION(step, 0)
+    const Reach reach = reach_of<HARDWARE, 4>(load_addr(i), count, step);
+    return reach.low >= 0 && uint64_t(reach.high) < limit;
 }
 
 uint64_t load_words(const Insn& i) {

@@ -3,6 +3,7 @@
 // In: STORE instructions and result rows.  Out: words in DRAM.
 #include "nm/hls.h"
 #include "nm/kernels.h"
+#include "nm/product.h"
 
 namespace nm {
 
@@ -10,36 +11,41 @@ namespace {
 
 constexpr int BEATS = COLS / STORE_PORT_BYTES; // per word
 
-int64_t reach(uint32_t count, int32_t step) {
-    NM_INLINE
-    return count > 0 ? int64_t(count - 1) * step : 0;
-}
-
 bool whole_words(uint32_t count, int32_t step) {
     NM_INLINE
     return count <= 1 || step % COLS == 0;
 }
 
-// Writes `run` rows to consecutive words.
+// Writes `run` rows to consecutive words, one beat a turn: of several, no burst may be inferred.
 void write_words(StoreBeat* dram, uint64_t addr, uint32_t run, uint32_t row, bool high_plane,
                  const int8_t o_lo[OBUF_ROWS][COLS], const int8_t o_hi[OBUF_ROWS][COLS]) {
     NM_INLINE
     const uint64_t first = addr / STORE_PORT_BYTES;
-WORDS:
-    for (uint32_t w = 0; w < run; ++w) {
-        NM_PIPELINE(BEATS)
-        NM_TRIPS(1, OBUF_ROWS)
-    WORD_BEATS:
-        for (int j = 0; j < BEATS; ++j) {
-            NM_UNROLL
-            StoreBeat beat;
-        BEAT_BYTES:
-            for (int l = 0; l < STORE_PORT_BYTES; ++l) {
+    int8_t word[COLS];
+    NM_PARTITION(word, 0)
+WORD_BEATS:
+    for (uint32_t b = 0; b < run * BEATS; ++b) {
+        NM_PIPELINE(1)
+        NM_TRIPS(1, STORED_AT_MOST)
+        if (b % BEATS == 0) {
+            const uint32_t at = row + b / BEATS;
+        WORD:
+            for (int c = 0; c < COLS; ++c) {
                 NM_UNROLL
-                const int c = j * STORE_PORT_BYTES + l;
-                beat.byte[l] = uint8_t(high_plane ? o_hi[row + w][c] : o_lo[row + w][c]);
+                word[c] = high_plane ? o_hi[at][c] : o_lo[at][c];
             }
-            dram[first + uint64_t(w) * BEATS + uint64_t(j)] = beat;
+        }
+        StoreBeat beat;
+    BEAT_BYTES:
+        for (int l = 0; l < STORE_PORT_BYTES; ++l) {
+            NM_UNROLL
+            beat.byte[l] = uint8_t(word[l]);
+        }
+        dram[first + b] = beat;
+    NEXT_BYTES:
+        for (int l = 0; l + STORE_PORT_BYTES < COLS; ++l) {
+            NM_UNROLL
+            word[l] = word[l + STORE_PORT_BYTES];
         }
     }
 }
@@ -51,15 +57,10 @@ bool store_inside(const Insn& i, uint64_t limit) {
     const uint32_t count[3] = {store_n2(i), store_n1(i), store_n0(i)};
     const int32_t step[3] = {store_s2(i), store_s1(i), store_s0(i)};
     const int64_t addr = store_addr(i);
-    int64_t low = addr, high = addr;
-    // One after the other, so that one multiplier suffices.
-REACH:
-    for (int k = 0; k < 3; ++k) {
-        const int64_t far = reach(count[k], step[k]);
-        low += far < 0 ? far : 0;
-        high += far > 0 ? far : 0;
-    }
-    return low >= 0 && uint64_t(high) + COLS <= limit;
+    NM_PARTITION(count, 0)
+    NM_PARTITION(step, 0)
+    const Reach reach = reach_of<HARDWARE, 3>(addr, count, step);
+    return reach.low >= 0 && uint64_t(reach.high) + COLS <= limit;
 }
 
 bool store_aligned(const Insn& i) {

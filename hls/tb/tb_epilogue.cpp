@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The epilogue lanes against docs/numerics.md, one lane at a time in 64 bits with real divisions.
+// The epilogue lanes, in the device's form and in a CPU's, against docs/numerics.md: one lane at a
+// time in 64 bits with real divisions.
 #include "nm/stats.h"
 #include "tb.h"
 
@@ -81,6 +82,7 @@ EpilogueConfig draw(tb::Random& random) {
     e.zp = int16_t(random.range(-32768, 32767)), e.x0 = int16_t(random.range(-32768, 32767));
     e.seg_count = uint16_t(random.range(1, SEG_ENTRIES));
     e.lo = int16_t(random.range(-32640, 0)), e.hi = int16_t(random.range(0, 32639));
+    e.lane = lane_config(e);
     return e;
 }
 
@@ -102,9 +104,10 @@ void row(tb::Check& check, tb::Random& random) {
         for (int c = 0; c < COPIES; ++c)
             lanes.map[i / 8][i % 8][c] = map[i];
     }
-    int32_t acc[COLS], squares[COLS];
+    int32_t acc[COLS], squares[COLS], device_squares[COLS];
     Channels ch;
-    int16_t t[COLS], u[COLS], q[COLS];
+    int16_t t[COLS], u[COLS], q[COLS], device_q[COLS];
+    const int32_t counted = int32_t(random.next() % 2 ? COLS : random.range(1, COLS));
     for (int c = 0; c < COLS; ++c) {
         const int wide = int(random.range(8, 30));
         acc[c] = int32_t(random.range(-(1ll << wide), 1ll << wide));
@@ -114,14 +117,19 @@ void row(tb::Check& check, tb::Random& random) {
         t[c] = int16_t(random.range(-32640, 32639));
         u[c] = int16_t(random.next() % 4 ? random.range(-32640, 32639) : -32768);
     }
-    epilogue_rows<1>(&acc, ch, &t, &u, lanes, e, &q, &squares);
+    epilogue_rows<1>(&acc, ch, &t, &u, lanes, counted, e, &q, &squares);
+    epilogue_lanes(acc, ch, t, u, lanes, counted, e, device_q, device_squares);
     for (int c = 0; c < COLS; ++c) {
         int64_t square = 0;
-        check.equal(q[c],
-                    lane(acc[c], ch.bias[c], ch.m[c], ch.s[c], t[c], u[c], table, map, e, square),
-                    "result of a lane");
-        if (e.stat == Stat::MOMENTS)
+        const int64_t wanted =
+            lane(acc[c], ch.bias[c], ch.m[c], ch.s[c], t[c], u[c], table, map, e, square);
+        check.equal(q[c], wanted, "result of a lane");
+        check.equal(device_q[c], wanted, "result of a device's lane");
+        if (e.stat == Stat::MOMENTS) {
+            square = c < counted ? square : 0;
             check.equal(squares[c], square, "square of a lane");
+            check.equal(device_squares[c], square, "square of a device's lane");
+        }
     }
 }
 
@@ -134,9 +142,11 @@ void every_index(tb::Check& check) {
                 for (int x = -32768; x < 32768; x += 3) {
                     e.seg_kind = SegKind(kind), e.seg_shift = uint8_t(shift);
                     e.x0 = int16_t(x0);
+                    e.lane = lane_config(e);
                     const int32_t found =
                         segment_index(x, e.seg_kind == SegKind::LOG, e.x0, shift, SEG_ENTRIES);
                     check.equal(found, index_of(x, e, nullptr), "segment index");
+                    check.equal(index_lane(int16_t(x), e.lane), found, "index of a device's lane");
                 }
 }
 
@@ -157,19 +167,63 @@ void statistics(tb::Check& check, tb::Random& random) {
             q[c] = int16_t(random.range(-32640, 32639));
             squares[c] = int32_t(random.range(0, (1ll << 31) / (3 * COLS) - 1));
             sum += c < lanes ? q[c] : 0;
-            total += c < lanes ? squares[c] : 0;
+            squares[c] = c < lanes ? squares[c] : 0;
+            total += squares[c];
             top = c < lanes && q[c] > top ? q[c] : top;
         }
         joined = join_stat(q, squares, lanes, block == 0, joined, e.stat);
     }
+    const auto scaled_by_parts = [&](bool second) {
+        return scale_stat(joined, second, stat_part(joined, second, false, e),
+                          stat_part(joined, second, true, e), e);
+    };
     const int64_t rounding = e.stat_shift ? int64_t(1) << (e.stat_shift - 1) : 0;
     const int64_t scaled = floor_shift((sum + e.stat_off) * e.stat_m + rounding, e.stat_shift);
-    check.equal(scale_stat(joined, false, e),
-                e.stat == Stat::MAX ? top : clip(scaled, -32640, 32639), "row statistic");
+    check.equal(scaled_by_parts(false), e.stat == Stat::MAX ? top : clip(scaled, -32640, 32639),
+                "row statistic");
     const int64_t sq_rounding = e.sq_shift ? int64_t(1) << (e.sq_shift - 1) : 0;
     const int64_t second = floor_shift(total * e.sq_m + sq_rounding, e.sq_shift);
     if (e.stat == Stat::MOMENTS)
-        check.equal(scale_stat(joined, true, e), clip(second, 0, 32639), "row's squares");
+        check.equal(scaled_by_parts(true), clip(second, 0, 32639), "row's squares");
+}
+
+// 16 bits of a shifted number: every shift, around every place where bits begin to be lost.
+template <int BITS> void shifts(tb::Check& check, tb::Random& random) {
+    for (int n = 0; n < 32; ++n)
+        for (int bit = 0; bit < BITS; ++bit)
+            for (int k = 0; k < 64; ++k) {
+                const int64_t near = k < 8 ? k - 4 : random.range(-(1ll << bit), 1ll << bit);
+                const int64_t v = low_bits<BITS>((k % 2 ? -1ll : 1ll) * (1ll << bit) + near);
+                bool over = false;
+                const int16_t low = shift_16<BITS>(v, n, over);
+                check.equal(over ? limit_16(v < 0) : low, clip(floor_shift(v, n), -32768, 32767),
+                            "shifted number");
+            }
+}
+
+// Requantising with extremes in every place, against the CPU's form.
+void extremes(tb::Check& check, tb::Random& random) {
+    const int64_t accs[] = {0, 1, -1, (1ll << 31) - 1, -(1ll << 31), 1 << 20, -(1 << 24)};
+    const int32_t ms[] = {0, 1, -1, (1 << 23) - 1, -(1 << 23), 1 << 22};
+    EpilogueConfig e = {};
+    e.t_en = true;
+    for (int f = 0; f < 32; ++f)
+        for (int s = 0; s < 64; ++s)
+            for (int64_t acc : accs)
+                for (int32_t m : ms) {
+                    e.f_shift = uint8_t(f);
+                    const int64_t offs[] = {0, (1ll << 31) - 1, -(1ll << 31), 1,
+                                            random.range(-99, 99)};
+                    e.off = int32_t(offs[random.next() % 5]), e.mt = ms[random.next() % 6];
+                    e.lane = lane_config(e);
+                    const int16_t t = int16_t(random.next() % 3 ? random.next() : 0x8000);
+                    int32_t row[COLS] = {int32_t(acc)};
+                    int16_t ts[COLS] = {t}, x[COLS];
+                    Channels ch = {};
+                    ch.m[0] = m, ch.s[0] = uint8_t(s);
+                    requantise(row, ch, ts, e, x);
+                    check.equal(requantise_lane(int32_t(acc), 0, m, s, t, e.lane), x[0], "extreme");
+                }
 }
 
 } // namespace
@@ -178,6 +232,10 @@ int main() {
     tb::Check check;
     tb::Random random(3);
     every_index(check);
+    shifts<33>(check, random);
+    shifts<49>(check, random);
+    shifts<50>(check, random);
+    extremes(check, random);
     for (int i = 0; i < 20000; ++i) {
         row(check, random);
         statistics(check, random);

@@ -58,7 +58,7 @@ void reach(tb::Check& check, uint32_t width, uint32_t win_h, bool wide) {
     set_compute_x_wide(insn, wide), set_compute_win_h(insn, win_h), set_compute_win_w(insn, 1);
     set_compute_stride_h(insn, 1), set_compute_stride_w(insn, 1);
     set_compute_m1(insn, HEIGHT), set_compute_m0(insn, width);
-    const Shape g = shape_of(insn);
+    const Shape g = shape_of<false>(insn);
     Progress p = before_passes(g, insn);
     p.phase.start(insn);
     uint32_t written[WIDEST] = {}, words = 0, step = 0;

@@ -24,23 +24,23 @@ pytestmark = [
 ]
 
 ADDR = "const int64_t addr = store_addr(i);"
-REACH = "return count > 0 ? int64_t(count - 1) * step : 0;"
+WHOLE = "return count <= 1 || step % COLS == 0;"
 BLOCK = "int64_t block = int64_t(base) + store_addr(insn);"
 STREAM = '#include "nm/hls.h"\n#undef NM_STREAM\n#define NM_STREAM(port) '
 # The rule that a mistake breaks, what it replaces in store.cpp, and the mistake.
 MISTAKES = {
     "new": ("memory", ADDR, "const int64_t addr = *new int64_t(store_addr(i));"),
     "malloc": ("memory", ADDR, "const int64_t addr = *(int64_t*)malloc(8);"),
-    "recursion": ("recursion", REACH, REACH.replace(": 0", ": reach(count + 1, step)")),
+    "recursion": ("recursion", WHOLE, WHOLE.replace("== 0", "== whole_words(count + 1, step)")),
     "detour": (
         "recursion",
-        f"int64_t reach(uint32_t count, int32_t step) {{\n    NM_INLINE\n    {REACH}",
-        "int64_t reach(uint32_t count, int32_t step);\n"
-        "int64_t detour(uint32_t count, int32_t step) { return reach(count, step); }\n"
-        "int64_t reach(uint32_t count, int32_t step) {\n"
-        "    return count > 9 ? detour(count / 2, step) : 0;",
+        f"bool whole_words(uint32_t count, int32_t step) {{\n    NM_INLINE\n    {WHOLE}",
+        "bool whole_words(uint32_t count, int32_t step);\n"
+        "bool detour(uint32_t count, int32_t step) { return whole_words(count / 2, step); }\n"
+        "bool whole_words(uint32_t count, int32_t step) {\n"
+        "    return count > 9 ? detour(count, step) : step % COLS == 0;",
     ),
-    "no trip count": ("trip-count", "        NM_TRIPS(1, OBUF_ROWS)\n", ""),
+    "no trip count": ("trip-count", "        NM_TRIPS(1, STORED_AT_MOST)\n", ""),
     "endless": ("trip-count", BLOCK, f"{BLOCK}\nENDLESS:\n    for (;;) {{ }}"),
     "counter set within": (
         "trip-count",
@@ -66,7 +66,7 @@ MISTAKES = {
     "pointer to a function": (
         "indirect-call",
         BLOCK,
-        "int64_t (*const pick)(uint32_t, int32_t) = n1 != 0 ? reach : nullptr;\n"
+        "bool (*const pick)(uint32_t, int32_t) = n1 != 0 ? whole_words : nullptr;\n"
         "    int64_t block = int64_t(base) + store_addr(insn) + pick(n1, 0);",
     ),
     "goto": ("label", "RUNS:", "            if (columns == 0) goto RUNS;\n        RUNS:"),

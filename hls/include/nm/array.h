@@ -53,9 +53,24 @@ ACC_M:
     }
 }
 
+// The first rows of a block of COLS channels, which only add: a product would take a DSP each.
+struct BlockRows {
+    uint16_t o, t, u; // of the block that computes: results, t and u
+    uint16_t p;       // of the block whose weights are loaded: parameters
+};
+
+inline BlockRows first_rows(const Insn& i) {
+    NM_INLINE
+    BlockRows rows;
+    rows.o = uint16_t(compute_o_base(i)), rows.p = uint16_t(compute_p_base(i));
+    rows.t = uint16_t(compute_t_base(i)), rows.u = uint16_t(compute_u_base(i));
+    return rows;
+}
+
 // All state that changes while one COMPUTE runs.
 struct Progress {
     Pass now, next; // the pass that computes, the pass whose weights are loaded
+    BlockRows block;
     Raster x, t, u;
     Phase phase;
     uint32_t column;      // column of the word that enters a CPU's window next
@@ -72,16 +87,17 @@ inline Progress before_passes(const Shape& g, const Insn& insn) {
     NM_INLINE
     Progress p = {};
     p.next = first_pass(insn);
+    p.block = first_rows(insn);
     p.steps = ROWS;
     p.more = g.any;
     return p;
 }
 
-inline void begin_pass(const Shape& g, const Insn& insn, const EpilogueConfig& e, Progress& p) {
+inline void begin_pass(const Shape& g, const Insn& insn, Progress& p) {
     NM_INLINE
     p.x.start(p.now.x_at);
-    p.t.start(compute_t_base(insn) + uint32_t(p.now.nb) * e.t_nb);
-    p.u.start(compute_u_base(insn) + uint32_t(p.now.nb) * e.u_nb);
+    p.t.start(p.block.t);
+    p.u.start(p.block.u);
     p.phase.start(insn);
     p.busy = g.busy, p.steps = g.steps;
     p.column = p.step = p.row = 0;
@@ -92,11 +108,18 @@ inline void begin_pass(const Shape& g, const Insn& insn, const EpilogueConfig& e
 inline bool advance(Progress& p, const Shape& g, const Insn& insn, const EpilogueConfig& e) {
     NM_INLINE
     const bool runs = p.more;
+    if (p.now.nb != p.next.nb) {
+        p.block.o = uint16_t(p.block.o + compute_o_nb(insn));
+        p.block.t = uint16_t(p.block.t + e.t_nb);
+        p.block.u = uint16_t(p.block.u + e.u_nb);
+    }
     p.now = p.next;
     p.bank ^= 1;
     p.more = runs && !is_last(p.now);
     next_pass(p.next, g, insn);
-    begin_pass(g, insn, e, p);
+    if (p.now.nb != p.next.nb)
+        p.block.p = uint16_t(p.block.p + compute_p_nb(insn));
+    begin_pass(g, insn, p);
     return runs;
 }
 
@@ -352,13 +375,12 @@ inline void fill(uint32_t n, const Shape& g, const Insn& insn, const int8_t wbuf
         fill_step(g, insn, wbuf, p.step + 1 == p.steps, p, state.weights);
     else if (fills)
         fill_run(to, g, insn, wbuf, p, state.weights[p.bank ^ 1]);
-    const uint32_t p_row = compute_p_base(insn) + p.next.nb * compute_p_nb(insn);
 FILL_CHANNELS:
     for (uint32_t k = 0; k < (HW ? 1 : uint32_t(ROWS)); ++k) {
         NM_UNROLL
         const uint32_t j = p.step + k;
         if (fills && j < to && j < 8 && g.last)
-            fill_channels(j, p_row, p.bank ^ 1, pbuf, state.channels);
+            fill_channels(j, p.block.p, pbuf, state.channels.next);
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include "nm/hls.h"
 #include "nm/isa.h"
+#include "nm/lane.h"
 #include "nm/types.h"
 
 namespace nm {
@@ -21,6 +22,7 @@ struct EpilogueConfig {
     int16_t uz, zp, lo, hi, x0, stat_m, sq_m;
     uint16_t seg_count, seg_cells;
     uint16_t t_nb, t_m1, t_m0, u_nb, u_m1, u_m0;
+    LaneConfig lane;
 };
 
 // Every lane of the device reads its own copy of the table at its own index; a CPU has one copy.
@@ -40,23 +42,40 @@ struct Channels {
     uint8_t s[COLS];
 };
 
-// The registers of the block that computes and of the one that is loaded.  They are no array of
-// structs: only its own axis could be partitioned, and the members would be memories of two ports.
+// Parameters of the next block arrive while the lanes use the present one's, and move on with the
+// weights: a choice of two banks would take a multiplexer for each of 62 bits of every lane.
 struct ChannelBanks {
-    int32_t bias[2][COLS];
-    scale_t m[2][COLS];
-    uint8_t s[2][COLS];
+    Channels now, next;
 };
 
-inline void copy_channels(const ChannelBanks& from, uint32_t bank, Channels& to) {
+inline void copy_channels(const Channels& from, Channels& to) {
     NM_INLINE
 COPY_CHANNELS:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        to.bias[c] = from.bias[bank][c];
-        to.m[c] = from.m[bank][c];
-        to.s[c] = from.s[bank][c];
+        to.bias[c] = from.bias[c];
+        to.m[c] = from.m[c];
+        to.s[c] = from.s[c];
     }
+}
+
+// What the device's lanes use of an EPILOGUE.
+inline LaneConfig lane_config(const EpilogueConfig& e) {
+    NM_INLINE
+    LaneConfig l;
+    l.offset = int64_t(e.off) + half(e.f_shift);
+    l.dropped = (uint32_t(1) << e.f_shift) - 1;
+    l.mt = e.t_en ? int32_t(e.mt) : 0;
+    l.f_shift = e.f_shift;
+    l.logarithmic = e.seg_kind == SegKind::LOG;
+    l.index_shift = uint8_t(l.logarithmic ? 15 - e.seg_shift : e.seg_shift);
+    l.last = uint8_t((e.seg_cells != 0 ? e.seg_cells : e.seg_count) - 1);
+    l.x0 = e.x0;
+    l.moments = e.stat == Stat::MOMENTS, l.used = e.u_en && !l.moments;
+    l.u_shift = e.u_shift, l.u_half = uint32_t(half(e.u_shift));
+    l.uz = l.moments ? int16_t(0) : e.uz;
+    l.zp = e.zp, l.lo = e.lo, l.hi = e.hi;
+    return l;
 }
 
 inline EpilogueConfig decode_epilogue(const Insn& i) {
@@ -80,20 +99,47 @@ inline EpilogueConfig decode_epilogue(const Insn& i) {
     e.t_nb = uint16_t(epilogue_t_nb(i)), e.u_nb = uint16_t(epilogue_u_nb(i));
     e.t_m1 = uint16_t(epilogue_t_m1(i)), e.u_m1 = uint16_t(epilogue_u_m1(i));
     e.t_m0 = uint16_t(epilogue_t_m0(i)), e.u_m0 = uint16_t(epilogue_u_m0(i));
+    e.lane = lane_config(e);
     return e;
 }
+
+// A cell of the map, limited to the table, since a map is data and can hold any number.
+inline uint8_t map_cell(uint64_t entry, int k, uint32_t count) {
+    NM_INLINE
+    const uint32_t i = uint32_t(entry >> (8 * k)) & 63u;
+    return uint8_t(i >= count ? count - 1 : i);
+}
+
+// The device's epilogue of a row, lane by lane; the first `counted` columns enter a statistic.
+inline void epilogue_lanes(const int32_t acc[COLS], const Channels& ch, const int16_t t[COLS],
+                           const int16_t u[COLS], const Table& table, int32_t counted,
+                           const EpilogueConfig& e, int16_t q[COLS], int32_t squares[COLS]) {
+    NM_INLINE
+LANE:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        int16_t y = requantise_lane(acc[c], ch.bias[c], ch.m[c], ch.s[c], t[c], e.lane);
+        if (e.seg_kind != SegKind::NONE) {
+            uint32_t i = index_lane(y, e.lane);
+            if (e.seg_cells != 0)
+                i = table.map[i / 8][i % 8][c % COPIES];
+            y = segment_lane(table.segments[i][c % COPIES], y);
+        }
+        q[c] = finish_lane(y, u[c], c < counted, e.lane, squares[c]);
+    }
+}
+
+// ---------------------------------------------------------------- the same on a CPU
 
 // Segment of x, or cell where a map follows, clamped to the table: the cap.
 inline int32_t segment_index(int32_t x, bool logarithmic, int32_t x0, int32_t shift,
                              int32_t count) {
-    NM_INLINE
     int32_t i = (x - x0) >> shift;
     if (logarithmic) {
         const uint32_t d = x - x0 < 1 ? 1u : uint32_t(x - x0);
         uint32_t e = 0, rest = d;
     LEADING_ONE:
         for (uint32_t step = 8; step > 0; step /= 2) {
-            NM_UNROLL
             const uint32_t most = (rest >> step) != 0 ? step : 0;
             e += most;
             rest >>= most;
@@ -105,31 +151,21 @@ inline int32_t segment_index(int32_t x, bool logarithmic, int32_t x0, int32_t sh
     return i >= count ? count - 1 : i;
 }
 
-// Segment of a cell, limited to the table, since a map is data and can hold any number.
-inline uint32_t mapped_segment(const Table& table, uint32_t cell, int c, uint32_t count) {
-    NM_INLINE
-    const uint32_t i = table.map[cell / 8][cell % 8][c % COPIES] & 63u;
-    return i >= count ? count - 1 : i;
-}
-
-// Rows that the lanes process together: the device one, a CPU several, so that each step below is
-// done for all of them before the next step.
-constexpr int LANE_ROWS = HARDWARE ? 1 : 8;
+// Rows that a CPU takes together: it does each step below for all of them before the next, in loops
+// that its compiler vectorises.
+constexpr int CPU_ROWS = 8;
 
 // x = sat16(round(((a*m >> s) + t*mt + off) / 2^F)) with a = acc + bias; ties go to even.
 inline void requantise(const int32_t acc[COLS], const Channels& ch, const int16_t t[COLS],
                        const EpilogueConfig& e, int16_t x[COLS]) {
-    NM_INLINE
     const int64_t below = e.f_shift ? half(e.f_shift) - 1 : 0;
     const int64_t odd = e.f_shift ? 1 : 0;
     const int32_t mt = e.mt;
     const int64_t off = e.off;
     const int f_shift = e.f_shift;
     int64_t v[COLS];
-    NM_PARTITION(v, 0)
 REQUANTISE:
     for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
         const int32_t a = int32_t(uint32_t(acc[c]) + uint32_t(ch.bias[c]));
         const int32_t m = ch.m[c];
         v[c] = (int64_t(a) * m >> ch.s[c]) + off;
@@ -137,13 +173,11 @@ REQUANTISE:
     if (e.t_en) {
     RESIDUAL:
         for (int c = 0; c < COLS; ++c) {
-            NM_UNROLL
             v[c] += int64_t(t[c]) * mt;
         }
     }
 ROUND:
     for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
         x[c] = sat16((v[c] + below + ((v[c] >> f_shift) & odd)) >> f_shift);
     }
 }
@@ -151,20 +185,16 @@ ROUND:
 // The segments of a row of x.
 inline void find_segments(const Table& table, const EpilogueConfig& e, const int16_t x[COLS],
                           uint64_t entry[COLS]) {
-    NM_INLINE
     // A map follows the index of MAPPED, and that of LOG where the table has cells.
-    const bool logarithmic = e.seg_kind == SegKind::LOG, mapped = e.seg_cells != 0;
+    const bool mapped = e.seg_cells != 0;
     const int32_t count = mapped ? e.seg_cells : e.seg_count;
     const int32_t x0 = e.x0, shift = e.seg_shift;
-    // Separate loops, because a CPU vectorises some of them.
+    // Separate loops, because only one of them can be vectorised.
     uint32_t index[COLS];
-    NM_PARTITION(index, 0)
-    if (HARDWARE || logarithmic) {
-    INDEX:
-        for (int c = 0; c < COLS; ++c) {
-            NM_UNROLL
-            index[c] = uint32_t(segment_index(x[c], logarithmic, x0, shift, count));
-        }
+    if (e.seg_kind == SegKind::LOG) {
+    INDEX_LOG:
+        for (int c = 0; c < COLS; ++c)
+            index[c] = uint32_t(segment_index(x[c], true, x0, shift, count));
     } else {
     INDEX_UNIFORM:
         for (int c = 0; c < COLS; ++c)
@@ -173,23 +203,19 @@ inline void find_segments(const Table& table, const EpilogueConfig& e, const int
     if (mapped) {
     MAPPED:
         for (int c = 0; c < COLS; ++c) {
-            NM_UNROLL
-            index[c] = mapped_segment(table, index[c], c, e.seg_count);
+            index[c] = table.map[index[c] / 8][index[c] % 8][c % COPIES];
         }
     }
 FETCH:
     for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
         entry[c] = table.segments[index[c]][c % COPIES];
     }
 }
 
 // y = sat16((x*k + b) >> sh) with the parameters of x's segment.
 inline void apply_segments(const uint64_t entry[COLS], int16_t x[COLS]) {
-    NM_INLINE
 SEGMENTS:
     for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
         const int32_t b = int32_t(uint32_t(entry[c]));
         const int16_t k = int16_t(uint16_t(entry[c] >> 32));
         const int shift = int((entry[c] >> 48) & 31);
@@ -201,11 +227,9 @@ SEGMENTS:
 template <class T>
 inline void multiply(const int16_t y[COLS], const int16_t u[COLS], int32_t uz, int u_shift,
                      int32_t product[COLS]) {
-    NM_INLINE
     const T round = T(half(u_shift)), most = T(1) << 30;
 MULTIPLY:
     for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
         const int32_t factor = u[c] - uz; // the DSP's own adder
         const T z = (T(y[c]) * factor + round) >> u_shift;
         // No result and no square is larger; a product of 33 bits may be.
@@ -214,23 +238,26 @@ MULTIPLY:
 }
 
 // q = clip(z + zp) with z = (y * (u - uz) + half) >> u_shift, or y itself without u.
-// MOMENTS has no u: its multiplier makes squares, (y * y + half) >> u_shift.
-inline void finish(const int16_t y[COLS], const int16_t u[COLS], const EpilogueConfig& e,
-                   int16_t q[COLS], int32_t squares[COLS]) {
-    NM_INLINE
+// MOMENTS has no u: its multiplier makes squares, (y * y + half) >> u_shift, of `counted` lanes.
+inline void finish(const int16_t y[COLS], const int16_t u[COLS], int32_t counted,
+                   const EpilogueConfig& e, int16_t q[COLS], int32_t squares[COLS]) {
     const bool moments = e.stat == Stat::MOMENTS, used = e.u_en && !moments;
     const int32_t uz = moments ? 0 : e.uz;
     const int32_t zp = e.zp, lo = e.lo, hi = e.hi;
-    if (HARDWARE || moments || used) {
+    if (moments || used) {
         // 2^30 + 2^29 at most fit 32 bits, of which a CPU's registers hold twice as many.
-        if (!HARDWARE && uz == 0 && e.u_shift < 31)
+        if (uz == 0 && e.u_shift < 31)
             multiply<int32_t>(y, moments ? y : u, uz, e.u_shift, squares);
         else
             multiply<int64_t>(y, moments ? y : u, uz, e.u_shift, squares);
     }
+    if (moments) {
+    UNCOUNTED:
+        for (int c = 0; c < COLS; ++c)
+            squares[c] = c < counted ? squares[c] : 0;
+    }
 FINISH:
     for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
         int32_t z = used ? squares[c] : int32_t(y[c]);
         z = z + zp;
         z = z < lo ? lo : z;
@@ -238,37 +265,30 @@ FINISH:
     }
 }
 
-// The whole epilogue for N rows.
+// The whole epilogue for N rows, of which the first `counted` columns enter a statistic.
 template <int N>
 inline void epilogue_rows(const int32_t acc[N][COLS], const Channels& ch, const int16_t t[N][COLS],
-                          const int16_t u[N][COLS], const Table& table, const EpilogueConfig& e,
-                          int16_t q[N][COLS], int32_t squares[N][COLS]) {
-    NM_INLINE
+                          const int16_t u[N][COLS], const Table& table, int32_t counted,
+                          const EpilogueConfig& e, int16_t q[N][COLS], int32_t squares[N][COLS]) {
     int16_t x[N][COLS];
-    NM_PARTITION(x, 0)
 ROWS_REQUANTISE:
     for (int m = 0; m < N; ++m) {
-        NM_UNROLL
         requantise(acc[m], ch, t[m], e, x[m]);
     }
     if (e.seg_kind != SegKind::NONE) {
         uint64_t entry[N][COLS];
-        NM_PARTITION(entry, 0)
     ROWS_FIND:
         for (int m = 0; m < N; ++m) {
-            NM_UNROLL
             find_segments(table, e, x[m], entry[m]);
         }
     ROWS_SEGMENT:
         for (int m = 0; m < N; ++m) {
-            NM_UNROLL
             apply_segments(entry[m], x[m]);
         }
     }
 ROWS_FINISH:
     for (int m = 0; m < N; ++m) {
-        NM_UNROLL
-        finish(x[m], u[m], e, q[m], squares[m]);
+        finish(x[m], u[m], counted, e, q[m], squares[m]);
     }
 }
 

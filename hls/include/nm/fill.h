@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fills the array's registers: weights in their three orders, and the channels' parameters.
-// In: words of WBUF and PBUF.  Out: one bank of weights, one of channels.
+// In: words of WBUF and PBUF.  Out: one bank of weights, the channels of the next block.
 #pragma once
 
 #include "nm/hls.h"
@@ -145,18 +145,18 @@ FILL_TAP:
         w[j][c] = weight_t(tap ? word[c] : int8_t(0));
 }
 
-// Word j of a parameter row, into one bank of the lanes' registers.
-inline void fill_channels(uint32_t j, uint32_t p_row, uint32_t bank,
-                          const int8_t pbuf[PBUF_WORDS][ROWS], ChannelBanks& ch) {
+// Word j of a parameter row, into the registers of the lanes' next block.
+inline void fill_channels(uint32_t j, uint32_t p_row, const int8_t pbuf[PBUF_WORDS][ROWS],
+                          Channels& ch) {
     NM_INLINE
 CHANNELS:
     for (int e = 0; e < PER_WORD; ++e) {
         NM_UNROLL
         const uint64_t value = parameter(pbuf[p_row * 8 + j], e);
         const uint32_t c = j * PER_WORD + uint32_t(e);
-        ch.bias[bank][c] = int32_t(uint32_t(value));
-        ch.m[bank][c] = int32_t(uint32_t(value >> 24) & 0xFFFFFF00u) >> 8;
-        ch.s[bank][c] = uint8_t((value >> 56) & 63);
+        ch.bias[c] = int32_t(uint32_t(value));
+        ch.m[c] = int32_t(uint32_t(value >> 24) & 0xFFFFFF00u) >> 8;
+        ch.s[c] = uint8_t((value >> 56) & 63);
     }
 }
 

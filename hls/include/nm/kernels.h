@@ -20,6 +20,8 @@ constexpr int PROGRAM_AT_MOST = 4096;
 constexpr int COUNT_AT_MOST = 64;
 constexpr int STEPS_AT_MOST = ACC_ROWS * COUNT_AT_MOST;
 constexpr int CELLS_AT_MOST = MAP_CELLS / 8;
+constexpr int STATS_AT_MOST = 2 * STAT_BEATS * ACC_ROWS;
+constexpr int STORED_AT_MOST = OBUF_ROWS * COLS / STORE_PORT_BYTES; // beats
 
 // Beats of the memory behind a port that a co-simulation copies; hardware has no such limit.
 constexpr int COSIM_BYTES = 8192;
@@ -69,7 +71,7 @@ struct ComputeState {
     weight_t weights[2][ROWS][COLS];
     Table table;
     Window window;
-    ChannelBanks channels; // switched with the weights
+    ChannelBanks channels; // move on with the weights
     Statistics stat;       // partial statistics, by a row's number in the COMPUTE
     int16_t x_low[LANES];  // low byte plane of an int16 MAX operand, one step before the high one
     EpilogueConfig epilogue;

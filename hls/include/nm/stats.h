@@ -47,53 +47,56 @@ MAXIMUM_LEVEL:
     return v[0];
 }
 
-// Lanes from `lanes` on become `none`.
-template <class T>
-inline void leave_out(const T from[COLS], int32_t lanes, int32_t none, int32_t to[COLS]) {
-    NM_INLINE
-LEAVE_OUT:
-    for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
-        to[c] = c < lanes ? int32_t(from[c]) : none;
-    }
-}
-
-// Adds the first `lanes` results of a row to those of the column blocks before it.
-inline RowStat join_stat(const int16_t q[COLS], const int32_t squares[COLS], int32_t lanes,
+// Adds the first `counted` results of a row, and the squares (0 beyond), to those of the column
+// blocks before it.
+inline RowStat join_stat(const int16_t q[COLS], const int32_t squares[COLS], int32_t counted,
                          bool fresh, const RowStat& before, Stat kind) {
     NM_INLINE
     const bool max = kind == Stat::MAX;
     const int32_t none = max ? -32768 : 0;
     RowStat after = {fresh ? none : before.value, fresh ? 0 : before.squares};
-    int32_t v[COLS];
+    int32_t v[COLS], s[COLS];
     NM_PARTITION(v, 0)
-    leave_out(q, lanes, none, v);
+    NM_PARTITION(s, 0)
+LEAVE_OUT:
+    for (int c = 0; c < COLS; ++c) {
+        NM_UNROLL
+        v[c] = c < counted ? int32_t(q[c]) : none;
+        s[c] = squares[c];
+    }
     if (max) {
         const int32_t top = maximum_of(v);
         after.value = top > after.value ? top : after.value;
     } else {
         after.value = int32_t(uint32_t(after.value) + uint32_t(sum_of(v)));
     }
-    if (kind == Stat::MOMENTS) {
-        int32_t s[COLS];
-        NM_PARTITION(s, 0)
-        leave_out(squares, lanes, 0, s);
+    if (kind == Stat::MOMENTS)
         after.squares = int32_t(uint32_t(after.squares) + uint32_t(sum_of(s)));
-    }
     return after;
 }
 
-// The written value of a row's statistic: `second` is the square of MOMENTS.
-inline int16_t scale_stat(const RowStat& row, bool second, const EpilogueConfig& e) {
+// Half of the product of a row's statistic with its multiplier: one DSP takes the lower 16 bits of
+// the sum, then the upper ones.  `second` is the square of MOMENTS.
+inline int64_t stat_part(const RowStat& row, bool second, bool upper, const EpilogueConfig& e) {
+    NM_INLINE
+    const int64_t sum = second ? int64_t(row.squares) : int64_t(row.value) + e.stat_off;
+    const int32_t part = int32_t(upper ? low_bits<17>(sum >> 16) : sum & 0xffff);
+    return int64_t(part) * (second ? e.sq_m : e.stat_m);
+}
+
+// The written value of a row's statistic.
+inline int16_t scale_stat(const RowStat& row, bool second, int64_t lower, int64_t upper,
+                          const EpilogueConfig& e) {
     NM_INLINE
     if (e.stat == Stat::MAX)
         return int16_t(row.value);
-    const int64_t sum = second ? int64_t(row.squares) : int64_t(row.value) + e.stat_off;
-    const int32_t m = second ? e.sq_m : e.stat_m;
     const int shift = second ? e.sq_shift : e.stat_shift;
-    const int64_t v = (sum * m + half(shift)) >> shift;
-    const int64_t low = second ? 0 : -32640;
-    return int16_t(v < low ? low : (v > 32639 ? int64_t(32639) : v));
+    const int16_t least = second ? 0 : -32640, most = 32639;
+    const int64_t v = low_bits<50>(upper * 65536 + lower + half(shift));
+    bool over = false;
+    const int16_t scaled = shift_16<50>(v, shift, over);
+    const bool below = over ? v < 0 : scaled < least, above = over ? v >= 0 : scaled > most;
+    return below ? least : above ? most : scaled;
 }
 
 // Number of statistic rows that a COMPUTE with `rows` rows writes.

@@ -68,6 +68,12 @@ COPY_WORD:
     }
 }
 
+// The lowest BITS bits of v as a signed number.
+template <int BITS> inline int64_t low_bits(int64_t v) {
+    NM_INLINE
+    return int64_t(uint64_t(v) << (64 - BITS)) >> (64 - BITS);
+}
+
 inline int16_t sat16(int64_t v) {
     return v > 32767 ? int16_t(32767) : (v < -32768 ? int16_t(-32768) : int16_t(v));
 }

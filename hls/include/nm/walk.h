@@ -5,6 +5,7 @@
 
 #include "nm/hls.h"
 #include "nm/isa.h"
+#include "nm/product.h"
 #include "nm/types.h"
 
 namespace nm {
@@ -28,30 +29,41 @@ struct Shape {
     uint32_t x_digits, w_digits; // passes per block of K
 };
 
-inline Shape shape_of(const Insn& i) {
+template <bool HW> inline Shape shape_of(const Insn& i) {
     NM_INLINE
     Shape g;
     g.window = Mode(compute_mode(i)) == Mode::WINDOW;
     g.max = Reduce(compute_reduce(i)) == Reduce::MAX;
-    g.pointwise = g.window && !g.max && compute_win_h(i) * compute_win_w(i) == 1 &&
-                  compute_stride_h(i) * compute_stride_w(i) == 1;
+    g.pointwise = g.window && !g.max && compute_win_h(i) == 1 && compute_win_w(i) == 1 &&
+                  compute_stride_h(i) == 1 && compute_stride_w(i) == 1;
     g.taps = g.window && !g.pointwise;
     g.two_beats = g.max || (g.taps && MACS_PER_DSP == 2);
     g.last = compute_last(i);
     g.transpose = compute_transpose(i) && !g.window; // WINDOW has no transposed form
-    g.m0 = compute_m0(i), g.rows = compute_m1(i) * g.m0;
-    uint32_t height = compute_m1(i);
-    g.width = g.m0;
-    if (g.window) {
-        height = (compute_m1(i) - 1) * compute_stride_h(i) + compute_win_h(i);
-        g.width = (g.m0 - 1) * compute_stride_w(i) + compute_win_w(i);
-    }
+    // Rows, and the height and width of a window's x without the window itself.
+    const uint32_t m1 = compute_m1(i), m0 = compute_m0(i);
+    const uint32_t many[3] = {m1, m1 - 1, m0 - 1};
+    const uint32_t each[3] = {m0, compute_stride_h(i), compute_stride_w(i)};
+    uint32_t made[3];
+    NM_PARTITION(many, 0)
+    NM_PARTITION(each, 0)
+    NM_PARTITION(made, 0)
+    count_products<HW, 3>(many, each, made);
+    g.m0 = m0, g.rows = made[0];
+    const uint32_t height = g.window ? made[1] + compute_win_h(i) : m1;
+    g.width = g.window ? made[2] + compute_win_w(i) : m0;
     // The line buffers' memories need their time between two words of a column.
     const bool lines = g.window && compute_win_h(i) > 1;
     g.line = lines ? at_least(g.width, LINE_REACH) : g.width;
+    const uint32_t heights[2] = {height, height}, widths[2] = {g.width, g.line};
+    uint32_t words[2];
+    NM_PARTITION(heights, 0)
+    NM_PARTITION(widths, 0)
+    NM_PARTITION(words, 0)
+    count_products<HW, 2>(heights, widths, words);
     g.reads = g.max && compute_x_wide(i) ? 2 : 1;
-    g.positions = height * g.width;
-    g.busy = height * g.line * g.reads + (g.two_beats ? g.rows : 0);
+    g.positions = words[0];
+    g.busy = (g.reads == 2 ? 2 * words[1] : words[1]) + (g.two_beats ? g.rows : 0);
     g.steps = at_least(g.busy, ROWS);
     g.x_digits = g.max ? 1 : 1 + compute_x_wide(i);
     g.w_digits = g.max ? 1 : 1 + compute_w_wide(i);

@@ -131,7 +131,7 @@ def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
 
 
 def _statistic_rows(c: Columns, epilogue: Columns) -> Array:
-    """Count rows of row statistics, written one per cycle; MOMENTS are two per row."""
+    """Count written rows of row statistics; MOMENTS are two per row."""
     if not len(epilogue.index):
         return np.zeros(len(c.index), np.int64)
     latest = np.searchsorted(epilogue.index, c.index) - 1
@@ -160,8 +160,9 @@ def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
         latency[c.index] = setup + timing.dram_latency
     compute, epilogue = columns(words, Opcode.COMPUTE), columns(words, Opcode.EPILOGUE)
     passes[compute.index] = _compute_passes(compute, array)
-    cycles[compute.index] = k["COMPUTE_DEPTH"] + array.rows + passes[compute.index]
-    cycles[compute.index] += _statistic_rows(compute, epilogue)
+    startup = k["COMPUTE_SETUP"] + k["COMPUTE_DEPTH"] + array.rows
+    cycles[compute.index] = startup + passes[compute.index]
+    cycles[compute.index] += k["STAT_BEATS"] * _statistic_rows(compute, epilogue)
     table = epilogue["seg_count"] + cdiv(epilogue["seg_cells"], 8)
     cycles[epilogue.index] = k["EPILOGUE_SETUP"] + table
     dram_cycles = cdiv(dram * 256, timing.ddr_bytes_per_256_cycles)
