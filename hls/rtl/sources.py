@@ -55,7 +55,7 @@ def config_text(board: Board) -> str:
 
 def include_folders(board: Board, build: Path, device: bool, hls: Path = HLS) -> list[str]:
     """Options for a compiler; the stand-ins of vendor headers are for the device's branch."""
-    folders = [board_include(board, build), hls / "include", hls / "src", HERE]
+    folders = [board_include(board, build), hls / "include", hls, HERE]
     return [f"-I{folder}" for folder in [HERE / "include", *folders][0 if device else 1 :]]
 
 
@@ -87,13 +87,13 @@ def digest_stand_in(name: str, verilog: str) -> str:
 
 
 def _collect(path: Path, board: Board, parts: dict[str, str]) -> None:
-    name = path.relative_to(HLS).as_posix()
+    name = path.relative_to(HLS).as_posix() if path.is_relative_to(HLS) else path.name
     if name in parts:
         return
     text = config_text(board) if name.endswith(CONFIG) else _text(path)
     parts[name] = _plain(text)
     for included in INCLUDE.findall(text):
-        for folder in (path.parent, HLS / "include", HERE / "include", HERE):
+        for folder in (path.parent, HLS / "include", HLS, HERE / "include", HERE):
             if (folder / included).is_file():
                 _collect((folder / included).resolve(), board, parts)
                 break
