@@ -22,6 +22,7 @@ HLS = HERE.parent
 KERNELS = HERE / "kernels"
 CONFIG = "nm/config.h"
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
+OWN = (HERE / "include", HERE)
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 
 # Straight-line code: all of it inlined and unrolled, nothing turned into vectors or tables.
@@ -55,7 +56,7 @@ def config_text(board: Board) -> str:
 
 def include_folders(board: Board, build: Path, device: bool, hls: Path = HLS) -> list[str]:
     """Options for a compiler; the stand-ins of vendor headers are for the device's branch."""
-    folders = [board_include(board, build), hls / "include", hls / "src", HERE]
+    folders = [board_include(board, build), hls / "include", hls, HERE]
     return [f"-I{folder}" for folder in [HERE / "include", *folders][0 if device else 1 :]]
 
 
@@ -94,13 +95,13 @@ def _hash(parts: dict[str, str]) -> str:
 
 
 def _collect(path: Path, board: Board, parts: dict[str, str]) -> None:
-    name = path.relative_to(HLS).as_posix()
+    name = path.relative_to(HLS).as_posix() if path.is_relative_to(HLS) else path.name
     if name in parts:
         return
     text = config_text(board) if name.endswith(CONFIG) else _text(path)
     parts[name] = _plain(text)
     for included in INCLUDE.findall(text):
-        for folder in (path.parent, HLS / "include", HLS / "src", HERE / "include", HERE):
+        for folder in (path.parent, *(HLS / part for part in ("include", "src", ".")), *OWN):
             if (folder / included).is_file():
                 _collect((folder / included).resolve(), board, parts)
                 break

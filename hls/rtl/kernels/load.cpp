@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // LOAD's checks of addresses.
-#include "../../src/load.cpp"
+#include "src/load.cpp"
 
 #include "kernels/wrapper.h"
 
@@ -18,6 +18,13 @@ void load_inside_region_draw(bool, uint32_t* insn, uint64_t* limit) {
     draw_load(insn);
     if (coin())
         *limit = below(20000);
+    if (below(4) == 0) { // one word that ends at the limit, or one byte before it
+        Insn i = insn_of(insn);
+        set_load_n2(i, 1), set_load_n1(i, 1), set_load_n0(i, 1), set_load_lane_stride(i, 1);
+        *limit = ROWS + below(20000);
+        set_load_addr(i, uint32_t(*limit) - ROWS + below(2));
+        words_of(i, insn);
+    }
 }
 #endif
 
