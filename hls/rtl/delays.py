@@ -81,20 +81,25 @@ def is_wide(node: Node, fabric: Fabric) -> bool:
     return long > fabric.wide or short > fabric.narrow
 
 
-def inside(node: Node, fabric: Fabric) -> int:
-    """Registers within a node: a DSP's at its operands and its product, a block RAM's two.
+def inside(node: Node, fabric: Fabric) -> tuple[int, ...]:
+    """Registers between each operand and the value; none where there are none.
 
-    A product of several DSPs has one more.
+    A DSP has them at its operands, its product and its sum, a block RAM has two.  A product of
+    several DSPs has one more.
     """
+    if node.op == "mac":
+        return 3, 3, 1
     if is_product(node):
-        return 3 if is_wide(node, fabric) else 2
+        return (3, 3) if is_wide(node, fabric) else (2, 2)
     if node.op == "read" and node.extra[0].style == "block":
-        return 2
-    return 0
+        return (2,)
+    return ()
 
 
 def registered(node: Node, fabric: Fabric) -> float:
     """The longest path between the registers within a node."""
+    if node.op == "mac":
+        return fabric.product
     if is_product(node):
         # Several DSPs: their products are added behind the first register.
         return fabric.product + (_sum(node.wires[0], fabric) if is_wide(node, fabric) else 0)
@@ -114,7 +119,7 @@ def delay(node: Node, fabric: Fabric) -> float:
         return _comparison(node, widest, fabric)
     if node.op in SHIFTS:  # a choice among four for every two bits of the count
         return math.ceil(node.args[1].wires[0] / 2) * fabric.level
-    if node.op == "mul":
+    if node.op in ("mul", "mac"):
         return fabric.product + fabric.net
     return _read(node.extra[0], fabric)
 

@@ -116,21 +116,23 @@ class Memory:
             index = g.binary("add", index, steps, FULL)
         return index, step
 
-    def _candidates(self, p: Pointer, count: int) -> list[tuple[Node, Pointer]]:
-        """Each constant place that a computed one may be, and the condition that it is."""
+    def _candidates(self, p: Pointer, count: int, known: bool) -> list[tuple[Node, Pointer]]:
+        """Each constant place that a computed one may be, and the condition that it is.
+
+        ``known``: only places of which something is known; of others any value will do.
+        """
         g = self.graph
         index, step = self._index(p)
         first = max(index.low, -(p.offset // step))
         last = min(index.high, (self.sizes[p.region] - p.offset - count) // step)
-        if last - first >= LONGEST_CHAIN:
-            raise RtlError(f"{p.region}: a computed place among {last - first + 1} elements")
+        places = [(k, Pointer(p.region, p.offset + k * step)) for k in range(first, last + 1)]
+        if known:
+            places = [(k, place) for k, place in places if any(self._bytes(place, count))]
+        if len(places) > LONGEST_CHAIN:
+            raise RtlError(f"{p.region}: a computed place among {len(places)} elements")
         narrow = g.truncate(index, max(2, index.wires[0] + 1))
         return [
-            (
-                g.compare("eq", narrow, g.constant(k, narrow.width)),
-                Pointer(p.region, p.offset + k * step),
-            )
-            for k in range(first, last + 1)
+            (g.compare("eq", narrow, g.constant(k, narrow.width)), place) for k, place in places
         ]
 
     def _read_ram(self, port: Port, p: Pointer, count: int) -> Node:
@@ -159,16 +161,14 @@ class Memory:
         if not p.dynamic:
             return self._assemble(self._bytes(p, count), width)
         word: Node | None = None
-        for hit, place in self._candidates(p, count):
-            parts = self._bytes(place, count)
-            if any(parts):  # else nothing is known there, and any value will do
-                other = self._assemble(parts, width)
-                word = other if word is None else self.graph.select(hit, other, word)
+        for hit, place in self._candidates(p, count, known=True):
+            other = self._assemble(self._bytes(place, count), width)
+            word = other if word is None else self.graph.select(hit, other, word)
         return self.graph.constant(0, width) if word is None else word
 
     def store(self, p: Pointer, node: Node, condition: Node) -> None:
         if p.dynamic:
-            for hit, place in self._candidates(p, -(-node.width // 8)):
+            for hit, place in self._candidates(p, -(-node.width // 8), known=False):
                 self.store(place, node, self.graph.both(condition, hit))
             return
         count = -(-node.width // 8)
@@ -206,7 +206,7 @@ class Memory:
         if port is not None and port.banks:
             size = port.bank(start.offset).stride
         else:
-            place = self._candidates(start, 1)[0][1] if start.dynamic else start
+            place = self._candidates(start, 1, known=True)[0][1] if start.dynamic else start
             _, first, size = self._piece((place.region, place.offset)) or (None, 0, 1)
             size = size if first == 0 else 1
         return size if count % size == 0 else 1

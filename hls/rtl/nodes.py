@@ -17,8 +17,9 @@ class Node:
     """A value of ``width`` bits in ``low..high``; it is signed unless ``width`` is 1.
 
     ``op``: const, in, read, alias, low, uns, bit0, not, and, or, xor, add, sub, mul, shl, lshr,
-    ashr, icmp or select.  ``extra``: the value of a constant, the place of an input, the memory
-    of a read, the predicate of a comparison.
+    ashr, icmp, select or mac (the third operand plus the product of the first two).  ``extra``:
+    the value of a constant, the place of an input, the memory of a read, the predicate of a
+    comparison.
     """
 
     ident: int

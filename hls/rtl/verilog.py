@@ -127,20 +127,34 @@ class _Emitter:
         condition = self.raw(node.args[0], self.found.stage[node.ident])
         self.wire(node, f"{condition} ? {a} : {b}")
 
+    def factors(self, node: Node) -> str:
+        """A DSP's product between registers; returns its expression."""
+        name, stages = f"n{node.ident}", self.found.used(node)
+        for letter, x, stage in zip("ab", node.args, stages, strict=False):
+            bits, signed = x.wires
+            self.register(f"signed [{bits - signed}:0]", name + letter, self.ref(x, stage))
+        return f"{name}a * {name}b"
+
     def product(self, node: Node) -> None:
-        count = self.found.inside(node)
-        if not count:
+        name = f"n{node.ident}"
+        if not self.found.inside(node):
             self.infix(node)
             return
-        name = f"n{node.ident}"
-        first = self.found.stage[node.ident] - count
-        for letter, x in zip("ab", node.args, strict=True):
-            bits, signed = x.wires
-            self.register(f"signed [{bits - signed}:0]", name + letter, self.ref(x, first))
-        self.register(_kind(node), name + "p", f"{name}a * {name}b")
+        self.register(_kind(node), name + "p", self.factors(node))
         if is_wide(node, self.found.fabric):
             self.register(_kind(node), name + "q", name + "p")
         self.wire(node, name + ("q" if is_wide(node, self.found.fabric) else "p"))
+
+    def product_and_sum(self, node: Node) -> None:
+        a, b, before = self.operands(node)
+        if not self.found.inside(node):
+            self.wire(node, f"{a} * {b} + {before}")
+            return
+        name, bits = f"n{node.ident}", sum(x.wires[0] + 1 for x in node.args[:2])
+        self.register(f"signed [{bits - 1}:0]", name + "m", self.factors(node))
+        before = self.ref(node.args[2], self.found.used(node)[2])
+        self.register(_kind(node), name + "p", f"{name}m + {before}")
+        self.wire(node, name + "p")
 
     def shift_left(self, node: Node) -> None:
         self.shift(node, "<<<")
@@ -193,11 +207,10 @@ class _Emitter:
         word = f"{name}_{address.ident}"
         if (name, address.ident) in self.words:
             return self.words[name, address.ident]
-        count = self.found.inside(node)
         top = max(1, (bank.words - 1).bit_length()) - 1
-        where = self.raw(address, self.found.stage[node.ident] - count)
+        where = self.raw(address, self.found.used(node)[0])
         self.body.append(f"wire [{top}:0] {word}a = {where};")
-        if count:
+        if self.found.inside(node):
             self.register(f"[{bank.bits - 1}:0]", f"{word}r", f"{name}[{word}a]")
             self.register(f"[{bank.bits - 1}:0]", word, f"{word}r")
         else:
@@ -232,6 +245,7 @@ HANDLERS: dict[str, Handler] = {
     "icmp": _Emitter.compare,
     "select": _Emitter.select,
     "mul": _Emitter.product,
+    "mac": _Emitter.product_and_sum,
     "shl": _Emitter.shift_left,
     "ashr": _Emitter.shift_right,
     "lshr": _Emitter.shift_logical,

@@ -57,6 +57,7 @@ def value(node: Node, args: list[int], inputs: Inputs) -> int:
         "add": lambda: args[0] + args[1],
         "sub": lambda: args[0] - args[1],
         "mul": lambda: args[0] * args[1],
+        "mac": lambda: args[0] * args[1] + args[2],
         "shl": lambda: args[0] << min(args[1] & 127, node.width),
         "ashr": lambda: args[0] >> min(args[1] & 127, node.width),
         "lshr": lambda: (args[0] & mask) >> min(args[1] & 127, node.width),

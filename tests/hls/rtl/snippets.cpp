@@ -138,6 +138,7 @@ SNIPPET(trees) {
     for (int k = 0; k < 4; ++k)
         product *= a[k];
     out[0] = sum, out[1] = product;
+    out[2] = a[0] * a[1] + a[1] * a[2] + a[2] * a[3] + b[0];
 }
 
 #define EACH(act)                                                                                  \

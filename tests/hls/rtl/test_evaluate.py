@@ -15,9 +15,10 @@ import pytest
 from neuralmatrix.hardware.board import load_board
 from rtl import sources
 from rtl.arithmetic import Graph
+from rtl.delays import FABRICS
 from rtl.evaluate import evaluate
 from rtl.llvm import RtlError
-from rtl.schedule import balance, needed
+from rtl.sums import balance, needed
 from rtl.unit import Port, Unit, port
 from rtl_units import draw, library, needs_clang, needs_gxx, read, run_nodes, write
 
@@ -53,7 +54,7 @@ def compare(name: str, source: str, ports: tuple[Port, ...], build: Path, vector
     """Holds a graph against the g++ build; returns how many outputs it compared."""
     graph = Graph()
     outputs = evaluate(graph, llvm_ir(source, build), name, ports)
-    outputs = balance(graph, outputs)
+    outputs = balance(graph, outputs, FABRICS["xc7"])
     nodes = needed(graph, [each.node for each in outputs])
     call = getattr(loaded(source, BOARD, build), name)
     rng = random.Random(name)
