@@ -23,7 +23,7 @@ from .llvm import RtlError
 from .unit import BOARDS
 
 VECTORS = 20_000
-QUICK = ("products_of_pe", "segment_index_lane", "pass_step", "join_row")
+QUICK = ("products_of_chain", "index_part", "pass_step", "join_row")
 QUICK_VECTORS = 2_000
 STEPS = ("ir", "verilog", "simulate", "synthesise", "table", "all")
 # The programs that a step needs, so that one that is missing is told before any work.

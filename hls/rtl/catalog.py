@@ -15,37 +15,84 @@ from .unit import Bank, Port, StandIn, Unit, port, ram
 
 INSN = port("insn", "static", "u32*16")
 NEW_INSN = port("insn", "in", "u32*16")  # of units that work once per instruction
-PASS = "u16*4 u8*2 u32*6"
+PASS = "u16*4 u8*2 u32*6 u1*7 u32"
+BLOCK = "u16*4"
+RASTER, PHASE = "u32*3", "u32*2"
 
 
-def _pair(b: Board) -> tuple[Port, ...]:
-    return port("x", "in", "i8"), port("w", "in", "i8*2"), port("out", "out", "i32*2")
+def _row(b: Board) -> str:
+    return f"i32*{b.array.cols}"
 
 
-def _products(b: Board) -> tuple[Port, ...]:
-    return (
-        port("window", "in", "u1"),
-        port("x", "in", "i8*2"),
-        port("w", "in", "i8*2"),
-        port("out", "out", "i32*2"),
-    )
+def _word(b: Board) -> str:
+    return f"i8*{b.array.rows}"
+
+
+def _bits(count: int) -> str:
+    """The type of a number below ``count``."""
+    return f"u{(count - 1).bit_length()}"
+
+
+# ---------------------------------------------------------------- array
+
+
+def _chain(b: Board) -> tuple[Port, ...]:
+    return port("x", "in", "i8*4"), port("w", "in", "i8*8"), port("out", "out", "i32*2")
+
+
+def _excess(b: Board) -> tuple[Port, ...]:
+    return port("x", "in", f"i16*{b.array.rows}"), port("out", "out", "i32")
 
 
 def _columns(b: Board) -> tuple[Port, ...]:
     taps = min(b.array.rows, b.array.win**2)
     return (
-        port("mode", "static", "u1*2"),
+        port("mode", "in", "u1*3"),
         port("x", "in", f"i16*{b.array.rows}"),
         port("taps", "in", f"i16*{2 * taps}"),
         port("w", "in", f"i8*{2 * b.array.rows}"),
+        port("too_much", "in", "i12"),
         port("out", "out", "i32*2"),
     )
 
 
+def _beats(b: Board) -> tuple[Port, ...]:
+    held = f"i32*{b.array.cols // 2}"
+    into = port("beat", "in", "u1*2"), port("sums", "in", _row(b)), port("held", "in", held)
+    return (*into, port("out", "out", _row(b)), port("holds", "out", held))
+
+
 def _accumulate(b: Board) -> tuple[Port, ...]:
-    row = f"i32*{b.array.cols}"
     mode = port("mode", "in", "u1 u2 u1")
-    return mode, port("sum", "in", row), port("before", "in", row), port("out", "out", row)
+    into = port("sum", "in", _row(b)), port("before", "in", _row(b))
+    return (mode, *into, port("out", "out", _row(b)))
+
+
+def _x_word(b: Board) -> tuple[Port, ...]:
+    wide = f"i16*{b.array.rows}"
+    into = port("high_next", "in", "u1"), port("word", "in", _word(b)), port("low", "in", wide)
+    return (*into, port("x", "out", wide), port("keeps", "out", wide))
+
+
+def _window(b: Board) -> tuple[Port, ...]:
+    lines, taps = f"i16*{b.array.win - 1}", f"i16*{b.array.win**2}"
+    into = port("x", "in", "i16"), port("lines", "in", lines), port("taps", "in", taps)
+    return (*into, port("new_taps", "out", taps), port("new_lines", "out", lines))
+
+
+def _weights(b: Board) -> tuple[Port, ...]:
+    weights = f"i8*{2 * b.array.rows * b.array.cols}"
+    return (
+        INSN,
+        port("j", "in", _bits(b.array.rows + 2)),
+        port("flags", "in", "u1*2"),
+        port("word", "in", _word(b)),
+        port("w", "in", weights),
+        port("next", "out", weights),
+    )
+
+
+# ---------------------------------------------------------------- lanes
 
 
 def _requantized(b: Board) -> tuple[Port, ...]:
@@ -67,30 +114,45 @@ def _lane(b: Board) -> tuple[Port, ...]:
         Bank("map", MAP_CELLS, cols, 6, "&ram_table.map[i / 8][i % 8][0]", 8 * cols * entries),
     )
     out = port("q", "out", "i16"), port("square", "out", "i32")
-    return (INSN, table, *_requantized(b), port("u", "in", "i16"), *out)
+    counts = port("counts", "in", "u1")
+    return (INSN, table, counts, *_requantized(b), port("u", "in", "i16"), *out)
 
 
 def _requantize(b: Board) -> tuple[Port, ...]:
     return (INSN, *_requantized(b), port("x", "out", "i16"))
 
 
-def _segment_index(b: Board) -> tuple[Port, ...]:
-    return INSN, port("x", "in", "i16"), port("index", "out", "i32")
+def _index(b: Board) -> tuple[Port, ...]:
+    return INSN, port("x", "in", "i16"), port("index", "out", "u32")
 
 
-def _apply_segment(b: Board) -> tuple[Port, ...]:
+def _segment(b: Board) -> tuple[Port, ...]:
     return port("entry", "in", "u53"), port("x", "in", "i16"), port("y", "out", "i16")
 
 
 def _finish(b: Board) -> tuple[Port, ...]:
-    into = port("y", "in", "i16"), port("u", "in", "i16")
+    into = port("counts", "in", "u1"), port("y", "in", "i16"), port("u", "in", "i16")
     return (INSN, *into, port("q", "out", "i16"), port("square", "out", "i32"))
+
+
+def _table_word(b: Board) -> tuple[Port, ...]:
+    entry = port("entry", "in", _bits(b.array.rows // 8))
+    into = port("word", "in", _word(b)), entry, port("count", "static", "u16")
+    return (*into, port("segment", "out", "u64"), port("cells", "out", "u8*8"))
+
+
+def _channels(b: Board) -> tuple[Port, ...]:
+    cols = b.array.cols
+    kinds = {"bias": f"i32*{cols}", "m": f"i24*{cols}", "s": f"u6*{cols}"}
+    now = (port(name, "in", kind) for name, kind in kinds.items())
+    new = (port(f"next_{name}", "out", kind) for name, kind in kinds.items())
+    return (port("j", "in", "u3"), port("word", "in", _word(b)), *now, *new)
 
 
 def _join(b: Board) -> tuple[Port, ...]:
     cols = b.array.cols
     return (
-        port("lanes", "in", f"u{(cols - 1).bit_length()}"),
+        port("counted", "in", _bits(cols)),
         port("fresh", "in", "u1"),
         port("kind", "in", "u2"),
         port("q", "in", f"i16*{cols}"),
@@ -101,106 +163,142 @@ def _join(b: Board) -> tuple[Port, ...]:
 
 
 def _scale(b: Board) -> tuple[Port, ...]:
-    return INSN, port("second", "in", "u1"), port("row", "in", "i32*2"), port("out", "out", "i16")
+    into = port("beat", "in", "u1*2"), port("row", "in", "i32*2"), port("lower", "in", "i33")
+    return (INSN, *into, port("part", "out", "i64"), port("out", "out", "i16"))
 
 
-def _window(b: Board) -> tuple[Port, ...]:
-    lines, taps = f"i16*{b.array.win - 1}", f"i16*{b.array.win**2}"
-    return (
-        port("width", "static", "u32"),
-        port("x", "in", "i16"),
-        port("lines", "in", lines),
-        port("taps", "in", taps),
-        port("new_taps", "out", taps),
-        port("new_lines", "out", lines),
-    )
+# ---------------------------------------------------------------- control
 
 
-def _fill(b: Board) -> tuple[Port, ...]:
-    weights = f"i8*{b.array.rows * b.array.cols}"
-    return (
-        INSN,
-        port("j", "in", f"u{(b.array.rows - 1).bit_length()}"),
-        port("mode", "static", "u1*2"),
-        port("word", "in", f"i8*{b.array.rows}"),
-        port("w", "in", weights),
-        port("next", "out", weights),
-    )
-
-
-def _pass_step(b: Board) -> tuple[Port, ...]:
+def _pass_ahead(b: Board) -> tuple[Port, ...]:
     return INSN, port("now", "in", PASS), port("next", "out", PASS)
 
 
-def _pass_facts(b: Board) -> tuple[Port, ...]:
-    return INSN, port("now", "in", PASS), port("x", "out", "u32"), port("flags", "out", "u1*3")
-
-
-def _shape(b: Board) -> tuple[Port, ...]:
-    return NEW_INSN, port("sizes", "out", "u32*4"), port("flags", "out", "u1*5 u2*2")
-
-
-def _raster(b: Board) -> tuple[Port, ...]:
-    state = "u32*3"
+def _pass_step(b: Board) -> tuple[Port, ...]:
     return (
-        port("width", "static", "u32"),
+        INSN,
         port("steps", "static", "u16*2"),
-        port("now", "in", state),
-        port("next", "out", state),
+        port("more", "in", "u1"),
+        port("now", "in", f"{PASS} {PASS}", "nm::Pass"),
+        port("block", "in", BLOCK, "nm::BlockRows"),
+        port("next", "out", f"{PASS} {PASS}", "nm::Pass"),
+        port("blocks", "out", BLOCK, "nm::BlockRows"),
+        port("runs", "out", "u1*2"),
     )
 
 
-def _phase(b: Board) -> tuple[Port, ...]:
-    state = "u32*2"
-    return INSN, port("line_ends", "in", "u1"), port("now", "in", state), port("next", "out", state)
+def _shape(b: Board) -> tuple[Port, ...]:
+    return NEW_INSN, port("sizes", "out", "u32*5"), port("flags", "out", "u1*7 u2*2")
+
+
+def _turn(b: Board) -> tuple[Port, ...]:
+    return (
+        port("factor", "static", "u32"),
+        port("count", "static", "u16"),
+        port("turn", "in", "u2"),
+        port("now", "in", "i64"),
+        port("next", "out", "i64"),
+    )
+
+
+def _reach(b: Board) -> tuple[Port, ...]:
+    into = port("far", "in", "i50"), port("now", "in", "i52*2"), port("limit", "static", "u34")
+    return (*into, port("next", "out", "i64*2"), port("inside", "out", "u1"))
+
+
+def _raster(b: Board) -> tuple[Port, ...]:
+    steps = port("width", "static", "u32"), port("steps", "static", "u16*2")
+    return (*steps, port("now", "in", RASTER), port("next", "out", RASTER))
+
+
+def _word_step(b: Board) -> tuple[Port, ...]:
+    return (
+        INSN,
+        port("sizes", "static", "u32*2"),
+        port("reads", "static", "u2"),
+        port("x", "in", RASTER, "nm::Raster"),
+        port("phase", "in", PHASE, "nm::Phase"),
+        port("high", "in", "u1"),
+        port("next_x", "out", RASTER, "nm::Raster"),
+        port("next_phase", "out", PHASE, "nm::Phase"),
+        port("next_high", "out", "u1"),
+    )
+
+
+def _row_place(b: Board) -> tuple[Port, ...]:
+    into = port("now", "in", "u16*3"), port("lanes", "static", "u8")
+    return (INSN, *into, port("place", "out", "u32*2"), port("flags", "out", "u1 u8"))
+
+
+# ---------------------------------------------------------------- memory
 
 
 def _align(b: Board) -> tuple[Port, ...]:
-    beat, word = b.ports.load.bytes_per_cycle, f"i8*{b.array.rows}"
+    beat = f"u8*{b.ports.load.bytes_per_cycle}"
     return (
-        port("skip", "in", f"u{(beat - 1).bit_length()}"),
-        port("kept", "in", f"u8*{beat}"),
-        port("word", "in", word),
-        port("keeps", "out", f"u8*{beat}"),
-        port("out", "out", word),
+        port("skip", "in", _bits(b.ports.load.bytes_per_cycle)),
+        port("kept", "in", beat),
+        port("word", "in", _word(b)),
+        port("keeps", "out", beat),
+        port("out", "out", _word(b)),
         port("sum", "out", "u32"),
     )
 
 
-def _load_inside(b: Board) -> tuple[Port, ...]:
+def _inside(b: Board) -> tuple[Port, ...]:
     return NEW_INSN, port("limit", "in", "u64"), port("inside", "out", "u1")
 
 
+def _alignment(b: Board) -> tuple[Port, ...]:
+    return NEW_INSN, port("aligned", "out", "u1")
+
+
+def _decode(b: Board) -> tuple[Port, ...]:
+    return NEW_INSN, port("facts", "out", "u1*2 u2")
+
+
 def _operand(b: Board) -> tuple[Port, ...]:
-    word = f"i8*{b.array.rows}"
     out = port("out", "out", f"i16*{b.array.cols}")
-    return port("wide", "in", "u1"), port("low", "in", word), port("high", "in", word), out
+    return port("wide", "in", "u1"), port("low", "in", _word(b)), port("high", "in", _word(b)), out
 
 
 SQUARE = ("square",)
+PACKED = ("pynq-z2", "ultra96-v2")
 TABLE = (
-    Unit("pair_of_products", "mac2: two products in one DSP", "array", _pair),
-    Unit("products_of_pe", "products of two columns, one row", "array", _products),
-    Unit("two_columns", "two columns of the array, all rows", "array", _columns),
+    Unit("products_of_chain", "products of two columns, a chain of rows", "array", _chain,
+         boards=PACKED),
+    Unit("excess_of_row", "what a row's packed sums have too much", "array", _excess, boards=PACKED),
+    Unit("two_columns_of_row", "two columns of the array, all rows", "array", _columns, draw=True),
+    Unit("join_beats_of_row", "a row's two beats", "array", _beats),
     Unit("accumulate_row", "accumulate, all lanes of a row", "array", _accumulate),
+    Unit("x_word", "a word of x", "array", _x_word),
+    Unit("window_lane", "shift_in, one lane", "window", _window, loop=True),
+    Unit("weight_step", "registers of weights, a step", "fill", _weights, loop=True, draw=True),
     Unit("lane", "one lane, whole, with its table", "epilogue", _lane, draw=True, cares=SQUARE),
-    Unit("requantize_lane", "requantise, one lane", "epilogue", _requantize, draw=True),
-    Unit("segment_index_lane", "segment_index, one lane", "epilogue", _segment_index, draw=True),
-    Unit("apply_segment_lane", "apply_segments, one lane", "epilogue", _apply_segment),
-    Unit("finish_lane", "finish, one lane", "epilogue", _finish, draw=True, cares=SQUARE),
+    Unit("requantize_part", "requantise, one lane", "epilogue", _requantize, draw=True),
+    Unit("index_part", "segment's index, one lane", "epilogue", _index, draw=True),
+    Unit("segment_part", "segment's line, one lane", "epilogue", _segment),
+    Unit("finish_part", "finish, one lane", "epilogue", _finish, draw=True, cares=SQUARE),
+    Unit("table_word", "a word of segments or cells", "epilogue", _table_word, draw=True),
+    Unit("channel_fill", "a word of channels' parameters", "epilogue", _channels, loop=True,
+         draw=True),
     Unit("join_row", "join_stat, all lanes of a row", "stats", _join),
     Unit("scale_row", "scale_stat", "stats", _scale, draw=True),
-    Unit("window_lane", "shift_in, one lane", "window", _window, loop=True, draw=True),
-    Unit("fill_bank", "fill of one bank of weights", "fill", _fill, loop=True, draw=True),
-    Unit("pass_step", "next_pass", "walk", _pass_step, loop=True, draw=True),
-    Unit("pass_facts", "pass_x, opens_block, closes_block", "walk", _pass_facts, draw=True),
-    Unit("shape", "shape_of", "walk", _shape, draw=True),
+    Unit("pass_ahead", "look_ahead", "walk", _pass_ahead, draw=True),
+    Unit("pass_step", "advance: the next pass", "walk", _pass_step, loop=True, draw=True),
+    Unit("shape_of_insn", "shape_of", "walk", _shape, draw=True),
+    Unit("product_turn", "a digit of a product", "walk", _turn, loop=True, draw=True),
+    Unit("reach_step", "the reach of a counter, within a region", "walk", _reach, loop=True),
     Unit("raster_step", "Raster::next", "walk", _raster, loop=True, draw=True),
-    Unit("phase_step", "Phase::next", "walk", _phase, loop=True, draw=True),
+    Unit("word_step", "next_word: raster and phase", "walk", _word_step, loop=True, draw=True),
+    Unit("row_place", "place of a finished row", "walk", _row_place, draw=True),
     Unit("align_word", "align and word_sum, one word", "words", _align),
     Unit("operand_row", "read_operand, all lanes of a row", "words", _operand),
-    Unit("load_inside_region", "load_inside", "load", _load_inside, draw=True),
-)
+    Unit("load_inside_region", "load_inside", "load", _inside, draw=True),
+    Unit("store_inside_region", "store_inside", "store", _inside, draw=True),
+    Unit("store_alignment", "store_aligned", "store", _alignment, draw=True),
+    Unit("fetch_decode", "opcode and unit", "fetch", _decode),
+)  # fmt: skip
 
 ALL: tuple[Unit | StandIn, ...] = (*TABLE, *STAND_INS)
 UNITS = {unit.name: unit for unit in ALL}

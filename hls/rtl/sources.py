@@ -51,7 +51,7 @@ def board_include(board: Board, build: Path) -> Path:
 
 
 def config_text(board: Board) -> str:
-    return config_header(board.array, board.timing, board.uram_buffers, board.macs_per_dsp)
+    return config_header(board.array, board.timing, board.uram_buffers)
 
 
 def include_folders(board: Board, build: Path, device: bool, hls: Path = HLS) -> list[str]:

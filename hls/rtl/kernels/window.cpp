@@ -8,8 +8,8 @@ using namespace nm;
 
 extern "C" {
 
-void window_lane(const uint32_t* PORT width, const int16_t* PORT x, const int16_t* PORT lines,
-                 const int16_t* PORT taps, int16_t* PORT new_taps, int16_t* PORT new_lines) {
+void window_lane(const int16_t* PORT x, const int16_t* PORT lines, const int16_t* PORT taps,
+                 int16_t* PORT new_taps, int16_t* PORT new_lines) {
     int16_t line[WIN - 1][LINE_WORDS][LANES], tap[WIN][WIN][LANES] = {}, word[LANES] = {};
     for (int a = 0; a < WIN; ++a)
         for (int b = 0; b < WIN; ++b)
@@ -17,23 +17,12 @@ void window_lane(const uint32_t* PORT width, const int16_t* PORT x, const int16_
     for (int a = 0; a < WIN - 1; ++a)
         line[a][0][0] = lines[a];
     word[0] = x[0];
-    shift_in<HARDWARE>(word, 0, width[0], tap, line);
+    shift_in(word, 0, tap, line);
     for (int a = 0; a < WIN; ++a)
         for (int b = 0; b < WIN; ++b)
             new_taps[a * WIN + b] = tap[a][b][0];
     for (int a = 0; a < WIN - 1; ++a)
         new_lines[a] = line[a][0][0];
 }
-
-#if !defined(__SYNTHESIS__)
-// In rows wider than the window only; narrower ones read what is still in the window, and the
-// emulation's line buffer has it too, but this wrapper's has not.
-void window_lane_draw(bool fresh, uint32_t* width, void*, int16_t* lines, int16_t* taps) {
-    if (fresh && coin())
-        *width = 1 + below(WIN + 2);
-    for (int a = 0; *width >= 1 && *width <= uint32_t(WIN) && a < WIN - 1; ++a)
-        lines[a] = taps[(a + 1) * WIN + WIN - int(*width)];
-}
-#endif
 
 } // extern "C"

@@ -52,6 +52,8 @@ inline void draw_epilogue(uint32_t* words) {
         set_epilogue_seg_x0(i, -200);
     if (coin())
         set_epilogue_lo(i, -128), set_epilogue_hi(i, 127);
+    const int32_t lo = epilogue_lo(i), hi = epilogue_hi(i); // in this order
+    set_epilogue_lo(i, lo < hi ? lo : hi), set_epilogue_hi(i, lo < hi ? hi : lo);
     if (coin())
         set_epilogue_off(i, int32_t(below(5000)));
     words_of(i, words);

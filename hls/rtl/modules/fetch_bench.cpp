@@ -2,7 +2,7 @@
 // fetch_loop against the kernel's own fetch: the queues hold the same instructions, and checksum,
 // faults and the number of instructions read agree.
 #include "bench.h"
-#include "fetch.cpp"
+#include "src/fetch.cpp"
 
 using namespace nm;
 

@@ -2,7 +2,7 @@
 // load_loops against the kernel's own load_insn: every buffer holds the same bytes
 // after random LOADs, and each word's beats have been read before it is written.
 #include "bench.h"
-#include "load.cpp"
+#include "src/load.cpp"
 
 using namespace nm;
 

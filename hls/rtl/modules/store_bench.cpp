@@ -2,7 +2,7 @@
 // store_loops against the kernel's own store_insn: DRAM holds the same bytes after random STOREs,
 // and no run begins before the response to the one before it.
 #include "bench.h"
-#include "store.cpp"
+#include "src/store.cpp"
 
 using namespace nm;
 
