@@ -77,13 +77,19 @@ def translate(unit: Unit, board: Board, ll: Path) -> Translated:
     return made
 
 
-def stand_in(unit: StandIn, board: Board, folder: Path) -> Translated:
-    """A stand-in with the board's parameters; it has no schedule, and so no longest path."""
+def stand_in_text(unit: StandIn, board: Board) -> str:
+    """The Verilog of a stand-in with the board's parameters."""
     text = (STAND_INS / f"{unit.name}.v").read_text(encoding="utf-8")
     for name, value in unit.parameters(board).items():
         text, found = re.subn(rf"(parameter\s+{name}\s*=\s*)\d+", rf"\g<1>{value}", text)
         if found != 1:
             raise RtlError(f"{unit.name}.v has {found} parameters {name}; it must have one")
+    return text
+
+
+def stand_in(unit: StandIn, board: Board, folder: Path) -> Translated:
+    """A stand-in for a board; it has no schedule, and so no longest path."""
+    text = stand_in_text(unit, board)
     made = Translated(unit, board, (), folder, Module(text, (), ()), 0, 0.0)
     made.verilog.write_text(text, encoding="utf-8")
     return made
