@@ -27,7 +27,7 @@ class Graph(Conditions):
             return self.constant(_value(op, a.extra, b.extra, width), width)
         if op in COMMUTATIVE and a.constant:
             a, b = b, a
-        simple = self._simpler(op, a, b, width) if b.constant else None
+        simple = self._simpler(op, a, b, width) if b.constant else self._shifted(op, a, b, width)
         if simple is not None:
             return simple
         if a.constant and a.extra == 0 and op in SHIFTS:
@@ -65,6 +65,24 @@ class Graph(Conditions):
             return self._field(op, a.args[0], a.args[1].extra, k, width)
         return None
 
+    def _shifted(self, op: str, a: Node, b: Node, width: int) -> Node | None:
+        """A product or sum of what is shifted left, with the shift behind it; or None.
+
+        Compilers put a cut to fewer bits before the operator, where it makes the operands longer.
+        """
+        if op == "mul" and not _shift_left(a):
+            a, b = b, a
+        left = _shift_left(a)
+        if left is None or (op != "mul" and left is not _shift_left(b)):
+            return None
+        if op == "mul":
+            inner = self.binary(op, a.args[0], b, width)
+        elif op in ("add", "sub"):
+            inner = self.binary(op, a.args[0], b.args[0], width)
+        else:
+            return None
+        return self.binary("shl", inner, left, width)
+
     def _field(self, op: str, a: Node, left: int, right: int, width: int) -> Node:
         """A shift left, then right: an extension of the low part and one shift."""
         part = self.truncate(a, width - left)
@@ -93,6 +111,11 @@ class Graph(Conditions):
         """LLVM's abs."""
         zero = self.constant(0, a.width)
         return self.select(self.compare("slt", a, zero), self.binary("sub", zero, a, a.width), a)
+
+
+def _shift_left(node: Node) -> Node | None:
+    """The constant that a value is shifted left by."""
+    return node.args[1] if node.op == "shl" and node.args[1].constant else None
 
 
 def _value(op: str, x: int, y: int, width: int) -> int:

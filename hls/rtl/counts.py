@@ -15,7 +15,7 @@ from . import tools
 from .catalog import UNITS
 from .delays import MARGIN
 from .flow import Found, Known
-from .synthesize import CELLS
+from .synthesize import CELLS, mapping
 from .unit import StandIn, Unit
 
 COMMITTED = Path(__file__).resolve().parents[2] / "host/neuralmatrix/hardware/counts.json"
@@ -38,6 +38,7 @@ def entry(found: Found) -> Entry:
     made = found.translated
     return {
         "family": made.family,
+        "mapping": mapping(made.family, found.cells) if found.cells else made.family,
         "period_ns": round(made.period_ns, 3),
         "kind": kind_of(made.unit),
         "latency": made.latency,
