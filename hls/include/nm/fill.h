@@ -5,7 +5,7 @@
 
 #include "nm/hls.h"
 #include "nm/kernels.h"
-#include "nm/walk.h"
+#include "nm/progress.h"
 
 namespace nm {
 
@@ -157,6 +157,64 @@ CHANNELS:
         ch.bias[bank][c] = int32_t(uint32_t(value));
         ch.m[bank][c] = int32_t(uint32_t(value >> 24) & 0xFFFFFF00u) >> 8;
         ch.s[bank][c] = uint8_t((value >> 56) & 63);
+    }
+}
+
+// The device's next word of weights (and of parameters), in the steps of pass p.now.  `ends`: the
+// pass ends with this step, and the next one's weights are taken over.
+inline void fill_step(const Shape& g, const Insn& insn, const int8_t wbuf[WBUF_WORDS][ROWS],
+                      bool ends, const Progress& p, weight_t weights[2][ROWS][COLS]) {
+    NM_INLINE
+    int8_t word[ROWS];
+    NM_PARTITION(word, 0)
+    const bool fills = p.step < uint32_t(ROWS) && p.more;
+    // Before the new word, which then has two registers to go to: bank 1 needs no second input.
+    if (ends)
+        take_over(weights[1], weights[0]);
+    if (!fills)
+        return;
+    read_weights(p.step, p.next.w_row, g, insn, wbuf, word);
+    place(p.step, g.transpose, word, weights[1]);
+    if (ends)
+        place_last(g.transpose, word, weights[0]);
+}
+
+// The same words from p.step to `to`, by a CPU.
+inline void fill_run(uint32_t to, const Shape& g, const Insn& insn,
+                     const int8_t wbuf[WBUF_WORDS][ROWS], const Progress& p,
+                     weight_t w[ROWS][COLS]) {
+    if (!g.window && to - p.step == uint32_t(ROWS)) {
+        fill_block(p.next.w_row, g.transpose, wbuf, w);
+        return;
+    }
+FILL_RUN:
+    for (uint32_t j = p.step; j < to; ++j) {
+        if (g.window)
+            fill_taps(j, p.next.w_row, insn, wbuf, w);
+        else
+            fill_weights(j, p.next.w_row, g.transpose, wbuf, w);
+    }
+}
+
+// Weights and parameters of pass p.next, as far as n steps bring them.
+template <bool HW>
+inline void fill(uint32_t n, const Shape& g, const Insn& insn, const int8_t wbuf[WBUF_WORDS][ROWS],
+                 const int8_t pbuf[PBUF_WORDS][ROWS], ComputeState& state, const Progress& p) {
+    NM_INLINE
+    const bool fills = p.step < uint32_t(ROWS) && p.more;
+    const uint32_t end = p.step + n < uint32_t(ROWS) ? p.step + n : uint32_t(ROWS);
+    const uint32_t to = HW ? p.step + 1 : end;
+    if (HW)
+        fill_step(g, insn, wbuf, p.step + 1 == p.steps, p, state.weights);
+    else if (fills)
+        fill_run(to, g, insn, wbuf, p, state.weights[p.bank ^ 1]);
+    const uint32_t p_row = compute_p_base(insn) + p.next.nb * compute_p_nb(insn);
+FILL_CHANNELS:
+    for (uint32_t k = 0; k < (HW ? 1 : uint32_t(ROWS)); ++k) {
+        NM_UNROLL
+        const uint32_t j = p.step + k;
+        if (fills && j < to && j < 8 && g.last)
+            fill_channels(j, p_row, p.bank ^ 1, pbuf, state.channels);
     }
 }
 
