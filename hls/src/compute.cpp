@@ -2,6 +2,8 @@
 // COMPUTE: the array, its accumulators and the epilogue lanes.
 // In: x, weights, parameters, t and u in their buffers.  Out: result rows in the output buffer.
 #include "nm/array.h"
+#include "nm/cpu.h"
+#include "nm/fill.h"
 #include "nm/lanes.h"
 
 namespace nm {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packed sums over all inputs of a row; the array's sums and maxima against plain loops.
-#include "nm/mac.h"
+#include "nm/row.h"
 #include "tb.h"
 
 namespace {

@@ -5,7 +5,8 @@
 
 #include "nm/hls.h"
 #include "nm/kernels.h"
-#include "nm/walk.h"
+#include "nm/progress.h"
+#include "nm/row.h"
 
 namespace nm {
 
@@ -44,9 +45,16 @@ READ_WEIGHT:
     }
 }
 
+// The byte of a word that PE (r, c) takes: the word is a row of weights, or a column.
+inline weight_t byte_of(const int8_t word[ROWS], bool column, int r, int c) {
+    NM_INLINE
+    return weight_t(choose(column, word[r], word[c]));
+}
+
 // Puts a word into row (or column) j of the registers.  An index that is computed would make a
 // memory of them; this way each has an enable.
-inline void place(uint32_t j, bool column, const int8_t word[ROWS], weight_t w[ROWS][COLS]) {
+inline void place(bool fills, uint32_t j, bool column, const int8_t word[ROWS],
+                  weight_t w[ROWS][COLS]) {
     NM_INLINE
 PLACE_R:
     for (int r = 0; r < ROWS; ++r) {
@@ -54,26 +62,16 @@ PLACE_R:
     PLACE_C:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            if (column ? j == uint32_t(c) : j == uint32_t(r))
-                w[r][c] = weight_t(column ? word[r] : word[c]);
+            const bool mine = fills && j == uint32_t(column ? c : r);
+            w[r][c] = mine ? byte_of(word, column, r, c) : w[r][c];
         }
     }
 }
 
-// The last word of a block that is taken over in the same step.
-inline void place_last(bool column, const int8_t word[ROWS], weight_t w[ROWS][COLS]) {
-    NM_INLINE
-PLACE_LAST:
-    for (int k = 0; k < ROWS; ++k) {
-        NM_UNROLL
-        if (column)
-            w[k][COLS - 1] = weight_t(word[k]);
-        else
-            w[ROWS - 1][k] = weight_t(word[k]);
-    }
-}
-
-inline void take_over(const weight_t from[ROWS][COLS], weight_t to[ROWS][COLS]) {
+// All registers of `from` into those of `to`.  In the shortest passes the last word, which is on
+// its way to `from`, goes to both.
+inline void take_over(bool ends, bool fills, bool column, const int8_t word[ROWS],
+                      const weight_t from[ROWS][COLS], weight_t to[ROWS][COLS]) {
     NM_INLINE
 TAKE_R:
     for (int r = 0; r < ROWS; ++r) {
@@ -81,7 +79,9 @@ TAKE_R:
     TAKE_C:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            to[r][c] = from[r][c];
+            const bool last = fills && (column ? c == COLS - 1 : r == ROWS - 1);
+            const weight_t fresh = last ? byte_of(word, column, r, c) : from[r][c];
+            to[r][c] = ends ? fresh : to[r][c];
         }
     }
 }
@@ -157,6 +157,59 @@ CHANNELS:
         ch.bias[c] = int32_t(uint32_t(value));
         ch.m[c] = int32_t(uint32_t(value >> 24) & 0xFFFFFF00u) >> 8;
         ch.s[c] = uint8_t((value >> 56) & 63);
+    }
+}
+
+// The device's next word of weights (and of parameters), in the steps of pass p.now.  `ends`: the
+// pass ends with this step, and the next one's weights are taken over.
+inline void fill_step(const Shape& g, const Insn& insn, const int8_t wbuf[WBUF_WORDS][ROWS],
+                      bool ends, const Progress& p, weight_t weights[2][ROWS][COLS]) {
+    NM_INLINE
+    int8_t word[ROWS] = {};
+    NM_PARTITION(word, 0)
+    const bool fills = p.step < uint32_t(ROWS) && p.more;
+    if (fills)
+        read_weights(p.step, p.next.w_row, g, insn, wbuf, word);
+    // Bank 0 takes bank 1 as it was before this step: else each register would choose.
+    take_over(ends, fills, g.transpose, word, weights[1], weights[0]);
+    place(fills, p.step, g.transpose, word, weights[1]);
+}
+
+// The same words from p.step to `to`, by a CPU.
+inline void fill_run(uint32_t to, const Shape& g, const Insn& insn,
+                     const int8_t wbuf[WBUF_WORDS][ROWS], const Progress& p,
+                     weight_t w[ROWS][COLS]) {
+    if (!g.window && to - p.step == uint32_t(ROWS)) {
+        fill_block(p.next.w_row, g.transpose, wbuf, w);
+        return;
+    }
+FILL_RUN:
+    for (uint32_t j = p.step; j < to; ++j) {
+        if (g.window)
+            fill_taps(j, p.next.w_row, insn, wbuf, w);
+        else
+            fill_weights(j, p.next.w_row, g.transpose, wbuf, w);
+    }
+}
+
+// Weights and parameters of pass p.next, as far as n steps bring them.
+template <bool HW>
+inline void fill(uint32_t n, const Shape& g, const Insn& insn, const int8_t wbuf[WBUF_WORDS][ROWS],
+                 const int8_t pbuf[PBUF_WORDS][ROWS], ComputeState& state, const Progress& p) {
+    NM_INLINE
+    const bool fills = p.step < uint32_t(ROWS) && p.more;
+    const uint32_t end = p.step + n < uint32_t(ROWS) ? p.step + n : uint32_t(ROWS);
+    const uint32_t to = HW ? p.step + 1 : end;
+    if (HW)
+        fill_step(g, insn, wbuf, p.step + 1 == p.steps, p, state.weights);
+    else if (fills)
+        fill_run(to, g, insn, wbuf, p, state.weights[p.bank ^ 1]);
+FILL_CHANNELS:
+    for (uint32_t k = 0; k < (HW ? 1 : uint32_t(ROWS)); ++k) {
+        NM_UNROLL
+        const uint32_t j = p.step + k;
+        if (fills && j < to && j < 8 && g.last)
+            fill_channels(j, p.block.p, pbuf, state.channels.next);
     }
 }
 
