@@ -35,8 +35,8 @@ class Device {
             break;
         case Opcode::STORE:
             check.store(memory.regions);
-            store_insn(insn, reinterpret_cast<StoreBeat*>(memory.arena), 0, store_port, o_lo_,
-                       o_hi_, meter);
+            store_insn<HARDWARE>(insn, reinterpret_cast<StoreBeat*>(memory.arena), 0, store_port,
+                                 o_lo_, o_hi_, meter);
             break;
         case Opcode::EPILOGUE:
             check.epilogue();

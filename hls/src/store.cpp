@@ -17,7 +17,7 @@ bool whole_words(uint32_t count, int32_t step) {
 }
 
 // Writes `run` rows to consecutive words, one beat a turn: of several, no burst may be inferred.
-void write_words(StoreBeat* dram, uint64_t addr, uint32_t run, uint32_t row, bool high_plane,
+void write_beats(StoreBeat* dram, uint64_t addr, uint32_t run, uint32_t row, bool high_plane,
                  const int8_t o_lo[OBUF_ROWS][COLS], const int8_t o_hi[OBUF_ROWS][COLS]) {
     NM_INLINE
     const uint64_t first = addr / STORE_PORT_BYTES;
@@ -50,6 +50,14 @@ WORD_BEATS:
     }
 }
 
+// The same in a form for a CPU.
+void write_words(StoreBeat* dram, uint64_t addr, uint32_t run, const int8_t* from) {
+    uint8_t* const to = &dram[0].byte[0] + addr;
+WORDS:
+    for (uint64_t i = 0; i < uint64_t(run) * COLS; ++i)
+        to[i] = uint8_t(from[i]);
+}
+
 } // namespace
 
 bool store_inside(const Insn& i, uint64_t limit) {
@@ -69,6 +77,7 @@ bool store_aligned(const Insn& i) {
            whole_words(store_n1(i), store_s1(i)) && whole_words(store_n0(i), store_s0(i));
 }
 
+template <bool HW>
 void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& port,
                 const int8_t o_lo[OBUF_ROWS][COLS], const int8_t o_hi[OBUF_ROWS][COLS],
                 Meter& meter) {
@@ -96,7 +105,10 @@ BLOCKS:
         RUNS:
             for (uint32_t k = 0; k < columns; k += run, addr += uint64_t(step), row += run) {
                 NM_TRIPS(1, COUNT_AT_MOST)
-                write_words(dram, addr, run, row, high_plane, o_lo, o_hi);
+                if (HW)
+                    write_beats(dram, addr, run, row, high_plane, o_lo, o_hi);
+                else
+                    write_words(dram, addr, run, high_plane ? o_hi[row] : o_lo[row]);
             }
             if (dense)
                 meter.burst(port, int64_t(columns) * COLS);
@@ -105,6 +117,14 @@ BLOCKS:
         }
     }
 }
+
+#if !defined(__SYNTHESIS__)
+// A bench compares the device's schedule with the CPU's.
+template void store_insn<true>(const Insn&, StoreBeat*, uint64_t, const Port&, const int8_t[][COLS],
+                               const int8_t[][COLS], Meter&);
+template void store_insn<false>(const Insn&, StoreBeat*, uint64_t, const Port&,
+                                const int8_t[][COLS], const int8_t[][COLS], Meter&);
+#endif
 
 } // namespace nm
 
@@ -155,7 +175,7 @@ INSNS:
         const bool inside = store_inside(insn, arena_bytes) && store_aligned(insn);
         const uint64_t start = read_clock(now);
         if (inside)
-            store_insn(insn, dram, arena_base, port, o_lo, o_hi, meter);
+            store_insn<HARDWARE>(insn, dram, arena_base, port, o_lo, o_hi, meter);
         count(counters, start, read_clock(now), inside ? 0 : FAULT_ADDRESS);
         if (insn_signal_load(insn))
             to_load.write(token_t(1));

@@ -100,7 +100,11 @@ void store_one(tb::Check& check, tb::Random& random, uint8_t* found, uint8_t* wa
     set_store_s2(i, b.s2), set_store_s1(i, b.s1), set_store_s0(i, b.s0);
     check.equal(store_inside(i, DRAM) && store_aligned(i), 1, "a STORE inside its region");
     Meter meter = {0, 0};
-    store_insn(i, reinterpret_cast<StoreBeat*>(found), 0, PORT, o_lo, o_hi, meter);
+    StoreBeat* const beats = reinterpret_cast<StoreBeat*>(found);
+    if (random.next() % 2)
+        store_insn<true>(i, beats, 0, PORT, o_lo, o_hi, meter);
+    else
+        store_insn<false>(i, beats, 0, PORT, o_lo, o_hi, meter);
     uint32_t row = src;
     for (uint32_t i2 = 0; i2 < b.n2; ++i2)
         for (uint32_t i1 = 0; i1 < b.n1; ++i1)

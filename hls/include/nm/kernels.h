@@ -100,6 +100,8 @@ bool store_inside(const Insn& insn, uint64_t limit);
 bool store_aligned(const Insn& insn);
 
 // Runs one STORE; ARENA begins `base` bytes after `dram`, at a multiple of a beat.
+// HW: beat by beat, as the device; otherwise whole bursts.  Results and cycles are the same.
+template <bool HW>
 void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& port,
                 const int8_t o_lo[OBUF_ROWS][COLS], const int8_t o_hi[OBUF_ROWS][COLS],
                 Meter& meter);
