@@ -47,6 +47,11 @@ def _kind(node: Node) -> str:
     return ("signed " if signed else "") + f"[{bits - 1}:0]"
 
 
+def _top(bank: Bank) -> int:
+    """The highest bit of an address of a bank."""
+    return max(1, (bank.words - 1).bit_length()) - 1
+
+
 class _Emitter:
     def __init__(self, found: Schedule) -> None:
         self.found = found
@@ -183,33 +188,37 @@ class _Emitter:
 
     # ------------------------------------------------------------ memories
 
-    def bank(self, bank: Bank) -> str:
-        """The RAM of a bank, with a write port for its owner."""
-        name, top = f"m_{bank.name}", max(1, (bank.words - 1).bit_length()) - 1
+    def write_port(self, bank: Bank, name: str) -> str:
+        """The ports by which a bank's owner writes all of its copies; returns the word written."""
+        chunks = [(k, min(CHUNK, bank.bits - k)) for k in range(0, bank.bits, CHUNK)]
+        ports = [f"input {name}_we", f"input [{_top(bank)}:0] {name}_wa"]
+        ports += [f"input [{bits - 1}:0] {name}_wd{k // CHUNK}" for k, bits in chunks]
+        self.ports += [each for each in ports if each not in self.ports]
+        return ", ".join(f"{name}_wd{k // CHUNK}" for k, _ in reversed(chunks))
+
+    def bank(self, bank: Bank, copy: int) -> str:
+        """The RAM of one copy of a bank."""
+        owner = f"m_{bank.name}"
+        name = f"{owner}_{copy}"
         if name not in self.banks:
             self.banks.add(name)
-            self.ports += [f"input {name}_we", f"input [{top}:0] {name}_wa"]
-            chunks: list[str] = []
-            for k, low in enumerate(range(0, bank.bits, CHUNK)):
-                self.ports.append(f"input [{min(CHUNK, bank.bits - low) - 1}:0] {name}_wd{k}")
-                chunks.insert(0, f"{name}_wd{k}")
+            word = self.write_port(bank, owner)
             self.body += [
                 f'(* ram_style="{bank.style}" *)',
                 f"reg [{bank.bits - 1}:0] {name} [0:{bank.words - 1}]; always @(posedge clk)",
-                f"if ({name}_we) {name}[{name}_wa] <= {{{', '.join(chunks)}}};",
+                f"if ({owner}_we) {name}[{owner}_wa] <= {{{word}}};",
             ]
         return name
 
     def word(self, node: Node) -> str:
         """The name of the whole word at a node's address; two reads of one address share it."""
-        bank: Bank = node.extra[0]
-        name, address = self.bank(bank), node.args[0]
+        bank, copy, *_ = node.extra
+        name, address = self.bank(bank, copy), node.args[0]
         word = f"{name}_{address.ident}"
         if (name, address.ident) in self.words:
             return self.words[name, address.ident]
-        top = max(1, (bank.words - 1).bit_length()) - 1
         where = self.raw(address, self.found.used(node)[0])
-        self.body.append(f"wire [{top}:0] {word}a = {where};")
+        self.body.append(f"wire [{_top(bank)}:0] {word}a = {where};")
         if self.found.inside(node):
             self.register(f"[{bank.bits - 1}:0]", f"{word}r", f"{name}[{word}a]")
             self.register(f"[{bank.bits - 1}:0]", word, f"{word}r")
@@ -219,7 +228,7 @@ class _Emitter:
         return word
 
     def read(self, node: Node) -> None:
-        bank, byte, count = node.extra
+        bank, _, byte, count = node.extra
         top = min(8 * (byte + count), bank.bits) - 1
         self.wire(node, f"{self.word(node)}[{top}:{8 * byte}]")
 
