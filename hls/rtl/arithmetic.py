@@ -93,7 +93,7 @@ class Graph(Conditions):
         return self.binary(op, part, self.constant(right - left, width), width)
 
     def quotient(self, a: Node, divisor: int, width: int) -> Node:
-        """LLVM's udiv by a constant: a product with the reciprocal and a shift, exact in its bits."""
+        """LLVM's udiv by a constant: an exact product with the reciprocal, and a shift."""
         bits = a.wires[0] if a.low >= 0 else width
         right = bits + divisor.bit_length()
         wide = bits + right + 2

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .delays import is_wide
+from .names import Names, kind_of
 from .nodes import Node
 from .schedule import Schedule
 from .unit import Bank
@@ -42,68 +43,17 @@ def module(name: str, found: Schedule) -> Module:
     return Module(text, inputs, tuple((o.port, o.element) for o in found.outputs))
 
 
-def _kind(node: Node) -> str:
-    bits, signed = node.wires
-    return ("signed " if signed else "") + f"[{bits - 1}:0]"
-
-
 def _top(bank: Bank) -> int:
     """The highest bit of an address of a bank."""
     return max(1, (bank.words - 1).bit_length()) - 1
 
 
-class _Emitter:
-    def __init__(self, found: Schedule) -> None:
-        self.found = found
-        self.ports = ["input clk"]
-        self.body: list[str] = []
-        self.banks: set[str] = set()
-        self.words: dict[tuple[str, int], str] = {}
-
-    # ------------------------------------------------------------ names
-
-    def at(self, node: Node, stage: int) -> str:
-        """The name of the value as it is in a stage."""
-        still = node.ident in self.found.static or stage == self.found.stage[node.ident]
-        return f"n{node.ident}" if still else f"n{node.ident}_{stage}"
-
-    def ref(self, node: Node, stage: int) -> str:
-        """The value as a signed operand."""
-        bits, signed = node.wires
-        if node.constant:
-            sign = "-" if node.extra < 0 else ""
-            return f"{sign}{bits + 1}'sd{abs(node.extra)}"
-        name = self.at(node, stage)
-        return name if signed else f"$signed({{1'b0,{name}}})"
-
-    def raw(self, node: Node, stage: int) -> str:
-        """The value's bits, for conditions, addresses and counts of a shift."""
-        bits, _ = node.wires
-        if node.constant:
-            return f"{bits}'d{node.extra & ((1 << bits) - 1)}"
-        return self.at(node, stage)
-
-    def operands(self, node: Node) -> list[str]:
-        return [self.ref(x, self.found.stage[node.ident]) for x in node.args]
-
-    def wire(self, node: Node, expression: str) -> None:
-        self.body.append(f"wire {_kind(node)} n{node.ident} = {expression};")
-
-    def registers(self, node: Node) -> None:
-        if node.ident in self.found.static:
-            return
-        first = self.found.stage[node.ident]
-        for stage in range(first + 1, self.found.until.get(node.ident, first) + 1):
-            self.register(_kind(node), f"n{node.ident}_{stage}", self.at(node, stage - 1))
-
-    def register(self, kind: str, name: str, value: str) -> None:
-        self.body.append(f"reg {kind} {name}; always @(posedge clk) {name} <= {value};")
-
-    # ------------------------------------------------------------ one node
+class _Emitter(Names):
+    """Adds one node after the other to a module's text."""
 
     def input(self, node: Node) -> None:
         port, element = node.extra
-        self.ports.append(f"input {_kind(node)} {port}_{element}")
+        self.ports.append(f"input {kind_of(node)} {port}_{element}")
         self.wire(node, f"{port}_{element}")
 
     def lowest(self, node: Node) -> None:
@@ -145,9 +95,9 @@ class _Emitter:
         if not self.found.inside(node):
             self.infix(node)
             return
-        self.register(_kind(node), name + "p", self.factors(node))
+        self.register(kind_of(node), name + "p", self.factors(node))
         if is_wide(node, self.found.fabric):
-            self.register(_kind(node), name + "q", name + "p")
+            self.register(kind_of(node), name + "q", name + "p")
         self.wire(node, name + ("q" if is_wide(node, self.found.fabric) else "p"))
 
     def product_and_sum(self, node: Node) -> None:
@@ -158,7 +108,7 @@ class _Emitter:
         name, bits = f"n{node.ident}", sum(x.wires[0] + 1 for x in node.args[:2])
         self.register(f"signed [{bits - 1}:0]", name + "m", self.factors(node))
         before = self.ref(node.args[2], self.found.used(node)[2])
-        self.register(_kind(node), name + "p", f"{name}m + {before}")
+        self.register(kind_of(node), name + "p", f"{name}m + {before}")
         self.wire(node, name + "p")
 
     def shift_left(self, node: Node) -> None:
