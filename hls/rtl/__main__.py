@@ -72,7 +72,9 @@ def work(args: argparse.Namespace) -> int:
     """Runs a step and what it needs; 1 if a vector differs."""
     if args.step == "table":
         data = counts.read(args.json or counts.COMMITTED)
-        print(counts.table(data) if data else "there is no counts file yet; run all --json FILE")
+        if data is None:
+            raise RtlError("there is no counts file; run all --json FILE")
+        print(counts.table(data), counts.paths(data), sep="\n\n")
         return 0
     for need in (tools.clang, *NEEDS.get(args.step, ())):
         need()

@@ -92,6 +92,21 @@ class Graph(Conditions):
             return self.binary("shl", part, self.constant(left - right, width), width)
         return self.binary(op, part, self.constant(right - left, width), width)
 
+    def quotient(self, a: Node, divisor: int, width: int) -> Node:
+        """LLVM's udiv by a constant: an exact product with the reciprocal, and a shift."""
+        bits = a.wires[0] if a.low >= 0 else width
+        right = bits + divisor.bit_length()
+        wide = bits + right + 2
+        factor = self.constant(-(-(1 << right) // divisor), wide)
+        product = self.binary("mul", self.zero_extend(a, wide), factor, wide)
+        return self.truncate(self.binary("lshr", product, self.constant(right, wide), wide), width)
+
+    def remainder(self, a: Node, divisor: int, width: int) -> Node:
+        """LLVM's urem by a constant."""
+        whole_parts = self.quotient(a, divisor, width)
+        taken = self.binary("mul", whole_parts, self.constant(divisor, width), width)
+        return self.binary("sub", a, taken, width)
+
     def sign_extend(self, node: Node, width: int) -> Node:
         if node.width == 1:
             return self.select(node, self.constant(-1, width), self.constant(0, width))

@@ -105,17 +105,44 @@ def _requantized(b: Board) -> tuple[Port, ...]:
     )
 
 
-def _lane(b: Board) -> tuple[Port, ...]:
+def _table(b: Board) -> Port:
     entries, cols = b.array.seg_entries, b.array.cols
-    table = ram(
+    cells, first_cell = "&ram_table.map[i / 8][i % 8][0]", 8 * cols * entries
+    return ram(
         "table",
         "nm::Table",
-        Bank("segments", entries, 8 * cols, 53, "&ram_table.segments[i][0]"),
-        Bank("map", MAP_CELLS, cols, 6, "&ram_table.map[i / 8][i % 8][0]", 8 * cols * entries),
+        Bank("segments", entries, 8 * cols, 53, "&ram_table.segments[i][0]", copies=cols),
+        Bank("map", MAP_CELLS, cols, 6, cells, first_cell, copies=cols),
     )
+
+
+def _lane(b: Board) -> tuple[Port, ...]:
     out = port("q", "out", "i16"), port("square", "out", "i32")
     counts = port("counts", "in", "u1")
-    return (INSN, table, counts, *_requantized(b), port("u", "in", "i16"), *out)
+    return (INSN, _table(b), counts, *_requantized(b), port("u", "in", "i16"), *out)
+
+
+def _step(b: Board) -> tuple[Port, ...]:
+    row, pair = f"i16*{b.array.rows}", "i32*2"
+    taps = min(b.array.rows, b.array.win**2)
+    return (
+        INSN,
+        _table(b),
+        port("mode", "in", "u1*3"),
+        port("join", "in", "u2 u1"),
+        port("x", "in", row),
+        port("taps", "in", f"i16*{2 * taps}"),
+        port("w", "in", f"i8*{2 * b.array.rows}"),
+        port("before", "in", pair),
+        port("bias", "in", pair),
+        port("m", "in", "i24*2"),
+        port("s", "in", "u6*2"),
+        port("t", "in", "i16*2"),
+        port("u", "in", "i16*2"),
+        port("sums", "out", pair),
+        port("q", "out", "i16*2"),
+        port("square", "out", pair),
+    )
 
 
 def _requantize(b: Board) -> tuple[Port, ...]:
@@ -275,6 +302,7 @@ TABLE = (
     Unit("window_lane", "shift_in, one lane", "window", _window, loop=True),
     Unit("weight_step", "registers of weights, a step", "fill", _weights, loop=True, draw=True),
     Unit("lane", "one lane, whole, with its table", "epilogue", _lane, draw=True, cares=SQUARE),
+    Unit("step", "two columns of a whole step", "step", _step, draw=True, cares=SQUARE),
     Unit("requantize_part", "requantise, one lane", "epilogue", _requantize, draw=True),
     Unit("index_part", "segment's index, one lane", "epilogue", _index, draw=True),
     Unit("segment_part", "segment's line, one lane", "epilogue", _segment),

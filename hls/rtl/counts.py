@@ -11,12 +11,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from neuralmatrix.hardware.board import load_board
+
 from . import tools
 from .catalog import UNITS
-from .delays import MARGIN
+from .delays import MARGIN, period_of, ultra_reads
 from .flow import Found, Known
 from .synthesize import CELLS, mapping
-from .unit import StandIn, Unit
+from .unit import BOARDS, StandIn, Unit
 
 COMMITTED = Path(__file__).resolve().parents[2] / "host/neuralmatrix/hardware/counts.json"
 COMMAND = "make rtl"
@@ -65,6 +67,7 @@ def document(results: list[Found], versions: dict[str, str], before: Entry | Non
         "command": COMMAND,
         "tools": versions,
         "model": MODEL,
+        "ultra_reads_ns": {name: ultra_reads(load_board(name)) for name in BOARDS},
         "units": {name: units[name] for name in sorted(units)},
     }
 
@@ -113,3 +116,18 @@ def table(data: Entry) -> str:
             numbers = [str(each.get(key, "-")) for key in (*COLUMNS, "vectors", "differing")]
             rows.append(" | ".join([unit["title"], board, *numbers]))
     return "\n".join(f"| {row} |" for row in rows)
+
+
+def paths(data: Entry) -> str:
+    """Markdown: what has to be done within one cycle, beside the board's period; all estimated."""
+    rows = [("within one cycle", "board", "ns (estimated)", "period, ns"), ("---",) * 4]
+    for unit in data["units"].values():
+        rows += [
+            (unit["title"], board, str(each["longest_ns"]), str(each["period_ns"]))
+            for board, each in unit["boards"].items()
+            if each["kind"] == "loop"
+        ]
+    for board, reads in data["ultra_reads_ns"].items():
+        period = str(round(period_of(load_board(board)), 3))
+        rows += [(f"UltraRAM read, {name}", board, str(ns), period) for name, ns in reads.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

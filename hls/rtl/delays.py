@@ -37,6 +37,8 @@ class Fabric:
     register: float  # clock to output, and setup of the next one
     product: float  # a DSP's multiplier between its registers
     memory: float  # clock to output of a block RAM without output register
+    ultra: float  # the same of an UltraRAM
+    ultra_link: float  # from one UltraRAM of a cascade to the next, without registers
     wide: int  # bits of the longer operand of one DSP
     narrow: int  # bits of the shorter operand of one DSP
 
@@ -49,10 +51,11 @@ FABRICS = {
     # Zynq-7000, speed grade -1: LUT 0.124, CARRY4 0.114 per four bits, flip-flop 0.456 and its
     # setup, block RAM 2.45 as timing reports of such parts print them; DSP48E1 about 3 with one
     # pipeline register at the product; a net 0.65 (assumed: reports show 0.3 to 1.2).
-    "xc7": Fabric("xc7", 0.124, 0.65, 0.40, 0.0285, 0.33, 0.55, 3.0, 2.45, 25, 18),
+    "xc7": Fabric("xc7", 0.124, 0.65, 0.40, 0.0285, 0.33, 0.55, 3.0, 2.45, 0.0, 0.0, 25, 18),
     # Zynq UltraScale+, -1 and -2: about half of the above in data sheets and reports: LUT 0.10,
-    # CARRY8 0.12 per eight bits, flip-flop 0.08 and its setup; a net 0.35 (assumed).
-    "xcup": Fabric("xcup", 0.10, 0.35, 0.22, 0.015, 0.16, 0.16, 1.6, 1.3, 27, 18),
+    # CARRY8 0.12 per eight bits, flip-flop 0.08 and its setup; a net 0.35 (assumed).  An UltraRAM's
+    # output 1.7 after the clock and 0.5 for each further one of a cascade: both assumed.
+    "xcup": Fabric("xcup", 0.10, 0.35, 0.22, 0.015, 0.16, 0.16, 1.6, 1.3, 1.7, 0.5, 27, 18),
 }
 FAMILIES = {"DSP48E1": "xc7", "DSP48E2": "xcup"}
 
@@ -69,6 +72,24 @@ def period_of(board: Board) -> float:
 def budget_of(board: Board) -> float:
     """Ns of a period that a pipeline stage may use between its registers."""
     return period_of(board) * (1 - MARGIN) - fabric_of(board).register
+
+
+ULTRA_WORDS = 4096  # of an UltraRAM
+DEPTHS = {
+    **dict.fromkeys(("ibuf", "wbuf"), "{}_words"),
+    **dict.fromkeys(("tbuf", "ubuf", "obuf", "acc"), "{}_rows"),
+}
+
+
+def ultra_reads(board: Board) -> dict[str, float]:
+    """Ns that a read in one cycle takes, by buffer in UltraRAM: its cascade, a net, a register."""
+    fabric = fabric_of(board)
+    found = {}
+    for name in board.uram_buffers:
+        links = math.ceil(getattr(board.array, DEPTHS[name].format(name)) / ULTRA_WORDS) - 1
+        path = fabric.ultra + links * fabric.ultra_link + fabric.net + fabric.register
+        found[name] = round(path, 2)
+    return found
 
 
 def is_product(node: Node) -> bool:

@@ -75,6 +75,11 @@ class Evaluator(Operands):
         width = int(t)
         return self.graph.binary(op, self.value(a, width), self.value(b, width), width)
 
+    def on_division(self, line: str) -> Node:
+        op, t, a, b = fields(r"(\w+) (?:exact )?i(\d+) ([^,]+), (\d+)", line)
+        act = self.graph.quotient if op == "udiv" else self.graph.remainder
+        return act(self.value(a, int(t)), int(b), int(t))
+
     def on_icmp(self, line: str) -> Node:
         p, t, a, b = fields(r"icmp (?:samesign )?(\w+) i(\d+) ([^,]+), (.*)", line)
         return self.graph.compare(p, self.value(a, int(t)), self.value(b, int(t)))
@@ -177,6 +182,7 @@ Handler = Callable[[Evaluator, str], Value | None]
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(OPERATORS, Evaluator.on_arithmetic),
     **dict.fromkeys(("zext", "sext", "trunc"), Evaluator.on_cast),
+    **dict.fromkeys(("udiv", "urem"), Evaluator.on_division),
     "alloca": Evaluator.on_alloca,
     "br": Evaluator.on_br,
     "call": Evaluator.on_call,

@@ -139,7 +139,7 @@ class Memory:
         """A read of a RAM port: the bank, the word and the bits that the place lies in."""
         g = self.graph
         bank = port.bank(p.offset)
-        word, byte = divmod(p.offset - bank.offset, bank.stride)
+        word, copy, byte = bank.place(p.offset)
         address = g.constant(word, FULL)
         if p.dynamic:
             index, step = self._index(p)
@@ -147,7 +147,7 @@ class Memory:
                 raise RtlError(f"{port.name}: a step of {step} bytes in words of {bank.stride}")
             steps = g.binary("mul", index, g.constant(step // bank.stride, FULL), FULL)
             address = g.binary("add", steps, address, FULL)
-        where = (bank, byte, count)
+        where = (bank, copy, byte, count)
         span = bank.span(byte, count)
         return g.make("read", (address,), count * 8, span, where)
 
@@ -204,7 +204,8 @@ class Memory:
         """Bytes that are copied as one value: a word of a RAM, or a node of another region."""
         port = self.ports.get(start.region)
         if port is not None and port.banks:
-            size = port.bank(start.offset).stride
+            bank = port.bank(start.offset)
+            size = bank.stride // bank.copies
         else:
             place = self._candidates(start, 1, known=True)[0][1] if start.dynamic else start
             _, first, size = self._piece((place.region, place.offset)) or (None, 0, 1)

@@ -6,6 +6,7 @@ In: a ``Translated`` unit and a number of vectors.  Out: vectors and how many of
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from neuralmatrix.hardware.board import Board
@@ -55,6 +56,7 @@ def simulate(unit: Translated, build: Path, objects: list[Path], vectors: int) -
     name = unit.unit.name
     folder = unit.folder / f"sim_{name}"
     log = unit.folder / f"{name}.simulate.log"
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier model may have had more files
     model = ["verilator", "--cc", "-O3", "-Wno-fatal", "-Wno-lint", "--top-module", name]
     tools.run([*model, "--prefix", f"V{name}", "--Mdir", folder, unit.verilog], log)
     text = _bench(unit)

@@ -36,8 +36,9 @@ class Element(NamedTuple):
 class Bank:
     """A RAM of a port, which a test bench writes and the unit reads at computed places.
 
-    Word ``i`` lies at byte ``offset + i * stride`` of the port as clang lays it out; ``host`` is
-    the C++ expression of its address in the test bench, whose layout may differ.
+    Word ``i`` lies at byte ``offset + i * stride`` of the port as clang lays it out, as ``copies``
+    of one word of ``bits`` bits side by side: one copy for every reader in a cycle.  ``host`` is
+    the C++ expression of the word's address in the test bench, whose layout may differ.
     """
 
     name: str
@@ -46,11 +47,17 @@ class Bank:
     bits: int
     host: str
     offset: int = 0
+    copies: int = 1
     style: Literal["distributed", "block"] = "distributed"
 
     @property
     def end(self) -> int:
         return self.offset + self.words * self.stride
+
+    def place(self, byte: int) -> tuple[int, int, int]:
+        """The word, the copy, and the byte of the word that a byte of the port is."""
+        word, within = divmod(byte - self.offset, self.stride)
+        return word, *divmod(within, self.stride // self.copies)
 
     def span(self, byte: int, count: int) -> Range:
         """The range of ``count`` bytes of a word from ``byte`` on."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .delays import is_wide
+from .names import Names, kind_of
 from .nodes import Node
 from .schedule import Schedule
 from .unit import Bank
@@ -42,63 +43,17 @@ def module(name: str, found: Schedule) -> Module:
     return Module(text, inputs, tuple((o.port, o.element) for o in found.outputs))
 
 
-def _kind(node: Node) -> str:
-    bits, signed = node.wires
-    return ("signed " if signed else "") + f"[{bits - 1}:0]"
+def _top(bank: Bank) -> int:
+    """The highest bit of an address of a bank."""
+    return max(1, (bank.words - 1).bit_length()) - 1
 
 
-class _Emitter:
-    def __init__(self, found: Schedule) -> None:
-        self.found = found
-        self.ports = ["input clk"]
-        self.body: list[str] = []
-        self.banks: set[str] = set()
-        self.words: dict[tuple[str, int], str] = {}
-
-    # ------------------------------------------------------------ names
-
-    def at(self, node: Node, stage: int) -> str:
-        """The name of the value as it is in a stage."""
-        still = node.ident in self.found.static or stage == self.found.stage[node.ident]
-        return f"n{node.ident}" if still else f"n{node.ident}_{stage}"
-
-    def ref(self, node: Node, stage: int) -> str:
-        """The value as a signed operand."""
-        bits, signed = node.wires
-        if node.constant:
-            sign = "-" if node.extra < 0 else ""
-            return f"{sign}{bits + 1}'sd{abs(node.extra)}"
-        name = self.at(node, stage)
-        return name if signed else f"$signed({{1'b0,{name}}})"
-
-    def raw(self, node: Node, stage: int) -> str:
-        """The value's bits, for conditions, addresses and counts of a shift."""
-        bits, _ = node.wires
-        if node.constant:
-            return f"{bits}'d{node.extra & ((1 << bits) - 1)}"
-        return self.at(node, stage)
-
-    def operands(self, node: Node) -> list[str]:
-        return [self.ref(x, self.found.stage[node.ident]) for x in node.args]
-
-    def wire(self, node: Node, expression: str) -> None:
-        self.body.append(f"wire {_kind(node)} n{node.ident} = {expression};")
-
-    def registers(self, node: Node) -> None:
-        if node.ident in self.found.static:
-            return
-        first = self.found.stage[node.ident]
-        for stage in range(first + 1, self.found.until.get(node.ident, first) + 1):
-            self.register(_kind(node), f"n{node.ident}_{stage}", self.at(node, stage - 1))
-
-    def register(self, kind: str, name: str, value: str) -> None:
-        self.body.append(f"reg {kind} {name}; always @(posedge clk) {name} <= {value};")
-
-    # ------------------------------------------------------------ one node
+class _Emitter(Names):
+    """Adds one node after the other to a module's text."""
 
     def input(self, node: Node) -> None:
         port, element = node.extra
-        self.ports.append(f"input {_kind(node)} {port}_{element}")
+        self.ports.append(f"input {kind_of(node)} {port}_{element}")
         self.wire(node, f"{port}_{element}")
 
     def lowest(self, node: Node) -> None:
@@ -140,9 +95,9 @@ class _Emitter:
         if not self.found.inside(node):
             self.infix(node)
             return
-        self.register(_kind(node), name + "p", self.factors(node))
+        self.register(kind_of(node), name + "p", self.factors(node))
         if is_wide(node, self.found.fabric):
-            self.register(_kind(node), name + "q", name + "p")
+            self.register(kind_of(node), name + "q", name + "p")
         self.wire(node, name + ("q" if is_wide(node, self.found.fabric) else "p"))
 
     def product_and_sum(self, node: Node) -> None:
@@ -153,7 +108,7 @@ class _Emitter:
         name, bits = f"n{node.ident}", sum(x.wires[0] + 1 for x in node.args[:2])
         self.register(f"signed [{bits - 1}:0]", name + "m", self.factors(node))
         before = self.ref(node.args[2], self.found.used(node)[2])
-        self.register(_kind(node), name + "p", f"{name}m + {before}")
+        self.register(kind_of(node), name + "p", f"{name}m + {before}")
         self.wire(node, name + "p")
 
     def shift_left(self, node: Node) -> None:
@@ -183,33 +138,37 @@ class _Emitter:
 
     # ------------------------------------------------------------ memories
 
-    def bank(self, bank: Bank) -> str:
-        """The RAM of a bank, with a write port for its owner."""
-        name, top = f"m_{bank.name}", max(1, (bank.words - 1).bit_length()) - 1
+    def write_port(self, bank: Bank, name: str) -> str:
+        """The ports by which a bank's owner writes all of its copies; returns the word written."""
+        chunks = [(k, min(CHUNK, bank.bits - k)) for k in range(0, bank.bits, CHUNK)]
+        ports = [f"input {name}_we", f"input [{_top(bank)}:0] {name}_wa"]
+        ports += [f"input [{bits - 1}:0] {name}_wd{k // CHUNK}" for k, bits in chunks]
+        self.ports += [each for each in ports if each not in self.ports]
+        return ", ".join(f"{name}_wd{k // CHUNK}" for k, _ in reversed(chunks))
+
+    def bank(self, bank: Bank, copy: int) -> str:
+        """The RAM of one copy of a bank."""
+        owner = f"m_{bank.name}"
+        name = f"{owner}_{copy}"
         if name not in self.banks:
             self.banks.add(name)
-            self.ports += [f"input {name}_we", f"input [{top}:0] {name}_wa"]
-            chunks: list[str] = []
-            for k, low in enumerate(range(0, bank.bits, CHUNK)):
-                self.ports.append(f"input [{min(CHUNK, bank.bits - low) - 1}:0] {name}_wd{k}")
-                chunks.insert(0, f"{name}_wd{k}")
+            word = self.write_port(bank, owner)
             self.body += [
                 f'(* ram_style="{bank.style}" *)',
                 f"reg [{bank.bits - 1}:0] {name} [0:{bank.words - 1}]; always @(posedge clk)",
-                f"if ({name}_we) {name}[{name}_wa] <= {{{', '.join(chunks)}}};",
+                f"if ({owner}_we) {name}[{owner}_wa] <= {{{word}}};",
             ]
         return name
 
     def word(self, node: Node) -> str:
         """The name of the whole word at a node's address; two reads of one address share it."""
-        bank: Bank = node.extra[0]
-        name, address = self.bank(bank), node.args[0]
+        bank, copy, *_ = node.extra
+        name, address = self.bank(bank, copy), node.args[0]
         word = f"{name}_{address.ident}"
         if (name, address.ident) in self.words:
             return self.words[name, address.ident]
-        top = max(1, (bank.words - 1).bit_length()) - 1
         where = self.raw(address, self.found.used(node)[0])
-        self.body.append(f"wire [{top}:0] {word}a = {where};")
+        self.body.append(f"wire [{_top(bank)}:0] {word}a = {where};")
         if self.found.inside(node):
             self.register(f"[{bank.bits - 1}:0]", f"{word}r", f"{name}[{word}a]")
             self.register(f"[{bank.bits - 1}:0]", word, f"{word}r")
@@ -219,7 +178,7 @@ class _Emitter:
         return word
 
     def read(self, node: Node) -> None:
-        bank, byte, count = node.extra
+        bank, _, byte, count = node.extra
         top = min(8 * (byte + count), bank.bits) - 1
         self.wire(node, f"{self.word(node)}[{top}:{8 * byte}]")
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A step of the weights' registers: a word into the next block, and its taking over.
-#include "nm/array.h"
+#include "nm/fill.h"
 
 #include "kernels/wrapper.h"
 

@@ -28,6 +28,11 @@ SNIPPET(shifts) {
     wide[0] = int64_t(uint64_t(c[0]) >> (b[1] & 63)) ^ (c[1] >> (b[2] & 63));
 }
 
+SNIPPET(divisions) {
+    out[0] = b[0] / 5 + 1000 * (b[1] % 12);
+    out[1] = int32_t(uint16_t(a[0]) / 7u), out[2] = int32_t(uint32_t(c[0]) % 1000u);
+}
+
 SNIPPET(rotations) {
     const uint32_t x = uint32_t(c[0]);
     out[0] = int32_t(x << 7 | x >> 25);
@@ -142,9 +147,9 @@ SNIPPET(trees) {
 }
 
 #define EACH(act)                                                                                  \
-    act(arithmetic) act(shifts) act(rotations) act(comparisons) act(extremes) act(widths)          \
-        act(choices) act(computed_load) act(computed_store) act(computed_row) act(structures)      \
-            act(places) act(bytes) act(trees)
+    act(arithmetic) act(shifts) act(divisions) act(rotations) act(comparisons) act(extremes)       \
+        act(widths) act(choices) act(computed_load) act(computed_store) act(computed_row)          \
+            act(structures) act(places) act(bytes) act(trees)
 
 // All of them at once, as one module.  What a snippet leaves alone is 0.
 extern "C" void all_snippets(const int16_t* PORT a, const uint8_t* PORT b, const int64_t* PORT c,
