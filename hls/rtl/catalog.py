@@ -17,6 +17,7 @@ INSN = port("insn", "static", "u32*16")
 NEW_INSN = port("insn", "in", "u32*16")  # of units that work once per instruction
 PASS = "u16*4 u8*2 u32*6 u1*7 u32"
 BLOCK = "u16*4"
+LANE_CONFIG = "i33 u31 i24 u5 u1 u4 u8 i16 u1*2 u5 u31 i16*4"
 RASTER, PHASE = "u32*3", "u32*2"
 
 
@@ -116,10 +117,15 @@ def _table(b: Board) -> Port:
     )
 
 
+def _setting(b: Board) -> tuple[Port, ...]:
+    return NEW_INSN, port("config", "out", LANE_CONFIG, "nm::LaneConfig")
+
+
 def _lane(b: Board) -> tuple[Port, ...]:
     out = port("q", "out", "i16"), port("square", "out", "i32")
-    counts = port("counts", "in", "u1")
-    return (INSN, _table(b), counts, *_requantized(b), port("u", "in", "i16"), *out)
+    config = port("config", "static", LANE_CONFIG, "nm::LaneConfig")
+    into = config, port("kind", "static", "u2 u1"), _table(b), port("counts", "in", "u1")
+    return (INSN, *into, *_requantized(b), port("u", "in", "i16"), *out)
 
 
 def _step(b: Board) -> tuple[Port, ...]:
@@ -294,13 +300,14 @@ PACKED = ("pynq-z2", "ultra96-v2")
 TABLE = (
     Unit("products_of_chain", "products of two columns, a chain of rows", "array", _chain,
          boards=PACKED),
-    Unit("excess_of_row", "what a row's packed sums have too much", "array", _excess, boards=PACKED),
+    Unit("excess_of_row", "excess of a row's packed sums", "array", _excess, boards=PACKED),
     Unit("two_columns_of_row", "two columns of the array, all rows", "array", _columns, draw=True),
     Unit("join_beats_of_row", "a row's two beats", "array", _beats),
     Unit("accumulate_row", "accumulate, all lanes of a row", "array", _accumulate),
     Unit("x_word", "a word of x", "array", _x_word),
     Unit("window_lane", "shift_in, one lane", "window", _window, loop=True),
     Unit("weight_step", "registers of weights, a step", "fill", _weights, loop=True, draw=True),
+    Unit("lanes_setting", "what an EPILOGUE sets", "epilogue", _setting, draw=True),
     Unit("lane", "one lane, whole, with its table", "epilogue", _lane, draw=True, cares=SQUARE),
     Unit("step", "two columns of a whole step", "step", _step, draw=True, cares=SQUARE),
     Unit("requantize_part", "requantise, one lane", "epilogue", _requantize, draw=True),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A kernel's s_axilite register file as Verilog, made from the table that the driver uses.
 
-In: ``neuralmatrix.hardware.registers``.  Out: a module with the address map of Vitis HLS: ap_ctrl_hs,
-interrupt enables, arguments that the host writes, results that the kernel writes; and the table of
-words that the module's bench reads.
+In: ``neuralmatrix.hardware.registers``.  Out: a module with the address map of Vitis HLS:
+ap_ctrl_hs, interrupt enables, arguments that the host writes, results that the kernel writes; and
+the table of words that the module's bench reads.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ module {name} (
     reg [{top}:0] at;
     wire write = writing == 1 && wvalid;
     wire read = arvalid && arready;
-    wire [31:0] mask = {{{{8{{wstrb[3]}}}}, {{8{{wstrb[2]}}}}, {{8{{wstrb[1]}}}}, {{8{{wstrb[0]}}}}}};
+    wire [15:0] low = {{{{8{{wstrb[1]}}}}, {{8{{wstrb[0]}}}}}};
+    wire [31:0] mask = {{{{8{{wstrb[3]}}}}, {{8{{wstrb[2]}}}}, low}};
     assign awready = writing == 0;
     assign wready = writing == 1;
     assign bvalid = writing == 2;
@@ -195,7 +196,7 @@ def verilog(kernel: str) -> str:
 
 
 def bench_table(kernel: str) -> str:
-    """List the words for the bench: offset, its kind (0 argument, 1 result, 2 valid), its report."""
+    """List the words for the bench: offset, kind (0 argument, 1 result, 2 valid), report."""
     reports = [argument for argument in KERNELS[kernel] if argument.output]
     rows = []
     for word, argument in _owners(kernel):

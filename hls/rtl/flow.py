@@ -101,7 +101,9 @@ def verilog(job: Job) -> list[Found]:
         else:
             made = stand_in(unit, board, sources.board_include(board, job.build).parent)
             text = made.module.text
-            found.append(Found(made, sources.digest_stand_in(standins.bench_path(unit), text, board)))
+            found.append(
+                Found(made, sources.digest_stand_in(standins.bench_path(unit), text, board))
+            )
         job.say(f"{board.name}/{unit.name}: latency {made.latency}, {made.longest_ns} ns")
     return found
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stand-ins: what HLS builds around the kernels' functions, as Verilog of our own.
 
-In: ``modules/*.v`` and ``control_registers``.  Out: ``STAND_INS``, and each one's Verilog and bench.
+In: ``modules/*.v``, ``control_registers``.  Out: ``STAND_INS``, and each one's Verilog and bench.
 A bench holds a module against the kernels' own C++ where that states what the module does, and
 against a model of its own where it does not.
 """
@@ -84,20 +84,22 @@ def _registers(kernel: str) -> StandIn:
     )
 
 
+MUX = ("memory_port", "memory_port")
 STAND_INS = (
     StandIn("instruction_queue", "a queue of instructions", "queue", "queue", _instructions),
     StandIn("token_queue", "a queue of tokens", "queue", "queue", _tokens),
     StandIn("load_port", "LOAD's m_axi port", "maxi_read", "maxi_read", partial(_port, "load")),
-    StandIn("store_port", "STORE's m_axi port", "maxi_write", "maxi_write", partial(_port, "store")),
+    StandIn("store_port", "STORE's m_axi port", "maxi_write", "maxi_write",
+            partial(_port, "store")),
     StandIn("fetch_port", "FETCH's m_axi port", "maxi_read", "maxi_read", partial(_port, "fetch")),
     *map(_registers, KERNELS),
     StandIn("sequencer", "a kernel's loop over instructions", "sequencer", "sequencer", _none),
     StandIn("fetch_loop", "FETCH's loop", "fetch_loop", "fetch", partial(_port, "fetch")),
     StandIn("load_loops", "LOAD's lines, padding and runs", "load_loops", "load", _load_loops),
     StandIn("store_loops", "STORE's lines and runs", "store_loops", "store", _store_loops),
-    StandIn("load_memories", "choice of LOAD's buffer", "memory_port", "memory_port", _load_memories),
-    StandIn("result_memories", "COMPUTE's result port", "memory_port", "memory_port", _results),
-    StandIn("parameter_memory", "COMPUTE's parameter port", "memory_port", "memory_port", _parameter_rows),
+    StandIn("load_memories", "choice of LOAD's buffer", *MUX, _load_memories),
+    StandIn("result_memories", "COMPUTE's result port", *MUX, _results),
+    StandIn("parameter_memory", "COMPUTE's parameter port", *MUX, _parameter_rows),
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from neuralmatrix.errors import BadInput
 from neuralmatrix.hardware.board import board_from_file, board_names, load_board
 from neuralmatrix.hardware.board_table import board_table
 from neuralmatrix.hardware.isa import FIELDS, Opcode
-from neuralmatrix.hardware.resources import KINDS, LIMITS, MOST, bram36, resources, uram
+from neuralmatrix.hardware.resources import KINDS, MOST, bram36, resources, uram
 from neuralmatrix.hardware.target import ArrayConfig
 from neuralmatrix.paths import boards_dir
 
@@ -32,7 +32,7 @@ def test_board_fits_its_part(name: str) -> None:
     used = resources(load_board(name))
     shares = {kind: used.share(kind) for kind in KINDS}
     assert all(shares[kind] <= MOST[kind] <= 1 for kind in KINDS), shares
-    comfortable = all(shares[kind] <= LIMITS[kind] for kind in KINDS)
+    comfortable = all(shares[kind] <= used.limits[kind] for kind in KINDS)
     assert used.fits == ("yes" if comfortable else "tight")
     assert all(piece.basis for piece in used.pieces)
 

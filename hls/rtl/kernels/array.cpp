@@ -27,7 +27,7 @@ void excess_of_row(const int16_t* PORT x, int32_t* PORT out) {
 
 // mode: window, maximum, second beat.  taps, w: row by row, of both columns.
 void two_columns_of_row(const uint8_t* PORT mode, const int16_t* PORT x, const int16_t* PORT taps,
-                        const int8_t* PORT w, const int32_t* PORT too_much, int32_t* PORT out) {
+                        const int8_t* PORT w, const int16_t* PORT too_much, int32_t* PORT out) {
     int16_t t[2][ROWS] = {};
     int8_t weights[2][ROWS];
     const Step how = {mode[0] != 0, mode[1] != 0, mode[2] != 0};
@@ -81,8 +81,8 @@ void x_word(const uint8_t* PORT high_next, const int8_t* PORT word, const int16_
 
 #if !defined(__SYNTHESIS__)
 // Too much of a row of int8 values; the sums need no more bits than that.
-void two_columns_of_row_draw(bool, void*, int16_t* x, void*, void*, int32_t* too_much) {
-    *too_much = MACS_PER_DSP == 2 ? excess(x) : 0;
+void two_columns_of_row_draw(bool, void*, int16_t* x, void*, void*, int16_t* too_much) {
+    *too_much = MACS_PER_DSP == 2 ? int16_t(excess(x)) : int16_t(0);
 }
 #endif
 

@@ -7,6 +7,8 @@
 
 using namespace nm;
 
+static_assert(sizeof(LaneConfig) == 40, "the unit's table has the members of LaneConfig");
+
 namespace {
 
 Channels one_channel(int32_t bias, int32_t m, uint8_t s) {
@@ -26,18 +28,27 @@ bool has_squares(const uint32_t* insn) {
 
 extern "C" {
 
-void lane(const uint32_t* PORT insn, const Table* PORT table, const uint8_t* PORT counts,
-          const int32_t* PORT acc, const int32_t* PORT bias, const int32_t* PORT m, const uint8_t* PORT s,
+// What an EPILOGUE sets for all lanes, once an instruction.
+void lanes_setting(const uint32_t* PORT insn, LaneConfig* PORT config) {
+    *config = decode_epilogue(insn_of(insn)).lane;
+}
+
+// kind: the table's, and whether it has a map.  A CPU takes both from the instruction.
+void lane(const uint32_t* PORT insn, const LaneConfig* PORT config, const uint8_t* PORT kind,
+          const Table* PORT table, const uint8_t* PORT counts, const int32_t* PORT acc,
+          const int32_t* PORT bias, const int32_t* PORT m, const uint8_t* PORT s,
           const int16_t* PORT t, const int16_t* PORT u, int16_t* PORT q, int32_t* PORT square) {
-    const EpilogueConfig e = decode_epilogue(insn_of(insn));
     constexpr int N = CPU_ROWS;
     int32_t sums[N][COLS] = {}, squares[N][COLS] = {};
     int16_t ts[N][COLS] = {}, us[N][COLS] = {}, results[N][COLS];
     sums[0][0] = acc[0], ts[0][0] = t[0], us[0][0] = u[0];
     const Channels ch = one_channel(bias[0], m[0], s[0]);
 #if defined(__SYNTHESIS__)
+    EpilogueConfig e = {};
+    e.lane = *config, e.seg_kind = SegKind(kind[0]), e.seg_cells = kind[1];
     epilogue_lanes(sums[0], ch, ts[0], us[0], *table, counts[0], e, results[0], squares[0]);
 #else
+    const EpilogueConfig e = decode_epilogue(insn_of(insn));
     epilogue_rows<N>(sums, ch, ts, us, *table, counts[0], e, results, squares);
 #endif
     q[0] = results[0][0], square[0] = squares[0][0];
@@ -123,12 +134,22 @@ void channel_fill(const uint8_t* PORT j, const int8_t* PORT word, const int32_t*
 
 #if !defined(__SYNTHESIS__)
 // Tables hold no more segments than an instruction says, cells are limited when they are stored.
-void lane_draw(bool fresh, uint32_t* insn, void*, void*, void*, void*, void*, void*, void*) {
-    if (fresh)
-        draw_epilogue(insn);
+void lanes_setting_draw(bool, uint32_t* insn) {
+    draw_epilogue(insn);
 }
 
-bool lane_cares(const uint32_t* insn, void*, void*, void*, void*, void*, void*, void*) {
+void lane_draw(bool fresh, uint32_t* insn, LaneConfig* config, uint8_t* kind, void*, void*, void*,
+               void*, void*, void*, void*) {
+    if (!fresh)
+        return;
+    draw_epilogue(insn);
+    const EpilogueConfig e = decode_epilogue(insn_of(insn));
+    *config = e.lane;
+    kind[0] = uint8_t(e.seg_kind), kind[1] = e.seg_cells != 0;
+}
+
+bool lane_cares(const uint32_t* insn, void*, void*, void*, void*, void*, void*, void*, void*,
+                void*) {
     return has_squares(insn);
 }
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 WIDE_BOARDS = 96  # columns that the table gets with the names of the parts
 BOARDS_CAPTION = (
     "LUT to URAM: the design's share of the part. LUTs are counted by open tools, not by Vivado, "
-    "between a low end (assumed) and the count; 'fits' goes by the high end. DRAM: assumed. peak: two "
-    "operations per PE and cycle. tight: placement and timing are in doubt until Vivado has run. "
-    "--json gives the basis of each number."
+    "between a low end (assumed) and the count; 'fits' goes by the high end. DRAM: assumed. peak: "
+    "two operations per PE and cycle. tight: placement and timing are in doubt until Vivado has "
+    "run. --json gives the basis of each number."
 )
 Host = Annotated[
     str,

@@ -40,23 +40,26 @@ def _once(*units: str) -> Times:
 
 
 def _array(board: Board) -> dict[str, int]:
-    return {"two_columns": board.array.cols // 2}
-
-
-def _weights(board: Board) -> dict[str, int]:
-    return {"fill_bank": 2, "weight_choice": board.array.cols // 2}
+    packed = board.array.macs_per_dsp == 2
+    columns = {"two_columns_of_row": board.array.cols // 2}
+    return {**columns, "excess_of_row": 1} if packed else columns
 
 
 def _window(board: Board) -> dict[str, int]:
-    return {"window_lane": board.array.rows, "phase_step": 1}
+    return {"window_lane": board.array.rows}
 
 
 def _lanes(board: Board) -> dict[str, int]:
-    return {"lane": board.array.cols}
+    return {"lane": board.array.cols, "lanes_setting": 1}
 
 
 def _operands(board: Board) -> dict[str, int]:
-    return {"operand_row": 2, "raster_step": 3, "x_word": 1}
+    return {"operand_row": 2, "raster_step": 2, "x_word": 1, "word_step": 1}
+
+
+def _products(times: int, *others: str) -> Times:
+    """Loops that make products of counts, a digit a turn, and what judges them."""
+    return lambda board: {"product_turn": times, **dict.fromkeys(others, 1)}
 
 
 def _queues(board: Board) -> dict[str, int]:
@@ -65,48 +68,58 @@ def _queues(board: Board) -> dict[str, int]:
 
 BILL = (
     Position("array", "compute", _array),
-    Position("accumulators", "compute", _once("accumulate_row")),
-    Position("weights", "compute", _weights),
+    Position("accumulators", "compute", _once("join_beats_of_row", "accumulate_row")),
+    Position("weights", "compute", _once("weight_step")),
     Position("window", "compute", _window),
     Position("lanes with their tables", "compute", _lanes),
-    Position("channels' parameters", "compute", _once("channel_fill", "channel_choice")),
-    Position("row statistics", "compute", _once("join_row", "scale_row")),
+    Position("words of parameters", "compute", _once("table_word", "channel_fill")),
+    Position("row statistics", "compute", _once("join_row", "scale_row", "row_place")),
     Position("operands", "compute", _operands),
-    Position("passes", "compute", _once("advance_step", "pass_facts", "shape")),
-    Position("parameters' words", "compute", _once("table_word")),
-    Position("memory ports of COMPUTE", "compute",
-             _once("result_memories", "weight_memory", "parameter_memory")),
+    Position("passes", "compute", _once("pass_step", "pass_ahead")),
+    Position("sizes of a COMPUTE", "compute", _products(2)),
+    Position("memory ports of COMPUTE", "compute", _once("result_memories", "parameter_memory")),
     Position("instructions of COMPUTE", "compute", _once("sequencer", "compute_registers")),
-    Position("words of LOAD", "load", _once("align_word", "load_inside_region")),
-    Position("loops of LOAD", "load", _once("load_walk", "load_run", "load_memories")),
+    Position("words of LOAD", "load", _once("align_word")),
+    Position("checks of LOAD", "load", _products(1, "reach_step")),
+    Position("loops of LOAD", "load", _once("load_loops", "load_memories")),
     Position("instructions of LOAD", "load", _once("sequencer", "load_registers")),
     Position("port of LOAD", "load", _once("load_port")),
-    Position("checks of STORE", "store", _once("store_check")),
-    Position("loops of STORE", "store", _once("store_walk")),
+    Position("checks of STORE", "store", _products(1, "reach_step", "store_alignment")),
+    Position("loops of STORE", "store", _once("store_loops")),
     Position("instructions of STORE", "store", _once("sequencer", "store_registers")),
     Position("port of STORE", "store", _once("store_port")),
-    Position("FETCH", "fetch", _once("fetch_loop", "fetch_decode", "fetch_registers")),
+    Position("instructions of FETCH", "fetch",
+             _once("fetch_decode", "fetch_loop", "fetch_registers")),
     Position("port of FETCH", "fetch", _once("fetch_port")),
     Position("queues", "", _queues),
 )  # fmt: skip
 
-# Units that are counted for a look inside another one, which the bill has.
+# Units that the bill has within another one, or in another form.
 PARTS = {
-    "pair_of_products": "two_columns",
-    "products_of_pe": "two_columns",
-    "requantize_lane": "lane",
-    "segment_index_lane": "lane",
-    "apply_segment_lane": "lane",
-    "finish_lane": "lane",
-    "pass_step": "advance_step",
+    "products_of_chain": "two_columns_of_row",
+    "step": "two_columns_of_row",  # with accumulators and lanes: the data path as one pipeline
+    "requantize_part": "lane",
+    "index_part": "lane",
+    "segment_part": "lane",
+    "finish_part": "lane",
+    # Checked with all turns of their products at once; the device makes one turn a cycle.
+    "shape_of_insn": "product_turn",
+    "load_inside_region": "product_turn",
+    "store_inside_region": "product_turn",
 }
 
 ESTIMATES = (
     Estimate(
         "loops of COMPUTE", "compute",
-        "states, valid bits of about 40 stages, and the counters and comparisons of STEPS, SEGMENTS, "
-        "CELLS and STATS: 3 to 10 counters of 16 to 32 bits with a comparison each",
+        "states, valid bits of about 40 stages, the steps of a pass, and the loops SEGMENTS, CELLS "
+        "and STATS: 3 to 10 counters of 16 to 32 bits with a comparison each",
         (200, 700), 400,
+    ),
+    Estimate(
+        "set-up of instructions", "compute",
+        "what the turns of products choose among, 4 x 32 to 4 x 96; minima and sums of sizes 60 to "
+        "300",
+        (188, 684), 300,
     ),
     Estimate(
         "block design", "",
@@ -122,10 +135,11 @@ def state_bits(board: Board) -> dict[str, int]:
     """List COMPUTE's registers that live from step to step, which no unit contains, in bits."""
     a = board.array
     return {
-        "weights, two banks": 2 * 8 * a.rows * a.cols,
+        "weights, two blocks": 2 * 8 * a.rows * a.cols,
         "taps": 16 * a.win**2 * a.rows,
         "low byte planes of x": 16 * a.rows,
-        "channels, two banks": 2 * (32 + 24 + 6) * a.cols,
+        "channels, two blocks": 2 * (32 + 24 + 6) * a.cols,
+        "even columns of two beats": 32 * a.cols // 2,
         "instruction of EPILOGUE": 420,
         "progress": 700,
     }

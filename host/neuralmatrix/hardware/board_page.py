@@ -26,8 +26,8 @@ Generated from `overlay/boards/` by `python -m neuralmatrix.hardware.board_page`
 board](add-a-board.md) says how to add one; [on a board](on-a-board.md) how to run on one.
 
 **No overlay has been built yet and none of these boards has been run.** Resources are counted unit
-by unit with open tools ([rtl](rtl.md)), not by Vivado; bandwidths and latencies of DRAM are assumed;
-facts about pynq, images and sensors come from their sources and documentation."""
+by unit with open tools ([rtl](rtl.md)), not by Vivado; bandwidths and latencies of DRAM are
+assumed; facts about pynq, images and sensors come from their sources and documentation."""
 
 
 PLLS_SEEN = {"zynq7000": (1000.0,), "zynqmp": (1000.0, 1500.0)}  # MHz, of boot images

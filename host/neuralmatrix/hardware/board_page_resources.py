@@ -31,18 +31,19 @@ def legend() -> Iterator[str]:
     yield (
         "*Counted*: units of the kernels, from their unmodified C++ to Verilog and cells "
         f"([rtl](rtl.md)), by {tool().partition(' (')[0]} for the board's family; "
-        "`hardware/bill.py` says how often each occurs in a design. *Counted (stand-in)*: Verilog of "
-        "our own in place of what Vitis HLS and Vivado build around the kernels: queues, memory and "
-        "register ports, loops over lines and bursts; simulated against the kernels' C++ where that "
-        "says what they do. *Shape*: follows from widths and depths. *Estimated*: nobody counted it, "
-        "and its basis says why it is what it is."
+        "`hardware/bill.py` says how often each occurs in a design. *Counted (stand-in)*: Verilog "
+        "of our own in place of what Vitis HLS and Vivado build around the kernels: queues, memory "
+        "and register ports, loops over lines and bursts; simulated against the kernels' C++ where "
+        "that says what they do. *Shape*: follows from widths and depths. *Estimated*: nobody "
+        "counted it, and its basis says why it is what it is."
     )
     yield ""
     yield (
         "LUTs have two ends. The high end is the count as LUT6 after pairing, with shift registers "
         f"and LUT RAM; the low end is {FROM_COUNT:g} of it, a factor from yosys to Vivado that is "
-        "**assumed**: Vivado maps smaller as a rule, but no design of this project has been through "
-        "it. Estimated pieces have their own ends. Whether a board fits is said by the high end."
+        "**assumed**: Vivado maps smaller as a rule, but no design of this project has been "
+        "through it. Estimated pieces have their own ends. Whether a board fits is said by the "
+        "high end."
     )
     yield ""
 

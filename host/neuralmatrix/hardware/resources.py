@@ -5,9 +5,9 @@ In: a ``Board``.  Out: a ``Resources`` table, one line per piece, which is *coun
 (``bill.py`` says how often a unit occurs, ``counts.json`` what it takes), follows from *shapes* of
 memories and registers, or is *estimated*, with its basis in words.
 
-LUTs have a low and a high end.  The high end of what is counted is the count itself; the low end is
-``FROM_COUNT`` of it, assumed: Vivado maps smaller than yosys, and how much so for this design nobody
-has measured.
+LUTs have a low and a high end.  The high end of what is counted is the count itself; the low end
+is ``FROM_COUNT`` of it, assumed: Vivado maps smaller than yosys, and how much so for this design
+nobody has measured.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ How = Literal["counted", "counted (stand-in)", "shape", "estimated"]
 
 FROM_COUNT = 0.8  # of yosys's LUTs to the fewest that Vivado may need: assumed
 
-# Shares of a part up to which a design fits, by its high end.  DSPs and memories lie in columns with
-# their own routing and may be filled, memories not quite: deep ones should lie together.  LUTs and
-# flip-flops need room for placement and routing, more of it at the faster clock of Zynq MPSoC.
+# Shares of a part up to which a design fits, by its high end.  DSPs and memories lie in columns
+# with their own routing and may be filled, memories not quite: deep ones should lie together.  LUTs
+# and flip-flops need room for placement and routing, more of it at the faster clock of Zynq MPSoC.
 LIMITS: dict[str, dict[str, float]] = {
     "zynq7000": {"lut": 0.85, "ff": 0.85, "dsp": 0.95, "bram36": 0.9, "uram": 0.9},
     "zynqmp": {"lut": 0.8, "ff": 0.85, "dsp": 0.97, "bram36": 0.9, "uram": 0.9},

@@ -61,19 +61,21 @@ class Mistake(NamedTuple):
 
 MISTAKES = {
     "wrong saturation": Mistake(
-        "apply_segment_lane", "include/nm/types.h", "int16_t(32767)", "int16_t(32766)"
+        "segment_part", "include/nm/lane.h", "int16_t(32767)", "int16_t(32766)"
     ),
     "wrong shift": Mistake("align_word", "include/nm/types.h", "(b2) << 16", "(b2) << 15"),
-    "dropped half": Mistake("finish_lane", "include/nm/types.h", "<< n) >> 1", "<< n) >> 2"),
-    "wrong reset": Mistake("pass_step", "include/nm/walk.h", "p.kw = p.x_kw = 0", "p.kw = 0"),
+    "dropped half": Mistake("finish_part", "include/nm/types.h", "<< n) >> 1", "<< n) >> 2"),
+    "wrong reset": Mistake("pass_step", "include/nm/walk.h", "x_kw = kh ? 0", "x_kw = kw ? 0"),
     "wrong sign": Mistake("raster_step", "include/nm/walk.h", "line += step1", "line -= step1"),
     "off by one": Mistake(
-        "phase_step", "include/nm/walk.h", "compute_win_w(i) - 1;\n            skip_h",
+        "word_step", "include/nm/walk.h", "compute_win_w(i) - 1;\n            skip_h",
         "compute_win_w(i) - 2;\n            skip_h",
     ),
     "wrong operator": Mistake("join_row", "include/nm/stats.h", "v[c] > v[c +", "v[c] < v[c +"),
-    "wrong mask": Mistake("apply_segment_lane", "include/nm/epilogue.h", "& 31)", "& 15)"),
-    "swapped axes": Mistake("fill_bank", "include/nm/fill.h", "w[r][j] =", "w[j][r] ="),
+    "wrong mask": Mistake("segment_part", "include/nm/lane.h", ">> 48) & 31", ">> 48) & 15"),
+    "swapped axes": Mistake(
+        "weight_step", "include/nm/fill.h", "word[r], word[c]", "word[c], word[r]"
+    ),
     "wrong limit": Mistake("load_inside_region", "src/load.cpp", "high) < limit", "high) <= limit"),
 }  # fmt: skip
 
