@@ -18,7 +18,7 @@ from pathlib import Path
 from .llvm import RtlError
 
 OLDEST_CLANG = 14
-CLANGS = ("clang++-16", "clang++", "clang++-19", "clang++-17", "clang++-15", "clang++-14")
+CLANGS = ("clang++", "clang++-16", "clang++-19", "clang++-17", "clang++-15", "clang++-14")
 PACKAGES = {"clang++": "clang", "g++": "g++", "verilator": "verilator", "yosys": "yosys"}
 
 
