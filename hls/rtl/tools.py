@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -76,13 +77,18 @@ def yosys() -> str:
 
 
 def versions() -> dict[str, str]:
-    """What the programs call themselves."""
-    return {
-        "clang": said([clang(), "--version"]),
-        "g++": said([gxx(), "--version"]),
-        "verilator": said(["verilator", "--version"]),
-        "yosys": said([yosys(), "-V"]),
+    """What the programs that are installed call themselves."""
+    ask: dict[str, Callable[[], list[str]]] = {
+        "clang": lambda: [clang(), "--version"],
+        "g++": lambda: [gxx(), "--version"],
+        "verilator": lambda: [str(verilator() and "verilator"), "--version"],
+        "yosys": lambda: [yosys(), "-V"],
     }
+    found = {}
+    for name, command in ask.items():
+        with suppress(RtlError):
+            found[name] = said(command())
+    return found
 
 
 def run(command: Sequence[object], log: Path, cwd: Path | None = None) -> str:
