@@ -70,6 +70,7 @@ def document(results: list[Found], versions: dict[str, str], before: Entry | Non
         "yosys_script": SCRIPT,
         "model": MODEL,
         "ultra_reads_ns": {name: ultra_reads(load_board(name)) for name in BOARDS},
+        "boards": sorted({board for unit in units.values() for board in unit["boards"]}),
         "units": {name: units[name] for name in sorted(units)},
     }
 
@@ -99,15 +100,14 @@ def known(data: Entry | None) -> Known:
         return Known()
     result = Known()
     mine = tools.versions()
+    same_model = data["tools"].get("verilator") == mine.get("verilator")
     same_counts = (data["tools"].get("yosys"), data["yosys_script"]) == (mine.get("yosys"), SCRIPT)
     for unit in data["units"].values():
         for each in unit["boards"].values():
             text = each["verilog"]
             if "lut" in each and same_counts:
                 result.cells[text, each["family"]] = {k: each[k] for k in ("lut", *CELLS)}
-            if each.get("differing") == 0 and data["tools"].get("verilator") == mine.get(
-                "verilator"
-            ):
+            if each.get("differing") == 0 and same_model:
                 vectors = {k: each[k] for k in ("vectors", "differing")}
                 result.vectors[text, each["sources"]] = vectors
     return result

