@@ -78,6 +78,8 @@ def work(args: argparse.Namespace) -> int:
         return 0
     for need in (tools.clang, *NEEDS.get(args.step, ())):
         need()
+    if args.json and (args.units or args.boards != list(BOARDS) or args.families != list(FABRICS)):
+        counts.check_tools(counts.read(args.json))
     job = job_of(args)
     if args.step == "ir":
         flow.ir(job)

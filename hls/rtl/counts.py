@@ -17,7 +17,8 @@ from . import tools
 from .catalog import UNITS
 from .delays import MARGIN, period_of, ultra_reads
 from .flow import Found, Known
-from .synthesize import CELLS, mapping
+from .llvm import RtlError
+from .synthesize import CELLS, SCRIPT, mapping
 from .unit import BOARDS, StandIn, Unit
 
 COMMITTED = Path(__file__).resolve().parents[2] / "host/neuralmatrix/hardware/counts.json"
@@ -66,8 +67,10 @@ def document(results: list[Found], versions: dict[str, str], before: Entry | Non
     return {
         "command": COMMAND,
         "tools": versions,
+        "yosys_script": SCRIPT,
         "model": MODEL,
         "ultra_reads_ns": {name: ultra_reads(load_board(name)) for name in BOARDS},
+        "boards": sorted({board for unit in units.values() for board in unit["boards"]}),
         "units": {name: units[name] for name in sorted(units)},
     }
 
@@ -80,6 +83,13 @@ def read(path: Path) -> Entry | None:
     return found
 
 
+def check_tools(data: Entry | None) -> None:
+    """Refuses to add some units to a file whose other units were made by other tools."""
+    mine = {"tools": tools.versions(), "yosys_script": SCRIPT}
+    if data is not None and {key: data[key] for key in mine} != mine:
+        raise RtlError("other tools made the counts file; run all units and boards anew")
+
+
 def write(path: Path, data: Entry) -> None:
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
@@ -90,12 +100,14 @@ def known(data: Entry | None) -> Known:
         return Known()
     result = Known()
     mine = tools.versions()
+    same_model = data["tools"].get("verilator") == mine.get("verilator")
+    same_counts = (data["tools"].get("yosys"), data["yosys_script"]) == (mine.get("yosys"), SCRIPT)
     for unit in data["units"].values():
         for each in unit["boards"].values():
             text = each["verilog"]
-            if "lut" in each and data["tools"]["yosys"] == mine["yosys"]:
+            if "lut" in each and same_counts:
                 result.cells[text, each["family"]] = {k: each[k] for k in ("lut", *CELLS)}
-            if "vectors" in each and data["tools"]["verilator"] == mine["verilator"]:
+            if each.get("differing") == 0 and same_model:
                 vectors = {k: each[k] for k in ("vectors", "differing")}
                 result.vectors[text, each["sources"]] = vectors
     return result

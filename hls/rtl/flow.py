@@ -91,24 +91,26 @@ def ir(job: Job) -> dict[tuple[str, str], Path]:
 
 
 def verilog(job: Job) -> list[Found]:
-    """Every unit in Verilog."""
+    """Every unit in Verilog, with what is known of it."""
     texts = ir(job)
     found = []
     for unit, board in job.pairs:
         if isinstance(unit, Unit):
             made = translate(unit, board, texts[unit.source, board.name])
-            found.append(Found(made, sources.digest(unit.source, board)))
+            digest = sources.digest(unit.source, board)
         else:
             made = stand_in(unit, board, sources.board_include(board, job.build).parent)
-            text = made.module.text
-            found.append(
-                Found(made, sources.digest_stand_in(standins.bench_path(unit), text, board))
-            )
+            bench = standins.bench_path(unit)
+            digest = sources.digest_stand_in(bench, made.module.text, board)
+        vectors = job.known.vectors.get((made.digest, digest), {})
+        cells = job.known.cells.get((made.digest, made.family), {})
+        found.append(Found(made, digest, dict(vectors), dict(cells)))
         job.say(f"{board.name}/{unit.name}: latency {made.latency}, {made.longest_ns} ns")
     return found
 
 
 def _source(made: Translated) -> tuple[str, str]:
+    """The source and the board of a unit; a stand-in has no source."""
     return getattr(made.unit, "source", ""), made.board.name
 
 
@@ -122,12 +124,7 @@ def _references(job: Job, found: list[Found]) -> dict[tuple[str, str], Path]:
 
 def simulated(job: Job, found: list[Found]) -> None:
     """Simulates what is not known yet."""
-    rest = []
-    for each in found:
-        key = (each.translated.digest, each.sources)
-        each.simulated = job.known.vectors.get(key, {})
-        if each.simulated.get("vectors", 0) < job.vectors:
-            rest.append(each)
+    rest = [each for each in found if each.simulated.get("vectors", 0) < job.vectors]
     if not rest:
         return
     objects = _references(job, rest)
@@ -147,15 +144,14 @@ def synthesized(job: Job, found: list[Found]) -> None:
     """Counts what is not known yet; equal Verilog of one family is counted once."""
     groups: dict[tuple[str, str], list[Found]] = {}
     for each in found:
-        groups.setdefault((each.translated.digest, each.translated.family), []).append(each)
+        if not each.cells:
+            groups.setdefault((each.translated.digest, each.translated.family), []).append(each)
 
-    def one(key: tuple[str, str]) -> None:
-        cells = job.known.cells.get(key)
-        unit = groups[key][0].translated
-        if cells is None:
-            cells = synthesize(unit.verilog, unit.family)
-            job.say(f"{unit.board.name}/{unit.unit.name}: {cells['lut']} LUT, {cells['dsp']} DSP")
-        for each in groups[key]:
+    def one(group: list[Found]) -> None:
+        unit = group[0].translated
+        cells = synthesize(*unit.counted, unit.family, unit.folder)
+        job.say(f"{unit.board.name}/{unit.unit.name}: {cells['lut']} LUT, {cells['dsp']} DSP")
+        for each in group:
             each.cells = dict(cells)
 
-    job.each(one, list(groups))
+    job.each(one, list(groups.values()))

