@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What FETCH reads out of an instruction.
-#include "../../src/fetch.cpp"
+#include "kernels/whole.h"
+
+extern "C" NOT_A_UNIT decltype(fetch) fetch;
+
+#include "src/fetch.cpp"
 
 #include "kernels/wrapper.h"
 

@@ -1,5 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // LOAD's checks of addresses.
+#include "kernels/whole.h"
+
+extern "C" NOT_A_UNIT decltype(load) load;
+
+#if defined(__SYNTHESIS__)
+namespace nm {
+template <> decltype(load_insn<HARDWARE>) load_insn<HARDWARE>; // without a body
+}
+#endif
+
 #include "src/load.cpp"
 
 #include "kernels/wrapper.h"

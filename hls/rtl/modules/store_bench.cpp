@@ -69,7 +69,7 @@ int main(int, char** argv) {
     for (uint64_t k = 0; k < insns; ++k) {
         const Insn i = random_store();
         Meter meter = Meter();
-        store_insn(i, reinterpret_cast<StoreBeat*>(expected), 0, Port{PORT_BYTES, 16}, low, high,
+        store_insn<true>(i, reinterpret_cast<StoreBeat*>(expected), 0, Port{PORT_BYTES, 16}, low, high,
                    meter);
         hardware(dut, i);
         EXPECT(memcmp(expected, dram, SPAN) == 0);
