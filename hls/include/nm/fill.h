@@ -45,16 +45,9 @@ READ_WEIGHT:
     }
 }
 
-// The byte of a word that PE (r, c) takes: the word is a row of weights, or a column.
-inline weight_t byte_of(const int8_t word[ROWS], bool column, int r, int c) {
-    NM_INLINE
-    return weight_t(choose(column, word[r], word[c]));
-}
-
-// Puts a word into row (or column) j of the registers.  An index that is computed would make a
-// memory of them; this way each has an enable.
-inline void place(bool fills, uint32_t j, bool column, const int8_t word[ROWS],
-                  weight_t w[ROWS][COLS]) {
+// Puts a word into row j of the registers.  An index that is computed would make a memory of them;
+// this way each row has an enable.
+inline void place(bool fills, uint32_t j, const int8_t word[ROWS], weight_t w[ROWS][COLS]) {
     NM_INLINE
 PLACE_R:
     for (int r = 0; r < ROWS; ++r) {
@@ -62,15 +55,20 @@ PLACE_R:
     PLACE_C:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            const bool mine = fills && j == uint32_t(column ? c : r);
-            w[r][c] = mine ? byte_of(word, column, r, c) : w[r][c];
+            w[r][c] = fills && j == uint32_t(r) ? weight_t(word[c]) : w[r][c];
         }
     }
 }
 
-// All registers of `from` into those of `to`.  In the shortest passes the last word, which is on
-// its way to `from`, goes to both.
-inline void take_over(bool ends, bool fills, bool column, const int8_t word[ROWS],
+// Row r of the registers, column c; of the last row the word that is on its way to it.
+inline int32_t latest(bool fills, const int8_t word[ROWS], const weight_t w[ROWS][COLS], int r,
+                      int c) {
+    NM_INLINE
+    return fills && r == ROWS - 1 ? int32_t(word[c]) : int32_t(w[r][c]);
+}
+
+// All registers of `from` into those of `to`, transposed or not: the one choice that a PE has.
+inline void take_over(bool ends, bool fills, bool transpose, const int8_t word[ROWS],
                       const weight_t from[ROWS][COLS], weight_t to[ROWS][COLS]) {
     NM_INLINE
 TAKE_R:
@@ -79,9 +77,9 @@ TAKE_R:
     TAKE_C:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            const bool last = fills && (column ? c == COLS - 1 : r == ROWS - 1);
-            const weight_t fresh = last ? byte_of(word, column, r, c) : from[r][c];
-            to[r][c] = ends ? fresh : to[r][c];
+            const int32_t turned = latest(fills, word, from, c, r);
+            const int32_t plain = latest(fills, word, from, r, c);
+            to[r][c] = ends ? weight_t(choose(transpose, turned, plain)) : to[r][c];
         }
     }
 }
@@ -170,9 +168,9 @@ inline void fill_step(const Shape& g, const Insn& insn, const int8_t wbuf[WBUF_W
     const bool fills = p.step < uint32_t(ROWS) && p.more;
     if (fills)
         read_weights(p.step, p.next.w_row, g, insn, wbuf, word);
-    // Bank 0 takes bank 1 as it was before this step: else each register would choose.
+    // Bank 0 takes bank 1 as it was before this step, except for its last row.
     take_over(ends, fills, g.transpose, word, weights[1], weights[0]);
-    place(fills, p.step, g.transpose, word, weights[1]);
+    place(fills, p.step, word, weights[1]);
 }
 
 // The same words from p.step to `to`, by a CPU.
