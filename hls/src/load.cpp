@@ -36,10 +36,15 @@ uint32_t load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const 
     const bool dense = !gather && (load_s0(insn) == ROWS || n0 == 1);
     const bool merged = dense && left == 0 && right == 0 && load_s1(insn) == int32_t(n0 * ROWS);
     // A merged block is one row with the length of all its rows.
-    const uint32_t rows = merged ? 1 : n1;
-    const uint32_t columns = merged ? n1 * n0 : n0;
-    const uint32_t top = load_pad_top(insn) * (left + n0 + right);
-    const uint32_t bottom = load_pad_bottom(insn) * (left + n0 + right);
+    const uint32_t rows = merged ? 1 : n1, line_words = left + n0 + right;
+    const uint32_t length[3] = {n0, line_words, line_words};
+    const uint32_t lines[3] = {n1, load_pad_top(insn), load_pad_bottom(insn)};
+    uint32_t words[3];
+    NM_PARTITION(length, 0)
+    NM_PARTITION(lines, 0)
+    NM_PARTITION(words, 0)
+    count_products<HW, 3>(length, lines, words);
+    const uint32_t columns = merged ? words[0] : n0, top = words[1], bottom = words[2];
     // Words of a burst are consecutive; any other word is a burst of its own.
     const uint32_t run = dense ? columns : 1;
     const int64_t step = load_s0(insn);

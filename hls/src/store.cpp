@@ -87,7 +87,9 @@ void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& po
     const bool merged = dense && store_s1(insn) == int32_t(n0 * COLS);
     // A merged block is one row with the length of all its rows.
     const uint32_t rows = merged ? 1 : n1;
-    const uint32_t columns = merged ? n1 * n0 : n0;
+    uint32_t words;
+    count_products<HW, 1>(&n0, &n1, &words);
+    const uint32_t columns = merged ? words : n0;
     // Words of a burst are consecutive; any other word is a burst of its own.
     const uint32_t run = dense ? columns : 1;
     const int64_t step = store_s0(insn);

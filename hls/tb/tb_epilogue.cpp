@@ -187,6 +187,26 @@ void statistics(tb::Check& check, tb::Random& random) {
         check.equal(scaled_by_parts(true), clip(second, 0, 32639), "row's squares");
 }
 
+// Sums and multipliers of any size: halves of the product against the whole.
+void scaled_sums(tb::Check& check, tb::Random& random) {
+    const int64_t least = -(1ll << 31), most = (1ll << 31) - 1;
+    const int64_t sums[] = {least, most, 0, -1, 0xffff, 0x10000, random.range(least, most)};
+    EpilogueConfig e = {};
+    e.stat = Stat::MOMENTS;
+    e.stat_off = int32_t(sums[random.next() % 7]);
+    e.stat_m = e.sq_m = int16_t(random.next() % 4 ? random.next() : 0x8000);
+    e.stat_shift = e.sq_shift = uint8_t(random.range(0, 31));
+    const RowStat row = {int32_t(sums[random.next() % 7]), int32_t(sums[random.next() % 7])};
+    for (int second = 0; second < 2; ++second) {
+        const int64_t sum = second ? int64_t(row.squares) : int64_t(row.value) + e.stat_off;
+        const int64_t rounding = e.stat_shift ? int64_t(1) << (e.stat_shift - 1) : 0;
+        const int64_t wanted = floor_shift(sum * e.stat_m + rounding, e.stat_shift);
+        const int64_t lower = stat_part(row, second, false, e);
+        check.equal(scale_stat(row, second, lower, stat_part(row, second, true, e), e),
+                    clip(wanted, second ? 0 : -32640, 32639), "scaled statistic");
+    }
+}
+
 // 16 bits of a shifted number: every shift, around every place where bits begin to be lost.
 template <int BITS> void shifts(tb::Check& check, tb::Random& random) {
     for (int n = 0; n < 32; ++n)
@@ -239,6 +259,7 @@ int main() {
     for (int i = 0; i < 20000; ++i) {
         row(check, random);
         statistics(check, random);
+        scaled_sums(check, random);
     }
     return check.result("epilogue");
 }

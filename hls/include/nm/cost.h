@@ -8,8 +8,8 @@
 namespace nm {
 
 constexpr int FETCH_CYCLES_EXTRA = 2; // decode and hand an instruction to its queue
-constexpr int LOAD_SETUP = 24;        // decode, address check (16 digits), first address
-constexpr int STORE_SETUP = 20;       // decode, address check (12 digits), first address
+constexpr int LOAD_SETUP = 38;        // decode, products of 16 and 12 digits, first address
+constexpr int STORE_SETUP = 26;       // decode, products of 12 and 4 digits, first address
 constexpr int BURST_GAP = 1;          // address phase between two bursts
 constexpr int STRIDED_EXTRA = 1;      // a word outside a burst has its own address phase
 constexpr int GATHER_CYCLES = 4;      // one byte fetched alone

@@ -4,8 +4,47 @@
 #pragma once
 
 #include "nm/array.h"
+#include "nm/fill.h"
 
 namespace nm {
+
+// Segments and map of an EPILOGUE from PBUF into the lanes.
+inline void fill_table(const Insn& insn, const int8_t pbuf[PBUF_WORDS][ROWS], Table& table,
+                       Meter& meter) {
+    NM_INLINE
+    const uint32_t count = epilogue_seg_count(insn);
+    const uint32_t entries = (epilogue_seg_cells(insn) + 7) / 8;
+    const uint32_t base = epilogue_seg_base(insn) * 8;
+    const uint32_t map_base = base + (count + COLS - 1) / COLS * 8;
+SEGMENTS:
+    for (uint32_t i = 0; i < count; ++i) {
+        NM_PIPELINE(1)
+        NM_TRIPS(0, SEG_ENTRIES)
+        const uint64_t entry = parameter(pbuf[base + i / PER_WORD], int(i % PER_WORD));
+    SEGMENT_LANE:
+        for (int c = 0; c < COPIES; ++c) {
+            NM_UNROLL
+            table.segments[i][c] = entry;
+        }
+        meter.tick(1);
+    }
+CELLS:
+    for (uint32_t i = 0; i < entries; ++i) {
+        NM_PIPELINE(1)
+        NM_TRIPS(0, CELLS_AT_MOST)
+        const uint64_t entry = parameter(pbuf[map_base + i / PER_WORD], int(i % PER_WORD));
+    CELL:
+        for (int k = 0; k < 8; ++k) {
+            NM_UNROLL
+        CELL_LANE:
+            for (int c = 0; c < COPIES; ++c) {
+                NM_UNROLL
+                table.map[i][k][c] = map_cell(entry, k, count);
+            }
+        }
+        meter.tick(1);
+    }
+}
 
 // One row of t or u.
 inline void read_operand(uint32_t row, bool wide, const int8_t lo[][ROWS], const int8_t hi[][ROWS],

@@ -50,8 +50,10 @@ struct Reach {
     int64_t low, high;
 
     void add(int64_t far) {
-        low += far < 0 ? far : 0;
-        high += far > 0 ? far : 0;
+        if (far < 0)
+            low += far;
+        else
+            high += far;
     }
 };
 

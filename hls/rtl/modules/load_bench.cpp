@@ -35,7 +35,9 @@ static void set_fields(DUT& dut, const Insn& i) {
     dut.n2 = load_n2(i), dut.n1 = load_n1(i), dut.n0 = load_n0(i);
     dut.s2 = uint32_t(load_s2(i)), dut.s1 = uint32_t(load_s1(i)), dut.s0 = uint32_t(load_s0(i));
     dut.lane_stride = uint32_t(load_lane_stride(i));
-    dut.pad_top = load_pad_top(i), dut.pad_bottom = load_pad_bottom(i);
+    const uint32_t line = load_pad_left(i) + load_n0(i) + load_pad_right(i);
+    dut.all = load_n1(i) * load_n0(i);
+    dut.top = load_pad_top(i) * line, dut.bottom = load_pad_bottom(i) * line;
     dut.pad_left = load_pad_left(i), dut.pad_right = load_pad_right(i);
     dut.first = load_addr(i), dut.dst = load_dst(i);
 }

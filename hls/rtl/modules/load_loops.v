@@ -10,9 +10,11 @@ module load_loops #(
     output done,  // for one cycle
     input [15:0] n2, n1, n0,
     input [31:0] s2, s1, s0, lane_stride,
-    input [7:0] pad_top, pad_bottom, pad_left, pad_right,
+    input [7:0] pad_left, pad_right,
     input [63:0] first,  // address of the first byte
     input [15:0] dst,
+    // products of counts: words of all lines, of padding before the first and after the last
+    input [31:0] all, top, bottom,
     // the memory port
     output request_valid,
     input request_ready,
@@ -39,8 +41,8 @@ module load_loops #(
     load_walk #(.ROWS(ROWS)) walk (
         .clk(clk), .rst_n(rst_n), .start(start), .done(done),
         .n2(n2), .n1(n1), .n0(n0), .s2(s2), .s1(s1), .s0(s0), .lane_stride(lane_stride),
-        .pad_top(pad_top), .pad_bottom(pad_bottom), .pad_left(pad_left), .pad_right(pad_right),
-        .first(first), .dst(dst),
+        .pad_left(pad_left), .pad_right(pad_right), .first(first), .dst(dst),
+        .all(all), .top(top), .bottom(bottom),
         .pad(pad), .run_start(run_start), .run_done(run_done),
         .run_address(run_address), .run_words(run_words), .at(pad_at)
     );

@@ -10,9 +10,11 @@ module load_walk #(
     output done,  // for one cycle
     input [15:0] n2, n1, n0,
     input [31:0] s2, s1, s0, lane_stride,
-    input [7:0] pad_top, pad_bottom, pad_left, pad_right,
+    input [7:0] pad_left, pad_right,
     input [63:0] first,  // address of the first byte
     input [15:0] dst,
+    // products of counts, which a unit of its own makes
+    input [31:0] all, top, bottom,
     // a padding word at `at`, or a run that begins there
     output pad,
     output run_start,
@@ -21,21 +23,14 @@ module load_walk #(
     output [31:0] run_words,
     output reg [15:0] at
 );
-    localparam IDLE = 0, AREA = 1, TOP = 2, BOTTOM = 3, SET = 4, BLOCK = 5, LINE = 6, BEFORE = 7,
-        RUN = 8, WAIT = 9, AFTER = 10, NEXT = 11;
+    localparam IDLE = 0, SET = 1, BLOCK = 2, LINE = 3, BEFORE = 4, RUN = 5, WAIT = 6, AFTER = 7,
+        NEXT = 8;
     localparam [31:0] ROWS_32 = ROWS;
     reg [3:0] state;
 
     wire gather = lane_stride != 1;
     wire dense = !gather && (s0 == ROWS || n0 == 1);
     wire merged = dense && pad_left == 0 && pad_right == 0 && s1 == n0 * ROWS_32;
-
-    // One multiplier makes three products, one after the other.
-    reg [15:0] factor;
-    reg [17:0] other;
-    reg [33:0] product;
-    reg [17:0] width;  // of a line with its padding
-    reg [31:0] all, top, bottom;
 
     reg [15:0] rows, block_left, line_left;
     reg [31:0] columns, columns_left, run, pads_ahead, pads_behind;
@@ -51,11 +46,10 @@ module load_walk #(
     wire last_line = line_left == 1;
 
     always @(posedge clk) begin
-        product <= factor * other;
         if (!rst_n) state <= IDLE;
         else
             case (state)
-                IDLE: if (start) state <= AREA;
+                IDLE: if (start) state <= SET;
                 BLOCK: state <= block_left == 0 ? IDLE : LINE;
                 LINE: state <= line_left == 0 ? NEXT : BEFORE;
                 BEFORE: if (pads_ahead == 0) state <= RUN;
@@ -68,24 +62,11 @@ module load_walk #(
 
         case (state)
             IDLE: begin
-                width <= pad_left + n0 + pad_right;
-                factor <= n1;
-                other <= n0;
                 at <= dst;
                 block <= first;
                 block_left <= n2;
             end
-            AREA: begin
-                factor <= pad_top;
-                other <= width;
-            end
-            TOP: begin
-                all <= product[31:0];
-                factor <= pad_bottom;
-            end
-            BOTTOM: top <= product[31:0];
             SET: begin
-                bottom <= product[31:0];
                 rows <= merged ? 16'd1 : n1;
                 columns <= merged ? all : n0;
                 run <= !dense ? 32'd1 : merged ? all : n0;

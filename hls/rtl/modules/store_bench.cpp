@@ -28,6 +28,7 @@ static Insn random_store() {
 static void hardware(DUT& dut, const Insn& i) {
     dut.n2 = store_n2(i), dut.n1 = store_n1(i), dut.n0 = store_n0(i);
     dut.s2 = uint32_t(store_s2(i)), dut.s1 = uint32_t(store_s1(i)), dut.s0 = uint32_t(store_s0(i));
+    dut.area = store_n1(i) * store_n0(i);
     dut.first = store_addr(i), dut.src = store_src(i), dut.high_plane = store_plane(i);
     uint64_t next = 0, beats = 0;
     bool waits = false; // for the response

@@ -13,6 +13,7 @@ module store_loops #(
     input [31:0] s2, s1, s0,
     input [63:0] first,  // address of the first byte
     input [15:0] src,
+    input [31:0] area,  // words of all lines, a product that a unit of its own makes
     input high_plane,
     // the output buffer's two byte planes, read one cycle later
     output [15:0] row,
@@ -31,14 +32,14 @@ module store_loops #(
 );
     localparam BEATS = COLS / BYTES;
     localparam [31:0] COLS_32 = COLS;
-    localparam IDLE = 0, AREA = 1, SET = 2, BLOCK = 3, LINE = 4, RUN = 5, READ = 6, WORD = 7,
+    localparam IDLE = 0, SET = 2, BLOCK = 3, LINE = 4, RUN = 5, READ = 6, WORD = 7,
         ANSWER = 8, NEXT = 9, UP = 10;
     reg [3:0] state;
 
     wire dense = s0 == COLS || n0 == 1;
     wire merged = dense && s1 == n0 * COLS_32;
 
-    reg [31:0] area, columns, columns_left, run, words_left;
+    reg [31:0] columns, columns_left, run, words_left;
     reg [15:0] rows, block_left, line_left, at;
     reg [63:0] block, line, address;
     reg [$clog2(BEATS+1)-1:0] beat;
@@ -60,7 +61,7 @@ module store_loops #(
             data_valid <= 0;
         end else begin
             case (state)
-                IDLE: if (start) state <= AREA;
+                IDLE: if (start) state <= SET;
                 BLOCK: state <= block_left == 0 ? IDLE : LINE;
                 LINE: state <= line_left == 0 ? UP : RUN;
                 RUN: if (columns_left == 0) state <= NEXT; else if (request_ready) state <= READ;
@@ -75,7 +76,6 @@ module store_loops #(
 
         case (state)
             IDLE: begin
-                area <= n1 * n0;
                 at <= src;
                 block <= first;
                 block_left <= n2;

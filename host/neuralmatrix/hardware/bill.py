@@ -80,11 +80,12 @@ BILL = (
     Position("memory ports of COMPUTE", "compute", _once("result_memories", "parameter_memory")),
     Position("instructions of COMPUTE", "compute", _once("sequencer", "compute_registers")),
     Position("words of LOAD", "load", _once("align_word")),
-    Position("checks of LOAD", "load", _products(1, "reach_step")),
+    Position("sizes and checks of LOAD", "load", _products(2, "reach_step")),
     Position("loops of LOAD", "load", _once("load_loops", "load_memories")),
     Position("instructions of LOAD", "load", _once("sequencer", "load_registers")),
     Position("port of LOAD", "load", _once("load_port")),
-    Position("checks of STORE", "store", _products(1, "reach_step", "store_alignment")),
+    Position("sizes and checks of STORE", "store",
+             _products(2, "reach_step", "store_alignment")),
     Position("loops of STORE", "store", _once("store_loops")),
     Position("instructions of STORE", "store", _once("sequencer", "store_registers")),
     Position("port of STORE", "store", _once("store_port")),
@@ -117,9 +118,9 @@ ESTIMATES = (
     ),
     Estimate(
         "set-up of instructions", "compute",
-        "what the turns of products choose among, 4 x 32 to 4 x 96; minima and sums of sizes 60 to "
+        "what the turns of products choose among, 6 x 32 to 6 x 96; minima and sums of sizes 60 to "
         "300",
-        (188, 684), 300,
+        (252, 876), 300,
     ),
     Estimate(
         "block design", "",
