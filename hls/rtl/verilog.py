@@ -15,6 +15,7 @@ from .nodes import Node
 from .schedule import Schedule
 from .unit import Bank
 
+WIDE, NARROW = 25, 18  # bits of a DSP's factors, as yosys counts them: see synthesize.mapping
 INFIX = {"add": "+", "sub": "-", "and": "&", "or": "|", "xor": "^", "mul": "*"}
 COMPARED = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
 CHUNK = 64  # bits of a RAM's word that one port of the module takes
@@ -95,10 +96,39 @@ class _Emitter(Names):
         if not self.found.inside(node):
             self.infix(node)
             return
-        self.register(kind_of(node), name + "p", self.factors(node))
-        if is_wide(node, self.found.fabric):
-            self.register(kind_of(node), name + "q", name + "p")
-        self.wire(node, name + ("q" if is_wide(node, self.found.fabric) else "p"))
+        factors = self.factors(node)
+        if not is_wide(node, self.found.fabric):
+            self.register(kind_of(node), name + "p", factors)
+            self.wire(node, name + "p")
+            return
+        self.register(kind_of(node), name + "q", self.halves(node) or self.whole(node, factors))
+        self.wire(node, name + "q")
+
+    def whole(self, node: Node, factors: str) -> str:
+        name = f"n{node.ident}p"
+        self.register(kind_of(node), name, factors)
+        return name
+
+    def halves(self, node: Node) -> str:
+        """A product of two DSPs, which share the shorter factor; empty where it takes more.
+
+        yosys cuts such a product into four, as it cuts both factors.
+        """
+        name, lower = f"n{node.ident}", NARROW - 1  # a DSP's factors have signs
+        (long, cut), (short, kept) = sorted(
+            (
+                (x.wires[0] + (not x.wires[1]), letter)
+                for x, letter in zip(node.args, "ab", strict=True)
+            ),
+            reverse=True,
+        )
+        if short > WIDE or long > lower + NARROW:
+            return ""
+        bits = node.wires[0]
+        low = f"$signed({{1'b0, {name}{cut}[{lower - 1}:0]}}) * {name}{kept}"
+        self.register(f"signed [{lower + short}:0]", name + "l", low)
+        self.register(f"signed [{bits}:0]", name + "h", f"({name}{cut} >>> {lower}) * {name}{kept}")
+        return f"{name}l + ({name}h <<< {lower})"
 
     def product_and_sum(self, node: Node) -> None:
         a, b, before = self.operands(node)
