@@ -167,6 +167,8 @@ class Memory:
         return self.graph.constant(0, width) if word is None else word
 
     def store(self, p: Pointer, node: Node, condition: Node) -> None:
+        if p.region in self.ports and self.ports[p.region].banks:
+            raise RtlError(f"a store to {p.region}, which is a RAM that units only read")
         if p.dynamic:
             for hit, place in self._candidates(p, -(-node.width // 8), known=False):
                 self.store(place, node, self.graph.both(condition, hit))

@@ -64,8 +64,7 @@ def llvm_ir(source: str, board: Board, build: Path, hls: Path = HLS) -> Path:
     """The wrappers of a source as the device sees them, as LLVM IR."""
     to = build / board.name / f"{wrapper(source).stem}.ll"
     include = include_folders(board, build, device=True, hls=hls)
-    old = ["-mllvm", "-opaque-pointers"] if tools.clang_release(tools.clang()) == 14 else []
-    command = [tools.clang(), *CLANG, *old, *include, wrapper(source), "-o", to]
+    command = [tools.clang(), *CLANG, *include, wrapper(source), "-o", to]
     tools.run(command, to.with_suffix(".clang.log"))
     return to
 

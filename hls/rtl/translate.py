@@ -15,7 +15,7 @@ from neuralmatrix.hardware.board import Board
 from . import standins
 from .arithmetic import Graph
 from .delays import budget_of, fabric_of, period_of
-from .evaluate import evaluate
+from .evaluate import Output, evaluate
 from .llvm import RtlError
 from .schedule import schedule
 from .state import top_name, with_state
@@ -60,12 +60,22 @@ class Translated:
         return period_of(self.board)
 
 
+def _check_written(ports: tuple[Port, ...], outputs: list[Output]) -> None:
+    """Refuses a wrapper that leaves an output alone, since nothing of it would be compared."""
+    written = {(each.port, each.element) for each in outputs}
+    for p in ports:
+        for k in range(len(p.elements) if p.kind == "out" else 0):
+            if (p.name, k) not in written:
+                raise RtlError(f"the wrapper does not write {p.name}[{k}]")
+
+
 def translate(unit: Unit, board: Board, ll: Path) -> Translated:
     """The unit's module, written beside the LLVM IR."""
     ports = unit.ports(board)
     graph = Graph()
     try:
         outputs = evaluate(graph, ll.read_text(encoding="utf-8"), unit.name, ports)
+        _check_written(ports, outputs)
     except RtlError as error:
         raise RtlError(f"{unit.name} for {board.name}: {error}") from None
     static = {p.name for p in ports if p.kind == "static"}

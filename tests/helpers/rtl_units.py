@@ -16,12 +16,23 @@ from pathlib import Path
 import pytest
 from neuralmatrix.hardware.board import Board
 from rtl import sources, tools
+from rtl.llvm import RtlError
 from rtl.nodes import Node, wrap
 from rtl.unit import Port
 
 Inputs = dict[tuple[str, int], int]
-CLANG = any(map(shutil.which, tools.CLANGS))
-needs_clang = pytest.mark.skipif(not CLANG, reason="no clang++: apt-get install clang")
+
+
+def clang_missing() -> str:
+    """Why no unit can be translated here; empty if one can."""
+    try:
+        tools.clang()
+    except RtlError as error:
+        return str(error)
+    return ""
+
+
+needs_clang = pytest.mark.skipif(bool(clang_missing()), reason=clang_missing())
 needs_gxx = pytest.mark.skipif(not shutil.which("g++"), reason="no g++: apt-get install g++")
 needs_verilator = pytest.mark.skipif(
     not shutil.which("verilator"), reason="no verilator: apt-get install verilator"

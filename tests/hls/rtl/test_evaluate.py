@@ -19,7 +19,8 @@ from rtl.delays import FABRICS
 from rtl.evaluate import evaluate
 from rtl.llvm import RtlError
 from rtl.sums import balance, needed
-from rtl.unit import Port, Unit, port
+from rtl.translate import translate
+from rtl.unit import Bank, Port, Unit, port, ram
 from rtl_units import draw, library, needs_clang, needs_gxx, read, run_nodes, write
 
 pytestmark = [needs_clang, needs_gxx]
@@ -97,6 +98,20 @@ def test_a_wrapper_with_other_ports_is_refused(build: Path) -> None:
         evaluate(Graph(), llvm_ir(SOURCE, build), "trees", PORTS[:4])
     with pytest.raises(RtlError, match="no function forest in the LLVM IR"):
         evaluate(Graph(), llvm_ir(SOURCE, build), "forest", PORTS)
+
+
+def test_an_output_that_is_not_written_is_said(build: Path) -> None:
+    llvm_ir(SOURCE, build)
+    unit = Unit("bytes", "bytes", SOURCE, lambda board: PORTS)
+    message = "bytes for pynq-z2: the wrapper does not write wide[0]"
+    with pytest.raises(RtlError, match=re.escape(message)):
+        translate(unit, BOARD, build / BOARD.name / "snippets.ll")
+
+
+def test_a_ram_is_only_read(build: Path) -> None:
+    memory = ram("out", "int32_t", Bank("words", 4, 4, 32, ""))
+    with pytest.raises(RtlError, match="a store to out, which is a RAM that units only read"):
+        evaluate(Graph(), llvm_ir(SOURCE, build), "bytes", (*PORTS[:3], memory, PORTS[4]))
 
 
 def test_all_snippets_are_in_the_module_that_is_simulated() -> None:

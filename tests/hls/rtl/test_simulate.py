@@ -38,6 +38,7 @@ def differing(unit: Unit | StandIn, build: Path, vectors: int, hls: Path = HLS) 
     return found[0].simulated["vectors"], found[0].simulated["differing"]
 
 
+@pytest.mark.slow
 def test_every_kind_of_instruction_becomes_verilog(build: Path) -> None:
     ports = (
         port("a", "in", "i16*4"),
