@@ -47,7 +47,7 @@ READ_WEIGHT:
 
 // Puts a word into row j of the registers.  An index that is computed would make a memory of them;
 // this way each row has an enable.
-inline void place(bool fills, uint32_t j, const int8_t word[ROWS], weight_t w[ROWS][COLS]) {
+inline void place(uint32_t j, const int8_t word[ROWS], weight_t w[ROWS][COLS]) {
     NM_INLINE
 PLACE_R:
     for (int r = 0; r < ROWS; ++r) {
@@ -55,7 +55,7 @@ PLACE_R:
     PLACE_C:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            w[r][c] = fills && j == uint32_t(r) ? weight_t(word[c]) : w[r][c];
+            w[r][c] = j == uint32_t(r) ? weight_t(word[c]) : w[r][c];
         }
     }
 }
@@ -68,7 +68,7 @@ inline int32_t latest(bool fills, const int8_t word[ROWS], const weight_t w[ROWS
 }
 
 // All registers of `from` into those of `to`, transposed or not: the one choice that a PE has.
-inline void take_over(bool ends, bool fills, bool transpose, const int8_t word[ROWS],
+inline void take_over(bool fills, bool transpose, const int8_t word[ROWS],
                       const weight_t from[ROWS][COLS], weight_t to[ROWS][COLS]) {
     NM_INLINE
 TAKE_R:
@@ -79,7 +79,7 @@ TAKE_R:
             NM_UNROLL
             const int32_t turned = latest(fills, word, from, c, r);
             const int32_t plain = latest(fills, word, from, r, c);
-            to[r][c] = ends ? weight_t(choose(transpose, turned, plain)) : to[r][c];
+            to[r][c] = weight_t(choose(transpose, turned, plain));
         }
     }
 }
@@ -169,8 +169,10 @@ inline void fill_step(const Shape& g, const Insn& insn, const int8_t wbuf[WBUF_W
     if (fills)
         read_weights(p.step, p.next.w_row, g, insn, wbuf, word);
     // Bank 0 takes bank 1 as it was before this step, except for its last row.
-    take_over(ends, fills, g.transpose, word, weights[1], weights[0]);
-    place(fills, p.step, word, weights[1]);
+    if (ends)
+        take_over(fills, g.transpose, word, weights[1], weights[0]);
+    if (fills)
+        place(p.step, word, weights[1]);
 }
 
 // The same words from p.step to `to`, by a CPU.
