@@ -224,14 +224,22 @@ def _shape(b: Board) -> tuple[Port, ...]:
     return NEW_INSN, port("sizes", "out", "u32*5"), port("flags", "out", "u1*7 u2*2")
 
 
-def _turn(b: Board) -> tuple[Port, ...]:
+def _turn(factor: str, now: str, after: str) -> tuple[Port, ...]:
+    turn = port("count", "static", "u16"), port("turn", "in", "u2")
     return (
-        port("factor", "static", "u32"),
-        port("count", "static", "u16"),
-        port("turn", "in", "u2"),
-        port("now", "in", "i64"),
-        port("next", "out", "i64"),
+        port("factor", "static", factor),
+        *turn,
+        port("now", "in", now),
+        port("next", "out", after),
     )
+
+
+def _count_turn(b: Board) -> tuple[Port, ...]:
+    return _turn("u32", "u32", "u32")
+
+
+def _reach_turn(b: Board) -> tuple[Port, ...]:
+    return _turn("i32", "i50", "i64")
 
 
 def _reach(b: Board) -> tuple[Port, ...]:
@@ -327,7 +335,10 @@ TABLE = (
     Unit("pass_step", "advance: the next pass", "walk", _pass_step, loop=True, draw=True,
          state=(*STEP, ("block", "blocks"))),
     Unit("shape_of_insn", "shape_of", "walk", _shape, draw=True),
-    Unit("product_turn", "a digit of a product", "walk", _turn, loop=True, draw=True, state=STEP),
+    Unit("count_turn", "a digit of a product of counts", "walk", _count_turn, loop=True, draw=True,
+         state=STEP),
+    Unit("reach_turn", "a digit of a counter's reach", "walk", _reach_turn, loop=True, draw=True,
+         state=STEP),
     Unit("reach_step", "the reach of a counter, within a region", "walk", _reach, loop=True,
          state=STEP),
     Unit("raster_step", "Raster::next", "walk", _raster, loop=True, draw=True, state=STEP),

@@ -10,6 +10,11 @@ from __future__ import annotations
 import re
 
 PORT = re.compile(r"^  (input|output) (signed )?\[(\d+):0\] (\w+),?$", re.M)
+# A wire that is another one, whatever its sign and width.
+ALIAS = re.compile(
+    r"^(?:wire (?:signed )?\[\d+:0\] |assign )(\w+) = (?:\$signed\(\{1'b0, ?)?(\w+?)(?:\}\))?;$",
+    re.M,
+)
 State = tuple[tuple[str, str], ...]
 
 
@@ -20,7 +25,8 @@ def top_name(name: str) -> str:
 def with_state(text: str, name: str, state: State) -> str:
     """The module, and one around it in which each pair of ``state`` (now, next) is a register.
 
-    The registers' values are outputs, so that none is removed.
+    The registers' values are outputs, so that none is removed.  What a step leaves as it is, others
+    set: it stays an input.
     """
     ports = {found[3]: (found[0], int(found[2]) + 1) for found in PORT.findall(text)}
     pairs = {
@@ -29,6 +35,8 @@ def with_state(text: str, name: str, state: State) -> str:
         for k in range(len(ports))
         if f"{now}_{k}" in ports and f"{after}_{k}" in ports
     }
+    same = dict(ALIAS.findall(text))
+    pairs = {now: after for now, after in pairs.items() if _origin(after, same) != now}
     head, body, wires = ["input clk"], [], [".clk(clk)"]
     for port, (direction, bits) in ports.items():
         wires.append(f".{port}({port})")
@@ -44,3 +52,9 @@ def with_state(text: str, name: str, state: State) -> str:
     inside = f"{name} step({', '.join(wires)});"
     module = f"module {top_name(name)}({', '.join(head)});"
     return "\n".join([text, module, *body, inside, "endmodule", ""])
+
+
+def _origin(wire: str, same: dict[str, str]) -> str:
+    while wire in same:
+        wire = same[wire]
+    return wire

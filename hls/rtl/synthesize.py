@@ -49,9 +49,16 @@ RAM_LUTS = {
 
 
 def synthesize(top: str, text: str, family: str, folder: Path) -> dict[str, int]:
-    """The cells of a module, by the keys of the counts file."""
+    """The cells of a module, by the keys of the counts file.
+
+    A report in the folder that this yosys made of the same text is read again.
+    """
     verilog = folder / f"{top}.counted.v"
-    verilog.write_text(text, encoding="utf-8")
+    text = f"// {tools.said([tools.yosys(), '-V'])}\n{text}"
+    if not verilog.exists() or verilog.read_text(encoding="utf-8") != text:
+        for report in folder.glob(f"{top}.counted.*.stat"):
+            report.unlink()
+        verilog.write_text(text, encoding="utf-8")
     # The likelier family first: one run is enough then.
     for tried in (PACKING, family) if " * " in text else (family, PACKING):
         found = mapped(verilog, top, tried)
@@ -74,7 +81,8 @@ def mapped(verilog: Path, top: str, family: str) -> dict[str, int]:
     stat = verilog.with_suffix(f".{family}.stat")
     script = SCRIPT.format(v=verilog.name, family=family, name=top, stat=stat.name)
     log = verilog.with_suffix(f".{family}.yosys.log")
-    tools.run([tools.yosys(), "-q", "-p", script], log, cwd=verilog.parent)
+    if not stat.exists():
+        tools.run([tools.yosys(), "-q", "-p", script], log, cwd=verilog.parent)
     return cells(stat.read_text(encoding="utf-8"))
 
 

@@ -41,10 +41,17 @@ void shape_of_insn(const uint32_t* PORT insn, uint32_t* PORT sizes, uint8_t* POR
     flags[7] = uint8_t(g.x_digits), flags[8] = uint8_t(g.w_digits);
 }
 
-void product_turn(const uint32_t* PORT factor, const uint16_t* PORT count, const uint8_t* PORT turn,
-                  const int64_t* PORT now, int64_t* PORT next) {
+// A turn of a product of counts, of which 32 bits are kept, and of one with a signed step.
+void count_turn(const uint32_t* PORT factor, const uint16_t* PORT count, const uint8_t* PORT turn,
+                const uint32_t* PORT now, uint32_t* PORT next) {
     const int place = turn[0];
-    next[0] = add_digit(place == DIGITS - 1 ? 0 : now[0], int32_t(factor[0]), count[0], place);
+    next[0] = uint32_t(add_digit(place == DIGITS - 1 ? 0 : now[0], factor[0], count[0], place));
+}
+
+void reach_turn(const int32_t* PORT factor, const uint16_t* PORT count, const uint8_t* PORT turn,
+                const int64_t* PORT now, int64_t* PORT next) {
+    const int place = turn[0];
+    next[0] = low_bits<50>(add_digit(place == DIGITS - 1 ? 0 : now[0], factor[0], count[0], place));
 }
 
 void reach_step(const int64_t* PORT far, const int64_t* PORT now, const uint64_t* PORT limit,
@@ -116,9 +123,12 @@ void shape_of_insn_draw(bool, uint32_t* insn) {
     words_of(i, insn);
 }
 
-void product_turn_draw(bool, void*, void*, uint8_t* turn, int64_t* now) {
+void count_turn_draw(bool, void*, void*, uint8_t* turn, void*) {
     *turn = uint8_t(below(DIGITS));
-    *now >>= 16;
+}
+
+void reach_turn_draw(bool, void*, void*, uint8_t* turn, void*) {
+    *turn = uint8_t(below(DIGITS));
 }
 
 void raster_step_draw(bool, uint32_t* width, void*, Raster* now) {

@@ -57,9 +57,8 @@ def _operands(board: Board) -> dict[str, int]:
     return {"operand_row": 2, "raster_step": 2, "x_word": 1, "word_step": 1}
 
 
-def _products(times: int, *others: str) -> Times:
-    """Loops that make products of counts, a digit a turn, and what judges them."""
-    return lambda board: {"product_turn": times, **dict.fromkeys(others, 1)}
+def _sizes(board: Board) -> dict[str, int]:
+    return {"count_turn": 2}
 
 
 def _queues(board: Board) -> dict[str, int]:
@@ -76,16 +75,16 @@ BILL = (
     Position("row statistics", "compute", _once("join_row", "scale_row", "row_place")),
     Position("operands", "compute", _operands),
     Position("passes", "compute", _once("pass_step", "pass_ahead")),
-    Position("sizes of a COMPUTE", "compute", _products(2)),
+    Position("sizes of a COMPUTE", "compute", _sizes),
     Position("memory ports of COMPUTE", "compute", _once("result_memories", "parameter_memory")),
     Position("instructions of COMPUTE", "compute", _once("sequencer", "compute_registers")),
     Position("words of LOAD", "load", _once("align_word")),
-    Position("sizes and checks of LOAD", "load", _products(2, "reach_step")),
+    Position("sizes and checks of LOAD", "load", _once("count_turn", "reach_turn", "reach_step")),
     Position("loops of LOAD", "load", _once("load_loops", "load_memories")),
     Position("instructions of LOAD", "load", _once("sequencer", "load_registers")),
     Position("port of LOAD", "load", _once("load_port")),
     Position("sizes and checks of STORE", "store",
-             _products(2, "reach_step", "store_alignment")),
+             _once("count_turn", "reach_turn", "reach_step", "store_alignment")),
     Position("loops of STORE", "store", _once("store_loops")),
     Position("instructions of STORE", "store", _once("sequencer", "store_registers")),
     Position("port of STORE", "store", _once("store_port")),
@@ -104,9 +103,9 @@ PARTS = {
     "segment_part": "lane",
     "finish_part": "lane",
     # Checked with all turns of their products at once; the device makes one turn a cycle.
-    "shape_of_insn": "product_turn",
-    "load_inside_region": "product_turn",
-    "store_inside_region": "product_turn",
+    "shape_of_insn": "count_turn",
+    "load_inside_region": "reach_turn",
+    "store_inside_region": "reach_turn",
 }
 
 ESTIMATES = (
@@ -139,4 +138,5 @@ def state_bits(board: Board) -> dict[str, int]:
         "channels that compute": (32 + 24 + 6) * a.cols,
         "instruction of EPILOGUE": 420,
         "sizes of a COMPUTE": 256,
+        "the pass that computes": 290,
     }
