@@ -225,13 +225,9 @@ def _shape(b: Board) -> tuple[Port, ...]:
 
 
 def _turn(factor: str, now: str, after: str) -> tuple[Port, ...]:
-    turn = port("count", "static", "u16"), port("turn", "in", "u2")
-    return (
-        port("factor", "static", factor),
-        *turn,
-        port("now", "in", now),
-        port("next", "out", after),
-    )
+    into = port("factor", "static", factor), port("count", "static", "u16")
+    state = port("now", "in", now), port("next", "out", after)
+    return (*into, port("turn", "in", "u2"), *state)
 
 
 def _count_turn(b: Board) -> tuple[Port, ...]:

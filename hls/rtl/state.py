@@ -12,7 +12,8 @@ import re
 PORT = re.compile(r"^  (input|output) (signed )?\[(\d+):0\] (\w+),?$", re.M)
 # A wire that is another one, whatever its sign and width.
 ALIAS = re.compile(
-    r"^(?:wire (?:signed )?\[\d+:0\] |assign )(\w+) = (?:\$signed\(\{1'b0, ?)?(\w+?)(?:\}\))?;$",
+    r"^(?:wire (?:signed )?\[\d+:0\] |assign )(\w+) = "
+    r"(?:\$signed\(\{1'b0, ?)?(\w+?)(?:\}\))?;$",
     re.M,
 )
 State = tuple[tuple[str, str], ...]
