@@ -12,9 +12,11 @@ from pathlib import Path
 from . import tools
 
 # Without wide LUTs: yosys makes LUT7 and LUT8 of several LUT6 to save levels, where area is asked.
+# Equal cells are merged at the end: yosys leaves a LUT for the enable of each single flip-flop.
 SCRIPT = (
     "read_verilog {v}; "
     "synth_xilinx -family {family} -flatten -noiopad -noclkbuf -nowidelut -top {name}; "
+    "opt_merge -share_all; opt_clean; "
     "tee -o {stat} stat -tech xilinx"
 )
 
@@ -54,7 +56,7 @@ def synthesize(top: str, text: str, family: str, folder: Path) -> dict[str, int]
     A report in the folder that this yosys made of the same text is read again.
     """
     verilog = folder / f"{top}.counted.v"
-    text = f"// {tools.said([tools.yosys(), '-V'])}\n{text}"
+    text = f"// {tools.said([tools.yosys(), '-V'])}: {SCRIPT}\n{text}"
     if not verilog.exists() or verilog.read_text(encoding="utf-8") != text:
         for report in folder.glob(f"{top}.counted.*.stat"):
             report.unlink()
