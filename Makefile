@@ -11,7 +11,7 @@ FLAGS ?=
 CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h hls/emulation/*.cpp
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls overlay generated format clean
+.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls threads overlay generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -52,6 +52,9 @@ csim: ## the kernels' own benches, with a plain compiler
 	    out=build/tb/$$(basename $$bench .cpp); \
 	    $(CXX) -std=c++14 -O2 -Wall -Wno-unused-label -Ihls/include $$bench hls/src/*.cpp -o $$out && $$out || exit 1; \
 	done
+
+threads: ## the kernels as concurrent processes: do 3,000 random programs end? needs g++
+	$(PYTHON) hls/threads --random 3000 host/neuralmatrix/demo/data/*.16x16-z7.nmx
 
 lint-hls: ## can the kernels be synthesized? needs clang++
 	$(PYTHON) hls/lint

@@ -67,7 +67,7 @@ def write_hls_data(
     work = work.resolve()
     header = work / "include" / "nm" / "config.h"
     header.parent.mkdir(parents=True, exist_ok=True)
-    text = config_header(board.array, board.timing, board.uram_buffers, board.macs_per_dsp)
+    text = config_header(board.array, board.timing, board.uram_buffers)
     header.write_text(text, encoding="utf-8")
     path = work / DATA
     data = hls_data(board, work, csim=csim, cosim=cosim)

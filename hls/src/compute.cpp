@@ -2,6 +2,8 @@
 // COMPUTE: the array, its accumulators and the epilogue lanes.
 // In: x, weights, parameters, t and u in their buffers.  Out: result rows in the output buffer.
 #include "nm/array.h"
+#include "nm/cpu.h"
+#include "nm/fill.h"
 #include "nm/lanes.h"
 
 namespace nm {
@@ -51,28 +53,18 @@ void compute_insn(const Insn& insn, const int8_t ibuf[IBUF_WORDS][ROWS],
                   const int8_t u_lo[UBUF_ROWS][ROWS], const int8_t u_hi[UBUF_ROWS][ROWS],
                   int8_t o_lo[OBUF_ROWS][COLS], int8_t o_hi[OBUF_ROWS][COLS], ComputeState& state,
                   Meter& meter) {
-    // Steps per iteration: the device takes one, so that a single loop runs at II = 1 across passes
-    // of any length (Vitis flattens no nest with variable bounds); a CPU takes many.
-    constexpr uint32_t RUN = HW ? 1 : CPU_RUN, BLOCK_WORDS = HW ? 1 : uint32_t(ROWS);
-    static_assert(HW || RUN % MAC_ROWS == 0, "mac_rows computes whole groups of rows");
     const Shape g = shape_of(insn);
-    Progress p = {};
-    p.next = first_pass(insn);
-FIRST_BLOCK:
-    for (uint32_t j = 0; j < uint32_t(ROWS); j += BLOCK_WORDS) {
-        NM_PIPELINE(1)
-        fill<HW>(j, j + BLOCK_WORDS, g, insn, wbuf, pbuf, state, p, 1);
-    }
-    meter.tick(COMPUTE_DEPTH + ROWS);
-    advance(p, g, insn, state.epilogue);
-    int16_t x[RUN][ROWS] = {};
-    int32_t sums[RUN][COLS];
-    exact_t factors[RUN][ROWS] = {};
-    NM_PARTITION(x, 0)
+    Progress p = before_passes(g, insn);
+    int32_t held[COLS / 2] = {}, sums[1][COLS];
+    NM_PARTITION(held, 0)
     NM_PARTITION(sums, 0)
-    bool running = g.any, more = is_pass(p.next, insn);
+    CpuRun run;
+    meter.tick(COMPUTE_DEPTH + ROWS);
+    bool running = true;
 STEPS:
     while (running) {
+        // The device takes one step per iteration, so that a single loop runs at II = 1 across
+        // passes of any length (Vitis flattens no nest with variable bounds); a CPU takes many.
         NM_PIPELINE(1)
         NM_TRIPS(ROWS, STEPS_AT_MOST)
         // A row of acc or of a statistic is read again a pass later: after at least ROWS steps.
@@ -80,58 +72,33 @@ STEPS:
         NM_HAZARD_AFTER(state.stat.value, ROWS)
         NM_HAZARD_AFTER(state.stat.squares, ROWS)
         NM_HAZARD_AFTER(state.window.lines, LINE_REACH)
-        // Weights have no such pragma: a step may use the row that was loaded one step before.
         NM_NO_HAZARD(o_lo)
         NM_NO_HAZARD(o_hi)
-        const bool reads_x = p.step < g.positions;
-        const uint32_t until = (reads_x ? g.positions : g.steps) - p.step;
-        // Both byte planes of an int16 maximum alternate, one step each.
-        const uint32_t n = RUN == 1 || g.reads == 2 ? 1 : (until < RUN ? until : RUN);
-        if (p.step < uint32_t(ROWS) && more) {
-            const uint32_t to = p.step + n < uint32_t(ROWS) ? p.step + n : uint32_t(ROWS);
-            fill<HW>(p.step, to, g, insn, wbuf, pbuf, state, p, p.bank ^ 1);
-        }
-        if (reads_x) {
-            const weight_t(&w)[ROWS][COLS] = state.weights[p.bank];
-            const int shift = 8 * (p.now.x_digit + p.now.w_digit);
-            const bool fresh = compute_first(insn) && opens_block(p.now);
-            const bool closes = g.last && closes_block(p.now, g, insn);
+        const uint32_t n = HW ? 1 : run_length(g, p);
+        if (p.step == 0)
+            look_ahead(p.next, g, insn);
+        const bool closes = g.last && closes_block(p.now);
+        uint32_t made = 0;
+        const bool works = HW ? p.step < p.busy : reads_x(g, p);
+        if (works) {
+            const Join how = {compute_first(insn) && p.now.opens ? 0 : -1,
+                              8 * (p.now.x_digit + p.now.w_digit)};
             const uint32_t row = compute_acc_base(insn) + p.row;
-            uint32_t made = n;
-            if (!HW && !g.max && (!g.window || g.pointwise)) {
-                const Join how = {fresh ? 0 : -1, shift};
-                read_factors(n, g, insn, ibuf, p, factors);
-                if (g.window)
-                    scale_rows(n, factors, w[WIN * WIN - 1], how, state.acc + row);
-                else
-                    mac_rows(n, factors, w, how, state.acc + row);
-                if (closes)
-                    finish_rows<HW>(n, g, insn, state.acc + row, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi,
-                                    state, p);
-            } else {
-                if (g.reads == 1)
-                    read_x<HW>(n, g, insn, ibuf, p, x);
-                else
-                    made = read_wide_x(g, insn, ibuf, state.x_low, p, x[0]) ? 1 : 0;
-                if (HW)
-                    made = made != 0 ? array_step(g, insn, x[0], w, state.window, p, sums[0]) : 0;
-                else if (made != 0 && g.window)
-                    made = window_rows(n, g, insn, x, w, state.window, p, sums);
-                else if (made != 0)
-                    max_rows(n, x, w, sums);
-                if (made != 0)
-                    accumulate<HW>(made, row, g.max, shift, fresh, sums, state.acc);
-                if (made != 0 && closes)
-                    finish_rows<HW>(made, g, insn, sums, t_lo, t_hi, u_lo, u_hi, o_lo, o_hi, state,
-                                    p);
-            }
-            p.row += made;
+            if (HW)
+                made = device_rows(row, g, insn, how, ibuf, state, p, held, sums);
+            else
+                made = cpu_rows(n, row, g, insn, how, ibuf, state, p, run);
+            if (made != 0 && closes)
+                finish_rows<HW>(made, g, insn, HW ? sums : state.acc + row, t_lo, t_hi, u_lo, u_hi,
+                                o_lo, o_hi, state, p);
         }
+        // After the array has read the weights: see fill_step.
+        fill<HW>(n, g, insn, wbuf, pbuf, state, p);
+        p.row += made;
         p.step += n;
-        if (p.step == g.steps) {
-            meter.tick(g.steps);
-            advance(p, g, insn, state.epilogue);
-            running = more, more = is_pass(p.next, insn);
+        if (p.step == p.steps) {
+            meter.tick(p.busy == 0 ? 0 : p.steps);
+            running = advance(p, g, insn, state.epilogue);
         }
     }
     if (g.last && compute_stat_last(insn)) {

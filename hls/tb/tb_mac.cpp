@@ -1,30 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
-// The packed product over all of its inputs; the array's sums and maxima against plain loops.
-#include "nm/mac.h"
+// Packed sums over all inputs of a row; the array's sums and maxima against plain loops.
+#include "nm/row.h"
 #include "tb.h"
 
 namespace {
 
 using namespace nm;
 
-void every_triple(tb::Check& check) {
-    int64_t wrong = 0;
-    for (int x = -128; x < 128; ++x)
-        for (int w0 = -128; w0 < 128; ++w0)
-            for (int w1 = -128; w1 < 128; ++w1) {
-                int32_t sum0 = 5, sum1 = -7;
-                mac2(int8_t(x), int8_t(w0), int8_t(w1), sum0, sum1);
-                wrong += sum0 != 5 + x * w0 || sum1 != -7 + x * w1;
-            }
-    check.equal(wrong, 0, "wrong pairs of products among 2^24");
+// Both sums of a chain, against plain ones.
+bool same_sums(const int8_t x[CHAIN], const int8_t w0[CHAIN], const int8_t w1[CHAIN]) {
+    packed_t w[CHAIN];
+    int32_t low = 0, high = 0, even = 0, odd = 0, sum = 0;
+    for (int r = 0; r < CHAIN; ++r) {
+        w[r] = pack(w0[r], w1[r]);
+        even += x[r] * w0[r], odd += x[r] * w1[r], sum += x[r];
+    }
+    unpack(chain(x, w), (sum & 1) != 0, low, high);
+    return low == even && high - ((sum + 1) >> 1) == odd;
 }
 
-// One row in all four modes of the device's array, against plain sums.
+void every_triple(tb::Check& check) {
+    int64_t wrong = 0;
+    int8_t x[CHAIN] = {}, w0[CHAIN] = {}, w1[CHAIN] = {};
+    for (int r = 0; r < CHAIN; ++r) // the other rows add the extremes of the lower sum
+        w0[r] = -128, w1[r] = 127;
+    for (int at = 0; at < 2; ++at) {
+        for (int r = 1; r < CHAIN; ++r)
+            x[r] = at ? -128 : 127;
+        for (int k = 0; k < 1 << 24; ++k) {
+            x[0] = int8_t(k), w0[0] = int8_t(k >> 8), w1[0] = int8_t(k >> 16);
+            wrong += !same_sums(x, w0, w1);
+        }
+    }
+    check.equal(wrong, 0, "wrong pairs of sums among 2^25");
+}
+
+// Every chain of extremes, -128 times -128 in all of its rows among them, and random ones.
+void every_extreme(tb::Check& check, tb::Random& random) {
+    constexpr int8_t VALUES[] = {-128, 127, -1};
+    constexpr int COUNT = 531441, DIGITS = 3 * CHAIN; // 3^12
+    int64_t wrong = 0;
+    int8_t v[DIGITS];
+    for (int k = 0; k < COUNT; ++k) {
+        for (int d = 0, rest = k; d < DIGITS; ++d, rest /= 3)
+            v[d] = VALUES[rest % 3];
+        wrong += !same_sums(v, v + CHAIN, v + 2 * CHAIN);
+    }
+    for (int k = 0; k < COUNT; ++k) {
+        random.fill(v, sizeof v);
+        wrong += !same_sums(v, v + CHAIN, v + 2 * CHAIN);
+    }
+    check.equal(wrong, 0, "wrong pairs of sums among extremes");
+}
+
+// One row in all four modes of the device's array, in one beat or two, against plain sums.
 template <bool PACKED>
 void device_rows(tb::Check& check, const int16_t x[][ROWS], const weight_t w[ROWS][COLS],
                  const int8_t w8[ROWS][COLS]) {
     static int16_t taps[WIN * WIN][COLS];
-    int32_t found[COLS];
+    int32_t beat[2][COLS];
     for (int k = 0; k < WIN * WIN; ++k)
         for (int c = 0; c < COLS; ++c)
             taps[k][c] = x[c % 7][(k + c) % ROWS];
@@ -34,17 +68,18 @@ void device_rows(tb::Check& check, const int16_t x[][ROWS], const weight_t w[ROW
         for (int c = 0; c < COLS; ++c)
             tap_weights[r][c] = w[r][c];
     for (int mode = 0; mode < 4; ++mode) {
-        const bool window = mode & 1, max = mode & 2;
-        array_row<PACKED>(window, max, x[0], taps, window ? tap_weights : w, found);
+        const bool window = mode & 1, max = mode & 2, beats = max || (PACKED && window);
+        for (int k = 0; k < 2; ++k)
+            array_row<PACKED>({window, max, k != 0}, x[0], taps, window ? tap_weights : w, beat[k]);
         for (int c = 0; c < COLS; ++c) {
             int32_t sum = 0, best = MAX_START;
             for (int r = 0; r < (window ? WIN * WIN : ROWS); ++r) {
                 const int32_t v = window ? taps[r][c] : x[0][r];
-                sum += v * w8[r][c];
+                sum += int8_t(v) * w8[r][c];
                 if (w8[r][c] != 0 && v > best)
                     best = v;
             }
-            check.equal(found[c], max ? best : sum, "a row, as the device computes it");
+            check.equal(beat[beats && c % 2][c], max ? best : sum, "a row of the device");
         }
     }
 }
@@ -91,6 +126,7 @@ int main() {
     tb::Check check;
     tb::Random random(1);
     every_triple(check);
+    every_extreme(check, random);
     rows(check, random, true);
     for (int i = 0; i < 200; ++i)
         rows(check, random, false);

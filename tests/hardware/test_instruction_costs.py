@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from neuralmatrix.hardware.instruction_costs import (
     COMPUTE_OVERHEAD,
@@ -10,11 +11,13 @@ from neuralmatrix.hardware.instruction_costs import (
     WORD_CYCLES,
     Work,
     compute_cycles,
+    costs,
     gather_cycles,
     overlapped_cycles,
     product_cycles,
     rough_cycles,
 )
+from neuralmatrix.hardware.isa import Instruction, Mode, Opcode, Reduce, encode
 from targets import target
 
 WORK = Work(passes=1000, computes=2, loaded=100, loads=3, stored=50, stores=1)
@@ -48,3 +51,27 @@ def test_a_second_pass_costs_bytes_and_multiply_adds(board: str, cycles: int) ->
 
 def test_bytes_that_are_moved_alone() -> None:
     assert gather_cycles(7) == 28
+
+
+@pytest.mark.parametrize("board, fields, steps", [
+    ("pynq-z2", {}, 10 * 10 + 64),  # a word, and a second beat for each result
+    ("kv260", {}, 10 * 10),  # a multiplier for each column
+    ("pynq-z2", {"stride_h": 2, "stride_w": 2}, 17 * 17 + 64),
+    ("pynq-z2", {"win_h": 1, "win_w": 1}, 64),  # a matrix product
+    ("pynq-z2", {"win_h": 1, "win_w": 1, "stride_w": 2}, 8 * 15 + 64),
+    ("pynq-z2", {"m0": 1, "win_w": 1}, 10 * 5 + 8),  # the line buffers' time
+    ("kv260", {"m0": 1, "win_w": 1}, 10 * 6),
+    ("pynq-z2", {"m0": 1, "win_w": 1, "win_h": 1, "stride_h": 3}, 22 + 8),  # no line buffers
+    ("kv260", {"reduce": int(Reduce.MAX)}, 10 * 10 + 64),
+    ("pynq-z2", {"reduce": int(Reduce.MAX), "x_wide": 1}, 2 * 10 * 10 + 64),
+    ("pynq-z2", {"x_wide": 1}, 2 * (10 * 10 + 64)),  # two passes
+    ("kv260", {"mode": int(Mode.GEMM), "reduce": int(Reduce.MAX)}, 64 + 64),
+])  # fmt: skip
+def test_steps_of_a_pass(board: str, fields: dict[str, int], steps: int) -> None:
+    """Of 8 x 8 results of a 3 x 3 window, unless ``fields`` say otherwise."""
+    window = dict(mode=int(Mode.WINDOW), win_h=3, win_w=3, stride_h=1, stride_w=1, m1=8, m0=8)
+    values = {**window, "nb": 1, "cb": 1, "kh": 1, "kw": 1, **fields}
+    insns = Instruction(Opcode.COMPUTE, values), Instruction(Opcode.END, {})
+    words = np.array([encode(insn) for insn in insns], np.uint32)
+    found = costs(words, target(board).array, target(board).timing)
+    assert found.passes[0] == steps

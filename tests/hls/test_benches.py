@@ -103,7 +103,7 @@ def test_benches_of_other_arrays_and_ports(board: str, tmp_path: Path) -> None:
     """All benches also pass for 32 x 32 PEs and for 16-byte ports: csim runs them per board."""
     found = load_board(board)
     (tmp_path / "nm").mkdir()
-    header = config_header(found.array, found.timing, found.uram_buffers, found.macs_per_dsp)
+    header = config_header(found.array, found.timing, found.uram_buffers)
     (tmp_path / "nm" / "config.h").write_text(header)
     objects = []
     for source in sorted((HLS / "src").glob("*.cpp")):

@@ -95,11 +95,11 @@ def test_what_only_goes_wrong_there_is_found(builder: Builder, tmp_path: Path) -
     """A plain char has no sign on ARM: only the bench on ARM detects this mistake."""
     target = "arm-linux-gnueabihf"
     needs(target)
-    text = (HLS / "include" / "nm" / "array.h").read_text(encoding="utf-8")
-    right, wrong = "x[i][r] = word[r];", "x[i][r] = char(word[r]);"
+    text = (HLS / "include" / "nm" / "cpu.h").read_text(encoding="utf-8")
+    right, wrong = "* 256 + word[r]);", "* 256 + char(word[r]));"
     assert right in text
     (tmp_path / "nm").mkdir()
-    (tmp_path / "nm" / "array.h").write_text(text.replace(right, wrong), encoding="utf-8")
+    (tmp_path / "nm" / "cpu.h").write_text(text.replace(right, wrong), encoding="utf-8")
     codes = {}
     for machine in (NATIVE, target):
         others = [path for path in builder.objects(machine) if path.stem != "compute"]

@@ -272,7 +272,7 @@ def test_every_pipelined_loop_has_a_target() -> None:
     labels = [label for kernel in KERNELS for label in targets(BOARD, kernel)]
     sources = [*(hls_dir() / "src").glob("*.cpp"), *(hls_dir() / "include" / "nm").glob("*.h")]
     asked = sum(path.read_text().count("NM_PIPELINE(") for path in sources if path.name != "hls.h")
-    assert len(labels) == asked > 10
+    assert len(labels) == asked >= 10
     assert targets(BOARD, "compute")["STEPS"] == 1
     assert targets(BOARD, "load")["WORDS"] == targets(BOARD, "store")["WORDS"] == 2
     assert targets(load_board("ultra96-v2"), "load")["WORDS"] == 1

@@ -14,12 +14,12 @@
 #define NM_PIPELINE(ii) NM_PRAGMA(HLS PIPELINE II = ii)
 #define NM_NO_PIPELINE NM_PRAGMA(HLS PIPELINE off)
 #define NM_TRIPS(least, most) NM_PRAGMA(HLS LOOP_TRIPCOUNT min = least max = most)
-#define NM_INLINE NM_PRAGMA(HLS INLINE)
+#define NM_INLINE NM_PRAGMA(HLS inline)
 #define NM_PARTITION(name, axis) NM_PRAGMA(HLS ARRAY_PARTITION variable = name complete dim = axis)
 #define NM_RESHAPE(name, axis) NM_PRAGMA(HLS ARRAY_RESHAPE variable = name complete dim = axis)
 #define NM_RAM(name, kind, memory)                                                                 \
     NM_PRAGMA(HLS BIND_STORAGE variable = name type = kind impl = memory)
-#define NM_FABRIC(name) NM_PRAGMA(HLS BIND_OP variable = name op = mul impl = fabric)
+#define NM_KEEP_ORDER NM_PRAGMA(HLS expression_balance off)
 #define NM_NO_HAZARD(name) NM_PRAGMA(HLS DEPENDENCE variable = name type = inter dependent = false)
 #define NM_HAZARD_AFTER(name, steps)                                                               \
     NM_PRAGMA(HLS DEPENDENCE variable = name type = inter distance = steps dependent = true)
@@ -41,7 +41,7 @@
 #define NM_PARTITION(name, axis)
 #define NM_RESHAPE(name, axis)
 #define NM_RAM(name, kind, memory)
-#define NM_FABRIC(name)
+#define NM_KEEP_ORDER
 #define NM_NO_HAZARD(name)
 #define NM_HAZARD_AFTER(name, steps)
 #define NM_MAXI(name, channel, beats)                                                              \
@@ -61,7 +61,7 @@
 #define NM_PARTITION(name, axis)
 #define NM_RESHAPE(name, axis)
 #define NM_RAM(name, kind, memory)
-#define NM_FABRIC(name)
+#define NM_KEEP_ORDER
 #define NM_NO_HAZARD(name)
 #define NM_HAZARD_AFTER(name, steps)
 #define NM_MAXI(name, channel, beats)

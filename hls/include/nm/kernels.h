@@ -64,7 +64,9 @@ uint32_t load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const 
 // The state of a compute unit between instructions.
 struct ComputeState {
     int32_t acc[ACC_ROWS][COLS];
-    weight_t weights[2][ROWS][COLS]; // one bank computes while the other is loaded
+    // One bank computes while the other is loaded.  On the device that is always bank 0, which
+    // takes bank 1 over at once, so that no PE has to choose.
+    weight_t weights[2][ROWS][COLS];
     Table table;
     Window window;
     ChannelBanks channels; // switched with the weights

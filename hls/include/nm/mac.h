@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The array's arithmetic: sums of products, or maxima, of rows of x against one block of weights.
+// The array on a CPU: sums of products, or maxima, of rows of x against one block of weights.
 // In: plain arrays.  Out: one row of COLS sums per row of x.
 #pragma once
 
@@ -9,82 +9,6 @@
 namespace nm {
 
 constexpr int32_t MAX_START = -(1 << 24); // below every int16; adding a bias does not overflow
-
-// Two products of one x with one multiplier: the weights lie 16 bits apart in its wide operand.
-// x*w0 fits 16 bits, so it can be extracted and subtracted again.  25 bits fit every DSP48.
-inline void mac2(int8_t x, int8_t w0, int8_t w1, int32_t& sum0, int32_t& sum1) {
-    NM_INLINE
-    const packed_t packed = packed_t(int32_t(w1) * 65536 + w0);
-    const int64_t product = int64_t(product_t(packed * packed_t(x)));
-    const int16_t low = int16_t(uint16_t(uint64_t(product) & 0xffff));
-    sum0 += low;
-    sum1 += int32_t((product - low) >> 16);
-}
-
-// The products of two columns.  PACKED: they share a DSP where they share x, in a GEMM; else the
-// odd column's product is made of logic, which a part with enough DSPs saves.
-template <bool PACKED>
-inline void products(bool window, int8_t x0, int8_t x1, int8_t w0, int8_t w1, int32_t& even,
-                     int32_t& odd) {
-    NM_INLINE
-    if (!PACKED) {
-        even = x0 * w0;
-        odd = x1 * w1;
-        return;
-    }
-    int32_t first = 0, shared = 0;
-    mac2(x0, w0, window ? int8_t(0) : w1, first, shared);
-    const int32_t own = x1 * (window ? w1 : int8_t(0));
-    NM_FABRIC(own)
-    even = first;
-    odd = window ? own : shared;
-}
-
-// One row as the device computes it: each PE selects its operand (GEMM: x[r]; WINDOW: its own tap),
-// and then one set of multipliers and one of comparators serve all modes.  `taps` has WIN*WIN rows.
-template <bool PACKED>
-inline void array_row(bool window, bool max, const int16_t x[ROWS],
-                      const int16_t taps[WIN * WIN][COLS], const weight_t w[ROWS][COLS],
-                      int32_t out[COLS]) {
-    NM_INLINE
-    int32_t sum[COLS] = {};
-    int32_t top[COLS];
-    NM_PARTITION(sum, 0)
-    NM_PARTITION(top, 0)
-ROW_INIT:
-    for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
-        top[c] = MAX_START;
-    }
-ROW_R:
-    for (int r = 0; r < ROWS; ++r) {
-        NM_UNROLL
-        int16_t v[COLS];
-        NM_PARTITION(v, 0)
-    ROW_OPERAND:
-        for (int c = 0; c < COLS; ++c) {
-            NM_UNROLL
-            const int16_t tap = r < WIN * WIN ? taps[r < WIN * WIN ? r : 0][c] : int16_t(0);
-            v[c] = window ? tap : x[r];
-            const int32_t candidate = w[r][c] != 0 ? int32_t(v[c]) : MAX_START;
-            top[c] = candidate > top[c] ? candidate : top[c];
-        }
-    ROW_C:
-        for (int c = 0; c < COLS; c += 2) {
-            NM_UNROLL
-            const int8_t w0 = int8_t(w[r][c]), w1 = int8_t(w[r][c + 1]);
-            int32_t even = 0, odd = 0;
-            products<PACKED>(window, int8_t(v[c]), int8_t(v[c + 1]), w0, w1, even, odd);
-            sum[c] += even;
-            sum[c + 1] += odd;
-        }
-    }
-ROW_OUT:
-    for (int c = 0; c < COLS; ++c) {
-        NM_UNROLL
-        out[c] = max ? top[c] : sum[c];
-    }
-}
 
 inline void copy_sums(const int32_t from[COLS], int32_t to[COLS]) {
     NM_INLINE

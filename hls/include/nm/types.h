@@ -17,11 +17,13 @@ namespace nm {
 #if defined(__SYNTHESIS__) || defined(NM_AP_TYPES)
 using packed_t = ap_int<25>;  // a DSP48E1's wide port, the narrowest of the supported parts
 using product_t = ap_int<33>; // 25 x 8 bits
+using chain_t = ap_int<35>;   // four of them
 using token_t = ap_uint<1>;
 using scale_t = ap_int<24>; // the long port of a DSP; with 32 bits a product took two DSPs more
 #else
 using packed_t = int32_t;
 using product_t = int64_t;
+using chain_t = int64_t;
 using token_t = uint8_t;
 using scale_t = int32_t;
 #endif

@@ -9,14 +9,21 @@
 
 namespace nm {
 
+// A word of a line buffer is read from its memory this many steps after it was written, or later.
+constexpr int LINE_REACH = WIN + 1;
+
 // Sizes of one COMPUTE, decoded once.
 struct Shape {
     bool window, max, last, transpose;
     bool pointwise;        // WINDOW of one tap and no stride, which sums
+    bool taps;             // each PE has an operand of its own: WINDOW, unless it is pointwise
     bool any;              // the K loop has passes
+    bool two_beats;        // a row of sums or maxima takes two steps: see Step in mac.h
     uint32_t m0, rows;     // output columns; all output rows (m1 * m0)
     uint32_t width, reads; // columns of x; IBUF words per position (2: both byte planes at once)
-    uint32_t positions;    // steps that read x, per pass
+    uint32_t line;         // columns of x, and idle ones behind them
+    uint32_t positions;    // of x, per pass
+    uint32_t busy;         // steps of a pass that read x or take a second beat
     uint32_t steps;        // of a pass: the next block of weights streams in meanwhile
     uint32_t x_digits, w_digits; // passes per block of K
 };
@@ -28,6 +35,8 @@ inline Shape shape_of(const Insn& i) {
     g.max = Reduce(compute_reduce(i)) == Reduce::MAX;
     g.pointwise = g.window && !g.max && compute_win_h(i) * compute_win_w(i) == 1 &&
                   compute_stride_h(i) * compute_stride_w(i) == 1;
+    g.taps = g.window && !g.pointwise;
+    g.two_beats = g.max || (g.taps && MACS_PER_DSP == 2);
     g.last = compute_last(i);
     g.transpose = compute_transpose(i) && !g.window; // WINDOW has no transposed form
     g.m0 = compute_m0(i), g.rows = compute_m1(i) * g.m0;
@@ -37,9 +46,13 @@ inline Shape shape_of(const Insn& i) {
         height = (compute_m1(i) - 1) * compute_stride_h(i) + compute_win_h(i);
         g.width = (g.m0 - 1) * compute_stride_w(i) + compute_win_w(i);
     }
+    // The line buffers' memories need their time between two words of a column.
+    const bool lines = g.window && compute_win_h(i) > 1;
+    g.line = lines ? at_least(g.width, LINE_REACH) : g.width;
     g.reads = g.max && compute_x_wide(i) ? 2 : 1;
-    g.positions = height * g.width * g.reads;
-    g.steps = at_least(g.positions, ROWS);
+    g.positions = height * g.width;
+    g.busy = height * g.line * g.reads + (g.two_beats ? g.rows : 0);
+    g.steps = at_least(g.busy, ROWS);
     g.x_digits = g.max ? 1 : 1 + compute_x_wide(i);
     g.w_digits = g.max ? 1 : 1 + compute_w_wide(i);
     g.any = compute_nb(i) != 0 && compute_kh(i) != 0 && compute_kw(i) != 0 && compute_cb(i) != 0;
@@ -52,6 +65,10 @@ struct Pass {
     uint8_t w_digit, x_digit;
     uint32_t x_nb, x_kh, x_kw, x_cb; // x_base is in x_nb
     uint32_t w_nb, w_row;
+    bool opens; // the first pass of a column block
+    // Made by look_ahead, a step after the counts: a compare and a count do not share a cycle.
+    bool last_x, last_w, last_cb, last_kw, last_kh, last_nb;
+    uint32_t x_at; // where x begins
 };
 
 inline Pass first_pass(const Insn& i) {
@@ -59,58 +76,53 @@ inline Pass first_pass(const Insn& i) {
     Pass p = {};
     p.x_nb = compute_x_base(i);
     p.w_nb = p.w_row = compute_w_base(i);
+    p.opens = true;
     return p;
+}
+
+// What the next pass and this pass's beginning depend on; at any time before next_pass.
+inline void look_ahead(Pass& p, const Shape& g, const Insn& i) {
+    NM_INLINE
+    p.last_x = p.x_digit + 1u == g.x_digits;
+    p.last_w = p.w_digit + 1u == g.w_digits;
+    p.last_cb = p.cb + 1u == compute_cb(i);
+    p.last_kw = p.kw + 1u == compute_kw(i);
+    p.last_kh = p.kh + 1u == compute_kh(i);
+    p.last_nb = p.nb + 1u == compute_nb(i);
+    p.x_at = p.x_nb + p.x_kh + p.x_kw + p.x_cb + (p.x_digit ? compute_x_half(i) : 0);
+}
+
+// The last pass of a column block, and of all.
+inline bool closes_block(const Pass& p) {
+    NM_INLINE
+    return p.last_x && p.last_w && p.last_cb && p.last_kw && p.last_kh;
+}
+
+inline bool is_last(const Pass& p) {
+    NM_INLINE
+    return closes_block(p) && p.last_nb;
 }
 
 // for nb: for kh: for kw: for cb: for w plane: for x plane
 inline void next_pass(Pass& p, const Shape& g, const Insn& i) {
     NM_INLINE
-    if (++p.x_digit < g.x_digits)
-        return;
-    p.x_digit = 0;
+    const bool w = p.last_x, cb = w && p.last_w, kw = cb && p.last_cb, kh = kw && p.last_kw;
+    const bool nb = kh && p.last_kh;
+    p.x_digit = w ? 0 : uint8_t(p.x_digit + 1);
+    p.w_digit = cb ? 0 : uint8_t(p.w_digit + (w ? 1 : 0));
+    p.cb = kw ? 0 : uint16_t(p.cb + (cb ? 1 : 0));
+    p.kw = kh ? 0 : uint16_t(p.kw + (kw ? 1 : 0));
+    p.kh = nb ? 0 : uint16_t(p.kh + (kh ? 1 : 0));
+    p.nb = uint16_t(p.nb + (nb ? 1 : 0));
+    p.x_cb = kw ? 0 : p.x_cb + (cb ? compute_x_cb(i) : 0);
+    p.x_kw = kh ? 0 : p.x_kw + (kw ? compute_x_kw(i) : 0);
+    p.x_kh = nb ? 0 : p.x_kh + (kh ? compute_x_kh(i) : 0);
+    p.x_nb += nb ? compute_x_nb(i) : 0;
+    p.w_nb += nb ? compute_w_nb(i) : 0;
     // MAX skips the block of an int16 weight's high byte plane.
-    p.w_row += g.max ? ROWS * (1 + compute_w_wide(i)) : ROWS;
-    if (++p.w_digit < g.w_digits)
-        return;
-    p.w_digit = 0;
-    p.x_cb += compute_x_cb(i);
-    if (++p.cb < compute_cb(i))
-        return;
-    p.cb = p.x_cb = 0;
-    p.x_kw += compute_x_kw(i);
-    if (++p.kw < compute_kw(i))
-        return;
-    p.kw = p.x_kw = 0;
-    p.x_kh += compute_x_kh(i);
-    if (++p.kh < compute_kh(i))
-        return;
-    p.kh = p.x_kh = 0;
-    p.x_nb += compute_x_nb(i);
-    p.w_nb += compute_w_nb(i);
-    p.w_row = p.w_nb;
-    ++p.nb;
-}
-
-inline uint32_t pass_x(const Pass& p, const Insn& i) {
-    NM_INLINE
-    return p.x_nb + p.x_kh + p.x_kw + p.x_cb + (p.x_digit ? compute_x_half(i) : 0);
-}
-
-inline bool opens_block(const Pass& p) {
-    NM_INLINE
-    return (p.kh | p.kw | p.cb | p.w_digit | p.x_digit) == 0;
-}
-
-inline bool closes_block(const Pass& p, const Shape& g, const Insn& i) {
-    NM_INLINE
-    return p.kh + 1u == compute_kh(i) && p.kw + 1u == compute_kw(i) && p.cb + 1u == compute_cb(i) &&
-           p.w_digit + 1u == g.w_digits && p.x_digit + 1u == g.x_digits;
-}
-
-// True until next_pass goes beyond the last pass.
-inline bool is_pass(const Pass& p, const Insn& i) {
-    NM_INLINE
-    return p.nb < compute_nb(i);
+    const uint32_t block = g.max && compute_w_wide(i) ? 2 * ROWS : ROWS;
+    p.w_row = nb ? p.w_nb : p.w_row + (w ? block : 0);
+    p.opens = nb;
 }
 
 // A raster over lines: address = base + i1*step1 + i0*step0.

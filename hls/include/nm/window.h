@@ -33,40 +33,18 @@ COPY_TO:
     }
 }
 
-// A word of a line is read from its memory this many words after it was written, or later.
-constexpr int LINE_REACH = WIN + 1;
-
-// The column of lines at i0.  In a row of WIN columns or fewer the word is needed before a memory
-// has stored it, but it is still in the window, one row further down, where the device reads it.
-template <bool HW>
-inline void read_column(uint32_t i0, uint32_t width, const int16_t taps[WIN][WIN][LANES],
-                        const int16_t lines[WIN - 1][LINE_WORDS][LANES],
-                        int16_t column[WIN - 1][LANES]) {
-    NM_INLINE
-READ_A:
-    for (int a = 0; a < WIN - 1; ++a) {
-        NM_UNROLL
-        copy_lanes(lines[a][i0], column[a]);
-        if (HW) {
-        RECENT:
-            for (int n = 1; n <= WIN; ++n) {
-                NM_UNROLL
-                if (width == uint32_t(n))
-                    copy_lanes(taps[a + 1][WIN - n], column[a]);
-            }
-        }
-    }
-}
-
-// Takes one word at column i0 of `width`: the window moves one column, the column of lines one row.
-template <bool HW>
-inline void shift_in(const int16_t x[LANES], uint32_t i0, uint32_t width,
-                     int16_t taps[WIN][WIN][LANES], int16_t lines[WIN - 1][LINE_WORDS][LANES]) {
+// Takes one word at column i0: the window moves one column, the column of lines one row.
+inline void shift_in(const int16_t x[LANES], uint32_t i0, int16_t taps[WIN][WIN][LANES],
+                     int16_t lines[WIN - 1][LINE_WORDS][LANES]) {
     NM_INLINE
     // Read once, before anything is written: a memory has one port for each.
     int16_t column[WIN - 1][LANES];
     NM_PARTITION(column, 0)
-    read_column<HW>(i0, width, taps, lines, column);
+READ_A:
+    for (int a = 0; a < WIN - 1; ++a) {
+        NM_UNROLL
+        copy_lanes(lines[a][i0], column[a]);
+    }
 SHIFT_A:
     for (int a = 0; a < WIN; ++a) {
         NM_UNROLL

@@ -110,15 +110,29 @@ GATHER:
 // The word that begins `skip` bytes into the beat before `word`'s own; keeps the last beat.
 inline void align(int skip, uint8_t window[LOAD_PORT_BYTES + ROWS], int8_t word[ROWS]) {
     NM_INLINE
+    uint8_t bytes[LOAD_PORT_BYTES + ROWS];
+    NM_PARTITION(bytes, 0)
 ENTER:
-    for (int r = 0; r < ROWS; ++r) {
+    for (int r = 0; r < LOAD_PORT_BYTES + ROWS; ++r) {
         NM_UNROLL
-        window[LOAD_PORT_BYTES + r] = uint8_t(word[r]);
+        if (r >= LOAD_PORT_BYTES)
+            window[r] = uint8_t(word[r < LOAD_PORT_BYTES ? 0 : r - LOAD_PORT_BYTES]);
+        bytes[r] = window[r];
     }
-SHIFT:
+    // A shift by each bit of `skip`: an index would choose among all bytes.
+SHIFT_BIT:
+    for (int bit = LOAD_PORT_BYTES / 2; bit > 0; bit /= 2) {
+        NM_UNROLL
+    SHIFT:
+        for (int r = 0; r < LOAD_PORT_BYTES + ROWS - bit; ++r) {
+            NM_UNROLL
+            bytes[r] = (skip & bit) != 0 ? bytes[r + bit] : bytes[r];
+        }
+    }
+ALIGNED:
     for (int r = 0; r < ROWS; ++r) {
         NM_UNROLL
-        word[r] = int8_t(window[skip + r]);
+        word[r] = int8_t(bytes[r]);
     }
 CARRY:
     for (int l = 0; l < LOAD_PORT_BYTES; ++l) {

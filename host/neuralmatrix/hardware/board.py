@@ -30,7 +30,6 @@ SAME_OVERLAY = (
     "part",
     "clock_mhz",
     "array_name",
-    "macs_per_dsp",
     "uram_buffers",
     "ports",
 )
@@ -126,7 +125,6 @@ class Board:
     pll_mhz: float  # of the PS clock's PLL, as the boot image sets it
     array_name: str
     array: ArrayConfig
-    macs_per_dsp: Literal[1, 2]  # 2: GEMM products packed; WINDOW takes every second one from LUTs
     uram_buffers: tuple[str, ...]  # buffers placed in UltraRAM instead of block RAM
     ports: Ports
     burst_beats: int

@@ -98,8 +98,8 @@ def _shared(board: Board) -> str:
 
 
 def _packing(board: Board) -> str:
-    if board.macs_per_dsp == 2:
-        return "two int8 products per DSP in GEMM; in WINDOW every second product comes from LUTs"
+    if board.array.macs_per_dsp == 2:
+        return "two int8 products per DSP in GEMM; the sums of a WINDOW take two beats"
     return "one int8 product per DSP"
 
 

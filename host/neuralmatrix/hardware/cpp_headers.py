@@ -46,6 +46,7 @@ SIZES = (
     ("QUEUE_DEPTH", "queue_depth", "instructions waiting per unit"),
     ("TOKEN_DEPTH", "token_depth", "tokens waiting per unit pair"),
     ("WIN", "win", "WINDOW mode handles WIN x WIN taps per pass"),
+    ("MACS_PER_DSP", "macs_per_dsp", "2: two columns share a DSP; a WINDOW's sums take two beats"),
 )
 
 RULES = (
@@ -148,12 +149,10 @@ def config_header(
     array: ArrayConfig,
     timing: Timing | None = None,
     uram_buffers: Collection[str] = (),
-    macs_per_dsp: int = 2,
 ) -> str:
     """Make the text of ``nm/config.h``; the ports' widths come from ``timing`` (else 8).
 
     ``uram_buffers``: those of ``Board``; names that are not a kernel's buffer are ignored.
-    ``macs_per_dsp``: that of ``Board``; results and cycles are the same.
     """
     width = DEFAULT_PORT_BYTES
     ports = (width,) * 3
@@ -167,9 +166,6 @@ def config_header(
     lines += [f"constexpr int {name} = {getattr(array, key)}; // {doc}" for name, key, doc in SIZES]
     for unit, value in zip(("LOAD", "STORE", "FETCH"), ports, strict=True):
         lines += [f"constexpr int {unit}_PORT_BYTES = {value}; // width of the {unit} port"]
-    lines += [
-        f"constexpr int MACS_PER_DSP = {macs_per_dsp}; // 2: two columns share a DSP in a GEMM"
-    ]
     lines += [f'constexpr char FINGERPRINT[] = "{array.fingerprint}";']
     lines += [f"constexpr uint64_t FINGERPRINT_BITS = 0x{array.fingerprint}ull;", ""]
     lines += [f'static_assert({rule}, "{why}");' for rule, why in RULES]

@@ -94,15 +94,40 @@ def _store(c: Columns, array: ArrayConfig, timing: Timing) -> _Transfer:
     return _Transfer(setup + plain.cycles, plain.bytes)
 
 
+def raster_steps(
+    array: ArrayConfig, rows: Array | int, columns: Array | int, win_h: Array | int
+) -> Array:
+    """Return the steps that read a window's raster.
+
+    The line buffers need win + 1 steps from a row to the next; a window of one row needs none.
+    """
+    return np.asarray(
+        rows * np.where(np.asarray(win_h) > 1, np.maximum(columns, array.win + 1), columns)
+    )
+
+
+def second_beats(
+    array: ArrayConfig, rows: Array | int, maximum: Array | bool, taps: Array | bool
+) -> Array:
+    """Return the steps of second beats for ``rows`` rows of results.
+
+    ``taps``: a WINDOW with more than one tap, or with a stride; another one is a matrix product.
+    """
+    return np.asarray(rows * (maximum | (taps & (array.macs_per_dsp == 2))))
+
+
 def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
     window, maximum = c["mode"] == Mode.WINDOW, c["reduce"] == Reduce.MAX
     raster_h = (c["m1"] - 1) * c["stride_h"] + c["win_h"]
     raster_w = (c["m0"] - 1) * c["stride_w"] + c["win_w"]
+    rows = c["m1"] * c["m0"]
+    words = np.where(window, raster_steps(array, raster_h, raster_w, c["win_h"]), rows)
+    taps = window & (c["win_h"] * c["win_w"] * c["stride_h"] * c["stride_w"] != 1)
     both_byte_planes = 1 + (c["x_wide"] & maximum)
-    rows = np.where(window, raster_h * raster_w, c["m1"] * c["m0"]) * both_byte_planes
+    steps = words * both_byte_planes + second_beats(array, rows, maximum, taps)
     byte_planes = np.where(maximum, 1, (1 + c["x_wide"]) * (1 + c["w_wide"]))
     passes = c["nb"] * c["kh"] * c["kw"] * c["cb"] * byte_planes
-    return np.asarray(passes * np.maximum(rows, array.rows))
+    return np.asarray(passes * np.maximum(steps, array.rows))
 
 
 def _statistic_rows(c: Columns, epilogue: Columns) -> Array:

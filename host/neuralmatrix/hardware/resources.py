@@ -36,7 +36,6 @@ IN_KERNELS = (
     "acc", "row statistics", "line",
 )  # fmt: skip
 
-_LUT_MULTIPLIER = 64  # 8 x 8 bit product in carry chains
 _PRODUCT_BITS = 18  # average width inside an adder tree over 16-bit products
 _ACC_BITS = 32
 _SEGMENT_BITS = 53  # b 32, k 16, sh 5; the rest of an entry is never read
@@ -141,17 +140,16 @@ def _memory_pieces(board: Board) -> Iterator[Piece]:
 
 def _array(board: Board) -> Piece:
     count = board.array.rows * board.array.cols
-    packed = board.macs_per_dsp == 2
+    packed = board.array.macs_per_dsp == 2
     basis = (
-        "GEMM and WINDOW choose x before one set of products: two GEMM products per DSP, WINDOW's "
-        f"every second product from a LUT multiplier of {_LUT_MULTIPLIER} LUTs; per PE 8 LUTs "
-        "choose x, 8 unpack, 56 flip-flops"
+        "GEMM and WINDOW choose x before one set of products: two products per DSP, WINDOW's in "
+        "two beats; per PE 8 LUTs choose x, 8 unpack, 56 flip-flops"
         if packed
         else "GEMM and WINDOW choose x before one set of products, one per DSP; per PE 8 LUTs "
         "choose x, 56 flip-flops"
     )
-    lut = count * (16 + _LUT_MULTIPLIER // 2 if packed else 8)
-    return Piece("array", basis, lut, 56 * count, count // board.macs_per_dsp)
+    lut = count * (16 if packed else 8)
+    return Piece("array", basis, lut, 56 * count, count // board.array.macs_per_dsp)
 
 
 def _columns(board: Board) -> Piece:

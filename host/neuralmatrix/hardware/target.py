@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from math import isqrt
+from typing import Literal
 
 from .isa import ISA_VERSION
 
@@ -32,6 +33,7 @@ class ArrayConfig:
     line_words: int  # widest input row (with padding) in WINDOW mode
     queue_depth: int  # instructions waiting per unit
     token_depth: int  # tokens waiting per unit pair
+    macs_per_dsp: Literal[1, 2]  # 2: two columns share a DSP; a WINDOW's sums take two beats
 
     @property
     def win(self) -> int:

@@ -97,6 +97,11 @@ words, and output (o1, o0) sums taps (o1*stride_h + a, o0*stride_w + b), a < win
 channel on its own; weight word a*win_w + b of the block holds that tap. With nb > 1, first and last
 must both be 1.
 
+A pass takes a step for each word of x that it reads, and at least ROWS steps. MAX reads an int16 x
+in two. Every row of results takes one step more, for its odd columns, with MAX, and with WINDOW
+where two columns share a DSP (a window of one tap and stride 1 is a matrix product, and takes
+none). In WINDOW mode with win_h above 1, a line of x lasts at least WIN + 1 words.
+
 A row statistic covers all column blocks of a COMPUTE with `last`. If stat_first is 0 it continues
 that of the latest such COMPUTE, which must have had as many rows, the same statistic and no
 stat_last.""",

@@ -91,10 +91,13 @@ def search(
     if settings.tries_refinement(len(runs)):
         found.factors(runs)
         found.shifts(runs)
+    shifted = bool(found.recipe.shifts)
     mixed = found.precision(runs) if settings.precision == "mixed" else None
     if settings.tries_refinement(len(runs)):
+        if shifted and not found.recipe.shifts:  # those of int8 throughout were left out
+            found.shifts(runs)
         found.roundings(runs)
-    return found.choice(mixed)
+    return found.choice(replace(mixed, after=found.loss) if mixed else None)
 
 
 def _plain(observed: Observed, settings: Settings, recipe: Recipe) -> Choice:

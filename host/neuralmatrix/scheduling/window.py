@@ -109,7 +109,7 @@ def _setup(
         2 if ctx.qparams[op.output].int16 else 1, operand_sizes(ctx, e),
         ctx.tensors[op.input].broadcast and not ctx.tensors[op.output].broadcast,
         weight.shape[2] == 1, stats.planes, op.output in ctx.places, minus is not None,
-        page_limit(ctx, e), n,
+        page_limit(ctx, e), n, op.reduce == "max",
     )  # fmt: skip
     reduce = Reduce.MAX if op.reduce == "max" else Reduce.ADD
     return Setup(view, problem, weight, reduce, flat, minus)

@@ -16,6 +16,8 @@ from ..hardware.instruction_costs import (
     Work,
     edge_cycles,
     overlapped_cycles,
+    raster_steps,
+    second_beats,
 )
 from ..hardware.target import ArrayConfig, Target
 from .context import OverBuffers
@@ -49,6 +51,7 @@ class WindowProblem:
     minus: bool = False  # a broadcast tile is subtracted: one COMPUTE for each block
     page: int = 1 << 30  # channel blocks whose parameters are on chip at a time
     images: int = 1
+    maximum: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,20 @@ def _window_plan(
         return None
     rows, cols = window_grid(p, tile, tap_rows)
     words = rows * cols * p.byte_planes
-    per_pass = ((tile[0] - 1) * p.strides[0] + p.taps[0]) * raster
-    passes = p.tiles[0] * p.tiles[1] * p.byte_planes * (1 + p.minus)
+    per_pass = _pass_steps(array, p, tile)
+    passes = p.tiles[0] * p.tiles[1] * (1 if p.maximum else p.byte_planes) * (1 + p.minus)
     nb_step = _window_blocks(array, p, tile[0] * tile[1], words, tap_rows, passes * per_pass)
     plan = WindowPlan(tile, nb_step, tap_rows, _span(array, p, words), 0.0)
     cost = _window_cost(target, p, plan, words, passes * max(per_pass, array.rows))
     return replace(plan, cost=cost)
+
+
+def _pass_steps(array: ArrayConfig, p: WindowProblem, tile: tuple[int, int]) -> int:
+    """Return the steps of one pass over a tile; those of a maximum read both byte planes."""
+    rows, columns = ((n - 1) * s + t for n, s, t in zip(tile, p.strides, p.taps, strict=True))
+    steps = raster_steps(array, rows, columns, p.taps[0]) * (p.byte_planes if p.maximum else 1)
+    taps = (p.taps, p.strides) != ((1, 1), (1, 1))
+    return int(steps + second_beats(array, tile[0] * tile[1], p.maximum, taps))
 
 
 def _window_cost(
