@@ -16,7 +16,7 @@ from ....ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, U
 from ....ir.graph.operators_window import reach
 from ....ir.types import Function, Shape
 from ..context import Call, Context, Handler, Refused, Versions, ints
-from .volumes import conv_3d
+from .volumes import conv_3d, conv_transpose_3d
 
 
 def spatial(call: Call, shape: Shape) -> Shape:
@@ -115,25 +115,25 @@ def _transposed_pads(call: Call, full: Shape, size: Shape, strides: Shape) -> Sh
 def _conv_transpose(ctx: Context, call: Call) -> None:
     size = spatial(call, ctx.shape(call.input(0)))
     rank = len(size)
-    if rank == 3:
-        raise Refused("three spatial axes; Conv has up to three, ConvTranspose one or two")
     strides = attribute(call, "strides", 1, rank)
     dilations = attribute(call, "dilations", 1, rank)
     extra = attribute(call, "output_padding", 0, rank)
     span = reach(_kernel(ctx, call, rank), dilations)
     full = tuple((n - 1) * s + k + e for n, s, k, e in zip(size, strides, span, extra, strict=True))
-    ctx.emit(
-        ConvTranspose(
-            _operands(ctx, call),
-            call.output,
-            call.name,
-            strides=strides,
-            pads=_transposed_pads(call, full, size, strides),
-            dilations=dilations,
-            groups=int(call.attrs.get("group", 1)),
-            output_padding=extra,
-        )
+    node = ConvTranspose(
+        _operands(ctx, call),
+        call.output,
+        call.name,
+        strides=strides,
+        pads=_transposed_pads(call, full, size, strides),
+        dilations=dilations,
+        groups=int(call.attrs.get("group", 1)),
+        output_padding=extra,
     )
+    if rank == 3:
+        conv_transpose_3d(ctx, call, node)
+    else:
+        ctx.emit(node)
 
 
 def _matmul(ctx: Context, call: Call) -> None:
