@@ -5,9 +5,9 @@ In: one ``Call`` with an input (N, C, D, H, W).  Out: nodes of at most two spati
 
 A convolution takes, for every position of its output along D, the frames that its kernel sees,
 joins them as channels and convolves these.  A transposed one does so for the positions that are
-equal modulo its stride along D: they see the same taps.  A pool runs over H and W, then over D: the maximum of
-maxima is the maximum, and the average of averages the average, because the number of counted
-positions is a product over the axes.
+equal modulo its stride along D: they see the same taps.  A pool runs over H and W, then over D: the
+maximum of maxima is the maximum, and the average of averages the average, because the number of
+counted positions is a product over the axes.
 """
 
 from __future__ import annotations
