@@ -44,18 +44,22 @@ def one(name: str, export: str) -> dict[str, Any]:
 
     architecture = ARCHITECTURES[name]
     opsets = EXPORTS[export]
-    opset = opsets[sorted(ARCHITECTURES).index(name) % len(opsets)]
-    found: dict[str, Any] = {
-        "name": name,
-        "package": architecture.package,
-        "export": export,
-        "opset": opset,
-    }
+    first = sorted(ARCHITECTURES).index(name) % len(opsets)
+    found: dict[str, Any] = {"name": name, "package": architecture.package, "export": export}
     try:
         feeds = list(architecture.feeds(CALIBRATION, 1))
-        model = exported(architecture.module(), feeds[0], export, opset)
-    except Exception as error:  # whatever a package or an exporter raises is theirs
-        return {**found, "not exported": f"{type(error).__name__}: {first_line(error)}"}
+        module = architecture.module()
+    except Exception as error:  # whatever a package raises is its own
+        return {**found, "opset": opsets[first], "not exported": reason_of(error)}
+    for opset in opsets[first:]:  # an operator may be younger than the opset
+        try:
+            model = exported(module, feeds[0], export, opset)
+            break
+        except Exception as error:  # and what an exporter raises is its own
+            failed = {**found, "opset": opset, "not exported": reason_of(error)}
+    else:
+        return failed
+    found["opset"] = opset
     fresh = list(architecture.feeds(FRESH, 2))
     expected = reference(model, fresh)
     return {
@@ -127,9 +131,9 @@ def judged(
     except BadProgram as error:  # of the compiler's own making
         return {"verdict": "fault", "why": first_line(error)}
     except NeuralMatrixError as error:
-        return {"verdict": "refused", "why": f"{type(error).__name__}: {first_line(error)}"}
+        return {"verdict": "refused", "why": reason_of(error)}
     except Exception as error:  # an error of another kind is a fault
-        return {"verdict": "fault", "why": f"{type(error).__name__}: {first_line(error)}"}
+        return {"verdict": "fault", "why": reason_of(error)}
     worst = min(snr([e[n] for e in expected], [o[n] for o in outputs]) for n in expected[0])
     warned = bool(program.accuracy and program.accuracy.warnings)
     verdict = "right" if worst >= LEAST_DB[precision] else "warned" if warned else "wrong"
@@ -146,8 +150,14 @@ def snr(expected: Sequence[Array], found: Sequence[Array]) -> float:
     return float(10 * np.log10(max(signal, 1e-300) / noise))
 
 
+def reason_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:300]
+    """Return the beginning of a message; a list of refusals goes on with its first entry."""
+    lines = str(error).strip().splitlines() or [""]
+    return " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])[:300]
 
 
 # ---------------------------------------------------------------- all of them

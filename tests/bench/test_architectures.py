@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench.architectures import page
-from bench.architectures.__main__ import cell, counts, judged, line_of, snr
+from bench.architectures.__main__ import cell, counts, first_line, judged, line_of, snr
 
 RIGHT = {"verdict": "right", "dB": 40.0}
 RESULTS: list[dict[str, Any]] = [
@@ -40,6 +40,13 @@ def test_counts_leave_out_what_torch_did_not_export() -> None:
 def test_a_line_says_why() -> None:
     assert "UnsupportedModel: X" in line_of(RESULTS[1]) and "Oh" in line_of(RESULTS[2])
     assert cell(RIGHT) == "right 40.0 dB"
+
+
+def test_a_reason_is_the_first_of_a_list() -> None:
+    assert first_line(ValueError("2 nodes cannot run:\n  a: no\n  b: no")) == (
+        "2 nodes cannot run: a: no"
+    )
+    assert first_line(ValueError("one\ntwo")) == "one" and first_line(ValueError()) == ""
 
 
 def test_the_page_has_every_network_and_reason(monkeypatch: pytest.MonkeyPatch) -> None:
