@@ -114,7 +114,7 @@ def judged(
 ) -> dict[str, Any]:  # fmt: skip
     """Compile, run on inputs that did not calibrate, and return the verdict with its reason."""
     import neuralmatrix as nm
-    from neuralmatrix.errors import BadProgram, NeuralMatrixError
+    from neuralmatrix.errors import BadProgram, CompilerFault, NeuralMatrixError
     from neuralmatrix.runtime.session import Session
 
     try:
@@ -128,7 +128,7 @@ def judged(
                                  **PLAIN)  # fmt: skip
             session = Session(program, threads=1)
             outputs = [session.run({k: v for k, v in feed.items() if k in taken}) for feed in fresh]
-    except BadProgram as error:  # of the compiler's own making
+    except (BadProgram, CompilerFault) as error:  # of the compiler's own making
         return {"verdict": "fault", "why": first_line(error)}
     except NeuralMatrixError as error:
         return {"verdict": "refused", "why": reason_of(error)}
