@@ -259,10 +259,14 @@ def check_length(call: Call, length: int) -> None:
         )
 
 
-def only_first_output(call: Call, what: str) -> None:
-    """Raise Refused if the node has a second output."""
-    if call.has_output(1):
-        raise Refused(f"the {what} output is used; only the first output is supported")
+def only_first_output(ctx: Context, call: Call, what: str) -> None:
+    """Raise Refused if anything reads the node's second output."""
+    name = call.outputs[1] if call.has_output(1) else ""
+    if name and (name in ctx.outputs or ctx.users.get(name)):
+        raise Refused(
+            f"the {what} output is used; only the first output is supported: end the model in "
+            f"front of what reads {name!r} with outputs= (--outputs)"
+        )
 
 
 def axes_of(ctx: Context, call: Call, rank: int, since: int) -> tuple[int, ...] | None:
