@@ -218,10 +218,12 @@ def cell(found: dict[str, Any]) -> str:
     return f"{found['verdict']} {found['dB']} dB" if "dB" in found else str(found["verdict"])
 
 
-def counts(results: Sequence[dict[str, Any]]) -> str:
-    """Return how many networks have each verdict."""
+def counts(results: Sequence[dict[str, Any]], listed: int = 0) -> str:
+    """Return how many networks have each verdict; ``listed``: how many there are to run."""
     exported_ones = [r for r in results if "not exported" not in r]
-    lines = [f"{len({r['name'] for r in results})} networks, {len(results)} exports asked for, "
+    found = len({r["name"] for r in results})
+    several = f"{found} networks" + (f" of {listed}" if listed > found else "")
+    lines = [f"{several}, {len(results)} exports asked for, "
              f"{len(exported_ones)} made by torch"]  # fmt: skip
     for precision in LEAST_DB:
         verdicts = Counter(r.get(precision, {}).get("verdict", "fault") for r in exported_ones)
@@ -252,7 +254,7 @@ def main() -> None:
 
     names = [n for n in ARCHITECTURES if not given.names or n.startswith(tuple(given.names))]
     results = run_all(names, given.exports, given.json, given.jobs)
-    text = counts(results)
+    text = counts(results, len(ARCHITECTURES))
     print(markdown(results, text) if given.markdown else text)
 
 
