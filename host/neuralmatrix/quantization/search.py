@@ -146,14 +146,25 @@ class _Search:
         """Take the best plain method of calibration."""
         asked = self.settings.method
         names = tuple(CLIP) if asked == "auto" else (asked,)
+        names = ("minmax",) if self.settings.precision == "int16" else names
+        if len(names) == 1 and not self._refines:  # nothing is compared with its loss
+            self.method = names[0]
+            self.recipe = self._with_ranges(_ranges(self.observed, self.method, self.settings))
+            return
         tried: list[Ranges] = []
-        for name in ("minmax",) if self.settings.precision == "int16" else names:
+        for name in names:
             ranges = _ranges(self.observed, name, self.settings)
             if ranges in tried:
                 continue
             tried.append(ranges)
             if self._better(name, self._with_ranges(ranges), first=not self.losses):
                 self.method = name
+
+    @property
+    def _refines(self) -> bool:
+        """Whether anything is tried beside methods of calibration."""
+        settings = self.settings
+        return settings.precision == "mixed" or settings.tries_refinement(self.inputs)
 
     def tensors(self) -> None:
         """Switch single tensors to the ranges of another method where the integers gain."""
