@@ -47,7 +47,13 @@ from .tools import UNKNOWN, Program, find_hls, find_vivado, run, tool_version
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 DEFAULT_JOBS = 4
-TIMING, UTILIZATION, RESULTS = "timing.rpt", "utilization.rpt", "results.txt"
+TIMING, UTILIZATION, POWER = "timing.rpt", "utilization.rpt", "power.rpt"
+RESULTS, MISSED = "results.txt", "missed.txt"
+HLS_LOG, VIVADO_LOG = "hls.log", "vivado.log"
+
+
+class TimingMissed(BuildFailed):
+    """The implemented design is too slow for its clock."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Plan:
     jobs: int = DEFAULT_JOBS
     csim: bool = True
     cosim: bool = False
+    missed_clock_mhz: float | None = None  # at which timing was missed, before this clock
 
     @property
     def hls(self) -> Path:
@@ -74,11 +81,20 @@ class Plan:
     def selftest(self) -> Path:
         return self.work / "selftest"
 
+    @property
+    def missed(self) -> Path:
+        """Reports and log of the implementation that missed timing."""
+        return self.work / "missed"
 
-def plan_of(name: str, root: Path = REPOSITORY) -> Plan:
+    def slower(self) -> Plan:
+        """Return the plan of the same build at the board's fallback clock."""
+        return replace(self, board=self.board.fallback, missed_clock_mhz=self.board.clock_mhz)
+
+
+def plan_of(name: str, root: Path = REPOSITORY, *, fallback_clock: bool = False) -> Plan:
     """Make the plan for a board; boards that share a bitstream share its build."""
-    named = load_board(name)
-    board = named if named.overlay == named.name else load_board(named.overlay)
+    board = load_board(load_board(name).overlay)
+    board = board.fallback if fallback_clock else board
     work = root / "build" / "overlay" / board.name
     return Plan(board, work, root / "overlay" / "build" / board.name, boards_of(board.name))
 
@@ -100,7 +116,7 @@ def synthesize(plan: Plan, hls: Program) -> str:
     """
     work = _fresh(plan.hls)
     data = write_hls_data(plan.board, work, csim=plan.csim, cosim=plan.cosim)
-    log = plan.work / "hls.log"
+    log = plan.work / HLS_LOG
     run(hls, HERE / "hls.tcl", environment={DATA_VARIABLE: str(data)}, folder=work, log=log)
     return csynth.report(plan.board, work)
 
@@ -117,14 +133,50 @@ def _ip_repository(plan: Plan) -> Path:
 
 
 def implement(plan: Plan, vivado: Program) -> None:
-    """Run Vivado: block design, synthesis, placement, routing, bitstream."""
+    """Run Vivado: block design, synthesis, placement, routing, bitstream.
+
+    TimingMissed: all of that succeeded, and the clock is too fast for it.
+    """
     work = _fresh(plan.vivado)
     data = work / "design.tcl"
     data.write_text(tcl_data(design_of(plan.board), plan.board), encoding="utf-8")
     words = ("-tclargs", data, _ip_repository(plan), work, plan.jobs)
     arguments = tuple(map(str, words))
-    log = plan.work / "vivado.log"
-    run(vivado, HERE / "vivado.tcl", arguments=arguments, folder=work, log=log)
+    log = plan.work / VIVADO_LOG
+    try:
+        run(vivado, HERE / "vivado.tcl", arguments=arguments, folder=work, log=log)
+    except BuildFailed as error:
+        kind = TimingMissed if (work / MISSED).is_file() else BuildFailed
+        raise kind(str(error)) from None
+
+
+def _keep_missed(plan: Plan) -> None:
+    """Keep what the next implementation would overwrite."""
+    folder = _fresh(plan.missed)
+    reports = (plan.vivado / name for name in (MISSED, TIMING, UTILIZATION, POWER))
+    for path in (*reports, plan.work / VIVADO_LOG):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+
+
+def close_timing(plan: Plan, vivado: Program) -> Plan:
+    """Implement at the plan's clock, else at the board's fallback clock; return the plan that met
+    timing.
+
+    The kernels are not synthesized again: what was made for a faster clock fits a slower one.
+    """
+    shutil.rmtree(plan.missed, ignore_errors=True)
+    try:
+        implement(plan, vivado)
+        return plan
+    except TimingMissed as error:
+        slower = plan.slower()
+        if slower.board.clock_mhz >= plan.board.clock_mhz:
+            raise
+        print(f"{error}\nbuilding again at {slower.board.clock_mhz:g} MHz, the fallback clock")
+    _keep_missed(plan)
+    implement(slower, vivado)
+    return slower
 
 
 def commit(root: Path = REPOSITORY) -> str:
@@ -157,6 +209,7 @@ def describe(plan: Plan, folder: Path, tools: Sequence[Tool]) -> OverlayInfo:
         tools=tuple(tools),
         utilization=read_utilization(plan.vivado / UTILIZATION),
         files=hash_files(folder),
+        missed_clock_mhz=plan.missed_clock_mhz,
     )
 
 
@@ -213,9 +266,11 @@ def build_overlay(plan: Plan) -> OverlayInfo:
     plan.work.mkdir(parents=True, exist_ok=True)
     write_selftest(plan.board, _fresh(plan.selftest))
     print(synthesize(plan, hls))
-    implement(plan, vivado)
-    version = read_results(plan.vivado / RESULTS).get("vivado", UNKNOWN)
-    return collect(plan, (tool_version(hls), Tool(vivado.name, version)))
+    met = close_timing(plan, vivado)
+    if met is not plan:  # the self-test's program names its clock
+        write_selftest(met.board, _fresh(met.selftest))
+    version = read_results(met.vivado / RESULTS).get("vivado", UNKNOWN)
+    return collect(met, (tool_version(hls), Tool(vivado.name, version)))
 
 
 def _used(pieces: Sequence[Utilization]) -> str:
@@ -224,9 +279,17 @@ def _used(pieces: Sequence[Utilization]) -> str:
 
 def summary(plan: Plan, info: OverlayInfo) -> str:
     """Format what was built."""
+    missed = ""
+    if info.missed_clock_mhz is not None:
+        missed = (
+            f"timing was missed at {info.missed_clock_mhz:g} MHz (reports in {plan.missed}), so "
+            f"this overlay runs at {info.clock_mhz:g} MHz: at most "
+            f"{100 * plan.board.fallback_loss:.0f} % fewer frames/s (estimated); programs need no "
+            "change, and sessions report the slower clock\n"
+        )
     return (
         f"built {plan.target}: {info.part}, {info.clock_mhz:g} MHz, worst slack "
-        f"{info.worst_slack_ns} ns, for {', '.join(info.boards)}\n"
+        f"{info.worst_slack_ns} ns, for {', '.join(info.boards)}\n{missed}"
         f"used after routing: {_used(info.utilization)}\n"
         f"copy the folder to the board; reports are in {plan.vivado}, {INFO} names what was built"
     )
@@ -244,6 +307,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("board", metavar="BOARD", choices=board_names(), help=str(board_names()))
     parser.add_argument("--jobs", type=_jobs, default=DEFAULT_JOBS, help="processes of Vivado")
     parser.add_argument("--no-csim", action="store_true", help="skip the kernels' benches")
+    parser.add_argument(
+        "--fallback-clock", action="store_true", help="build at the board's fallback clock at once"
+    )
     parser.add_argument("--cosim", action="store_true", help="also run a bench on the RTL (hours)")
     return parser.parse_args(argv)
 
@@ -253,7 +319,7 @@ def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
     chosen = _arguments(argv)
     try:
         plan = replace(
-            plan_of(chosen.board, root),
+            plan_of(chosen.board, root, fallback_clock=chosen.fallback_clock),
             jobs=chosen.jobs,
             csim=not chosen.no_csim,
             cosim=chosen.cosim,

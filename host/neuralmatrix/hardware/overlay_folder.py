@@ -71,6 +71,7 @@ class OverlayInfo:
     tools: tuple[Tool, ...]
     utilization: tuple[Utilization, ...]
     files: tuple[FileHash, ...]
+    missed_clock_mhz: float | None = None  # at which timing was missed, before clock_mhz
 
 
 @dataclass(frozen=True)
