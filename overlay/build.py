@@ -8,7 +8,6 @@ all; intermediate files and logs stay under ``build/overlay/NAME``.  ``hls`` end
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import signal
@@ -19,8 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuralmatrix.errors import BuildFailed, NeuralMatrixError
+from neuralmatrix.files import replace_folder
 from neuralmatrix.hardware.block_design import design_of
 from neuralmatrix.hardware.board import Board, board_names, load_board
+from neuralmatrix.hardware.isa import ISA_VERSION
+from neuralmatrix.hardware.overlay_archive import archive_name, pack
 from neuralmatrix.hardware.overlay_folder import (
     BIT,
     EXPECTED,
@@ -32,6 +34,7 @@ from neuralmatrix.hardware.overlay_folder import (
     Tool,
     Utilization,
     boards_of,
+    file_hash,
     hash_files,
     write_info,
 )
@@ -202,6 +205,7 @@ def describe(plan: Plan, folder: Path, tools: Sequence[Tool]) -> OverlayInfo:
         boards=plan.users,
         origin="vivado",
         fingerprint=board.array.fingerprint,
+        isa_version=ISA_VERSION,
         part=board.part.name,
         clock_mhz=board.clock_mhz,
         worst_slack_ns=worst_slack(plan.vivado / RESULTS),
@@ -229,24 +233,8 @@ def collect(plan: Plan, tools: Sequence[Tool]) -> OverlayInfo:
         shutil.copyfile(plan.selftest / name, folder / name)
     info = describe(plan, folder, tools)
     write_info(folder, info)
-    _replace(plan.target, folder)
+    replace_folder(plan.target, folder)
     return info
-
-
-def _replace(target: Path, folder: Path) -> None:
-    """Replace ``target`` by ``folder``; ``target`` is complete before and after."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    old = folder.with_name("old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    try:
-        os.replace(folder, target)
-    except OSError:
-        if old.exists():
-            os.replace(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # ------------------------------------------------------------------------------ commands
@@ -275,6 +263,16 @@ def build_overlay(plan: Plan) -> OverlayInfo:
 
 def _used(pieces: Sequence[Utilization]) -> str:
     return ", ".join(f"{p.kind} {p.used:g} of {p.available}" for p in pieces)
+
+
+def publish(plan: Plan, info: OverlayInfo) -> str:
+    """Pack the finished overlay as one file; return what to publish of it."""
+    target = plan.work / archive_name(info)
+    pack(plan.target, target)
+    return (
+        f"packed {target}\nits SHA-256 is {file_hash(target).sha256}\n"
+        "publish both; users run: neuralmatrix overlay add URL --sha256 ..."
+    )
 
 
 def summary(plan: Plan, info: OverlayInfo) -> str:
@@ -310,6 +308,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fallback-clock", action="store_true", help="build at the board's fallback clock at once"
     )
+    parser.add_argument("--pack", action="store_true", help="also pack the overlay as one file")
     parser.add_argument("--cosim", action="store_true", help="also run a bench on the RTL (hours)")
     return parser.parse_args(argv)
 
@@ -324,7 +323,13 @@ def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
             csim=not chosen.no_csim,
             cosim=chosen.cosim,
         )
-        print(build_hls(plan) if chosen.step == "hls" else summary(plan, build_overlay(plan)))
+        if chosen.step == "hls":
+            print(build_hls(plan))
+            return 0
+        info = build_overlay(plan)
+        print(summary(plan, info))
+        if chosen.pack:
+            print(publish(plan, info))
     except (NeuralMatrixError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -21,6 +21,7 @@ import pytest
 from neuralmatrix.errors import BuildFailed
 from neuralmatrix.hardware.block_design import design_of
 from neuralmatrix.hardware.board import board_names, load_board
+from neuralmatrix.hardware.overlay_archive import install
 from neuralmatrix.hardware.overlay_folder import (
     BIT,
     EXPECTED,
@@ -28,6 +29,7 @@ from neuralmatrix.hardware.overlay_folder import (
     INFO,
     SELFTEST,
     check_files,
+    file_hash,
     open_overlay,
 )
 from neuralmatrix.runtime.emulated_board.hwh import hwh
@@ -114,6 +116,23 @@ def test_an_overlay_is_built_whole(
     check(test, test.after)
     out = capsys.readouterr().out
     assert JUDGED in out and "worst slack 0.021 ns, for pynq-z1, pynq-z2" in out
+
+
+def test_a_built_overlay_is_packed_and_can_be_added(
+    path: Path,
+    tmp_path: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake_tools.write_tools(path, hwh_of("pynq-z2"))
+    assert overlay(tmp_path, "pynq-z2", "--pack") == 0
+    (archive,) = (tmp_path / "build" / "overlay" / "pynq-z2").glob("*.zip")
+    out = capsys.readouterr().out
+    assert f"packed {archive}" in out and file_hash(archive).sha256 in out
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    added = install(archive)
+    assert contents(added.folder) == contents(tmp_path / "overlay" / "build" / "pynq-z2")
 
 
 def test_a_twin_builds_the_bitstream_it_loads(path: Path, tmp_path: Path, quick: None) -> None:
