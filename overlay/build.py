@@ -52,7 +52,7 @@ REPOSITORY = HERE.parent
 DEFAULT_JOBS = 4
 TIMING, UTILIZATION, POWER = "timing.rpt", "utilization.rpt", "power.rpt"
 RESULTS, MISSED = "results.txt", "missed.txt"
-HLS_LOG, VIVADO_LOG = "hls.log", "vivado.log"
+VIVADO_LOG = "vivado.log"
 
 
 class TimingMissed(BuildFailed):
@@ -119,9 +119,9 @@ def synthesize(plan: Plan, hls: Program) -> str:
     """
     work = _fresh(plan.hls)
     data = write_hls_data(plan.board, work, csim=plan.csim, cosim=plan.cosim)
-    log = plan.work / HLS_LOG
+    log = plan.work / csynth.LOG
     run(hls, HERE / "hls.tcl", environment={DATA_VARIABLE: str(data)}, folder=work, log=log)
-    return csynth.report(plan.board, work)
+    return csynth.report(plan.board, work, log)
 
 
 def _ip_repository(plan: Plan) -> Path:
