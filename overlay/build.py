@@ -251,9 +251,19 @@ def build_overlay(plan: Plan) -> OverlayInfo:
     """Run ``make overlay``.  The tools are looked for and the self-test is made first, before
     hours of work."""
     hls, vivado = find_hls(), find_vivado()
+    prepare(plan)
+    print(synthesize(plan, hls))
+    return finish(plan, hls, vivado)
+
+
+def prepare(plan: Plan) -> None:
+    """Make the work folder and the self-test."""
     plan.work.mkdir(parents=True, exist_ok=True)
     write_selftest(plan.board, _fresh(plan.selftest))
-    print(synthesize(plan, hls))
+
+
+def finish(plan: Plan, hls: Program, vivado: Program) -> OverlayInfo:
+    """Implement the exported kernels and collect the overlay, at the clock that is met."""
     met = close_timing(plan, vivado)
     if met is not plan:  # the self-test's program names its clock
         write_selftest(met.board, _fresh(met.selftest))
@@ -293,7 +303,8 @@ def summary(plan: Plan, info: OverlayInfo) -> str:
     )
 
 
-def _jobs(text: str) -> int:
+def jobs(text: str) -> int:
+    """Parse the number of processes that Vivado may use."""
     if not re.fullmatch("[1-9][0-9]?", text):
         raise argparse.ArgumentTypeError(f"found {text!r}, allowed are 1 to 99")
     return int(text)
@@ -303,7 +314,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m overlay.build", description=__doc__)
     parser.add_argument("step", choices=("overlay", "hls"))
     parser.add_argument("board", metavar="BOARD", choices=board_names(), help=str(board_names()))
-    parser.add_argument("--jobs", type=_jobs, default=DEFAULT_JOBS, help="processes of Vivado")
+    parser.add_argument("--jobs", type=jobs, default=DEFAULT_JOBS, help="processes of Vivado")
     parser.add_argument("--no-csim", action="store_true", help="skip the kernels' benches")
     parser.add_argument(
         "--fallback-clock", action="store_true", help="build at the board's fallback clock at once"

@@ -142,7 +142,7 @@ slack = {"slack": "-0.1", "no slack": "?"}.get(wrong, "0.021")
 (out / "results.txt").write_text(f"worst_slack_ns {slack}\\nvivado 2024.2\\n")
 (out / "utilization.rpt").write_text("" if wrong == "no report" else UTILIZATION)
 (out / "timing.rpt").write_text("All user specified timing constraints are met.")
-(out / "neuralmatrix.bit").write_text("" if wrong == "empty bit" else "bits")
+(out / "neuralmatrix.bit").write_bytes(b"" if wrong == "empty bit" else BIT)
 if wrong != "no hwh":
     (out / "neuralmatrix.hwh").write_text("<" if wrong == "broken hwh" else HWH)
 """
@@ -159,16 +159,17 @@ def write_tools(
     *,
     slices: bool = True,
     hls: str = "vitis_hls",
+    bit: bytes = b"bits",
 ) -> None:
     """Write a ``vivado`` and, called ``hls``, a Vitis HLS into ``folder``.
 
-    ``hwh`` is Vivado's hand-off, ``slices`` whether cells are named as in 7 series or as in
-    UltraScale+.
+    ``hwh`` is Vivado's hand-off, ``bit`` its bitstream, ``slices`` whether cells are named as in 7
+    series or as in UltraScale+.
     """
     folder.mkdir()
     kind = "Slice" if slices else "CLB"
     utilization = UTILIZATION.format(lut=f"{kind} LUTs*", ff=f"{kind} Registers")
     head = f"{_START}CSYNTH = {CSYNTH!r}\nLOOP = {LOOP!r}\nLOOPS = {LOOPS!r}\nHWH = {hwh!r}\n"
-    head += f"UTILIZATION = {utilization!r}\nPOWER = {POWER!r}\n"
+    head += f"UTILIZATION = {utilization!r}\nPOWER = {POWER!r}\nBIT = {bit!r}\n"
     _write(folder / hls, head + _VERSION.format(name="Vitis HLS") + _HLS)
     _write(folder / "vivado", head + _VERSION.format(name="Vivado") + _VIVADO)
