@@ -268,7 +268,8 @@ def _light(chosen: argparse.Namespace, root: Path) -> Light:
         target = Target(chosen.board, chosen.port, chosen.identity, chosen.ssh_config)
         at = At(target, chosen.name, chosen.python, chosen.remote_dir, chosen.device)
     folder = root / "build" / "first-light" / chosen.name
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in (folder, plan.work):  # a log or report of an earlier build would pass for this one's
+        shutil.rmtree(old, ignore_errors=True)
     folder.mkdir(parents=True)
     return Light(plan, folder, at)
 

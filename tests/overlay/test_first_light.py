@@ -13,6 +13,7 @@ import sys
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,17 @@ def test_vivado_stops(
     assert "failed   overlay" in files["README.txt"]
 
 
+def test_nothing_of_an_earlier_build_is_sent(
+    tools: Path, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert light(tmp_path) == 0
+    monkeypatch.setenv("FAKE_WRONG", "hls")
+    assert light(tmp_path) == 1
+    files = sent(tmp_path)
+    assert not [name for name in files if name.startswith(("reports/t", "overlay/", "logs/v"))]
+    assert states(files)["implemented"] == "skipped"
+
+
 def test_timing_is_missed_at_both_clocks(
     tools: Path, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,11 +246,14 @@ def test_a_board_that_does_not_answer(far: Far, tools: Path, quick: None, tmp_pa
 
 
 @pytest.mark.ssh
+@pytest.mark.slow
 def test_a_board_is_tried_though_the_build_failed(
     far: Far, tools: Path, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What needs no overlay runs: the plain emulation on the other machine."""
     monkeypatch.setenv("FAKE_WRONG", "silent")
+    fewer = [stage for stage in STAGES if stage.name in (*LOCAL, "selftest", "demo gnn")]
+    monkeypatch.setattr(first_light, "run_stages", partial(run_stages, stages=fewer))
     assert light(tmp_path, *way_to(far, tmp_path, "emulation")) == 1
     found = states(sent(tmp_path))
     assert found["overlay"] == "failed" and found["demo gnn"] == "done"
