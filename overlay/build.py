@@ -14,13 +14,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from neuralmatrix.errors import BuildFailed, NeuralMatrixError
 from neuralmatrix.files import replace_folder
 from neuralmatrix.hardware.block_design import design_of
-from neuralmatrix.hardware.board import Board, board_names, load_board
+from neuralmatrix.hardware.board import board_names
 from neuralmatrix.hardware.isa import ISA_VERSION
 from neuralmatrix.hardware.overlay_archive import archive_name, pack
 from neuralmatrix.hardware.overlay_folder import (
@@ -33,7 +33,6 @@ from neuralmatrix.hardware.overlay_folder import (
     OverlayInfo,
     Tool,
     Utilization,
-    boards_of,
     file_hash,
     hash_files,
     write_info,
@@ -43,63 +42,26 @@ from neuralmatrix.runtime.selftest_build.build import write as write_selftest
 
 from . import csynth
 from .hls_data import DATA_VARIABLE, ip_folder, write_hls_data
+from .plan import (
+    DEFAULT_JOBS,
+    HERE,
+    MISSED,
+    POWER,
+    REPOSITORY,
+    RESULTS,
+    TIMING,
+    UTILIZATION,
+    VIVADO_LOG,
+    Plan,
+    plan_of,
+)
 from .reports import check_hwh, read_results, read_utilization, worst_slack
 from .tcl_data import tcl_data
 from .tools import UNKNOWN, Program, find_hls, find_vivado, run, tool_version
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent
-DEFAULT_JOBS = 4
-TIMING, UTILIZATION, POWER = "timing.rpt", "utilization.rpt", "power.rpt"
-RESULTS, MISSED = "results.txt", "missed.txt"
-VIVADO_LOG = "vivado.log"
-
 
 class TimingMissed(BuildFailed):
     """The implemented design is too slow for its clock."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The folders of a build and of its result."""
-
-    board: Board  # the board whose bitstream is built
-    work: Path
-    target: Path
-    users: tuple[str, ...]  # the boards that load it
-    jobs: int = DEFAULT_JOBS
-    csim: bool = True
-    cosim: bool = False
-    missed_clock_mhz: float | None = None  # at which timing was missed, before this clock
-
-    @property
-    def hls(self) -> Path:
-        return self.work / "hls"
-
-    @property
-    def vivado(self) -> Path:
-        return self.work / "vivado"
-
-    @property
-    def selftest(self) -> Path:
-        return self.work / "selftest"
-
-    @property
-    def missed(self) -> Path:
-        """Reports and log of the implementation that missed timing."""
-        return self.work / "missed"
-
-    def slower(self) -> Plan:
-        """Return the plan of the same build at the board's fallback clock."""
-        return replace(self, board=self.board.fallback, missed_clock_mhz=self.board.clock_mhz)
-
-
-def plan_of(name: str, root: Path = REPOSITORY, *, fallback_clock: bool = False) -> Plan:
-    """Make the plan for a board; boards that share a bitstream share its build."""
-    board = load_board(load_board(name).overlay)
-    board = board.fallback if fallback_clock else board
-    work = root / "build" / "overlay" / board.name
-    return Plan(board, work, root / "overlay" / "build" / board.name, boards_of(board.name))
 
 
 def _fresh(folder: Path) -> Path:

@@ -32,6 +32,16 @@ from . import build, csynth
 from .first_light_board import DEMOS, At, first_run, run_demo, run_power
 from .first_light_report import predictions, readme, versions
 from .hls_data import ip_folder, report_folder
+from .plan import (
+    DEFAULT_JOBS,
+    POWER,
+    REPOSITORY,
+    RESULTS,
+    UTILIZATION,
+    VIVADO_LOG,
+    Plan,
+    plan_of,
+)
 from .reports import read_power, read_utilization, worst_slack
 from .tools import find_hls, find_vivado
 
@@ -59,7 +69,7 @@ class Outcome:
 class Light:
     """All that the stages share; ``folder`` becomes the file to send."""
 
-    plan: build.Plan
+    plan: Plan
     folder: Path
     at: At | None = None  # the board; None if none was named
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -122,13 +132,13 @@ def _overlay(light: Light) -> Any:
 def _implemented(light: Light) -> Any:
     """Read the reports, also of an implementation that missed timing."""
     folder = light.plan.vivado
-    if not (folder / build.UTILIZATION).is_file():
+    if not (folder / UTILIZATION).is_file():
         raise Skip("Vivado left no reports: see the stage overlay")
-    found: dict[str, Any] = {"utilization": to_json(read_utilization(folder / build.UTILIZATION))}
-    if (folder / build.POWER).is_file():
-        found["power_w"] = read_power(folder / build.POWER)
-    if (folder / build.RESULTS).is_file():
-        found["worst_slack_ns"] = worst_slack(folder / build.RESULTS)
+    found: dict[str, Any] = {"utilization": to_json(read_utilization(folder / UTILIZATION))}
+    if (folder / POWER).is_file():
+        found["power_w"] = read_power(folder / POWER)
+    if (folder / RESULTS).is_file():
+        found["worst_slack_ns"] = worst_slack(folder / RESULTS)
     return found
 
 
@@ -212,11 +222,11 @@ def _gather(light: Light) -> None:
     """Copy logs and reports; those of a failed stage are there as far as it came."""
     plan = light.plan
     copied = {
-        "logs": [plan.work / csynth.LOG, plan.work / build.VIVADO_LOG],
-        "logs/missed": [plan.missed / build.VIVADO_LOG],
+        "logs": [plan.work / csynth.LOG, plan.work / VIVADO_LOG],
+        "logs/missed": [plan.missed / VIVADO_LOG],
         "reports/hls": [plan.hls / csynth.JSON, plan.hls / "hls_data.tcl"],
         "reports/missed": sorted(plan.missed.glob("*.rpt")),
-        "reports": [*sorted(plan.vivado.glob("*.rpt")), plan.vivado / build.RESULTS],
+        "reports": [*sorted(plan.vivado.glob("*.rpt")), plan.vivado / RESULTS],
         "overlay": [plan.target / INFO] if light.found("overlay") else [],
     }
     for kernel in KERNELS:
@@ -245,7 +255,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m overlay.first_light", description=__doc__)
     parser.add_argument("name", metavar="BOARD", choices=board_names(), help=str(board_names()))
     parser.add_argument("--board", metavar="USER@HOST", help="where the board is, over SSH")
-    parser.add_argument("--jobs", type=build.jobs, default=build.DEFAULT_JOBS)
+    parser.add_argument("--jobs", type=build.jobs, default=DEFAULT_JOBS)
     parser.add_argument("--no-csim", action="store_true", help="skip the kernels' benches")
     parser.add_argument("--fallback-clock", action="store_true", help="build at that clock at once")
     parser.add_argument("--port", type=int, help="of ssh")
@@ -261,7 +271,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _light(chosen: argparse.Namespace, root: Path) -> Light:
-    plan = build.plan_of(chosen.name, root, fallback_clock=chosen.fallback_clock)
+    plan = plan_of(chosen.name, root, fallback_clock=chosen.fallback_clock)
     plan = replace(plan, jobs=chosen.jobs, csim=not chosen.no_csim)
     at = None
     if chosen.board:
@@ -274,7 +284,7 @@ def _light(chosen: argparse.Namespace, root: Path) -> Light:
     return Light(plan, folder, at)
 
 
-def main(argv: Sequence[str] | None = None, root: Path = build.REPOSITORY) -> int:
+def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
     """Run all stages; return 1 if one failed, or needs one that failed."""
     light = _light(_arguments(argv), root)
     try:

@@ -36,6 +36,7 @@ from neuralmatrix.runtime.emulated_board.hwh import hwh
 from neuralmatrix.runtime.selftest import SelfTest, check, read
 
 from overlay import build, reports, tools
+from overlay.plan import plan_of
 
 FILES = {BIT, HWH, INFO, SELFTEST, EXPECTED}
 STOPPED = """
@@ -505,6 +506,6 @@ def test_the_emulated_boards_hand_off_is_the_designs(tmp_path: Path, name: str) 
 
 
 def test_the_place_of_the_work_is_the_plans() -> None:
-    plan = build.plan_of("pynq-z1")
+    plan = plan_of("pynq-z1")
     assert plan.board.name == "pynq-z2" and plan.target.name == "pynq-z2"
     assert replace(plan, jobs=8).work == plan.work

@@ -33,6 +33,7 @@ from test_build import no_selftest
 
 from overlay import build, first_light, first_light_board
 from overlay.first_light import BUG, STAGES, Light, Stage, run_stages
+from overlay.plan import plan_of
 
 pytestmark = pytest.mark.gxx
 BOARD = "pynq-z2"
@@ -263,7 +264,7 @@ def test_a_fault_of_the_project_is_told_as_one(tmp_path: Path) -> None:
     def broken(_: Light) -> Any:
         return {}["missing"]
 
-    made = Light(build.plan_of(BOARD, tmp_path), tmp_path / "result")
+    made = Light(plan_of(BOARD, tmp_path), tmp_path / "result")
     stages = (Stage("first", "breaks", broken), Stage("next", "runs", lambda _: 1))
     run_stages(made, stages)
     assert made.outcomes["first"].state == "failed" and made.outcomes["next"].state == "done"
