@@ -3,15 +3,17 @@
 PYTHON ?= python3
 CXX ?= g++
 
-# Of `make hls` and `make overlay`, for example `make overlay BOARD=pynq-z2 JOBS=8 FLAGS=--cosim`.
+# Of `make hls`, `make overlay` and `make first-light`, for example
+# `make overlay BOARD=pynq-z2 JOBS=8 FLAGS=--cosim`.
 BOARD ?= pynq-z2
 JOBS ?= 4
 FLAGS ?=
+BOARD_HOST ?=
 
 CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h hls/emulation/*.cpp
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls threads overlay generated format clean
+.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls threads overlay first-light generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -64,6 +66,10 @@ hls: ## the kernels to RTL and IPs, their reports beside our estimates; needs Vi
 
 overlay: ## a bitstream and what lies beside it; needs Vitis HLS and Vivado
 	$(BUILD) overlay $(BOARD) --jobs $(JOBS) $(FLAGS)
+
+first-light: ## builds, and with BOARD_HOST=user@board runs there; all of it in one file to send
+	PYTHONPATH=host:. $(PYTHON) -m overlay.first_light $(BOARD) --jobs $(JOBS) \
+	    $(if $(BOARD_HOST),--board $(BOARD_HOST)) $(FLAGS)
 
 generated: ## files made from isa.py, the board files and the demos' networks
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.cpp_headers
