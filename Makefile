@@ -3,10 +3,12 @@
 PYTHON ?= python3
 CXX ?= g++
 
-# Of `make hls` and `make overlay`, for example `make overlay BOARD=pynq-z2 JOBS=8 FLAGS=--cosim`.
+# Of `make hls`, `make overlay` and `make first-light`, for example
+# `make overlay BOARD=pynq-z2 JOBS=8 FLAGS=--cosim`.
 BOARD ?= pynq-z2
 JOBS ?= 4
 FLAGS ?=
+BOARD_HOST ?=
 
 COUNTS = ../host/neuralmatrix/hardware/counts.json
 
@@ -14,7 +16,7 @@ CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h
     hls/rtl/include/*.h hls/rtl/kernels/*.h hls/rtl/kernels/*.cpp
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls rtl rtl-quick overlay generated format clean
+.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls threads rtl rtl-quick overlay first-light generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -56,6 +58,9 @@ csim: ## the kernels' own benches, with a plain compiler
 	    $(CXX) -std=c++14 -O2 -Wall -Wno-unused-label -Ihls/include $$bench hls/src/*.cpp -o $$out && $$out || exit 1; \
 	done
 
+threads: ## the kernels as concurrent processes: do 3,000 random programs end? needs g++
+	$(PYTHON) hls/threads --random 3000 host/neuralmatrix/demo/data/*.16x16-z7.nmx
+
 lint-hls: ## can the kernels be synthesized? needs clang++
 	$(PYTHON) hls/lint
 
@@ -70,6 +75,10 @@ hls: ## the kernels to RTL and IPs, their reports beside our estimates; needs Vi
 
 overlay: ## a bitstream and what lies beside it; needs Vitis HLS and Vivado
 	$(BUILD) overlay $(BOARD) --jobs $(JOBS) $(FLAGS)
+
+first-light: ## builds, and with BOARD_HOST=user@board runs there; all of it in one file to send
+	PYTHONPATH=host:. $(PYTHON) -m overlay.first_light $(BOARD) --jobs $(JOBS) \
+	    $(if $(BOARD_HOST),--board $(BOARD_HOST)) $(FLAGS)
 
 generated: ## files made from isa.py, the board files and the demos' networks
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix.hardware.cpp_headers

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +19,7 @@ import graphs
 import transformers
 from common import TASKS, Array, Row, random_feed, report
 from neuralmatrix.hardware import instruction_costs
+from neuralmatrix.hardware.board import load_board
 from zoo import ZOO
 from zoo_transformers import TRANSFORMERS, Size, bert
 
@@ -86,8 +87,16 @@ def frames_per_s(program: Any, burst: int | None) -> float:
         return float(program.estimate().frames_per_s)
 
 
-def rows(name: str, boards: list[str], burst: int | None = None) -> list[Row]:
-    """Return the rates of one network on every board."""
+def at_fallback(program: Any) -> Any:
+    """Return the program on its board at the fallback clock; its instructions are the same."""
+    slow = load_board(program.board).fallback
+    return replace(program, clock_mhz=slow.clock_mhz, timing=slow.timing)
+
+
+def rows(
+    name: str, boards: list[str], burst: int | None = None, fallback: bool = False
+) -> list[Row]:
+    """Return the rates of one network on every board, at their clocks or fallback clocks."""
     import neuralmatrix as nm
 
     net, result = NETS[name](), []
@@ -95,8 +104,9 @@ def rows(name: str, boards: list[str], burst: int | None = None) -> list[Row]:
         program = nm.compile(
             net.model, board=board, calibration=[net.samples], constants=net.constants
         )
-        rate = frames_per_s(program, burst)
-        result.append(Row(f"{name} on {board}", rate, "per s", "estimated"))
+        shown = at_fallback(program) if fallback else program
+        rate, where = frames_per_s(shown, burst), f"{name} on {board} at {shown.clock_mhz:.4g} MHz"
+        result.append(Row(where, rate, "per s", "estimated"))
     return result
 
 
@@ -105,9 +115,11 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=list(NETS), help=", ".join(NETS))
     parser.add_argument("--boards", nargs="+", default=list(BOARDS))
     parser.add_argument("--burst-cycles", type=int, help="charged for each burst and strided word")
+    parser.add_argument("--fallback", action="store_true", help="at the boards' fallback clocks")
     options = parser.parse_args()
     for name in options.networks:
-        report("rates", rows(name, options.boards, options.burst_cycles))
+        found = rows(name, options.boards, options.burst_cycles, options.fallback)
+        report("rates", found)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,21 @@ all; intermediate files and logs stay under ``build/overlay/NAME``.  ``hls`` end
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from neuralmatrix.errors import BuildFailed, NeuralMatrixError
+from neuralmatrix.files import replace_folder
 from neuralmatrix.hardware.block_design import design_of
-from neuralmatrix.hardware.board import Board, board_names, load_board
+from neuralmatrix.hardware.board import board_names
+from neuralmatrix.hardware.isa import ISA_VERSION
+from neuralmatrix.hardware.overlay_archive import archive_name, pack
 from neuralmatrix.hardware.overlay_folder import (
     BIT,
     EXPECTED,
@@ -31,7 +33,7 @@ from neuralmatrix.hardware.overlay_folder import (
     OverlayInfo,
     Tool,
     Utilization,
-    boards_of,
+    file_hash,
     hash_files,
     write_info,
 )
@@ -40,47 +42,26 @@ from neuralmatrix.runtime.selftest_build.build import write as write_selftest
 
 from . import csynth
 from .hls_data import DATA_VARIABLE, ip_folder, write_hls_data
+from .plan import (
+    DEFAULT_JOBS,
+    HERE,
+    MISSED,
+    POWER,
+    REPOSITORY,
+    RESULTS,
+    TIMING,
+    UTILIZATION,
+    VIVADO_LOG,
+    Plan,
+    plan_of,
+)
 from .reports import check_hwh, read_results, read_utilization, worst_slack
 from .tcl_data import tcl_data
 from .tools import UNKNOWN, Program, find_hls, find_vivado, run, tool_version
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent
-DEFAULT_JOBS = 4
-TIMING, UTILIZATION, RESULTS = "timing.rpt", "utilization.rpt", "results.txt"
 
-
-@dataclass(frozen=True)
-class Plan:
-    """The folders of a build and of its result."""
-
-    board: Board  # the board whose bitstream is built
-    work: Path
-    target: Path
-    users: tuple[str, ...]  # the boards that load it
-    jobs: int = DEFAULT_JOBS
-    csim: bool = True
-    cosim: bool = False
-
-    @property
-    def hls(self) -> Path:
-        return self.work / "hls"
-
-    @property
-    def vivado(self) -> Path:
-        return self.work / "vivado"
-
-    @property
-    def selftest(self) -> Path:
-        return self.work / "selftest"
-
-
-def plan_of(name: str, root: Path = REPOSITORY) -> Plan:
-    """Make the plan for a board; boards that share a bitstream share its build."""
-    named = load_board(name)
-    board = named if named.overlay == named.name else load_board(named.overlay)
-    work = root / "build" / "overlay" / board.name
-    return Plan(board, work, root / "overlay" / "build" / board.name, boards_of(board.name))
+class TimingMissed(BuildFailed):
+    """The implemented design is too slow for its clock."""
 
 
 def _fresh(folder: Path) -> Path:
@@ -100,9 +81,9 @@ def synthesize(plan: Plan, hls: Program) -> str:
     """
     work = _fresh(plan.hls)
     data = write_hls_data(plan.board, work, csim=plan.csim, cosim=plan.cosim)
-    log = plan.work / "hls.log"
+    log = plan.work / csynth.LOG
     run(hls, HERE / "hls.tcl", environment={DATA_VARIABLE: str(data)}, folder=work, log=log)
-    return csynth.report(plan.board, work)
+    return csynth.report(plan.board, work, log)
 
 
 def _ip_repository(plan: Plan) -> Path:
@@ -117,14 +98,50 @@ def _ip_repository(plan: Plan) -> Path:
 
 
 def implement(plan: Plan, vivado: Program) -> None:
-    """Run Vivado: block design, synthesis, placement, routing, bitstream."""
+    """Run Vivado: block design, synthesis, placement, routing, bitstream.
+
+    TimingMissed: all of that succeeded, and the clock is too fast for it.
+    """
     work = _fresh(plan.vivado)
     data = work / "design.tcl"
     data.write_text(tcl_data(design_of(plan.board), plan.board), encoding="utf-8")
     words = ("-tclargs", data, _ip_repository(plan), work, plan.jobs)
     arguments = tuple(map(str, words))
-    log = plan.work / "vivado.log"
-    run(vivado, HERE / "vivado.tcl", arguments=arguments, folder=work, log=log)
+    log = plan.work / VIVADO_LOG
+    try:
+        run(vivado, HERE / "vivado.tcl", arguments=arguments, folder=work, log=log)
+    except BuildFailed as error:
+        kind = TimingMissed if (work / MISSED).is_file() else BuildFailed
+        raise kind(str(error)) from None
+
+
+def _keep_missed(plan: Plan) -> None:
+    """Keep what the next implementation would overwrite."""
+    folder = _fresh(plan.missed)
+    reports = (plan.vivado / name for name in (MISSED, TIMING, UTILIZATION, POWER))
+    for path in (*reports, plan.work / VIVADO_LOG):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+
+
+def close_timing(plan: Plan, vivado: Program) -> Plan:
+    """Implement at the plan's clock, else at the board's fallback clock; return the plan that met
+    timing.
+
+    The kernels are not synthesized again: what was made for a faster clock fits a slower one.
+    """
+    shutil.rmtree(plan.missed, ignore_errors=True)
+    try:
+        implement(plan, vivado)
+        return plan
+    except TimingMissed as error:
+        slower = plan.slower()
+        if slower.board.clock_mhz >= plan.board.clock_mhz:
+            raise
+        print(f"{error}\nbuilding again at {slower.board.clock_mhz:g} MHz, the fallback clock")
+    _keep_missed(plan)
+    implement(slower, vivado)
+    return slower
 
 
 def commit(root: Path = REPOSITORY) -> str:
@@ -150,6 +167,7 @@ def describe(plan: Plan, folder: Path, tools: Sequence[Tool]) -> OverlayInfo:
         boards=plan.users,
         origin="vivado",
         fingerprint=board.array.fingerprint,
+        isa_version=ISA_VERSION,
         part=board.part.name,
         clock_mhz=board.clock_mhz,
         worst_slack_ns=worst_slack(plan.vivado / RESULTS),
@@ -157,6 +175,7 @@ def describe(plan: Plan, folder: Path, tools: Sequence[Tool]) -> OverlayInfo:
         tools=tuple(tools),
         utilization=read_utilization(plan.vivado / UTILIZATION),
         files=hash_files(folder),
+        missed_clock_mhz=plan.missed_clock_mhz,
     )
 
 
@@ -176,24 +195,8 @@ def collect(plan: Plan, tools: Sequence[Tool]) -> OverlayInfo:
         shutil.copyfile(plan.selftest / name, folder / name)
     info = describe(plan, folder, tools)
     write_info(folder, info)
-    _replace(plan.target, folder)
+    replace_folder(plan.target, folder)
     return info
-
-
-def _replace(target: Path, folder: Path) -> None:
-    """Replace ``target`` by ``folder``; ``target`` is complete before and after."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    old = folder.with_name("old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    try:
-        os.replace(folder, target)
-    except OSError:
-        if old.exists():
-            os.replace(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # ------------------------------------------------------------------------------ commands
@@ -210,29 +213,60 @@ def build_overlay(plan: Plan) -> OverlayInfo:
     """Run ``make overlay``.  The tools are looked for and the self-test is made first, before
     hours of work."""
     hls, vivado = find_hls(), find_vivado()
+    prepare(plan)
+    print(synthesize(plan, hls))
+    return finish(plan, hls, vivado)
+
+
+def prepare(plan: Plan) -> None:
+    """Make the work folder and the self-test."""
     plan.work.mkdir(parents=True, exist_ok=True)
     write_selftest(plan.board, _fresh(plan.selftest))
-    print(synthesize(plan, hls))
-    implement(plan, vivado)
-    version = read_results(plan.vivado / RESULTS).get("vivado", UNKNOWN)
-    return collect(plan, (tool_version(hls), Tool(vivado.name, version)))
+
+
+def finish(plan: Plan, hls: Program, vivado: Program) -> OverlayInfo:
+    """Implement the exported kernels and collect the overlay, at the clock that is met."""
+    met = close_timing(plan, vivado)
+    if met is not plan:  # the self-test's program names its clock
+        write_selftest(met.board, _fresh(met.selftest))
+    version = read_results(met.vivado / RESULTS).get("vivado", UNKNOWN)
+    return collect(met, (tool_version(hls), Tool(vivado.name, version)))
 
 
 def _used(pieces: Sequence[Utilization]) -> str:
     return ", ".join(f"{p.kind} {p.used:g} of {p.available}" for p in pieces)
 
 
+def publish(plan: Plan, info: OverlayInfo) -> str:
+    """Pack the finished overlay as one file; return what to publish of it."""
+    target = plan.work / archive_name(info)
+    pack(plan.target, target)
+    return (
+        f"packed {target}\nits SHA-256 is {file_hash(target).sha256}\n"
+        "publish both; users run: neuralmatrix overlay add URL --sha256 ..."
+    )
+
+
 def summary(plan: Plan, info: OverlayInfo) -> str:
     """Format what was built."""
+    missed = ""
+    if info.missed_clock_mhz is not None:
+        missed = (
+            f"timing was missed at {info.missed_clock_mhz:g} MHz (reports in {plan.missed}), so "
+            f"this overlay runs at {info.clock_mhz:g} MHz: at most "
+            f"{100 * plan.board.fallback_loss:.0f} % fewer frames/s (estimated); programs need no "
+            "change, and sessions report the slower clock\n"
+        )
     return (
         f"built {plan.target}: {info.part}, {info.clock_mhz:g} MHz, worst slack "
-        f"{info.worst_slack_ns} ns, for {', '.join(info.boards)}\n"
+        f"{info.worst_slack_ns} ns, for {', '.join(info.boards)}\n{missed}"
         f"used after routing: {_used(info.utilization)}\n"
         f"copy the folder to the board; reports are in {plan.vivado}, {INFO} names what was built"
     )
 
 
-def _jobs(text: str) -> int:
+def jobs(text: str) -> int:
+    """Parse the number of processes that Vivado may use."""
     if not re.fullmatch("[1-9][0-9]?", text):
         raise argparse.ArgumentTypeError(f"found {text!r}, allowed are 1 to 99")
     return int(text)
@@ -242,8 +276,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m overlay.build", description=__doc__)
     parser.add_argument("step", choices=("overlay", "hls"))
     parser.add_argument("board", metavar="BOARD", choices=board_names(), help=str(board_names()))
-    parser.add_argument("--jobs", type=_jobs, default=DEFAULT_JOBS, help="processes of Vivado")
+    parser.add_argument("--jobs", type=jobs, default=DEFAULT_JOBS, help="processes of Vivado")
     parser.add_argument("--no-csim", action="store_true", help="skip the kernels' benches")
+    parser.add_argument(
+        "--fallback-clock", action="store_true", help="build at the board's fallback clock at once"
+    )
+    parser.add_argument("--pack", action="store_true", help="also pack the overlay as one file")
     parser.add_argument("--cosim", action="store_true", help="also run a bench on the RTL (hours)")
     return parser.parse_args(argv)
 
@@ -253,12 +291,18 @@ def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
     chosen = _arguments(argv)
     try:
         plan = replace(
-            plan_of(chosen.board, root),
+            plan_of(chosen.board, root, fallback_clock=chosen.fallback_clock),
             jobs=chosen.jobs,
             csim=not chosen.no_csim,
             cosim=chosen.cosim,
         )
-        print(build_hls(plan) if chosen.step == "hls" else summary(plan, build_overlay(plan)))
+        if chosen.step == "hls":
+            print(build_hls(plan))
+            return 0
+        info = build_overlay(plan)
+        print(summary(plan, info))
+        if chosen.pack:
+            print(publish(plan, info))
     except (NeuralMatrixError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

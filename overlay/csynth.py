@@ -26,8 +26,9 @@ from rich.table import Table
 
 from .csynth_xml import Loop, Report, read_report
 from .hls_data import report_folder
+from .symptoms import ADVICE, symptoms
 
-JSON = "csynth.json"
+JSON, LOG = "csynth.json", "hls.log"
 # A label, its loop, and the interval that the pragma in it requires.
 _PIPELINED = re.compile(
     r"(\w+):\s*\n\s*(?:for|while|do)\b[^\n]*\n(?:\s*//[^\n]*\n)*\s*NM_PIPELINE\((\w+)\)"
@@ -107,8 +108,7 @@ def _failures(report: Report, wanted: Mapping[str, int]) -> Iterator[str]:
     if report.estimated_ns > report.target_ns:
         yield (
             f"{report.kernel}: clock period: found {report.estimated_ns:g} ns estimated, allowed "
-            f"is {report.target_ns:g} ns; lower the board's clock_mhz, or shorten the path that "
-            f"{report.kernel}'s schedule report names"
+            f"is {report.target_ns:g} ns; {ADVICE['period']}"
         )
     if not any(_named(report, label) for label in wanted):
         yield (
@@ -126,12 +126,12 @@ def _missed(kernel: str, loop: Loop, interval: int) -> Iterator[str]:
     if loop.ii is None:
         yield (
             f"{kernel}: loop {loop.name}: found no pipeline{why}, wanted is one iteration every "
-            f"{interval} cycles; see the log for what keeps the tool from it"
+            f"{interval} cycles; {ADVICE['unpipelined']}"
         )
     elif loop.ii > interval:
         yield (
             f"{kernel}: loop {loop.name}: found an initiation interval of {loop.ii}{why}, wanted "
-            f"is {interval}; see the log for the port or dependence that costs the cycles"
+            f"is {interval}; {ADVICE['interval']}"
         )
 
 
@@ -174,9 +174,12 @@ def _notes(report: Report, wanted: Mapping[str, int]) -> Iterator[str]:
     yield from _register_notes(report)
     for label in BURSTS.get(report.kernel, ()) if report.bursts is not None else ():
         if not any(burst.loop.endswith(label) for burst in report.bursts or ()):
-            yield f"{report.kernel}: no burst in loop {label}, where the cycle model assumes one"
+            yield (
+                f"{report.kernel}: no burst in loop {label}, where the cycle model assumes one; "
+                f"{ADVICE['burst']}"
+            )
     for pragma in report.rejected_pragmas:
-        yield f"{report.kernel}: a pragma was ignored: {pragma}"
+        yield f"{report.kernel}: a pragma was ignored: {pragma}; {ADVICE['pragma']}"
 
 
 def _register_notes(report: Report) -> Iterator[str]:
@@ -201,8 +204,11 @@ def _fit_notes(board: Board, reports: Sequence[Report]) -> Iterator[str]:
             )
 
 
-def compare(board: Board, reports: Sequence[Report]) -> Comparison:
-    """Compare all kernels' synthesis with the resource estimate and the cycle model."""
+def compare(board: Board, reports: Sequence[Report], log: str = "") -> Comparison:
+    """Compare all kernels' synthesis with the resource estimate and the cycle model.
+
+    ``log``: what Vitis HLS printed; its warnings become notes that say what to do.
+    """
     wanted = {report.kernel: targets(board, report.kernel) for report in reports}
     whole = {report.kernel for report in reports} == set(KERNELS)
     rows = [row for report in reports for row in _cycle_rows(report, wanted[report.kernel])]
@@ -210,6 +216,7 @@ def compare(board: Board, reports: Sequence[Report]) -> Comparison:
     notes = [note for report in reports for note in _notes(report, wanted[report.kernel])]
     failures = [text for report in reports for text in _failures(report, wanted[report.kernel])]
     notes += _fit_notes(board, reports)
+    notes += [symptom.text for symptom in symptoms(board, reports, log)]
     return Comparison(board.name, tuple(rows), tuple(notes), tuple(failures))
 
 
@@ -259,13 +266,22 @@ def to_text(reports: Sequence[Report], found: Comparison) -> str:
     return str(text)
 
 
-def report(board: Board, work: Path) -> str:
+def _read(log: Path) -> str:
+    """Return a log's text; empty if there is none."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def report(board: Board, work: Path, log: Path | None = None) -> str:
     """Read the reports that hls.tcl left in ``work``, write JSON next to them, return the tables.
 
+    ``log``: of Vitis HLS, next to the folder unless another is named.
     BuildFailed: a gate is not passed; the message has the tables and these gates.
     """
     reports = [read_report(report_folder(work, kernel), kernel) for kernel in KERNELS]
-    found = compare(board, reports)
+    found = compare(board, reports, _read(log or work.with_name(LOG)))
     (work / JSON).write_text(to_json(reports, found), encoding="utf-8")
     text = to_text(reports, found)
     if found.failures:

@@ -56,6 +56,25 @@ class Burst:
 
 
 @dataclass(frozen=True)
+class Access:
+    """One access to DRAM, and whether it became a burst: ``status`` is "Inferred" or "Fail"."""
+
+    variable: str
+    direction: str
+    loop: str
+    status: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An array that became a memory; ``impl`` is "bram", "uram", "lutram" or "auto"."""
+
+    variable: str
+    impl: str
+
+
+@dataclass(frozen=True)
 class Report:
     """One kernel's synthesis; all numbers are the tool's estimates before placement."""
 
@@ -72,6 +91,8 @@ class Report:
     registers: dict[str, int]  # name -> offset; empty where the version lists none
     bursts: tuple[Burst, ...] | None  # None where the version lists none
     rejected_pragmas: tuple[str, ...]
+    accesses: tuple[Access, ...] = ()
+    memories: tuple[Memory, ...] = ()
 
 
 def read_report(folder: Path, kernel: str) -> Report:
@@ -159,6 +180,8 @@ def _report(root: xml.Element, kernel: str, loops: tuple[Loop, ...]) -> Report:
         registers=_registers(root),
         bursts=_bursts(root),
         rejected_pragmas=tuple(_rejected(root)),
+        accesses=_accesses(root),
+        memories=_memories(root),
     )
 
 
@@ -236,6 +259,17 @@ def _bursts(root: xml.Element) -> tuple[Burst, ...] | None:
         return None
     keys = ("Direction", "Loop", "Length", "Width")
     return tuple(Burst(*(row.get(key, "").strip() for key in keys)) for row in rows)
+
+
+def _accesses(root: xml.Element) -> tuple[Access, ...]:
+    rows = _table(root, "All M_AXI Variable Accesses") or []
+    keys = ("Variable", "Direction", "Loop", "Burst Status", "Problem")
+    return tuple(Access(*(row.get(key, "").strip() for key in keys)) for row in rows)
+
+
+def _memories(root: xml.Element) -> tuple[Memory, ...]:
+    nodes = (node for node in root.iter("BindNode") if node.get("BINDTYPE") == "storage")
+    return tuple(Memory(node.get("VARIABLE", ""), node.get("IMPL", "")) for node in nodes)
 
 
 def _rejected(root: xml.Element) -> Iterator[str]:

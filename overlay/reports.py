@@ -93,6 +93,15 @@ def read_utilization(path: Path) -> tuple[Utilization, ...]:
     return tuple(found)
 
 
+def read_power(path: Path) -> float:
+    """Return the power on the chip, in watts, as Vivado estimates it without activity."""
+    for line in _lines(path):
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if cells[0].startswith("Total On-Chip Power (W)") and len(cells) > 1:
+            return _number(path, {"Total On-Chip Power (W)": cells[1]}, "Total On-Chip Power (W)")
+    raise BuildFailed(f"{path}: no row Total On-Chip Power (W); check that it is Vivado's report")
+
+
 def _hex(text: str | None) -> int | None:
     try:
         return int(text or "", 16)

@@ -44,20 +44,27 @@ def one(name: str, export: str) -> dict[str, Any]:
 
     architecture = ARCHITECTURES[name]
     opsets = EXPORTS[export]
-    opset = opsets[sorted(ARCHITECTURES).index(name) % len(opsets)]
-    found: dict[str, Any] = {
-        "name": name,
-        "package": architecture.package,
-        "export": export,
-        "opset": opset,
-    }
+    first = sorted(ARCHITECTURES).index(name) % len(opsets)
+    found: dict[str, Any] = {"name": name, "package": architecture.package, "export": export}
     try:
         feeds = list(architecture.feeds(CALIBRATION, 1))
-        model = exported(architecture.module(), feeds[0], export, opset)
-    except Exception as error:  # whatever a package or an exporter raises is theirs
-        return {**found, "not exported": f"{type(error).__name__}: {first_line(error)}"}
+        module = architecture.module()
+    except Exception as error:  # whatever a package raises is its own
+        return {**found, "opset": opsets[first], "not exported": reason_of(error)}
+    for opset in opsets[first:]:  # an operator may be younger than the opset
+        try:
+            model = exported(module, feeds[0], export, opset)
+            break
+        except Exception as error:  # and what an exporter raises is its own
+            failed = {**found, "opset": opset, "not exported": reason_of(error)}
+    else:
+        return failed
+    found["opset"] = opset
     fresh = list(architecture.feeds(FRESH, 2))
-    expected = reference(model, fresh)
+    try:
+        expected = reference(model, fresh)
+    except Exception as error:  # a file that onnxruntime refuses is none
+        return {**found, "not exported": reason_of(error)}
     return {
         **found,
         **{precision: judged(model, feeds, fresh, expected, precision) for precision in LEAST_DB},
@@ -110,7 +117,7 @@ def judged(
 ) -> dict[str, Any]:  # fmt: skip
     """Compile, run on inputs that did not calibrate, and return the verdict with its reason."""
     import neuralmatrix as nm
-    from neuralmatrix.errors import BadProgram, NeuralMatrixError
+    from neuralmatrix.errors import BadProgram, CompilerFault, NeuralMatrixError
     from neuralmatrix.runtime.session import Session
 
     try:
@@ -124,12 +131,12 @@ def judged(
                                  **PLAIN)  # fmt: skip
             session = Session(program, threads=1)
             outputs = [session.run({k: v for k, v in feed.items() if k in taken}) for feed in fresh]
-    except BadProgram as error:  # of the compiler's own making
+    except (BadProgram, CompilerFault) as error:  # of the compiler's own making
         return {"verdict": "fault", "why": first_line(error)}
     except NeuralMatrixError as error:
-        return {"verdict": "refused", "why": f"{type(error).__name__}: {first_line(error)}"}
+        return {"verdict": "refused", "why": reason_of(error)}
     except Exception as error:  # an error of another kind is a fault
-        return {"verdict": "fault", "why": f"{type(error).__name__}: {first_line(error)}"}
+        return {"verdict": "fault", "why": reason_of(error)}
     worst = min(snr([e[n] for e in expected], [o[n] for o in outputs]) for n in expected[0])
     warned = bool(program.accuracy and program.accuracy.warnings)
     verdict = "right" if worst >= LEAST_DB[precision] else "warned" if warned else "wrong"
@@ -146,8 +153,14 @@ def snr(expected: Sequence[Array], found: Sequence[Array]) -> float:
     return float(10 * np.log10(max(signal, 1e-300) / noise))
 
 
+def reason_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:300]
+    """Return the beginning of a message; a list of refusals goes on with its first entry."""
+    lines = str(error).strip().splitlines() or [""]
+    return " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])[:300]
 
 
 # ---------------------------------------------------------------- all of them
@@ -205,10 +218,12 @@ def cell(found: dict[str, Any]) -> str:
     return f"{found['verdict']} {found['dB']} dB" if "dB" in found else str(found["verdict"])
 
 
-def counts(results: Sequence[dict[str, Any]]) -> str:
-    """Return how many networks have each verdict."""
+def counts(results: Sequence[dict[str, Any]], listed: int = 0) -> str:
+    """Return how many networks have each verdict; ``listed``: how many there are to run."""
     exported_ones = [r for r in results if "not exported" not in r]
-    lines = [f"{len({r['name'] for r in results})} networks, {len(results)} exports asked for, "
+    found = len({r["name"] for r in results})
+    several = f"{found} networks" + (f" of {listed}" if listed > found else "")
+    lines = [f"{several}, {len(results)} exports asked for, "
              f"{len(exported_ones)} made by torch"]  # fmt: skip
     for precision in LEAST_DB:
         verdicts = Counter(r.get(precision, {}).get("verdict", "fault") for r in exported_ones)
@@ -239,7 +254,7 @@ def main() -> None:
 
     names = [n for n in ARCHITECTURES if not given.names or n.startswith(tuple(given.names))]
     results = run_all(names, given.exports, given.json, given.jobs)
-    text = counts(results)
+    text = counts(results, len(ARCHITECTURES))
     print(markdown(results, text) if given.markdown else text)
 
 

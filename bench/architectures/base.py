@@ -55,6 +55,7 @@ class Architecture:
         """Return the module in inference mode, its batch normalisations settled on data."""
         torch.manual_seed(zlib.crc32(self.name.encode()))
         module = TensorsOnly(self.build().eval())
+        _fill_zeros(module)
         _settle(module, [tensors(feed) for feed in self.feeds(SETTLING, 0)])
         return module
 
@@ -86,6 +87,15 @@ def _flat(value: Any) -> Iterator[torch.Tensor]:
 
 def tensors(feed: dict[str, np.ndarray]) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(array) for array in feed.values())
+
+
+def _fill_zeros(module: torch.nn.Module) -> None:
+    """Give matrices of zeros, as some packages begin with, random values: what such a network
+    returns otherwise says nothing."""
+    with torch.no_grad():
+        for values in module.parameters():
+            if values.ndim > 1 and not values.any():
+                values.normal_(std=values[0].numel() ** -0.5)
 
 
 def _settle(module: torch.nn.Module, inputs: list[tuple[torch.Tensor, ...]]) -> None:

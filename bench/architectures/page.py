@@ -32,7 +32,7 @@ def markdown(results: Sequence[dict[str, Any]], counts: str) -> str:
         rows = [result for result in results if result.get("package") == package]
         if rows:
             parts.append(f"## {package}\n\n" + _table(rows))
-    parts.append("## What was refused, and why\n\n" + _reasons(results))
+    parts.append("## What was refused, or not exported, and why\n\n" + _reasons(results))
     return "\n\n".join(part.rstrip() for part in parts)
 
 
@@ -61,11 +61,14 @@ def _cell(row: dict[str, Any], precision: str) -> str:
 
 
 def _reasons(results: Sequence[dict[str, Any]]) -> str:
-    """Return one line for each reason, with the networks that it ended."""
+    """Return a table of reasons, with the networks that each of them ended."""
     ended: dict[str, set[str]] = {}
     for result in results:
         whys = [result.get("fault"), result.get("not exported")]
         whys += [result.get(precision, {}).get("why") for precision in ("int8", "int16")]
         for why in filter(None, whys):
             ended.setdefault(str(why), set()).add(f"{result['name']} ({result['export']})")
-    return "\n".join(f"* {', '.join(sorted(names))}: {why}" for why, names in sorted(ended.items()))
+    lines = ["| networks | reason |", "|---|---|"]
+    for why, names in sorted(ended.items()):
+        lines.append(f"| {', '.join(sorted(names))} | {why.replace('|', ' ')} |")
+    return "\n".join(lines)

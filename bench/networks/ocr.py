@@ -173,9 +173,9 @@ def captcha_score(run: Run, reference: Run) -> Score:
     """Return how many texts are read without a fault, whether capital or not."""
     x, texts = captchas("test", 64)
     alphabet = base.submodule(DDDD, "charsets").CHARSET_BETA
-    (found,) = run({"input1": x}).values()
-    classes = found.reshape(len(x), -1, len(alphabet)).argmax(-1)
-    said = [spelled(list(row), alphabet).lower() for row in classes]
+    # Its output is (steps, 1, characters): the batch does not come first, so one at a time.
+    found = [next(iter(run({"input1": each[None]}).values())) for each in x]
+    said = [spelled(list(each[:, 0].argmax(-1)), alphabet).lower() for each in found]
     return base.share([a == b for a, b in zip(said, texts, strict=True)])
 
 

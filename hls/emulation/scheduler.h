@@ -133,21 +133,33 @@ class Scheduler {
         }
     }
 
-    // Sends pending tokens as far as their queues have room.
+    // True where a token from one unit to another has no room yet.
+    bool full(int from, int to) const {
+        const Channel& channel = channels_[from][to];
+        const size_t k = channel.arrived.size();
+        return k >= TOKEN_DEPTH && k - TOKEN_DEPTH >= channel.popped.size();
+    }
+
+    // Sends the last instruction's tokens, all of them at once, when every one has room.
     void settle(int unit) {
         Lane& lane = lanes_[unit];
+        int64_t at = lane.end;
         for (int q = 0; q < UNITS; ++q) {
-            Channel& channel = channels_[unit][q];
-            const size_t k = channel.arrived.size();
-            if (!(lane.owed >> q & 1) ||
-                (k >= TOKEN_DEPTH && k - TOKEN_DEPTH >= channel.popped.size()))
+            if (!(lane.owed >> q & 1))
                 continue;
-            const int64_t room = k >= TOKEN_DEPTH ? channel.popped[k - TOKEN_DEPTH] : 0;
-            channel.arrived.push_back(std::max(lane.end, room));
-            lane.free = std::max(lane.free, channel.arrived.back());
-            lane.owed &= ~(1u << q);
+            if (full(unit, q))
+                return;
+            const Channel& channel = channels_[unit][q];
+            const size_t k = channel.arrived.size();
+            if (k >= TOKEN_DEPTH)
+                at = std::max(at, channel.popped[k - TOKEN_DEPTH]);
         }
-        if (lane.owed == 0 && timeline_ != nullptr)
+        for (int q = 0; q < UNITS; ++q)
+            if (lane.owed >> q & 1)
+                channels_[unit][q].arrived.push_back(at);
+        lane.free = std::max(lane.free, at);
+        lane.owed = 0;
+        if (timeline_ != nullptr)
             timeline_[lane.pushed[lane.starts.size() - 1].index].end = lane.free;
         totals_.cycles = std::max(totals_.cycles, lane.free);
     }
@@ -243,7 +255,7 @@ class Scheduler {
         std::string missing;
         if (lanes_[u].owed != 0) {
             for (int q = 0; q < UNITS; ++q)
-                if (lanes_[u].owed >> q & 1)
+                if ((lanes_[u].owed >> q & 1) && full(u, q))
                     missing += (missing.empty() ? "" : ", ") + std::string(unit_name(q));
             const int64_t last = lanes_[u].pushed[lanes_[u].starts.size() - 1].index;
             return name + " after instruction " + std::to_string(last) +

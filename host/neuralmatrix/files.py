@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import struct
 import tempfile
 import zipfile
@@ -183,6 +184,25 @@ def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     finally:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+
+
+def replace_folder(target: Path, folder: Path) -> None:
+    """Replace ``target`` by ``folder``, on the same disk; ``target`` is complete before and after.
+
+    An error leaves the old ``target``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(folder, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:

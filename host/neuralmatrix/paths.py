@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders of the files that are not Python.
 
-In: nothing.  Out: the folders of the C++ sources, of the board files and of built overlays.
+In: nothing.  Out: the folders of the C++ sources, of the board files, and of overlays, built or
+added.
 A wheel carries them as ``_hls``, ``_boards`` and ``_overlays``; a checkout has them at the
 repository's root.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from .errors import ToolMissing
+from .errors import NeuralMatrixError, ToolMissing
 
 _PACKAGE = Path(__file__).resolve().parent
 _REPOSITORY = _PACKAGE.parents[1]
@@ -36,6 +38,23 @@ def boards_dir() -> Path:
     return _folder("_boards", "overlay/boards")
 
 
+def added_overlays_dir() -> Path:
+    """Return the user's folder of added overlays, one subfolder per board; it need not exist."""
+    base = os.environ.get("XDG_DATA_HOME")
+    try:
+        data = Path(base) if base else Path.home() / ".local" / "share"
+    except RuntimeError:
+        raise NeuralMatrixError(
+            "the user's home folder was not found; set XDG_DATA_HOME to a writable folder"
+        ) from None
+    return data / "neuralmatrix" / "overlays"
+
+
 def overlay_dirs() -> tuple[Path, ...]:
-    """Return folders of built overlays, one subfolder per board; they need not exist."""
-    return (_PACKAGE / "_overlays", _REPOSITORY / "overlay" / "build")
+    """Return the folders of overlays, one subfolder per board, first those that a user added; they
+    need not exist."""
+    built = (_PACKAGE / "_overlays", _REPOSITORY / "overlay" / "build")
+    try:
+        return (added_overlays_dir(), *built)
+    except NeuralMatrixError:  # a user without a home has added none
+        return built

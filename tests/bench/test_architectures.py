@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench.architectures import page
-from bench.architectures.__main__ import cell, counts, judged, line_of, snr
+from bench.architectures.__main__ import cell, counts, first_line, judged, line_of, snr
 
 RIGHT = {"verdict": "right", "dB": 40.0}
 RESULTS: list[dict[str, Any]] = [
@@ -33,6 +33,7 @@ def test_noise_of_a_tenth_is_20_db() -> None:
 def test_counts_leave_out_what_torch_did_not_export() -> None:
     lines = counts(RESULTS).splitlines()
     assert lines[0] == "3 networks, 3 exports asked for, 2 made by torch"
+    assert counts(RESULTS, 9).startswith("3 networks of 9, 3 exports")
     assert lines[1].startswith("int8: 50.0 %") and "1 refused" in lines[1]
     assert "1 wrong" in lines[2]
 
@@ -42,11 +43,18 @@ def test_a_line_says_why() -> None:
     assert cell(RIGHT) == "right 40.0 dB"
 
 
+def test_a_reason_is_the_first_of_a_list() -> None:
+    assert first_line(ValueError("2 nodes cannot run:\n  a: no\n  b: no")) == (
+        "2 nodes cannot run: a: no"
+    )
+    assert first_line(ValueError("one\ntwo")) == "one" and first_line(ValueError()) == ""
+
+
 def test_the_page_has_every_network_and_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "_versions", lambda: "none")
     text = page.markdown(RESULTS, counts(RESULTS))
     assert "| a | legacy, 11 | right 40.0 dB | wrong 3.2 dB |" in text
-    assert "* b (legacy): UnsupportedModel: X" in text and "* c (torch.export): Oh" in text
+    assert "| b (legacy) | UnsupportedModel: X |" in text and "| c (torch.export) | Oh |" in text
 
 
 @pytest.mark.gxx

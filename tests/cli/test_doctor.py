@@ -78,6 +78,16 @@ def test_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "vivado" not in found
 
 
+def test_the_schedule_of_the_emulation(tmp_path: Path) -> None:
+    machine = Machine(root=tmp_path, environ={})
+    assert checked(machine)["schedule"].found.startswith("cpu: ")
+    named = checked(replace(machine, environ={"NEURALMATRIX_SCHEDULE": "device"}))["schedule"]
+    assert named.ok and named.found == "device: the kernels' loops as they are synthesized"
+    wrong = checked(replace(machine, environ={"NEURALMATRIX_SCHEDULE": "rtl"}))["schedule"]
+    assert not wrong.ok and wrong.required and "allowed are 'cpu', 'device'" in wrong.problem
+    assert wrong.remedy == "correct or unset NEURALMATRIX_SCHEDULE"
+
+
 def test_a_board_without_sensors(tmp_path: Path) -> None:
     sensors = checked(tree(tmp_path, PYNQ_Z2))["power sensors"]
     assert not sensors.ok and "external meter" in sensors.remedy

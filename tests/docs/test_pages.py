@@ -43,6 +43,7 @@ FOLDERS = ("", "host/neuralmatrix", "host/neuralmatrix/**", "hls", "hls/*", "ove
 GENERATED = {"boards.md", "isa.md"}
 MADE = {"overlay.json", "overlay/build", "overlay/build/BOARD", "build/overlay/BOARD"}
 MADE |= {"global_pl_state_.json", "net.onnx", "build/digits"}  # pynq's, the demo's
+MADE |= {"predictions.json", "versions.json"}  # of the first light
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -61,7 +61,7 @@ def test_machine(
     for name, value in variables.items():
         path = str(files / value[1:]) if value.startswith("@") else value
         monkeypatch.setenv(name, path)
-    emulator.library.cache_clear()
+    emulator._library.cache_clear()
     check_refused(capsys, files, "run @net.nmx @cal.npz -o @old.out", text)
     assert not (tmp_path / "cache").exists() or not [*(tmp_path / "cache").iterdir()]
 

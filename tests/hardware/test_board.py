@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from neuralmatrix.errors import BadInput
+from neuralmatrix.hardware.block_design import design_of
 from neuralmatrix.hardware.board import board_from_file, board_names, load_board
 from neuralmatrix.hardware.board_table import board_table
 from neuralmatrix.hardware.isa import FIELDS, Opcode
@@ -53,6 +54,17 @@ def test_pynq_z2_is_what_programs_are_built_for() -> None:
     assert board.clock_mhz == 100 and board.dram_bytes_per_s == 1.575e9
     assert board.timing.ddr_bytes_per_256_cycles == 4032
     assert board.timing.load_port_bytes == 8 and board.timing.burst_beats == 16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_fallback_clock_is_slower_and_of_the_same_array(name: str) -> None:
+    board = load_board(name)
+    slow = board.fallback
+    assert slow.clock_mhz == board.fallback_clock_mhz < board.clock_mhz
+    assert slow.array == board.array, "programs run at either clock"
+    assert design_of(slow).clock.mhz == slow.clock_mhz
+    assert 0.1 < board.fallback_loss < 0.25
+    assert slow.timing.ddr_bytes_per_256_cycles > board.timing.ddr_bytes_per_256_cycles
 
 
 def test_fingerprint_names_the_array() -> None:
@@ -121,6 +133,10 @@ def change(path: Path, keys: tuple[str, ...], value: Any) -> None:
         (("clock_mhz",), -1, r"impossible values: .*clock_mhz = -1"),
         (("clock_mhz",), 0, r"impossible values: clock_mhz = 0 \(must be 1 to 1000\)"),
         (("clock_mhz",), 5e-324, r"impossible values: clock_mhz = 4.94066e-324"),
+        (("fallback_clock_mhz",), 100.0, r"fallback_clock_mhz = 100 \(must be above 0 and below"),
+        (("fallback_clock_mhz",), 83.0, r"fallback_clock_mhz = 83 \(no dividers .* is 76.9230769"),
+        (("fallback_clock_mhz",), -1, r"fallback_clock_mhz = -1 \(must be above 0"),
+        (("fallback_clock_mhz",), None, r"fallback_clock_mhz: found 'nothing', allowed is a value"),
         (("overlay",), "x" * 5000, r"overlay: found 'x+', allowed is the name of a board file"),
         (("part", "dsp"), 220.5, r"part.dsp: found 220.5, allowed is an integer"),
         (("part", "dsp"), True, r"part.dsp: found True, allowed is an integer"),

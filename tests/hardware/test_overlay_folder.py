@@ -138,8 +138,8 @@ def test_bad_paths(tmp_path: Path, path: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     (
-        ({"format": 2}, "found format 2, allowed is 1"),
-        ({"format": 0}, "found format 0, allowed is 1"),
+        ({"format": 3}, "found format 3, allowed is 2"),
+        ({"format": 0}, "found format 0, allowed is 2"),
         ({"clock_mhz": "fast"}, "clock_mhz: found 'fast', allowed is a finite number"),
         ({"origin": "guessed"}, "origin: found 'guessed', allowed is one of"),
         ({"more": 1}, "more: found 'more'"),

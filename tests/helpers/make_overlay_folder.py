@@ -11,6 +11,7 @@ from typing import Any
 
 from neuralmatrix.hardware import overlay_folder as overlays
 from neuralmatrix.hardware.board import load_board
+from neuralmatrix.hardware.isa import ISA_VERSION
 
 
 def overlay_folder(folder: Path, board: str = "pynq-z2", **more: Any) -> Path:
@@ -27,6 +28,7 @@ def overlay_folder(folder: Path, board: str = "pynq-z2", **more: Any) -> Path:
         boards=(board,),
         origin="vivado",
         fingerprint=load_board(board).array.fingerprint,
+        isa_version=ISA_VERSION,
         part=load_board(board).part.name,
         clock_mhz=100.0,
         worst_slack_ns=0.125,

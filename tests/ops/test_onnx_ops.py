@@ -85,6 +85,12 @@ VOLUMES = [
     case("Conv", VOLUME, w(6, 2, 2, 3, 3), group=2, dilations=[3, 1, 2], pads=[1] * 6),
     case("Conv", VOLUME, w(5, 4, 2, 3, 3), auto_pad="SAME_UPPER", strides=[2, 2, 1]),
     case("Conv", VOLUME, w(3, 4, 1, 1, 1)),
+    case("ConvTranspose", VOLUME, w(4, 3, 3, 2, 3), w(3), strides=[2, 1, 2],
+         pads=[1, 0, 1, 0, 1, 1]),
+    case("ConvTranspose", VOLUME, w(4, 2, 3, 3, 2), group=2, dilations=[2, 1, 1]),
+    case("ConvTranspose", VOLUME, w(4, 2, 1, 2, 2), w(2), strides=[3, 2, 2],
+         output_padding=[1, 0, 1]),
+    case("ConvTranspose", VOLUME, w(4, 2, 2, 2, 2), strides=[2, 2, 2], auto_pad="SAME_UPPER"),
     case("MaxPool", VOLUME, kernel_shape=[2, 3, 2], pads=[1, 1, 0, 0, 1, 1], strides=[1, 2, 2]),
     case("MaxPool", VOLUME, kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=1),
     *(

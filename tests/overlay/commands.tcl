@@ -118,6 +118,8 @@ set ::COMMANDS(vivado) {
                          {-append -exclude_child_pblocks -exclude_non_assigned -return_string
                           -packthru -no_primitives -omit_locs -hierarchical
                           -hierarchical_percentages} 0 0}
+    report_power        {{-hier -hierarchical_depth -file -name -format -xpe -l -rpx}
+                         {-no_propagation -vid -advisory -return_string -append} 0 0}
     write_bitstream     {{-reference_bitstream -cell} {-force -raw_bitfile -mask_file -bin_file
                           -no_binary_bitfile -logic_location_file -no_partial_bitfile} 1 1}
     write_checkpoint    {{-cell} {-force -noxdef -incremental_synth} 1 1}

@@ -21,6 +21,7 @@ import pytest
 from neuralmatrix.errors import BuildFailed
 from neuralmatrix.hardware.block_design import design_of
 from neuralmatrix.hardware.board import board_names, load_board
+from neuralmatrix.hardware.overlay_archive import install
 from neuralmatrix.hardware.overlay_folder import (
     BIT,
     EXPECTED,
@@ -28,12 +29,14 @@ from neuralmatrix.hardware.overlay_folder import (
     INFO,
     SELFTEST,
     check_files,
+    file_hash,
     open_overlay,
 )
 from neuralmatrix.runtime.emulated_board.hwh import hwh
 from neuralmatrix.runtime.selftest import SelfTest, check, read
 
 from overlay import build, reports, tools
+from overlay.plan import plan_of
 
 FILES = {BIT, HWH, INFO, SELFTEST, EXPECTED}
 STOPPED = """
@@ -116,6 +119,23 @@ def test_an_overlay_is_built_whole(
     assert JUDGED in out and "worst slack 0.021 ns, for pynq-z1, pynq-z2" in out
 
 
+def test_a_built_overlay_is_packed_and_can_be_added(
+    path: Path,
+    tmp_path: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake_tools.write_tools(path, hwh_of("pynq-z2"))
+    assert overlay(tmp_path, "pynq-z2", "--pack") == 0
+    (archive,) = (tmp_path / "build" / "overlay" / "pynq-z2").glob("*.zip")
+    out = capsys.readouterr().out
+    assert f"packed {archive}" in out and file_hash(archive).sha256 in out
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    added = install(archive)
+    assert contents(added.folder) == contents(tmp_path / "overlay" / "build" / "pynq-z2")
+
+
 def test_a_twin_builds_the_bitstream_it_loads(path: Path, tmp_path: Path, quick: None) -> None:
     fake_tools.write_tools(path, hwh_of("pynq-z1"))
     assert overlay(tmp_path, "pynq-z1") == 0
@@ -175,6 +195,61 @@ def test_a_build_replaces_the_one_before(path: Path, tmp_path: Path, quick: None
     assert left == {"hls", "hls.log", "ips", "selftest", "vivado", "vivado.log"}
 
 
+# ------------------------------------------------------------------------------ fallback clock
+
+
+@pytest.mark.gxx
+def test_missed_timing_is_built_again_at_the_fallback_clock(
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake_tools.write_tools(path, hwh_of("pynq-z2"))
+    monkeypatch.setenv("FAKE_WRONG", "timing at 100")
+    assert overlay(tmp_path) == 0
+    info = open_overlay(tmp_path / "overlay" / "build" / "pynq-z2").info
+    slow = load_board("pynq-z2").fallback
+    assert info.clock_mhz == slow.clock_mhz == 83.333333 and info.missed_clock_mhz == 100.0
+    assert info.fingerprint == slow.array.fingerprint
+    assert read(tmp_path / "overlay" / "build" / "pynq-z2").program.clock_mhz == slow.clock_mhz
+    out = capsys.readouterr().out
+    assert "timing is not met at 100 MHz" in out
+    assert "building again at 83.3333 MHz, the fallback clock" in out
+    assert "timing was missed at 100 MHz" in out and "at most 17 % fewer frames/s" in out
+    work = tmp_path / "build" / "overlay" / "pynq-z2"
+    assert {p.name for p in (work / "missed").iterdir()} == {
+        "missed.txt", "timing.rpt", "utilization.rpt", "vivado.log",
+    }  # fmt: skip
+    assert "not met" in (work / "missed" / "timing.rpt").read_text()
+    assert "clock 83.3333" in (work / "vivado.log").read_text()
+    assert "period_ns 10.000" in (work / "hls" / "hls_data.tcl").read_text()
+
+
+def test_a_clock_that_is_met_leaves_no_word_of_the_other(
+    path: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_tools.write_tools(path, hwh_of("pynq-z2"))
+    (tmp_path / "build" / "overlay" / "pynq-z2" / "missed").mkdir(parents=True)
+    assert overlay(tmp_path) == 0
+    assert open_overlay(tmp_path / "overlay" / "build" / "pynq-z2").info.missed_clock_mhz is None
+    assert "missed" not in capsys.readouterr().out
+    assert not (tmp_path / "build" / "overlay" / "pynq-z2" / "missed").exists()
+
+
+def test_the_fallback_clock_can_be_asked_for(
+    path: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_tools.write_tools(path, hwh_of("pynq-z2"))
+    assert overlay(tmp_path, "pynq-z2", "--fallback-clock") == 0
+    info = open_overlay(tmp_path / "overlay" / "build" / "pynq-z2").info
+    assert info.clock_mhz == 83.333333 and info.missed_clock_mhz is None
+    work = tmp_path / "build" / "overlay" / "pynq-z2"
+    assert "period_ns 12.000" in (work / "hls" / "hls_data.tcl").read_text()
+    monkeypatch.setenv("FAKE_WRONG", "timing")
+    assert overlay(tmp_path, "pynq-z2", "--fallback-clock") == 1, "there is no third clock"
+
+
 # ------------------------------------------------------------------------------ failures
 
 
@@ -184,7 +259,7 @@ def test_a_build_replaces_the_one_before(path: Path, tmp_path: Path, quick: None
     (
         ("hls", r"vitis_hls stopped with status 1 in hls.tcl; .*ERROR: \[HLS 200-70\] Compilation"),
         ("no ip load", r"load/solution/impl/ip holds no component.xml: .* no IP load"),
-        ("timing", r"vivado stopped with status 1 .*\n  ERROR: timing is not met at 100 MHz"),
+        ("timing", r"vivado stopped with status 1 .*\n  ERROR: timing is not met at 83.3333 MHz"),
         ("silent", r"vivado stopped with status 3 .*\(the log is empty\)"),
         ("slack", r"timing is not met: worst slack is -0.1 ns"),
         ("no slack", r"worst_slack_ns: found '\?', allowed is a number"),
@@ -431,6 +506,6 @@ def test_the_emulated_boards_hand_off_is_the_designs(tmp_path: Path, name: str) 
 
 
 def test_the_place_of_the_work_is_the_plans() -> None:
-    plan = build.plan_of("pynq-z1")
+    plan = plan_of("pynq-z1")
     assert plan.board.name == "pynq-z2" and plan.target.name == "pynq-z2"
     assert replace(plan, jobs=8).work == plan.work

@@ -135,7 +135,7 @@ def test_project_is_the_boards(run: Run) -> None:
 def test_results_are_written(run: Run) -> None:
     _, recording, folder = run
     out = folder / "out"
-    names = {"neuralmatrix.bit", "neuralmatrix.hwh", "timing.rpt", "utilization.rpt"}
+    names = {"neuralmatrix.bit", "neuralmatrix.hwh", "timing.rpt", "utilization.rpt", "power.rpt"}
     assert all((out / name).read_text() for name in names)
     assert (out / "results.txt").read_text() == "worst_slack_ns 0.03\nvivado 2024.1\n"
     order = [call.command for call in recording.calls]
@@ -168,6 +168,30 @@ def test_what_stops_the_build(tmp_path: Path, found: dict[str, str], text: str) 
     recording = run_vivado(tmp_path, **found)
     assert recording.code == 1 and text in recording.message
     assert not (tmp_path / "out" / "neuralmatrix.bit").exists()
+
+
+@pytest.mark.parametrize(
+    "found", ({"setup_slack": "-0.213"}, {"hold_slack": "-0.01"}, {"timing_met": "0"})
+)
+def test_missed_timing_leaves_its_reports(tmp_path: Path, found: dict[str, str]) -> None:
+    recording = run_vivado(tmp_path, **found)
+    out = tmp_path / "out"
+    assert (out / "missed.txt").read_text().startswith("timing is not met at 100 MHz: ")
+    assert all((out / name).read_text() for name in ("timing.rpt", "utilization.rpt", "power.rpt"))
+    assert recording.code == 1 and not (out / "results.txt").exists()
+
+
+def test_other_failures_are_no_missed_timing(tmp_path: Path) -> None:
+    assert run_vivado(tmp_path, failing_run="impl_1").code == 1
+    assert not (tmp_path / "out" / "missed.txt").exists()
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_board_builds_at_its_fallback_clock(tmp_path: Path, name: str) -> None:
+    board = load_board(name).fallback
+    data = tcl_data(design_of(board), board)
+    recording = run_vivado(tmp_path, name, data)
+    assert recording.code == 0, recording.errors
 
 
 @pytest.mark.slow

@@ -133,6 +133,11 @@ proc stub::do_report_utilization {options words} {
     write [option $options -file] "| Site Type | Used |"
 }
 
+proc stub::do_report_power {options words} {
+    check_open report_power
+    write [option $options -file] "| Total On-Chip Power (W) | 1.802 |"
+}
+
 proc stub::do_write_bitstream {options words} {
     check_open write_bitstream
     write [lindex $words 0] "bitstream"

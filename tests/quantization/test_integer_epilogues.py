@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from graph_text import graph_text
+from neuralmatrix.errors import BadInput
 from neuralmatrix.ir.matgraph.ops import Epilogue
 from neuralmatrix.ir.points import Point
 from neuralmatrix.ir.types import Function, QParams
@@ -53,3 +54,22 @@ def test_a_factor_is_another_scale_of_the_output(
         for epilogue, scale in ((replace(plain, factor=8.0), 0.4), (plain, 0.05))
     ]  # fmt: skip
     assert graph_text(made[0]) == graph_text(made[1])
+
+
+@pytest.mark.parametrize("span", [(-1.0, 1.6), (-1.6, 0.0), (1.5, 8.0)])
+def test_a_tangent_whose_input_meets_a_pole_is_refused(span: tuple[float, float]) -> None:
+    stage = Stage("t", np.full(4, 1e-3), np.arange(4), Epilogue(activation=Function("tan")))
+    with pytest.raises(
+        BadInput, match=r"^t: tan is infinite at -?1.5708, within the range .*outputs="
+    ):
+        build_epilogue(
+            stage, QParams(0.1, 0), {Point("t", "pre_activation"): span}, {}, segments=32
+        )
+
+
+@pytest.mark.parametrize("span", [(-1.5, 1.5), (1.6, 4.0), (-4.0, -2.0)])
+def test_a_tangent_between_two_poles_is_a_table(span: tuple[float, float]) -> None:
+    stage = Stage("t", np.full(4, 1e-3), np.arange(4), Epilogue(activation=Function("tan")))
+    spans = {Point("t", "pre_activation"): span}
+    made = build_epilogue(stage, QParams(0.2, 0), spans, {}, segments=64)
+    assert made.table is not None and made.table.worst_error < 1.0

@@ -23,6 +23,7 @@ from neuralmatrix.quantization.loss_warnings import (
     FEW,
     LEAST_CHANGING,
     MOST_ABSOLUTE,
+    MOST_AT_INT16,
     MOST_CHANGED,
     MOST_PART,
     MOST_RELATIVE,
@@ -58,6 +59,14 @@ def test_the_threshold_of_each_kind(kind: Kind) -> None:
     assert warned(output(kind, 0.99 * most)) == []
     first, *_ = warned(output(kind, 1.01 * most))
     assert first == f"output y is inaccurate: relative error {100 * (1.01 * most):.3g} %"
+
+
+@pytest.mark.parametrize("kind", [*MOST_RELATIVE, "probabilities"])
+def test_at_int16_every_kind_counts_as_values_do(kind: Kind) -> None:
+    """Probabilities have a mean square of 0.5 here."""
+    fine, bad = 0.99 * MOST_AT_INT16, 1.01 * MOST_AT_INT16
+    assert warned(output(kind, fine, absolute_error=fine / 2), precision="int16") == []
+    assert warned(output(kind, bad, absolute_error=bad / 2), precision="int16")
 
 
 def test_probabilities_count_by_how_far_they_are_off() -> None:

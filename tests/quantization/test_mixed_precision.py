@@ -18,6 +18,7 @@ from graph_text import graph_text
 from neuralmatrix.ir.matgraph.ops import MatGraph
 from neuralmatrix.ir.matgraph.reference import run_float
 from neuralmatrix.ir.quantized_values import dequantize_array
+from neuralmatrix.ir.recipe import as_numbers
 from neuralmatrix.ir.types import ViewStep
 from neuralmatrix.quantization.integer_reference import run_integer
 from neuralmatrix.quantization.mixed_precision import Mixed
@@ -72,6 +73,25 @@ def test_a_tighter_loss_raises_more() -> None:
     assert chosen[0].after > chosen[1].after
     for found in chosen:
         assert found.met, found.to_text()
+
+
+def shifted(mg: MatGraph, size: float) -> MatGraph:
+    """Return the graph with shifts of ``c``'s biases in its recipe."""
+    shifts = as_numbers({"c": np.full(24, size, np.float32)})
+    return replace(mg, recipe=replace(mg.recipe, shifts=shifts))
+
+
+def test_shifts_that_int16_loses_by_are_left_out() -> None:
+    """They cancel the errors of int8; where those are gone, the shifts are the error."""
+    mg = weak_spot()
+    found, bare = mixed(shifted(mg, 3.0), 0.02, "minmax"), mixed(mg, 0.02, "minmax")
+    assert found.recipe.shifts == () and found.met
+    assert found.before > 2 * found.floor and found.floor == bare.floor
+
+
+def test_shifts_stay_where_int16_meets_the_bound_with_them() -> None:
+    found = mixed(shifted(weak_spot(), 1e-3), 0.05, "minmax")
+    assert found.recipe.shifts != () and found.met
 
 
 def as_rows(mg: MatGraph) -> MatGraph:

@@ -74,8 +74,16 @@ def tails() -> tuple[Any, Feeds]:
 NETS = {"peaks": peaks, "tails": tails}
 
 
+def alike() -> tuple[Any, Feeds]:
+    """Return a product of features of one size, none of which needs a divisor of its own."""
+    rng = np.random.default_rng(2)
+    net = model([node("MatMul", ["x", "w"], ["y"])], {"x": (1, 8)}, ["y"],
+                {"w": f32(rng.normal(size=(8, 4)))})  # fmt: skip
+    return net, {"x": f32(rng.normal(size=(64, 8)))}
+
+
 def lowered(name: str) -> tuple[MatGraph, list[Feeds]]:
-    proto, feeds = NETS[name]()
+    proto, feeds = {**NETS, "alike": alike}[name]()
     graph = front_end(proto, target())
     return graph, list(Samples([feeds], 256).runs(graph))
 
@@ -173,6 +181,15 @@ def test_without_measuring_nothing_is_tried() -> None:
     found = searched(graph, runs, measured=False)
     assert found.method == "mse"
     assert found.recipe == searched(graph, runs, method="mse", refine=False).recipe
+
+
+@pytest.mark.parametrize("precision", ["int8", "int16"])
+def test_a_single_method_is_not_tried(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, runs = lowered("alike")
+    settings = {"precision": precision, "method": "mse", "refine": False}
+    unsearched = searched(graph, runs, measured=False, **settings)
+    monkeypatch.setattr(Trials, "loss", lambda *_: pytest.fail("a trial"))
+    assert searched(graph, runs, **settings).recipe == unsearched.recipe
 
 
 def test_large_networks_try_fewer_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ In: small QGraphs.  Out: places, and the layers of programs.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm, MatGraph, Move, Port, RowStat, Tensor
@@ -14,13 +16,13 @@ from quantized import observed, quantized
 from targets import scheduled
 
 
-def concat_graph(c1: int, c2: int) -> MatGraph:
+def concat_graph(c1: int, c2: int, h: int = 3, w: int = 5) -> MatGraph:
     """Two dense layers whose results are joined along the channels."""
     rng = np.random.default_rng(0)
-    shapes = {"x": (1, 3, 5, 8), "a": (1, 3, 5, c1), "b": (1, 3, 5, c2), "y": (1, 3, 5, c1 + c2)}
+    shapes = {"x": (1, h, w, 8), "a": (1, h, w, c1), "b": (1, h, w, c2), "y": (1, h, w, c1 + c2)}
     tensors = {n: Tensor(n, s) for n, s in shapes.items()}
-    first = np.arange(15 * c1).reshape(1, 3, 5, c1)
-    second = np.arange(15 * c2).reshape(1, 3, 5, c2) + first.size
+    first = np.arange(h * w * c1).reshape(1, h, w, c1)
+    second = np.arange(h * w * c2).reshape(1, h, w, c2) + first.size
     ops = (
         Gemm("a", "x", rng.standard_normal((1, 1, 8, c1)), np.zeros(c1)),
         Gemm("b", "x", rng.standard_normal((1, 1, 8, c2)), np.zeros(c2)),
@@ -32,7 +34,8 @@ def concat_graph(c1: int, c2: int) -> MatGraph:
 
 
 def qgraph(mg: MatGraph) -> object:
-    feed = {"x": np.random.default_rng(1).standard_normal((1, 3, 5, 8))}
+    (port,) = mg.inputs
+    feed = {"x": np.random.default_rng(1).standard_normal(port.shape)}
     return quantized(mg, observed(mg, feed))
 
 
@@ -40,6 +43,18 @@ def qgraph(mg: MatGraph) -> object:
 def test_concat_of_whole_blocks_is_only_addresses(c1: int, c2: int, free: bool) -> None:
     graph = qgraph(concat_graph(c1, c2))
     program = scheduled(graph)  # type: ignore[arg-type]
+    assert [layer.kind for layer in program.layers].count("Move") == (0 if free else 1)
+
+
+@pytest.mark.parametrize("c1, c2, free", [(12, 16, False), (16, 12, True), (8, 4, False)])
+def test_parts_of_one_position_begin_at_words(c1: int, c2: int, free: bool) -> None:
+    """The channels of one position follow each other, but a STORE writes whole words."""
+    mg = concat_graph(c1, c2, 1, 1)
+    reader = Gemm("z", "y", np.ones((1, 1, c1 + c2, 8)), np.zeros(8))  # of y in int8
+    shown = Port("z", (1, 1, 1, 8), "z", ())
+    tensors = {**mg.tensors, "z": Tensor("z", shown.shape)}
+    mg = replace(mg, outputs=(shown,), ops=(*mg.ops, reader), tensors=tensors)
+    program = scheduled(qgraph(mg))  # type: ignore[arg-type]
     assert [layer.kind for layer in program.layers].count("Move") == (0 if free else 1)
 
 

@@ -104,7 +104,13 @@ def index_of(channels: Array, c: int = 40) -> Array:
     return np.asarray(np.where(channels < 0, -1, flat))
 
 
+def images(*each: Array) -> Array:
+    """Return the index of images, each with channels of its own order."""
+    return np.concatenate([index_of(channels) for channels in each])
+
+
 RANDOM = np.random.default_rng(0).permutation(40)
+COPIED = np.roll(np.arange(40), 16)[:24]  # whole words, and half of one
 CASES: dict[str, MatGraph] = {
     "shuffle": selected(index_of(np.arange(40).reshape(5, 8).T.reshape(-1))),
     "random": selected(index_of(RANDOM)),
@@ -112,6 +118,7 @@ CASES: dict[str, MatGraph] = {
     "repeated": selected(index_of(np.concatenate([RANDOM, RANDOM[::2]]))),
     "filled": selected(index_of(np.where(RANDOM % 3 == 1, -1, RANDOM)), 0.25),
     "two tensors": selected(index_of(np.arange(80).reshape(2, 40).T.reshape(-1)), 0.0, 2),
+    "between copies": selected(images(COPIED, *[RANDOM[:24]] * 24, COPIED)),
 }
 
 

@@ -28,7 +28,11 @@ BOARDS_CAPTION = (
     "LUT to URAM: the design's share of the part. LUTs are counted by open tools, not by Vivado, "
     "between a low end (assumed) and the count; 'fits' goes by the high end. DRAM: assumed. peak: "
     "two operations per PE and cycle. tight: placement and timing are in doubt until Vivado has "
-    "run. --json gives the basis of each number."
+    "run. {fallback} --json gives the basis of each number."
+)
+FALLBACK_CAPTION = (
+    "Where timing is missed, the build takes a slower clock, which costs at most {least:.0f} to "
+    "{most:.0f} % of the frames/s (estimated; boards.md names the clocks)."
 )
 Host = Annotated[
     str,
@@ -101,7 +105,10 @@ def _board_table(rows: list[dict[str, Any]], wide: bool) -> Table:
     from ..hardware.resources import KINDS
 
     facts = ("array", "MHz", "peak\nGop/s", "DRAM\nGB/s", *(f"{kind.upper()}\n%" for kind in KINDS))
-    table = Table(caption=BOARDS_CAPTION, caption_justify="left", box=box.SIMPLE_HEAD)
+    losses = [100 * row["fallback_loss"] for row in rows]
+    fallback = FALLBACK_CAPTION.format(least=min(losses), most=max(losses))
+    caption = BOARDS_CAPTION.format(fallback=fallback)
+    table = Table(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
     table.padding, table.pad_edge, table.show_edge = (0, 1, 0, 0), False, False
     table.add_column("board", no_wrap=True)
     for name in facts:

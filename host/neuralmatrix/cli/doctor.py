@@ -17,6 +17,7 @@ from ..errors import NeuralMatrixError, ToolMissing
 from ..hardware.board import board_names, load_board
 from ..paths import hls_dir
 from ..runtime.emulation.build import compiler
+from ..runtime.emulation.schedule import ABOUT, SCHEDULE_VARIABLE, chosen
 from .doctor_board import board_checks, is_board
 from .doctor_machine import Check, Machine
 
@@ -69,6 +70,17 @@ def _kernels(machine: Machine) -> Check:
     return Check("kernel sources", found, "the emulation", "reinstall neuralmatrix", required=True)
 
 
+def _schedule(machine: Machine) -> Check:
+    """Name the schedule that emulations take if no argument names one."""
+    named = machine.environ.get(SCHEDULE_VARIABLE) or "cpu"
+    try:
+        schedule = chosen(named)
+    except NeuralMatrixError as error:
+        remedy = f"correct or unset {SCHEDULE_VARIABLE}"
+        return Check("schedule", named, "the emulation", remedy, True, str(error))
+    return Check("schedule", f"{schedule}: {ABOUT[schedule]}", "the emulation", "")
+
+
 def _boards(machine: Machine) -> Check:
     try:
         found = f"{len([load_board(name) for name in board_names()])} boards"
@@ -82,6 +94,7 @@ _ANYWHERE: tuple[Callable[[Machine], Check], ...] = (
     _package("numpy", "everything", "pip install numpy", required=True),
     _compiler,
     _kernels,
+    _schedule,
     _boards,
     _package("onnx", "compiling ONNX models", "pip install onnx"),
     _package("plotly", "plots: --html", "pip install plotly"),

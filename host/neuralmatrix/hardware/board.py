@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ SAME_OVERLAY = (
     "family",
     "part",
     "clock_mhz",
+    "fallback_clock_mhz",
     "array_name",
     "uram_buffers",
     "ports",
@@ -122,6 +123,7 @@ class Board:
     overlay: str  # the board whose bitstream it loads: its own name, or a twin's
     part: Part
     clock_mhz: float
+    fallback_clock_mhz: float  # slower; the build takes it where timing is missed at clock_mhz
     pll_mhz: float  # of the PS clock's PLL, as the boot image sets it
     array_name: str
     array: ArrayConfig
@@ -150,6 +152,19 @@ class Board:
             burst_beats=self.burst_beats,
             dram_latency=self.dram.latency_cycles,
         )
+
+    @property
+    def fallback(self) -> Board:
+        """This board at its fallback clock; the array, and so every program, is the same."""
+        return replace(self, clock_mhz=self.fallback_clock_mhz)
+
+    @property
+    def fallback_loss(self) -> float:
+        """The share of frames/s that the fallback clock costs at most: that of the clock.
+
+        Work that waits for DRAM loses less, because the memory keeps its own clock.
+        """
+        return 1 - self.fallback_clock_mhz / self.clock_mhz
 
     @property
     def target(self) -> Target:
@@ -230,14 +245,25 @@ def _port_faults(board: Board, family: Family) -> Iterator[str]:
             yield f"ports.{unit}.bytes_per_cycle = {port.bytes_per_cycle} (must be one of {widths})"
 
 
+def _clock_faults(board: Board, family: Family) -> Iterator[str]:
+    for name in ("clock_mhz", "fallback_clock_mhz"):
+        mhz = getattr(board, name)
+        if family.divisors(board.pll_mhz, mhz) is None:
+            below = family.nearest_clock(board.pll_mhz, mhz)
+            yield (
+                f"{name} = {mhz:g} (no dividers of 1 to {family.clock.largest_divisor} make it "
+                f"from the PLL's {board.pll_mhz:g} MHz; the next below is {below:.9g})"
+            )
+    if not 0 < board.fallback_clock_mhz < board.clock_mhz:
+        yield (
+            f"fallback_clock_mhz = {board.fallback_clock_mhz:g} (must be above 0 and below "
+            f"clock_mhz, {board.clock_mhz:g})"
+        )
+
+
 def _family_faults(board: Board, family: Family) -> Iterator[str]:
     yield from _port_faults(board, family)
-    if family.divisors(board.pll_mhz, board.clock_mhz) is None:
-        below = family.nearest_clock(board.pll_mhz, board.clock_mhz)
-        yield (
-            f"clock_mhz = {board.clock_mhz:g} (no dividers of 1 to {family.clock.largest_divisor} "
-            f"make it from the PLL's {board.pll_mhz:g} MHz; the next below is {below:.6g})"
-        )
+    yield from _clock_faults(board, family)
     if board.burst_beats > family.burst_beats:
         yield f"burst_beats = {board.burst_beats} (must be at most {family.burst_beats})"
     if board.part.dsp_type != family.dsp_type:

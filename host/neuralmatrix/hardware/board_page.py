@@ -141,6 +141,17 @@ def _memories(board: Board) -> Iterator[str]:
             yield f"{piece.name} {size.removeprefix('1 of ')} in {cells}"
 
 
+def _fallback(board: Board) -> str:
+    """Say which slower clock a build takes, and what it costs."""
+    a, b = design_of(board.fallback).clock.divisors
+    return (
+        f"{board.fallback_clock_mhz:.4g} MHz = IO PLL / ({a} x {b}), which the build takes where "
+        f"timing is missed at {board.clock_mhz:g} MHz; at most "
+        f"{100 * board.fallback_loss:.0f} % fewer frames/s, estimated from the clocks "
+        "([an example](benchmarks.md#fallback-clocks))"
+    )
+
+
 def _facts(board: Board) -> Iterator[tuple[str, str]]:
     part, dram = board.part, board.dram
     yield "name", f"`{board.name}`; pynq calls it `{board.device_name}`"
@@ -153,6 +164,7 @@ def _facts(board: Board) -> Iterator[tuple[str, str]]:
     yield "buffers", "; ".join(_memories(board))
     a, b = design_of(board).clock.divisors
     yield "clock", f"{board.clock_mhz:g} MHz = IO PLL {board.pll_mhz:g} MHz / ({a} x {b})"
+    yield "fallback clock", _fallback(board)
     yield from _other_plls(board)
     yield "ports", f"{_ports(board)}; bursts of at most {board.burst_beats} beats"
     yield "DRAM", f"{dram.mbytes} MB; {dram.basis}"

@@ -43,6 +43,8 @@ def board_row(board: Board) -> dict[str, Any]:
         "board_part": board.board_part,
         "family": board.family,
         "clock_mhz": board.clock_mhz,
+        "fallback_clock_mhz": board.fallback_clock_mhz,
+        "fallback_loss": board.fallback_loss,
         "array": f"{array.rows}x{array.cols}",
         "fingerprint": array.fingerprint,
         "peak_gops": 2 * array.rows * array.cols * board.clock_mhz / 1e3,

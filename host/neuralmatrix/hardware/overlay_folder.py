@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Built overlays: the files of an overlay, and the folders in which overlays are looked for.
 
-In: a folder, an environment variable or the package's own data.  Out: ``Overlay``.
+In: a folder, an environment variable, what a user added, or the package's own data.
+Out: ``Overlay``.
 An overlay is a folder of ``neuralmatrix.bit``, ``neuralmatrix.hwh``, ``overlay.json``,
 ``selftest.nmx`` and ``selftest.npz``.
 """
@@ -22,7 +23,7 @@ from ..jsonform import FormError, from_json, to_json
 from ..paths import overlay_dirs
 from .board import Board, board_names, load_board
 
-FORMAT = 1
+FORMAT = 2
 BIT, HWH, INFO = "neuralmatrix.bit", "neuralmatrix.hwh", "overlay.json"
 SELFTEST, EXPECTED = "selftest.nmx", "selftest.npz"
 DIRECTORY_VARIABLE = "NEURALMATRIX_OVERLAY_DIR"
@@ -63,7 +64,8 @@ class OverlayInfo:
     name: str  # the board whose file it was built from
     boards: tuple[str, ...]  # all boards that load this bitstream
     origin: Literal["vivado", "emulated"]
-    fingerprint: str  # of the array
+    fingerprint: str  # of the array and its instruction set
+    isa_version: int  # of the instruction set
     part: str
     clock_mhz: float  # timing is met up to this clock
     worst_slack_ns: float | None
@@ -71,6 +73,7 @@ class OverlayInfo:
     tools: tuple[Tool, ...]
     utilization: tuple[Utilization, ...]
     files: tuple[FileHash, ...]
+    missed_clock_mhz: float | None = None  # at which timing was missed, before clock_mhz
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,23 @@ def _check_regular(path: Path) -> None:
         raise OverlayMissing(f"{path}: found no regular file; copy the overlay again")
 
 
+def _check_format(path: Path, data: object) -> None:
+    """Raise OverlayMissing for another format, whose fields may be others."""
+    found = data.get("format") if isinstance(data, dict) else FORMAT
+    if isinstance(found, int) and found != FORMAT:
+        raise OverlayMissing(
+            f"{path}: found format {found}, allowed is {FORMAT}; build the overlay with this "
+            "version, or install the version that it was built with"
+        )
+
+
 def read_info(folder: Path) -> OverlayInfo:
     """Read ``overlay.json`` of a folder.  OverlayMissing: there is none, or it is damaged."""
     path = folder / INFO
     _check_regular(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        _check_format(path, data)
         info = from_json(OverlayInfo, data, INFO)
     except OSError as error:
         found = error.strerror or error
@@ -144,11 +158,6 @@ def read_info(folder: Path) -> OverlayInfo:
     except (FormError, ValueError, RecursionError, MemoryError) as error:
         again = "copy the overlay again, or build it again"
         raise OverlayMissing(f"{path}: damaged: {error}; {again}") from None
-    if info.format != FORMAT:
-        raise OverlayMissing(
-            f"{path}: found format {info.format}, allowed is {FORMAT}; build the overlay with this "
-            "version, or install the version that it was built with"
-        )
     return info
 
 
@@ -224,7 +233,8 @@ def _check_variable() -> None:
 
 
 def resolve(board: Board, explicit: str | Path | None = None) -> Overlay:
-    """Find the overlay for a board: the one named, else the environment's, else the package's.
+    """Find the overlay for a board: the one named, else the environment's, else the one that was
+    added, else the package's.
 
     A folder needs an ``overlay.json``.  OverlayMissing: there is none; the message lists the
     folders searched.
@@ -238,10 +248,43 @@ def resolve(board: Board, explicit: str | Path | None = None) -> Overlay:
             return open_overlay(folder)
     looked = "".join(f"\n  {folder}" for folder in places)
     raise OverlayMissing(
-        f"no overlay for {board.title} was found; build it where Vivado is installed: "
-        f"{build_command(board.overlay)}, copy the folder to the board, and name it with "
-        f"overlay= or {DIRECTORY_VARIABLE}.  Looked at:{looked}"
+        f"no overlay for {board.title} was found; add a published one (neuralmatrix overlay add "
+        f"FILE_OR_URL), or build it where Vivado is installed: {build_command(board.overlay)}, "
+        f"copy the folder to the board, and name it with overlay= or {DIRECTORY_VARIABLE}.  "
+        f"Looked at:{looked}"
     )
+
+
+@dataclass(frozen=True)
+class Found:
+    """An overlay in one of the folders searched; ``problem`` says what is damaged, if it is."""
+
+    overlay: Overlay
+    used: bool  # sessions on its boards load it unless they name another
+    problem: str = ""
+
+
+def _problem(overlay: Overlay) -> str:
+    try:
+        check_files(overlay)
+    except OverlayMissing as error:
+        return str(error)
+    return ""
+
+
+def found_overlays() -> tuple[Found, ...]:
+    """Return the overlays of all boards, in the order of the search, damaged ones included."""
+    found: list[Found] = []
+    for name in sorted({load_board(board).overlay for board in board_names()}):
+        present = [folder for folder in _candidates(name) if os.path.exists(folder / INFO)]
+        for number, folder in enumerate(present):
+            try:
+                overlay = open_overlay(folder)
+            except OverlayMissing:
+                continue
+            if overlay.info.name == name:
+                found.append(Found(overlay, number == 0, _problem(overlay)))
+    return tuple(found)
 
 
 def check_board(overlay: Overlay, device_name: str) -> None:

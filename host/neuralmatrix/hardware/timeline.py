@@ -3,6 +3,10 @@
 
 In: the costs of every instruction.  Out: a ``Timeline``, or ``Deadlock`` with its reasons.
 The emulation's scheduler follows the same rules; a test holds both equal to the cycle.
+
+An instruction takes its tokens together, when the last of them has come, and sends its own
+together, when each has room.  Hardware may take or send one before the other, and in either order:
+then each comes no later than here, so that a program which ends by these rules ends there too.
 """
 
 from __future__ import annotations
@@ -99,21 +103,20 @@ class _Machine:
             self.fetched += 1
 
     def send_owed(self, u: int) -> None:
-        """Send the tokens that the last instruction has yet to send, as far as there is room."""
+        """Send the last instruction's tokens, all of them at once, when every one has room."""
         lane = self.lanes[u]
-        for q in list(lane.owed):
+        arrival = self.end[lane.last]
+        for q in lane.owed:
             channel = self.channels[u][q]
             over = len(channel.arrived) - self.token_depth
             if over >= len(channel.popped):
-                continue
-            arrival = self.end[lane.last]
+                return
             if over >= 0:
                 arrival = max(arrival, channel.popped[over])
-            channel.arrived.append(arrival)
-            lane.free = max(lane.free, arrival)
-            lane.owed.remove(q)
-        if not lane.owed and lane.last >= 0:
-            self.end[lane.last] = lane.free
+        for q in lane.owed:
+            self.channels[u][q].arrived.append(arrival)
+        lane.free = self.end[lane.last] = max(lane.free, arrival)
+        lane.owed = []
 
     def head_ready(self, u: int) -> tuple[int, int] | None:
         """Return start and reason of the unit's next instruction; None while they are unknown."""
@@ -173,7 +176,7 @@ class _Machine:
         for u in _UNITS:
             lane, name = self.lanes[u], Unit(u).name
             if lane.owed:
-                targets = ", ".join(Unit(q).name for q in lane.owed)
+                targets = ", ".join(Unit(q).name for q in self.full(u))
                 yield f"{name} after instruction {lane.last} has no room for its token to {targets}"
             elif len(lane.starts) < len(lane.pushed):
                 insn = lane.pushed[len(lane.starts)][0]
@@ -184,6 +187,12 @@ class _Machine:
         if self.fetched < len(self.unit):
             full = Unit(self.unit[self.fetched]).name
             yield f"FETCH at instruction {self.fetched} waits for room in the queue of {full}"
+
+    def full(self, u: int) -> Iterator[int]:
+        for q in self.lanes[u].owed:
+            channel = self.channels[u][q]
+            if len(channel.arrived) - self.token_depth >= len(channel.popped):
+                yield q
 
     def lacking(self, insn: int, u: int) -> Iterator[int]:
         for p in _BITS[self.waits[insn]]:

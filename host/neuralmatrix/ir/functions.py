@@ -208,6 +208,18 @@ def kinks(function: Function) -> tuple[float, ...]:
     return tuple(corner for corner in found if math.isfinite(corner))
 
 
+def pole_between(function: Function, lo: float, hi: float) -> float | None:
+    """Return the first pole of a tangent from ``lo`` to ``hi``, None where there is none.
+
+    The poles of reciprocals lie at 0, which tables hold.
+
+    >>> pole_between(Function("tan"), -1.0, 2.0)
+    1.5707963267948966
+    """
+    first = (math.ceil(lo / math.pi - 0.5) + 0.5) * math.pi
+    return first if function.name == "tan" and first <= hi else None
+
+
 def scalar(function: Function) -> Callable[[Array], Array]:
     """Return the function of one variable."""
     if is_expression(function.name):

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..ir.functions import kinks
+from ..errors import BadInput
+from ..ir.functions import kinks, pole_between
 from ..ir.matgraph.ops import Epilogue
 from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array, Function, QParams
@@ -165,12 +166,24 @@ def _plan(
     if activation is None or (activation.name in CLAMPS and _ends_in_clamp(stage)):
         return Plan(y_scale, y_scale, u_shift)
     lo, hi = spans[Point(stage.name, "pre_activation")]
+    _check_poles(stage.name, activation, lo, hi)
     least = t.scale if t else 0.0  # one step of x may not be far finer than one of t
     x_scale = _x_scale(activation, (lo, hi), least)
     clip = _caps(activation, out) if u is None else (-INT16, INT16)
     summed = any(row.kind == "sum" for row in stage.epilogue.rows) and len(stage.step) > MANY
     table = _table(activation, x_scale, (lo, hi), y_scale, clip, segments, summed)
     return Plan(x_scale, y_scale, u_shift, table)
+
+
+def _check_poles(name: str, activation: Function, lo: float, hi: float) -> None:
+    """Raise BadInput where a function is infinite within the range of its input."""
+    pole = pole_between(activation, lo, hi)
+    if pole is not None:
+        raise BadInput(
+            f"{name}: {activation.name} is infinite at {pole:.5g}, within the range {lo:.4g} to "
+            f"{hi:.4g} of its input; allowed is a range between two poles: clip the input, or end "
+            "the model in front of it with outputs="
+        )
 
 
 def _caps(activation: Function, out: QParams) -> tuple[int, int]:

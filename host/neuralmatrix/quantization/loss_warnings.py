@@ -13,6 +13,8 @@ from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
 
 # From which loss an output is bad: of its relative error, or of changed answers.
 MOST_RELATIVE = {"values": 0.015, "states": 0.03, "vectors": 0.07, "class scores": 0.1}
+# int16 is asked for where int8 loses too much: there every kind of output counts as values do.
+MOST_AT_INT16 = MOST_RELATIVE["values"]
 MOST_ABSOLUTE = 0.05  # root mean square error of probabilities
 # A few samples may hold no value near 0.5; where some are not small, their relative error counts.
 SOME_POSITIVE, MOST_OF_SOME = 0.05, 0.05
@@ -44,13 +46,17 @@ def warnings_of(
 ) -> tuple[str, ...]:
     """Return one line per bad output, and one for the cause; ``varying``: the errors of outputs
     relative to how far their values vary."""
-    bad = [line for out in found.outputs if (line := _bad(out, varying.get(out.name, 0.0)))]
+    bad = [
+        line
+        for out in found.outputs
+        if (line := _bad(out, varying.get(out.name, 0.0), precision == "int16"))
+    ]
     if not bad:
         return ()
     return (*bad, *_because(found, causes, precision))
 
 
-def _bad(out: OutputAccuracy, varying: float) -> str:
+def _bad(out: OutputAccuracy, varying: float, int16: bool) -> str:
     """Return what is bad about an output, or nothing."""
     error = f"relative error {100 * out.worst:.3g} %"
     if out.changed is not None and out.changed > _most_changed(out) and _not_ties(out):
@@ -61,8 +67,8 @@ def _bad(out: OutputAccuracy, varying: float) -> str:
             f"change ({what} in {equal:.4g} % of the {out.rows:,} measured), {error}"
         )
     if out.kind == "probabilities":
-        return _bad_probabilities(out)
-    if out.relative_error > MOST_RELATIVE[out.kind]:
+        return _bad_probabilities(out, MOST_AT_INT16 if int16 else MOST_OF_SOME)
+    if out.relative_error > (MOST_AT_INT16 if int16 else MOST_RELATIVE[out.kind]):
         return f"output {out.name} is inaccurate: {error}"
     worst = max(out.parts, key=lambda part: part.relative_error, default=None)
     if worst is not None and worst.relative_error > MOST_PART:
@@ -85,10 +91,10 @@ def _not_ties(out: OutputAccuracy) -> bool:
     return out.kind == "probabilities" or out.worst > LEAST_CHANGING
 
 
-def _bad_probabilities(out: OutputAccuracy) -> str:
+def _bad_probabilities(out: OutputAccuracy, most: float) -> str:
     """Return what is bad about values from 0 to 1, whose small ones mean as little as 0."""
     rms = out.absolute_error / max(out.relative_error, 1e-30)
-    if rms > SOME_POSITIVE and out.relative_error > MOST_OF_SOME:
+    if rms > SOME_POSITIVE and out.relative_error > most:
         return f"output {out.name} is inaccurate: relative error {100 * out.relative_error:.3g} %"
     if out.absolute_error <= MOST_ABSOLUTE:
         return ""
@@ -125,7 +131,8 @@ def _because(found: Accuracy, causes: Causes, precision: str) -> list[str]:
 
 WEIGHTS = {
     "int8": "precision mixed gives the layers that need it weights of two digits",
-    "int16": "precision mixed gives the layers that need it weights of two digits",
+    "int16": "precision mixed with max_loss=0.015 (--max-loss) gives the layers that need it "
+    "weights of two digits",
     "mixed": "allow less with max_loss (--max-loss), or train with quantised weights",
 }
 ACTIVATIONS = {

@@ -11,7 +11,7 @@ groups that are not needed are dropped, both on the loss of the integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -155,10 +155,15 @@ def choose_mixed(
     """
     plain = replace(calibrated.graph.recipe, ranges=as_triples(calibrated.ranges))
     before = trials.loss(plain)
-    wide = replace(plain, precision="int16", ranges=as_triples({**calibrated.ranges, **extremes}))
-    digits = choose_widened(
-        trials, calibrated, wide, runs=runs, seen=seen, max_loss=max_loss, step=step
-    )
+
+    def widened(recipe: Recipe) -> Widened:
+        ranges = as_triples({**calibrated.ranges, **extremes})
+        wide = replace(recipe, precision="int16", ranges=ranges)
+        return choose_widened(
+            trials, calibrated, wide, runs=runs, seen=seen, max_loss=max_loss, step=step
+        )
+
+    plain, digits = _start(plain, widened, max_loss)
     low = choose_scales(calibrated, target).qparams
     begin = _with_digits(plain, digits)
     problem = _Problem(trials, calibrated, target, extremes, seen, low, begin)
@@ -173,6 +178,22 @@ def choose_mixed(
     kept = len(ordered) - len(promoted)
     return Mixed(measure, max_loss, before, after, digits.floor, tuple(promoted), kept,
                  len(trials.runs), problem.recipe(promoted))  # fmt: skip
+
+
+def _start(
+    plain: Recipe, widened: Callable[[Recipe], Widened], max_loss: float
+) -> tuple[Recipe, Widened]:
+    """Return the int8 recipe to begin with, and int16 throughout with its two-digit weights.
+
+    Shifts of biases cancel what int8 rounds.  Where less is rounded they are errors themselves:
+    they are left out where int16 throughout misses the bound with them, and loses less without.
+    """
+    digits = widened(plain)
+    if not plain.shifts or digits.floor <= max_loss:
+        return plain, digits
+    bare = replace(plain, shifts=())
+    other = widened(bare)
+    return (bare, other) if other.floor < digits.floor else (plain, digits)
 
 
 def _with_digits(plain: Recipe, digits: Widened) -> Recipe:

@@ -91,10 +91,13 @@ def search(
     if settings.tries_refinement(len(runs)):
         found.factors(runs)
         found.shifts(runs)
+    shifted = bool(found.recipe.shifts)
     mixed = found.precision(runs) if settings.precision == "mixed" else None
     if settings.tries_refinement(len(runs)):
+        if shifted and not found.recipe.shifts:  # those of int8 throughout were left out
+            found.shifts(runs)
         found.roundings(runs)
-    return found.choice(mixed)
+    return found.choice(replace(mixed, after=found.loss) if mixed else None)
 
 
 def _plain(observed: Observed, settings: Settings, recipe: Recipe) -> Choice:
@@ -143,14 +146,25 @@ class _Search:
         """Take the best plain method of calibration."""
         asked = self.settings.method
         names = tuple(CLIP) if asked == "auto" else (asked,)
+        names = ("minmax",) if self.settings.precision == "int16" else names
+        if len(names) == 1 and not self._refines:  # nothing is compared with its loss
+            self.method = names[0]
+            self.recipe = self._with_ranges(_ranges(self.observed, self.method, self.settings))
+            return
         tried: list[Ranges] = []
-        for name in ("minmax",) if self.settings.precision == "int16" else names:
+        for name in names:
             ranges = _ranges(self.observed, name, self.settings)
             if ranges in tried:
                 continue
             tried.append(ranges)
             if self._better(name, self._with_ranges(ranges), first=not self.losses):
                 self.method = name
+
+    @property
+    def _refines(self) -> bool:
+        """Whether anything is tried beside methods of calibration."""
+        settings = self.settings
+        return settings.precision == "mixed" or settings.tries_refinement(self.inputs)
 
     def tensors(self) -> None:
         """Switch single tensors to the ranges of another method where the integers gain."""

@@ -68,7 +68,7 @@ class Stats:
         return texts_of(self.saturated, self.images)
 
 
-def _emulation(program: Program, threads: int | None, **board: Any) -> Device:
+def _emulation(program: Program, threads: int | None, schedule: str | None, **board: Any) -> Device:
     """Open the emulation, which takes none of a ``board``'s options."""
     from .emulation.pool import EmulatorPool
 
@@ -77,11 +77,16 @@ def _emulation(program: Program, threads: int | None, **board: Any) -> Device:
             "overlay: found one for device 'emulation', allowed is one for 'pynq'; leave it out, "
             "or choose device 'pynq'"
         )
-    return EmulatorPool(program, threads or os.cpu_count() or 1)
+    return EmulatorPool(program, threads or os.cpu_count() or 1, schedule)
 
 
-def _pynq(program: Program, threads: int | None, **board: Any) -> Device:
+def _pynq(program: Program, threads: int | None, schedule: str | None, **board: Any) -> Device:
     """Open a board, which has one array, so that ``threads`` has no effect."""
+    if schedule is not None:
+        raise BadInput(
+            "schedule: found one for device 'pynq', allowed is one for 'emulation'; leave it out "
+            "(an emulated board takes that of NEURALMATRIX_SCHEDULE)"
+        )
     try:
         from .pynq.device import PynqDevice
     except ImportError as error:
@@ -132,10 +137,11 @@ def _check_options(program: Program, device: str, wait: str) -> None:
 class Session:
     """A program on a device, ready to run.
 
-    ``device`` "emulation", or "pynq" on a board.  ``threads``: images that the emulation runs in
-    parallel.  For a board: ``overlay`` is the folder of its bitstream (else
-    $NEURALMATRIX_OVERLAY_DIR, else the package's own), ``timeout_s`` how long a run may take, and
-    ``wait`` how its end is detected.
+    ``device`` "emulation", or "pynq" on a board.  For the emulation: ``threads`` is how many images
+    run in parallel, ``schedule`` "cpu", or "device" for the kernels' loops as they are synthesized
+    (else $NEURALMATRIX_SCHEDULE, else "cpu").  For a board: ``overlay`` is the folder of its
+    bitstream (else $NEURALMATRIX_OVERLAY_DIR, else an installed one), ``timeout_s`` how long a run
+    may take, and ``wait`` how its end is detected.
 
     >>> outputs = Session(program).run({"input": x})  # x: (1, ...) or (N, ...) for N images
     """
@@ -146,6 +152,7 @@ class Session:
         device: str = "emulation",
         threads: int | None = None,
         *,
+        schedule: str | None = None,
         overlay: str | Path | None = None,
         timeout_s: float | None = None,
         wait: str = "auto",
@@ -157,11 +164,12 @@ class Session:
         self.program = program
         self.stats: Stats | None = None
         board = {"overlay": overlay, "timeout_s": timeout_s, "wait": wait}
-        self._device = DEVICES[device](program, threads, **board)
+        self._device = DEVICES[device](program, threads, schedule, **board)
 
     @property
     def device_info(self) -> dict[str, Any]:
-        """Origin, board, fingerprint and clock; of a board also overlay and pynq's version."""
+        """Origin, board, fingerprint and clock; of the emulation also its schedule, of a board its
+        overlay and pynq's version."""
         return dict(self._device.info)
 
     def close(self) -> None:

@@ -149,6 +149,8 @@ def _view_move(
         return
     whole = [layouts[n].nbytes for n in op.inputs]
     free = all(n not in views and n not in fixed for n in op.inputs)
+    # a STORE writes whole words; at one position channels go on from word to word
+    free = free and not any(d % layouts[op.output].lanes for d in deltas)
     if free and len(set(op.inputs)) == len(op.inputs) and sum(whole) == layouts[op.output].nbytes:
         views.update({n: (op.output, d) for n, d in zip(op.inputs, deltas, strict=True)})
 

@@ -31,13 +31,18 @@ from .tiling import boxes
 
 @dataclass
 class _Copier:
-    """Emits pieces and loads weights and parameters when they change."""
+    """Emits pieces and loads weights and parameters when they change; what another form of Move
+    has loaded since may lie in their place."""
 
     ctx: Context
     fill: int
     weights: tuple[bytes, int, int] | None = None  # masks in WBUF, their first word, their words
     params: tuple[bytes, Params] | None = None
     turner: Turner | None = None
+
+    def forget_loaded(self) -> None:
+        """Let the next copy load its weights and parameters again."""
+        self.weights = self.params = None
 
 
 def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
@@ -65,6 +70,7 @@ def _image(copier: _Copier, plane: Array, view: View, base: int) -> int:
     selections = selections_of(plane)
     if selections and all(fits(ctx, s) for s in selections):
         copier.turner = None
+        copier.forget_loaded()
         return [schedule_selection(ctx, s, view, base, copier.fill) for s in selections][-1]
     whole = _transposed(copier, plane, view, base)
     if whole is not None:
@@ -88,7 +94,7 @@ def _transposed(copier: _Copier, plane: Array, view: View, base: int) -> int | N
     strips = strips_of(words, base + result_addresses(view, blocks, h * w, lanes), lanes)
     if strips is None or not pays(strips, lanes):
         return None
-    copier.weights = copier.params = None  # their places may be taken
+    copier.forget_loaded()
     copier.turner = copier.turner or turner(copier.ctx, copier.fill)
     return schedule_strips(copier.turner, strips)
 

@@ -98,6 +98,53 @@ def test_a_choice_of_the_compared_tensors_is_an_extreme(op: str, swap: bool) -> 
     np.testing.assert_array_equal(found, right)
 
 
+def no_nan(f: Form, x: str, d: str) -> str:
+    return f.op("Where", f.op("Equal", d, 0.0), 0.0, f.op("Div", x, d))
+
+
+def safe_divisor(f: Form, x: str, d: str) -> str:
+    safe = f.op("Where", f.op("Equal", d, 0.0), 1.0, d)
+    return f.op("Where", f.op("Greater", d, 0.0), f.op("Div", x, safe), [0.0])
+
+
+def gate(f: Form, x: str, d: str) -> str:
+    return f.op("Where", f.op("Less", d, 0.5), 0.0, f.op("Mul", d, x))
+
+
+def shared(write: Callable[[Form, str, str], str]) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Return x and a computed divisor d, 0 in the second row, in a choice."""
+    f = Form()
+    d = f.op("Relu", f.op("MatMul", "d", np.ones((4, 1), np.float32)))
+    write(f, f.op("MatMul", "x", signed((8, 8), 5) / 4), d)
+    feeds = {"x": signed(SHAPE), "d": np.abs(signed((6, 4), 2)) + np.float32(0.5)}
+    feeds["d"][1] = 0
+    return f.model({"x": SHAPE, "d": (6, 4)}), feeds
+
+
+@pytest.mark.parametrize("write", [no_nan, safe_divisor, gate])
+def test_a_share_is_a_product_with_a_table(write: Callable[[Form, str, str], str]) -> None:
+    proto, feeds = shared(write)
+    graph = simplify(import_onnx(proto))
+    assert not any(isinstance(node, Binary) and node.kind == "div" for node in graph.nodes)
+    (right,) = onnxruntime_outputs(proto, feeds).values()
+    (found,) = run_graph(graph, feeds).values()
+    np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-5)
+    assert not found[1].any() and right[0].any()
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("write", [no_nan, safe_divisor])
+def test_a_quotient_runs_and_is_0_where_its_divisor_is(
+    write: Callable[[Form, str, str], str],
+) -> None:
+    proto, feeds = shared(write)
+    program = nm.compile(proto, calibration=[feeds])
+    (right,) = onnxruntime_outputs(proto, feeds).values()
+    (found,) = nm.Session(program, threads=1).run(feeds).values()
+    assert not found[1].any()
+    assert np.abs(found - right).max() < 0.02 * np.abs(right).max()
+
+
 def test_other_choices_are_refused() -> None:
     f = Form()
     f.op("Where", f.op("Greater", "x", 0.5), "x", "z")

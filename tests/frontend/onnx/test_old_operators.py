@@ -46,6 +46,10 @@ CASES: list[Case] = [
     *((op, to(7, 12 if op == "ReduceSum" else 17), [np.abs(FLAT) + 1], {"axes": [1], "keepdims": k})
       for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceL2", "ReduceLogSumExp")
       for k in (0, 1)),
+    ("GatherElements", to(11, NEWEST), [IMAGE, np.array([[[[2, -1]], [[0, 1]], [[1, 0]]]])],
+     {"axis": 2}),
+    ("GatherElements", to(11, NEWEST), [FLAT.repeat(9).reshape(1, -1), np.arange(50)[None]],
+     {"axis": 1}),
     ("Clip", to(7, 10), [FLAT], {"min": 0.0, "max": 0.5}),
     ("Clip", to(7, 10), [FLAT], {"min": 0.0}),
     ("Clip", to(7, 10), [FLAT], {"max": 0.0}),

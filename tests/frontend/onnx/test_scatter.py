@@ -42,6 +42,19 @@ def test_scatters_with_constant_indices(kind: str, axis: int) -> None:
     check_floats(proto, {"x": signed(index.shape)})
 
 
+@pytest.mark.parametrize("kind", ["max", "min"])
+@pytest.mark.parametrize("rows", [6, 5])
+def test_extremes_and_computed_data(kind: str, rows: int) -> None:
+    """Row 5 of six has no update and keeps its data."""
+    nodes = [
+        node("Mul", ["d", "two"], ["data"]),
+        node("ScatterElements", ["data", "i", "x"], ["y"], axis=0, reduction=kind),
+    ]
+    constants = {"two": np.float32(2), "i": np.repeat(ROWS[:, None] % 5, 3, 1)}
+    proto = model(nodes, {"x": (9, 3), "d": (rows, 3)}, ["y"], constants, opset=18)
+    check_floats(proto, {"x": signed((9, 3)), "d": signed((rows, 3), 4)})
+
+
 def test_extremes_from_infinite_data() -> None:
     """The initial value of a maximum is not an operand: its size would cost all precision."""
     data = np.full((5, 2), -1e38, np.float32)

@@ -410,3 +410,14 @@ def test_module_example():
 
     result = doctest.testmod(table)
     assert result.attempted > 0 and result.failed == 0
+
+
+def test_a_single_point_beside_a_cap_is_exact() -> None:
+    """1/x from 0 on, and 0 at 0."""
+
+    def share(x: np.ndarray) -> np.ndarray:
+        return np.where(x == 0, 0.0, 1.0 / np.where(x == 0, 1.0, x))
+
+    table = fit(share, 0.001, (0, 32000), 0.002, (0, 255), 64)
+    assert lookup(table, np.array([0])).tolist() == [0]
+    assert lookup(table, np.array([1, 2])).min() >= 255

@@ -21,6 +21,7 @@ from neuralmatrix.errors import (
     WrongClock,
     WrongOverlay,
 )
+from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.isa import SLOTS, Opcode
 from neuralmatrix.hardware.overlay_folder import BIT, SELFTEST, read_info, write_info
 from neuralmatrix.program.program import Program
@@ -226,6 +227,17 @@ def test_a_slower_clock_is_no_error(board: EmulatedBoard) -> None:
         assert_works(session)
         assert session.stats is not None
         assert session.stats.clock_mhz == session.device_info["clock_mhz"] == 50.0
+
+
+def test_the_clock_is_that_of_the_built_overlay() -> None:
+    """Timing was missed, and the overlay built at the fallback clock; the program is the same."""
+    made = program("digits")
+    slow = load_board("pynq-z2").fallback
+    with EmulatedBoard(slow) as board, Session(made, "pynq", overlay=board.overlay) as session:
+        session.run(feeds(made))
+        assert session.stats is not None and made.clock_mhz == 100
+        assert session.stats.clock_mhz == pytest.approx(83.333333, rel=1e-4)
+        assert session.device_info["clock_mhz"] == session.stats.clock_mhz
 
 
 @pytest.mark.parametrize("allocation", range(4))

@@ -20,6 +20,7 @@ from neuralmatrix.ir.graph.nodes import (
     Conv,
     Expand,
     Graph,
+    MatMul,
     Node,
     Pad,
     PRelu,
@@ -152,6 +153,23 @@ def test_an_input_with_both_orders_keeps_its_own() -> None:
              Transpose(("c",), "d", perm=LAST), binary("add", "d", "x", "y")]  # fmt: skip
     graph = graph_of(nodes, {"w": random(4, 4, 1, 1)}, shape=(1, 6, 5, 4))
     assert lower(simplified(graph)).inputs[0].shape == (1, 6, 5, 4)
+
+
+def test_patches_of_a_vision_transformer_are_transposed_once() -> None:
+    """A residual sum with rows of products needs rows: nothing moves behind the transpose."""
+    nodes = [
+        conv("x", "c"),
+        Reshape(("c",), "f", shape=(2, 4, 30)),
+        Transpose(("f",), "t", perm=(0, 2, 1)),
+        binary("add", "t", "k", "p"),
+        MatMul(("p", "m"), "q"),
+        binary("add", "p", "q", "r"),
+        MatMul(("r", "m"), "y"),
+    ]
+    held = {"w": random(4, 4, 1, 1), "k": random(30, 4), "m": random(4, 4)}
+    found = simplified(graph_of(nodes, held, shape=SHAPE))
+    (turned,) = [n for n in found.nodes if isinstance(n, Transpose)]
+    assert turned.inputs == ("f",)
 
 
 def test_heads_of_attention_stay() -> None:

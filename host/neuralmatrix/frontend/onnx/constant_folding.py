@@ -147,7 +147,7 @@ def _carry_scale(ctx: Context, call: Call) -> None:
     elif call.op in _RESHAPES and scale is not None and scale.size == 1:
         ctx.scales[call.output] = scale.reshape(())
     if call.op in (*_RESHAPES, "Transpose"):
-        for table in (ctx.unfit, ctx.constant_quant):
+        for table in (ctx.unfit, ctx.wide, ctx.constant_quant):
             _copy_entry(table, source, call.output)
 
 

@@ -120,6 +120,7 @@ class Context:
     scales: dict[str, Array] = field(default_factory=dict)  # of dequantised constants
     constant_quant: dict[str, QParams] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)  # why a constant cannot be a weight
+    wide: dict[str, str] = field(default_factory=dict)  # why not one of a single int8 part
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)  # by Graph tensor
     shapes: dict[str, Shape] = field(default_factory=dict)  # by Graph tensor
@@ -174,10 +175,12 @@ class Context:
             return self.examples[name].shape
         return self.known[name].shape if name in self.known else self.shapes[self.values[name]]
 
-    def weight(self, name: str) -> str:
-        """Return ``tensor(name)`` of a matrix or kernel; Refused if int8 cannot hold a constant."""
-        if name in self.unfit:
-            raise Refused(self.unfit[name])
+    def weight(self, name: str, parts: int = 1) -> str:
+        """Return ``tensor(name)`` of a matrix or kernel; Refused if no int8 ``parts`` hold a
+        constant."""
+        reason = self.unfit.get(name) or (self.wide.get(name) if parts == 1 else None)
+        if reason:
+            raise Refused(reason)
         return self.tensor(name)
 
     def constant(self, hint: str, array: Array, scale: Array | None = None) -> str:
@@ -256,10 +259,14 @@ def check_length(call: Call, length: int) -> None:
         )
 
 
-def only_first_output(call: Call, what: str) -> None:
-    """Raise Refused if the node has a second output."""
-    if call.has_output(1):
-        raise Refused(f"the {what} output is used; only the first output is supported")
+def only_first_output(ctx: Context, call: Call, what: str) -> None:
+    """Raise Refused if anything reads the node's second output."""
+    name = call.outputs[1] if call.has_output(1) else ""
+    if name and (name in ctx.outputs or ctx.users.get(name)):
+        raise Refused(
+            f"the {what} output is used; only the first output is supported: end the model in "
+            f"front of what reads {name!r} with outputs= (--outputs)"
+        )
 
 
 def axes_of(ctx: Context, call: Call, rank: int, since: int) -> tuple[int, ...] | None:

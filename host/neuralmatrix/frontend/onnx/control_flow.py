@@ -72,7 +72,7 @@ def _inline(
 
 def _give(ctx: Context, new: str, old: str) -> None:
     """Make the value ``new`` a name of what ``old`` is."""
-    tables: Sequence[dict[str, Any]] = (ctx.known, ctx.rows, ctx.scales, ctx.unfit)
+    tables: Sequence[dict[str, Any]] = (ctx.known, ctx.rows, ctx.scales, ctx.unfit, ctx.wide)
     for table in tables:
         if old in table:
             table[new] = table[old]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir.host.selection import gather_elements
 from ...ir.types import Array
 from .context import Call, ints, shape_from_axis
 from .load import require_onnx
@@ -186,6 +187,12 @@ def _scatter(call: Call, inputs: Inputs) -> list[Array]:
     return _value(replace(_form(call, *inputs), op="ScatterElements"))
 
 
+def _taken(call: Call, inputs: Inputs) -> list[Array]:
+    """Take one element for every index; the evaluator fails from 32 rows on."""
+    data, indices = (np.asarray(array) for array in inputs)
+    return [gather_elements(call.attrs, data, indices)]
+
+
 def _local_response(call: Call, inputs: Inputs) -> list[Array]:
     """Divide by the power of the mean square over ``size`` channels; the evaluator's own window
     is one channel short."""
@@ -231,6 +238,7 @@ _OLD: Mapping[str, Mapping[int, Rule]] = {
     "Resize": {11: _resize},
     "TopK": {10: _top},
     "Scatter": {11: _scatter},
+    "GatherElements": {_ALWAYS: _taken},
     "LRN": {_ALWAYS: _local_response},
     **{op: {7: _from_axis} for op in _SECOND_FROM_AXIS},
 }

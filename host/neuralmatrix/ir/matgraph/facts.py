@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import Array
+from ..expressions import is_expression, parsed
+from ..types import Array, Function
 from .ops import Gemm, Linear, MatGraph, MatOp, Move, RowMax, Window
 from .predicates import is_difference, is_square
 from .spectra import LOGARITHMS, wide_tensors
@@ -24,6 +25,14 @@ INT16_ACTIVATIONS = frozenset(
 )
 # A constant left operand whose rows int8 holds to this fraction of their size stays int8.
 CLOSE_ENOUGH = 0.02
+
+
+def _is_wide(activation: Function) -> bool:
+    """Return whether the results of a function are of very different sizes."""
+    if not is_expression(activation.name):
+        return activation.name in INT16_ACTIVATIONS
+    terms = parsed(activation.name).all()
+    return any(t.name == "reciprocal" or (t.name == "div" and t.terms[0].name == "") for t in terms)
 
 
 @dataclass(frozen=True)
@@ -165,7 +174,7 @@ def _int16_by_use(op: MatOp, mg: MatGraph) -> tuple[str, ...]:
     activation = op.epilogue.activation
     if is_square(op):
         return (op.output,)
-    if mg.tensors[op.output].broadcast or (activation and activation.name in INT16_ACTIVATIONS):
+    if mg.tensors[op.output].broadcast or (activation and _is_wide(activation)):
         return (op.output,)
     return ()
 

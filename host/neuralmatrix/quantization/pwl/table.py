@@ -223,7 +223,7 @@ def pose(
     # Far beyond the cap only the cap matters; the bound avoids infinities in the arithmetic.
     y = np.clip(y, 4 * INT16_LO, 4 * INT16_HI)
     named = [int(np.ceil(kink / x_scale)) for kink in kinks]
-    found = _find_kinks(x, y) + _find_poles(x, y, y_clip)
+    found = _find_kinks(x, y) + _find_poles(x, y, y_clip) + _find_points(x, y, y_clip)
     inner = sorted({c for c in (*named, *found) if x_range[0] < c <= x_range[1]})
     return Problem(x, y, y_clip, tuple(inner))
 
@@ -248,6 +248,17 @@ def _find_poles(x: Array, y: Array, clip: tuple[int, int]) -> list[int]:
     """Return the first x to the right of every jump from one cap to the other."""
     side = (y >= clip[1]).astype(np.int64) - (y <= clip[0])
     return [int(c) for c in x[1:][np.abs(np.diff(side)) == 2]]
+
+
+def _find_points(x: Array, y: Array, clip: tuple[int, int]) -> list[int]:
+    """Return both ends of every single x at which the values fall far below those beside it, as a
+    quotient that is 0 where its divisor is."""
+    capped = np.clip(y, *clip)
+    far = np.abs(np.diff(capped)) > (clip[1] - clip[0]) / 3
+    step = np.diff(np.abs(capped))
+    falls = np.concatenate(([True], far & (step < 0)))
+    rises = np.concatenate((far & (step > 0), [True]))
+    return [int(c) for point in x[falls & rises] for c in (point, point + 1)]
 
 
 def _candidates(problem: Problem, most: int, kind: str) -> list[Index]:

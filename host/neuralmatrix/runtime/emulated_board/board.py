@@ -23,6 +23,7 @@ from ...files import write_whole
 from ...hardware import overlay_folder
 from ...hardware.block_design import design_of
 from ...hardware.board import Board, board_names, family_of, load_board
+from ...hardware.isa import ISA_VERSION
 from ..selftest_build.build import write as write_selftest
 from .array import EmulatedArray, Tally
 from .bitfile import Circuit, bitstream
@@ -59,6 +60,7 @@ def _info(board: Board, folder: Path) -> overlay_folder.OverlayInfo:
         boards=overlay_folder.boards_of(board.overlay),
         origin="emulated",
         fingerprint=board.array.fingerprint,
+        isa_version=ISA_VERSION,
         part=board.part.name,
         clock_mhz=board.clock_mhz,
         worst_slack_ns=None,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the kernels for this CPU, once per array and source.
+"""Compiles the kernels for this CPU, once per array, schedule and source.
 
-In: an ArrayConfig.  Out: the path of a shared library in the cache, with its digest.
+In: an ArrayConfig, a schedule.  Out: the path of a shared library in the cache, with its digest.
 A library appears in the cache by one rename: an interrupted build leaves none, and parallel builds
 do not disturb each other.
 """
@@ -20,9 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import NeuralMatrixError, ToolMissing
-from ...hardware.cpp_headers import config_header
 from ...hardware.target import ArrayConfig
 from ...paths import hls_dir
+from .schedule import FLAGS as SCHEDULE_FLAGS
+from .schedule import Schedule, config
 
 CACHE_VARIABLE = "NEURALMATRIX_CACHE"
 COMPILERS = ("clang++", "g++")  # the compiler of the faster code first
@@ -91,13 +92,14 @@ def _cpu() -> str:
     return f"{platform.system()} {platform.machine()} {platform.processor()} {features}"
 
 
-def library_path(array: ArrayConfig) -> Path:
-    """Return the path of the library of this array and these sources."""
+def library_path(array: ArrayConfig, schedule: Schedule = "cpu") -> Path:
+    """Return the path of the library of this array, this schedule and these sources."""
     digest = hashlib.sha256()
     for path in (*_sources(), *_headers()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     named = os.environ.get("CXX", "")
-    for text in (config_header(array), _cpu(), named, *FLAGS, CLANG_WIDTH, OTHER_WIDTH):
+    options = (*FLAGS, *SCHEDULE_FLAGS[schedule], CLANG_WIDTH, OTHER_WIDTH)
+    for text in (config(array, schedule), _cpu(), named, *options):
         digest.update(text.encode() + b"\0")
     return cache_dir() / f"emulation-{array.fingerprint}-{digest.hexdigest()[:16]}.so"
 
@@ -128,19 +130,19 @@ def _run(command: list[str]) -> str:
     return "" if done.returncode == 0 else done.stderr or f"exit code {done.returncode}"
 
 
-def _compile(folder: Path, array: ArrayConfig) -> Path:
+def _compile(folder: Path, array: ArrayConfig, schedule: Schedule) -> Path:
     """Compile into ``folder``.  ToolMissing: no compiler, or one that fails."""
     command = compiler()
     (folder / "nm").mkdir()
-    (folder / "nm" / "config.h").write_text(config_header(array), encoding="utf-8")
+    (folder / "nm" / "config.h").write_text(config(array, schedule), encoding="utf-8")
     # The array's config.h comes before the committed one.
     include = ["-I", str(folder), "-I", str(hls_dir() / "include")]
     target = folder / "emulation.so"
     files = [*map(str, _sources()), "-o", str(target)]
-    messages = ""
+    messages, flags = "", (*FLAGS, *SCHEDULE_FLAGS[schedule])
     width = WIDTH + (CLANG_WIDTH if "clang" in command[0] else OTHER_WIDTH)
     for tuning in ((NATIVE, width), (NATIVE,), ()):  # other compilers and CPUs have fewer flags
-        messages = _run([*command, *FLAGS, *tuning, *include, *files])
+        messages = _run([*command, *flags, *tuning, *include, *files])
         if not messages and target.is_file():
             return target
     tail = "\n".join(messages.splitlines()[-12:])
@@ -161,13 +163,13 @@ def _intact(library: Path) -> bool:
         return False
 
 
-def build(array: ArrayConfig) -> Path:
-    """Return the library of an array, built unless the cache has it."""
-    path = library_path(array)
+def build(array: ArrayConfig, schedule: Schedule = "cpu") -> Path:
+    """Return the library of an array in a schedule, built unless the cache has it."""
+    path = library_path(array, schedule)
     if _intact(path):
         return path
     with _scratch(path.parent) as folder:
-        library, digest = _compile(folder, array), folder / DIGEST
+        library, digest = _compile(folder, array, schedule), folder / DIGEST
         digest.write_bytes(_digest(library))
         # In this order no library lies there without its digest.  If parallel builds differ and
         # their renames mix, the next process builds again.

@@ -21,6 +21,7 @@ from ...hardware.isa import UNITS, WORDS
 from ...hardware.target import ArrayConfig, Timing
 from ..device import BEAT_BYTES
 from .build import build
+from .schedule import Schedule, chosen
 
 Array = npt.NDArray[Any]
 
@@ -99,22 +100,29 @@ class _Totals(ctypes.Structure):
     ]
 
 
-def _open(array: ArrayConfig) -> ctypes.CDLL:
-    path = build(array)
+def _open(array: ArrayConfig, schedule: Schedule) -> ctypes.CDLL:
+    path = build(array, schedule)
     try:
         return ctypes.CDLL(str(path))
     except OSError:
         path.unlink(missing_ok=True)  # made by another system: build it again
     try:
-        return ctypes.CDLL(str(build(array)))
+        return ctypes.CDLL(str(build(array, schedule)))
     except OSError as error:
         raise NeuralMatrixError(f"the built emulation cannot be loaded: {error}") from None
 
 
+def library(array: ArrayConfig, schedule: str | None = None) -> ctypes.CDLL:
+    """Load the kernels compiled for an array; they are built on first use and cached on disk.
+
+    ``schedule``: "cpu" or "device", else that of the environment.
+    """
+    return _library(array, chosen(schedule))
+
+
 @lru_cache(maxsize=8)
-def library(array: ArrayConfig) -> ctypes.CDLL:
-    """Load the kernels compiled for an array; they are built on first use and cached on disk."""
-    lib = _open(array)
+def _library(array: ArrayConfig, schedule: Schedule) -> ctypes.CDLL:
+    lib = _open(array, schedule)
     lib.nm_fingerprint.restype = ctypes.c_char_p
     lib.nm_create.restype = ctypes.c_void_p
     lib.nm_destroy.argtypes = [ctypes.c_void_p]
@@ -152,6 +160,7 @@ class Emulator:
     """One device with its own buffers and arena; use one per thread.
 
     ``arena``: memory to run on in place, ``arena_bytes`` rounded up to whole beats.
+    ``schedule``: "cpu" or "device", else that of the environment.
 
     >>> emulator = Emulator(array, timing, const, instructions, arena_bytes)
     >>> emulator.arena[:n] = inputs
@@ -166,8 +175,9 @@ class Emulator:
         instructions: Array,
         arena_bytes: int,
         arena: Array | None = None,
+        schedule: str | None = None,
     ) -> None:
-        self._lib = library(array)
+        self._lib = library(array, schedule)
         self._timing = _Timing(*(getattr(timing, str(field[0])) for field in _Timing._fields_))
         self._const_bytes = int(const.nbytes)
         self._const = _whole_beats(const)

@@ -18,6 +18,7 @@ from ...program.host_io import read_output, write_input
 from ...program.program import Program
 from ..device import Array, Batch, Counted, FeedOf, Feeds, Origin, Progress
 from .emulator import Emulator
+from .schedule import chosen
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,16 @@ class _Image:
 
 
 class EmulatorPool:
-    """As many emulated arrays as images run in parallel, at most ``threads``."""
+    """As many emulated arrays as images run in parallel, at most ``threads``.
+
+    ``schedule``: "cpu" or "device", else that of the environment.
+    """
 
     origin: Origin = "emulation"
 
-    def __init__(self, program: Program, threads: int) -> None:
+    def __init__(self, program: Program, threads: int, schedule: str | None = None) -> None:
         self.program = program
+        self.schedule = chosen(schedule)
         self.threads = threads
         self._idle: SimpleQueue[Emulator] = SimpleQueue()
         self._idle.put(self._made())
@@ -47,6 +52,7 @@ class EmulatorPool:
             "board": program.board,
             "fingerprint": program.array.fingerprint,
             "clock_mhz": program.clock_mhz,
+            "schedule": self.schedule,
         }
 
     @property
@@ -55,7 +61,9 @@ class EmulatorPool:
 
     def _made(self) -> Emulator:
         p = self.program
-        return Emulator(p.array, p.timing, p.const, p.instructions, p.arena_bytes)
+        return Emulator(
+            p.array, p.timing, p.const, p.instructions, p.arena_bytes, schedule=self.schedule
+        )
 
     def _taken(self) -> Emulator:
         """Take an idle or a new array: waiting for one that ``close`` dropped would never end."""

@@ -47,7 +47,7 @@ def push_transposes(uses: GraphUses, node: Node) -> Change | None:
     if not turned or len(turned) < len(whole) or len(perms) > 1:
         return None
     perm = perms.pop()
-    if len(perm) != rank or not _changes_layout(perm):
+    if len(perm) != rank or not _changes_layout(perm) or not _can_meet(uses, node, perm):
         return None
     moved = Moved(uses)
     result = moved.fresh(node.output)
@@ -57,6 +57,37 @@ def push_transposes(uses: GraphUses, node: Node) -> Change | None:
     back = Transpose((result,), node.output, turned[0].source, perm=perm)
     quant = _quant(uses, node.output, result)
     return Change((*moved.before, found, back), moved.constants, quant=quant)
+
+
+def _can_meet(uses: GraphUses, node: Node, perm: Perm) -> bool:
+    """Return whether ``perm`` behind ``node`` may end at its inverse, a reduction or an output.
+
+    Where it can only end at products or normalisations of rows, as behind the patches of a vision
+    transformer, these would read rows that lie as columns.
+    """
+    reached, queue = {node.output}, [node.output]
+    while queue:
+        name = queue.pop()
+        if name in uses.graph.outputs:
+            return True
+        for reader in uses.readers(name):
+            if isinstance(reader, Transpose) and reader.perm == inverse(perm):
+                return True
+            if isinstance(reader, Reduce) and not reader.keepdims:
+                return True
+            if reader.output not in reached and _passes(uses, reader, perm, reached):
+                reached.add(reader.output)
+                queue.append(reader.output)
+    return False
+
+
+def _passes(uses: GraphUses, node: Node, perm: Perm, reached: set[str]) -> bool:
+    """Return whether ``perm`` may move behind a node some of whose operands it has reached."""
+    if rank_of_result(uses, node) != len(perm):
+        return False
+    others = [name for name in _whole_operands(uses, node) if name not in reached]
+    made = [uses.transparent_maker(name) for name in others]
+    return all(isinstance(n, Transpose) and n.perm == perm for n in made)
 
 
 def _whole_operands(uses: GraphUses, node: Node) -> list[str]:

@@ -2,7 +2,8 @@
 """Comparisons of real values that choose between functions of one tensor: together one table.
 
 In: comparisons, logic on them, and Where or Mul that use the result.  Out: a Unary whose function
-is an expression of the one tensor, or a Binary "max" or "min" of the compared ones.
+is an expression of the one tensor, its product with another tensor, or a Binary "max" or "min" of
+the compared ones.
 
 A comparison is kept as a ``Condition`` in the ``Context`` until a Where or Mul completes it.
 """
@@ -10,7 +11,7 @@ A comparison is kept as a ``Condition`` in the ``Context`` until a Where or Mul 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +105,8 @@ def where(ctx: Context, call: Call) -> bool:
         operands = (ctx.tensor(first), ctx.tensor(second))
         ctx.emit(Binary(operands, call.output, call.name, kind=kind))  # type: ignore[arg-type]
         return True
-    _table(ctx, call, joined(ctx, "where", name, first, second))
+    if not _share(ctx, call, condition.traced):
+        _table(ctx, call, joined(ctx, "where", name, first, second))
     return True
 
 
@@ -114,6 +116,51 @@ def product(ctx: Context, call: Call) -> bool:
         return False
     _table(ctx, call, joined(ctx, "mul", *call.inputs))
     return True
+
+
+def _share(ctx: Context, call: Call, chosen: Traced | None) -> bool:
+    """Append u * f(x) where a branch is 0 and the other u * g(x) or u / g(x), with x compared: a
+    quotient that is 0 where its divisor is."""
+    _, first, second = call.inputs
+    if chosen is None:
+        return False
+    for zero, other, text in (
+        (first, second, "where({},0,{})"),
+        (second, first, "where({},{},0)"),
+    ):
+        if not _is_zero_beside(ctx, zero, other):
+            continue
+        for u, factor in _factors(ctx, other):
+            if factor.root == chosen.root:
+                table = Function(text.format(chosen.text, factor.text))
+                share = ctx.fresh(f"{call.output}.share")
+                ctx.emit(Unary((factor.root,), share, call.name, function=table))
+                ctx.emit(Binary((u, share), call.output, call.name, kind="mul"))
+                return True
+    return False
+
+
+def _is_zero_beside(ctx: Context, zero: str, other: str) -> bool:
+    """Return whether a value is a constant 0 that makes ``other`` no larger."""
+    if zero not in ctx.known or np.any(ctx.known[zero]):
+        return False
+    shape = ctx.shape(other)
+    return np.broadcast_shapes(ctx.known[zero].shape, shape) == shape
+
+
+def _factors(ctx: Context, name: str) -> Iterator[tuple[str, Traced]]:
+    """Yield (u, f(x)) where a value is the computed product u * f(x)."""
+    makers = {node.output: node for node in ctx.nodes}
+    tensor = ctx.values.get(name, "")
+    node = makers.get(tensor)
+    if not isinstance(node, Binary) or node.kind not in ("mul", "div") or tensor in ctx.quant:
+        return
+    u, other = node.inputs
+    for x, y in ((u, other), (other, u))[: 2 if node.kind == "mul" else 1]:
+        factor = _of_tensor(ctx, y, makers)
+        if factor is not None and factor.root:
+            text = factor.text if node.kind == "mul" else f"div(1,{factor.text})"
+            yield x, Traced(text, factor.root)
 
 
 def _table(ctx: Context, call: Call, traced: Traced | None) -> None:

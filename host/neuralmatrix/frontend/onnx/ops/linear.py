@@ -16,7 +16,8 @@ from ....ir.graph.nodes import Binary, Conv, ConvTranspose, MatMul, Transpose, U
 from ....ir.graph.operators_window import reach
 from ....ir.types import Function, Shape
 from ..context import Call, Context, Handler, Refused, Versions, ints
-from .volumes import conv_3d
+from .volumes import conv_3d, conv_transpose_3d
+from .wide_weights import conv_operands, matmul_operands
 
 
 def spatial(call: Call, shape: Shape) -> Shape:
@@ -56,12 +57,13 @@ def pads_of(call: Call, size: Shape, span: Shape, strides: Shape) -> Shape:
     return _split_pads(tuple(needed), mode == "SAME_LOWER")
 
 
-def _operands(ctx: Context, call: Call) -> tuple[str, ...]:
+def _operands(ctx: Context, call: Call, parts: int) -> tuple[str, ...]:
+    """Return input, weight and bias; ``parts``: of how many int8 ones a weight may be the sum."""
     if call.input(1) not in ctx.known:
         raise Refused("the weight is computed at run time; a constant weight is supported")
     ctx.fixed(call, 2, "the bias")
     bias = (ctx.tensor(call.input(2)),) if call.input(2) else ()
-    return (ctx.tensor(call.input(0)), ctx.weight(call.input(1)), *bias)
+    return (ctx.tensor(call.input(0)), ctx.weight(call.input(1), parts), *bias)
 
 
 def _kernel(ctx: Context, call: Call, rank: int) -> Shape:
@@ -82,14 +84,16 @@ def _conv(ctx: Context, call: Call) -> None:
     dilations = attribute(call, "dilations", 1, rank)
     span = reach(_kernel(ctx, call, rank), dilations)
     pads = pads_of(call, size, span, strides)
+    groups = int(call.attrs.get("group", 1))
+    x, weight, *bias = _operands(ctx, call, 2)
     node = Conv(
-        _operands(ctx, call),
+        (*conv_operands(ctx, call, x, weight, groups), *bias),
         call.output,
         call.name,
         strides=strides,
         pads=pads,
         dilations=dilations,
-        groups=int(call.attrs.get("group", 1)),
+        groups=groups,
     )
     if rank == 3:
         conv_3d(ctx, call, node)
@@ -115,30 +119,30 @@ def _transposed_pads(call: Call, full: Shape, size: Shape, strides: Shape) -> Sh
 def _conv_transpose(ctx: Context, call: Call) -> None:
     size = spatial(call, ctx.shape(call.input(0)))
     rank = len(size)
-    if rank == 3:
-        raise Refused("three spatial axes; Conv has up to three, ConvTranspose one or two")
     strides = attribute(call, "strides", 1, rank)
     dilations = attribute(call, "dilations", 1, rank)
     extra = attribute(call, "output_padding", 0, rank)
     span = reach(_kernel(ctx, call, rank), dilations)
     full = tuple((n - 1) * s + k + e for n, s, k, e in zip(size, strides, span, extra, strict=True))
-    ctx.emit(
-        ConvTranspose(
-            _operands(ctx, call),
-            call.output,
-            call.name,
-            strides=strides,
-            pads=_transposed_pads(call, full, size, strides),
-            dilations=dilations,
-            groups=int(call.attrs.get("group", 1)),
-            output_padding=extra,
-        )
+    node = ConvTranspose(
+        _operands(ctx, call, 1),
+        call.output,
+        call.name,
+        strides=strides,
+        pads=_transposed_pads(call, full, size, strides),
+        dilations=dilations,
+        groups=int(call.attrs.get("group", 1)),
+        output_padding=extra,
     )
+    if rank == 3:
+        conv_transpose_3d(ctx, call, node)
+    else:
+        ctx.emit(node)
 
 
 def _matmul(ctx: Context, call: Call) -> None:
-    operands = (ctx.weight(call.input(0)), ctx.weight(call.input(1)))
-    ctx.emit(MatMul(operands, call.output, call.name))
+    a, b = ctx.weight(call.input(0)), ctx.weight(call.input(1), 2)
+    ctx.emit(MatMul(matmul_operands(ctx, call, a, b), call.output, call.name))
 
 
 def _gemm_operand(ctx: Context, call: Call, index: int, gain: float, swap: bool) -> str:
@@ -153,7 +157,7 @@ def _gemm_operand(ctx: Context, call: Call, index: int, gain: float, swap: bool)
             return ctx.tensor(name)
         out = ctx.fresh(f"{call.output}.transposed")
         return ctx.emit(Transpose((ctx.tensor(name),), out, call.name, perm=(1, 0)))
-    plain = ctx.weight(name)
+    plain = ctx.weight(name, 1 + index)
     if gain == 1 and not swap:
         return plain
     array, scale = ctx.constants[plain], ctx.scales.get(name)
@@ -174,7 +178,7 @@ def _gemm(ctx: Context, call: Call) -> None:
     added = bool(call.input(2)) and beta != 0
     scaled = alpha != 1 and not constant_b
     product = ctx.fresh(f"{call.output}.product") if added or scaled else call.output
-    ctx.emit(MatMul((a, b), product, call.name))
+    ctx.emit(MatMul(matmul_operands(ctx, call, a, b), product, call.name))
     if scaled:
         out = ctx.fresh(f"{call.output}.scaled") if added else call.output
         product = _times(ctx, call, product, alpha, out)

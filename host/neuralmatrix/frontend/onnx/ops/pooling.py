@@ -68,7 +68,7 @@ def _with_extra(pads: Shape, extra: Shape) -> Shape:
 
 
 def _pool(ctx: Context, call: Call) -> None:
-    only_first_output(call, "Indices")
+    only_first_output(ctx, call, "Indices")
     g = _geometry(ctx, call)
     pads = g.pads
     x = ctx.tensor(call.input(0))

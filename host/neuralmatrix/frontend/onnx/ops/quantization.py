@@ -23,6 +23,7 @@ from ..context import Call, Context, Quantization, Refused, Versions
 from ..load import require_onnx
 from .conditions import passed
 from .logic import cast_integral, is_integral
+from .wide_weights import fits_two
 
 _INT8 = np.iinfo(np.int8)
 _FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
@@ -130,12 +131,14 @@ def _dequantize_constant(ctx: Context, call: Call) -> None:
     dtype = str(q.dtype)
     if dtype == "int32":
         return
-    if steps.size and not _INT8.min <= steps.min() <= steps.max() <= _INT8.max:
-        ctx.unfit[call.output] = (
+    fits = not steps.size or _INT8.min <= steps.min() <= steps.max() <= _INT8.max
+    if not fits:
+        reasons = ctx.wide if fits_two(steps) else ctx.unfit
+        reasons[call.output] = (
             f"weight {call.input(0)!r}: {dtype} values minus their zero point reach "
             f"{steps.min()}..{steps.max()}; -128..127 is supported: quantise weights {_CURE[dtype]}"
         )
-    else:
+    if call.output not in ctx.unfit:
         ctx.scales[call.output] = spread
     if scale.size == 1 and dtype in ("int8", "uint8"):
         quantization = Quantization(float(spread), int(np.asarray(offset).reshape(())), dtype)

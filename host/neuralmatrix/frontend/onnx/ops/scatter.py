@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ....errors import BadModel
-from ....ir.graph.nodes import AxisMatMul, Binary, Node, Reduce, Reshape, Take, Unary
+from ....ir.graph.nodes import AxisMatMul, Binary, Node, Reduce, Reshape, Select, Take, Unary
 from ....ir.types import Array, Shape
 from ..context import Call, Context, Refused, axis_of
 
@@ -125,14 +125,16 @@ def _scatter_extreme(kind: Kind) -> Callable[[Context, Call, int, Array], None]:
     sign = 1.0 if kind == "max" else -1.0
 
     def handler(ctx: Context, call: Call, axis: int, rows: Array) -> None:
-        data = ctx.fixed(call, 0, "the data")
-        assert data is not None
-        table = _members(rows, data.shape[axis])
-        met = np.isin(np.arange(data.shape[axis]), rows)
-        found = _reduced(ctx, call, axis, table, kind)
-        shape = [1] * data.ndim
-        shape[axis] = len(met)
-        _with_data(ctx, call, found, met.reshape(shape), sign * data.astype(np.float64), kind)
+        size, rank = ctx.shape(call.input(0))[axis], len(ctx.shape(call.input(0)))
+        found = _reduced(ctx, call, axis, _members(rows, size), kind)
+        shape = [1] * rank
+        shape[axis] = size
+        met = np.isin(np.arange(size), rows).reshape(shape)
+        data = ctx.known.get(call.input(0))
+        if data is None:
+            _with_computed(ctx, call, found, met, kind)
+        else:
+            _with_data(ctx, call, found, met, sign * data.astype(np.float64), kind)
 
     return handler
 
@@ -165,6 +167,16 @@ def _reduced(ctx: Context, call: Call, axis: int, table: Array, kind: Kind) -> s
     ctx.emit(Reshape((taken,), apart, call.name, shape=whole))
     out = ctx.fresh(f"{call.output}.{kind}")
     return ctx.emit(Reduce((apart,), out, call.name, kind, (axis + 1,), False))
+
+
+def _with_computed(ctx: Context, call: Call, found: str, met: Array, kind: Kind) -> None:
+    """Append ``found`` reduced with computed data at indices with updates, else the data."""
+    data, every = ctx.tensor(call.input(0)), bool(met.all())
+    out = call.output if every else ctx.fresh(f"{call.output}.joined")
+    both = ctx.emit(Binary((found, data), out, call.name, kind))
+    if not every:
+        mask = ctx.constant(f"{call.output}.met", met.astype(np.float32))
+        ctx.emit(Select((mask, both, data), call.output, call.name))
 
 
 def _with_data(ctx: Context, call: Call, found: str, met: Array, data: Array, kind: Kind) -> None:
