@@ -149,7 +149,7 @@ def test_the_device_schedule_has_the_boards_ports_and_packing(name: str) -> None
     text = config(board.array, "device")
     assert f"LOAD_PORT_BYTES = {board.ports.load.bytes_per_cycle};" in text
     assert f"STORE_PORT_BYTES = {board.ports.store.bytes_per_cycle};" in text
-    assert f"MACS_PER_DSP = {board.macs_per_dsp};" in text
+    assert f"MACS_PER_DSP = {board.array.macs_per_dsp};" in text
 
 
 @pytest.mark.parametrize("named", ("Device", "hardware", " "))

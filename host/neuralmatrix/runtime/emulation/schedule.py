@@ -54,5 +54,5 @@ def config(array: ArrayConfig, schedule: Schedule) -> str:
     for name in board_names() if schedule == "device" else ():
         board = load_board(name)
         if board.array == array:
-            return config_header(array, board.timing, board.uram_buffers, board.macs_per_dsp)
+            return config_header(array, board.timing, board.uram_buffers)
     return config_header(array)
