@@ -71,7 +71,8 @@ def _design(board: Board) -> tuple[object, ...]:
 @cache
 def counted_board(board: Board) -> str:
     """Name the board whose counts are also those of ``board``."""
-    names = sorted({name for unit in _file()["units"].values() for name in unit["boards"]})
+    found: set[str] = {name for unit in _file()["units"].values() for name in unit["boards"]}
+    names = sorted(found)
     for name in names:
         if _design(load_board(name)) == _design(board):
             return name
