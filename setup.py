@@ -75,7 +75,14 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "host"},
     packages=find_packages("host"),
-    package_data={"neuralmatrix": ["py.typed", "hardware/counts.json", "demo/data/*", "demo/notebooks/*.ipynb"]},
+    package_data={
+        "neuralmatrix": [
+            "py.typed",
+            "hardware/counts.json",
+            "demo/data/*",
+            "demo/notebooks/*.ipynb",
+        ]
+    },
     install_requires=["numpy>=1.21,<3", "typer>=0.12.5", "rich>=12.6"],
     extras_require={
         "onnx": ONNX,
