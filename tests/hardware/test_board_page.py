@@ -46,5 +46,5 @@ def test_no_zynq_7000_board_claims_pynq_4(name: str) -> None:
     assert usable == {"3.0.1", "3.1.2"}
 
 
-def test_page_says_that_nothing_was_synthesised() -> None:
-    assert "No overlay has been synthesised" in PAGE and "Not verified yet" in PAGE
+def test_page_says_that_nothing_was_built() -> None:
+    assert "No overlay has been built" in PAGE and "Not verified yet" in PAGE
