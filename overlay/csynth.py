@@ -35,7 +35,7 @@ _PIPELINED = re.compile(
 )
 _INCLUDE = re.compile(r'#include "(nm/\w+\.h)"')
 # Loops that move beats of DRAM: the cost model relies on bursts there.
-BURSTS = {"fetch": ("READ_BEATS",), "load": ("WORDS",), "store": ("WORDS",)}
+BURSTS = {"fetch": ("READ_BEATS",), "load": ("WORDS",), "store": ("WORD_BEATS",)}
 WIDTH = 120
 
 
@@ -81,10 +81,7 @@ def _sources(kernel: str) -> list[Path]:
 
 def targets(board: Board, kernel: str) -> dict[str, int]:
     """Map the label of each pipelined loop to the cycles per iteration of its pragma."""
-    named = {
-        "WORD_BEATS": board.array.rows // board.timing.load_port_bytes,
-        "BEATS": board.array.cols // board.timing.store_port_bytes,
-    }
+    named = {"WORD_BEATS": board.array.rows // board.timing.load_port_bytes}
     return {
         label: named[interval] if interval in named else int(interval)
         for path in _sources(kernel)

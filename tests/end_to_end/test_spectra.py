@@ -103,4 +103,4 @@ def test_cycles_behind_the_transform() -> None:
     layers = estimate(program).layers
     transform = sum(layer.cycles for layer in layers if layer.macs > 100_000)
     frames = (SAMPLES - FFT) // HOP + 1
-    assert sum(layer.cycles for layer in layers) - transform <= 1500 * frames
+    assert sum(layer.cycles for layer in layers) - transform <= 1700 * frames

@@ -116,7 +116,7 @@ def test_all_benches_are_simulated_before_anything_is_synthesized(run) -> None:
     recording = run(load_board("pynq-z2"))
     found = projects(recording)
     tested = [name for name in found if name.startswith("csim_")]
-    assert tested == [f"csim_{path.stem}" for path in benches()] and len(tested) == 6
+    assert tested == [f"csim_{path.stem}" for path in benches()] and len(tested) == 7
     assert list(found)[: len(tested)] == tested
     for name in tested:
         files = [call for call in found[name] if call.command == "add_files"]

@@ -36,7 +36,7 @@ def test_one_copy_by_hand() -> None:
     """The copy program on pynq-z2 by the formulas of docs: 8 bytes per beat, bursts of 16 beats."""
     program = copy_program()
     cost = costs(program.instructions, program.array, program.timing)
-    load, store, compute = 38 + 32, 26 + 32, 28 + 40 + 16 + 16
+    load, store, compute = 38 + 32, 26 + 32, 32 + 40 + 16 + 16
     assert cost.cycles.tolist() == [
         load + 32 + 2,  # 256 bytes: 32 beats, 2 bursts
         load + 32 + 2,
