@@ -55,6 +55,7 @@ DEV = [
     *ONNX,
     "onnxruntime>=1.16",
     "pytest>=7",
+    "pytest-xdist>=3",
     "hypothesis>=6",
     "ruff>=0.4",
     "clang-format==21.1.8",  # versions before 16 format some lines in another way

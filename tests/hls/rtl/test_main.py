@@ -63,11 +63,11 @@ def test_a_unit_is_counted_and_then_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ["--build", str(tmp_path / "b"), "--json", str(tmp_path / "counts.json")]
-    command = ["synthesise", "--units", "phase_step", "--boards", "pynq-z2", *where]
+    command = ["synthesise", "--units", "raster_step", "--boards", "pynq-z2", *where]
     assert main(command) == 0
     first = capsys.readouterr().out
-    assert "pynq-z2/phase_step:" in first and " LUT, 0 DSP" in first
+    assert "pynq-z2/raster_step:" in first and " LUT, 0 DSP" in first
     assert main(command) == 0
     assert " LUT, 0 DSP" not in capsys.readouterr().out
     assert main(["table", *where]) == 0
-    assert "| Phase::next | pynq-z2 | 0 |" in capsys.readouterr().out
+    assert "| Raster::next | pynq-z2 | 0 |" in capsys.readouterr().out
