@@ -13,7 +13,8 @@ BOARD_HOST ?=
 COUNTS = ../host/neuralmatrix/hardware/counts.json
 
 CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h hls/emulation/*.cpp \
-    hls/rtl/include/*.h hls/rtl/kernels/*.h hls/rtl/kernels/*.cpp
+    hls/rtl/include/*.h hls/rtl/kernels/*.h hls/rtl/kernels/*.cpp hls/threads/*.cpp \
+    hls/threads/include/nm/*.h
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
 .PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls threads rtl rtl-quick overlay first-light generated format clean

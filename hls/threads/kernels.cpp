@@ -104,8 +104,8 @@ void describe() {
            4 - Crew::get().running());
     for (const InsnQueue* queue : {&to_load, &to_compute, &to_store})
         queue->describe();
-    for (const TokenQueue* queue : {&load_compute, &load_store, &compute_load, &compute_store,
-                                    &store_load, &store_compute})
+    for (const TokenQueue* queue :
+         {&load_compute, &load_store, &compute_load, &compute_store, &store_load, &store_compute})
         queue->describe();
     printf("\n");
 }
