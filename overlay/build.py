@@ -13,14 +13,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from neuralmatrix.errors import BuildFailed, NeuralMatrixError
 from neuralmatrix.files import replace_folder
 from neuralmatrix.hardware.block_design import design_of
-from neuralmatrix.hardware.board import board_names
+from neuralmatrix.hardware.board import Board, board_names
 from neuralmatrix.hardware.isa import ISA_VERSION
 from neuralmatrix.hardware.overlay_archive import archive_name, pack
 from neuralmatrix.hardware.overlay_folder import (
@@ -38,6 +38,7 @@ from neuralmatrix.hardware.overlay_folder import (
     write_info,
 )
 from neuralmatrix.hardware.registers import KERNELS
+from neuralmatrix.hardware.resources import KINDS, resources
 from neuralmatrix.runtime.selftest_build.build import write as write_selftest
 
 from . import csynth
@@ -286,6 +287,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def doubts(board: Board) -> Iterator[str]:
+    """Say beforehand where a design may not fit its part, by the high end of what was counted."""
+    used = resources(board)
+    over = [kind for kind in KINDS if used.share(kind) > used.limits[kind]]
+    for kind in over:
+        yield (
+            f"note: {board.title}: {kind.upper()} {100 * used.share(kind):.0f} % by open "
+            f"synthesis; above {100 * used.limits[kind]:.0f} % placement and timing are in doubt"
+        )
+
+
 def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
     """Run the command; return 1 if it failed, with the reason on standard error."""
     chosen = _arguments(argv)
@@ -296,6 +308,8 @@ def main(argv: Sequence[str] | None = None, root: Path = REPOSITORY) -> int:
             csim=not chosen.no_csim,
             cosim=chosen.cosim,
         )
+        for line in doubts(plan.board):
+            print(line, file=sys.stderr)
         if chosen.step == "hls":
             print(build_hls(plan))
             return 0

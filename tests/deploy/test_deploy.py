@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import pynq
-from conftest import sshd as sshd_program
-from far_board import Far, free_port, interpreter, key, sshd
+from far_board import Far, emulated_board, free_port, interpreter, key
 from make_overlay_folder import overlay_folder
 from neuralmatrix.cli.main import app
 from neuralmatrix.deploy.bundles import overlay_piece
@@ -35,7 +34,6 @@ from neuralmatrix.errors import (
 )
 from neuralmatrix.hardware.overlay_folder import BIT, check_files, open_overlay
 from neuralmatrix.program.program import Program
-from neuralmatrix.runtime.emulation.build import cache_dir
 from neuralmatrix.runtime.session import Session
 from typer.testing import CliRunner
 
@@ -46,12 +44,7 @@ BOARD = "pynq-z2"
 
 @pytest.fixture(scope="module")
 def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
-    """Start an sshd whose users have an emulated board and share the cache of built kernels."""
-    program = sshd_program()
-    if program is None:
-        pytest.skip("no OpenSSH server: apt install openssh-server openssh-client")
-    environ = {"NEURALMATRIX_EMULATED_BOARD": BOARD, "NEURALMATRIX_CACHE": str(cache_dir())}
-    with sshd(program, tmp_path_factory.mktemp("sshd"), environ) as running:
+    with emulated_board(tmp_path_factory.mktemp("sshd"), BOARD) as running:
         yield running
 
 

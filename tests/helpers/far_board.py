@@ -18,7 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from conftest import sshd as sshd_program
 from neuralmatrix.deploy.ssh import Target
+from neuralmatrix.runtime.emulation.build import cache_dir
 
 SEPARATION = Path("/run/sshd")  # root's sshd needs this folder, which the system's service makes
 SECONDS = 20.0
@@ -112,3 +115,14 @@ def interpreter(path: Path, before: str = "", options: str = "") -> str:
     path.write_text(f'#!/bin/sh\n{before}\nexec {shlex.quote(sys.executable)} {options} "$@"\n')
     path.chmod(0o755)
     return str(path)
+
+
+@contextmanager
+def emulated_board(folder: Path, board: str) -> Iterator[Far]:
+    """Give an sshd whose users have an emulated board and share the cache of built kernels."""
+    program = sshd_program()
+    if program is None:
+        pytest.skip("no OpenSSH server: apt install openssh-server openssh-client")
+    environ = {"NEURALMATRIX_EMULATED_BOARD": board, "NEURALMATRIX_CACHE": str(cache_dir())}
+    with sshd(program, folder, environ) as running:
+        yield running

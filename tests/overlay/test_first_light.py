@@ -21,14 +21,12 @@ import fake_tools
 import numpy as np
 import pytest
 from conftest import ROOT, pynq
-from conftest import sshd as sshd_program
-from far_board import Far, free_port, sshd
+from far_board import Far, emulated_board, free_port
 from neuralmatrix.errors import DeviceFault
 from neuralmatrix.hardware.block_design import design_of
 from neuralmatrix.hardware.board import load_board
 from neuralmatrix.runtime.emulated_board.bitfile import bitstream
 from neuralmatrix.runtime.emulated_board.hwh import hwh
-from neuralmatrix.runtime.emulation.build import cache_dir
 from test_build import no_selftest
 
 from overlay import build, first_light, first_light_board
@@ -44,11 +42,7 @@ REMOTE = ("selftest", "demo digits", "demo transformer", "demo gnn", "power")
 
 @pytest.fixture(scope="module")
 def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
-    program = sshd_program()
-    if program is None:
-        pytest.skip("no OpenSSH server: apt install openssh-server openssh-client")
-    environ = {"NEURALMATRIX_EMULATED_BOARD": BOARD, "NEURALMATRIX_CACHE": str(cache_dir())}
-    with sshd(program, tmp_path_factory.mktemp("sshd"), environ) as running:
+    with emulated_board(tmp_path_factory.mktemp("sshd"), BOARD) as running:
         yield running
 
 
