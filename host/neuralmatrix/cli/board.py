@@ -225,4 +225,4 @@ def _print_deployed(result: dict[str, Any]) -> None:
     if not lines:
         lines.append(f"copied to {result['remote_dir']}; --run and --bench run it there")
     for line in lines:
-        console().print(line, highlight=False, markup=False)
+        console().print(line, highlight=False, markup=False, soft_wrap=True)
