@@ -81,13 +81,17 @@ def _window(b: Board) -> tuple[Port, ...]:
     return (*into, port("new_taps", "out", taps), port("new_lines", "out", lines))
 
 
+def _weight_word(b: Board) -> tuple[Port, ...]:
+    kind, step = port("kind", "static", "u1*4"), port("j", "in", _bits(b.array.rows))
+    return (INSN, kind, step, port("word", "in", _word(b)), port("turned", "out", _word(b)))
+
+
 def _weights(b: Board) -> tuple[Port, ...]:
     weights = f"i8*{2 * b.array.rows * b.array.cols}"
     return (
-        INSN,
-        port("j", "in", _bits(b.array.rows + 2)),
-        port("flags", "in", "u1*2"),
-        port("word", "in", _word(b)),
+        port("j", "in", _bits(b.array.rows)),
+        port("flags", "in", "u1*3"),
+        port("turned", "in", _word(b)),
         port("w", "in", weights),
         port("next", "out", weights),
     )
@@ -301,11 +305,9 @@ def _operand(b: Board) -> tuple[Port, ...]:
 
 SQUARE = ("square",)
 STEP = (("now", "next"),)
-PACKED = ("pynq-z2", "ultra96-v2")
 TABLE = (
-    Unit("products_of_chain", "products of two columns, a chain of rows", "array", _chain,
-         boards=PACKED),
-    Unit("excess_of_row", "excess of a row's packed sums", "array", _excess, boards=PACKED),
+    Unit("products_of_chain", "products of two columns, a chain of rows", "array", _chain),
+    Unit("excess_of_row", "excess of a row's packed sums", "array", _excess),
     Unit("two_columns_of_row", "two columns of the array, all rows", "array", _columns, draw=True),
     Unit("join_beats_of_row", "a row's two beats", "array", _beats, loop=True,
          state=(("held", "holds"),)),
@@ -313,12 +315,12 @@ TABLE = (
     Unit("x_word", "a word of x", "array", _x_word, loop=True, state=(("low", "keeps"),)),
     Unit("window_lane", "shift_in, one lane", "window", _window, loop=True,
          state=(("taps", "new_taps"),)),
+    Unit("weight_word", "a word of weights, turned", "fill", _weight_word, draw=True),
     Unit("weight_step", "registers of weights, a step", "fill", _weights, loop=True, draw=True,
          state=(("w", "next"),)),
     Unit("lanes_setting", "what an EPILOGUE sets", "epilogue", _setting, draw=True),
     Unit("lane", "one lane, whole, with its table", "epilogue", _lane, draw=True, cares=SQUARE),
-    Unit("step", "two columns of a whole step", "step", _step, draw=True, cares=SQUARE,
-         boards=PACKED),
+    Unit("step", "two columns of a whole step", "step", _step, draw=True, cares=SQUARE),
     Unit("requantize_part", "requantise, one lane", "epilogue", _requantize, draw=True),
     Unit("index_part", "segment's index, one lane", "epilogue", _index, draw=True),
     Unit("segment_part", "segment's line, one lane", "epilogue", _segment),

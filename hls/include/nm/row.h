@@ -71,11 +71,12 @@ EXCESS_CHAIN:
     return total;
 }
 
-// The sums of x[r] * w[r] for two columns; `too_much` of the upper one is taken off.
+// The sums of x[r] * w[r] for two columns; `too_much` of the upper one is taken off.  The lower one
+// comes in two parts, which are those of two columns in a window with HALVES.
 inline void packed_sums(const int8_t x[ROWS], const packed_t w[ROWS], int32_t too_much,
-                        int32_t& low, int32_t& high) {
+                        int32_t low[2], int32_t& high) {
     NM_INLINE
-    low = 0;
+    low[0] = low[1] = 0;
     high = -too_much;
 SUMS_CHAIN:
     for (int r = 0; r < ROWS; r += CHAIN) {
@@ -83,7 +84,7 @@ SUMS_CHAIN:
         const bool odd = ((x[r] ^ x[r + 1] ^ x[r + 2] ^ x[r + 3]) & 1) != 0;
         int32_t lower = 0, upper = 0;
         unpack(chain(x + r, w + r), odd, lower, upper);
-        low += lower;
+        low[HALVES && r >= TAPS ? 1 : 0] += lower;
         high += upper;
     }
 }
@@ -91,32 +92,20 @@ SUMS_CHAIN:
 // ---------------------------------------------------------------- one row of the device's array
 
 // What one step of the device computes.  A maximum takes two beats, the even columns and then the
-// odd ones; so does a window whose two columns share a multiplier, as their operands differ.
+// odd ones; so does a window whose two columns share a multiplier, as their operands differ.  With
+// HALVES, a window takes one.
 struct Step {
     bool window, max;
     bool second; // the second beat
 };
 
-// All ones where `on`.
-inline int32_t mask(bool on) {
-    NM_INLINE
-    return -int32_t(on);
-}
-
-// `on ? a : b`, bit by bit: a compiler makes two whole ways of one of many conditional operators
-// on the same condition, and hardware then has both.
-inline int32_t choose(bool on, int32_t a, int32_t b) {
-    NM_INLINE
-    return (a & mask(on)) | (b & mask(!on));
-}
-
-// The largest of ROWS values of 17 bits, by a tree: NONE where no row counts.
+// The largest of N values of 17 bits, by a tree: NONE where no row counts.
 constexpr int32_t NONE = -65536;
 
-inline int32_t largest(int32_t v[ROWS]) {
+template <int N> inline int32_t largest(int32_t v[N]) {
     NM_INLINE
 LARGEST_LEVEL:
-    for (int span = ROWS / 2; span > 0; span /= 2) {
+    for (int span = N / 2; span > 0; span /= 2) {
         NM_UNROLL
     LARGEST_PAIR:
         for (int r = 0; r < span; ++r) {
@@ -151,13 +140,33 @@ PLAIN_CHAIN:
     }
 }
 
+// The operand of row r in a window, of the column whose turn it is.
+inline int32_t tap_of(Step how, const int16_t taps[2][ROWS], int r) {
+    NM_INLINE
+    return HALVES ? taps[r / TAPS % 2][r % TAPS] : choose(how.second, taps[1][r], taps[0][r]);
+}
+
+// The largest candidate; with HALVES, a window has one in each half of the rows.
+inline void largest_of_row(bool window, int32_t candidates[ROWS], int32_t top[2]) {
+    NM_INLINE
+    if (HALVES) {
+        const int32_t first = largest<ROWS / 2>(candidates);
+        const int32_t second = largest<ROWS / 2>(candidates + ROWS / 2);
+        top[1] = maximum(second);
+        top[0] = maximum(!window && second > first ? second : first);
+    } else {
+        top[0] = top[1] = maximum(largest<ROWS>(candidates));
+    }
+}
+
 // Two columns of a row.  taps: the operands of the even and of the odd column in a window.
+// w: for a maximum -1 where a row counts, otherwise 0, as read_weights makes them.
 // out: both columns; in two beats, each of them when it is its turn.
 template <bool PACKED>
 inline void two_columns(Step how, const int16_t x[ROWS], const int16_t taps[2][ROWS],
                         const int8_t w[2][ROWS], int32_t too_much, int32_t out[2]) {
     NM_INLINE
-    int32_t candidates[ROWS], even = 0, odd = 0;
+    int32_t candidates[ROWS], top[2], low[2] = {0, 0}, odd = 0;
     int8_t factors[ROWS];
     packed_t weights[ROWS];
     NM_PARTITION(candidates, 0)
@@ -167,30 +176,35 @@ COLUMNS_R:
     for (int r = 0; r < ROWS; ++r) {
         NM_UNROLL
         const int8_t own = int8_t(choose(how.second, w[1][r], w[0][r]));
-        const int32_t tap = choose(how.second, taps[1][r], taps[0][r]);
         // A maximum leaves rows of weight 0 out; sums may do so too, which saves a choice.
-        const bool counts = !how.max || own != 0;
-        const int32_t v = choose(how.window, tap, x[r]) & mask(counts);
+        const bool counts = !how.max || (own & 1) != 0;
+        const int32_t v = choose(how.window, tap_of(how, taps, r), x[r]) & mask(counts);
         candidates[r] = v | (NONE & mask(!counts));
         factors[r] = int8_t(v);
-        weights[r] = pack(own, w[1][r]);
+        weights[r] = pack(HALVES ? w[0][r] : own, w[1][r]);
     }
     if (PACKED) {
-        packed_sums(factors, weights, too_much, even, odd);
+        packed_sums(factors, weights, too_much, low, odd);
     } else {
-        plain_sums(how.window, x, taps[0], w[0], even);
+        plain_sums(how.window, x, taps[0], w[0], low[0]);
         plain_sums(how.window, x, taps[1], w[1], odd);
     }
-    const int32_t top = maximum(largest(candidates));
-    const bool beats = how.max || (PACKED && how.window);
-    out[0] = choose(how.max, top, even);
-    out[1] = choose(beats, out[0], odd);
+    largest_of_row(how.window, candidates, top);
+    if (HALVES) {
+        out[0] = choose(how.max, top[0], low[0] + (low[1] & mask(!how.window)));
+        const int32_t both = choose(how.max, top[0], odd);
+        out[1] = choose(how.window, choose(how.max, top[1], low[1]), both);
+    } else {
+        const bool beats = how.max || (PACKED && how.window);
+        out[0] = choose(how.max, top[0], low[0]);
+        out[1] = choose(beats, out[0], odd);
+    }
 }
 
 // One row as the device computes it: each PE selects its operand (GEMM: x[r]; WINDOW: its own tap),
-// and then one set of multipliers and one of comparators serve all modes.  `taps` has WIN*WIN rows.
+// and then one set of multipliers and one of comparators serve all modes.  `taps` has a row for each.
 template <bool PACKED>
-inline void array_row(Step how, const int16_t x[ROWS], const int16_t taps[WIN * WIN][COLS],
+inline void array_row(Step how, const int16_t x[ROWS], const int16_t taps[TAPS][COLS],
                       const weight_t w[ROWS][COLS], int32_t out[COLS]) {
     NM_INLINE
     const int32_t too_much = PACKED ? excess(x) : 0;
@@ -207,7 +221,7 @@ ROW_C:
         ROW_PAIR:
             for (int k = 0; k < 2; ++k) {
                 NM_UNROLL
-                const bool tap = r < WIN * WIN;
+                const bool tap = r < TAPS;
                 operands[k][r] = tap ? taps[tap ? r : 0][c + k] : int16_t(0);
                 weights[k][r] = int8_t(w[r][c + k]);
             }

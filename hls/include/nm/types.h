@@ -41,6 +41,12 @@ using exact_t = float;
 static_assert(ROWS * 128 * 128 < (1 << 24), "a float must hold every sum of a pass");
 
 constexpr int LANES = ROWS; // ROWS == COLS: a row of results is the next layer's word
+constexpr int TAPS = WIN * WIN;
+
+// Where two columns share a multiplier and there are twice as many rows as taps, a window has the
+// taps of the even columns in the first half of the rows and those of the odd ones in the second:
+// it needs no second beat.
+constexpr bool HALVES = MACS_PER_DSP == 2 && ROWS == 2 * TAPS;
 
 // One beat of a DRAM port of N bytes.
 template <int N> struct Beat {
@@ -66,6 +72,19 @@ COPY_WORD:
         NM_UNROLL
         to[r] = from[r];
     }
+}
+
+// All ones where `on`.
+inline int32_t mask(bool on) {
+    NM_INLINE
+    return -int32_t(on);
+}
+
+// `on ? a : b`, bit by bit: a compiler makes two whole ways of one of many conditional operators
+// on the same condition, and hardware then has both.
+inline int32_t choose(bool on, int32_t a, int32_t b) {
+    NM_INLINE
+    return (a & mask(on)) | (b & mask(!on));
 }
 
 // The lowest BITS bits of v as a signed number.

@@ -19,7 +19,7 @@ struct Shape {
     bool pointwise;        // WINDOW of one tap and no stride, which sums
     bool taps;             // each PE has an operand of its own: WINDOW, unless it is pointwise
     bool any;              // the K loop has passes
-    bool two_beats;        // a row of sums or maxima takes two steps: see Step in mac.h
+    bool two_beats;        // a row of sums or maxima takes two steps: see Step in row.h
     uint32_t m0, rows;     // output columns; all output rows (m1 * m0)
     uint32_t width, reads; // columns of x; IBUF words per position (2: both byte planes at once)
     uint32_t line;         // columns of x, and idle ones behind them
@@ -37,7 +37,7 @@ template <bool HW> inline Shape shape_of(const Insn& i) {
     g.pointwise = g.window && !g.max && compute_win_h(i) == 1 && compute_win_w(i) == 1 &&
                   compute_stride_h(i) == 1 && compute_stride_w(i) == 1;
     g.taps = g.window && !g.pointwise;
-    g.two_beats = g.max || (g.taps && MACS_PER_DSP == 2);
+    g.two_beats = HALVES ? g.max && !g.taps : g.max || (g.taps && MACS_PER_DSP == 2);
     g.last = compute_last(i);
     g.transpose = compute_transpose(i) && !g.window; // WINDOW has no transposed form
     // Rows, and the height and width of a window's x without the window itself.

@@ -119,14 +119,15 @@ ENTER:
             window[r] = uint8_t(word[r < LOAD_PORT_BYTES ? 0 : r - LOAD_PORT_BYTES]);
         bytes[r] = window[r];
     }
-    // A shift by each bit of `skip`: an index would choose among all bytes.
+    // A shift by each bit of `skip`, made of gates: of a conditional operator a compiler makes an
+    // index again, which chooses among all bytes.
 SHIFT_BIT:
     for (int bit = LOAD_PORT_BYTES / 2; bit > 0; bit /= 2) {
         NM_UNROLL
     SHIFT:
         for (int r = 0; r < LOAD_PORT_BYTES + ROWS - bit; ++r) {
             NM_UNROLL
-            bytes[r] = (skip & bit) != 0 ? bytes[r + bit] : bytes[r];
+            bytes[r] = uint8_t(choose((skip & bit) != 0, bytes[r + bit], bytes[r]));
         }
     }
 ALIGNED:

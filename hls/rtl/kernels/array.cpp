@@ -17,7 +17,9 @@ void products_of_chain(const int8_t* PORT x, const int8_t* PORT w, int32_t* PORT
         rows[r] = x[r], wide[r] = x[r], factors[r] = pack(w[2 * r], w[2 * r + 1]);
     for (int r = CHAIN; r < ROWS; ++r)
         factors[r] = pack(0, 0);
-    packed_sums(rows, factors, excess(wide), out[0], out[1]);
+    int32_t low[2];
+    packed_sums(rows, factors, excess(wide), low, out[1]);
+    out[0] = low[0] + low[1];
 }
 
 // What a row's upper sums have too much, once for all columns.
@@ -33,8 +35,8 @@ void two_columns_of_row(const uint8_t* PORT mode, const int16_t* PORT x, const i
     const Step how = {mode[0] != 0, mode[1] != 0, mode[2] != 0};
     for (int r = 0; r < ROWS; ++r)
         for (int c = 0; c < 2; ++c) {
-            if (r < WIN * WIN)
-                t[c][r] = taps[2 * (r < WIN * WIN ? r : 0) + c];
+            if (r < TAPS)
+                t[c][r] = taps[2 * (r < TAPS ? r : 0) + c];
             weights[c][r] = w[2 * r + c];
         }
     two_columns<MACS_PER_DSP == 2>(how, x, t, weights, too_much[0], out);

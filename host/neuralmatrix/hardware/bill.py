@@ -68,7 +68,7 @@ def _queues(board: Board) -> dict[str, int]:
 BILL = (
     Position("array", "compute", _array),
     Position("accumulators", "compute", _once("join_beats_of_row", "accumulate_row")),
-    Position("weights", "compute", _once("weight_step")),
+    Position("weights", "compute", _once("weight_word", "weight_step")),
     Position("window", "compute", _window),
     Position("lanes with their tables", "compute", _lanes),
     Position("words of parameters", "compute", _once("table_word", "channel_fill")),

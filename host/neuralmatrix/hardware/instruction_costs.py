@@ -112,8 +112,12 @@ def second_beats(
     """Return the steps of second beats for ``rows`` rows of results.
 
     ``taps``: a WINDOW with more than one tap, or with a stride; another one is a matrix product.
+    With HALVES (hls/include/nm/types.h) only maxima that are no windows have them.
     """
-    return np.asarray(rows * (maximum | (taps & (array.macs_per_dsp == 2))))
+    shared = array.macs_per_dsp == 2
+    halves = shared and array.rows == 2 * array.win**2
+    twice = maximum & np.logical_not(taps) if halves else maximum | (taps & shared)
+    return np.asarray(rows * twice)
 
 
 def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
