@@ -15,7 +15,7 @@ from .unit import Bank, Port, StandIn, Unit, port, ram
 
 INSN = port("insn", "static", "u32*16")
 NEW_INSN = port("insn", "in", "u32*16")  # of units that work once per instruction
-PASS = "u16*4 u8*2 u32*6 u1*7 u32"
+PASS = "u16*4 u8*2 u32*6 u1*8 u32"
 BLOCK = "u16*4"
 LANE_CONFIG = "i33 u31 i24 u5 u1 u4 u8 i16 u1*2 u5 u31 i16*4"
 RASTER, PHASE = "u32*3", "u32*2"
@@ -228,10 +228,22 @@ def _shape(b: Board) -> tuple[Port, ...]:
     return NEW_INSN, port("sizes", "out", "u32*5"), port("flags", "out", "u1*7 u2*2")
 
 
-def _turn(factor: str, now: str, after: str) -> tuple[Port, ...]:
-    into = port("factor", "static", factor), port("count", "static", "u16")
-    state = port("now", "in", now), port("next", "out", after)
-    return (*into, port("turn", "in", "u2"), *state)
+def _part(factor: str, part: str) -> tuple[Port, ...]:
+    into = port("factor", "in", factor), port("count", "in", "u16"), port("place", "in", "u1")
+    return (*into, port("part", "out", part))
+
+
+def _count_part(b: Board) -> tuple[Port, ...]:
+    return _part("u32", "u32")
+
+
+def _reach_part(b: Board) -> tuple[Port, ...]:
+    return _part("i32", "i64")
+
+
+def _turn(part: str, now: str, after: str) -> tuple[Port, ...]:
+    into = port("part", "in", part), port("first", "in", "u1")
+    return (*into, port("now", "in", now), port("next", "out", after))
 
 
 def _count_turn(b: Board) -> tuple[Port, ...]:
@@ -239,7 +251,7 @@ def _count_turn(b: Board) -> tuple[Port, ...]:
 
 
 def _reach_turn(b: Board) -> tuple[Port, ...]:
-    return _turn("i32", "i50", "i64")
+    return _turn("i40", "i50", "i64")
 
 
 def _reach(b: Board) -> tuple[Port, ...]:
@@ -334,10 +346,10 @@ TABLE = (
     Unit("pass_step", "advance: the next pass", "walk", _pass_step, loop=True, draw=True,
          state=(*STEP, ("block", "blocks"))),
     Unit("shape_of_insn", "shape_of", "walk", _shape, draw=True),
-    Unit("count_turn", "a digit of a product of counts", "walk", _count_turn, loop=True, draw=True,
-         state=STEP),
-    Unit("reach_turn", "a digit of a counter's reach", "walk", _reach_turn, loop=True, draw=True,
-         state=STEP),
+    Unit("count_part", "a count by a digit", "walk", _count_part),
+    Unit("count_turn", "a turn of a product of counts", "walk", _count_turn, loop=True, state=STEP),
+    Unit("reach_part", "a step by a digit", "walk", _reach_part),
+    Unit("reach_turn", "a turn of a counter's reach", "walk", _reach_turn, loop=True, state=STEP),
     Unit("reach_step", "the reach of a counter, within a region", "walk", _reach, loop=True,
          state=STEP),
     Unit("raster_step", "Raster::next", "walk", _raster, loop=True, draw=True, state=STEP),

@@ -23,7 +23,7 @@ struct Shape {
     uint32_t m0, rows;     // output columns; all output rows (m1 * m0)
     uint32_t width, reads; // columns of x; IBUF words per position (2: both byte planes at once)
     uint32_t line;         // columns of x, and idle ones behind them
-    uint32_t positions;    // of x, per pass
+    uint32_t positions;    // of x, per pass; only a CPU asks
     uint32_t busy;         // steps of a pass that read x or take a second beat
     uint32_t steps;        // of a pass: the next block of weights streams in meanwhile
     uint32_t x_digits, w_digits; // passes per block of K
@@ -44,26 +44,22 @@ template <bool HW> inline Shape shape_of(const Insn& i) {
     const uint32_t m1 = compute_m1(i), m0 = compute_m0(i);
     const uint32_t many[3] = {m1, m1 - 1, m0 - 1};
     const uint32_t each[3] = {m0, compute_stride_h(i), compute_stride_w(i)};
-    uint32_t made[3];
+    const int each_bits[3] = {16, 8, 8}, line_bits[1] = {16};
+    uint32_t made[3], words[1];
     NM_PARTITION(many, 0)
     NM_PARTITION(each, 0)
     NM_PARTITION(made, 0)
-    count_products<HW, 3>(many, each, made);
+    count_products<HW, 3>(many, each, each_bits, made);
     g.m0 = m0, g.rows = made[0];
     const uint32_t height = g.window ? made[1] + compute_win_h(i) : m1;
     g.width = g.window ? made[2] + compute_win_w(i) : m0;
     // The line buffers' memories need their time between two words of a column.
     const bool lines = g.window && compute_win_h(i) > 1;
     g.line = lines ? at_least(g.width, LINE_REACH) : g.width;
-    const uint32_t heights[2] = {height, height}, widths[2] = {g.width, g.line};
-    uint32_t words[2];
-    NM_PARTITION(heights, 0)
-    NM_PARTITION(widths, 0)
-    NM_PARTITION(words, 0)
-    count_products<HW, 2>(heights, widths, words);
+    count_products<HW, 1>(&height, &g.line, line_bits, words);
     g.reads = g.max && compute_x_wide(i) ? 2 : 1;
-    g.positions = words[0];
-    g.busy = (g.reads == 2 ? 2 * words[1] : words[1]) + (g.two_beats ? g.rows : 0);
+    g.positions = HW ? 0 : height * g.width;
+    g.busy = (g.reads == 2 ? 2 * words[0] : words[0]) + (g.two_beats ? g.rows : 0);
     g.steps = at_least(g.busy, ROWS);
     g.x_digits = g.max ? 1 : 1 + compute_x_wide(i);
     g.w_digits = g.max ? 1 : 1 + compute_w_wide(i);
@@ -78,6 +74,7 @@ struct Pass {
     uint32_t x_nb, x_kh, x_kw, x_cb; // x_base is in x_nb
     uint32_t w_nb, w_row;
     bool opens; // the first pass of a column block
+    bool moves; // the same, and of another block than that of the pass before
     // Made by look_ahead, a step after the counts: a compare and a count do not share a cycle.
     bool last_x, last_w, last_cb, last_kw, last_kh, last_nb;
     uint32_t x_at; // where x begins
@@ -134,7 +131,7 @@ inline void next_pass(Pass& p, const Shape& g, const Insn& i) {
     // MAX skips the block of an int16 weight's high byte plane.
     const uint32_t block = g.max && compute_w_wide(i) ? 2 * ROWS : ROWS;
     p.w_row = nb ? p.w_nb : p.w_row + (w ? block : 0);
-    p.opens = nb;
+    p.opens = p.moves = nb;
 }
 
 // A raster over lines: address = base + i1*step1 + i0*step0.
