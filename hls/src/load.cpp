@@ -10,10 +10,9 @@ bool load_inside(const Insn& i, uint64_t limit) {
     NM_INLINE
     const uint32_t count[4] = {load_n2(i), load_n1(i), load_n0(i), ROWS};
     const int32_t step[4] = {load_s2(i), load_s1(i), load_s0(i), load_lane_stride(i)};
-    const int bits[4] = {16, 16, 16, 8};
     NM_PARTITION(count, 0)
     NM_PARTITION(step, 0)
-    const Reach reach = reach_of<HARDWARE, 4>(load_addr(i), count, bits, step);
+    const Reach reach = reach_of<HARDWARE, 16, 16, 16, 8>(load_addr(i), count, step);
     return reach.low >= 0 && uint64_t(reach.high) < limit;
 }
 
@@ -40,12 +39,11 @@ uint32_t load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const 
     const uint32_t rows = merged ? 1 : n1, line_words = left + n0 + right;
     const uint32_t length[3] = {n0, line_words, line_words};
     const uint32_t lines[3] = {n1, load_pad_top(insn), load_pad_bottom(insn)};
-    const int bits[3] = {16, 8, 8};
     uint32_t words[3];
     NM_PARTITION(length, 0)
     NM_PARTITION(lines, 0)
     NM_PARTITION(words, 0)
-    count_products<HW, 3>(length, lines, bits, words);
+    count_products<HW, 16, 8, 8>(length, lines, words);
     const uint32_t columns = merged ? words[0] : n0, top = words[1], bottom = words[2];
     // Words of a burst are consecutive; any other word is a burst of its own.
     const uint32_t run = dense ? columns : 1;

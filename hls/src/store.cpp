@@ -64,11 +64,10 @@ bool store_inside(const Insn& i, uint64_t limit) {
     NM_INLINE
     const uint32_t count[3] = {store_n2(i), store_n1(i), store_n0(i)};
     const int32_t step[3] = {store_s2(i), store_s1(i), store_s0(i)};
-    const int bits[3] = {16, 16, 16};
     const int64_t addr = store_addr(i);
     NM_PARTITION(count, 0)
     NM_PARTITION(step, 0)
-    const Reach reach = reach_of<HARDWARE, 3>(addr, count, bits, step);
+    const Reach reach = reach_of<HARDWARE, 16, 16, 16>(addr, count, step);
     return reach.low >= 0 && uint64_t(reach.high) + COLS <= limit;
 }
 
@@ -88,9 +87,8 @@ void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& po
     const bool merged = dense && store_s1(insn) == int32_t(n0 * COLS);
     // A merged block is one row with the length of all its rows.
     const uint32_t rows = merged ? 1 : n1;
-    const int bits[1] = {16};
     uint32_t words;
-    count_products<HW, 1>(&n0, &n1, bits, &words);
+    count_products<HW, 16>(&n0, &n1, &words);
     const uint32_t columns = merged ? words : n0;
     // Words of a burst are consecutive; any other word is a burst of its own.
     const uint32_t run = dense ? columns : 1;

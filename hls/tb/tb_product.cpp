@@ -25,9 +25,8 @@ void reaches(tb::Check& check, tb::Random& random) {
         count[n] = draw(random, 16), step[n] = int32_t(draw(random, 32));
     const int64_t addr = draw(random, 32);
     count[3] %= 256;
-    const int bits[4] = {16, 16, 16, 8};
-    const Reach plain = reach_of<false, 4>(addr, count, bits, step);
-    const Reach made = reach_of<true, 4>(addr, count, bits, step);
+    const Reach plain = reach_of<false, 16, 16, 16, 8>(addr, count, step);
+    const Reach made = reach_of<true, 16, 16, 16, 8>(addr, count, step);
     check.equal(made.low, plain.low, "lowest address");
     check.equal(made.high, plain.high, "highest address");
 }

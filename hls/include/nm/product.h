@@ -35,54 +35,54 @@ inline int64_t add_part(bool first, int64_t before, int64_t part) {
     return int64_t(uint64_t(first ? 0 : before) << DIGIT_BITS) + part;
 }
 
-// The turns of products one after the other: the digits of each count.
-struct Turn {
+// The turns of products one after the other: the digits of each count, which has BITS bits.
+template <int... BITS> struct Turns {
+    static constexpr int COUNT = 0;
+};
+
+template <int FIRST, int... REST> struct Turns<FIRST, REST...> {
+    static constexpr int COUNT = digits(FIRST) + Turns<REST...>::COUNT;
+};
+
+template <int... BITS> struct Turn {
     int n, place; // which product, which digit
     bool first;
 
-    void next(const int bits[], int products) {
+    void start() {
         NM_INLINE
+        n = -1, place = 0;
+        next();
+    }
+
+    void next() {
+        NM_INLINE
+        const int bits[] = {BITS..., 0};
         first = place == 0;
         n += first ? 1 : 0;
-        place = !first ? place - 1 : n < products ? digits(bits[n]) - 1 : 0;
+        place = first ? digits(bits[n]) - 1 : place - 1;
     }
 };
 
-inline Turn first_turn(const int bits[]) {
-    NM_INLINE
-    return {0, digits(bits[0]) - 1, true};
-}
-
-template <int N> inline int turns_of(const int bits[N]) {
-    NM_INLINE
-    int turns = 0;
-TURNS:
-    for (int n = 0; n < N; ++n) {
-        NM_UNROLL
-        turns += digits(bits[n]);
-    }
-    return turns;
-}
-
 // Products of two counts each, the second of so many bits, one after the other; modulo 2^32.
-template <bool HW, int N>
-inline void count_products(const uint32_t a[N], const uint32_t b[N], const int bits[N],
-                           uint32_t out[N]) {
+template <bool HW, int... BITS>
+inline void count_products(const uint32_t a[], const uint32_t b[], uint32_t out[]) {
     NM_INLINE
     if (!HW) {
     PLAIN_PRODUCT:
-        for (int n = 0; n < N; ++n)
+        for (int n = 0; n < int(sizeof...(BITS)); ++n)
             out[n] = a[n] * b[n];
         return;
     }
     int64_t sum = 0;
-    Turn turn = first_turn(bits);
+    Turn<BITS...> turn;
+    turn.start();
 PRODUCT_DIGITS:
-    for (int k = 0; k < turns_of<N>(bits); ++k) {
+    for (int k = 0; k < Turns<BITS...>::COUNT; ++k) {
         NM_PIPELINE(1)
+        NM_TRIPS(2, 7)
         sum = add_part(turn.first, sum, digit_part(a[turn.n], b[turn.n], turn.place));
         out[turn.n] = uint32_t(sum);
-        turn.next(bits, N);
+        turn.next();
     }
 }
 
@@ -98,30 +98,31 @@ struct Reach {
     }
 };
 
-// N nested counters of so many bits with signed steps, from `addr` on; a count of 0 reaches as far
-// as one of 1.
-template <bool HW, int N>
-inline Reach reach_of(int64_t addr, const uint32_t count[N], const int bits[N],
-                      const int32_t step[N]) {
+// Nested counters of so many bits with signed steps, from `addr` on; a count of 0 reaches as far as
+// one of 1.
+template <bool HW, int... BITS>
+inline Reach reach_of(int64_t addr, const uint32_t count[], const int32_t step[]) {
     NM_INLINE
     Reach reach = {addr, addr};
     if (!HW) {
     PLAIN_REACH:
-        for (int n = 0; n < N; ++n)
+        for (int n = 0; n < int(sizeof...(BITS)); ++n)
             reach.add(count[n] > 0 ? int64_t(count[n] - 1) * step[n] : 0);
         return reach;
     }
     int64_t far = 0;
-    Turn turn = first_turn(bits);
+    Turn<BITS...> turn;
+    turn.start();
 REACH_DIGITS:
-    for (int k = 0; k < turns_of<N>(bits); ++k) {
+    for (int k = 0; k < Turns<BITS...>::COUNT; ++k) {
         NM_PIPELINE(1)
+        NM_TRIPS(2, 7)
         const uint32_t last = count[turn.n] > 0 ? count[turn.n] - 1 : 0;
         const int64_t part = digit_part(step[turn.n], last, turn.place);
         far = low_bits<50>(add_part(turn.first, far, part));
         if (turn.place == 0)
             reach.add(far);
-        turn.next(bits, N);
+        turn.next();
     }
     return reach;
 }
