@@ -78,7 +78,7 @@ void device_rows(tb::Check& check, const int16_t x[][ROWS], const int8_t w8[ROWS
             taps[k][c] = x[c % 7][(k + c) % ROWS];
     for (int mode = 0; mode < 4; ++mode) {
         const bool window = mode & 1, max = mode & 2;
-        const bool beats = HALVES ? max && !window : max || (PACKED && window);
+        const bool beats = max || (PACKED && window);
         static weight_t registers[ROWS][COLS];
         fill_all(window, max, w8, registers);
         for (int k = 0; k < 2; ++k)
@@ -118,8 +118,7 @@ void rows(tb::Check& check, tb::Random& random, bool extreme) {
     mac_rows(M, factors, w, {-1, 8}, plain);
     max_rows(M, x, w, top);
     device_rows<true>(check, x, w8);
-    if (!HALVES)
-        device_rows<false>(check, x, w8);
+    device_rows<false>(check, x, w8);
     for (int m = 0; m < M; ++m)
         for (int c = 0; c < COLS; ++c) {
             int32_t sum = 0, best = MAX_START;

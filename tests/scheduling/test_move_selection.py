@@ -20,7 +20,7 @@ from neuralmatrix.verification import compare
 from quantized import observed, quantized
 from schedule_rig import LANES, instructions, once, program_of
 from shuffles import FORMS, rearranged
-from targets import scheduled
+from targets import scheduled, target
 
 
 def plane(channels: Array, h: int = 3, w: int = 4, blocks: int = 4) -> Array:
@@ -34,7 +34,7 @@ def plane(channels: Array, h: int = 3, w: int = 4, blocks: int = 4) -> Array:
 
 def _first(grid: Array) -> Selection | None:
     """Return the only selection of a plane, None if it is none."""
-    found = selections_of(grid)
+    found = selections_of(target(), grid)
     assert len(found) <= 1
     return found[0] if found else None
 

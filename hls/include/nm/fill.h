@@ -26,17 +26,15 @@ PARAMETER_BYTE:
 // ---------------------------------------------------------------- the device's registers
 
 // The word that step j of a fill brings.  A window smaller than WIN x WIN lies in the newest rows
-// and columns; the other taps have weight 0.  With HALVES, the second half of the rows gets the
-// taps again, the odd columns' in the even ones' place.  The one word of a pointwise window becomes
-// a diagonal: its pass is a matrix product.  A maximum only asks which weights are not 0.
+// and columns; the other taps have weight 0.  The one word of a pointwise window becomes a
+// diagonal: its pass is a matrix product.  A maximum only asks which weights are not 0, so that a
+// PE looks at one bit.
 inline void read_weights(uint32_t j, uint32_t w_row, const Shape& g, const Insn& insn,
                          const int8_t wbuf[WBUF_WORDS][ROWS], int8_t word[ROWS]) {
     NM_INLINE
-    const uint32_t k = HALVES ? j % TAPS : j;
-    const uint32_t a = k / WIN + compute_win_h(insn), b = k % WIN + compute_win_w(insn);
-    const bool tap = a >= uint32_t(WIN) && b >= uint32_t(WIN) && k < uint32_t(TAPS);
+    const uint32_t a = j / WIN + compute_win_h(insn), b = j % WIN + compute_win_w(insn);
+    const bool tap = a >= uint32_t(WIN) && b >= uint32_t(WIN) && j < uint32_t(TAPS);
     const uint32_t at = tap ? (a - WIN) * compute_win_w(insn) + (b - WIN) : 0;
-    const bool exchange = HALVES && g.taps && j >= uint32_t(TAPS);
     int8_t all[ROWS];
     NM_PARTITION(all, 0)
     copy_word(wbuf[w_row + (g.window ? at : j)], all);
@@ -44,7 +42,7 @@ READ_WEIGHT:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
         const bool mine = g.pointwise ? j == uint32_t(c) : !g.window || tap;
-        const int32_t own = choose(exchange, all[c | 1], all[c]) & mask(mine);
+        const int32_t own = all[c] & mask(mine);
         word[c] = int8_t(choose(g.max, mask(own != 0), own));
     }
 }

@@ -71,12 +71,11 @@ EXCESS_CHAIN:
     return total;
 }
 
-// The sums of x[r] * w[r] for two columns; `too_much` of the upper one is taken off.  The lower one
-// comes in two parts, which are those of two columns in a window with HALVES.
+// The sums of x[r] * w[r] for two columns; `too_much` of the upper one is taken off.
 inline void packed_sums(const int8_t x[ROWS], const packed_t w[ROWS], int32_t too_much,
-                        int32_t low[2], int32_t& high) {
+                        int32_t& low, int32_t& high) {
     NM_INLINE
-    low[0] = low[1] = 0;
+    low = 0;
     high = -too_much;
 SUMS_CHAIN:
     for (int r = 0; r < ROWS; r += CHAIN) {
@@ -84,7 +83,7 @@ SUMS_CHAIN:
         const bool odd = ((x[r] ^ x[r + 1] ^ x[r + 2] ^ x[r + 3]) & 1) != 0;
         int32_t lower = 0, upper = 0;
         unpack(chain(x + r, w + r), odd, lower, upper);
-        low[HALVES && r >= TAPS ? 1 : 0] += lower;
+        low += lower;
         high += upper;
     }
 }
@@ -92,20 +91,19 @@ SUMS_CHAIN:
 // ---------------------------------------------------------------- one row of the device's array
 
 // What one step of the device computes.  A maximum takes two beats, the even columns and then the
-// odd ones; so does a window whose two columns share a multiplier, as their operands differ.  With
-// HALVES, a window takes one.
+// odd ones; so does a window whose two columns share a multiplier, as their operands differ.
 struct Step {
     bool window, max;
     bool second; // the second beat
 };
 
-// The largest of N values of 17 bits, by a tree: NONE where no row counts.
+// The largest of ROWS values of 17 bits, by a tree: NONE where no row counts.
 constexpr int32_t NONE = -65536;
 
-template <int N> inline int32_t largest(int32_t v[N]) {
+inline int32_t largest(int32_t v[ROWS]) {
     NM_INLINE
 LARGEST_LEVEL:
-    for (int span = N / 2; span > 0; span /= 2) {
+    for (int span = ROWS / 2; span > 0; span /= 2) {
         NM_UNROLL
     LARGEST_PAIR:
         for (int r = 0; r < span; ++r) {
@@ -140,25 +138,6 @@ PLAIN_CHAIN:
     }
 }
 
-// The operand of row r in a window, of the column whose turn it is.
-inline int32_t tap_of(Step how, const int16_t taps[2][ROWS], int r) {
-    NM_INLINE
-    return HALVES ? taps[r / TAPS % 2][r % TAPS] : choose(how.second, taps[1][r], taps[0][r]);
-}
-
-// The largest candidate; with HALVES, a window has one in each half of the rows.
-inline void largest_of_row(bool window, int32_t candidates[ROWS], int32_t top[2]) {
-    NM_INLINE
-    if (HALVES) {
-        const int32_t first = largest<ROWS / 2>(candidates);
-        const int32_t second = largest<ROWS / 2>(candidates + ROWS / 2);
-        top[1] = maximum(second);
-        top[0] = maximum(!window && second > first ? second : first);
-    } else {
-        top[0] = top[1] = maximum(largest<ROWS>(candidates));
-    }
-}
-
 // Two columns of a row.  taps: the operands of the even and of the odd column in a window.
 // w: for a maximum -1 where a row counts, otherwise 0, as read_weights makes them.
 // out: both columns; in two beats, each of them when it is its turn.
@@ -166,7 +145,7 @@ template <bool PACKED>
 inline void two_columns(Step how, const int16_t x[ROWS], const int16_t taps[2][ROWS],
                         const int8_t w[2][ROWS], int32_t too_much, int32_t out[2]) {
     NM_INLINE
-    int32_t candidates[ROWS], top[2], low[2] = {0, 0}, odd = 0;
+    int32_t candidates[ROWS], even = 0, odd = 0;
     int8_t factors[ROWS];
     packed_t weights[ROWS];
     NM_PARTITION(candidates, 0)
@@ -176,33 +155,29 @@ COLUMNS_R:
     for (int r = 0; r < ROWS; ++r) {
         NM_UNROLL
         const int8_t own = int8_t(choose(how.second, w[1][r], w[0][r]));
+        const int32_t tap = choose(how.second, taps[1][r], taps[0][r]);
         // A maximum leaves rows of weight 0 out; sums may do so too, which saves a choice.
         const bool counts = !how.max || (own & 1) != 0;
-        const int32_t v = choose(how.window, tap_of(how, taps, r), x[r]) & mask(counts);
+        const int32_t v = choose(how.window, tap, x[r]) & mask(counts);
         candidates[r] = v | (NONE & mask(!counts));
         factors[r] = int8_t(v);
-        weights[r] = pack(HALVES ? w[0][r] : own, w[1][r]);
+        weights[r] = pack(own, w[1][r]);
     }
     if (PACKED) {
-        packed_sums(factors, weights, too_much, low, odd);
+        packed_sums(factors, weights, too_much, even, odd);
     } else {
-        plain_sums(how.window, x, taps[0], w[0], low[0]);
+        plain_sums(how.window, x, taps[0], w[0], even);
         plain_sums(how.window, x, taps[1], w[1], odd);
     }
-    largest_of_row(how.window, candidates, top);
-    if (HALVES) {
-        out[0] = choose(how.max, top[0], low[0] + (low[1] & mask(!how.window)));
-        const int32_t both = choose(how.max, top[0], odd);
-        out[1] = choose(how.window, choose(how.max, top[1], low[1]), both);
-    } else {
-        const bool beats = how.max || (PACKED && how.window);
-        out[0] = choose(how.max, top[0], low[0]);
-        out[1] = choose(beats, out[0], odd);
-    }
+    const int32_t top = maximum(largest(candidates));
+    const bool beats = how.max || (PACKED && how.window);
+    out[0] = choose(how.max, top, even);
+    out[1] = choose(beats, out[0], odd);
 }
 
 // One row as the device computes it: each PE selects its operand (GEMM: x[r]; WINDOW: its own tap),
-// and then one set of multipliers and one of comparators serve all modes.  `taps` has a row for each.
+// and then one set of multipliers and one of comparators serve all modes.  `taps` has a row for
+// each.
 template <bool PACKED>
 inline void array_row(Step how, const int16_t x[ROWS], const int16_t taps[TAPS][COLS],
                       const weight_t w[ROWS][COLS], int32_t out[COLS]) {

@@ -43,11 +43,6 @@ static_assert(ROWS * 128 * 128 < (1 << 24), "a float must hold every sum of a pa
 constexpr int LANES = ROWS; // ROWS == COLS: a row of results is the next layer's word
 constexpr int TAPS = WIN * WIN;
 
-// Where two columns share a multiplier and there are twice as many rows as taps, a window has the
-// taps of the even columns in the first half of the rows and those of the odd ones in the second:
-// it needs no second beat.
-constexpr bool HALVES = MACS_PER_DSP == 2 && ROWS == 2 * TAPS;
-
 // One beat of a DRAM port of N bytes.
 template <int N> struct Beat {
     uint8_t byte[N];

@@ -37,7 +37,7 @@ template <bool HW> inline Shape shape_of(const Insn& i) {
     g.pointwise = g.window && !g.max && compute_win_h(i) == 1 && compute_win_w(i) == 1 &&
                   compute_stride_h(i) == 1 && compute_stride_w(i) == 1;
     g.taps = g.window && !g.pointwise;
-    g.two_beats = HALVES ? g.max && !g.taps : g.max || (g.taps && MACS_PER_DSP == 2);
+    g.two_beats = g.max || (g.taps && MACS_PER_DSP == 2);
     g.last = compute_last(i);
     g.transpose = compute_transpose(i) && !g.window; // WINDOW has no transposed form
     // Rows, and the height and width of a window's x without the window itself.
@@ -74,7 +74,7 @@ struct Pass {
     uint32_t w_nb, w_row;
     bool opens; // the first pass of a column block
     bool moves; // the same, and of another block than that of the pass before
-    // Made by look_ahead, a step after the counts: a compare and a count do not share a cycle.  Each
+    // Made by look_ahead, a step after the counts: a compare and a count do not share a cycle. Each
     // is the last of its loop and of all loops within that.
     bool last_x, last_w, last_cb, last_kw, last_kh, last_nb;
     uint32_t x_at; // where x begins

@@ -17,9 +17,7 @@ void products_of_chain(const int8_t* PORT x, const int8_t* PORT w, int32_t* PORT
         rows[r] = x[r], wide[r] = x[r], factors[r] = pack(w[2 * r], w[2 * r + 1]);
     for (int r = CHAIN; r < ROWS; ++r)
         factors[r] = pack(0, 0);
-    int32_t low[2];
-    packed_sums(rows, factors, excess(wide), low, out[1]);
-    out[0] = low[0] + low[1];
+    packed_sums(rows, factors, excess(wide), out[0], out[1]);
 }
 
 // What a row's upper sums have too much, once for all columns.
