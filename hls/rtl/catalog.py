@@ -287,12 +287,10 @@ def _row_place(b: Board) -> tuple[Port, ...]:
 
 
 def _align(b: Board) -> tuple[Port, ...]:
-    beat = f"u8*{b.ports.load.bytes_per_cycle}"
+    beat = b.ports.load.bytes_per_cycle
     return (
-        port("skip", "in", _bits(b.ports.load.bytes_per_cycle)),
-        port("kept", "in", beat),
-        port("word", "in", _word(b)),
-        port("keeps", "out", beat),
+        port("skip", "in", _bits(beat)),
+        port("bytes", "in", f"u8*{beat + b.array.rows}"),
         port("out", "out", _word(b)),
         port("sum", "out", "u32"),
     )

@@ -70,7 +70,7 @@ def test_interleaved_positions_are_a_selection_each() -> None:
     """A depth to space takes every fourth channel for one of four phases."""
     grid = plane(np.arange(64), 2, 3)  # (2, 3, 4, 16)
     split = grid.reshape(2, 3, 16, 2, 2).transpose(0, 3, 1, 4, 2).reshape(4, 6, 1, LANES)
-    found = selections_of(split)
+    found = selections_of(target(), split)
     assert [(s.out, s.out_row, s.out_col) for s in found] == [
         (i * 6 + j, 12, 2) for i in range(2) for j in range(2)
     ]
