@@ -43,8 +43,9 @@ static_assert(ROWS * 128 * 128 < (1 << 24), "a float must hold every sum of a pa
 constexpr int LANES = ROWS; // ROWS == COLS: a row of results is the next layer's word
 constexpr int TAPS = WIN * WIN;
 
-// One beat of a DRAM port of N bytes.  Vitis HLS makes one vector of a struct that the pointers of a
-// kernel's port point to, its arrays taken apart, the first byte lowest (UG1399, Alignment Rules).
+// One beat of a DRAM port of N bytes.  Vitis HLS makes one vector of a struct that the pointers of
+// a kernel's port point to, its arrays taken apart, the first byte lowest (UG1399, Alignment
+// Rules).
 template <int N> struct Beat {
     uint8_t byte[N];
 };
