@@ -315,8 +315,10 @@ def _operand(b: Board) -> tuple[Port, ...]:
 
 SQUARE = ("square",)
 STEP = (("now", "next"),)
+SMALL = ("pynq-z2", "ultra96-v2")  # of what the bill has within another unit
 TABLE = (
-    Unit("products_of_chain", "products of two columns, a chain of rows", "array", _chain),
+    Unit("products_of_chain", "products of two columns, a chain of rows", "array", _chain,
+         boards=SMALL),
     Unit("excess_of_row", "excess of a row's packed sums", "array", _excess),
     Unit("two_columns_of_row", "two columns of the array, all rows", "array", _columns, draw=True),
     Unit("join_beats_of_row", "a row's two beats", "array", _beats, loop=True,
@@ -330,7 +332,8 @@ TABLE = (
          state=(("w", "next"),)),
     Unit("lanes_setting", "what an EPILOGUE sets", "epilogue", _setting, draw=True),
     Unit("lane", "one lane, whole, with its table", "epilogue", _lane, draw=True, cares=SQUARE),
-    Unit("step", "two columns of a whole step", "step", _step, draw=True, cares=SQUARE),
+    Unit("step", "two columns of a whole step", "step", _step, draw=True, cares=SQUARE,
+         boards=SMALL),
     Unit("requantize_part", "requantise, one lane", "epilogue", _requantize, draw=True),
     Unit("index_part", "segment's index, one lane", "epilogue", _index, draw=True),
     Unit("segment_part", "segment's line, one lane", "epilogue", _segment),
