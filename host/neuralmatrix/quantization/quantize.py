@@ -6,11 +6,11 @@ In: a ScaledGraph.  Out: a QGraph whose accumulators are proven not to overflow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..errors import DoesNotFit
+from ..errors import BadInput, DoesNotFit
 from ..hardware.isa import Stat
 from ..hardware.target import Target
 from ..ir.matgraph.ops import Gemm, MatGraph, MatOp, Move, RowMax, Window
@@ -28,15 +28,37 @@ WHOLE = 1e-3  # a bias this close to an integer is one: its factors are float32
 
 
 def quantize(scaled: ScaledGraph, target: Target) -> QGraph:
-    """Return the integers of all operations.  DoesNotFit: an accumulator could overflow."""
+    """Return the integers of all operations.  DoesNotFit: an accumulator could overflow; BadInput:
+    a function is not finite within its range.  One error names all such layers."""
     mg, qparams = scaled.graph, scaled.qparams
     segments = target.array.seg_entries
-    ops = tuple(_quantize_op(op, scaled, segments) for op in mg.ops)
+    ops, refused = [], []
+    for op in mg.ops:
+        try:
+            ops.append(_quantize_op(op, scaled, segments))
+        except (BadInput, DoesNotFit) as error:
+            refused.append(_named(error, op))
+    if refused:
+        raise _all_of(refused)
     constants = {
         name: quantize_array(value, qparams[name]).astype(np.int32)
         for name, value in mg.constants.items()
     }
-    return QGraph(mg.inputs, mg.outputs, ops, mg.tensors, constants, qparams, scaled.recipe)
+    return QGraph(mg.inputs, mg.outputs, tuple(ops), mg.tensors, constants, qparams, scaled.recipe)
+
+
+def _named(error: BadInput | DoesNotFit, op: MatOp) -> BadInput | DoesNotFit:
+    """Return an error that names its layer."""
+    named = op.source in str(error) or op.output in str(error)
+    return error if named else type(error)(f"{op.source or op.output!r}: {error}")
+
+
+def _all_of(errors: Sequence[BadInput | DoesNotFit]) -> BadInput | DoesNotFit:
+    """Return one error of the first one's class with the texts of all."""
+    if len(errors) == 1:
+        return errors[0]
+    lines = "\n".join(f"  {error}" for error in errors)
+    return type(errors[0])(f"{len(errors)} layers cannot be computed in integers:\n{lines}")
 
 
 # ------------------------------------------------------------------ operations
