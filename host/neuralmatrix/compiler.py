@@ -275,8 +275,9 @@ def _measured(
         f"{100 * found.difference:.3g} % at output {found.output}: a fault of the compiler or of "
         "the model; do not use the program, and report it",
     )  # fmt: skip
-    lines = (*worse, *numbers.accuracy.warnings)
     made, notes = options.host.accuracies(numbers, quantized)
+    behind = options.host.warnings(made, numbers.accuracy.outputs, quantized.recipe.precision)
+    lines = (*worse, *numbers.accuracy.warnings, *behind)
     outputs = (*numbers.accuracy.outputs, *made)
     return replace(numbers.accuracy, judge=found.to_text(), warnings=lines, outputs=outputs), notes
 

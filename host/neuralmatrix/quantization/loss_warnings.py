@@ -6,7 +6,7 @@ In: ``Accuracy`` and the causes of its losses.  Out: lines of plain words; none 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
@@ -25,6 +25,7 @@ MOST_PART = 0.03  # relative error of a part of an output
 # Error relative to how far values vary: a coefficient of determination loses its square, 0.6 points
 MOST_VARYING = 0.08
 VARYING = ("values", "vectors")
+ANSWERING = ("class scores", "probabilities")  # kinds whose own answers are counted
 FEW = 16  # calibration inputs
 MUCH_SATURATED = 0.002  # share of a tensor's values
 MAIN = 0.5  # share of the squared loss that makes a cause the main one
@@ -54,6 +55,33 @@ def warnings_of(
     if not bad:
         return ()
     return (*bad, *_because(found, causes, precision))
+
+
+def warnings_behind(
+    made: Mapping[str, Sequence[OutputAccuracy]], outputs: Sequence[OutputAccuracy], precision: str
+) -> tuple[str, ...]:
+    """Return one line per bad output of the host, and what to try; ``made``: the array's outputs
+    that each is computed of."""
+    bad = [line for out in outputs if (line := _bad_behind(out, made[out.name], precision))]
+    return (*bad, f"cause: losses of what it reads; {ACTIVATIONS[precision]}") if bad else ()
+
+
+def _bad_behind(out: OutputAccuracy, read: Sequence[OutputAccuracy], precision: str) -> str:
+    """Return what is bad about an output of the host, or nothing.
+
+    Changed answers of class scores and probabilities are counted where these are judged.
+    """
+    names = ", ".join(one.name for one in read)
+    what = f"output {out.name}, which the host computes of {names}, is inaccurate"
+    if out.kind == "answers":
+        steps = any(one.kind not in ANSWERING and one.worst > LEAST_CHANGING for one in read)
+        if not steps or out.relative_error <= _most_changed(out):
+            return ""
+        return f"{what}: {100 * out.relative_error:.2g} % of its values differ"
+    most = max((MOST_RELATIVE.get(one.kind, MOST_OF_SOME) for one in read), default=MOST_OF_SOME)
+    if out.relative_error <= (MOST_AT_INT16 if precision == "int16" else most):
+        return ""
+    return f"{what}: relative error {100 * out.relative_error:.3g} %"
 
 
 def _bad(out: OutputAccuracy, varying: float, int16: bool) -> str:
