@@ -77,3 +77,14 @@ def test_all_layers_that_the_quantiser_refuses() -> None:
         nm.compile(net, calibration=feeds, precision="int16")
     text = str(caught.value)
     assert "2 layers" in text and text.count("tan is infinite") == 2
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+def test_rows_far_from_each_other_in_front_of_a_softmax(op: str) -> None:
+    """What int8 holds to its 20 dB, int16 does not hold to its 35."""
+    net = model([node(op, ["x"], ["y"], axis=-1)], {"x": (2, 4)}, ["y"])
+    feeds = [{"x": np.arange(4, dtype=np.float32) + np.array([[0], [1e4]], np.float32)}]
+    with pytest.raises(NeuralMatrixError, match=r"'x' spans 0 to 1e\+04, in steps of 0.31"):
+        nm.compile(net, calibration=feeds, precision="int16")
+    nm.compile(net, calibration=feeds)
+    nm.compile(net, calibration=[{"x": feeds[0]["x"] % 100}], precision="int16")

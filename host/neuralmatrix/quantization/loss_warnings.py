@@ -43,15 +43,18 @@ class Causes:
 
 
 def warnings_of(
-    found: Accuracy, causes: Causes, precision: str, varying: Mapping[str, float]
-) -> tuple[str, ...]:
+    found: Accuracy, causes: Causes, precision: str, varying: Mapping[str, float],
+    likely: Mapping[str, float] | None = None,
+) -> tuple[str, ...]:  # fmt: skip
     """Return one line per bad output, and one for the cause; ``varying``: the errors of outputs
-    relative to how far their values vary."""
+    relative to how far their values vary; ``likely``: what those of other inputs may be."""
+    int16 = precision == "int16"
     bad = [
         line
         for out in found.outputs
-        if (line := _bad(out, varying.get(out.name, 0.0), precision == "int16"))
-    ]
+        if (line := _bad(out, varying.get(out.name, 0.0), int16)
+            or _likely_bad(out, (likely or {}).get(out.name, 0.0), int16))
+    ]  # fmt: skip
     if not bad:
         return ()
     return (*bad, *_because(found, causes, precision))
@@ -107,6 +110,17 @@ def _bad(out: OutputAccuracy, varying: float, int16: bool) -> str:
             "values vary"
         )
     return ""
+
+
+def _likely_bad(out: OutputAccuracy, likely: float, int16: bool) -> str:
+    """Return what is likely bad about an output whose error few inputs measure, or nothing."""
+    if not int16 or out.kind == "probabilities" or likely <= MOST_AT_INT16:
+        return ""
+    error = f"relative error {100 * out.relative_error:.3g} %"
+    return (
+        f"output {out.name} may be inaccurate: {error}, and up to about {100 * likely:.2g} % of "
+        "other inputs, by how much the few measured ones differ"
+    )
 
 
 def _most_changed(out: OutputAccuracy) -> float:
