@@ -67,6 +67,7 @@ DEV = [
     "pillow>=9",
     "plotly>=5",
     "pre-commit>=3",
+    "pyyaml>=6",
 ]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 
