@@ -58,6 +58,7 @@ from .transforms.matgraph.fuse_row_statistics import fuse_row_statistics
 from .transforms.matgraph.legalize_operands import legalize_operands
 from .transforms.matgraph.order_channels import order_channels
 from .transforms.matgraph.pad_heads import pad_heads
+from .transforms.matgraph.quantize_before_moves import quantize_before_moves
 from .transforms.matgraph.reorder_nodes import reorder_nodes
 from .transforms.matgraph.split_projections import split_projections
 from .transforms.matgraph.split_wide import split_wide
@@ -133,6 +134,7 @@ def passes(options: Options) -> Passes:
         ("lower_graph", lower_graph),
         ("fuse_epilogues", fuse_epilogues),
         ("split_projections", split_projections),
+        ("quantize_before_moves", quantize_before_moves),
         ("fuse_epilogues", fuse_epilogues),  # into the matmuls that were split
         ("fuse_row_statistics", fuse_row_statistics),
         ("defer_bias", defer_bias),
