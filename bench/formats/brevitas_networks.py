@@ -233,14 +233,15 @@ class Attention(nn.Module):
 
 
 LOW = ((2, 2), (3, 3), (4, 4), (8, 4), (4, 8), (8, 8))
+SOME = ((2, 2), (4, 4), (8, 8))
 NETWORKS = {
     "mlp": Network(mlp, (24,), LOW),
-    "lenet": Network(lenet, (1, 28, 28), LOW),
-    "resnet": Network(resnet, (3, 12, 12), LOW),
+    "lenet": Network(lenet, (1, 28, 28), SOME),
+    "resnet": Network(resnet, (3, 12, 12), SOME),
     "mobile": Network(mobile, (3, 11, 11), ((4, 4), (8, 8))),
-    "sound": Network(sound, (8, 32), ((2, 2), (4, 4), (8, 8))),
-    "decoder": Network(decoder, (6, 5, 5), ((2, 2), (4, 4), (8, 8))),
-    "fixed_point": Network(fixed_point, (2, 8, 8), ((2, 2), (4, 4), (6, 6), (8, 8))),
+    "sound": Network(sound, (8, 32), ((2, 2), (8, 8))),
+    "decoder": Network(decoder, (6, 5, 5), ((4, 4), (8, 8))),
+    "fixed_point": Network(fixed_point, (2, 8, 8), ((2, 2), (6, 6), (8, 8))),
     "shifted": Network(shifted, (2, 8, 8), ((4, 4), (8, 8))),
     "binary": Network(binary, (2, 8, 8), ((1, 1),), qcdq=False),
     "attention": Network(Attention, (12, 16), ((4, 8), (8, 8))),

@@ -133,8 +133,8 @@ def passes(options: Options) -> Passes:
         ("simplify", partial(simplify, note=options.stages.note)),
         ("lower_graph", lower_graph),
         ("fuse_epilogues", fuse_epilogues),
-        ("split_projections", split_projections),
         ("quantize_before_moves", quantize_before_moves),
+        ("split_projections", split_projections),
         ("fuse_epilogues", fuse_epilogues),  # into the matmuls that were split
         ("fuse_row_statistics", fuse_row_statistics),
         ("defer_bias", defer_bias),
