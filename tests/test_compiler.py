@@ -50,7 +50,7 @@ def test_the_list_of_passes_is_the_order_of_the_compiler() -> None:
         "center_residuals", "pad_heads",
         "fold_input_permutations", "order_channels", "fold_row_scales", "choose_orientation",
         "reorder_nodes", "split_wide", "split_windows", "choose_numbers", "level_spectra",
-        "split_scales", "exact_outputs", "equalize", "widen_weights", "exact_biases",
+        "split_scales", "exact_outputs", "equalize", "widen_weights", "exact_means", "exact_biases",
         "legalize_operands", "tie_scales",
         "set_ranges", "correct_biases", "choose_scales", "round_weights", "quantize",
         "measure_accuracy", "schedule",

@@ -34,6 +34,7 @@ from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
 from .quantization.equalize import equalize
 from .quantization.exact_biases import exact_biases
+from .quantization.exact_means import exact_means
 from .quantization.exact_outputs import exact_outputs
 from .quantization.host_part import HostPart
 from .quantization.passes import Numbers, apply_levels, apply_units, round_weights, widen
@@ -114,6 +115,7 @@ BY_RECIPE: Passes = (
     ("exact_outputs", exact_outputs),
     ("equalize", equalize),
     ("widen_weights", widen),
+    ("exact_means", exact_means),
     ("exact_biases", exact_biases),
     ("legalize_operands", legalize_operands),
     ("tie_scales", tie_scales),

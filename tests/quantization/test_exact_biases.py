@@ -57,3 +57,25 @@ def test_a_normalisation_behind_prescribed_weights(
     exact = quantised or (top == 1 and not transposed)
     assert np.abs(found - wanted).max() <= (1e-5 if exact else 0.501 * step)
     assert nm.verify(net, program, x).ok
+
+
+@pytest.mark.gxx
+def test_a_mean_between_layers_is_not_rounded() -> None:
+    rng = np.random.default_rng(3)
+    constants = {
+        "sx": F(2**-5), "zx": I8(0), "w": rng.integers(-127, 128, (8, 6, 3, 3)).astype(I8),
+        "sw": F(2**-7), "sy": F(2**-3), "zy": I8(0),
+    }  # fmt: skip
+    nodes = [
+        node("QuantizeLinear", ["x", "sx", "zx"], ["q"]),
+        node("DequantizeLinear", ["q", "sx", "zx"], ["d"]),
+        node("AveragePool", ["d"], ["a"], kernel_shape=[2, 2], strides=[1, 1]),
+        node("DequantizeLinear", ["w", "sw", "zx"], ["wd"]),
+        node("Conv", ["a", "wd"], ["c"]),
+        node("QuantizeLinear", ["c", "sy", "zy"], ["p"]),
+        node("DequantizeLinear", ["p", "sy", "zy"], ["y"]),
+    ]
+    net = model(nodes, {"x": SHAPE}, ["y"], constants, opset=15)
+    x = {"x": np.random.default_rng(1).normal(size=SHAPE).astype(F)}
+    found = nm.Session(nm.compile(net), threads=1).run(x)["y"]
+    np.testing.assert_array_equal(found, onnxruntime_outputs(net, x, optimize=False)["y"])
