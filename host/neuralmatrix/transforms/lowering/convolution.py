@@ -199,7 +199,7 @@ def _phase_scale(b: Builder, node: ConvTranspose, blocks: Shape) -> Array | None
     rows = each.transpose(1, 3, 0, 2).reshape(-1, node.groups, 1, 1, shape[1])
     if not np.array_equal(rows.min(0), rows.max(0)):
         return None
-    return np.broadcast_to(rows[0], blocks).reshape(-1).copy()
+    return np.asarray(np.broadcast_to(rows[0], blocks).reshape(-1).copy())
 
 
 def _interleaved(
