@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AccuracyWarning, BadInput
+from .errors import AccuracyWarning, BadInput, UnsupportedModel, UnsupportedNode
 from .frontend.onnx.bind_constants import bind_constants
 from .frontend.onnx.host_edges import import_model
 from .frontend.onnx.judge import judged
@@ -283,8 +283,9 @@ def _measured(
         f"{100 * found.difference:.3g} % at output {found.output}: a fault of the compiler or of "
         "the model; do not use the program, and report it",
     )  # fmt: skip
-    lines = (*worse, *numbers.accuracy.warnings)
     made, notes = options.host.accuracies(numbers, quantized)
+    behind = options.host.warnings(made, numbers.accuracy.outputs, quantized.recipe.precision)
+    lines = (*worse, *numbers.accuracy.warnings, *behind)
     outputs = (*numbers.accuracy.outputs, *made)
     return replace(numbers.accuracy, judge=found.to_text(), warnings=lines, outputs=outputs), notes
 
@@ -311,9 +312,22 @@ def _warn(program: Program) -> None:
 
 def _import(options: Options, model: Any, target: Target) -> Graph:
     bound = bind_constants(model, options.constants) if options.constants else model
-    graph, edges = import_model(bound, options.shapes, options.outputs)
+    later = partial(_refused_behind, target)
+    graph, edges = import_model(bound, options.shapes, options.outputs, later)
     options.host.edges, options.host.inputs = edges, graph.inputs
     return graph
+
+
+def _refused_behind(target: Target, graph: Graph) -> tuple[UnsupportedNode, ...]:
+    """Return the nodes of a graph that the lowering refuses, so that one list names them with the
+    importer's."""
+    try:
+        lower_graph(simplify(graph, target), target)
+    except UnsupportedModel as error:
+        return error.nodes
+    except Exception:  # behind a refused node shapes are guesses: an error there proves nothing
+        return ()
+    return ()
 
 
 # ------------------------------------------------------------------ the board

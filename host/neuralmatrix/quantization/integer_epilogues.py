@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..errors import BadInput
-from ..ir.functions import kinks, pole_between
+from ..ir.functions import is_jump, kinks, pole_between
 from ..ir.matgraph.ops import Epilogue
 from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array, Function, QParams
@@ -202,6 +202,9 @@ def _x_scale(activation: Function, x_range: Interval, least: float) -> float:
     """Return the scale of x; it is negative where x is, because octaves count from the left."""
     lo, hi = x_range
     corners = [corner for corner in kinks(activation) if lo < corner < hi]
+    ends = [corner for corner in corners if is_jump(activation, corner)]
+    if len(ends) == 2 and len(corners) == 2:
+        corners = [ends[1] - ends[0]]  # segments begin at both
     scale = aligned_scale(max(-lo, hi, least) or 1.0, corners)
     if not any(corners):  # else a corner chose the scale
         scale = rounded_up(scale)

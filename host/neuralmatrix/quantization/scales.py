@@ -23,6 +23,7 @@ from .bit_widths import int16_groups
 from .calibrated_graph import CalibratedGraph, ScaledGraph
 from .integer_row_statistics import least_scale
 from .integer_weights import BIAS_LIMIT, IntWeight, int_weight, is_weighted
+from .on_jumps import jumps, on_jump
 from .output_ranges import bounded_outputs
 
 ACC_LIMIT = 2**31 - 1
@@ -54,6 +55,7 @@ def _all_qparams(
 ) -> dict[str, QParams]:
     groups = facts.scale_groups
     limits, whole = _value_limits(mg, groups, weights, int16), integer_inputs(mg)
+    thresholds = jumps(mg)
     found: dict[str, QParams] = {}
     for root, members in groups.members(mg.tensors).items():
         limit = limits.get(root, FULL)
@@ -65,6 +67,8 @@ def _all_qparams(
             lo, hi = min(0.0, *(lo for lo, _ in ends)), max(0.0, *(hi for _, hi in ends))
             qp = choose_qparams(lo, hi, root in int16, limit, root in facts.symmetric)
             qp = _on_integers(qp, lo, hi) if not whole.isdisjoint(members) else qp
+            sizes = {thresholds[member] for member in members if member in thresholds}
+            qp = on_jump(qp, *sizes) if len(sizes) == 1 else qp
         found.update({m: qp for m in members})
     return {**found, **_coarser_statistics(mg, groups, found)}
 
