@@ -118,10 +118,8 @@ def named(name: str, module: str) -> Any:
     ("thing", "text"),
     (
         ({"w": 1}, "the model is a dict; allowed are a path, .*weights alone are no network"),
-        (named("ONNXProgram", "torch.onnx._internal"), "ONNXProgram; .*give its .model_proto"),
         (named("Functional", "keras.src.models"), "Functional; .*export it to ONNX first"),
         (named("InferenceSession", "onnxruntime.capi"), "give the ONNX model that it was made"),
-        (named("ExportedProgram", "torch.export"), r"give its \.module\(\) with example_inputs="),
         (np.zeros(3), "arrays are calibration=; the first argument is the model"),
         ([{"x": np.zeros(3)}], "arrays are calibration="),
         (dict, "give an instance of the class"),
