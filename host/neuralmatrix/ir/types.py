@@ -6,7 +6,7 @@ In: nothing.  Out: plain frozen dataclasses and the evaluation of a view in nump
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,19 +16,24 @@ Array = npt.NDArray[Any]
 
 Shape = tuple[int, ...]
 
+# How a value between two steps is rounded: halves to even, up or down; or all down.
+Rounding = Literal["even", "up", "down", "floor"]
+
 
 @dataclass(frozen=True)
 class QParams:
     """real = scale * (q - zero_point); q is int16 (zero_point 0) if ``int16``, else int8.
 
     ``limit`` > 0 narrows q to -limit..limit, where a full-range tensor could overflow an
-    accumulator.
+    accumulator.  ``rounding``: how a model that prescribes it has values brought to these steps;
+    two tensors of the same steps are alike whatever it is.
     """
 
     scale: float
     zero_point: int = 0
     int16: bool = False
     limit: int = 0
+    rounding: Rounding = field(default="even", compare=False)
 
     @property
     def qmin(self) -> int:
