@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import AccuracyWarning, BadInput
+from .frontend.hls4ml.model_graph import Converted, convert, is_model_graph
 from .frontend.onnx.bind_constants import bind_constants
 from .frontend.onnx.host_edges import import_model
 from .frontend.onnx.judge import judged
@@ -171,11 +172,12 @@ def compile_model(
     max_loss: float | None = None, measure: Measure = "relative", refine: bool | None = None,
     progress: Callable[[str], None] | None = None, search_seconds: float = SEARCH_SECONDS,
     accuracy: bool = True, require: str | Iterable[str] = (), outputs: Sequence[str] = (),
-    cma_mbytes: int | None = None,
+    cma_mbytes: int | None = None, strict: bool = False,
 ) -> Program:  # fmt: skip
     """Compile a network for a board, and measure what its integers lose.
 
-    ``model``: ONNX path, bytes or ModelProto, or a torch.nn.Module with ``example_inputs``: a
+    ``model``: ONNX path, bytes or ModelProto, hls4ml's ModelGraph (``strict``: refused where the
+    array may give other results than hls4ml), or a torch.nn.Module with ``example_inputs``: a
     tensor, a tuple or a dict by argument name, in the shapes to compile for; inputs are then called
     after the arguments of ``forward``.  ``calibration``: typical inputs, {input name: array}, each
     array one input or N where its leading dimension is 1; not needed for a QDQ model.  One in four
@@ -207,10 +209,19 @@ def compile_model(
     check_settings(settings, calibration is not None)
     bounds = requirements(require, measured=accuracy and calibration is not None)
     found = with_cma(board if isinstance(board, Board) else load_board(board), cma_mbytes)
-    program = _compiled(as_onnx(model, example_inputs), found, options)
+    source = converted(model, strict)
+    program = _compiled(as_onnx(source.proto, example_inputs), found, options)
+    program = replace(program, notes=(*source.notes, *program.notes))
     check_requirements(bounds, program.accuracy, precision)
     _warn(program)
     return program
+
+
+def converted(model: Any, strict: bool = False) -> Converted:
+    """Return what hls4ml's ModelGraph becomes; other models as they are."""
+    if isinstance(model, Converted):
+        return model
+    return convert(model, strict) if is_model_graph(model) else Converted(model, (), {})
 
 
 def lower(graph: Graph, target: Target) -> MatGraph:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .compiler import Options, back_end, front_end
+from .compiler import Options, back_end, converted, front_end
 from .errors import BadInput, BadModel, CompilerFault
 from .hardware.target import Target
 from .ir.host.types import HostValue
@@ -146,7 +146,7 @@ def verify(
     options = Options(shapes=shapes, constants=constants, saved=program,
                       outputs=tuple(port.name for port in program.shown_outputs))  # fmt: skip
     try:
-        lowered = front_end(model, target, options)
+        lowered = front_end(converted(model).proto, target, options)
     except BadInput as error:
         raise _other_model(f"inputs: {error}") from None
     if options.host.edges != program.host:

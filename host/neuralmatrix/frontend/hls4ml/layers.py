@@ -254,6 +254,12 @@ def _mean(
         fraction: int | None = None
     else:
         out, fraction = _counted_mean(b, layer, x, first, kernel, window, accum)
+    if accum.width > 16 and layer.fixed.rounding in ("TRN", "RND"):
+        # what is dropped first, in the finer steps of accum_t, decides neither
+        last = b.value(out, layer.shape, layer.fixed, (x.low, x.high), fraction,
+                       f"{layer.name}.last")  # fmt: skip
+        name = _back(b, last.name, layer, len(x.shape), whole)
+        return Value(name, layer.shape, last.fixed, last.low, last.high)
     mean = b.value(out, layer.shape, accum, (x.low, x.high), fraction, f"{layer.name}.accum")
     back = _back(b, mean.name, layer, len(x.shape), whole)
     if count * max(-x.low, x.high) > accum.highest * accum.step:
@@ -267,8 +273,9 @@ def _counted_mean(
 ) -> tuple[str, int | None]:  # fmt: skip
     """Append a mean of ``prod(kernel)`` values, as a convolution with weights of 1.
 
-    Half a part of the sum is added where it decides no rounding but that of whole results: the
-    reciprocal of a count is no binary number.
+    A reciprocal that is no binary number is rounded: half the distance of a mean to the next step
+    is added, so that means which are steps stay so.  hls4ml divides in the bits of accum_t and
+    drops the rest, toward 0.
     """
     count, channels = prod(kernel), x.shape[-1]
     binary = count & (count - 1) == 0
@@ -277,7 +284,7 @@ def _counted_mean(
     weight = b.weights(f"{layer.name}.ones", codes, 1.0 / count)
     inputs = [first, weight]
     if up:
-        half = np.full(channels, 0.5 * x.fixed.step / count, np.float32)
+        half = np.full(channels, 0.5 * min(x.fixed.step, accum.step) / count, np.float32)
         inputs.append(b.constant(f"{layer.name}.half", half))
     out = b.emit("Conv", inputs, f"{layer.name}.mean", kernel_shape=kernel, group=channels,
                  **window)  # fmt: skip

@@ -7,6 +7,7 @@ matters.  Out: ``Converted``: a ModelProto, and what differs from hls4ml.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Converted:
-    """``notes``: one line for each way in which results may differ from hls4ml's."""
+    """``notes``: one line for each way in which results may differ from hls4ml's.  ``layers``: the
+    value of the model that is a layer's output; layers of which the array keeps none are left
+    out."""
 
     proto: ModelProto
     notes: tuple[str, ...]
+    layers: Mapping[str, str]
 
 
 def is_model_graph(model: object) -> bool:
@@ -60,7 +64,18 @@ def convert(model: Any, strict: bool = False) -> Converted:
             "strict is given, and hls4ml's results may differ from the array's: "
             + "; ".join(b.notes)
         )
-    return Converted(_proto(b, model, outputs), tuple(f"hls4ml: {line}" for line in b.notes))
+    proto = _proto(b, model, outputs)
+    return Converted(proto, tuple(f"hls4ml: {line}" for line in b.notes), _layers(model, tensors))
+
+
+def _layers(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the value of every layer that is not an input and has one of its own."""
+    found = {}
+    for node in model.get_layers():
+        value = tensors[str(node.outputs[0])]
+        if isinstance(value, Value) and not _is_input(Layer(node)):
+            found[str(node.name)] = value.name
+    return found
 
 
 def handler_of(node: Any) -> Handler:
