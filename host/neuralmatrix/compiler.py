@@ -34,6 +34,8 @@ from .program.program import Program
 from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
 from .quantization.equalize import equalize
+from .quantization.exact_biases import exact_biases
+from .quantization.exact_outputs import exact_outputs
 from .quantization.host_part import HostPart
 from .quantization.passes import Numbers, apply_levels, apply_units, round_weights, widen
 from .quantization.pwl.report import table_notes
@@ -109,8 +111,10 @@ class Options:
 BY_RECIPE: Passes = (
     ("level_spectra", apply_levels),
     ("split_scales", apply_units),
+    ("exact_outputs", exact_outputs),
     ("equalize", equalize),
     ("widen_weights", widen),
+    ("exact_biases", exact_biases),
     ("legalize_operands", legalize_operands),
     ("tie_scales", tie_scales),
     ("set_ranges", set_ranges),

@@ -108,8 +108,8 @@ def choose_qparams(
 
 
 def peak_value(qp: QParams) -> int:
-    """Return the largest |q|."""
-    return max(-qp.qmin, qp.qmax)
+    """Return the largest |q|, of padding too."""
+    return max(abs(qp.qmin), abs(qp.qmax), abs(qp.zero_point))
 
 
 def most_reach(source: QParams) -> int:
@@ -151,7 +151,7 @@ def _coarser_statistics(
 
 
 def _checked(qp: QParams, limit: int, name: str) -> QParams:
-    if qp.int16 and limit < FULL:
+    if qp.int16 and limit < min(FULL, peak_value(qp)):
         raise DoesNotFit(
             f"tensor {name!r} is prescribed as int16, but values beyond {limit} could overflow the "
             "32-bit accumulators of its consumer; quantise it to int8 or remove its scale"
