@@ -16,6 +16,7 @@ from hls4ml.model.flow import register_flow
 from hls4ml.model.optimizer import model_optimizer
 from hls4ml.writer.writers import Writer
 
+from ..frontend.onnx.load import require_onnx
 from .plugin import NAME
 from .project import Project
 
@@ -57,8 +58,9 @@ class NeuralMatrixBackend(FPGABackend):  # type: ignore[misc]
 
         ``board``: a board name, "pynq-z2" by default.  ``precision``: of tensors that have no type
         in hls4ml, those inside a softmax or a recurrent layer.  ``strict``: refuse where results
-        may differ from hls4ml's.
+        may differ from hls4ml's.  ToolMissing: the onnx package is not installed.
         """
+        require_onnx()
         return {
             "Board": board or "pynq-z2",
             "ArrayPrecision": precision,

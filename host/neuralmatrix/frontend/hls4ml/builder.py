@@ -80,7 +80,7 @@ class Steps:
     fixed: Fixed
     zero_point: int = 0
     int16: bool = False
-    clip: tuple[float, float] | None = None
+    ends: tuple[int, int] | None = None
 
 
 @dataclass
@@ -136,24 +136,21 @@ class Builder:
         return self.emit("DequantizeLinear", [name, step], hint)
 
     def steps(
-        self, fixed: Fixed, low: float, high: float, fraction: int | None, where: str,
-        clip: bool = True,
-    ) -> Steps:  # fmt: skip
+        self, fixed: Fixed, low: float, high: float, fraction: int | None, where: str
+    ) -> Steps:
         """Return how the array holds values of low to high that are cast to a type.
 
         ``fraction``: bits behind the point before the cast, None for a function's values.
         """
         self._note_modes(fixed, low, high, fraction, where)
-        inside = fixed.holds(low, high)
-        if fixed.width <= 8 and not (fixed.signed is False and fixed.width == 8):
-            ends = None if inside or fixed.width == 8 else _ends(fixed)
-            return Steps(fixed, clip=ends if clip else None)
-        if fixed.width == 8:
+        if fixed.width == 8 and not fixed.signed:
             return Steps(fixed, zero_point=-128)
-        if fixed.width - (not fixed.signed) < 16 or (fixed.signed and fixed.width == 16):
-            ends = None if inside or fixed.width == 16 else _ends(fixed)
-            return Steps(fixed, int16=True, clip=ends if clip else None)
-        return self._wide(fixed, low, high, fraction, where)
+        bits = fixed.width + (not fixed.signed)  # of a signed integer
+        if bits > 16:
+            return self._wide(fixed, low, high, fraction, where)
+        whole = bits in (8, 16) and fixed.signed and fixed.overflow != "SAT_SYM"
+        ends = None if whole else (fixed.lowest, fixed.highest)
+        return Steps(fixed, int16=bits > 8, ends=ends)
 
     def _wide(self, fixed: Fixed, low: float, high: float, fraction: int | None, where: str) -> Steps:
         """Return the finest int16 steps that hold what a type of more bits can be."""
@@ -192,8 +189,8 @@ class Builder:
             "int16": int(steps.int16),
             "rounding": steps.fixed.array_rounding(low >= 0)[0],
         }
-        if steps.clip is not None:
-            attrs |= {"low": steps.clip[0], "high": steps.clip[1]}
+        if steps.ends is not None:
+            attrs["ends"] = steps.ends
         return self.emit("FixedPoint", [x], hint, DOMAIN, **attrs)
 
     def value(

@@ -15,11 +15,14 @@ from ...errors import BadModel, UnsupportedModel, UnsupportedNode
 from ..onnx.context import Refused
 from ..onnx.load import require_onnx
 from ..onnx.ops.fixed_point import DOMAIN
+from . import layers, recurrent
 from .builder import OPSET, Builder, Value
-from .layers import HANDLERS, Handler, Layer, Tensor
+from .layers import Handler, Layer, Tensor
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+HANDLERS: Mapping[str, Handler] = {**layers.HANDLERS, **recurrent.HANDLERS}
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _input(b: Builder, layer: Layer) -> Value:
     fixed = layer.fixed
     ends = fixed.lowest * fixed.step, fixed.highest * fixed.step
     b.names.add(layer.name)
-    steps = b.steps(fixed, *ends, None, layer.name, clip=False)
+    steps = b.steps(fixed, *ends, None, layer.name)
     name = b.cast(layer.name, f"{layer.name}.fixed", steps, -1.0)
     ends = steps.fixed.lowest * steps.fixed.step, steps.fixed.highest * steps.fixed.step
     return Value(name, layer.shape, steps.fixed, *ends)
