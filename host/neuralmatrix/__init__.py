@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .program.estimate import Estimate
     from .program.program import Program, load
     from .runtime.session import Session
-    from .verification import verify
+    from .verification import trace, verify
 
 _LAZY = {
     "Board": ("hardware.board", "Board"),
@@ -50,6 +50,7 @@ _LAZY = {
     "compile": ("compiler", "compile_model"),
     "load": ("program.program", "load"),
     "load_board": ("hardware.board", "load_board"),
+    "trace": ("verification", "trace"),
     "verify": ("verification", "verify"),
 }
 
@@ -82,6 +83,7 @@ __all__ = [
     "compile",
     "load",
     "load_board",
+    "trace",
     "verify",
 ]
 

@@ -38,6 +38,7 @@ from .quantization.exact_biases import exact_biases
 from .quantization.exact_outputs import exact_outputs
 from .quantization.host_part import HostPart
 from .quantization.passes import Numbers, apply_levels, apply_units, round_weights, widen
+from .quantization.overrides import Wanted, overrides_of
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize
@@ -177,6 +178,7 @@ def compile_model(
     progress: Callable[[str], None] | None = None, search_seconds: float = SEARCH_SECONDS,
     accuracy: bool = True, require: str | Iterable[str] = (), outputs: Sequence[str] = (),
     cma_mbytes: int | None = None, strict: bool = False,
+    overrides: Mapping[str, Wanted] | None = None,
 ) -> Program:  # fmt: skip
     """Compile a network for a board, and measure what its integers lose.
 
@@ -196,6 +198,9 @@ def compile_model(
     takes what loses least.  ``refine``: whether scales may migrate into weights and biases be
     corrected; what does not help is left out.  ``search_seconds`` bounds that search.
     ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays (an adjacency matrix).
+    ``overrides``: {layer: "int16" | "wide" | {"activations": "int16", "weights": "wide"}}: tensors
+    that layers write, and weights of two int8 digits, whatever the search finds; layers by name, as
+    in ``program.layers``, or by a pattern as "layer3.*".
     ``outputs``: names of values of the model, which then ends there.
     ``cma_mbytes``: contiguous memory of the board, where it is not its image's any more.
     ``keep_stages``: a folder that receives every stage as readable text.  ``progress`` is called
@@ -206,7 +211,7 @@ def compile_model(
     >>> program = compile_model("net.onnx", board="pynq-z2", calibration=feeds)  # doctest: +SKIP
     """
     settings = Settings(precision, method, max_images, refine, max_loss, measure, search_seconds,
-                        accuracy)  # fmt: skip
+                        accuracy, overrides_of(overrides))  # fmt: skip
     stages = Stages(Path(keep_stages) if keep_stages else None, progress)
     options = Options(settings, calibration, shapes or {}, constants, stages=stages,
                       outputs=_names(outputs))  # fmt: skip
