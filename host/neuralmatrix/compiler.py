@@ -37,8 +37,8 @@ from .quantization.equalize import equalize
 from .quantization.exact_biases import exact_biases
 from .quantization.exact_outputs import exact_outputs
 from .quantization.host_part import HostPart
-from .quantization.passes import Numbers, apply_levels, apply_units, round_weights, widen
 from .quantization.overrides import Wanted, overrides_of
+from .quantization.passes import Numbers, apply_levels, apply_units, round_weights, widen
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize

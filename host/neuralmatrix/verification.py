@@ -180,13 +180,13 @@ class LayerTensor:
     """What one layer wrote, for all images along the first axis, (N, H, W, C), in reals: of the
     float model, the integer reference and the device.
 
-    ``scale`` and ``zero_point`` are those of the integers; ``float`` is None where no tensor of the
+    ``scale`` and ``zero_point`` are those of the integers; ``real`` is None where no tensor of the
     float model has the same meaning.
     """
 
     layer: str
     kind: str
-    float: Array | None
+    real: Array | None
     integer: Array
     device: Array
     scale: float
@@ -231,18 +231,18 @@ def _layer_tensors(
         if name not in integers:
             raise _other_model(f"tensor {name} does not match")
         qp = graph.qparams[name]
-        sides = (dequantize_array(side, qp) for side in (integers[name], array))
-        made.append(LayerTensor(layer.source, layer.kind, real.get(name), *sides,
+        integer, found = dequantize_array(integers[name], qp), dequantize_array(array, qp)
+        made.append(LayerTensor(layer.source, layer.kind, real.get(name), integer, found,
                                 qp.scale, qp.zero_point))  # fmt: skip
     return made
 
 
 def _stacked(some: Sequence[LayerTensor]) -> LayerTensor:
     """Return one tensor of several runs."""
-    reals = [one.float for one in some if one.float is not None]
+    reals = [one.real for one in some if one.real is not None]
     return replace(
         some[0],
-        float=np.concatenate(reals) if len(reals) == len(some) else None,
+        real=np.concatenate(reals) if len(reals) == len(some) else None,
         integer=np.concatenate([one.integer for one in some]),
         device=np.concatenate([one.device for one in some]),
     )

@@ -114,7 +114,7 @@ def _nudge(rounding: Rounding, f_shift: int) -> int:
     2^f_shift parts of a step: one part more moves halves alone, and half a step less makes the
     nearest value that below.
     """
-    half = 2**f_shift // 2
+    half = (1 << f_shift) >> 1
     return {"even": 0, "up": 1, "down": -1, "floor": 1 - half}[rounding]
 
 

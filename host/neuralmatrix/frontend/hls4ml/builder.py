@@ -70,7 +70,7 @@ class Function:
 
     op: str
     bounds: Callable[[float], float]
-    attrs: dict[str, float] = field(default_factory=dict)
+    attrs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class Steps:
 
 @dataclass
 class Builder:
-    """Nodes and constants so far; ``notes`` says what differs from hls4ml, ``inexact`` what
-    ``strict`` refuses."""
+    """Nodes and constants so far; ``notes`` says what may differ from hls4ml."""
 
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
@@ -113,20 +112,18 @@ class Builder:
         self.constants[name] = np.ascontiguousarray(values)
         return name
 
-    def emit(self, op: str, inputs: Sequence[str], hint: str, domain: str = "", **attrs: Any) -> str:
+    def emit(self, op: str, inputs: Sequence[str], hint: str, **attrs: Any) -> str:
         """Append a node and return its output."""
         name = self.fresh(hint)
-        node = require_onnx().helper.make_node(
-            op, list(inputs), [name], name=name, domain=domain, **attrs
-        )
-        self.nodes.append(node)
+        helper = require_onnx().helper
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attrs))
         return name
 
-    def emits(self, op: str, inputs: Sequence[str], hint: str, count: int, **attrs: Any) -> list[str]:
-        """Append a node of several outputs and return them."""
-        names = [self.fresh(f"{hint}.{i}") for i in range(count)]
+    def emit_two(self, op: str, inputs: Sequence[str], hint: str, **attrs: Any) -> tuple[str, str]:
+        """Append a node of two outputs and return them."""
+        names = self.fresh(f"{hint}.0"), self.fresh(f"{hint}.1")
         helper = require_onnx().helper
-        self.nodes.append(helper.make_node(op, list(inputs), names, name=names[0], **attrs))
+        self.nodes.append(helper.make_node(op, list(inputs), list(names), name=names[0], **attrs))
         return names
 
     def weights(self, hint: str, codes: Array, scale: float) -> str:
@@ -152,7 +149,9 @@ class Builder:
         ends = None if whole else (fixed.lowest, fixed.highest)
         return Steps(fixed, int16=bits > 8, ends=ends)
 
-    def _wide(self, fixed: Fixed, low: float, high: float, fraction: int | None, where: str) -> Steps:
+    def _wide(
+        self, fixed: Fixed, low: float, high: float, fraction: int | None, where: str
+    ) -> Steps:
         """Return the finest int16 steps that hold what a type of more bits can be."""
         peak = min(max(-low, high), max(-fixed.lowest, fixed.highest) * fixed.step)
         finest = fixed.fraction if fraction is None else min(fraction, fixed.fraction)
@@ -191,16 +190,17 @@ class Builder:
         }
         if steps.ends is not None:
             attrs["ends"] = steps.ends
-        return self.emit("FixedPoint", [x], hint, DOMAIN, **attrs)
+        return self.emit("FixedPoint", [x], hint, domain=DOMAIN, **attrs)
 
     def value(
         self, x: str, shape: Shape, fixed: Fixed, bounds: tuple[float, float],
-        fraction: int | None, where: str,
+        fraction: int | None, hint: str, where: str = "",
     ) -> Value:  # fmt: skip
-        """Append the cast of a tensor to a type, and return the result."""
+        """Append the cast of a tensor to a type, and return the result, named after ``hint``;
+        ``where`` is the layer in notes."""
         low, high = bounds
-        steps = self.steps(fixed, low, high, fraction, where)
-        name = self.cast(x, where, steps, low)
+        steps = self.steps(fixed, low, high, fraction, where or hint)
+        name = self.cast(x, hint, steps, low)
         ends = _ends(steps.fixed)
         return Value(name, shape, steps.fixed, max(low, ends[0]), min(high, ends[1]))
 

@@ -65,12 +65,12 @@ class Fixed:
         """The smallest value in steps."""
         if not self.signed:
             return 0
-        return -(2 ** (self.width - 1)) + (self.overflow == "SAT_SYM")
+        return int(self.overflow == "SAT_SYM") - (1 << (self.width - 1))
 
     @property
     def highest(self) -> int:
         """The largest value in steps."""
-        return int(2 ** (self.width - self.signed) - 1)
+        return (1 << (self.width - self.signed)) - 1
 
     @property
     def text(self) -> str:

@@ -69,7 +69,7 @@ class Layer:
 
 def _refuse_binary(precision: Any) -> None:
     if "Xnor" in type(precision).__name__ or "Exponent" in type(precision).__name__:
-        raise Refused(f"weights of the type {precision}; fixed-point and integer ones are supported")
+        raise Refused(f"weights of the type {precision}; fixed<W,I> and int<W> are supported")
 
 
 Handler = Callable[[Builder, Layer, Sequence[Tensor]], Tensor]
@@ -226,7 +226,7 @@ def _pool(b: Builder, layer: Layer, xs: Sequence[Tensor], whole: bool = False) -
     rank = len(x.shape)
     axes = _axes(rank)
     kernel = list(x.shape[:-1]) if whole else layer.ints(*(f"pool_{axis}" for axis in axes))
-    window = {"strides": [1] * len(axes), "pads": [0] * 2 * len(axes)}
+    window: dict[str, list[int]] = {"strides": [1] * len(axes), "pads": [0] * 2 * len(axes)}
     window = window if whole else _window(layer, axes)
     first = channels_first(b, x.name, rank, f"{layer.name}.x")
     if str(layer.attr("pool_op")) == "Max":
@@ -313,11 +313,6 @@ _SMOOTH: Mapping[str, tuple[str, tuple[float, float] | None]] = {
 }
 
 
-def _capped(b: Builder, top: float) -> Function:
-    """Clip to 0..top: its ends are inputs of the operator, so it is written as Relu and Min."""
-    return Function("Relu", lambda v: min(max(v, 0.0), top))
-
-
 def _activation(b: Builder, layer: Layer, xs: Sequence[Tensor]) -> Tensor:
     kind = str(layer.attr("activation", "linear")).lower()
     if kind in ("linear", "relu"):
@@ -359,6 +354,35 @@ def _commutes(x: Pending, fixed: Fixed) -> bool:
     """Whether a cast to the type of ``x`` and one to ``fixed`` behind a function are as one."""
     mine = (x.fixed.width, x.fixed.integer, x.fixed.signed, x.fixed.rounding)
     return x.lossless or mine == (fixed.width, fixed.integer, fixed.signed, fixed.rounding)
+
+
+def _quantizer(b: Builder, layer: Layer, xs: Sequence[Tensor]) -> Tensor:
+    """FixedPointQuantizer of HGQ: a type for every element; width 0 stands for the constant 0."""
+    signs, widths, integers = (np.asarray(mask)[0] for mask in layer.node.mask_kbi)
+    used = widths > 0
+    modes = (str(layer.node.RND), str(layer.node.SAT))
+    if not used.any():
+        raise Refused("a quantiser that makes all elements 0; remove the layers in front of it")
+    fraction, integer = int((widths - integers)[used].max()), int(integers[used].max())
+    fixed = Fixed(fraction + integer, integer, bool(signs[used].any()), *modes)
+    kinds = {(int(k), int(w), int(i)) for k, w, i in zip(
+        *(np.broadcast_to(m, layer.shape)[np.broadcast_to(used, layer.shape)]
+          for m in (signs, widths, integers)), strict=True)}  # fmt: skip
+    if len(kinds) > 1:
+        b.note(
+            f"{layer.name}: elements have {len(kinds)} types; the array has one for all of them, "
+            f"{fixed.text}: quantise activations with one type (heterogeneous_axis=()) for equal "
+            "results"
+        )
+    x = b.finished(xs[0], str(layer.node.inputs[0]))
+    name, low, high = x.name, x.low, x.high
+    if not used.all():
+        mask = np.broadcast_to(used, layer.shape).astype(np.float32)[None]
+        name = b.emit("Mul", [name, b.constant(f"{layer.name}.used", mask)], f"{layer.name}.real")
+        low, high = min(low, 0.0), max(high, 0.0)
+    if used.all() and fixed.fraction >= x.fixed.fraction and fixed.holds(low, high):
+        return x
+    return b.value(name, layer.shape, fixed, (low, high), x.fixed.fraction, layer.name)
 
 
 def _clipped(b: Builder, layer: Layer, x: Tensor, top: float) -> Tensor:
@@ -462,7 +486,7 @@ def _merge(b: Builder, layer: Layer, xs: Sequence[Tensor]) -> Tensor:
         if function is not None:
             real = b.emit(function.op, [real], f"{layer.name}.function", **function.attrs)
             ends = (function.bounds(low), function.bounds(high))
-        return b.value(real, layer.shape, fixed, ends, exact, name)
+        return b.value(real, layer.shape, fixed, ends, exact, name, layer.name)
 
     return Pending(layer.shape, layer.fixed, exact, low, high, finish)
 
@@ -581,6 +605,7 @@ HANDLERS: Mapping[str, Handler] = {
     "Cropping1D": _cropping,
     "Cropping2D": _cropping,
     "Resize": _resize,
+    "FixedPointQuantizer": _quantizer,
     "Clone": _passed,
     "Repack": _passed,
 }

@@ -23,7 +23,7 @@ from .fixed import INT16, Fixed
 
 INT8 = 127
 MOST_PART = 15  # bits of t0
-Apply = Callable[[str, str, str, str], str]  # (x, weights, bias or "", hint) -> the operator's output
+Apply = Callable[[str, str, str, str], str]  # (x, weights, bias or "", hint) -> its output
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def product(
     exact = x.fixed.fraction + weights.fraction
     fraction = max(exact, weights.bias_fraction if weights.bias.any() else exact)
     reduced = weights.reduced()
-    single = reduced.codes.size == 0 or -INT8 - 1 <= reduced.codes.min() <= reduced.codes.max() <= INT8
+    single = -INT8 - 1 <= reduced.codes.min() and reduced.codes.max() <= INT8
 
     def finish(name: str, target: Fixed, function: Function | None) -> Value:
         bounds = (low, high) if function is None else (function.bounds(low), function.bounds(high))
@@ -74,7 +74,7 @@ def product(
         )  # fmt: skip
         if function is not None:
             real = b.emit(function.op, [real], f"{where}.function", **function.attrs)
-        return b.value(real, shape, target, bounds, fraction, name)
+        return b.value(real, shape, target, bounds, fraction, name, where)
 
     return Pending(shape, fixed, fraction, low, high, finish)
 
@@ -130,5 +130,5 @@ def _radix(b: Builder, codes: Array, where: str) -> int:
         high = (codes + 2 ** (radix - 1)) >> radix
         if -INT8 - 1 <= high.min() and high.max() <= INT8:
             return radix
-    b.note(f"{where}: weights beyond 32639 steps are taken as the nearest that two int8 digits hold")
+    b.note(f"{where}: weights beyond 32639 steps are the nearest that two int8 digits hold")
     return 8

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...ir.types import Array
 from ..onnx.context import Refused
-from .builder import Builder, Value
+from .builder import Builder
 from .layers import Handler, Layer, Tensor
 
 # Places of ONNX's gates among those of hls4ml: Keras's order, and torch's where it differs.
@@ -34,8 +34,9 @@ def _recurrent(op: str) -> Handler:
 
 
 def _states(b: Builder, layer: Layer, xs: Sequence[Tensor], op: str) -> Tensor:
-    if len(xs) > 1 or layer.attr("pass_initial_states", False) or layer.attr("return_state", False):
-        raise Refused("states that are given or returned; zero states at the beginning are supported")
+    kept = (layer.attr("pass_initial_states", False), layer.attr("return_state", False))
+    if len(xs) > 1 or any(kept):
+        raise Refused("states that are given or returned; a beginning with 0 is supported")
     x = b.finished(xs[0], str(layer.node.inputs[0]))
     of_torch = bool(layer.attr("pytorch", False))
     order = _GATES["GRU of torch" if op == "GRU" and of_torch else op]
@@ -50,8 +51,8 @@ def _states(b: Builder, layer: Layer, xs: Sequence[Tensor], op: str) -> Tensor:
     attrs = {"linear_before_reset": int(layer.attr("apply_reset_gate", "after") == "after")}
     steps = b.emit("Transpose", [x.name], f"{layer.name}.x", perm=[1, 0, 2])
     backward = layer.attr("direction", "forward") == "backward"
-    found = b.emits(
-        op, [steps, *names], f"{layer.name}.states", 2, hidden_size=arrays[1].shape[-1],
+    found = b.emit_two(
+        op, [steps, *names], f"{layer.name}.states", hidden_size=arrays[1].shape[-1],
         activations=functions, direction="reverse" if backward else "forward",
         **(attrs if op == "GRU" else {}),
     )  # fmt: skip
