@@ -124,7 +124,7 @@ def _input(b: Builder, layer: Layer) -> Value:
 
 def _output(b: Builder, name: str, tensors: dict[str, Tensor]) -> tuple[str, Value]:
     """Give an output its own name, which no other output has."""
-    value = b.finished(tensors[name], name)
+    value = tensors[name] = b.finished(tensors[name], name)
     return b.emit("Identity", [value.name], f"{name}.out"), value
 
 

@@ -45,6 +45,11 @@ class Weights:
         most = (up * high + down * low) * step + bias
         return float(least.min()), float(most.max())
 
+    def reach(self, x: Value, unit: int) -> float:
+        """Return the largest magnitude of a sum, in steps of 2^-unit."""
+        taps = np.abs(np.moveaxis(self.codes, self.axis, 0)).reshape(len(self.bias), -1).sum(1)
+        return float((x.peak * taps + np.abs(self.bias) * 2.0 ** (unit - self.bias_fraction)).max())
+
     def reduced(self) -> Weights:
         """Return weights without common factors of two."""
         odd = np.bitwise_or.reduce(np.abs(self.codes).reshape(-1)) if self.codes.size else 0
@@ -96,8 +101,7 @@ def _two_digits(b: Builder, x: Value, w: Weights, steps: Steps, apply: Apply, wh
     high = np.clip((w.codes + 2 ** (radix - 1)) >> radix, -INT8 - 1, INT8)
     low = np.clip(w.codes - (high << radix), -INT8 - 1, INT8)
     unit = x.fixed.fraction + w.fraction  # bits behind the point of a sum
-    peak = Weights(low, w.fraction, w.bias, w.bias_fraction, w.axis).sums(-1.0, 1.0)[1]
-    reach = (x.peak * x.fixed.step) * peak * 2.0**unit
+    reach = Weights(low, w.fraction, w.bias, w.bias_fraction, w.axis).reach(x, unit)
     upper = apply(x.name, _weight(b, f"{where}.high", high, w.fraction - radix), "",
                   f"{where}.high.sums")  # fmt: skip
 
