@@ -13,6 +13,7 @@ import json
 import sys
 import time
 import traceback
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ OFF_PERCENT = 2.0  # of an output's variation: it is off, whether the task feels
 @dataclass(frozen=True)
 class Result:
     """One task at one precision.  ``off``: the largest error of an output on new data, in percent
-    of how far its float values vary; ``told``: of their size, as the compile measured it."""
+    of how far its float values vary; ``told``: of their size, as the compile measured it.
+    ``warnings``: of the compile; ``at_run``: of inputs beyond the range of calibration."""
 
     name: str
     kind: str
@@ -41,6 +43,7 @@ class Result:
     told: float
     output_kinds: tuple[str, ...]
     warnings: tuple[str, ...]
+    at_run: tuple[str, ...]
     compile_s: float
 
     @property
@@ -49,9 +52,14 @@ class Result:
         return self.float_score - self.score
 
     @property
+    def warned(self) -> bool:
+        """Whether the compile or a run warned."""
+        return bool(self.warnings or self.at_run)
+
+    @property
     def verdict(self) -> str:
         """Whether the warning, or its absence, was right."""
-        found = verdict(self.float_score, self.loss, bool(self.warnings))
+        found = verdict(self.float_score, self.loss, self.warned)
         if found == "false alarm" and self.off > OFF_PERCENT:
             return "off, not felt"
         return found
@@ -69,10 +77,13 @@ def measured(task: Task, made: Trained, precision: str) -> Result:
     took = time.monotonic() - began
     run = nm.Session(program).run
     found = program.accuracy
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("once", nm.InputsSaturated)
+        score = task.score(run, made)
     return Result(
-        task.name, task.kind, precision, task.unit, float_score, task.score(run, made),
-        noted.error(run), 100 * max(out.worst for out in found.outputs),
-        tuple(out.kind for out in found.outputs), found.warnings, took,
+        task.name, task.kind, precision, task.unit, float_score, score, noted.error(run),
+        100 * max(out.worst for out in found.outputs), tuple(out.kind for out in found.outputs),
+        found.warnings, tuple(str(one.message) for one in caught[:1]), took,
     )  # fmt: skip
 
 
@@ -143,7 +154,7 @@ HEAD = (
 
 def line(r: Result) -> str:
     """Return the row of one result."""
-    warned = "yes" if r.warnings else ""
+    warned = "yes" if r.warnings else "run" if r.at_run else ""
     return (
         f"{r.name:30} {r.precision:6} {r.unit:4} {r.float_score:7.2f} {r.score:7.2f} {r.loss:7.2f} "
         f"{r.off:6.2f} {r.told:6.2f} {warned:>6} {r.compile_s:4.0f}  "
@@ -157,7 +168,7 @@ def summary(results: list[Result], precision: str) -> str:
     counts = {v: sum(r.verdict == v for r in those)
               for v in ("false comfort", "false alarm", "off, not felt")}  # fmt: skip
     return (
-        f"{precision}: {len(those)} judged, {sum(bool(r.warnings) for r in those)} warned; "
+        f"{precision}: {len(those)} judged, {sum(r.warned for r in those)} warned; "
         f"{counts['false comfort']} false comfort, {counts['false alarm']} false alarm, "
         f"{counts['off, not felt']} warned with an output over {OFF_PERCENT:g} % off within "
         f"{QUIET_POINTS:g} points or {QUIET_PERCENT:g} %"

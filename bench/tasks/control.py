@@ -148,9 +148,9 @@ def best_action(y: Array, truth: Array) -> float:
 def landmarks() -> Data:
     """Return 8 features of a hand's pose, and 10 coordinates in pixels."""
     random = np.random.default_rng(4)
-    x = random.normal(size=(4000, 8))
+    x = random.normal(size=(8000, 8))
     a, b = random.normal(size=(8, 24)) / 2, random.normal(size=(24, 10)) * 8
-    return split(x, (112 + np.tanh(x @ a) @ b).astype(np.float32))
+    return split(x, (112 + np.tanh(x @ a) @ b).astype(np.float32), 4000)
 
 
 def within(y: Array, truth: Array, most: float = 4.0) -> float:

@@ -53,9 +53,7 @@ def stepwise(build, data, how: Fit, mean: float = 0.0, gain: float = 1.0) -> Tra
     )
     feeds = _steps_of(step, d.x[:32], names)
     order = np.random.default_rng(0).permutation(len(feeds["x"]))[:128]
-    return Trained(
-        model, {n: f[order] for n, f in feeds.items()}, {"x": d.test_x[:60]}, d.test_y[:60]
-    )
+    return Trained(model, {n: f[order] for n, f in feeds.items()}, {"x": d.test_x}, d.test_y)
 
 
 def _steps_of(step: Step, x: Array, names: list[str]) -> dict[str, Array]:

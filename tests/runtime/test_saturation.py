@@ -7,12 +7,13 @@ In: a program that copies its input, feeds inside and outside its range.  Out: c
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import neuralmatrix as nm
 import numpy as np
 import pytest
 from neuralmatrix.hardware.tensor_layout import Blocked
-from neuralmatrix.ir.types import Array, QParams
+from neuralmatrix.ir.types import Array, QParams, Units, ViewStep
 from neuralmatrix.program.data import ProgramPort, TensorSlot
 from neuralmatrix.runtime.saturation import Saturated, saturated, texts_of
 from programs import copy_program
@@ -58,6 +59,34 @@ def test_one_outlier_is_counted_and_not_told() -> None:
     x[0, 0, 0, 0] = 200.0  # far outside
     (text,) = texts_of(saturated([INT8], {"x": x}, 10), 10)
     assert "'x'" in text and "1 of 10 inputs" in text and "200" in text and "calibrat" in text
+
+
+def test_ranges_around_an_offset_are_those_of_the_real_values() -> None:
+    celsius = replace(INT8, units=Units((1, 1, 1, 1), (10.0,), (300.0,)))  # 290..315.5
+    assert run(celsius, np.linspace(290, 315.5, 200).reshape(SHAPE)) is None
+    found = run(celsius, np.full(SHAPE, 317.0))
+    assert found is not None and found.share == 1 and found.covered == pytest.approx((290, 315.5))
+    few = np.full((10, *SHAPE[1:]), 300.0, np.float32)
+    few[0, 0, 0, 0] = 320
+    assert not saturated([celsius], {"x": few}, 10)["x"].is_much  # 20 from the center, 15.5 covered
+    few[0, 0, 0, 0] = 330
+    assert saturated([celsius], {"x": few}, 10)["x"].is_much
+
+
+def test_the_part_that_goes_farthest_beyond_its_own_range_is_told() -> None:
+    """Channels first outside, last inside: channel 3 is a hundred times as large as the others."""
+    divisors = np.where(np.arange(10) == 3, 100.0, 1.0)
+    parts = replace(
+        INT8, shape=(1, 10, 4, 5), units=Units((1, 1, 1, 10), tuple(divisors)),
+        steps=(ViewStep("transpose", (0, 2, 3, 1)),),
+    )  # fmt: skip
+    x = np.zeros((2, 10, 4, 5), np.float32)
+    x[:, 3] = 150
+    assert saturated([parts], {"x": x}, 2) == {}
+    x[1, 4, 2, 2], x[0, 3, 1, 1] = 2.0, 160.0
+    found = saturated([parts], {"x": x}, 2)["x"]
+    assert found.images == 2 and found.share == 2 / 400
+    assert found.found == (0, 2) and found.covered == pytest.approx((-1.0, 1.55))
 
 
 def test_indices_of_a_table_have_no_range() -> None:

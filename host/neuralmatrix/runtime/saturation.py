@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..errors import InputsSaturated
 from ..program.data import ProgramPort
+from ..program.host_io import covered
 
 Array = npt.NDArray[Any]
 
@@ -31,20 +32,26 @@ class Saturated:
     """The values of one input outside the range that the program covers.
 
     ``share`` of all values; ``images``: how many of the run's inputs hold one; ``found`` and
-    ``covered``: lowest and highest value, of the run and of the range.
+    ``covered``: lowest and highest value, of the run and of the range; ``center``: the real value
+    of a stored 0.  Where parts have ranges of their own, all three are of the part that goes
+    farthest beyond.
     """
 
     share: float
     images: int
     found: tuple[float, float]
     covered: tuple[float, float]
+    center: float = 0.0
 
     @property
     def is_much(self) -> bool:
         """Whether it is more than a few values slightly outside."""
-        ends = zip(self.found, self.covered, (-1, 1), strict=True)
-        reach = max(abs(end) for end in self.covered)
-        far = any(sign * value > FAR * max(sign * end, reach / 2) for value, end, sign in ends)
+        found, covered = ([x - self.center for x in ends] for ends in (self.found, self.covered))
+        reach = max(map(abs, covered))
+        far = any(
+            sign * value > FAR * max(sign * end, reach / 2)
+            for value, end, sign in zip(found, covered, (-1, 1), strict=True)
+        )
         return self.share >= FEW or far
 
     def to_text(self, name: str, images: int) -> str:
@@ -67,17 +74,28 @@ def saturated(
 
 
 def _of_port(port: ProgramPort, x: Array, images: int) -> Saturated | None:
-    q = port.slot.qparams
     if port.table is not None or x.size == 0:
         return None
-    low, high = float(x.min()), float(x.max())
-    covered = (q.scale * (q.qmin - q.zero_point), q.scale * (q.qmax - q.zero_point))
-    least, most = covered[0] - ROOM * q.scale, covered[1] + ROOM * q.scale
-    if least <= low and high <= most:
+    least, center, most = covered(port)
+    q = port.slot.qparams
+    room = (most - least) * ROOM / (q.qmax - q.qmin)
+    if (least - room).max() <= x.min() and x.max() <= (most + room).min():
         return None
-    outside = ((x < least) | (x > most)).reshape(images, -1)
-    share = float(outside.mean())
-    return Saturated(share, int(np.count_nonzero(outside.any(1))), (low, high), covered)
+    values = x.reshape(images, -1)
+    outside = (values < least - room) | (values > most + room)
+    if not outside.any():
+        return None
+    beyond = np.maximum(least - values, values - most) / (most - least)
+    worst = int(beyond.argmax()) % values.shape[1] if least.size > 1 else 0
+    alike = np.broadcast_to((least == least[worst]) & (most == most[worst]), values.shape[1])
+    part = values[:, alike]
+    return Saturated(
+        float(outside.mean()),
+        int(np.count_nonzero(outside.any(1))),
+        (float(part.min()), float(part.max())),
+        (float(least[worst]), float(most[worst])),
+        float(center[worst]),
+    )
 
 
 def texts_of(found: Mapping[str, Saturated], images: int) -> list[str]:
