@@ -17,7 +17,7 @@ CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h
     hls/threads/include/nm/*.h
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls threads rtl rtl-quick overlay first-light generated format clean
+.PHONY: check test test-all bench bench-networks conformance architectures formats docs emulate csim hls lint-hls threads rtl rtl-quick overlay first-light generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -45,6 +45,9 @@ conformance: ## the operator cases of the ONNX project, counted in docs/conforma
 
 architectures: ## small networks of other packages beside onnxruntime; needs bench/architectures/requirements.txt
 	PYTHONPATH=host $(PYTHON) -m bench.architectures
+
+formats: ## quantised networks of other packages, each package in an environment of its own
+	PYTHONPATH=host:. $(PYTHON) -m bench.formats
 
 docs: ## the documentation site, in build/site; needs the extra docs
 	$(PYTHON) -m mkdocs build --strict

@@ -35,6 +35,7 @@ from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
 from .quantization.equalize import equalize
 from .quantization.exact_biases import exact_biases
+from .quantization.exact_means import exact_means
 from .quantization.exact_outputs import exact_outputs
 from .quantization.host_part import HostPart
 from .quantization.overrides import Wanted, overrides_of
@@ -60,6 +61,7 @@ from .transforms.matgraph.fuse_row_statistics import fuse_row_statistics
 from .transforms.matgraph.legalize_operands import legalize_operands
 from .transforms.matgraph.order_channels import order_channels
 from .transforms.matgraph.pad_heads import pad_heads
+from .transforms.matgraph.quantize_before_moves import quantize_before_moves
 from .transforms.matgraph.reorder_nodes import reorder_nodes
 from .transforms.matgraph.split_projections import split_projections
 from .transforms.matgraph.split_wide import split_wide
@@ -115,6 +117,7 @@ BY_RECIPE: Passes = (
     ("exact_outputs", exact_outputs),
     ("equalize", equalize),
     ("widen_weights", widen),
+    ("exact_means", exact_means),
     ("exact_biases", exact_biases),
     ("legalize_operands", legalize_operands),
     ("tie_scales", tie_scales),
@@ -134,6 +137,7 @@ def passes(options: Options) -> Passes:
         ("simplify", partial(simplify, note=options.stages.note)),
         ("lower_graph", lower_graph),
         ("fuse_epilogues", fuse_epilogues),
+        ("quantize_before_moves", quantize_before_moves),
         ("split_projections", split_projections),
         ("fuse_epilogues", fuse_epilogues),  # into the matmuls that were split
         ("fuse_row_statistics", fuse_row_statistics),

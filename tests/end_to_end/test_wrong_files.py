@@ -110,10 +110,8 @@ def named(name: str, module: str) -> Any:
     ("thing", "text"),
     (
         ({"w": 1}, "the model is a dict; allowed are a path, .*weights alone are no network"),
-        (named("ONNXProgram", "torch.onnx._internal"), "ONNXProgram; .*give its .model_proto"),
         (named("Functional", "keras.src.models"), "Functional; .*export it to ONNX first"),
         (named("InferenceSession", "onnxruntime.capi"), "give the ONNX model that it was made"),
-        (named("ExportedProgram", "torch.export"), r"give its \.module\(\) with example_inputs="),
         (3, "the model is a int; allowed are a path, bytes, an onnx.ModelProto"),
     ),
 )

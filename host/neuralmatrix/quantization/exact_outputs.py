@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outputs that hold sums of products of prescribed integers, unrounded.
+"""Outputs that hold sums of products of prescribed integers.
 
-In: a MatGraph without calibration.  Out: for the outputs whose sums fit int16, units with which a
-stored value is the sum itself: the host multiplies by the channel's scale and adds its bias.
+In: a MatGraph without calibration.  Out: units with which a stored value is the sum alone: the host
+multiplies by the channel's scale and adds its bias.  Sums that fit int16 are not rounded at all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def exact_recipe(mg: MatGraph, precision: str) -> Recipe:
     """Return the recipe of a model that prescribes its scales: which outputs are exact sums."""
     uses = Uses.of(mg)
     found = {op.output: op for port in mg.outputs if (op := _sum_at(port, mg, uses)) is not None}
-    return Recipe(precision, units=_units(found), exact=tuple(found))
+    exact = (name for name, op in found.items() if _fits(op, mg, uses))
+    return Recipe(precision, units=_units(found), exact=tuple(exact))
 
 
 def exact_outputs(mg: MatGraph, target: Target) -> MatGraph:
@@ -46,8 +47,8 @@ def exact_outputs(mg: MatGraph, target: Target) -> MatGraph:
 
 
 def _sum_at(port: Port, mg: MatGraph, uses: Uses) -> Linear | None:
-    """Return the operation that makes an output if it is a sum of prescribed products that fits
-    int16, and nothing else reads it."""
+    """Return the operation that makes an output if it is a sum of prescribed products, and nothing
+    else reads it."""
     op = uses.maker(port.tensor)
     alone = uses.count(port.tensor) == 1 and port.tensor not in mg.quant
     if not isinstance(op, Gemm | Window) or not alone or op.epilogue != Epilogue():
@@ -55,7 +56,13 @@ def _sum_at(port: Port, mg: MatGraph, uses: Uses) -> Linear | None:
     source = prescribed_source(mg, uses, op.input)
     if op.weight_scale is None or source is None or not np.all(np.asarray(op.weight_scale) > 0):
         return None
-    return op if _largest_sum(op, source) <= MOST else None
+    return op
+
+
+def _fits(op: Linear, mg: MatGraph, uses: Uses) -> bool:
+    source = prescribed_source(mg, uses, op.input)
+    assert source is not None and isinstance(op, Gemm | Window)
+    return _largest_sum(op, source) <= MOST
 
 
 def _largest_sum(op: Gemm | Window, source: QParams) -> int:

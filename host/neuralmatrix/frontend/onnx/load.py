@@ -67,8 +67,8 @@ _OTHER = {
     "pt": f"weights or a module that torch.save wrote: load it with torch, and {_EXPORT}",
     "pickle": f"a pickle, as torch.save wrote it: load it with torch, and {_EXPORT}",
     "torchscript": f"a TorchScript module: {_EXPORT} (torch.onnx.export)",
-    "pt2": "a program that torch.export saved: load it with torch.export.load, and give its "
-    ".module() with example_inputs=",
+    "pt2": "a program that torch.export saved: load it with torch.export.load, and give "
+    "what that returns",
     "safetensors": f"weights without a network (safetensors): load them into their module, and "
     f"{_EXPORT}",
     "hdf5": "an HDF5 file, as Keras writes it (.h5): load it with Keras and export it to ONNX "
@@ -83,8 +83,6 @@ _OTHER = {
 }
 # the same for objects, by the root of their module and their class
 _OBJECTS = {
-    ("torch", "ONNXProgram"): "give its .model_proto",
-    ("torch", "ExportedProgram"): "give its .module() with example_inputs=",
     ("keras", ""): "export it to ONNX first (model.export(path, format='onnx'), or tf2onnx)",
     ("tensorflow", ""): "convert it to ONNX first, with tf2onnx",
     ("onnxruntime", ""): "give the ONNX model that it was made from",

@@ -47,8 +47,10 @@ def add_outputs(ctx: Context, outputs: Sequence[str]) -> None:
             _free_name(ctx, name)
             integer_values(ctx, end, name, name)
         elif ctx.values[name] != name:
-            source = (ctx.values[name],)
-            ctx.emit(Unary(source, name, name, function=Function("identity")))
+            source = ctx.values[name]
+            ctx.emit(Unary((source,), name, name, function=Function("identity")))
+            if source in ctx.quant:
+                ctx.quant[name] = ctx.quant[source]
 
 
 def _is_copy(node: Node, outputs: Sequence[str]) -> bool:

@@ -22,7 +22,7 @@ DOMAINS = frozenset({"qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op
 
 _MOST_BITS = 32
 _FINE = 2.0**-12  # of a step: values this close to an integer are taken for it
-_STEEP = 2.0**12  # gain in front of a sign, whose small values saturate at once
+_STEEP = 2.0**20  # gain in front of a sign, whose small values saturate at once
 
 Rounding = Callable[[Array], Array]
 
