@@ -17,8 +17,9 @@ from hls4ml.model.optimizer import model_optimizer
 from hls4ml.writer.writers import Writer
 
 from ..frontend.onnx.load import require_onnx
-from .plugin import NAME
 from .project import Project
+
+NAME = "NeuralMatrix"
 
 # What hls4ml does for all backends before a backend's own passes, in the order of its own backends.
 SHARED = ("infer_precision_types",)

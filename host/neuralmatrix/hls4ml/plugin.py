@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-NAME = "NeuralMatrix"
-
-
 def register(
     register_backend: Callable[[str, Any], None], register_writer: Callable[[str, Any], None]
 ) -> None:
     """Register the backend and its writer with hls4ml 1.3 or later."""
-    from .backend import NeuralMatrixBackend, NeuralMatrixWriter
+    from .backend import NAME, NeuralMatrixBackend, NeuralMatrixWriter
 
     register_writer(NAME, NeuralMatrixWriter)
     register_backend(NAME, NeuralMatrixBackend)
