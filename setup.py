@@ -51,8 +51,11 @@ MODERN = int(setuptools.__version__.split(".")[0]) >= 77
 LICENSE = {"license_expression" if MODERN else "license": "Apache-2.0"}
 ONNX = ["onnx>=1.15"]
 TORCH = ["torch>=2.1", "onnxscript>=0.1", *ONNX]
+SERVE = ["starlette>=0.37", "uvicorn>=0.23", "prometheus-client>=0.17"]  # pure Python
 DEV = [
     *ONNX,
+    *SERVE,
+    "tritonclient[http]>=2.40",
     "onnxruntime>=1.16",
     "pytest>=7",
     "pytest-xdist>=3",
@@ -64,6 +67,7 @@ DEV = [
     "pillow>=9",
     "plotly>=5",
     "pre-commit>=3",
+    "pyyaml>=6",
 ]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 
@@ -92,6 +96,7 @@ setup(
         # pynq 4.0.0 pins grpcio-tools to protobuf 5; told late, pip tries all older pynqs instead
         "pynq": ["pynq>=3.0.1", "protobuf<6"],
         "report": ["plotly>=5"],
+        "serve": SERVE,
         "dev": DEV,
         "docs": DOCS,
     },

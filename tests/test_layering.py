@@ -36,10 +36,11 @@ MAY = {
     "transforms.matgraph quantization scheduling runtime",
     "measure": "base hardware program runtime",
     "deploy": "base hardware program runtime measure",
+    "serve": "base program runtime",
     "demo": "base hardware ir program runtime face",
     "hls4ml": "base hardware ir program frontend runtime face measure deploy",
     "torch": "base program runtime",
-    "cli": "base hardware ir program frontend quantization runtime face measure deploy demo",
+    "cli": "base hardware ir program frontend quantization runtime face measure deploy serve demo",
 }
 TOP = {
     **dict.fromkeys(("errors", "files", "jsonform", "paths", "_version"), "base"),
@@ -60,6 +61,7 @@ LATE = {
     "runtime.pynq.device": "the emulated board: see EXCEPTIONS",
     "runtime.pynq.fabric": "ip_drivers registers with pynq, once an overlay is loaded",
     "runtime.session": "the emulation needs no pynq, a board no emulation",
+    "serve": "a missing starlette or uvicorn is one clear error",
 }
 
 

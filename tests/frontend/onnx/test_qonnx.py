@@ -109,7 +109,7 @@ def test_trunc_drops_bits(first: bool) -> None:
 
 @pytest.mark.gxx
 def test_one_scale_per_channel_of_an_activation() -> None:
-    scale = np.linspace(0.1, 0.3, 12).astype(F).reshape(1, 12)
+    scale = np.geomspace(0.1013, 0.2971, 12).astype(F).reshape(1, 12)
     nodes = [quant("x", "q", "s", "b8"), quant("q", "y", "each", "b4")]
     found = run(nodes, {"each": scale, "b4": F(4)})
     wanted = np.clip(np.rint(rounded(X, 0.25, -128, 127) / scale), -8, 7) * scale
