@@ -92,7 +92,7 @@ setup(
     extras_require={
         "onnx": ONNX,
         "torch": TORCH,
-        "hls4ml": ["hls4ml>=1.0", *ONNX],
+        "hls4ml": ["hls4ml>=1.3", *ONNX],
         # pynq 4.0.0 pins grpcio-tools to protobuf 5; told late, pip tries all older pynqs instead
         "pynq": ["pynq>=3.0.1", "protobuf<6"],
         "report": ["plotly>=5"],
@@ -102,6 +102,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["neuralmatrix = neuralmatrix.__main__:main"],
+        "hls4ml.backends": ["neuralmatrix = neuralmatrix.hls4ml.plugin:register"],
         "pynq.lib": ["neuralmatrix = neuralmatrix.runtime.pynq.ip_drivers"],
         "pynq.notebooks": ["neuralmatrix = neuralmatrix.demo.notebooks"],
         "pynq.overlays": ["neuralmatrix = neuralmatrix.runtime.pynq.overlay_path"],

@@ -38,6 +38,8 @@ MAY = {
     "deploy": "base hardware program runtime measure",
     "serve": "base program runtime",
     "demo": "base hardware ir program runtime face",
+    "hls4ml": "base hardware ir program frontend runtime face measure deploy",
+    "torch": "base program runtime",
     "cli": "base hardware ir program frontend quantization runtime face measure deploy serve demo",
 }
 TOP = {
@@ -53,6 +55,7 @@ EXCEPTIONS = {
 LATE = {
     "__main__": "a missing typer is one clear error",
     "cli": "start-up time: a command loads what it needs alone",
+    "hls4ml.plugin": "hls4ml loads the plug-in, and the backend needs hls4ml",
     "demo.programs": "boards may have no onnx to compile with; elsewhere there is no pynq",
     "runtime.emulated_board.board": "needs pynq",
     "runtime.pynq.device": "the emulated board: see EXCEPTIONS",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .program.program import Program, load
     from .runtime.inference_session import InferenceSession
     from .runtime.session import Session
-    from .verification import verify
+    from .verification import trace, verify
 
 _LAZY = {
     "Board": ("hardware.board", "Board"),
@@ -52,6 +52,7 @@ _LAZY = {
     "compile": ("compiler", "compile_model"),
     "load": ("program.program", "load"),
     "load_board": ("hardware.board", "load_board"),
+    "trace": ("verification", "trace"),
     "verify": ("verification", "verify"),
 }
 
@@ -85,6 +86,7 @@ __all__ = [
     "compile",
     "load",
     "load_board",
+    "trace",
     "verify",
 ]
 

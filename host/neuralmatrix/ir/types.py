@@ -6,7 +6,7 @@ In: nothing.  Out: plain frozen dataclasses and the evaluation of a view in nump
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,9 @@ Array = npt.NDArray[Any]
 
 Shape = tuple[int, ...]
 
+# How a value between two steps is rounded: halves to even, up or down; or all down.
+Rounding = Literal["even", "up", "down", "floor"]
+
 
 @dataclass(frozen=True)
 class QParams:
@@ -23,7 +26,9 @@ class QParams:
 
     ``limit`` > 0 narrows q to -limit..limit, where a full-range tensor could overflow an
     accumulator.  ``ends`` are the least and the largest q that a source model prescribes, where
-    they are not those of the type: of fewer bits, or of a narrow range.
+    they are not those of the type: of fewer bits, or of a narrow range.  ``rounding``: how a model
+    that prescribes it has values brought to these steps; two tensors of the same steps are alike
+    whatever it is.
     """
 
     scale: float
@@ -31,6 +36,7 @@ class QParams:
     int16: bool = False
     limit: int = 0
     ends: tuple[int, int] | None = None
+    rounding: Rounding = field(default="even", compare=False)
 
     @property
     def qmin(self) -> int:

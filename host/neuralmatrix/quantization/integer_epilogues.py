@@ -17,7 +17,7 @@ from ..errors import BadInput
 from ..ir.functions import is_jump, kinks, pole_between
 from ..ir.matgraph.ops import Epilogue
 from ..ir.points import Interval, Point, Ranges
-from ..ir.types import Array, Function, QParams
+from ..ir.types import Array, Function, QParams, Rounding
 from .integer_row_statistics import IntegerRowStats
 from .pwl.near import fit_near, rounded_up
 from .pwl.summed import fit_summed
@@ -93,7 +93,7 @@ def build_epilogue(
         m=gains.m,
         s=gains.s,
         f_shift=gains.f_shift,
-        off=-gains.mt * (t.zero_point if t else 0),
+        off=_nudge(out.rounding, gains.f_shift) - gains.mt * (t.zero_point if t else 0),
         mt=gains.mt,
         uz=u.zero_point if u else 0,
         u_shift=plan.u_shift,
@@ -105,6 +105,17 @@ def build_epilogue(
         hadamard=e.hadamard,
     )
     return _with_statistics(made, rows)
+
+
+def _nudge(rounding: Rounding, f_shift: int) -> int:
+    """Return what makes the array's rounding, halves to even, the prescribed one.
+
+    Values of prescribed scales that are powers of two are multiples of at least two of the
+    2^f_shift parts of a step: one part more moves halves alone, and half a step less makes the
+    nearest value that below.
+    """
+    half = (1 << f_shift) >> 1
+    return {"even": 0, "up": 1, "down": -1, "floor": 1 - half}[rounding]
 
 
 def _with_statistics(made: QEpilogue, rows: IntegerRowStats) -> QEpilogue:

@@ -8,6 +8,7 @@ every tensor; int16 tensors are limited where a sum could overflow.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isqrt
 
 import numpy as np
@@ -69,8 +70,13 @@ def _all_qparams(
             qp = _on_integers(qp, lo, hi) if not whole.isdisjoint(members) else qp
             sizes = {thresholds[member] for member in members if member in thresholds}
             qp = on_jump(qp, *sizes) if len(sizes) == 1 else qp
-        found.update({m: qp for m in members})
+        found.update({m: _rounded_as(mg.quant.get(m), qp) for m in members})
     return {**found, **_coarser_statistics(mg, groups, found)}
+
+
+def _rounded_as(prescribed: QParams | None, qp: QParams) -> QParams:
+    """Return the steps of a scale group with the rounding of one of its tensors."""
+    return replace(qp, rounding=prescribed.rounding if prescribed else "even")
 
 
 def integer_inputs(mg: MatGraph) -> frozenset[str]:

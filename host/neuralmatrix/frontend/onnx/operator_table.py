@@ -16,6 +16,7 @@ from .ops import (
     batch_norm,
     conditions,
     einsum,
+    fixed_point,
     fourier,
     gather,
     layout,
@@ -121,6 +122,8 @@ def handler_of(call: Call, in_opset: bool) -> Handler:
     """Return the handler of a node; Refused with the nearest supported operator if it has none."""
     if call.domain == "com.microsoft" and call.op in MICROSOFT:
         return MICROSOFT[call.op]
+    if call.domain == fixed_point.DOMAIN and call.op in fixed_point.OWN:
+        return fixed_point.OWN[call.op]
     if call.domain in qonnx.DOMAINS and call.op in qonnx.HANDLERS:
         return qonnx.HANDLERS[call.op]
     if call.domain:
