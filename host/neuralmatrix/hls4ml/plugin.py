@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+
 def register(
     register_backend: Callable[[str, Any], None], register_writer: Callable[[str, Any], None]
 ) -> None:
