@@ -17,7 +17,7 @@ CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h
     hls/threads/include/nm/*.h
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test test-all bench bench-networks conformance architectures docs emulate csim hls lint-hls threads rtl rtl-quick overlay first-light generated format clean
+.PHONY: check test test-all bench bench-networks conformance architectures formats docs dist emulate csim hls lint-hls threads rtl rtl-quick overlay first-light generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -34,7 +34,7 @@ test-all: ## all tests, as CI runs them
 
 bench: ## the figures of docs/benchmarks.md, each with where it comes from
 	failed=0; for name in utilization rates accuracy transformers graphs qdq speed nest segments compile_time \
-	    hls4ml_compare overhead; do \
+	    hls4ml_compare overhead serve; do \
 	    $(PYTHON) bench/$$name.py || failed=1; done; exit $$failed
 
 bench-networks: ## trained networks of other packages; needs bench/networks/requirements.txt
@@ -46,8 +46,16 @@ conformance: ## the operator cases of the ONNX project, counted in docs/conforma
 architectures: ## small networks of other packages beside onnxruntime; needs bench/architectures/requirements.txt
 	PYTHONPATH=host $(PYTHON) -m bench.architectures
 
+formats: ## quantised networks of other packages, each package in an environment of its own
+	PYTHONPATH=host:. $(PYTHON) -m bench.formats
+
 docs: ## the documentation site, in build/site; needs the extra docs
 	$(PYTHON) -m mkdocs build --strict
+
+dist: ## the wheel and the source archive, checked, in build/dist; needs build and twine
+	rm -rf build/dist
+	$(PYTHON) -m build --outdir build/dist .
+	$(PYTHON) -m twine check --strict build/dist/*
 
 emulate: ## the embedded network, whole, in emulation
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix demo

@@ -51,8 +51,11 @@ MODERN = int(setuptools.__version__.split(".")[0]) >= 77
 LICENSE = {"license_expression" if MODERN else "license": "Apache-2.0"}
 ONNX = ["onnx>=1.15"]
 TORCH = ["torch>=2.1", "onnxscript>=0.1", *ONNX]
+SERVE = ["starlette>=0.37", "uvicorn>=0.23", "prometheus-client>=0.17"]  # pure Python
 DEV = [
     *ONNX,
+    *SERVE,
+    "tritonclient[http]>=2.40",
     "onnxruntime>=1.16",
     "pytest>=7",
     "pytest-xdist>=3",
@@ -64,6 +67,7 @@ DEV = [
     "pillow>=9",
     "plotly>=5",
     "pre-commit>=3",
+    "pyyaml>=6",
 ]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 
@@ -88,15 +92,17 @@ setup(
     extras_require={
         "onnx": ONNX,
         "torch": TORCH,
-        "hls4ml": ["hls4ml>=1.0", *ONNX],
+        "hls4ml": ["hls4ml>=1.3", *ONNX],
         # pynq 4.0.0 pins grpcio-tools to protobuf 5; told late, pip tries all older pynqs instead
         "pynq": ["pynq>=3.0.1", "protobuf<6"],
         "report": ["plotly>=5"],
+        "serve": SERVE,
         "dev": DEV,
         "docs": DOCS,
     },
     entry_points={
         "console_scripts": ["neuralmatrix = neuralmatrix.__main__:main"],
+        "hls4ml.backends": ["neuralmatrix = neuralmatrix.hls4ml.plugin:register"],
         "pynq.lib": ["neuralmatrix = neuralmatrix.runtime.pynq.ip_drivers"],
         "pynq.notebooks": ["neuralmatrix = neuralmatrix.demo.notebooks"],
         "pynq.overlays": ["neuralmatrix = neuralmatrix.runtime.pynq.overlay_path"],

@@ -34,12 +34,14 @@ from typing import Any
 import neuralmatrix as nm
 import numpy as np
 from common import REPOSITORY
+from neuralmatrix.errors import WAY_OUT
 from neuralmatrix.frontend.onnx.control_flow import CONTROL
 from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
 
 BARS = {"int8": 20.0, "int16": 35.0}  # dB
 KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted")
 SECONDS = 60  # of one case in one precision
+SMALL_TYPES = re.compile(r"FLOAT8|FLOAT4|INT4|INT2|e8m0|e4m3|e5m2|float4|int4|int2$")  # of a case
 PAGE = REPOSITORY / "docs" / "conformance.md"
 LISTED = {"": {*HANDLERS, *CONTROL, "Constant"}, "com.microsoft": {*MICROSOFT}}
 
@@ -250,10 +252,25 @@ def _received(end: Any, job: tuple[Case, str], start: float) -> Verdict:
 
 def _short(reason: str) -> str:
     """Return a refusal without names and numbers of the case at hand."""
-    head = reason.split(" cannot run on the array: ")[-1]
+    head = reason.split(" cannot run on the array: ")[-1].split(WAY_OUT[:20])[0].strip()
     for sign in "'\"":
         head = sign.join(part if i % 2 == 0 else "..." for i, part in enumerate(head.split(sign)))
     return re.sub(r"\d+", "n", head.split(": ", 1)[-1]).replace("|", "/")[:160]
+
+
+def _beside_small_types(verdicts: Sequence[Verdict]) -> str:
+    """Return how many cases are of types that no program has, and the share of the others that
+    pass."""
+    small = {v.name for v in verdicts if SMALL_TYPES.search(v.name)}
+    shares = []
+    for precision in BARS:
+        others = [v for v in verdicts if v.precision == precision and v.name not in small]
+        passed = sum(v.outcome == "pass" for v in others)
+        shares.append(f"{100 * passed / max(len(others), 1):.1f} % at {precision}")
+    return (
+        f"{len(small)} of the cases are of floats of 4 and 8 bits or integers of 2 and 4. "
+        f"Of the others pass {' and '.join(shares)}."
+    )
 
 
 def page(verdicts: Sequence[Verdict]) -> str:
@@ -280,9 +297,11 @@ def page(verdicts: Sequence[Verdict]) -> str:
             numbers = (pick("pass"), pick("refused"), pick("wrong") + pick("fault"))
             cells = " | ".join(f"{n:,}" for n in (sum(numbers), *numbers))
             lines.append(f"| {kind} | {precision} | {cells} |")
+    lines += ["", _beside_small_types(verdicts)]
     lines += ["", "## Refused, and why", "", "| cases | reason |", "|---|---|"]
     reasons = {(v.name, _short(v.reason)) for v in verdicts if v.outcome == "refused"}
-    for reason, number in Counter(reason for _, reason in reasons).most_common():
+    numbers = Counter(reason for _, reason in reasons)
+    for reason, number in sorted(numbers.items(), key=lambda pair: (-pair[1], pair[0])):
         lines.append(f"| {number} | {reason} |")
     wrong = [v for v in verdicts if v.outcome in ("wrong", "fault")]
     if wrong:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures a small CNN in our emulation and in hls4ml's compiled emulation, in one run.
+"""Measures small networks in our emulation and in hls4ml's compiled emulation, in one run.
 
-In: models/zoo.small_cnn (random weights).  Out: images/s of both, on one thread, and their ratio.
+In: models/zoo.small_cnn, an MLP, a softmax and an LSTM (random weights), by hls4ml's converter.
+Out: images/s of both, on one thread, and their ratio; which outputs of the backend NeuralMatrix are
+those of hls4ml's own emulation; distance from float; seconds of both ``compile()``.
 Needs the extras onnx and hls4ml, torch and a C++ compiler.
 """
 
@@ -71,6 +73,116 @@ def agreement(y: Any, float_y: Any) -> float:
     return 100.0 * float((y.argmax(1) == float_y.argmax(1)).mean())
 
 
+# ---------------------------------------------------------------- through hls4ml's backend
+
+ROUNDED = {"8 bits": "fixed<8,4,RND_CONV,SAT>", "16 bits": "fixed<16,6,RND,SAT>"}
+SAMPLES = 100
+FREE = "fixed<16,6,RND,SAT>"  # of the networks whose functions are tables
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 5)
+    )
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, stride=2), nn.ReLU(), nn.AvgPool2d(3), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+
+
+def softmax() -> nn.Module:
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8), nn.Softmax(-1))
+
+
+class Recurrent(nn.Module):
+    """hls4ml's LSTM of a torch module returns the last state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(6, 16, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        y, _ = self.rnn(x)
+        return y
+
+
+def through(backend: str, module: nn.Module, shape: tuple[int, ...], precision: str, folder: Path,
+            layout: str = "full") -> tuple[Any, float]:  # fmt: skip
+    """Return a model of a backend, compiled, and the seconds of ``compile()``."""
+    import hls4ml
+
+    config = hls4ml.utils.config_from_pytorch_model(
+        module, shape, granularity="name", default_precision=precision, backend=backend,
+        channels_last_conversion=layout,
+    )  # fmt: skip
+    for layer in config["LayerName"].values():  # results as wide as auto has them need no rounding
+        if "weight" in layer["Precision"]:
+            layer["Precision"]["result"] = precision
+    model = hls4ml.converters.convert_from_pytorch_model(
+        module, hls_config=config, output_dir=str(folder / backend), backend=backend
+    )
+    began = time.perf_counter()
+    model.compile()
+    return model, time.perf_counter() - began
+
+
+def both(
+    make: Any, shape: tuple[int, ...], precision: str, layout: str = "full"
+) -> tuple[Any, ...]:
+    """Return hls4ml's outputs, ours, the float module's, and how often faster our compile is."""
+    torch.manual_seed(SEED)
+    module = make().eval()
+    x = np.random.default_rng(SEED).normal(size=(SAMPLES, *shape)).astype(np.float32) * 1.5
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        models = [through(b, module, shape, precision, Path(folder), layout)
+                  for b in ("Vitis", "NeuralMatrix")]  # fmt: skip
+        theirs, ours = (np.asarray(m.predict(x)).reshape(SAMPLES, -1) for m, _ in models)
+    with torch.no_grad():
+        real = module(torch.from_numpy(x)).numpy()
+    real = real[:, -1] if real.ndim == 3 else real
+    return theirs, ours, real, models[0][1] / models[1][1]
+
+
+def steps_apart(theirs: Any, ours: Any, step: float) -> tuple[float, float]:
+    """Return the percentage of equal outputs, and the largest distance in steps."""
+    return 100.0 * float((theirs == ours).mean()), float(np.abs(theirs - ours).max()) / step
+
+
+def backend_rows() -> list[Row]:
+    """Compare the backend with hls4ml's own emulation."""
+    rows = []
+    for bits, precision in ROUNDED.items():
+        for name, make, shape in (("MLP", mlp, (16,)), ("CNN", cnn, (3, 16, 16))):
+            theirs, ours, _, faster = both(make, shape, precision)
+            step = 2.0**-4 if bits == "8 bits" else 2.0**-10
+            equal, apart = steps_apart(theirs, ours, step)
+            least = 100.0 if bits == "8 bits" else None
+            rows += [
+                Row(f"{name}, {bits}: equal outputs", equal, "%", "emulated", at_least=least),
+                Row(f"{name}, {bits}: largest distance", apart, "steps", "emulated", at_most=1),
+                Row(f"{name}, {bits}: compile faster", faster, "x", "measured", at_least=20),
+            ]
+    for name, make, shape, layout in (("softmax", softmax, (16,), "full"),
+                                      ("LSTM", Recurrent, (10, 6), "off")):  # fmt: skip
+        theirs, ours, real, faster = both(make, shape, FREE, layout)
+        error = [float(np.sqrt(np.mean((y - real) ** 2))) for y in (theirs, ours)]
+        rows += [
+            Row(f"{name}: RMS error of hls4ml", 1e3 * error[0], "1e-3", "emulated"),
+            Row(
+                f"{name}: RMS error of ours",
+                1e3 * error[1],
+                "1e-3",
+                "emulated",
+                at_most=1e3 * error[0],
+            ),
+            Row(f"{name}: compile faster", faster, "x", "measured", at_least=20),
+        ]
+    return rows
+
+
 def main() -> None:
     model = small_cnn(SIZE, SEED)
     x = np.random.default_rng(SEED).normal(size=(IMAGES, 3, SIZE, SIZE)).astype(np.float32)
@@ -95,6 +207,7 @@ def main() -> None:
         Row("our emulation", our_speed, "images/s", "measured"),
         Row("our top-1 as float", agreement(our_y, float_y), "%", "emulated"),
         Row("ratio", our_speed / hls_speed, "x", "measured", at_least=20),
+        *backend_rows(),
     ])  # fmt: skip
 
 

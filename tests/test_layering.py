@@ -36,8 +36,11 @@ MAY = {
     "transforms.matgraph quantization scheduling runtime",
     "measure": "base hardware program runtime",
     "deploy": "base hardware program runtime measure",
+    "serve": "base program runtime",
     "demo": "base hardware ir program runtime face",
-    "cli": "base hardware ir program frontend quantization runtime face measure deploy demo",
+    "hls4ml": "base hardware ir program frontend runtime face measure deploy",
+    "torch": "base program runtime",
+    "cli": "base hardware ir program frontend quantization runtime face measure deploy serve demo",
 }
 TOP = {
     **dict.fromkeys(("errors", "files", "jsonform", "paths", "_version"), "base"),
@@ -52,11 +55,13 @@ EXCEPTIONS = {
 LATE = {
     "__main__": "a missing typer is one clear error",
     "cli": "start-up time: a command loads what it needs alone",
+    "hls4ml.plugin": "hls4ml loads the plug-in, and the backend needs hls4ml",
     "demo.programs": "boards may have no onnx to compile with; elsewhere there is no pynq",
     "runtime.emulated_board.board": "needs pynq",
     "runtime.pynq.device": "the emulated board: see EXCEPTIONS",
     "runtime.pynq.fabric": "ip_drivers registers with pynq, once an overlay is loaded",
     "runtime.session": "the emulation needs no pynq, a board no emulation",
+    "serve": "a missing starlette or uvicorn is one clear error",
 }
 
 

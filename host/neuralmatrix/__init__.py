@@ -38,18 +38,21 @@ if TYPE_CHECKING:
     from .hardware.board import Board, board_names, load_board
     from .program.estimate import Estimate
     from .program.program import Program, load
+    from .runtime.inference_session import InferenceSession
     from .runtime.session import Session
-    from .verification import verify
+    from .verification import trace, verify
 
 _LAZY = {
     "Board": ("hardware.board", "Board"),
     "Estimate": ("program.estimate", "Estimate"),
+    "InferenceSession": ("runtime.inference_session", "InferenceSession"),
     "Program": ("program.program", "Program"),
     "Session": ("runtime.session", "Session"),
     "board_names": ("hardware.board", "board_names"),
     "compile": ("compiler", "compile_model"),
     "load": ("program.program", "load"),
     "load_board": ("hardware.board", "load_board"),
+    "trace": ("verification", "trace"),
     "verify": ("verification", "verify"),
 }
 
@@ -66,6 +69,7 @@ __all__ = [
     "DoesNotFit",
     "Estimate",
     "HostUnreachable",
+    "InferenceSession",
     "InputsSaturated",
     "NeuralMatrixError",
     "OverlayMissing",
@@ -82,6 +86,7 @@ __all__ = [
     "compile",
     "load",
     "load_board",
+    "trace",
     "verify",
 ]
 

@@ -15,7 +15,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AccuracyWarning, BadInput
+from .errors import AccuracyWarning, BadInput, UnsupportedModel, UnsupportedNode
+from .frontend.hls4ml.model_graph import Converted, convert, is_model_graph
 from .frontend.onnx.bind_constants import bind_constants
 from .frontend.onnx.host_edges import import_model
 from .frontend.onnx.judge import judged
@@ -33,7 +34,11 @@ from .program.program import Program
 from .quantization.calibrate import set_ranges
 from .quantization.correct_biases import correct_biases
 from .quantization.equalize import equalize
+from .quantization.exact_biases import exact_biases
+from .quantization.exact_means import exact_means
+from .quantization.exact_outputs import exact_outputs
 from .quantization.host_part import HostPart
+from .quantization.overrides import Wanted, overrides_of
 from .quantization.passes import Numbers, apply_levels, apply_units, round_weights, widen
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
@@ -56,6 +61,7 @@ from .transforms.matgraph.fuse_row_statistics import fuse_row_statistics
 from .transforms.matgraph.legalize_operands import legalize_operands
 from .transforms.matgraph.order_channels import order_channels
 from .transforms.matgraph.pad_heads import pad_heads
+from .transforms.matgraph.quantize_before_moves import quantize_before_moves
 from .transforms.matgraph.reorder_nodes import reorder_nodes
 from .transforms.matgraph.split_projections import split_projections
 from .transforms.matgraph.split_wide import split_wide
@@ -108,8 +114,11 @@ class Options:
 BY_RECIPE: Passes = (
     ("level_spectra", apply_levels),
     ("split_scales", apply_units),
+    ("exact_outputs", exact_outputs),
     ("equalize", equalize),
     ("widen_weights", widen),
+    ("exact_means", exact_means),
+    ("exact_biases", exact_biases),
     ("legalize_operands", legalize_operands),
     ("tie_scales", tie_scales),
     ("set_ranges", set_ranges),
@@ -128,6 +137,7 @@ def passes(options: Options) -> Passes:
         ("simplify", partial(simplify, note=options.stages.note)),
         ("lower_graph", lower_graph),
         ("fuse_epilogues", fuse_epilogues),
+        ("quantize_before_moves", quantize_before_moves),
         ("split_projections", split_projections),
         ("fuse_epilogues", fuse_epilogues),  # into the matmuls that were split
         ("fuse_row_statistics", fuse_row_statistics),
@@ -171,11 +181,13 @@ def compile_model(
     max_loss: float | None = None, measure: Measure = "relative", refine: bool | None = None,
     progress: Callable[[str], None] | None = None, search_seconds: float = SEARCH_SECONDS,
     accuracy: bool = True, require: str | Iterable[str] = (), outputs: Sequence[str] = (),
-    cma_mbytes: int | None = None,
+    cma_mbytes: int | None = None, strict: bool = False,
+    overrides: Mapping[str, Wanted] | None = None,
 ) -> Program:  # fmt: skip
     """Compile a network for a board, and measure what its integers lose.
 
-    ``model``: ONNX path, bytes or ModelProto, or a torch.nn.Module with ``example_inputs``: a
+    ``model``: ONNX path, bytes or ModelProto, hls4ml's ModelGraph (``strict``: refused where the
+    array may give other results than hls4ml), or a torch.nn.Module with ``example_inputs``: a
     tensor, a tuple or a dict by argument name, in the shapes to compile for; inputs are then called
     after the arguments of ``forward``.  ``calibration``: typical inputs, {input name: array}, each
     array one input or N where its leading dimension is 1; not needed for a QDQ model.  One in four
@@ -190,6 +202,9 @@ def compile_model(
     takes what loses least.  ``refine``: whether scales may migrate into weights and biases be
     corrected; what does not help is left out.  ``search_seconds`` bounds that search.
     ``shapes`` fixes dynamic dimensions; ``constants`` binds inputs to arrays (an adjacency matrix).
+    ``overrides``: {layer: "int16" | "wide" | {"activations": "int16", "weights": "wide"}}: tensors
+    that layers write, and weights of two int8 digits, whatever the search finds; layers by name, as
+    in ``program.layers``, or by a pattern as "layer3.*".
     ``outputs``: names of values of the model, which then ends there.
     ``cma_mbytes``: contiguous memory of the board, where it is not its image's any more.
     ``keep_stages``: a folder that receives every stage as readable text.  ``progress`` is called
@@ -200,17 +215,26 @@ def compile_model(
     >>> program = compile_model("net.onnx", board="pynq-z2", calibration=feeds)  # doctest: +SKIP
     """
     settings = Settings(precision, method, max_images, refine, max_loss, measure, search_seconds,
-                        accuracy)  # fmt: skip
+                        accuracy, overrides_of(overrides))  # fmt: skip
     stages = Stages(Path(keep_stages) if keep_stages else None, progress)
     options = Options(settings, calibration, shapes or {}, constants, stages=stages,
                       outputs=_names(outputs))  # fmt: skip
     check_settings(settings, calibration is not None)
     bounds = requirements(require, measured=accuracy and calibration is not None)
     found = with_cma(board if isinstance(board, Board) else load_board(board), cma_mbytes)
-    program = _compiled(as_onnx(model, example_inputs), found, options)
+    source = converted(model, strict)
+    program = _compiled(as_onnx(source.proto, example_inputs), found, options)
+    program = replace(program, notes=(*source.notes, *program.notes))
     check_requirements(bounds, program.accuracy, precision)
     _warn(program)
     return program
+
+
+def converted(model: Any, strict: bool = False) -> Converted:
+    """Return what hls4ml's ModelGraph becomes; other models as they are."""
+    if isinstance(model, Converted):
+        return model
+    return convert(model, strict) if is_model_graph(model) else Converted(model, (), {})
 
 
 def lower(graph: Graph, target: Target) -> MatGraph:
@@ -275,8 +299,9 @@ def _measured(
         f"{100 * found.difference:.3g} % at output {found.output}: a fault of the compiler or of "
         "the model; do not use the program, and report it",
     )  # fmt: skip
-    lines = (*worse, *numbers.accuracy.warnings)
     made, notes = options.host.accuracies(numbers, quantized)
+    behind = options.host.warnings(made, numbers.accuracy.outputs, quantized.recipe.precision)
+    lines = (*worse, *numbers.accuracy.warnings, *behind)
     outputs = (*numbers.accuracy.outputs, *made)
     return replace(numbers.accuracy, judge=found.to_text(), warnings=lines, outputs=outputs), notes
 
@@ -303,9 +328,22 @@ def _warn(program: Program) -> None:
 
 def _import(options: Options, model: Any, target: Target) -> Graph:
     bound = bind_constants(model, options.constants) if options.constants else model
-    graph, edges = import_model(bound, options.shapes, options.outputs)
+    later = partial(_refused_behind, target)
+    graph, edges = import_model(bound, options.shapes, options.outputs, later)
     options.host.edges, options.host.inputs = edges, graph.inputs
     return graph
+
+
+def _refused_behind(target: Target, graph: Graph) -> tuple[UnsupportedNode, ...]:
+    """Return the nodes of a graph that the lowering refuses, so that one list names them with the
+    importer's."""
+    try:
+        lower_graph(simplify(graph, target), target)
+    except UnsupportedModel as error:
+        return error.nodes
+    except Exception:  # behind a refused node shapes are guesses: an error there proves nothing
+        return ()
+    return ()
 
 
 # ------------------------------------------------------------------ the board

@@ -126,6 +126,9 @@ class UnsupportedNode:
     reason: str
 
 
+WAY_OUT = "outputs= (--outputs) compiles what is in front of a node: name the values it reads"
+
+
 class UnsupportedModel(NeuralMatrixError):
     """The model has nodes that cannot be lowered; ``nodes`` lists all of them."""
 
@@ -133,5 +136,6 @@ class UnsupportedModel(NeuralMatrixError):
         self.nodes = nodes
         lines = [f"  {n.name or '(unnamed)'}: {n.op} (opset {n.opset}): {n.reason}" for n in nodes]
         super().__init__(
-            f"{len(nodes)} node(s) of the model cannot run on the array:\n" + "\n".join(lines)
+            f"{len(nodes)} node(s) of the model cannot run on the array:\n"
+            + "\n".join([*lines, WAY_OUT])
         )

@@ -106,6 +106,13 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x80\x05", "pickle"),
     (8, b'{"', "safetensors"),
     (0, b"<?xml", "xml"),
+    (0, b"GGUF", "gguf"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"version https://", "pointer"),  # of Git LFS
+    (0, b"<!DOCTYPE", "html"),
+    (0, b"<!doctype", "html"),
+    (0, b"<html", "html"),
+    (0, b"{", "json"),
 )
 # What a zip holds, by the end of a member's name; the first that fits counts.
 _MEMBERS: tuple[tuple[str, str], ...] = (
@@ -116,6 +123,8 @@ _MEMBERS: tuple[tuple[str, str], ...] = (
     ("constants.pkl", "torchscript"),
     ("data.pkl", "pt"),
     (".npy", "npz"),
+    (".onnx", "zipped"),
+    ("saved_model.pb", "savedmodel"),
 )
 
 

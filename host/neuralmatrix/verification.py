@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .compiler import Options, back_end, front_end
+from .compiler import Options, back_end, converted, front_end
 from .errors import BadInput, BadModel, CompilerFault
 from .hardware.target import Target
 from .ir.host.types import HostValue
@@ -141,12 +141,25 @@ def verify(
 
     ``program`` must have been compiled from ``model`` and ``constants``; BadInput otherwise.
     """
+    target = Target(program.array, program.timing)
+    lowered, graph, runs = _again(model, program, feeds, constants)
+    check = compare(lowered, graph, program, *runs)
+    if not check.ok and not np.array_equal(schedule(graph, target).const, program.const):
+        raise _other_model("the weights differ")
+    return check
+
+
+def _again(
+    model: Any, program: Program, feeds: Mapping[str, Array],
+    constants: Mapping[str, Array] | None,
+) -> tuple[MatGraph, QGraph, Sequence[HostRun]]:  # fmt: skip
+    """Return the float graph and the integers that a program was made of, and its runs on feeds."""
     shapes = {port.name: port.shape or () for port in program.shown_inputs}
     target = Target(program.array, program.timing)
     options = Options(shapes=shapes, constants=constants, saved=program,
                       outputs=tuple(port.name for port in program.shown_outputs))  # fmt: skip
     try:
-        lowered = front_end(model, target, options)
+        lowered = front_end(converted(model).proto, target, options)
     except BadInput as error:
         raise _other_model(f"inputs: {error}") from None
     if options.host.edges != program.host:
@@ -159,10 +172,80 @@ def verify(
         raise _other_model(f"its recipe: {error.__cause__!r}") from None
     except BadModel as error:  # the factors or shifts do not fit these weights
         raise _other_model(f"its recipe: {error}") from None
-    check = compare(lowered, graph, program, *runs)
-    if not check.ok and not np.array_equal(schedule(graph, target).const, program.const):
-        raise _other_model("the weights differ")
-    return check
+    return lowered, graph, runs
+
+
+@dataclass(frozen=True)
+class LayerTensor:
+    """What one layer wrote, for all images along the first axis, (N, H, W, C), in reals: of the
+    float model, the integer reference and the device.
+
+    ``scale`` and ``zero_point`` are those of the integers; ``real`` is None where no tensor of the
+    float model has the same meaning.
+    """
+
+    layer: str
+    kind: str
+    real: Array | None
+    integer: Array
+    device: Array
+    scale: float
+    zero_point: int
+
+
+def trace(
+    model: str | Path | bytes | ModelProto,
+    program: Program,
+    feeds: Mapping[str, Array],
+    constants: Mapping[str, Array] | None = None,
+) -> dict[str, LayerTensor]:
+    """Return every tensor that a layer writes, by its name, for all images of a feed.
+
+    ``program`` must have been compiled from ``model`` and ``constants``; BadInput otherwise.  The
+    device is the emulation of the kernels.
+
+    >>> trace("net.onnx", program, {"x": x})["conv1"].device  # doctest: +SKIP
+    """
+    lowered, graph, hosts = _again(model, program, feeds, constants)
+    watched = [point.tensor.name for point in program.watchpoints]
+    found: list[list[LayerTensor]] = []
+    for run in hosts:
+        with np.errstate(over="ignore", invalid="ignore"):
+            real = run_float(lowered if lowered.quant else real_graph(graph), run.feeds)
+        integers = run_integer(graph, run.feeds, keep=watched)
+        device, _ = emulate(program, run.feeds)
+        found.append(_layer_tensors(program, graph, (real, integers, device)))
+    return {name: _stacked(some) for name, some in zip(watched, zip(*found, strict=True),
+                                                       strict=True)}  # fmt: skip
+
+
+def _layer_tensors(
+    program: Program, graph: QGraph,
+    run: tuple[Mapping[str, Array], Mapping[str, Array], Sequence[Array]],
+) -> list[LayerTensor]:  # fmt: skip
+    """Return the tensors of one run."""
+    real, integers, device = run
+    made = []
+    for point, array in zip(program.watchpoints, device, strict=True):
+        name, layer = point.tensor.name, program.layers[point.layer]
+        if name not in integers:
+            raise _other_model(f"tensor {name} does not match")
+        qp = graph.qparams[name]
+        integer, found = dequantize_array(integers[name], qp), dequantize_array(array, qp)
+        made.append(LayerTensor(layer.source, layer.kind, real.get(name), integer, found,
+                                qp.scale, qp.zero_point))  # fmt: skip
+    return made
+
+
+def _stacked(some: Sequence[LayerTensor]) -> LayerTensor:
+    """Return one tensor of several runs."""
+    reals = [one.real for one in some if one.real is not None]
+    return replace(
+        some[0],
+        real=np.concatenate(reals) if len(reals) == len(some) else None,
+        integer=np.concatenate([one.integer for one in some]),
+        device=np.concatenate([one.device for one in some]),
+    )
 
 
 def compare(

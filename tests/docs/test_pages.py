@@ -263,6 +263,7 @@ def test_operators_are_those_of_the_importers() -> None:
     pytest.importorskip("onnx")
     from neuralmatrix.frontend.onnx.control_flow import CONTROL
     from neuralmatrix.frontend.onnx.operator_table import HANDLERS, MICROSOFT
+    from neuralmatrix.frontend.onnx.ops.qonnx import COMPUTED
     from neuralmatrix.ir.host.operators import OPERATORS
 
     text = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
@@ -271,6 +272,7 @@ def test_operators_are_those_of_the_importers() -> None:
     assert sorted(ours) == sorted({*HANDLERS, *CONTROL})
     assert sorted(theirs) == sorted(MICROSOFT)
     assert sorted(re.findall(r"`(\w+)`", parts[2])) == sorted(OPERATORS)
+    assert sorted(re.findall(r"`(\w+)`", parts[-1])) == sorted(COMPUTED)
 
 
 def test_commands_of_all_pages_exist() -> None:

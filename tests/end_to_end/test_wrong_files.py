@@ -6,6 +6,7 @@ In: files of other kinds by their content, whatever their name.  Out: one messag
 
 from __future__ import annotations
 
+import gzip
 import io
 import pickle
 import sys
@@ -51,6 +52,13 @@ KINDS: dict[str, tuple[Callable[[], bytes], str]] = {
     "npz": (arrays, "an archive of arrays (.npz): give it as calibration"),
     "npy": (lambda: b"\x93NUMPY\x01\0" + bytes(8), "an array (.npy)"),
     "xml": (lambda: b"<?xml version='1.0'?><net/>", "an XML file, as OpenVINO writes it"),
+    "gguf": (lambda: b"GGUF" + bytes(32), "weights for llama.cpp"),
+    "gzip": (lambda: gzip.compress(b"net"), "unpack it first"),
+    "zipped": (lambda: zipped("net/model.onnx"), "holds an .onnx file: unpack it first"),
+    "savedmodel": (lambda: zipped("net/saved_model.pb"), "tf2onnx (--saved-model)"),
+    "pointer": (lambda: b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+    "html": (lambda: b"<!DOCTYPE html><html>", "download it again"),
+    "json": (lambda: b'{"nodes": []}', "a text (JSON)"),
 }
 
 
@@ -110,10 +118,11 @@ def named(name: str, module: str) -> Any:
     ("thing", "text"),
     (
         ({"w": 1}, "the model is a dict; allowed are a path, .*weights alone are no network"),
-        (named("ONNXProgram", "torch.onnx._internal"), "ONNXProgram; .*give its .model_proto"),
         (named("Functional", "keras.src.models"), "Functional; .*export it to ONNX first"),
         (named("InferenceSession", "onnxruntime.capi"), "give the ONNX model that it was made"),
-        (named("ExportedProgram", "torch.export"), r"give its \.module\(\) with example_inputs="),
+        (np.zeros(3), "arrays are calibration=; the first argument is the model"),
+        ([{"x": np.zeros(3)}], "arrays are calibration="),
+        (dict, "give an instance of the class"),
         (3, "the model is a int; allowed are a path, bytes, an onnx.ModelProto"),
     ),
 )

@@ -51,9 +51,9 @@ def test_memory_that_a_user_has_set_aside_counts() -> None:
     with pytest.raises(DoesNotFit, match="sets aside 256 MiB"):
         check_memory(enlarged, 257 * MIB, 0, 0)
     assert with_cma(Z2, None) is Z2
-    for wrong in (0, 513):
+    for wrong in (0, 513, "256", 1.5):
         with pytest.raises(BadInput, match="cma_mbytes: found .*, allowed are 1 to 512"):
-            with_cma(Z2, wrong)
+            with_cma(Z2, wrong)  # type: ignore[arg-type]
 
 
 def test_a_larger_board_is_advised_only_where_there_is_one() -> None:

@@ -184,3 +184,12 @@ def test_every_cause_says_what_to_try(precision: str) -> None:
                    saturated=(Saturation("a", 0.1),))  # fmt: skip
     assert len(lines) == 5 and all("; " in line for line in lines[1:])
     assert warned(precision=precision)[-1].endswith(loss_warnings.TABLES[precision])
+
+
+def test_few_inputs_that_differ_much_may_hide_an_error_at_int16() -> None:
+    found = Accuracy(4, 12, (output(error=0.014),))
+    likely = {"y": 0.017}
+    lines = warnings_of(found, NONE, "int16", {}, likely)
+    assert lines[0].startswith("output y may be inaccurate: relative error 1.4 %, and up to about")
+    assert not warnings_of(found, NONE, "int8", {}, likely)
+    assert not warnings_of(found, NONE, "int16", {}, {"y": 0.0145})

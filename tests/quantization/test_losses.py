@@ -17,7 +17,9 @@ from neuralmatrix.quantization.losses import (
     Judge,
     accuracy_of,
     judge,
+    likely_error,
     outputs_loss,
+    relative_error,
     varying_error,
 )
 
@@ -180,3 +182,14 @@ def test_the_loss_is_the_mean_of_each_output_by_its_measure() -> None:
     loss = outputs_loss(judges, found, {"a": a, "b": b}, {"a": "relative", "b": "top1"})
     other = np.mean(b.argmax(-1) != (-b).argmax(-1))
     assert loss == pytest.approx((0.1 + other) / 2, rel=1e-5)
+
+
+def test_the_error_that_other_inputs_are_likely_to_have() -> None:
+    wanted = np.ones((4, 10))
+    even, uneven = np.full((4, 1), 0.01), 0.01 * np.array([[0.2], [0.2], [0.2], [1.96]])
+    assert likely_error(wanted + even, wanted) == pytest.approx(0.01)
+    assert likely_error(wanted + uneven, wanted) > 1.5 * relative_error(wanted + uneven, wanted)
+    many = np.tile(uneven, (16, 1))
+    assert likely_error(np.ones((64, 10)) + many, np.ones((64, 10))) < 0.013
+    assert likely_error(wanted[:1] + 0.01, wanted[:1]) == pytest.approx(0.01)
+    assert likely_error(wanted, wanted) == 0

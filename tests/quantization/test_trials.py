@@ -115,6 +115,16 @@ def test_a_finer_recipe_loses_less() -> None:
     assert tried.loss(replace(recipe, ranges=narrow)) > 5 * tried.loss(recipe)
 
 
+def test_a_recipe_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, runs, recipe = known(4)
+    tried = trials(graph, runs, image="relative", scores="relative")
+    first = tried.loss(recipe)
+    monkeypatch.setattr(ByRecipe, "quantized", None)  # nothing is quantised again
+    assert tried.loss(replace(recipe)) == first
+    with pytest.raises(TypeError):
+        tried.loss(replace(recipe, precision="int16"))
+
+
 def test_a_recipe_leaves_the_graph_of_the_trials_as_it_is() -> None:
     graph, runs, recipe = known(4)
     tried = trials(graph, runs, image="relative", scores="relative")

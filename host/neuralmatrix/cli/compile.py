@@ -85,6 +85,14 @@ Outputs = Annotated[
         "several, or separate them by commas.",
     ),
 ]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        help="LAYER=int16 (tensors that it writes), LAYER=wide (weights of two int8 digits), or "
+        "LAYER=int16,wide; LAYER may be a pattern as 'layer3.*'.",
+    ),
+]
 KeepStages = Annotated[
     Path | None, typer.Option(help="Folder that receives each stage as readable text.")
 ]
@@ -109,6 +117,7 @@ def compile(
     require: Require = None,
     no_measure: NoMeasure = False,
     cma_mbytes: CmaMbytes = None,
+    override: Overrides = None,
     keep_stages: KeepStages = None,
     verbose: Verbose = False,
     as_json: Json = False,
@@ -117,6 +126,7 @@ def compile(
     from .. import files
     from ..compiler import compile_model
     from ..frontend.onnx.bind_constants import read_constants
+    from ..quantization.overrides import parse_override
 
     _check_output(output, model)
     shapes = files.parse_shapes(shape or [])
@@ -140,6 +150,7 @@ def compile(
             require=require or (),
             accuracy=not no_measure,
             cma_mbytes=cma_mbytes,
+            overrides=dict(map(parse_override, override or ())),
             progress=progress,
         )
     program.save(output)

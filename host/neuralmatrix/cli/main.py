@@ -2,7 +2,7 @@
 """The command line: it calls the package's functions and prints tables or JSON.
 
 In: ``neuralmatrix compile | run | bench | compare | verify | report | boards | segments | doctor
-| deploy | overlay | demo | list``.
+| deploy | serve | overlay | demo | list``.
 Out: exit code 0; 1 with one message for an error; 2 for wrong usage.
 """
 
@@ -21,6 +21,7 @@ from ..errors import NeuralMatrixError
 from . import board, measure
 from . import compile as cli_compile
 from . import overlay as cli_overlay
+from . import serve as cli_serve
 from .common import (
     Constants,
     Device,
@@ -206,6 +207,7 @@ def list_(program: ProgramPath, as_json: Json = False) -> None:
 app.command()(board.boards)
 app.command()(board.doctor)
 app.command()(board.deploy)
+app.command()(cli_serve.serve)
 app.add_typer(cli_overlay.app, name="overlay")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Integral
 
 from ..errors import BadInput, DoesNotFit
 from .board import Board, Cma, board_names, load_board
@@ -21,9 +22,9 @@ def with_cma(board: Board, mbytes: int | None) -> Board:
     """Return the board with as much contiguous memory as its user has set aside; None keeps it."""
     if mbytes is None:
         return board
-    if not 0 < mbytes <= board.dram.mbytes:
+    if not isinstance(mbytes, Integral) or not 0 < mbytes <= board.dram.mbytes:
         raise BadInput(
-            f"cma_mbytes: found {mbytes}, allowed are 1 to {board.dram.mbytes}, the DRAM of "
+            f"cma_mbytes: found {mbytes!r}, allowed are 1 to {board.dram.mbytes}, the DRAM of "
             f"{board.title}"
         )
     return replace(board, cma=Cma(mbytes, "given"))

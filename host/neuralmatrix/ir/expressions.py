@@ -130,4 +130,5 @@ def _zeros(function: Callable[[Array], Array]) -> list[float]:
             middle = (low + high) / 2
             same = (function(middle) > 0) == first
             low, high = np.where(same, middle, low), np.where(same, high, middle)
-    return [float(x) for x in high if abs(x) > _POINTS[0]]
+    # constants of models are float32: a bisection ends beside them
+    return [float(np.float32(x)) for x in high if abs(x) > _POINTS[0]]

@@ -181,6 +181,8 @@ FUNCTIONS: Mapping[str, Callable[..., Array]] = {
 
 _TABLE = {**FUNCTIONS, **ARITHMETIC}  # what expressions consist of
 
+NEAR = 1e-6  # relative distance to a corner's sides
+
 KINKS: Mapping[str, Callable[..., tuple[float, ...]]] = {
     "clip": lambda lo, hi: (lo, hi),
     "hard_sigmoid": lambda alpha, beta: (-beta / alpha, (1.0 - beta) / alpha),
@@ -206,6 +208,18 @@ def kinks(function: Function) -> tuple[float, ...]:
         return corners(function.name, _TABLE, KINKS)
     found = KINKS[function.name](*function.params) if function.name in KINKS else ()
     return tuple(corner for corner in found if math.isfinite(corner))
+
+
+def is_jump(function: Function, corner: float) -> bool:
+    """Return whether the values differ on both sides of a corner, and not the slope alone.
+
+    >>> is_jump(Function("thresholded_relu", (1.0,)), 1.0), is_jump(Function("hard_swish"), 3.0)
+    (True, False)
+    """
+    near = abs(corner) * NEAR
+    below, above = evaluate(function, [corner - near, corner + near])
+    size = max(abs(above), abs(below), abs(corner))
+    return bool(abs(above - below) > size * math.sqrt(NEAR))
 
 
 def pole_between(function: Function, lo: float, hi: float) -> float | None:

@@ -50,6 +50,7 @@ class Recipe:
     ``roundings``: of weights.  ``units``: of tensors whose parts have units of their own; results
     of Moves have those of what they copy.  ``levels``: divisors of the channels of magnitudes in
     front of a logarithm.  ``splits``: the magnitude below which they have a scale of their own.
+    ``exact``: outputs whose stored values are sums of products of prescribed integers.
     ``ranges``: (point, lo, hi) of every point; empty for a
     QDQ model, whose scales decide."""
 
@@ -62,6 +63,7 @@ class Recipe:
     units: TensorUnits = ()
     levels: PerChannel = ()
     splits: PerChannel = ()
+    exact: tuple[str, ...] = ()
     ranges: tuple[tuple[Point, float, float], ...] = ()
 
     @property

@@ -6,7 +6,7 @@ In: nothing.  Out: plain frozen dataclasses and the evaluation of a view in nump
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,27 +16,37 @@ Array = npt.NDArray[Any]
 
 Shape = tuple[int, ...]
 
+# How a value between two steps is rounded: halves to even, up or down; or all down.
+Rounding = Literal["even", "up", "down", "floor"]
+
 
 @dataclass(frozen=True)
 class QParams:
     """real = scale * (q - zero_point); q is int16 (zero_point 0) if ``int16``, else int8.
 
     ``limit`` > 0 narrows q to -limit..limit, where a full-range tensor could overflow an
-    accumulator.
+    accumulator.  ``ends`` are the least and the largest q that a source model prescribes, where
+    they are not those of the type: of fewer bits, or of a narrow range.  ``rounding``: how a model
+    that prescribes it has values brought to these steps; two tensors of the same steps are alike
+    whatever it is.
     """
 
     scale: float
     zero_point: int = 0
     int16: bool = False
     limit: int = 0
+    ends: tuple[int, int] | None = None
+    rounding: Rounding = field(default="even", compare=False)
 
     @property
     def qmin(self) -> int:
-        return max(-32640 if self.int16 else -128, -self.limit if self.limit else -32640)
+        least = max(-32640 if self.int16 else -128, -self.limit if self.limit else -32640)
+        return max(least, self.ends[0]) if self.ends else least
 
     @property
     def qmax(self) -> int:
-        return min(32639 if self.int16 else 127, self.limit or 32639)
+        most = min(32639 if self.int16 else 127, self.limit or 32639)
+        return min(most, self.ends[1]) if self.ends else most
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from .data import ProgramData, ProgramPort, TensorSlot
 _ARENA_LIMIT = 1 << 32
 _LANES_LIMIT = 128
 _LEAST_UNIT, _LARGEST_UNIT = 1e-30, 1e30  # their quotients with scales stay within float32
+_LEAST = {False: -128, True: -32640}  # of int8 and int16; the largest is its complement
 _DTYPES = (
     "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "bool",
 )  # fmt: skip
@@ -53,8 +54,9 @@ def slot_problem(where: str, slot: TensorSlot, program: ProgramData) -> str:
         problem
         or _range(f"{where}.offset", slot.offset, 0, program.arena_bytes - slot.layout.nbytes)
         or _range(f"{where}.scale", q.scale, 1e-38, 1e38)
-        or _range(f"{where}.zero_point", q.zero_point, q.qmin, q.qmax)
-        or _range(f"{where}.fill", slot.fill, q.qmin, q.qmax)
+        or _range(f"{where}.ends", q.qmin, _LEAST[q.int16], q.qmax)
+        or _range(f"{where}.zero_point", q.zero_point, _LEAST[q.int16], -1 - _LEAST[q.int16])
+        or _range(f"{where}.fill", slot.fill, _LEAST[q.int16], -1 - _LEAST[q.int16])
     )
 
 

@@ -61,10 +61,24 @@ _OTHER = {
     "PROGRAM INPUTS",
     "npy": "found an array (.npy), allowed is a program (.nmx)",
     **dict.fromkeys(
-        ("pt", "pt2", "pickle", "torchscript", "keras", "hdf5", "tflite", "safetensors"),
+        (
+            "pt",
+            "pt2",
+            "pickle",
+            "torchscript",
+            "keras",
+            "hdf5",
+            "tflite",
+            "safetensors",
+            "gguf",
+            "savedmodel",
+        ),
         "found a model of another framework, allowed is a program (.nmx); compile it first: "
         "'neuralmatrix compile' says what it takes",
     ),
+    "zipped": "found an archive that holds an ONNX model, allowed is a program (.nmx)",
+    "pointer": "found a pointer of Git LFS, allowed is a program (.nmx): git lfs pull fetches it",
+    "html": "found a web page, allowed is a program (.nmx): download it again",
 }
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _AGAIN = "; compile the network again"

@@ -22,7 +22,7 @@ from ..ir.types import Array
 from .fake_quant import rerun, with_rounded_weights
 from .integer_reference import run_integer
 from .loss_warnings import Causes, warnings_of
-from .losses import Judge, accuracy_of, judge, relative_error, varying_error
+from .losses import Judge, accuracy_of, judge, likely_error, relative_error, varying_error
 from .qgraph import QGraph
 from .samples import FEWEST_MEASURED, Run, chunks
 from .trials import Outputs, float_outputs, integer_outputs
@@ -48,7 +48,8 @@ def measure_accuracy(
     saturated = _saturated(graph, real, runs)
     causes = Causes(*_shares(graph, real, details[0]), calibrated_on, saturated)
     made = Accuracy(len(runs), calibrated_on, outputs, layers, saturated, method=method)
-    warnings = warnings_of(made, causes, graph.recipe.precision, varying)
+    likely = {name: likely_error(found[name], y) for name, y in wanted.items()}
+    warnings = warnings_of(made, causes, graph.recipe.precision, varying, likely)
     return replace(made, warnings=warnings)
 
 

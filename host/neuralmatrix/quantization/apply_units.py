@@ -171,7 +171,8 @@ class _Applied:
         if isinstance(op, Gemm):
             outs = _channels(total, where)
             weight = op.weight * _by_group(_channels(x, where), op) / outs
-            return replace(op, weight=_float32(weight), bias=_float32(scaled))
+            scale = _weight_scale(op, _channels(x, where), outs)
+            return replace(op, weight=_float32(weight), bias=_float32(scaled), weight_scale=scale)
         assert isinstance(op, Window)
         if op.minus is not None:
             self._same(op, op.input, op.minus)
@@ -179,7 +180,8 @@ class _Applied:
         if op.reduce == "max" and np.any(ratio != 1):
             raise BadModel(f"{where} takes a maximum and cannot change units")
         weight = op.weight if op.reduce == "max" else op.weight * ratio
-        return replace(op, weight=_float32(weight), bias=_float32(scaled))
+        scale = _weight_scale(op, ratio, np.ones(1))
+        return replace(op, weight=_float32(weight), bias=_float32(scaled), weight_scale=scale)
 
     def _with_addend(self, op: Linear, bias: Array) -> Linear:
         """Return ``op`` with its bias as a constant residual, which can absorb all units."""
@@ -277,6 +279,14 @@ def _channels(divisor: Array, where: str) -> Array:
     if varies(divisor):
         raise BadModel(f"{where} cannot absorb units that differ from position to position")
     return np.asarray(divisor.reshape(-1))
+
+
+def _weight_scale(op: Linear, x: Array, outs: Array) -> Array | None:
+    """Return the prescribed scale of weights that are multiplied by x / outs; None where x differs
+    from one summed channel to another."""
+    if op.weight_scale is None or (isinstance(op, Gemm) and x.size > 1):
+        return None
+    return np.asarray(op.weight_scale * np.abs(x / outs))
 
 
 def _by_group(values: Array, op: Gemm) -> Array:

@@ -7,6 +7,7 @@ and what the user's own outputs lose.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from ..ir.host.run import after, before
 from ..ir.host.types import HostEdges
 from ..ir.matgraph.ops import Port
 from ..ir.types import Array, arg_max
+from .loss_warnings import warnings_behind
 from .losses import TINY, relative_error
 from .passes import Numbers
 from .qgraph import QGraph
@@ -77,11 +79,28 @@ class HostPart:
         made = {name for op in self.edges.after for name in op.outputs}
         names = [out.name for out in self.edges.outputs if out.name in made]
         pairs = {n: ([run[n] for run in ours], [run[n] for run in theirs]) for n in names}
-        same = [n for n, sides in pairs.items() if _one_size([*sides[0], *sides[1]])]
-        lost = ", ".join(name for name in names if name not in same)
-        measured = (_accuracy(n, *(np.stack(side) for side in pairs[n])) for n in same)
+        found = {name: _measured(name, *sides) for name, sides in pairs.items()}
+        lost = ", ".join(name for name, accuracy in found.items() if accuracy is None)
         note = f"accuracy of {lost} not measured: its size depends on data"
-        return tuple(measured), (note,) if lost else ()
+        return tuple(filter(None, found.values())), (note,) if lost else ()
+
+    def warnings(
+        self, made: Sequence[OutputAccuracy], shown: Sequence[OutputAccuracy], precision: str
+    ) -> tuple[str, ...]:
+        """Return what is bad about the outputs ``made`` by the host of those that the array
+        shows."""
+        read = {out.name: self._read(out.name) for out in made}
+        of = {name: [one for one in shown if one.name in names] for name, names in read.items()}
+        return warnings_behind(of, made, precision)
+
+    def _read(self, output: str) -> set[str]:
+        """Return every value that an output of the host depends on."""
+        assert self.edges is not None
+        needed = {output}
+        for op in reversed(self.edges.after):
+            if needed.intersection(op.outputs):
+                needed.update(op.inputs)
+        return needed
 
     def _finished(self, beside: Sequence[Outputs], runs: Iterable[Outputs]) -> list[Outputs]:
         assert self.edges is not None
@@ -93,6 +112,36 @@ def _shown(graph: QGraph, stacked: Outputs) -> Iterator[Outputs]:
     for i in range(len(next(iter(stacked.values())))):
         run = [(port, stacked[port.name][i]) for port in graph.outputs]
         yield {port.name: y if port.argmax is None else arg_max(y, *port.argmax) for port, y in run}
+
+
+def _measured(name: str, found: list[Array], wanted: list[Array]) -> OutputAccuracy | None:
+    """Return the loss of one output; None for reals whose size depends on data."""
+    if _one_size([*found, *wanted]):
+        return _accuracy(name, np.stack(found), np.stack(wanted))
+    axis = _open_axis([*found, *wanted])
+    return None if axis is None else _of_rows(name, axis, found, wanted)
+
+
+def _open_axis(arrays: Sequence[Array]) -> int | None:
+    """Return the one axis along which the sizes of integers differ; None if they do otherwise."""
+    ranks = {array.ndim for array in arrays}
+    if len(ranks) > 1 or any(array.dtype.kind == "f" for array in arrays):
+        return None
+    differing = [i for i in range(*ranks) if len({array.shape[i] for array in arrays}) > 1]
+    return differing[0] if len(differing) == 1 else None
+
+
+def _of_rows(name: str, axis: int, found: list[Array], wanted: list[Array]) -> OutputAccuracy:
+    """Return the loss of integers as many as data decide, along ``axis``: the share of those
+    (positions, what was selected) that only one side has."""
+    common = total = 0
+    for pair in zip(found, wanted, strict=True):
+        rows = [np.moveaxis(y, axis, 0).reshape(y.shape[axis], -1).tolist() for y in pair]
+        ours, theirs = (Counter(map(tuple, side)) for side in rows)
+        common += 2 * (ours & theirs).total()
+        total += ours.total() + theirs.total()
+    other = 1 - common / total if total else 0.0
+    return OutputAccuracy(name, "answers", other, decibels(other), 1 - other, other, total // 2)
 
 
 def _one_size(arrays: Sequence[Array]) -> bool:

@@ -14,10 +14,10 @@ from functools import lru_cache
 import numpy as np
 
 from ..errors import BadInput
-from ..ir.functions import kinks, pole_between
+from ..ir.functions import is_jump, kinks, pole_between
 from ..ir.matgraph.ops import Epilogue
 from ..ir.points import Interval, Point, Ranges
-from ..ir.types import Array, Function, QParams
+from ..ir.types import Array, Function, QParams, Rounding
 from .integer_row_statistics import IntegerRowStats
 from .pwl.near import fit_near, rounded_up
 from .pwl.summed import fit_summed
@@ -93,7 +93,7 @@ def build_epilogue(
         m=gains.m,
         s=gains.s,
         f_shift=gains.f_shift,
-        off=-gains.mt * (t.zero_point if t else 0),
+        off=_nudge(out.rounding, gains.f_shift) - gains.mt * (t.zero_point if t else 0),
         mt=gains.mt,
         uz=u.zero_point if u else 0,
         u_shift=plan.u_shift,
@@ -105,6 +105,17 @@ def build_epilogue(
         hadamard=e.hadamard,
     )
     return _with_statistics(made, rows)
+
+
+def _nudge(rounding: Rounding, f_shift: int) -> int:
+    """Return what makes the array's rounding, halves to even, the prescribed one.
+
+    Values of prescribed scales that are powers of two are multiples of at least two of the
+    2^f_shift parts of a step: one part more moves halves alone, and half a step less makes the
+    nearest value that below.
+    """
+    half = (1 << f_shift) >> 1
+    return {"even": 0, "up": 1, "down": -1, "floor": 1 - half}[rounding]
 
 
 def _with_statistics(made: QEpilogue, rows: IntegerRowStats) -> QEpilogue:
@@ -202,6 +213,9 @@ def _x_scale(activation: Function, x_range: Interval, least: float) -> float:
     """Return the scale of x; it is negative where x is, because octaves count from the left."""
     lo, hi = x_range
     corners = [corner for corner in kinks(activation) if lo < corner < hi]
+    ends = [corner for corner in corners if is_jump(activation, corner)]
+    if len(ends) == 2 and len(corners) == 2:
+        corners = [ends[1] - ends[0]]  # segments begin at both
     scale = aligned_scale(max(-lo, hi, least) or 1.0, corners)
     if not any(corners):  # else a corner chose the scale
         scale = rounded_up(scale)

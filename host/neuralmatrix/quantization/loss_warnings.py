@@ -6,7 +6,7 @@ In: ``Accuracy`` and the causes of its losses.  Out: lines of plain words; none 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
@@ -25,6 +25,7 @@ MOST_PART = 0.03  # relative error of a part of an output
 # Error relative to how far values vary: a coefficient of determination loses its square, 0.6 points
 MOST_VARYING = 0.08
 VARYING = ("values", "vectors")
+ANSWERING = ("class scores", "probabilities")  # kinds whose own answers are counted
 FEW = 16  # calibration inputs
 MUCH_SATURATED = 0.002  # share of a tensor's values
 MAIN = 0.5  # share of the squared loss that makes a cause the main one
@@ -42,18 +43,48 @@ class Causes:
 
 
 def warnings_of(
-    found: Accuracy, causes: Causes, precision: str, varying: Mapping[str, float]
-) -> tuple[str, ...]:
+    found: Accuracy, causes: Causes, precision: str, varying: Mapping[str, float],
+    likely: Mapping[str, float] | None = None,
+) -> tuple[str, ...]:  # fmt: skip
     """Return one line per bad output, and one for the cause; ``varying``: the errors of outputs
-    relative to how far their values vary."""
+    relative to how far their values vary; ``likely``: what those of other inputs may be."""
+    int16 = precision == "int16"
     bad = [
         line
         for out in found.outputs
-        if (line := _bad(out, varying.get(out.name, 0.0), precision == "int16"))
-    ]
+        if (line := _bad(out, varying.get(out.name, 0.0), int16)
+            or _likely_bad(out, (likely or {}).get(out.name, 0.0), int16))
+    ]  # fmt: skip
     if not bad:
         return ()
     return (*bad, *_because(found, causes, precision))
+
+
+def warnings_behind(
+    made: Mapping[str, Sequence[OutputAccuracy]], outputs: Sequence[OutputAccuracy], precision: str
+) -> tuple[str, ...]:
+    """Return one line per bad output of the host, and what to try; ``made``: the array's outputs
+    that each is computed of."""
+    bad = [line for out in outputs if (line := _bad_behind(out, made[out.name], precision))]
+    return (*bad, f"cause: losses of what it reads; {ACTIVATIONS[precision]}") if bad else ()
+
+
+def _bad_behind(out: OutputAccuracy, read: Sequence[OutputAccuracy], precision: str) -> str:
+    """Return what is bad about an output of the host, or nothing.
+
+    Changed answers of class scores and probabilities are counted where these are judged.
+    """
+    names = ", ".join(one.name for one in read)
+    what = f"output {out.name}, which the host computes of {names}, is inaccurate"
+    if out.kind == "answers":
+        steps = any(one.kind not in ANSWERING and one.worst > LEAST_CHANGING for one in read)
+        if not steps or out.relative_error <= _most_changed(out):
+            return ""
+        return f"{what}: {100 * out.relative_error:.2g} % of its values differ"
+    most = max((MOST_RELATIVE.get(one.kind, MOST_OF_SOME) for one in read), default=MOST_OF_SOME)
+    if out.relative_error <= (MOST_AT_INT16 if precision == "int16" else most):
+        return ""
+    return f"{what}: relative error {100 * out.relative_error:.3g} %"
 
 
 def _bad(out: OutputAccuracy, varying: float, int16: bool) -> str:
@@ -79,6 +110,17 @@ def _bad(out: OutputAccuracy, varying: float, int16: bool) -> str:
             "values vary"
         )
     return ""
+
+
+def _likely_bad(out: OutputAccuracy, likely: float, int16: bool) -> str:
+    """Return what is likely bad about an output whose error few inputs measure, or nothing."""
+    if not int16 or out.kind == "probabilities" or likely <= MOST_AT_INT16:
+        return ""
+    error = f"relative error {100 * out.relative_error:.3g} %"
+    return (
+        f"output {out.name} may be inaccurate: {error}, and up to about {100 * likely:.2g} % of "
+        "other inputs, by how much the few measured ones differ"
+    )
 
 
 def _most_changed(out: OutputAccuracy) -> float:

@@ -98,6 +98,17 @@ def relative_error(found: Array, wanted: Array) -> float:
     return 0.0 if error == 0.0 else error / max(size, TINY)
 
 
+def likely_error(found: Array, wanted: Array) -> float:
+    """Return the relative error that other inputs are likely to stay below: the runs' mean squared
+    error, and as much more as the mean of so few may be off (about Student's t at 95 %)."""
+    runs = len(wanted)
+    each = np.square(np.subtract(found, wanted, dtype=np.float64)).reshape(runs, -1).sum(1)
+    if runs < 2 or not each.any():
+        return relative_error(found, wanted)
+    more = (2 + 5 / runs) * each.std(ddof=1) / np.sqrt(runs)
+    return relative_error(found, wanted) * float(np.sqrt(1 + more / each.mean()))
+
+
 def varying_error(judge: Judge, found: Array, wanted: Array) -> float:
     """Return the error relative to how far the float values of a channel vary, the root of the mean
     square over the channels: what a large constant part, or a larger channel, hides.

@@ -123,7 +123,7 @@ class _Problem:
 
     def recipe(self, promoted: Iterable[Candidate]) -> Recipe:
         """Return the recipe in which the groups are int16, with their unclipped ranges."""
-        names = {name for group in promoted for name in group.tensors}
+        names = {name for group in promoted for name in group.tensors}.union(self.begin.promoted)
         ranges = {
             point: self.extremes.get(point, ends) if point.tensor in names else ends
             for point, ends in self.begin.ranges_by_point.items()
@@ -204,11 +204,11 @@ def _with_digits(plain: Recipe, digits: Widened) -> Recipe:
 
 def _groups(calibrated: CalibratedGraph) -> list[tuple[str, ...]]:
     """Return the scale groups that are int8 and may be int16."""
-    mg, facts = calibrated.graph, calibrated.facts
+    mg, facts, chosen = calibrated.graph, calibrated.facts, calibrated.recipe.promoted
     return [
         tuple(names)
         for root, names in facts.scale_groups.members(mg.tensors).items()
-        if root not in facts.int16 and not any(n in mg.quant for n in names)
+        if root not in facts.int16 and not any(n in mg.quant or n in chosen for n in names)
     ]
 
 

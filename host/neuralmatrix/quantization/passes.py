@@ -19,7 +19,9 @@ from ..ir.types import Array
 from .accuracy import measure_accuracy
 from .apply_units import with_units
 from .calibrated_graph import ScaledGraph
+from .exact_outputs import exact_recipe
 from .level_spectra import with_levels
+from .overrides import with_overrides
 from .qgraph import QGraph
 from .round_weights import with_roundings
 from .samples import Run, Samples
@@ -73,7 +75,9 @@ class Numbers:
         if self.saved is not None:
             return replace(graph, recipe=self.saved)
         if self.samples is None:
-            return replace(graph, recipe=Recipe(self.settings.precision))
+            recipe = exact_recipe(graph, self.settings.precision)
+            recipe = with_overrides(recipe, graph, self.settings.overrides)
+            return replace(graph, recipe=recipe)
         runs = tuple(self.samples.runs(graph))
         found = search(graph, target, runs=runs, settings=self.settings, finish=self.finish,
                        step=self.step)  # fmt: skip

@@ -8,6 +8,7 @@ every tensor; int16 tensors are limited where a sum could overflow.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isqrt
 
 import numpy as np
@@ -23,6 +24,7 @@ from .bit_widths import int16_groups
 from .calibrated_graph import CalibratedGraph, ScaledGraph
 from .integer_row_statistics import least_scale
 from .integer_weights import BIAS_LIMIT, IntWeight, int_weight, is_weighted
+from .on_jumps import jumps, on_jump
 from .output_ranges import bounded_outputs
 
 ACC_LIMIT = 2**31 - 1
@@ -54,6 +56,7 @@ def _all_qparams(
 ) -> dict[str, QParams]:
     groups = facts.scale_groups
     limits, whole = _value_limits(mg, groups, weights, int16), integer_inputs(mg)
+    thresholds = jumps(mg)
     found: dict[str, QParams] = {}
     for root, members in groups.members(mg.tensors).items():
         limit = limits.get(root, FULL)
@@ -65,8 +68,15 @@ def _all_qparams(
             lo, hi = min(0.0, *(lo for lo, _ in ends)), max(0.0, *(hi for _, hi in ends))
             qp = choose_qparams(lo, hi, root in int16, limit, root in facts.symmetric)
             qp = _on_integers(qp, lo, hi) if not whole.isdisjoint(members) else qp
-        found.update({m: qp for m in members})
+            sizes = {thresholds[member] for member in members if member in thresholds}
+            qp = on_jump(qp, *sizes) if len(sizes) == 1 else qp
+        found.update({m: _rounded_as(mg.quant.get(m), qp) for m in members})
     return {**found, **_coarser_statistics(mg, groups, found)}
+
+
+def _rounded_as(prescribed: QParams | None, qp: QParams) -> QParams:
+    """Return the steps of a scale group with the rounding of one of its tensors."""
+    return replace(qp, rounding=prescribed.rounding if prescribed else "even")
 
 
 def integer_inputs(mg: MatGraph) -> frozenset[str]:
@@ -102,8 +112,8 @@ def choose_qparams(
 
 
 def peak_value(qp: QParams) -> int:
-    """Return the largest |q|."""
-    return max(-qp.qmin, qp.qmax)
+    """Return the largest |q|, of padding too."""
+    return max(abs(qp.qmin), abs(qp.qmax), abs(qp.zero_point))
 
 
 def most_reach(source: QParams) -> int:
@@ -145,7 +155,7 @@ def _coarser_statistics(
 
 
 def _checked(qp: QParams, limit: int, name: str) -> QParams:
-    if qp.int16 and limit < FULL:
+    if qp.int16 and limit < min(FULL, peak_value(qp)):
         raise DoesNotFit(
             f"tensor {name!r} is prescribed as int16, but values beyond {limit} could overflow the "
             "32-bit accumulators of its consumer; quantise it to int8 or remove its scale"

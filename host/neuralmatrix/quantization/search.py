@@ -31,6 +31,7 @@ from .equalize import migrate
 from .fake_quant import MOST_IMAGES, sample
 from .level_spectra import level_spectra
 from .mixed_precision import Mixed, choose_mixed
+from .overrides import with_overrides
 from .round_weights import roundings_of
 from .samples import Run, Samples, spread
 from .scales import choose_scales
@@ -77,6 +78,7 @@ def search(
     levelled = level_spectra(begin, target, samples=once)
     parted = split_scales(levelled, target, samples=once, precision=settings.precision)
     recipe = replace(levelled.recipe, units=parted.recipe.units)
+    recipe = with_overrides(recipe, graph, settings.overrides)
     observed = observe(finish.tied(replace(graph, recipe=recipe), target), runs)
     if not settings.searches:
         return _plain(observed, settings, recipe)
@@ -84,7 +86,7 @@ def search(
     trials = Trials(graph, target, finish, trial_runs(graph, runs), measure)
     found = _Search(trials, observed, settings, target, recipe, step, len(runs))
     if recipe.units:
-        whole = replace(graph, recipe=levelled.recipe)
+        whole = replace(graph, recipe=replace(recipe, units=()))
         found.without_units(observe(finish.tied(whole, target), runs))
     found.methods()
     found.tensors()

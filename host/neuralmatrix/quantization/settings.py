@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Literal, get_args
 
 from ..errors import BadInput
+from .overrides import Override
 
 Method = Literal["auto", "mse", "minmax", "percentile"]
 
@@ -49,6 +50,7 @@ class Settings:
     measure: Measure = "relative"
     search_seconds: float = SEARCH_SECONDS
     measured: bool = True  # hold inputs back, measure the accuracy, and choose by trials
+    overrides: tuple[Override, ...] = ()  # the user's own choices for layers
 
     @property
     def searches(self) -> bool:
@@ -87,6 +89,11 @@ def check_settings(settings: Settings, calibrated: bool) -> None:
     if not isinstance(seconds, Real) or not 0 <= seconds < float("inf"):
         raise BadInput(f"search_seconds {seconds!r}; allowed are seconds from 0")
     _check_used(settings, calibrated)
+    if mixed and any("weights" in override.choices for override in settings.overrides):
+        raise BadInput(
+            "overrides of weights with precision mixed, which chooses them; allowed with it are "
+            "overrides of activations: choose precision int8 or int16, or leave 'wide' out"
+        )
     if not calibrated and (mixed or settings.refine):
         raise BadInput(
             "precision mixed and refinements are chosen on calibration inputs, and none are given; "

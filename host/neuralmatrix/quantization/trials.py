@@ -8,7 +8,7 @@ of any recipe; ``Outputs`` of runs in float and in integers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -50,6 +50,7 @@ class Trials:
     finish: Finish
     runs: Sequence[Run]
     measure: Mapping[str, str]
+    known: dict[Recipe, float] = field(default_factory=dict)  # losses of recipes that were tried
 
     @cached_property
     def wanted(self) -> Outputs:
@@ -64,8 +65,13 @@ class Trials:
 
     def loss(self, recipe: Recipe) -> float:
         """Return the loss of the integers that a recipe makes."""
-        quantized = self.finish.quantized(replace(self.graph, recipe=recipe), self.target)
-        return self.loss_of(integer_outputs(quantized, self.runs))
+        if recipe not in self.known:
+            quantized = self.finish.quantized(replace(self.graph, recipe=recipe), self.target)
+            loss = self.loss_of(integer_outputs(quantized, self.runs))
+            if recipe.roundings:  # whose steps no comparison of recipes sees
+                return loss
+            self.known[recipe] = loss
+        return self.known[recipe]
 
     def loss_of(self, found: Outputs) -> float:
         """Return the loss of outputs."""

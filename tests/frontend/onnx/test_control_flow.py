@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""If with a constant condition, Loop and Scan with a constant trip count.
+"""If, Loop and Scan with a constant trip count.
 
 In: models with subgraphs.  Out: flat Graphs that compute what onnxruntime does.
 """
@@ -137,15 +137,51 @@ def test_control_flow_that_is_known_is_unrolled(what: str) -> None:
             np.testing.assert_allclose(found[name], y, rtol=1e-5, atol=1e-5)
 
 
-def _if_at_run_time() -> onnx.ModelProto:
-    proto = fixed_branch(True)
-    del proto.graph.initializer[0]
-    proto.graph.input.append(helper.make_tensor_value_info("c", BOOL, ()))
+CONDITIONS: dict[str, list[onnx.NodeProto]] = {
+    "scalar": [node("ReduceMean", ["x"], ["m"], keepdims=0), node("Greater", ["m", "zero"], ["c"])],
+    "negated": [node("ReduceMax", ["x"], ["m"], keepdims=0), node("Less", ["m", "zero"], ["n"]),
+                node("Not", ["n"], ["c"])],
+    "two tensors": [node("ReduceMax", ["x"], ["m"], keepdims=0),
+                    node("ReduceMean", ["h"], ["n"], keepdims=0),
+                    node("Greater", ["m", "n"], ["c"])],
+    "input": [],
+}  # fmt: skip
+
+
+def branch_by_data(what: str, shape: tuple[int, ...] = (2, 3)) -> onnx.ModelProto:
+    """Return an If that data decides, between values of ``shape``, in the middle of a network."""
+    then = graph([node("Mul", ["h", "w"], ["o"])], [], [("o", FLOAT, None)])
+    other = graph([node("Reshape", ["h", "s"], ["r"]), node("Neg", ["r"], ["o"])], [],
+                  [("o", FLOAT, None)])  # fmt: skip
+    nodes = [
+        node("Relu", ["x"], ["h"]),
+        *CONDITIONS[what],
+        node("If", ["c"], ["q"], then_branch=then, else_branch=other),
+        node("Sigmoid", ["q"], ["y"]),
+    ]
+    constants = {"w": np.float32(3), "zero": np.float32(0), "s": np.array(shape, np.int64)}
+    proto = model(nodes, {"x": (2, 3)}, ["y"], constants)
+    if what == "input":
+        proto.graph.input.append(helper.make_tensor_value_info("c", BOOL, ()))
     return proto
 
 
+@pytest.mark.parametrize("what", CONDITIONS)
+def test_both_branches_are_computed_where_data_decide(what: str) -> None:
+    proto = branch_by_data(what)
+    plain = import_onnx(proto)
+    for sign in (1, -1):
+        feeds = {"x": sign * np.abs(signed((2, 3))) + np.float32(0.1 * sign)}
+        if what == "input":
+            feeds["c"] = np.asarray(sign > 0)
+        wanted = onnxruntime_outputs(proto, feeds)["y"]
+        for found in (plain, simplify(plain)):
+            given = {name: np.asarray(x, np.float32) for name, x in feeds.items()}
+            np.testing.assert_allclose(run_graph(found, given)["y"], wanted, rtol=1e-5, atol=1e-6)
+
+
 REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
-    "condition": (_if_at_run_time, "condition is computed at run time.*trace the model"),
+    "shapes": (lambda: branch_by_data("scalar", (3, 2)), r"the shapes \(2, 3\) and \(3, 2\)"),
     "iterations": (lambda: loop(5000), "5000 iterations; up to 1024 are unrolled"),
     "no iteration": (lambda: loop(0), "no iteration runs"),
     "no end": (lambda: loop(None), "no end after 1024 iterations"),

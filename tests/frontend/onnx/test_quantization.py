@@ -249,7 +249,7 @@ def test_a_constant_operand_is_annotated_not_a_weight() -> None:
             "16-bit tensors are supported with zero point 0",
         ),
         (
-            [_quantize("x", "q", "p"), node("Relu", ["q"], ["h"]), _dequantize("h", "y", "p")],
+            [_quantize("x", "q", "p"), node("Abs", ["q"], ["h"]), _dequantize("h", "y", "p")],
             _params("p", 0.1, 3, "int8"),
             "computes with quantised integers; put DequantizeLinear before it",
         ),

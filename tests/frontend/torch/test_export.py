@@ -331,3 +331,22 @@ def test_an_exported_program_is_compiled(torch) -> None:
     feeds = [{"input": np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)}]
     program = compile_model(exported, example_inputs=torch.zeros(1, 4), calibration=feeds)
     assert [port.name for port in program.inputs] == ["input"]
+
+
+def test_exported_programs_need_no_examples(torch) -> None:
+    pytest.importorskip("onnxscript")
+    net, x = torch.nn.Linear(4, 2), torch.zeros(1, 4)
+    feeds = [{"input": np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)}]
+    exported = torch.export.export(net.eval(), (x,))
+    onnx_program = torch.onnx.export(exported, dynamo=True, verbose=False)
+    for program in (exported, onnx_program):
+        compiled = compile_model(program, calibration=feeds, accuracy=False)
+        assert [port.shape for port in compiled.inputs] == [(1, 4)]
+
+
+def test_simulated_quantisation_is_refused_with_what_to_do(torch) -> None:
+    from torch.ao.quantization import FakeQuantize
+
+    net = torch.nn.Sequential(torch.nn.Linear(4, 2), FakeQuantize())
+    with pytest.raises(BadModel, match=r"simulates quantisation .*convert_pt2e\) and give"):
+        compile_model(net, example_inputs=torch.zeros(1, 4))

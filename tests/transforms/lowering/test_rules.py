@@ -130,5 +130,5 @@ def test_all_refusals_at_once() -> None:
     ]  # fmt: skip
     with pytest.raises(UnsupportedModel) as caught:
         lower(graph(nodes, IMAGE, {"k": 1.0}))
-    assert [(n.name, n.op) for n in caught.value.nodes] == [("pick", "ArgMax"), ("twice", "Binary")]
+    assert [(n.name, n.op) for n in caught.value.nodes] == [("pick", "ArgMax"), ("twice", "Add")]
     assert "only at a network output" in str(caught.value)

@@ -127,7 +127,8 @@ def _sorted(graph: GraphProto, calls: Sequence[Call]) -> list[Call]:
             _refuse_cycle(rest)
         order += ready
         waiting = rest
-    return order
+    # what a constant feeds may be looked at before its own turn comes
+    return sorted(order, key=lambda call: call.op != "Constant")
 
 
 def _check_ends(graph: GraphProto, calls: Sequence[Call], outputs: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ quantisation.  Nothing here needs the onnx package.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -61,29 +61,64 @@ _MAX_LENGTH = 1 << 24
 _LOWEST = np.finfo(np.float32).min
 _MASKED = frozenset({"Add", "Attention", "MultiHeadAttention", "Where"})
 _EXTREMES = frozenset({"Max", "Min"})
-_SHIFT = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}
+INTEGER_ENDS: Mapping[str, tuple[int, int]] = {
+    **{f"int{n}": (-(2 ** (n - 1)), 2 ** (n - 1) - 1) for n in (2, 4, 8, 16)},
+    **{f"uint{n}": (0, 2**n - 1) for n in (2, 4, 8, 16)},
+}
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """real = scale * (integer - zero_point), in the source model's own integer type."""
+    """real = scale * (integer - zero_point), in the source model's own integer type.
+
+    ``ends``: the least and the largest integer where they are not those of ``dtype``; a ``dtype``
+    that is no type of ONNX always has them.
+    """
 
     scale: float
     zero_point: int
     dtype: str
+    ends: tuple[int, int] | None = None
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the largest integer."""
+        if self.ends is None and self.dtype not in INTEGER_ENDS:
+            raise Refused(f"type {self.dtype}; {', '.join(INTEGER_ENDS)} are supported")
+        return self.ends or INTEGER_ENDS[self.dtype]
+
+    def within(self, low: int, high: int) -> Quantization:
+        """Return the same scale with integers clipped to low..high; ``high`` wins over ``low``."""
+        ends = tuple(min(max(end, low), high) for end in self.range)
+        return self if ends == self.range else replace(self, ends=(ends[0], ends[1]))
 
     @property
     def params(self) -> QParams:
         """Return the same scale for int8 or int16; Refused where that is not exact."""
-        if self.dtype not in _SHIFT:
-            raise Refused(f"type {self.dtype}; {', '.join(_SHIFT)} are supported")
-        zero, is_int16 = self.zero_point - _SHIFT[self.dtype], self.dtype.endswith("16")
-        if is_int16 and zero:
+        low, high = self.range
+        shift = 0 if -128 <= low and high <= 127 else 128
+        zero = self.zero_point - shift
+        if min(low - shift, zero) >= -128 and max(high - shift, zero) <= 127:
+            return _params(self.scale, self.zero_point, shift, (low, high), _INT8_ENDS)
+        low, high = low - self.zero_point, high - self.zero_point
+        if low < -32768 or high > 32767:
             raise Refused(
                 f"zero point {self.zero_point} of {self.dtype}; 16-bit tensors are supported with "
-                f"zero point {_SHIFT[self.dtype]}"
+                f"zero point {sum(self.range) // 2 + 1}"
             )
-        return QParams(self.scale, zero, is_int16)
+        return _params(self.scale, self.zero_point, self.zero_point, self.range, _INT16_ENDS)
+
+
+_INT8_ENDS, _INT16_ENDS = (-128, 127), (-32640, 32639)
+
+
+def _params(
+    scale: float, zero: int, shift: int, ends: tuple[int, int], whole: tuple[int, int]
+) -> QParams:
+    """Return QParams of integers less ``shift``, which all lie in the type ``whole``."""
+    low, high = max(ends[0] - shift, whole[0]), min(ends[1] - shift, whole[1])
+    narrow = None if (low, high) == whole else (low, high)
+    return QParams(scale, zero - shift, whole is _INT16_ENDS, ends=narrow)
 
 
 @dataclass(frozen=True)

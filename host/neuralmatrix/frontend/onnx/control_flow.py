@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX If with a constant condition, Loop and Scan with a constant trip count, unrolled.
+"""ONNX If, Loop and Scan with a constant trip count, unrolled.  Of an If whose condition is
+computed at run time both branches are computed, and one result is chosen.
 
 In: one ``Call`` with subgraphs, and how to handle one node.  Out: the subgraphs' nodes in the
 ``Context``, once per iteration and under names of their own.
@@ -16,11 +17,13 @@ from ...errors import BadModel
 from ...ir.graph.nodes import Concat, Reshape, Slice
 from .context import Call, Context, Refused, axis_of, ints
 from .load import captured_names, plain_call, tensor_array
+from .ops.conditions import select
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
 MAX_ITERATIONS = 1024
+BRANCHES = ("then_branch", "else_branch")
 
 Run = Callable[[Context, Call], None]
 Control = Callable[[Context, Call, Run], None]
@@ -85,17 +88,35 @@ def _give(ctx: Context, new: str, old: str) -> None:
 def _condition(ctx: Context, name: str) -> bool:
     if name and name not in ctx.known:
         raise Refused(
-            "its condition is computed at run time; a data-dependent If, Loop or Scan cannot "
-            "be unrolled: trace the model when exporting"
+            "its condition is computed at run time; a Loop or Scan that ends by data cannot be "
+            "unrolled: trace the model when exporting"
         )
     return not name or bool(np.asarray(ctx.known[name]).reshape(()))
 
 
 def _if(ctx: Context, call: Call, run: Run) -> None:
+    if call.input(0) and call.input(0) not in ctx.known:
+        _chosen(ctx, call, run)
+        return
     branch = "then_branch" if _condition(ctx, call.input(0)) else "else_branch"
     results = _inline(ctx, call, call.attrs[branch], {}, run)
     for new, old in zip(call.outputs, results, strict=True):
         _give(ctx, new, old)
+
+
+def _chosen(ctx: Context, call: Call, run: Run) -> None:
+    """Compute both branches, and choose each result as Where does."""
+    sides = [_inline(ctx, call, call.attrs[branch], {}, run) for branch in BRANCHES]
+    for out, first, second in zip(call.outputs, *sides, strict=True):
+        shapes = ctx.shape(first), ctx.shape(second)
+        if shapes[0] != shapes[1]:
+            raise Refused(
+                "its condition is computed at run time, and its branches give the shapes "
+                f"{shapes[0]} and {shapes[1]}; one shape is supported"
+            )
+        names = (call.input(0), first, second)
+        if not select(ctx, call, names, out):
+            run(ctx, Call(call.name, "Where", "", call.opset, names, (out,), {}, None))
 
 
 def _stacked(ctx: Context, call: Call, parts: Sequence[str], axis: int, out: str) -> None:

@@ -2,7 +2,7 @@
 """Imports a model whose edges the host computes, where the array alone cannot run it.
 
 In: an ONNX model.  Out: the Graph for the array, and what the host computes around it; or one
-UnsupportedModel with every node that neither can.
+UnsupportedModel with every node that neither can, those that a later stage refuses included.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from .context import Call, Context
 from .host_side import HostSide
 from .import_onnx import Source, graph_of, source_of, walk
 from .outputs import add_outputs, refused_outputs
+from .refusals import Later, nothing_later, whole_list
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
 
 def import_model(
     model: str | Path | bytes | ModelProto, shapes: Mapping[str, Shape] | None = None,
-    outputs: Sequence[str] = (),
+    outputs: Sequence[str] = (), later: Later = nothing_later,
 ) -> tuple[Graph, HostEdges | None]:  # fmt: skip
     """Return the Graph of an ONNX model, and the operations of the host that it needs, if any.
 
     ``outputs``: values that end the model instead of its own outputs.  The host computes what the
     array refuses: integers that depend on inputs of integers alone, and what lies behind the last
-    operation of the array.
+    operation of the array.  ``later``: what the stages behind the import refuse of a graph.
 
     >>> graph, edges = import_model("detector.onnx")  # doctest: +SKIP
     """
@@ -53,15 +54,17 @@ def import_model(
         add_outputs(ctx, source.outputs)
         return graph_of(ctx, [i.name for i in source.inputs], source.outputs), None
     try:
-        made = _shared(source, {node.name: node.reason for node in refused})
+        made = _shared(source, {node.name: node.reason for node in refused}, later)
     except BadModel:  # found in the model without the refused nodes: what was refused counts
         made = None
     if made is None:
-        raise UnsupportedModel(tuple(refused))
+        raise UnsupportedModel(whole_list(source, ctx, refused, later))
     return made
 
 
-def _shared(source: Source, reasons: Mapping[str, str]) -> tuple[Graph, HostEdges] | None:
+def _shared(
+    source: Source, reasons: Mapping[str, str], later: Later
+) -> tuple[Graph, HostEdges] | None:
     """Return both parts; None where nothing would be left for the array."""
     barred: dict[str, str] = {}
     while True:
@@ -72,7 +75,7 @@ def _shared(source: Source, reasons: Mapping[str, str]) -> tuple[Graph, HostEdge
         barred |= {name: _blocked_by(name, call) for name, call in side.blocked.items()}
     made = None if refused else _finished(source, side, ctx, refused)
     if refused:
-        raise UnsupportedModel(tuple(refused))
+        raise UnsupportedModel(whole_list(source, ctx, refused, later))
     return made
 
 

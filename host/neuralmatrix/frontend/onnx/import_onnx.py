@@ -34,8 +34,9 @@ from .load import read, tensor_array
 from .operator_table import handler_of
 from .ops.gather import REARRANGES, index_inputs, pass_indices
 from .ops.logic import check_integral, pass_integral
+from .ops.qonnx import DOMAINS as QONNX
 from .ops.qoperators import COMPUTES
-from .ops.quantization import KEEPS_QUANTIZED
+from .ops.quantization import KEEPS_QUANTIZED, NARROWS, narrow
 from .outputs import add_outputs, refused_outputs
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _bad_model(call: Call, error: Exception) -> NeuralMatrixError:
 
 def _fold(ctx: Context, call: Call) -> None:
     """Fold a node whose inputs are constants; dequantised weights keep their scales."""
-    if call.op in _FOLDS_ITSELF:
+    if call.op in _FOLDS_ITSELF or call.domain in QONNX:
         handler_of(call, True)(ctx, call)
     else:
         fold(ctx, call)
@@ -245,6 +246,9 @@ def _step(ctx: Context, call: Call, handler: Handler) -> None:
         return
     check_integral(call, ctx)
     quantizations = {ctx.quantized.get(name) for name in call.inputs if name in ctx.values}
+    if call.op in NARROWS and not quantizations <= {None}:
+        narrow(ctx, call)
+        return
     _check_quantized(ctx, call, quantizations)
     handler(ctx, call)
     if not quantizations <= {None} and call.op not in (

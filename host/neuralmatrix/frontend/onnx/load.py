@@ -55,11 +55,14 @@ def read(model: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | Non
     else:
         raise BadModel(other_object(model))
     if not proto.graph.node:
+        if not proto.ByteSize():
+            raise BadModel(f"{name}: it is empty; {_CURE}")
         raise BadModel(f"{name} is an ONNX model that has no nodes; a graph is needed; {_CURE}")
     return (onnx.inliner.inline_local_functions(proto) if proto.functions else proto), folder
 
 
 _EXPORT = "give the torch.nn.Module itself with example_inputs=, or export it to ONNX with torch"
+_TF = "convert it to ONNX with tf2onnx (--saved-model)"
 # what other files are, and what to do with them
 _OTHER = {
     "nmx": "a compiled program (.nmx), not a model: give them in the order MODEL PROGRAM, or load "
@@ -67,8 +70,8 @@ _OTHER = {
     "pt": f"weights or a module that torch.save wrote: load it with torch, and {_EXPORT}",
     "pickle": f"a pickle, as torch.save wrote it: load it with torch, and {_EXPORT}",
     "torchscript": f"a TorchScript module: {_EXPORT} (torch.onnx.export)",
-    "pt2": "a program that torch.export saved: load it with torch.export.load, and give its "
-    ".module() with example_inputs=",
+    "pt2": "a program that torch.export saved: load it with torch.export.load, and give "
+    "what that returns",
     "safetensors": f"weights without a network (safetensors): load them into their module, and "
     f"{_EXPORT}",
     "hdf5": "an HDF5 file, as Keras writes it (.h5): load it with Keras and export it to ONNX "
@@ -80,13 +83,24 @@ _OTHER = {
     "the model",
     "npy": "an array (.npy): give it as a constant, and an .onnx file as the model",
     "xml": "an XML file, as OpenVINO writes it: give the ONNX model from which it was made",
+    "gguf": "weights for llama.cpp (.gguf): give the network from which they were made, as ONNX or "
+    "as a torch.nn.Module with example_inputs=",
+    "gzip": "a compressed file (gzip): unpack it first",
+    "zipped": "an archive (.zip) that holds an .onnx file: unpack it first",
+    "savedmodel": f"an archive of a TensorFlow SavedModel: unpack it, and {_TF}",
+    "pointer": "a pointer of Git LFS to the file: fetch the file itself (git lfs pull)",
+    "html": "a web page, which a download gave instead of the file: download it again",
+    "json": "a text (JSON): give an .onnx file, or a torch.nn.Module with example_inputs=",
 }
+_ARRAY = "arrays are calibration=; the first argument is the model"
 # the same for objects, by the root of their module and their class
 _OBJECTS = {
-    ("torch", "ONNXProgram"): "give its .model_proto",
-    ("torch", "ExportedProgram"): "give its .module() with example_inputs=",
     ("keras", ""): "export it to ONNX first (model.export(path, format='onnx'), or tf2onnx)",
     ("tensorflow", ""): "convert it to ONNX first, with tf2onnx",
+    ("numpy", "ndarray"): _ARRAY,
+    ("torch", "Tensor"): _ARRAY,
+    ("builtins", "list"): _ARRAY,
+    ("builtins", "type"): "give an instance of the class, with example_inputs=",
     ("onnxruntime", ""): "give the ONNX model that it was made from",
     ("jax", ""): "export it to ONNX first",
     ("builtins", "dict"): "weights alone are no network: load them into their torch.nn.Module, and "
@@ -114,9 +128,9 @@ def _file_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BadModel(
-            f"cannot read {str(path)!r}: {error.strerror}; give the path of an .onnx file"
-        ) from None
+        saved = (path / "saved_model.pb").is_file()
+        way = f"a TensorFlow SavedModel: {_TF}" if saved else "give the path of an .onnx file"
+        raise BadModel(f"cannot read {str(path)!r}: {error.strerror}; {way}") from None
 
 
 def _parse(data: bytes, what: str) -> ModelProto:

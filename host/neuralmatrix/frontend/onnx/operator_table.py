@@ -16,6 +16,7 @@ from .ops import (
     batch_norm,
     conditions,
     einsum,
+    fixed_point,
     fourier,
     gather,
     layout,
@@ -25,6 +26,7 @@ from .ops import (
     pointwise,
     pooling,
     powers,
+    qonnx,
     qoperators,
     quantization,
     recurrent,
@@ -120,10 +122,14 @@ def handler_of(call: Call, in_opset: bool) -> Handler:
     """Return the handler of a node; Refused with the nearest supported operator if it has none."""
     if call.domain == "com.microsoft" and call.op in MICROSOFT:
         return MICROSOFT[call.op]
+    if call.domain == fixed_point.DOMAIN and call.op in fixed_point.OWN:
+        return fixed_point.OWN[call.op]
+    if call.domain in qonnx.DOMAINS and call.op in qonnx.HANDLERS:
+        return qonnx.HANDLERS[call.op]
     if call.domain:
         raise Refused(
             f"domain {call.domain!r}; operators of ai.onnx are supported, and of com.microsoft "
-            f"{', '.join(sorted(MICROSOFT))}"
+            f"{', '.join(sorted(MICROSOFT))}, and of QONNX {', '.join(qonnx.COMPUTED)}"
         )
     if not call.domain and not in_opset and call.op not in _WITHOUT_SCHEMA:
         raise Refused(f"ai.onnx opset {call.opset} has no such operator; {_nearest(call.op)}")

@@ -14,7 +14,7 @@ from ...errors import UnsupportedNode
 from ...ir.graph.nodes import ArgMax, Node, Unary
 from ...ir.types import Function
 from .checks import check_elements
-from .context import Call, Context, Quantization
+from .context import Call, Context
 from .ops.quantization import integer_values
 
 
@@ -42,14 +42,15 @@ def add_outputs(ctx: Context, outputs: Sequence[str]) -> None:
     """Give every output a tensor of its own name that holds the source's values."""
     for name in outputs:
         end = Call(name, "Output", "", ctx.opset, (name,), (name,), {}, None)
-        if name in ctx.quantized and ctx.quantized[name] != Quantization(
-            1.0, 0, ctx.quantized[name].dtype
-        ):
+        quantization = ctx.quantized.get(name)
+        if quantization and (quantization.scale, quantization.zero_point) != (1.0, 0):
             _free_name(ctx, name)
             integer_values(ctx, end, name, name)
         elif ctx.values[name] != name:
-            source = (ctx.values[name],)
-            ctx.emit(Unary(source, name, name, function=Function("identity")))
+            source = ctx.values[name]
+            ctx.emit(Unary((source,), name, name, function=Function("identity")))
+            if source in ctx.quant:
+                ctx.quant[name] = ctx.quant[source]
 
 
 def _is_copy(node: Node, outputs: Sequence[str]) -> bool:

@@ -40,12 +40,35 @@ def is_module(model: object) -> bool:
     )
 
 
+def _of_torch(kind: type) -> bool:
+    return kind.__module__.split(".")[0] == "torch"
+
+
+def _own_examples(program: Any) -> Any:
+    """Return the inputs with which a program was exported, None where it keeps none."""
+    args, kwargs = program.example_inputs or ((), {})
+    if args and kwargs:
+        raise BadInput(
+            "the exported program has positional and named inputs; pass example_inputs= with a "
+            "dict by argument name"
+        )
+    return kwargs or args or None
+
+
 def as_onnx(model: Any, example_inputs: Any) -> Any:
-    """Return ``model`` itself if it is ONNX, else its export with ``example_inputs``."""
-    if type(model).__name__ == "ExportedProgram" and example_inputs is not None:
+    """Return ``model`` itself if it is ONNX, else its export with ``example_inputs``.
+
+    What torch.export and torch.onnx.export return is a model too; the first has examples itself.
+    """
+    kind = type(model)
+    if kind.__name__ == "ONNXProgram" and _of_torch(kind) and example_inputs is None:
+        return model.model_proto
+    if kind.__name__ == "ExportedProgram" and _of_torch(kind):
+        example_inputs = _own_examples(model) if example_inputs is None else example_inputs
         model = model.module()
     if is_module(model):
         _refuse_script(model)
+        _refuse_simulated(model)
         if example_inputs is None:
             raise BadInput(
                 f"the model is a torch module ({type(model).__name__}) and no example inputs are "
@@ -70,6 +93,28 @@ def _refuse_script(model: Any) -> None:
             f"the model is a TorchScript module ({type(model).__name__}); allowed is the "
             "torch.nn.Module from which torch.jit made it, with example_inputs=, or an ONNX model"
         )
+
+
+_FAKE = frozenset({"FakeQuantize", "FusedMovingAvgObsFakeQuantize", "FakeQuantizeBase"})
+_EAGER = ("torch.ao.nn.quantized", "torch.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+_PT2E = (
+    "quantise it with torchao's PT2E flow instead (torch.export.export, prepare_pt2e or "
+    "prepare_qat_pt2e, convert_pt2e) and give the result"
+)
+
+
+def _refuse_simulated(model: Any) -> None:
+    """Raise BadModel for a module that torch's eager mode has prepared or quantised: its export
+    loses the integers."""
+    for part in model.modules():
+        names = {kind.__name__ for kind in type(part).__mro__}
+        if names & _FAKE:
+            what = "simulates quantisation (FakeQuantize)"
+        elif type(part).__module__.startswith(_EAGER):
+            what = "is quantised in torch's eager mode"
+        else:
+            continue
+        raise BadModel(f"{type(model).__name__} {what}, which has no ONNX form; {_PT2E}")
 
 
 def module_to_onnx(

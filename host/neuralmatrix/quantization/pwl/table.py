@@ -28,6 +28,8 @@ GOOD_ENOUGH = 1 / 64
 NO_MAP = 0.5 + 1 / 16
 EQUAL = 1 / 32  # errors that differ by less count as equal, and the smaller table is better
 FINALISTS = 3
+JUMP = 8  # times the steps beside it
+FINER = 3  # more factors of 2 are worth one value
 
 
 @dataclass(frozen=True)
@@ -222,10 +224,43 @@ def pose(
         )
     # Far beyond the cap only the cap matters; the bound avoids infinities in the arithmetic.
     y = np.clip(y, 4 * INT16_LO, 4 * INT16_HI)
+    y, firsts = _jumps_apart(y, [int(np.rint(kink / x_scale)) - x_range[0] for kink in kinks])
+    jumps = [int(x[i]) for i in firsts]
     named = [int(np.ceil(kink / x_scale)) for kink in kinks]
     found = _find_kinks(x, y) + _find_poles(x, y, y_clip) + _find_points(x, y, y_clip)
-    inner = sorted({c for c in (*named, *found) if x_range[0] < c <= x_range[1]})
+    bends = [c for c in (*named, *found) if all(abs(c - jump) > 1 for jump in jumps)]
+    inner = sorted({c for c in (*bends, *jumps) if x_range[0] < c <= x_range[1]})
     return Problem(x, y, y_clip, tuple(inner))
+
+
+def _jumps_apart(y: Array, near: Sequence[int]) -> tuple[Array, list[int]]:
+    """Return ``y`` with its jumps a multiple of a power of two apart, if one value each need change
+    for that, and the first index behind each: segments then begin at all of them.
+
+    ``near``: indices of corners.  Where x > c and x < -c decide, the jumps are an odd number of
+    steps apart; a value that lies at one may be either side's, by the rounding of x.
+    """
+    jumps = sorted({at for i in near for at in (i, i + 1) if _is_jump(y, at)})
+    moved, firsts = y.copy(), jumps[:1]
+    for jump in jumps[1:]:
+        by = max((0, -1, 1), key=lambda by: _twos(jump + by - firsts[0]) - FINER * abs(by))
+        if by:
+            moved[min(jump, jump + by)] = y[jump if by < 0 else jump - 1]
+        firsts.append(jump + by)
+    return moved, firsts
+
+
+def _is_jump(y: Array, at: int) -> bool:
+    """Return whether y rises or falls between at - 1 and ``at`` far more than beside it."""
+    if not 2 <= at < len(y) - 1:
+        return False
+    steps = np.abs(np.diff(y[at - 2 : at + 2]))
+    return bool(steps[1] > JUMP * max(steps[0], steps[2], GOOD_ENOUGH))
+
+
+def _twos(gap: int) -> int:
+    """Return how many times 2 divides a gap."""
+    return (gap & -gap).bit_length()
 
 
 def _find_kinks(x: Array, y: Array, reach: int = 4, limit: int = 8) -> list[int]:

@@ -177,17 +177,29 @@ def lower_conv_transpose(b: Builder, node: ConvTranspose) -> Value:
     packed = _phase_weight(kernel, node.groups, (axes[0], axes[1]))
     blocks = (node.groups, *strides, weight.shape[1])
     bias = bias_of(b, node, node.groups * weight.shape[1]).reshape(node.groups, 1, 1, -1)
-    step = prescribed(b, node.inputs[1], tuple(range(weight.ndim)))
-    uniform = (
-        None if step is None or np.ptp(step) else np.full(packed.shape[3], step[0], np.float32)
-    )
+    scale = _phase_scale(b, node, blocks)
     pads = (axes[0].pads[0], axes[1].pads[0], axes[0].pads[1], axes[1].pads[1])
     gemm = Gemm(f"{node.output}:phases", x.tensor, packed,
                 np.broadcast_to(bias, blocks).reshape(-1).copy(), pads=pads, groups=node.groups,
-                weight_scale=uniform, source=node.source)  # fmt: skip
+                weight_scale=scale, source=node.source)  # fmt: skip
     phased = (shape[0], axes[0].count, axes[1].count, packed.shape[3])
     done = b.emit(gemm, view_of(phased, ((0,), (1,), (2,), (3,))))
     return _interleaved(b, done, node, blocks, [p.first for p in axes], cuts[:2])
+
+
+def _phase_scale(b: Builder, node: ConvTranspose, blocks: Shape) -> Array | None:
+    """Return the prescribed weight scales of all phases' channels; None without any, and if they
+    vary along other axes than the output channel."""
+    scale = b.graph.weight_scales.get(node.inputs[1])
+    if scale is None:
+        return None
+    shape = b.graph.constants[node.inputs[1]].shape
+    split = (node.groups, shape[0] // node.groups, shape[1], -1)
+    each = np.broadcast_to(np.asarray(scale, np.float32), shape).reshape(split)
+    rows = each.transpose(1, 3, 0, 2).reshape(-1, node.groups, 1, 1, shape[1])
+    if not np.array_equal(rows.min(0), rows.max(0)):
+        return None
+    return np.asarray(np.broadcast_to(rows[0], blocks).reshape(-1).copy())
 
 
 def _interleaved(

@@ -122,7 +122,7 @@ def _lower_node(b: Builder, node: Node) -> UnsupportedNode | None:
         shape = b.graph.shapes[node.output]
         view = view_of(shape, default_groups(len(shape)))
         b.values[node.output] = Direct(b.declare(node.output, view.canonical), view)
-        kind = type(node).__name__
+        kind = node.kind.title() if isinstance(node, Binary) else type(node).__name__
         return UnsupportedNode(node.source or node.output, kind, b.graph.opset, str(reason))
 
 

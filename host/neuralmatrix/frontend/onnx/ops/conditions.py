@@ -21,7 +21,7 @@ from ....ir.graph.nodes import Binary, Node, Unary
 from ....ir.types import Function
 from ..context import Call, Context, Refused, Versions
 
-_COMPLETE = frozenset(("Where", "Mul"))
+_COMPLETE = frozenset(("If", "Mul", "Where"))
 _PASS = frozenset(("And", "Cast", "Identity", "Not", "Or", "Xor"))
 _LONGEST = 400  # characters of an expression
 
@@ -108,6 +108,31 @@ def where(ctx: Context, call: Call) -> bool:
     if not _share(ctx, call, condition.traced):
         _table(ctx, call, joined(ctx, "where", name, first, second))
     return True
+
+
+def select(ctx: Context, call: Call, names: tuple[str, str, str], out: str) -> bool:
+    """Append the choice between two values that are both computed, by a comparison: each times a
+    table that is 1 or 0.  False if the first name is no comparison."""
+    condition = ctx.conditions.get(names[0])
+    if condition is None:
+        return False
+    traced = condition.traced or _of_difference(ctx, call, condition)
+    parts = []
+    for name, text in zip(names[1:], ("where({},1,0)", "where({},0,1)"), strict=True):
+        mask, part = ctx.fresh(f"{out}.mask"), ctx.fresh(f"{out}.part")
+        ctx.emit(
+            Unary((traced.root,), mask, call.name, function=Function(text.format(traced.text)))
+        )
+        parts.append(ctx.emit(Binary((ctx.tensor(name), mask), part, call.name, kind="mul")))
+    ctx.emit(Binary((parts[0], parts[1]), out, call.name, kind="add"))
+    return True
+
+
+def _of_difference(ctx: Context, call: Call, condition: Condition) -> Traced:
+    """Append the difference of two compared tensors, by whose sign they are told apart."""
+    pair = ctx.tensor(condition.above), ctx.tensor(condition.below)
+    difference = ctx.fresh(f"{call.output}.difference")
+    return Traced("greater(x,0)", ctx.emit(Binary(pair, difference, call.name, kind="sub")))
 
 
 def product(ctx: Context, call: Call) -> bool:

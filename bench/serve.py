@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server against a session: answers, throughput and added latency, in one run.
+
+In: ViT-tiny with random weights, asked for one image at a time, and the data folder's ResNet-8,
+asked for 32.  Out: wrong and lost answers of 32 clients, their throughput as a share of a session's
+on the same images, and what a request takes beyond the run itself where nobody else asks.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import BOARD, TASKS, Array, Row, calibration, compile_for, report
+
+CLIENTS = 32
+LEAST_SHARE, MOST_ADDED_MS = 0.8, 2.0
+
+
+@contextmanager
+def serving(file: Path) -> Iterator[int]:
+    """Serve a program on a free port."""
+    command = [sys.executable, "-m", "neuralmatrix", "serve", f"net={file}", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline().split(":")[3].split("/")[0])
+        finally:
+            process.terminate()
+
+
+def body_of(name: str, x: Array) -> tuple[bytes, dict[str, str]]:
+    """Return a request with binary tensors, and its header."""
+    tensor = {"name": name, "datatype": "FP32", "shape": list(x.shape),
+              "parameters": {"binary_data_size": x.nbytes}}  # fmt: skip
+    text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    return text + x.tobytes(), {"Inference-Header-Content-Length": str(len(text))}
+
+
+class Client:
+    """One connection that asks again and again."""
+
+    def __init__(self, port: int, name: str) -> None:
+        self._name = name
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+
+    def ask(self, x: Array) -> Array:
+        """Return the only output, flat."""
+        body, headers = body_of(self._name, x)
+        self._connection.request("POST", "/v2/models/net/infer", body, headers)
+        response = self._connection.getresponse()
+        answer = response.read()
+        assert response.status == 200, answer[:200]
+        return np.frombuffer(answer[int(response.headers["Inference-Header-Content-Length"]) :],
+                             np.float32)  # fmt: skip
+
+
+def asked(
+    port: int, name: str, x: Array, size: int, wanted: Array, rounds: int
+) -> tuple[int, float]:
+    """Return how many answers of ``CLIENTS`` clients are wrong or lost, and images per second."""
+    starts = list(range(0, len(x), size)) * rounds
+    wrong = len(starts)
+    lock = threading.Lock()
+
+    def client() -> None:
+        nonlocal wrong
+        mine = Client(port, name)
+        while True:
+            with lock:
+                if not starts:
+                    return
+                i = starts.pop()
+            found = mine.ask(x[i : i + size])
+            with lock:
+                wrong -= bool(np.array_equal(found, wanted[i : i + size].reshape(-1)))
+
+    threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    images = size * len(starts)
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return wrong, images / (time.perf_counter() - began)
+
+
+def rows(title: str, program: Any, x: Array, size: int, rounds: int) -> list[Row]:
+    """Compare the server with a session on the same images."""
+    import neuralmatrix as nm
+
+    (port_of,) = program.inputs
+    session = nm.Session(program)
+    wanted = next(iter(session.run({port_of.name: x}).values()))
+    began = time.perf_counter()
+    for _ in range(rounds):
+        session.run({port_of.name: x})
+    alone = rounds * len(x) / (time.perf_counter() - began)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.nmx"
+        program.save(file)
+        with serving(file) as port:
+            wrong, rate = asked(port, port_of.name, x, size, wanted, rounds)
+            client = Client(port, port_of.name)
+            client.ask(x[:size])
+            pairs = []
+            for _ in range(20):  # one after the other, so that both see the same machine
+                began = time.perf_counter()
+                session.run({port_of.name: x[:size]})
+                middle = time.perf_counter()
+                client.ask(x[:size])
+                pairs.append(time.perf_counter() - middle - (middle - began))
+    return [
+        Row(f"{title}: wrong or lost answers", wrong, "", "emulated", at_most=0),
+        Row(f"{title}: throughput over a session's", rate / alone, "", "measured",
+            at_least=LEAST_SHARE),
+        Row(f"{title}: beyond the run itself", 1e3 * float(np.median(pairs)), "ms", "measured",
+            at_most=MOST_ADDED_MS),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    import neuralmatrix as nm
+    from zoo_transformers import vit_tiny
+
+    rng = np.random.default_rng(0)
+    model = vit_tiny()
+    name = model.graph.input[0].name
+    x = rng.normal(size=(32, 3, 224, 224)).astype(np.float32)
+    program = nm.compile(model, board=BOARD, calibration=[{name: x[:4]}], accuracy=False)
+    report("serve", rows("ViT-tiny, one image a request", program, x, 1, 3))
+    task = TASKS["resnet8"]()
+    program = compile_for(task.path, task.input, task.x[:1].shape, calibration(task))
+    images = np.ascontiguousarray(task.x[:1024], np.float32)
+    report("serve", rows("ResNet-8, 32 images a request", program, images, 32, 6))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs waiting requests of one program together.
+
+In: a session, checked feeds of single requests.  Out: the outputs of each.
+Whenever the device is free it takes what waits, up to ``max_batch`` inputs: a request that finds it
+idle starts at once, and under load batches form by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import NeuralMatrixError
+from .protocol import Array, RequestRefused
+
+Outputs = dict[str, Array]
+
+
+class Runner(Protocol):
+    """What runs inputs: a session's ``run``."""
+
+    def __call__(self, feeds: Mapping[str, Array]) -> Outputs: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``max_batch``: inputs that run together; ``max_queue``: inputs that wait, of one program;
+    ``max_bytes``: of a request; ``read_s``: seconds in which a request must arrive."""
+
+    max_batch: int = 32
+    max_queue: int = 256
+    max_bytes: int = 64 << 20
+    read_s: float = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    feeds: Mapping[str, Array]
+    count: int
+    answer: asyncio.Future[Outputs]
+
+
+class Batcher:
+    """The queue of one program; ``seen(count)`` is told of each batch that runs."""
+
+    def __init__(
+        self,
+        run: Runner,
+        *,
+        batches: bool,
+        fixed: frozenset[str],
+        limits: Limits,
+        executor: Executor,
+        seen: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._run, self._fixed, self._limits, self._seen = run, fixed, limits, seen
+        self._most = limits.max_batch if batches else 1
+        self._executor = executor
+        self._queue: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._ended = False
+
+    @property
+    def waiting(self) -> int:
+        """How many inputs wait."""
+        return sum(one.count for one in self._queue)
+
+    async def submit(self, feeds: Mapping[str, Array], count: int) -> Outputs:
+        """Return the outputs of one request of ``count`` inputs.
+
+        RequestRefused (503): too many wait, or the server ends.
+        """
+        if self._ended:
+            raise RequestRefused(503, "the server is shutting down; ask another one")
+        waiting = self.waiting
+        if waiting and waiting + count > self._limits.max_queue:
+            raise RequestRefused(
+                503, f"{waiting} inputs wait already, of at most {self._limits.max_queue}; "
+                "ask again later, or of another server"
+            )  # fmt: skip
+        one = _Waiting(feeds, count, asyncio.get_running_loop().create_future())
+        self._queue.append(one)
+        self._arrived.set()
+        try:
+            return await one.answer
+        finally:  # a client that is gone leaves the queue
+            if one in self._queue:
+                self._queue.remove(one)
+
+    async def work(self) -> None:
+        """Run what waits until the server ends."""
+        loop = asyncio.get_running_loop()
+        while not self._ended:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._queue:
+                batch = self._next()
+                found = await loop.run_in_executor(self._executor, self._together, batch)
+                for one, result in zip(batch, found, strict=True):
+                    _settle(one.answer, result)
+
+    def end(self) -> None:
+        """Refuse what waits and what comes; what runs is answered."""
+        self._ended = True
+        for one in self._queue:
+            _settle(one.answer, RequestRefused(503, "the server is shutting down; ask another one"))
+        self._queue.clear()
+        self._arrived.set()
+
+    def _next(self) -> list[_Waiting]:
+        """Take the first request that waits, and those behind it that fit in its batch."""
+        batch = [self._queue.popleft()]
+        count = batch[0].count
+        while self._queue and count + self._queue[0].count <= self._most:
+            count += self._queue[0].count
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _together(self, batch: list[_Waiting]) -> list[Outputs | Exception]:
+        """Return the result of each request; where all together fail, each by itself."""
+        if len(batch) == 1:
+            return [self._alone(batch[0])]
+        names = batch[0].feeds
+        try:
+            found = self._run({n: np.concatenate([one.feeds[n] for one in batch]) for n in names})
+        except NeuralMatrixError:
+            return [self._alone(one) for one in batch]
+        except (
+            Exception
+        ) as error:  # whatever a run raises is that of its requests, not of the server
+            return [error] * len(batch)
+        self._seen(sum(one.count for one in batch))
+        ends = np.cumsum([one.count for one in batch])
+        return [self._part(found, end - one.count, end)
+                for one, end in zip(batch, ends, strict=True)]  # fmt: skip
+
+    def _alone(self, one: _Waiting) -> Outputs | Exception:
+        try:
+            found = self._run(one.feeds)
+        except Exception as error:  # as above
+            return error
+        self._seen(one.count)
+        return found
+
+    def _part(self, found: Outputs, start: int, end: int) -> Outputs:
+        return {name: y if name in self._fixed else y[start:end] for name, y in found.items()}
+
+
+def _settle(answer: asyncio.Future[Any], result: Any) -> None:
+    if answer.done():  # its client is gone
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
