@@ -15,7 +15,7 @@ from .unit import Bank, Port, StandIn, Unit, port, ram
 
 INSN = port("insn", "static", "u32*16")
 NEW_INSN = port("insn", "in", "u32*16")  # of units that work once per instruction
-PASS = "u16*4 u8*2 u32*6 u1*7 u32"
+PASS = "u16*4 u8*2 u32*6 u1*8 u32"
 BLOCK = "u16*4"
 LANE_CONFIG = "i33 u31 i24 u5 u1 u4 u8 i16 u1*2 u5 u31 i16*4"
 RASTER, PHASE = "u32*3", "u32*2"
@@ -81,13 +81,17 @@ def _window(b: Board) -> tuple[Port, ...]:
     return (*into, port("new_taps", "out", taps), port("new_lines", "out", lines))
 
 
+def _weight_word(b: Board) -> tuple[Port, ...]:
+    kind, step = port("kind", "static", "u1*4"), port("j", "in", _bits(b.array.rows))
+    return (INSN, kind, step, port("word", "in", _word(b)), port("turned", "out", _word(b)))
+
+
 def _weights(b: Board) -> tuple[Port, ...]:
     weights = f"i8*{2 * b.array.rows * b.array.cols}"
     return (
-        INSN,
-        port("j", "in", _bits(b.array.rows + 2)),
-        port("flags", "in", "u1*2"),
-        port("word", "in", _word(b)),
+        port("j", "in", _bits(b.array.rows)),
+        port("flags", "in", "u1*3"),
+        port("turned", "in", _word(b)),
         port("w", "in", weights),
         port("next", "out", weights),
     )
@@ -224,10 +228,22 @@ def _shape(b: Board) -> tuple[Port, ...]:
     return NEW_INSN, port("sizes", "out", "u32*5"), port("flags", "out", "u1*7 u2*2")
 
 
-def _turn(factor: str, now: str, after: str) -> tuple[Port, ...]:
-    into = port("factor", "static", factor), port("count", "static", "u16")
-    state = port("now", "in", now), port("next", "out", after)
-    return (*into, port("turn", "in", "u2"), *state)
+def _part(factor: str, part: str) -> tuple[Port, ...]:
+    into = port("factor", "in", factor), port("count", "in", "u16"), port("place", "in", "u1")
+    return (*into, port("part", "out", part))
+
+
+def _count_part(b: Board) -> tuple[Port, ...]:
+    return _part("u32", "u32")
+
+
+def _reach_part(b: Board) -> tuple[Port, ...]:
+    return _part("i32", "i64")
+
+
+def _turn(part: str, now: str, after: str) -> tuple[Port, ...]:
+    into = port("part", "in", part), port("first", "in", "u1")
+    return (*into, port("now", "in", now), port("next", "out", after))
 
 
 def _count_turn(b: Board) -> tuple[Port, ...]:
@@ -235,7 +251,7 @@ def _count_turn(b: Board) -> tuple[Port, ...]:
 
 
 def _reach_turn(b: Board) -> tuple[Port, ...]:
-    return _turn("i32", "i50", "i64")
+    return _turn("i40", "i50", "i64")
 
 
 def _reach(b: Board) -> tuple[Port, ...]:
@@ -271,12 +287,10 @@ def _row_place(b: Board) -> tuple[Port, ...]:
 
 
 def _align(b: Board) -> tuple[Port, ...]:
-    beat = f"u8*{b.ports.load.bytes_per_cycle}"
+    beat = b.ports.load.bytes_per_cycle
     return (
-        port("skip", "in", _bits(b.ports.load.bytes_per_cycle)),
-        port("kept", "in", beat),
-        port("word", "in", _word(b)),
-        port("keeps", "out", beat),
+        port("skip", "in", _bits(beat)),
+        port("bytes", "in", f"u8*{beat + b.array.rows}"),
         port("out", "out", _word(b)),
         port("sum", "out", "u32"),
     )
@@ -301,11 +315,11 @@ def _operand(b: Board) -> tuple[Port, ...]:
 
 SQUARE = ("square",)
 STEP = (("now", "next"),)
-PACKED = ("pynq-z2", "ultra96-v2")
+SMALL = ("pynq-z2", "ultra96-v2")  # of what the bill has within another unit
 TABLE = (
     Unit("products_of_chain", "products of two columns, a chain of rows", "array", _chain,
-         boards=PACKED),
-    Unit("excess_of_row", "excess of a row's packed sums", "array", _excess, boards=PACKED),
+         boards=SMALL),
+    Unit("excess_of_row", "excess of a row's packed sums", "array", _excess),
     Unit("two_columns_of_row", "two columns of the array, all rows", "array", _columns, draw=True),
     Unit("join_beats_of_row", "a row's two beats", "array", _beats, loop=True,
          state=(("held", "holds"),)),
@@ -313,12 +327,13 @@ TABLE = (
     Unit("x_word", "a word of x", "array", _x_word, loop=True, state=(("low", "keeps"),)),
     Unit("window_lane", "shift_in, one lane", "window", _window, loop=True,
          state=(("taps", "new_taps"),)),
+    Unit("weight_word", "a word of weights, turned", "fill", _weight_word, draw=True),
     Unit("weight_step", "registers of weights, a step", "fill", _weights, loop=True, draw=True,
          state=(("w", "next"),)),
     Unit("lanes_setting", "what an EPILOGUE sets", "epilogue", _setting, draw=True),
     Unit("lane", "one lane, whole, with its table", "epilogue", _lane, draw=True, cares=SQUARE),
     Unit("step", "two columns of a whole step", "step", _step, draw=True, cares=SQUARE,
-         boards=PACKED),
+         boards=SMALL),
     Unit("requantize_part", "requantise, one lane", "epilogue", _requantize, draw=True),
     Unit("index_part", "segment's index, one lane", "epilogue", _index, draw=True),
     Unit("segment_part", "segment's line, one lane", "epilogue", _segment),
@@ -332,10 +347,10 @@ TABLE = (
     Unit("pass_step", "advance: the next pass", "walk", _pass_step, loop=True, draw=True,
          state=(*STEP, ("block", "blocks"))),
     Unit("shape_of_insn", "shape_of", "walk", _shape, draw=True),
-    Unit("count_turn", "a digit of a product of counts", "walk", _count_turn, loop=True, draw=True,
-         state=STEP),
-    Unit("reach_turn", "a digit of a counter's reach", "walk", _reach_turn, loop=True, draw=True,
-         state=STEP),
+    Unit("count_part", "a count by a digit", "walk", _count_part),
+    Unit("count_turn", "a turn of a product of counts", "walk", _count_turn, loop=True, state=STEP),
+    Unit("reach_part", "a step by a digit", "walk", _reach_part),
+    Unit("reach_turn", "a turn of a counter's reach", "walk", _reach_turn, loop=True, state=STEP),
     Unit("reach_step", "the reach of a counter, within a region", "walk", _reach, loop=True,
          state=STEP),
     Unit("raster_step", "Raster::next", "walk", _raster, loop=True, draw=True, state=STEP),

@@ -37,6 +37,9 @@ STEPS:
         NM_PIPELINE(1)
         NM_TRIPS(ROWS, STEPS_AT_MOST)
         // A row of acc or of a statistic is read again a pass later: after at least ROWS steps.
+        // The members of a kernel's own struct become arrays of their own (UG1399, Alignment
+        // Rules), which pragmas name by the member; if a tool did not take that, csynth would
+        // report a larger II.
         NM_HAZARD_AFTER(state.acc, ROWS)
         NM_HAZARD_AFTER(state.stat.value, ROWS)
         NM_HAZARD_AFTER(state.stat.squares, ROWS)

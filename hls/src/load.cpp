@@ -12,7 +12,7 @@ bool load_inside(const Insn& i, uint64_t limit) {
     const int32_t step[4] = {load_s2(i), load_s1(i), load_s0(i), load_lane_stride(i)};
     NM_PARTITION(count, 0)
     NM_PARTITION(step, 0)
-    const Reach reach = reach_of<HARDWARE, 4>(load_addr(i), count, step);
+    const Reach reach = reach_of<HARDWARE, 16, 16, 16, 8>(load_addr(i), count, step);
     return reach.low >= 0 && uint64_t(reach.high) < limit;
 }
 
@@ -43,7 +43,7 @@ uint32_t load_insn(const Insn& insn, const LoadBeat* dram, uint64_t base, const 
     NM_PARTITION(length, 0)
     NM_PARTITION(lines, 0)
     NM_PARTITION(words, 0)
-    count_products<HW, 3>(length, lines, words);
+    count_products<HW, 16, 8, 8>(length, lines, words);
     const uint32_t columns = merged ? words[0] : n0, top = words[1], bottom = words[2];
     // Words of a burst are consecutive; any other word is a burst of its own.
     const uint32_t run = dense ? columns : 1;

@@ -67,7 +67,7 @@ bool store_inside(const Insn& i, uint64_t limit) {
     const int64_t addr = store_addr(i);
     NM_PARTITION(count, 0)
     NM_PARTITION(step, 0)
-    const Reach reach = reach_of<HARDWARE, 3>(addr, count, step);
+    const Reach reach = reach_of<HARDWARE, 16, 16, 16>(addr, count, step);
     return reach.low >= 0 && uint64_t(reach.high) + COLS <= limit;
 }
 
@@ -88,7 +88,7 @@ void store_insn(const Insn& insn, StoreBeat* dram, uint64_t base, const Port& po
     // A merged block is one row with the length of all its rows.
     const uint32_t rows = merged ? 1 : n1;
     uint32_t words;
-    count_products<HW, 1>(&n0, &n1, &words);
+    count_products<HW, 16>(&n0, &n1, &words);
     const uint32_t columns = merged ? words : n0;
     // Words of a burst are consecutive; any other word is a burst of its own.
     const uint32_t run = dense ? columns : 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packed sums over all inputs of a row; the array's sums and maxima against plain loops.
-#include "nm/row.h"
+#include "nm/fill.h"
 #include "tb.h"
 
 namespace {
@@ -53,24 +53,36 @@ void every_extreme(tb::Check& check, tb::Random& random) {
     check.equal(wrong, 0, "wrong pairs of sums among extremes");
 }
 
+// The registers of a block of weights as the device fills them, a word a step.
+void fill_all(bool window, bool max, const int8_t w8[ROWS][COLS], weight_t w[ROWS][COLS]) {
+    static int8_t wbuf[WBUF_WORDS][ROWS];
+    for (int r = 0; r < ROWS; ++r)
+        copy_word(w8[r], wbuf[r]);
+    Insn insn = {};
+    set_compute_win_h(insn, WIN), set_compute_win_w(insn, WIN);
+    Shape g = {};
+    g.window = g.taps = window, g.max = max;
+    Progress p = {};
+    p.more = true;
+    for (p.step = 0; p.step < uint32_t(ROWS); ++p.step)
+        place(fill_word(g, insn, wbuf, p), w);
+}
+
 // One row in all four modes of the device's array, in one beat or two, against plain sums.
 template <bool PACKED>
-void device_rows(tb::Check& check, const int16_t x[][ROWS], const weight_t w[ROWS][COLS],
-                 const int8_t w8[ROWS][COLS]) {
+void device_rows(tb::Check& check, const int16_t x[][ROWS], const int8_t w8[ROWS][COLS]) {
     static int16_t taps[WIN * WIN][COLS];
     int32_t beat[2][COLS];
     for (int k = 0; k < WIN * WIN; ++k)
         for (int c = 0; c < COLS; ++c)
             taps[k][c] = x[c % 7][(k + c) % ROWS];
-    // Rows beyond the taps of a window have weight 0, as nm/fill.h sets them.
-    static weight_t tap_weights[ROWS][COLS];
-    for (int r = 0; r < WIN * WIN; ++r)
-        for (int c = 0; c < COLS; ++c)
-            tap_weights[r][c] = w[r][c];
     for (int mode = 0; mode < 4; ++mode) {
-        const bool window = mode & 1, max = mode & 2, beats = max || (PACKED && window);
+        const bool window = mode & 1, max = mode & 2;
+        const bool beats = max || (PACKED && window);
+        static weight_t registers[ROWS][COLS];
+        fill_all(window, max, w8, registers);
         for (int k = 0; k < 2; ++k)
-            array_row<PACKED>({window, max, k != 0}, x[0], taps, window ? tap_weights : w, beat[k]);
+            array_row<PACKED>({window, max, k != 0}, x[0], taps, registers, beat[k]);
         for (int c = 0; c < COLS; ++c) {
             int32_t sum = 0, best = MAX_START;
             for (int r = 0; r < (window ? WIN * WIN : ROWS); ++r) {
@@ -105,8 +117,8 @@ void rows(tb::Check& check, tb::Random& random, bool extreme) {
     mac_rows(M, factors, w, {0, 0}, plain);
     mac_rows(M, factors, w, {-1, 8}, plain);
     max_rows(M, x, w, top);
-    device_rows<true>(check, x, w, w8);
-    device_rows<false>(check, x, w, w8);
+    device_rows<true>(check, x, w8);
+    device_rows<false>(check, x, w8);
     for (int m = 0; m < M; ++m)
         for (int c = 0; c < COLS; ++c) {
             int32_t sum = 0, best = MAX_START;

@@ -45,9 +45,9 @@ def pooled() -> onnx.ModelProto:
     return model(nodes, {"x": (1, 3, 20, 20)}, ["y"], constants)
 
 
-def pooled_program(precision: str) -> Program:
+def pooled_program(precision: str, board: str = "pynq-z2") -> Program:
     x = np.random.default_rng(4).normal(0, 1.5, (4, 3, 20, 20)).astype(np.float32)
-    return nm.compile(pooled(), calibration=[{"x": x}], precision=precision)
+    return nm.compile(pooled(), board=board, calibration=[{"x": x}], precision=precision)
 
 
 def lstm() -> Program:
@@ -83,6 +83,8 @@ NETWORKS: dict[str, Callable[[], Program]] = {
     "lstm": lstm,
     "digits on ultra96-v2": partial(pynq_networks.program, "digits", "ultra96-v2"),
     "transformer on kv260": partial(pynq_networks.program, "transformer", "kv260"),
+    "cnn on kv260": partial(pynq_networks.program, "cnn", "kv260"),
+    "maxima on kv260": partial(pooled_program, "int16", "kv260"),
     "transformer in int16": transformer_int16,
     "maxima": partial(pooled_program, "int8"),
     "maxima in int16": partial(pooled_program, "int16"),

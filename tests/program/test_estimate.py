@@ -36,7 +36,7 @@ def test_one_copy_by_hand() -> None:
     """The copy program on pynq-z2 by the formulas of docs: 8 bytes per beat, bursts of 16 beats."""
     program = copy_program()
     cost = costs(program.instructions, program.array, program.timing)
-    load, store, compute = 38 + 32, 26 + 32, 32 + 40 + 16 + 16
+    load, store, compute = 25 + 32, 22 + 32, 22 + 40 + 16 + 16
     assert cost.cycles.tolist() == [
         load + 32 + 2,  # 256 bytes: 32 beats, 2 bursts
         load + 32 + 2,
@@ -49,11 +49,11 @@ def test_one_copy_by_hand() -> None:
     assert cost.dram_bytes.tolist() == [256, 256, 128, 0, 0, 256, 0]
     timeline = simulate(cost, program.array, program.timing)
     fetched = [32 + 10 * (i + 1) for i in range(7)]
-    loaded = [fetched[0] + 1 + 104, fetched[0] + 1 + 2 * 104, fetched[0] + 1 + 2 * 104 + 87]
+    loaded = [fetched[0] + 1 + 91, fetched[0] + 1 + 2 * 91, fetched[0] + 1 + 2 * 91 + 74]
     assert timeline.start.tolist()[:4] == [43, loaded[0], loaded[1], fetched[3] + 1]
     assert timeline.end.tolist()[:3] == loaded
     assert timeline.start[4] == loaded[2] and timeline.start[5] == loaded[2] + compute
-    assert timeline.cycles == loaded[2] + compute + 92
+    assert timeline.cycles == loaded[2] + compute + 88
 
 
 @pytest.mark.parametrize("board", ("pynq-z2", "zcu104", "ultra96-v2"))

@@ -20,7 +20,7 @@ from neuralmatrix.verification import compare
 from quantized import observed, quantized
 from schedule_rig import LANES, instructions, once, program_of
 from shuffles import FORMS, rearranged
-from targets import scheduled
+from targets import scheduled, target
 
 
 def plane(channels: Array, h: int = 3, w: int = 4, blocks: int = 4) -> Array:
@@ -34,7 +34,7 @@ def plane(channels: Array, h: int = 3, w: int = 4, blocks: int = 4) -> Array:
 
 def _first(grid: Array) -> Selection | None:
     """Return the only selection of a plane, None if it is none."""
-    found = selections_of(grid)
+    found = selections_of(target(), grid)
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -70,7 +70,7 @@ def test_interleaved_positions_are_a_selection_each() -> None:
     """A depth to space takes every fourth channel for one of four phases."""
     grid = plane(np.arange(64), 2, 3)  # (2, 3, 4, 16)
     split = grid.reshape(2, 3, 16, 2, 2).transpose(0, 3, 1, 4, 2).reshape(4, 6, 1, LANES)
-    found = selections_of(split)
+    found = selections_of(target(), split)
     assert [(s.out, s.out_row, s.out_col) for s in found] == [
         (i * 6 + j, 12, 2) for i in range(2) for j in range(2)
     ]

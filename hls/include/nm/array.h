@@ -109,10 +109,10 @@ inline bool array_step(const Shape& g, const Insn& insn, const int8_t ibuf[IBUF_
         read_word(insn, ibuf, x_low, p, x);
     if (g.taps && whole && !p.second)
         shift_in(x, p.x.i0, window.taps, window.lines);
-    int16_t taps[WIN * WIN][COLS];
+    int16_t taps[TAPS][COLS];
     NM_PARTITION(taps, 0)
-TAPS:
-    for (int k = 0; k < WIN * WIN; ++k) {
+WINDOW_TAPS:
+    for (int k = 0; k < TAPS; ++k) {
         NM_UNROLL
         copy_lanes(window.taps[k / WIN][k % WIN], taps[k]);
     }

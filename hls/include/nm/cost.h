@@ -8,17 +8,18 @@
 namespace nm {
 
 constexpr int FETCH_CYCLES_EXTRA = 2; // decode and hand an instruction to its queue
-constexpr int LOAD_SETUP = 38;        // decode, products of 16 and 12 digits, first address
-constexpr int STORE_SETUP = 26;       // decode, products of 12 and 4 digits, first address
-constexpr int BURST_GAP = 1;          // address phase between two bursts
-constexpr int STRIDED_EXTRA = 1;      // a word outside a burst has its own address phase
-constexpr int GATHER_CYCLES = 4;      // one byte fetched alone
-constexpr int COMPUTE_SETUP = 32;     // decode, two loops of products (12 and 8 digits)
-constexpr int COMPUTE_DEPTH = 40;     // stages from the x word's read to the result's write
-constexpr int EPILOGUE_SETUP = 8;     // decode and set the lanes' registers
-constexpr int STAT_BEATS = 2;         // of a row statistic: the two halves of its product
-constexpr int QUEUE_HOP = 1;          // from a queue's write to its read
-constexpr int HARDWARE_BURST = 16;    // beats: AXI3's longest, which a kernel's own meter assumes
+// A loop of products takes a cycle a digit, and two before the first one is there.
+constexpr int LOAD_SETUP = 25;     // decode, products of 7 and 4 digits, first address
+constexpr int STORE_SETUP = 22;    // decode, products of 6 and 2 digits, first address
+constexpr int BURST_GAP = 1;       // address phase between two bursts
+constexpr int STRIDED_EXTRA = 1;   // a word outside a burst has its own address phase
+constexpr int GATHER_CYCLES = 4;   // one byte fetched alone
+constexpr int COMPUTE_SETUP = 22;  // decode, two loops of products (4 and 2 digits)
+constexpr int COMPUTE_DEPTH = 40;  // stages from the x word's read to the result's write
+constexpr int EPILOGUE_SETUP = 8;  // decode and set the lanes' registers
+constexpr int STAT_BEATS = 2;      // of a row statistic: the two halves of its product
+constexpr int QUEUE_HOP = 1;       // from a queue's write to its read
+constexpr int HARDWARE_BURST = 16; // beats: AXI3's longest, which a kernel's own meter assumes
 
 // The DRAM ports of the cost model: in the emulation those of the board, in hardware its own.
 struct Port {

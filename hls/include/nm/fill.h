@@ -27,12 +27,13 @@ PARAMETER_BYTE:
 
 // The word that step j of a fill brings.  A window smaller than WIN x WIN lies in the newest rows
 // and columns; the other taps have weight 0.  The one word of a pointwise window becomes a
-// diagonal: its pass is a matrix product.
+// diagonal: its pass is a matrix product.  A maximum only asks which weights are not 0, so that a
+// PE looks at one bit.
 inline void read_weights(uint32_t j, uint32_t w_row, const Shape& g, const Insn& insn,
                          const int8_t wbuf[WBUF_WORDS][ROWS], int8_t word[ROWS]) {
     NM_INLINE
     const uint32_t a = j / WIN + compute_win_h(insn), b = j % WIN + compute_win_w(insn);
-    const bool tap = a >= uint32_t(WIN) && b >= uint32_t(WIN) && j < uint32_t(WIN * WIN);
+    const bool tap = a >= uint32_t(WIN) && b >= uint32_t(WIN) && j < uint32_t(TAPS);
     const uint32_t at = tap ? (a - WIN) * compute_win_w(insn) + (b - WIN) : 0;
     int8_t all[ROWS];
     NM_PARTITION(all, 0)
@@ -41,13 +42,69 @@ READ_WEIGHT:
     for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
         const bool mine = g.pointwise ? j == uint32_t(c) : !g.window || tap;
-        word[c] = mine ? all[c] : int8_t(0);
+        const int32_t own = all[c] & mask(mine);
+        word[c] = int8_t(choose(g.max, mask(own != 0), own));
     }
 }
 
-// Puts a word into row j of the registers.  An index that is computed would make a memory of them;
-// this way each row has an enable.
-inline void place(uint32_t j, const int8_t word[ROWS], weight_t w[ROWS][COLS]) {
+// The word as the diagonals of the registers take it: row r, column c takes byte (c - r) modulo
+// ROWS.  So each register has one source, whether the word becomes a row of them or, transposed, a
+// column.
+inline void turn_word(uint32_t j, bool transpose, const int8_t word[ROWS], int8_t turned[ROWS]) {
+    NM_INLINE
+    const uint32_t by = (transpose ? ROWS - j : j) % ROWS;
+    int32_t from[ROWS];
+    NM_PARTITION(from, 0)
+MIRROR:
+    for (int c = 0; c < ROWS; ++c) {
+        NM_UNROLL
+        from[c] = choose(transpose, word[(ROWS - c) % ROWS], word[c]);
+    }
+TURN_BIT:
+    for (int bit = 1; bit < ROWS; bit *= 2) {
+        NM_UNROLL
+        int32_t next[ROWS];
+        NM_PARTITION(next, 0)
+    TURN:
+        for (int c = 0; c < ROWS; ++c) {
+            NM_UNROLL
+            next[c] = choose((by & uint32_t(bit)) != 0, from[(c + bit) % ROWS], from[c]);
+        }
+    TURNED:
+        for (int c = 0; c < ROWS; ++c) {
+            NM_UNROLL
+            from[c] = next[c];
+        }
+    }
+TURNED_WORD:
+    for (int c = 0; c < ROWS; ++c) {
+        NM_UNROLL
+        turned[c] = int8_t(from[c]);
+    }
+}
+
+// The word of a step of a fill and the registers of bank 1 that take it: row j, or column j.
+struct FillWord {
+    bool fills, transpose;
+    uint32_t j;
+    int8_t turned[ROWS];
+
+    bool takes(int r, int c) const {
+        NM_INLINE
+        const bool row = fills & !transpose & (j == uint32_t(r));
+        const bool column = fills & transpose & (j == uint32_t(c));
+        return row | column;
+    }
+
+    weight_t value(int r, int c) const {
+        NM_INLINE
+        return weight_t(turned[(c + ROWS - r) % ROWS]);
+    }
+};
+
+// Puts a word into its registers.  An index that is computed would make a memory of them; this way
+// each has an enable.
+inline void place(const FillWord& word, weight_t w[ROWS][COLS]) {
     NM_INLINE
 PLACE_R:
     for (int r = 0; r < ROWS; ++r) {
@@ -55,21 +112,14 @@ PLACE_R:
     PLACE_C:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            w[r][c] = j == uint32_t(r) ? weight_t(word[c]) : w[r][c];
+            w[r][c] = word.takes(r, c) ? word.value(r, c) : w[r][c];
         }
     }
 }
 
-// Row r of the registers, column c; of the last row the word that is on its way to it.
-inline int32_t latest(bool fills, const int8_t word[ROWS], const weight_t w[ROWS][COLS], int r,
-                      int c) {
-    NM_INLINE
-    return fills && r == ROWS - 1 ? int32_t(word[c]) : int32_t(w[r][c]);
-}
-
-// All registers of `from` into those of `to`, transposed or not: the one choice that a PE has.
-inline void take_over(bool fills, bool transpose, const int8_t word[ROWS],
-                      const weight_t from[ROWS][COLS], weight_t to[ROWS][COLS]) {
+// All registers of `from` into those of `to`, and what is on its way to the last row or column.
+inline void take_over(const FillWord& word, const weight_t from[ROWS][COLS],
+                      weight_t to[ROWS][COLS]) {
     NM_INLINE
 TAKE_R:
     for (int r = 0; r < ROWS; ++r) {
@@ -77,9 +127,8 @@ TAKE_R:
     TAKE_C:
         for (int c = 0; c < COLS; ++c) {
             NM_UNROLL
-            const int32_t turned = latest(fills, word, from, c, r);
-            const int32_t plain = latest(fills, word, from, r, c);
-            to[r][c] = weight_t(choose(transpose, turned, plain));
+            const bool edge = r == ROWS - 1 || c == COLS - 1;
+            to[r][c] = edge && word.takes(r, c) ? word.value(r, c) : from[r][c];
         }
     }
 }
@@ -134,7 +183,7 @@ inline void fill_taps(uint32_t j, uint32_t w_row, const Insn& insn,
                       const int8_t wbuf[WBUF_WORDS][ROWS], weight_t w[ROWS][COLS]) {
     const int a = int(j) / WIN - (WIN - int(compute_win_h(insn)));
     const int b = int(j) % WIN - (WIN - int(compute_win_w(insn)));
-    const bool tap = a >= 0 && b >= 0 && j < uint32_t(WIN * WIN);
+    const bool tap = a >= 0 && b >= 0 && j < uint32_t(TAPS);
     const uint32_t row = tap ? uint32_t(a) * compute_win_w(insn) + uint32_t(b) : 0;
     int8_t word[ROWS];
     copy_word(wbuf[w_row + row], word);
@@ -143,36 +192,49 @@ FILL_TAP:
         w[j][c] = weight_t(tap ? word[c] : int8_t(0));
 }
 
-// Word j of a parameter row, into the registers of the lanes' next block.
+// Word j of a parameter row, into the registers of the lanes' next block: each has an enable.
 inline void fill_channels(uint32_t j, uint32_t p_row, const int8_t pbuf[PBUF_WORDS][ROWS],
                           Channels& ch) {
     NM_INLINE
+    int8_t word[ROWS];
+    NM_PARTITION(word, 0)
+    copy_word(pbuf[p_row * 8 + j], word);
 CHANNELS:
-    for (int e = 0; e < PER_WORD; ++e) {
+    for (int c = 0; c < COLS; ++c) {
         NM_UNROLL
-        const uint64_t value = parameter(pbuf[p_row * 8 + j], e);
-        const uint32_t c = j * PER_WORD + uint32_t(e);
-        ch.bias[c] = int32_t(uint32_t(value));
-        ch.m[c] = int32_t(uint32_t(value >> 24) & 0xFFFFFF00u) >> 8;
-        ch.s[c] = uint8_t((value >> 56) & 63);
+        if (j == uint32_t(c / PER_WORD)) {
+            const uint64_t value = parameter(word, c % PER_WORD);
+            ch.bias[c] = int32_t(uint32_t(value));
+            ch.m[c] = int32_t(uint32_t(value >> 24) & 0xFFFFFF00u) >> 8;
+            ch.s[c] = uint8_t((value >> 56) & 63);
+        }
     }
 }
 
-// The device's next word of weights (and of parameters), in the steps of pass p.now.  `ends`: the
-// pass ends with this step, and the next one's weights are taken over.
-inline void fill_step(const Shape& g, const Insn& insn, const int8_t wbuf[WBUF_WORDS][ROWS],
-                      bool ends, const Progress& p, weight_t weights[2][ROWS][COLS]) {
+// The word of a step that fills, on its way to its registers.
+inline FillWord fill_word(const Shape& g, const Insn& insn, const int8_t wbuf[WBUF_WORDS][ROWS],
+                          const Progress& p) {
     NM_INLINE
-    int8_t word[ROWS] = {};
-    NM_PARTITION(word, 0)
-    const bool fills = p.step < uint32_t(ROWS) && p.more;
-    if (fills)
-        read_weights(p.step, p.next.w_row, g, insn, wbuf, word);
-    // Bank 0 takes bank 1 as it was before this step, except for its last row.
+    FillWord word = {};
+    word.fills = p.step < uint32_t(ROWS) && p.more;
+    word.transpose = g.transpose;
+    word.j = p.step;
+    if (word.fills) {
+        int8_t read[ROWS];
+        NM_PARTITION(read, 0)
+        read_weights(p.step, p.next.w_row, g, insn, wbuf, read);
+        turn_word(p.step, g.transpose, read, word.turned);
+    }
+    return word;
+}
+
+// A step of the registers of weights.  `ends`: the pass ends with this step, and the next one's
+// weights are taken over.  Bank 0 takes bank 1 as it was before this step, except for its edge.
+inline void fill_step(const FillWord& word, bool ends, weight_t weights[2][ROWS][COLS]) {
+    NM_INLINE
     if (ends)
-        take_over(fills, g.transpose, word, weights[1], weights[0]);
-    if (fills)
-        place(p.step, word, weights[1]);
+        take_over(word, weights[1], weights[0]);
+    place(word, weights[1]);
 }
 
 // The same words from p.step to `to`, by a CPU.
@@ -201,7 +263,7 @@ inline void fill(uint32_t n, const Shape& g, const Insn& insn, const int8_t wbuf
     const uint32_t end = p.step + n < uint32_t(ROWS) ? p.step + n : uint32_t(ROWS);
     const uint32_t to = HW ? p.step + 1 : end;
     if (HW)
-        fill_step(g, insn, wbuf, p.step + 1 == p.steps, p, state.weights);
+        fill_step(fill_word(g, insn, wbuf, p), p.step + 1 == p.steps, state.weights);
     else if (fills)
         fill_run(to, g, insn, wbuf, p, state.weights[p.bank ^ 1]);
 FILL_CHANNELS:

@@ -64,7 +64,7 @@ inline void begin_pass(const Shape& g, const Insn& insn, Progress& p) {
 inline bool advance(Progress& p, const Shape& g, const Insn& insn, const EpilogueConfig& e) {
     NM_INLINE
     const bool runs = p.more;
-    if (p.now.nb != p.next.nb) {
+    if (p.next.moves) {
         p.block.o = uint16_t(p.block.o + compute_o_nb(insn));
         p.block.t = uint16_t(p.block.t + e.t_nb);
         p.block.u = uint16_t(p.block.u + e.u_nb);
@@ -73,7 +73,7 @@ inline bool advance(Progress& p, const Shape& g, const Insn& insn, const Epilogu
     p.bank ^= 1;
     p.more = runs && !is_last(p.now);
     next_pass(p.next, g, insn);
-    if (p.now.nb != p.next.nb)
+    if (p.next.moves)
         p.block.p = uint16_t(p.block.p + compute_p_nb(insn));
     begin_pass(g, insn, p);
     return runs;

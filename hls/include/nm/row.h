@@ -97,19 +97,6 @@ struct Step {
     bool second; // the second beat
 };
 
-// All ones where `on`.
-inline int32_t mask(bool on) {
-    NM_INLINE
-    return -int32_t(on);
-}
-
-// `on ? a : b`, bit by bit: a compiler makes two whole ways of one of many conditional operators
-// on the same condition, and hardware then has both.
-inline int32_t choose(bool on, int32_t a, int32_t b) {
-    NM_INLINE
-    return (a & mask(on)) | (b & mask(!on));
-}
-
 // The largest of ROWS values of 17 bits, by a tree: NONE where no row counts.
 constexpr int32_t NONE = -65536;
 
@@ -152,6 +139,7 @@ PLAIN_CHAIN:
 }
 
 // Two columns of a row.  taps: the operands of the even and of the odd column in a window.
+// w: for a maximum -1 where a row counts, otherwise 0, as read_weights makes them.
 // out: both columns; in two beats, each of them when it is its turn.
 template <bool PACKED>
 inline void two_columns(Step how, const int16_t x[ROWS], const int16_t taps[2][ROWS],
@@ -169,7 +157,7 @@ COLUMNS_R:
         const int8_t own = int8_t(choose(how.second, w[1][r], w[0][r]));
         const int32_t tap = choose(how.second, taps[1][r], taps[0][r]);
         // A maximum leaves rows of weight 0 out; sums may do so too, which saves a choice.
-        const bool counts = !how.max || own != 0;
+        const bool counts = !how.max || (own & 1) != 0;
         const int32_t v = choose(how.window, tap, x[r]) & mask(counts);
         candidates[r] = v | (NONE & mask(!counts));
         factors[r] = int8_t(v);
@@ -188,9 +176,10 @@ COLUMNS_R:
 }
 
 // One row as the device computes it: each PE selects its operand (GEMM: x[r]; WINDOW: its own tap),
-// and then one set of multipliers and one of comparators serve all modes.  `taps` has WIN*WIN rows.
+// and then one set of multipliers and one of comparators serve all modes.  `taps` has a row for
+// each.
 template <bool PACKED>
-inline void array_row(Step how, const int16_t x[ROWS], const int16_t taps[WIN * WIN][COLS],
+inline void array_row(Step how, const int16_t x[ROWS], const int16_t taps[TAPS][COLS],
                       const weight_t w[ROWS][COLS], int32_t out[COLS]) {
     NM_INLINE
     const int32_t too_much = PACKED ? excess(x) : 0;
@@ -207,7 +196,7 @@ ROW_C:
         ROW_PAIR:
             for (int k = 0; k < 2; ++k) {
                 NM_UNROLL
-                const bool tap = r < WIN * WIN;
+                const bool tap = r < TAPS;
                 operands[k][r] = tap ? taps[tap ? r : 0][c + k] : int16_t(0);
                 weights[k][r] = int8_t(w[r][c + k]);
             }

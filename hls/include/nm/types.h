@@ -41,8 +41,11 @@ using exact_t = float;
 static_assert(ROWS * 128 * 128 < (1 << 24), "a float must hold every sum of a pass");
 
 constexpr int LANES = ROWS; // ROWS == COLS: a row of results is the next layer's word
+constexpr int TAPS = WIN * WIN;
 
-// One beat of a DRAM port of N bytes.
+// One beat of a DRAM port of N bytes.  Vitis HLS makes one vector of a struct that the pointers of
+// a kernel's port point to, its arrays taken apart, the first byte lowest (UG1399, Alignment
+// Rules).
 template <int N> struct Beat {
     uint8_t byte[N];
 };
@@ -66,6 +69,19 @@ COPY_WORD:
         NM_UNROLL
         to[r] = from[r];
     }
+}
+
+// All ones where `on`.
+inline int32_t mask(bool on) {
+    NM_INLINE
+    return -int32_t(on);
+}
+
+// `on ? a : b`, bit by bit: a compiler makes two whole ways of one of many conditional operators
+// on the same condition, and hardware then has both.
+inline int32_t choose(bool on, int32_t a, int32_t b) {
+    NM_INLINE
+    return (a & mask(on)) | (b & mask(!on));
 }
 
 // The lowest BITS bits of v as a signed number.

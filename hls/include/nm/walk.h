@@ -19,11 +19,11 @@ struct Shape {
     bool pointwise;        // WINDOW of one tap and no stride, which sums
     bool taps;             // each PE has an operand of its own: WINDOW, unless it is pointwise
     bool any;              // the K loop has passes
-    bool two_beats;        // a row of sums or maxima takes two steps: see Step in mac.h
+    bool two_beats;        // a row of sums or maxima takes two steps: see Step in row.h
     uint32_t m0, rows;     // output columns; all output rows (m1 * m0)
     uint32_t width, reads; // columns of x; IBUF words per position (2: both byte planes at once)
     uint32_t line;         // columns of x, and idle ones behind them
-    uint32_t positions;    // of x, per pass
+    uint32_t positions;    // of x, per pass; only a CPU asks
     uint32_t busy;         // steps of a pass that read x or take a second beat
     uint32_t steps;        // of a pass: the next block of weights streams in meanwhile
     uint32_t x_digits, w_digits; // passes per block of K
@@ -44,26 +44,21 @@ template <bool HW> inline Shape shape_of(const Insn& i) {
     const uint32_t m1 = compute_m1(i), m0 = compute_m0(i);
     const uint32_t many[3] = {m1, m1 - 1, m0 - 1};
     const uint32_t each[3] = {m0, compute_stride_h(i), compute_stride_w(i)};
-    uint32_t made[3];
+    uint32_t made[3], words[1];
     NM_PARTITION(many, 0)
     NM_PARTITION(each, 0)
     NM_PARTITION(made, 0)
-    count_products<HW, 3>(many, each, made);
+    count_products<HW, 16, 8, 8>(many, each, made);
     g.m0 = m0, g.rows = made[0];
     const uint32_t height = g.window ? made[1] + compute_win_h(i) : m1;
     g.width = g.window ? made[2] + compute_win_w(i) : m0;
     // The line buffers' memories need their time between two words of a column.
     const bool lines = g.window && compute_win_h(i) > 1;
     g.line = lines ? at_least(g.width, LINE_REACH) : g.width;
-    const uint32_t heights[2] = {height, height}, widths[2] = {g.width, g.line};
-    uint32_t words[2];
-    NM_PARTITION(heights, 0)
-    NM_PARTITION(widths, 0)
-    NM_PARTITION(words, 0)
-    count_products<HW, 2>(heights, widths, words);
+    count_products<HW, 16>(&height, &g.line, words);
     g.reads = g.max && compute_x_wide(i) ? 2 : 1;
-    g.positions = words[0];
-    g.busy = (g.reads == 2 ? 2 * words[1] : words[1]) + (g.two_beats ? g.rows : 0);
+    g.positions = HW ? 0 : height * g.width;
+    g.busy = (g.reads == 2 ? 2 * words[0] : words[0]) + (g.two_beats ? g.rows : 0);
     g.steps = at_least(g.busy, ROWS);
     g.x_digits = g.max ? 1 : 1 + compute_x_wide(i);
     g.w_digits = g.max ? 1 : 1 + compute_w_wide(i);
@@ -78,7 +73,9 @@ struct Pass {
     uint32_t x_nb, x_kh, x_kw, x_cb; // x_base is in x_nb
     uint32_t w_nb, w_row;
     bool opens; // the first pass of a column block
-    // Made by look_ahead, a step after the counts: a compare and a count do not share a cycle.
+    bool moves; // the same, and of another block than that of the pass before
+    // Made by look_ahead, a step after the counts: a compare and a count do not share a cycle. Each
+    // is the last of its loop and of all loops within that.
     bool last_x, last_w, last_cb, last_kw, last_kh, last_nb;
     uint32_t x_at; // where x begins
 };
@@ -96,30 +93,29 @@ inline Pass first_pass(const Insn& i) {
 inline void look_ahead(Pass& p, const Shape& g, const Insn& i) {
     NM_INLINE
     p.last_x = p.x_digit + 1u == g.x_digits;
-    p.last_w = p.w_digit + 1u == g.w_digits;
-    p.last_cb = p.cb + 1u == compute_cb(i);
-    p.last_kw = p.kw + 1u == compute_kw(i);
-    p.last_kh = p.kh + 1u == compute_kh(i);
-    p.last_nb = p.nb + 1u == compute_nb(i);
+    p.last_w = p.last_x & (p.w_digit + 1u == g.w_digits);
+    p.last_cb = p.last_w & (p.cb + 1u == compute_cb(i));
+    p.last_kw = p.last_cb & (p.kw + 1u == compute_kw(i));
+    p.last_kh = p.last_kw & (p.kh + 1u == compute_kh(i));
+    p.last_nb = p.last_kh & (p.nb + 1u == compute_nb(i));
     p.x_at = p.x_nb + p.x_kh + p.x_kw + p.x_cb + (p.x_digit ? compute_x_half(i) : 0);
 }
 
 // The last pass of a column block, and of all.
 inline bool closes_block(const Pass& p) {
     NM_INLINE
-    return p.last_x && p.last_w && p.last_cb && p.last_kw && p.last_kh;
+    return p.last_kh;
 }
 
 inline bool is_last(const Pass& p) {
     NM_INLINE
-    return closes_block(p) && p.last_nb;
+    return p.last_nb;
 }
 
 // for nb: for kh: for kw: for cb: for w plane: for x plane
 inline void next_pass(Pass& p, const Shape& g, const Insn& i) {
     NM_INLINE
-    const bool w = p.last_x, cb = w && p.last_w, kw = cb && p.last_cb, kh = kw && p.last_kw;
-    const bool nb = kh && p.last_kh;
+    const bool w = p.last_x, cb = p.last_w, kw = p.last_cb, kh = p.last_kw, nb = p.last_kh;
     p.x_digit = w ? 0 : uint8_t(p.x_digit + 1);
     p.w_digit = cb ? 0 : uint8_t(p.w_digit + (w ? 1 : 0));
     p.cb = kw ? 0 : uint16_t(p.cb + (cb ? 1 : 0));
@@ -134,7 +130,7 @@ inline void next_pass(Pass& p, const Shape& g, const Insn& i) {
     // MAX skips the block of an int16 weight's high byte plane.
     const uint32_t block = g.max && compute_w_wide(i) ? 2 * ROWS : ROWS;
     p.w_row = nb ? p.w_nb : p.w_row + (w ? block : 0);
-    p.opens = nb;
+    p.opens = p.moves = nb;
 }
 
 // A raster over lines: address = base + i1*step1 + i0*step0.

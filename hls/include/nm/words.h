@@ -9,6 +9,7 @@
 namespace nm {
 
 constexpr int WORD_BEATS = ROWS / LOAD_PORT_BYTES;
+constexpr int LOADED_AT_MOST = IBUF_WORDS * WORD_BEATS + 1; // beats of a burst
 
 inline void put(Buffer dest, uint32_t at, const int8_t word[ROWS], int8_t ibuf[IBUF_WORDS][ROWS],
                 int8_t wbuf[WBUF_WORDS][ROWS], int8_t pbuf[PBUF_WORDS][ROWS],
@@ -107,26 +108,46 @@ GATHER:
     }
 }
 
-// The word that begins `skip` bytes into the beat before `word`'s own; keeps the last beat.
-inline void align(int skip, uint8_t window[LOAD_PORT_BYTES + ROWS], int8_t word[ROWS]) {
+// The latest bytes of a burst: a word's own beats and the one before them.
+struct Arrived {
+    uint8_t byte[LOAD_PORT_BYTES + ROWS];
+};
+
+inline void enter(const LoadBeat& beat, Arrived& arrived) {
     NM_INLINE
-    uint8_t bytes[LOAD_PORT_BYTES + ROWS];
-    NM_PARTITION(bytes, 0)
+MOVE_ON:
+    for (int r = 0; r < ROWS; ++r) {
+        NM_UNROLL
+        arrived.byte[r] = arrived.byte[r + LOAD_PORT_BYTES];
+    }
 ENTER:
+    for (int l = 0; l < LOAD_PORT_BYTES; ++l) {
+        NM_UNROLL
+        arrived.byte[ROWS + l] = beat.byte[l];
+    }
+}
+
+// The word that begins `skip` bytes into the first beat; of the second where `skip` is 0, as then
+// the first is of the word before.
+inline void align(int skip, const Arrived& arrived, int8_t word[ROWS]) {
+    NM_INLINE
+    int32_t bytes[LOAD_PORT_BYTES + ROWS];
+    NM_PARTITION(bytes, 0)
+ALL:
     for (int r = 0; r < LOAD_PORT_BYTES + ROWS; ++r) {
         NM_UNROLL
-        if (r >= LOAD_PORT_BYTES)
-            window[r] = uint8_t(word[r < LOAD_PORT_BYTES ? 0 : r - LOAD_PORT_BYTES]);
-        bytes[r] = window[r];
+        bytes[r] = arrived.byte[r];
     }
-    // A shift by each bit of `skip`: an index would choose among all bytes.
+    const int by = skip == 0 ? LOAD_PORT_BYTES : skip;
+    // A shift by each bit, made of gates: of a conditional operator a compiler makes an index
+    // again, which chooses among all bytes.
 SHIFT_BIT:
-    for (int bit = LOAD_PORT_BYTES / 2; bit > 0; bit /= 2) {
+    for (int bit = LOAD_PORT_BYTES; bit > 0; bit /= 2) {
         NM_UNROLL
     SHIFT:
         for (int r = 0; r < LOAD_PORT_BYTES + ROWS - bit; ++r) {
             NM_UNROLL
-            bytes[r] = (skip & bit) != 0 ? bytes[r + bit] : bytes[r];
+            bytes[r] = choose((by & bit) != 0, bytes[r + bit], bytes[r]);
         }
     }
 ALIGNED:
@@ -134,56 +155,37 @@ ALIGNED:
         NM_UNROLL
         word[r] = int8_t(bytes[r]);
     }
-CARRY:
-    for (int l = 0; l < LOAD_PORT_BYTES; ++l) {
-        NM_UNROLL
-        window[l] = window[ROWS + l];
-    }
 }
 
-// Reads `run` consecutive words, from any byte on; returns their sum.
+// Reads `run` consecutive words, from any byte on; returns their sum.  One beat a turn: of several,
+// no burst may be inferred.
 inline uint32_t burst(const LoadBeat* dram, uint64_t addr, uint32_t run, Buffer dest, uint32_t at,
                       int8_t ibuf[IBUF_WORDS][ROWS], int8_t wbuf[WBUF_WORDS][ROWS],
                       int8_t pbuf[PBUF_WORDS][ROWS], int8_t t_lo[TBUF_ROWS][ROWS],
                       int8_t t_hi[TBUF_ROWS][ROWS], int8_t u_lo[UBUF_ROWS][ROWS],
                       int8_t u_hi[UBUF_ROWS][ROWS]) {
     NM_INLINE
-    // A word begins `skip` bytes into a beat; that beat was read with the word before it.
+    // A word begins `skip` bytes into a beat: it needs one beat more, which it shares with the
+    // next.
     const int skip = int(addr % LOAD_PORT_BYTES);
-    uint64_t next = addr / LOAD_PORT_BYTES;
-    uint32_t sum = 0;
-    uint8_t window[LOAD_PORT_BYTES + ROWS];
-    NM_PARTITION(window, 0)
-    if (skip != 0) {
-        const LoadBeat beat = dram[next++];
-    CARRY_IN:
-        for (int l = 0; l < LOAD_PORT_BYTES; ++l) {
-            NM_UNROLL
-            window[l] = beat.byte[l];
+    const uint32_t more = skip != 0 ? 1 : 0;
+    const uint64_t first = addr / LOAD_PORT_BYTES;
+    uint32_t sum = 0, missing = WORD_BEATS + more; // beats until a word is complete
+    Arrived arrived = {};
+    NM_PARTITION(arrived.byte, 0)
+WORD_BEATS_IN:
+    for (uint32_t b = 0; b < run * WORD_BEATS + more; ++b) {
+        NM_PIPELINE(1)
+        NM_TRIPS(1, LOADED_AT_MOST)
+        enter(dram[first + b], arrived);
+        if (--missing == 0) {
+            int8_t word[ROWS];
+            NM_PARTITION(word, 0)
+            align(skip, arrived, word);
+            sum += word_sum(word);
+            put(dest, at++, word, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
+            missing = WORD_BEATS;
         }
-    }
-WORDS:
-    for (uint32_t w = 0; w < run; ++w) {
-        // A port narrower than a word needs a cycle per beat.
-        NM_PIPELINE(WORD_BEATS)
-        NM_TRIPS(1, IBUF_WORDS)
-        int8_t word[ROWS];
-        NM_PARTITION(word, 0)
-    BEATS:
-        for (int j = 0; j < WORD_BEATS; ++j) {
-            NM_UNROLL
-            const LoadBeat beat = dram[next + uint64_t(j)];
-        BEAT_BYTES:
-            for (int l = 0; l < LOAD_PORT_BYTES; ++l) {
-                NM_UNROLL
-                word[j * LOAD_PORT_BYTES + l] = int8_t(beat.byte[l]);
-            }
-        }
-        next += WORD_BEATS;
-        if (skip != 0)
-            align(skip, window, word);
-        sum += word_sum(word);
-        put(dest, at + w, word, ibuf, wbuf, pbuf, t_lo, t_hi, u_lo, u_hi);
     }
     return sum;
 }

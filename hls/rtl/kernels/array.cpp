@@ -33,8 +33,8 @@ void two_columns_of_row(const uint8_t* PORT mode, const int16_t* PORT x, const i
     const Step how = {mode[0] != 0, mode[1] != 0, mode[2] != 0};
     for (int r = 0; r < ROWS; ++r)
         for (int c = 0; c < 2; ++c) {
-            if (r < WIN * WIN)
-                t[c][r] = taps[2 * (r < WIN * WIN ? r : 0) + c];
+            if (r < TAPS)
+                t[c][r] = taps[2 * (r < TAPS ? r : 0) + c];
             weights[c][r] = w[2 * r + c];
         }
     two_columns<MACS_PER_DSP == 2>(how, x, t, weights, too_much[0], out);

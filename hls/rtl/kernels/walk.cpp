@@ -41,17 +41,26 @@ void shape_of_insn(const uint32_t* PORT insn, uint32_t* PORT sizes, uint8_t* POR
     flags[7] = uint8_t(g.x_digits), flags[8] = uint8_t(g.w_digits);
 }
 
-// A turn of a product of counts, of which 32 bits are kept, and of one with a signed step.
-void count_turn(const uint32_t* PORT factor, const uint16_t* PORT count, const uint8_t* PORT turn,
-                const uint32_t* PORT now, uint32_t* PORT next) {
-    const int place = turn[0];
-    next[0] = uint32_t(add_digit(place == DIGITS - 1 ? 0 : now[0], factor[0], count[0], place));
+// What a digit adds to a product of counts, of which 32 bits are kept, and to one with a signed
+// step; and a turn of each.
+void count_part(const uint32_t* PORT factor, const uint16_t* PORT count, const uint8_t* PORT place,
+                uint32_t* PORT part) {
+    part[0] = uint32_t(digit_part(factor[0], count[0], place[0]));
 }
 
-void reach_turn(const int32_t* PORT factor, const uint16_t* PORT count, const uint8_t* PORT turn,
-                const int64_t* PORT now, int64_t* PORT next) {
-    const int place = turn[0];
-    next[0] = low_bits<50>(add_digit(place == DIGITS - 1 ? 0 : now[0], factor[0], count[0], place));
+void count_turn(const uint32_t* PORT part, const uint8_t* PORT first, const uint32_t* PORT now,
+                uint32_t* PORT next) {
+    next[0] = uint32_t(add_part(first[0], now[0], part[0]));
+}
+
+void reach_part(const int32_t* PORT factor, const uint16_t* PORT count, const uint8_t* PORT place,
+                int64_t* PORT part) {
+    part[0] = digit_part(factor[0], count[0], place[0]);
+}
+
+void reach_turn(const int64_t* PORT part, const uint8_t* PORT first, const int64_t* PORT now,
+                int64_t* PORT next) {
+    next[0] = low_bits<50>(add_part(first[0], now[0], part[0]));
 }
 
 void reach_step(const int64_t* PORT far, const int64_t* PORT now, const uint64_t* PORT limit,
@@ -121,14 +130,6 @@ void shape_of_insn_draw(bool, uint32_t* insn) {
     const uint32_t most = Mode(compute_mode(i)) == Mode::WINDOW ? 4000 : 65535;
     set_compute_m1(i, 1 + below(most)), set_compute_m0(i, 1 + below(most));
     words_of(i, insn);
-}
-
-void count_turn_draw(bool, void*, void*, uint8_t* turn, void*) {
-    *turn = uint8_t(below(DIGITS));
-}
-
-void reach_turn_draw(bool, void*, void*, uint8_t* turn, void*) {
-    *turn = uint8_t(below(DIGITS));
 }
 
 void raster_step_draw(bool, uint32_t* width, void*, Raster* now) {

@@ -9,19 +9,15 @@ using namespace nm;
 
 extern "C" {
 
-void align_word(const uint8_t* PORT skip, const uint8_t* PORT kept, const int8_t* PORT word,
-                uint8_t* PORT keeps, int8_t* PORT out, uint32_t* PORT sum) {
-    uint8_t window[LOAD_PORT_BYTES + ROWS] = {};
-    int8_t bytes[ROWS];
-    for (int k = 0; k < LOAD_PORT_BYTES; ++k)
-        window[k] = kept[k];
-    copy_word(word, bytes);
-    if (skip[0] != 0)
-        align(skip[0], window, bytes);
-    for (int k = 0; k < LOAD_PORT_BYTES; ++k)
-        keeps[k] = window[k];
-    copy_word(bytes, out);
-    sum[0] = word_sum(bytes);
+void align_word(const uint8_t* PORT skip, const uint8_t* PORT bytes, int8_t* PORT out,
+                uint32_t* PORT sum) {
+    Arrived arrived;
+    for (int k = 0; k < LOAD_PORT_BYTES + ROWS; ++k)
+        arrived.byte[k] = bytes[k];
+    int8_t word[ROWS];
+    align(skip[0], arrived, word);
+    copy_word(word, out);
+    sum[0] = word_sum(word);
 }
 
 void operand_row(const uint8_t* PORT wide, const int8_t* PORT low, const int8_t* PORT high,

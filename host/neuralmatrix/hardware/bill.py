@@ -58,17 +58,18 @@ def _operands(board: Board) -> dict[str, int]:
 
 
 def _sizes(board: Board) -> dict[str, int]:
-    return {"count_turn": 2}
+    return {"count_part": 2, "count_turn": 2}
 
 
 def _queues(board: Board) -> dict[str, int]:
     return {"instruction_queue": len(INSTRUCTION_QUEUES), "token_queue": len(TOKEN_QUEUES)}
 
 
+PRODUCTS = ("count_part", "count_turn", "reach_part", "reach_turn", "reach_step")
 BILL = (
     Position("array", "compute", _array),
     Position("accumulators", "compute", _once("join_beats_of_row", "accumulate_row")),
-    Position("weights", "compute", _once("weight_step")),
+    Position("weights", "compute", _once("weight_word", "weight_step")),
     Position("window", "compute", _window),
     Position("lanes with their tables", "compute", _lanes),
     Position("words of parameters", "compute", _once("table_word", "channel_fill")),
@@ -79,12 +80,12 @@ BILL = (
     Position("memory ports of COMPUTE", "compute", _once("result_memories", "parameter_memory")),
     Position("instructions of COMPUTE", "compute", _once("sequencer", "compute_registers")),
     Position("words of LOAD", "load", _once("align_word")),
-    Position("sizes and checks of LOAD", "load", _once("count_turn", "reach_turn", "reach_step")),
+    Position("sizes and checks of LOAD", "load", _once(*PRODUCTS)),
     Position("loops of LOAD", "load", _once("load_loops", "load_memories")),
     Position("instructions of LOAD", "load", _once("sequencer", "load_registers")),
     Position("port of LOAD", "load", _once("load_port")),
     Position("sizes and checks of STORE", "store",
-             _once("count_turn", "reach_turn", "reach_step", "store_alignment")),
+             _once(*PRODUCTS, "store_alignment")),
     Position("loops of STORE", "store", _once("store_loops")),
     Position("instructions of STORE", "store", _once("sequencer", "store_registers")),
     Position("port of STORE", "store", _once("store_port")),

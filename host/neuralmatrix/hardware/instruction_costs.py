@@ -130,6 +130,12 @@ def _compute_passes(c: Columns, array: ArrayConfig) -> Array:
     return np.asarray(passes * np.maximum(steps, array.rows))
 
 
+def compute_overhead(array: ArrayConfig) -> int:
+    """Return the cycles of a COMPUTE in addition to its passes."""
+    k = constants()
+    return k["COMPUTE_SETUP"] + k["COMPUTE_DEPTH"] + array.rows
+
+
 def _statistic_rows(c: Columns, epilogue: Columns) -> Array:
     """Count written rows of row statistics; MOMENTS are two per row."""
     if not len(epilogue.index):
@@ -160,8 +166,7 @@ def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
         latency[c.index] = setup + timing.dram_latency
     compute, epilogue = columns(words, Opcode.COMPUTE), columns(words, Opcode.EPILOGUE)
     passes[compute.index] = _compute_passes(compute, array)
-    startup = k["COMPUTE_SETUP"] + k["COMPUTE_DEPTH"] + array.rows
-    cycles[compute.index] = startup + passes[compute.index]
+    cycles[compute.index] = compute_overhead(array) + passes[compute.index]
     cycles[compute.index] += k["STAT_BEATS"] * _statistic_rows(compute, epilogue)
     table = epilogue["seg_count"] + cdiv(epilogue["seg_cells"], 8)
     cycles[epilogue.index] = k["EPILOGUE_SETUP"] + table
@@ -173,8 +178,6 @@ def costs(words: Array, array: ArrayConfig, timing: Timing) -> Costs:
 
 # ------------------------------------------------------------------ costs by which passes rank
 
-COMPUTE_OVERHEAD = 60  # cycles of a COMPUTE and its EPILOGUE in addition to their work
-TRANSFER_OVERHEAD = 50  # cycles of a LOAD or STORE in addition to its words
 # Cycles of a word, gaps between bursts included, through a port of half its width.  Ports as wide
 # as a word need 1 + 1/16, but ranked by that most networks become slower on the boards that have
 # them (aup-zu3, ultra96-v2: -10 to +6.8 % of estimated cycles): strided words take twice as long.
@@ -196,21 +199,27 @@ class Work:
     stores: float
 
 
-def compute_cycles(work: Work) -> float:
+def transfer_overhead(timing: Timing) -> int:
+    """Return the cycles of a LOAD in addition to its words; a STORE has a few less."""
+    return constants()["LOAD_SETUP"] + timing.dram_latency
+
+
+def compute_cycles(target: Target, work: Work) -> float:
     """Return the cycles of the array."""
-    return work.passes + COMPUTE_OVERHEAD * work.computes
+    return work.passes + compute_overhead(target.array) * work.computes
 
 
-def overlapped_cycles(work: Work) -> float:
+def overlapped_cycles(target: Target, work: Work) -> float:
     """Return the cycles of the slowest unit, where all of them run in parallel."""
-    load = WORD_CYCLES * work.loaded + TRANSFER_OVERHEAD * work.loads
-    store = WORD_CYCLES * work.stored + TRANSFER_OVERHEAD * work.stores
-    return max(compute_cycles(work), load, store)
+    overhead = transfer_overhead(target.timing)
+    load = WORD_CYCLES * work.loaded + overhead * work.loads
+    store = WORD_CYCLES * work.stored + overhead * work.stores
+    return max(compute_cycles(target, work), load, store)
 
 
-def edge_cycles(loaded: int, stored: int) -> float:
+def edge_cycles(target: Target, loaded: int, stored: int) -> float:
     """Return the cycles of an operation's first LOAD and last STORE, sizes in words."""
-    return WORD_CYCLES * (loaded + stored) + 2 * TRANSFER_OVERHEAD
+    return WORD_CYCLES * (loaded + stored) + 2 * transfer_overhead(target.timing)
 
 
 def product_cycles(

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ..hardware.instruction_costs import COMPUTE_OVERHEAD
+from ..hardware.instruction_costs import compute_overhead
 from ..hardware.isa import Buffer
+from ..hardware.target import ArrayConfig
 from ..ir.types import Array
 from .context import Context, View, emit_load, load_const
 from .gemm_tiling import GemmPlan
@@ -144,9 +145,9 @@ def runs_of(used: Array, shortest_gap: int) -> list[range]:
     return [range(int(a), int(b)) for a, b in zip(starts, stops, strict=True)]
 
 
-def shortest_gap(steps: int) -> int:
+def shortest_gap(array: ArrayConfig, steps: int) -> int:
     """Return how many zero blocks of ``steps`` cycles cost as much as another COMPUTE."""
-    return max(1, -(-COMPUTE_OVERHEAD // steps))
+    return max(1, -(-compute_overhead(array) // steps))
 
 
 # ------------------------------------------------------------------ sources

@@ -104,7 +104,7 @@ def _const_setup(
     used = blocks.any(axis=(1, 2, 4, 5))
     steps = kh * kw * view.byte_planes * max(lanes, min(out_h * out_w, ctx.array.acc_rows))
     if used.mean() < DENSE:
-        runs = [runs_of(row, shortest_gap(steps)) for row in used]
+        runs = [runs_of(row, shortest_gap(ctx.array, steps)) for row in used]
     else:
         runs = [[range(c // lanes)]] * len(used)
     depth = max(

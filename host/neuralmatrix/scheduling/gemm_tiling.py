@@ -190,12 +190,12 @@ def _with_cost(target: Target, p: GemmProblem, plan: GemmPlan, tiles: int) -> Ge
         stores=tiles * groups,
     )
     overlap = tile_words * 2 <= target.array.ibuf_words or tiles * p.images == 1
-    serial = compute_cycles(work) + WORD_CYCLES * tile_words * input_loads
-    steady = overlapped_cycles(work) if overlap else serial
+    serial = compute_cycles(target, work) + WORD_CYCLES * tile_words * input_loads
+    steady = overlapped_cycles(target, work) if overlap else serial
     last = (
         plan.nb_step * positions * p.out_byte_planes if p.stored and chunks == 1 else 2 * positions
     )
-    edge = edge_cycles(tile_words, last)
+    edge = edge_cycles(target, tile_words, last)
     return replace(plan, cost=p.images * steady + edge * exposed_share(tiles * p.images))
 
 

@@ -67,7 +67,7 @@ def schedule_move(ctx: Context, qop: QOp) -> dict[str, int]:
 def _image(copier: _Copier, plane: Array, view: View, base: int) -> int:
     """Emit the cheapest form of one image's plane (H, W, blocks, lanes), else of its blocks."""
     ctx, last = copier.ctx, 0
-    selections = selections_of(plane)
+    selections = selections_of(copier.ctx.target, plane)
     if selections and all(fits(ctx, s) for s in selections):
         copier.turner = None
         copier.forget_loaded()
@@ -92,7 +92,7 @@ def _transposed(copier: _Copier, plane: Array, view: View, base: int) -> int | N
     h, w, blocks, lanes = plane.shape
     words = plane.transpose(2, 0, 1, 3).reshape(-1, lanes)
     strips = strips_of(words, base + result_addresses(view, blocks, h * w, lanes), lanes)
-    if strips is None or not pays(strips, lanes):
+    if strips is None or not pays(copier.ctx.target, strips):
         return None
     copier.forget_loaded()
     copier.turner = copier.turner or turner(copier.ctx, copier.fill)

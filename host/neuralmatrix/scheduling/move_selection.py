@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..hardware.instruction_costs import (
-    COMPUTE_OVERHEAD,
-    TRANSFER_OVERHEAD,
     WORD_CYCLES,
+    compute_overhead,
     gather_cycles,
+    transfer_overhead,
 )
 from ..hardware.isa import Buffer, Mode, Opcode, Reduce, Region
+from ..hardware.target import ArrayConfig, Target
 from ..ir.types import Array
 from .context import Box, Context, View, arena_reads, emit_load, load_const
 from .emitter import Range
@@ -56,7 +57,7 @@ class Selection:
         return np.asarray(self.masks.any(axis=(2, 3)))
 
 
-def selections_of(plane: Array) -> list[Selection]:
+def selections_of(target: Target, plane: Array) -> list[Selection]:
     """Return (H, W, blocks, lanes) source addresses as selections that beat copies, one for each
     phase of interleaved rows and columns; none if they are none."""
     rows, cols, blocks, lanes = plane.shape
@@ -67,9 +68,9 @@ def selections_of(plane: Array) -> list[Selection]:
             if selection is None:
                 break
             found.append(selection)
-            copies += _cycles_of_copies(plane[i, j], selection)
+            copies += _cycles_of_copies(target, plane[i, j], selection)
         if len(found) == ph * pw:
-            return found if sum(map(_cycles, found)) < copies else []
+            return found if sum(_cycles(target, each) for each in found) < copies else []
         if not found and _never(plane, lanes):
             return []
     return []
@@ -113,19 +114,19 @@ def _by_reader(words: Array, masks: Array) -> tuple[Array, Array]:
     return words[order], masks[:, order]
 
 
-def _cycles(s: Selection) -> float:
+def _cycles(target: Target, s: Selection) -> float:
     """Return the cycles of the slowest unit, and of the others where tiles do not overlap."""
     positions, (blocks, lanes) = s.rows * s.cols, s.masks.shape[::3]
-    passes = sum(len(run) for runs in _runs(s, positions) for run in runs)
+    passes = sum(len(run) for runs in _runs(target.array, s, positions) for run in runs)
     load = WORD_CYCLES * (len(s.words) * positions + passes * lanes)
-    compute = passes * max(positions, lanes) + COMPUTE_OVERHEAD * blocks
+    compute = passes * max(positions, lanes) + compute_overhead(target.array) * blocks
     store = WORD_CYCLES * blocks * positions
-    units = (load + TRANSFER_OVERHEAD * len(s.words), compute, store)
+    units = (load + transfer_overhead(target.timing) * len(s.words), compute, store)
     tiles = -(-positions // max(LEAST_TILE, -(-positions // TILES)))
     return float(max(units) + (sum(units) - max(units)) / tiles)
 
 
-def _cycles_of_copies(first: Array, s: Selection) -> float:
+def _cycles_of_copies(target: Target, first: Array, s: Selection) -> float:
     """Return the cycles of loading the sources of every output block on their own."""
     positions, lanes = s.rows * s.cols, s.masks.shape[-1]
     cycles = 0.0
@@ -133,12 +134,12 @@ def _cycles_of_copies(first: Array, s: Selection) -> float:
         for source in lane_sources(word, s.row_step, s.col_step):
             gathers = source.lane_step != 1
             each = gather_cycles(lanes) if gathers else WORD_CYCLES
-            cycles += each * positions + TRANSFER_OVERHEAD + WORD_CYCLES * lanes
+            cycles += each * positions + transfer_overhead(target.timing) + WORD_CYCLES * lanes
     return cycles
 
 
-def _runs(s: Selection, positions: int) -> list[list[range]]:
-    gap = shortest_gap(max(positions, s.masks.shape[-1]))
+def _runs(array: ArrayConfig, s: Selection, positions: int) -> list[list[range]]:
+    gap = shortest_gap(array, max(positions, s.masks.shape[-1]))
     return [runs_of(row, gap) for row in s.used]
 
 
@@ -163,7 +164,7 @@ class _Job:
 def schedule_selection(ctx: Context, s: Selection, view: View, base: int, fill: int) -> int:
     """Emit a selection into the blocks from ``base`` on; returns the index of the last STORE."""
     tile = _tile(ctx, s)
-    runs = _runs(s, min(tile[0] * tile[1], s.rows * s.cols))
+    runs = _runs(ctx.array, s, min(tile[0] * tile[1], s.rows * s.cols))
     empty = ~s.masks.any(axis=(1, 2))
     biases, rows = np.unique(np.where(empty, fill, 0), axis=0, return_inverse=True)
     params = load_params(ctx, plain_epilogue(biases.reshape(-1)))

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..hardware.instruction_costs import TRANSFER_OVERHEAD, WORD_CYCLES, gather_cycles
+from ..hardware.instruction_costs import WORD_CYCLES, gather_cycles, transfer_overhead
 from ..hardware.isa import Buffer, Mode, Opcode, Reduce, Region
+from ..hardware.target import Target
 from .context import Context, View, arena_reads, emit_load, load_const
 from .emitter import Range
 from .epilogue_parameters import set_epilogue
@@ -24,11 +25,12 @@ from .parameter_pages import Params, load_params
 STRIDED_CYCLES = 3  # of a word that is no part of a burst, on the narrowest port
 
 
-def pays(strips: Sequence[Strip], lanes: int) -> bool:
+def pays(target: Target, strips: Sequence[Strip]) -> bool:
     """Return whether tiles cost less than copies that gather every byte of a word."""
     tiles = sum(strip.number for strip in strips)
     words = sum(strip.number * strip.tile.count for strip in strips)
-    fixed = 2 * TRANSFER_OVERHEAD * len(strips)
+    lanes = target.word_bytes
+    fixed = 2 * transfer_overhead(target.timing) * len(strips)
     mine = fixed + tiles * lanes * WORD_CYCLES + STRIDED_CYCLES * words
     return mine < words * gather_cycles(lanes) / 2
 

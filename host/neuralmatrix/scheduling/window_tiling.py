@@ -145,8 +145,8 @@ def _window_cost(
         stored=tiles * positions * (p.nb * p.out_byte_planes * p.stored + 2 * p.stat_planes),
         stores=tiles * groups,
     )
-    edge = edge_cycles(plan.nb_step * words, plan.nb_step * positions)
-    steady = p.images * overlapped_cycles(work)
+    edge = edge_cycles(target, plan.nb_step * words, plan.nb_step * positions)
+    steady = p.images * overlapped_cycles(target, work)
     return steady + edge * exposed_share(tiles * p.images)
 
 

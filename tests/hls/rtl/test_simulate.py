@@ -75,7 +75,7 @@ MISTAKES = {
     "wrong operator": Mistake("join_row", "include/nm/stats.h", "v[c] > v[c +", "v[c] < v[c +"),
     "wrong mask": Mistake("segment_part", "include/nm/lane.h", ">> 48) & 31", ">> 48) & 15"),
     "swapped axes": Mistake(
-        "weight_step", "include/nm/fill.h", "word, from, c, r)", "word, from, r, c)"
+        "weight_step", "include/nm/fill.h", "(c + ROWS - r)", "(r + ROWS - c)"
     ),
     "wrong limit": Mistake("load_inside_region", "src/load.cpp", "high) < limit", "high) <= limit"),
 }  # fmt: skip

@@ -256,4 +256,4 @@ def _padding_cycles(choices: _Choices, root: str, bits: Bits) -> float:
     if flipped:
         rows, channels = channels, rows
     words = n * h * rows * -(-channels // choices.target.word_bytes)
-    return edge_cycles(words, words)
+    return edge_cycles(choices.target, words, words)
