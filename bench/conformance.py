@@ -268,7 +268,7 @@ def _beside_small_types(verdicts: Sequence[Verdict]) -> str:
         passed = sum(v.outcome == "pass" for v in others)
         shares.append(f"{100 * passed / max(len(others), 1):.1f} % at {precision}")
     return (
-        f"{len(small)} of the cases are of floats of 4 and 8 bits or integers of 2 and 4. "
+        f"{len(small)} of the cases are of floats of 4 and 8 bits or integers of 2 and 4.\n"
         f"Of the others pass {' and '.join(shares)}."
     )
 

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[str, str]] = {
     "truncated": (compiles("short.onnx"), "not a complete ONNX model...export the model again"),
     "empty model": (
         compiles("empty.onnx"),
-        "empty.onnx is an ONNX model that has no nodes...export the model again",
+        "empty.onnx: it is empty...export the model again",
     ),
     "no model": (compiles("none.onnx"), "No such file or directory; give the path of an .onnx"),
     "folder as model": (compiles("folder"), "Is a directory; give the path of an .onnx file"),
