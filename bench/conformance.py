@@ -6,7 +6,8 @@ Out: what passed, was refused (with the reason) and was wrong, as docs/conforman
 
 Judged are the cases with inputs of real numbers whose operators docs/operators.md lists.  Floats
 are run-time inputs, anything else is bound as a constant; where that is refused, all inputs but
-the first float become constants, as weights, slopes and masks are.
+the first float become constants, as weights, slopes and masks are, and then all but the first
+input, as scales of integers are.
 """
 
 from __future__ import annotations
@@ -148,11 +149,14 @@ def _array(value: Any) -> np.ndarray:
 
 
 def judge(case: Case, precision: str) -> Verdict:
-    """Compile and run one case; the second way of binding is tried where the first is refused."""
+    """Compile and run one case; the next way of binding is tried where one is refused."""
     first, *others = case.floats
     bindings = [{n: a for n, a in case.inputs.items() if n not in case.floats}]
     if others:
         bindings.append({n: a for n, a in case.inputs.items() if n != first})
+    data = next(iter(case.inputs))
+    if data not in case.floats:
+        bindings.append({n: a for n, a in case.inputs.items() if n != data})
     start, said = time.monotonic(), ""
     for constants in bindings:
         try:
