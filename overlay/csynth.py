@@ -35,7 +35,7 @@ _PIPELINED = re.compile(
 )
 _INCLUDE = re.compile(r'#include "(nm/\w+\.h)"')
 # Loops that move beats of DRAM: the cost model relies on bursts there.
-BURSTS = {"fetch": ("READ_BEATS",), "load": ("WORDS",), "store": ("WORD_BEATS",)}
+BURSTS = {"fetch": ("READ_BEATS",), "load": ("WORD_BEATS_IN",), "store": ("WORD_BEATS",)}
 WIDTH = 120
 
 
@@ -79,11 +79,10 @@ def _sources(kernel: str) -> list[Path]:
     return found
 
 
-def targets(board: Board, kernel: str) -> dict[str, int]:
+def targets(kernel: str) -> dict[str, int]:
     """Map the label of each pipelined loop to the cycles per iteration of its pragma."""
-    named = {"WORD_BEATS": board.array.rows // board.timing.load_port_bytes}
     return {
-        label: named[interval] if interval in named else int(interval)
+        label: int(interval)
         for path in _sources(kernel)
         for label, interval in _PIPELINED.findall(path.read_text(encoding="utf-8"))
     }
@@ -206,7 +205,7 @@ def compare(board: Board, reports: Sequence[Report], log: str = "") -> Compariso
 
     ``log``: what Vitis HLS printed; its warnings become notes that say what to do.
     """
-    wanted = {report.kernel: targets(board, report.kernel) for report in reports}
+    wanted = {report.kernel: targets(report.kernel) for report in reports}
     whole = {report.kernel for report in reports} == set(KERNELS)
     rows = [row for report in reports for row in _cycle_rows(report, wanted[report.kernel])]
     rows += _resource_rows(board, reports) if whole else ()

@@ -55,7 +55,7 @@ def predictions(board: Board, demos: Sequence[str]) -> dict[str, Any]:
         "board": board_row(board),
         "isa_version": ISA_VERSION,
         "cost_constants": constants(),
-        "intervals": {kernel: targets(board, kernel) for kernel in KERNELS},
+        "intervals": {kernel: targets(kernel) for kernel in KERNELS},
         "demos": {
             name: {
                 "cycles": one.cycles,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from neuralmatrix.hardware.board import load_board
 from neuralmatrix.hardware.registers import KERNELS
 
 from overlay.csynth import targets
@@ -79,7 +78,7 @@ LOOP = (
     "<{name}><Name>{name}</Name><TripCount>16</TripCount><PipelineII>{ii}</PipelineII>"
     "<PipelineDepth>9</PipelineDepth></{name}>"
 )
-LOOPS = {kernel: list(targets(load_board("pynq-z2"), kernel)) for kernel in KERNELS}
+LOOPS = {kernel: list(targets(kernel)) for kernel in KERNELS}
 
 _START = f"""#!{sys.executable}
 import os, sys

@@ -172,9 +172,9 @@ WRITE = {"2022.2": write_old, "2024.2": write_new}
 
 def fake_of(kernel: str, **changed: object) -> Fake:
     """Make a kernel that meets all its pragmas."""
-    loops = tuple(FakeLoop(label, str(ii)) for label, ii in targets(BOARD, kernel).items())
+    loops = tuple(FakeLoop(label, str(ii)) for label, ii in targets(kernel).items())
     bursts = tuple(
-        loop.name for loop in loops if loop.name in ("WORDS", "READ_BEATS", "WORD_BEATS")
+        loop.name for loop in loops if loop.name in ("WORD_BEATS_IN", "READ_BEATS", "WORD_BEATS")
     )
     return replace(Fake(kernel, (), loops, burst_loops=bursts), **changed)
 
@@ -200,7 +200,7 @@ def slow(kernel: str, label: str, **changed: str) -> tuple[FakeLoop, ...]:
 def test_a_report_is_read(layout: str, tmp_path: Path) -> None:
     nested = FakeLoop("INSNS", "", "", "1 ~ 4096", "undef", (FakeLoop("BLOCKS", "", "", "?"),))
     steps = FakeLoop("STEPS", "2", "41", "16 ~ 65536", "57 ~ 65577", (), "II Violation", "Resource")
-    fake = Fake("compute", (nested,), (steps,), period="8.125", burst_loops=("WORDS",))
+    fake = Fake("compute", (nested,), (steps,), period="8.125", burst_loops=("WORD_BEATS_IN",))
     WRITE[layout](fake, tmp_path)
     found = read_report(tmp_path, "compute")
     assert (found.kernel, found.version, found.part) == ("compute", layout, "xc7z020-clg400-1")
@@ -217,11 +217,11 @@ def test_a_report_is_read(layout: str, tmp_path: Path) -> None:
         assert found.registers == {} and found.bursts is None
     else:
         assert found.registers["busy_1"] == 0x10
-        assert found.bursts == (Burst("read", "WORDS", "variable", "64"),)
+        assert found.bursts == (Burst("read", "WORD_BEATS_IN", "variable", "64"),)
 
 
 def test_latency_with_a_tilde(tmp_path: Path) -> None:
-    write_new(Fake("load", (FakeLoop("WORDS"),)), tmp_path)
+    write_new(Fake("load", (FakeLoop("WORD_BEATS_IN"),)), tmp_path)
     path = tmp_path / "csynth.xml"
     path.write_text(path.read_text().replace("<Latency>18<", "<Latency>30 ~ 541<"))
     assert read_report(tmp_path, "load").loops[0].latency == Span(30, 541)
@@ -250,7 +250,7 @@ def test_a_broken_report_is_named(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("tag", ("EstimatedClockPeriod", "TargetClockPeriod", "LUT"))
 def test_numbers_that_are_none(tmp_path: Path, tag: str, value: str) -> None:
     """A period that is not a number must not pass the gate."""
-    write_new(Fake("load", (FakeLoop("WORDS"),)), tmp_path)
+    write_new(Fake("load", (FakeLoop("WORD_BEATS_IN"),)), tmp_path)
     path = tmp_path / "csynth.xml"
     text, changed = re.subn(f"<{tag}>[^<]*</{tag}>", f"<{tag}>{value}</{tag}>", path.read_text())
     assert changed
@@ -271,13 +271,12 @@ def test_no_report(tmp_path: Path) -> None:
 
 def test_every_pipelined_loop_has_a_target() -> None:
     """Every way of writing a loop is found."""
-    labels = {label for kernel in KERNELS for label in targets(BOARD, kernel)}
+    labels = {label for kernel in KERNELS for label in targets(kernel)}
     sources = [*(hls_dir() / "src").glob("*.cpp"), *(hls_dir() / "include" / "nm").glob("*.h")]
     asked = sum(path.read_text().count("NM_PIPELINE(") for path in sources if path.name != "hls.h")
     assert len(labels) == asked >= 10
-    assert targets(BOARD, "compute")["STEPS"] == 1
-    assert targets(BOARD, "load")["WORDS"] == 2 and targets(BOARD, "store")["WORD_BEATS"] == 1
-    assert targets(load_board("ultra96-v2"), "load")["WORDS"] == 1
+    assert targets("compute")["STEPS"] == 1
+    assert targets("load")["WORD_BEATS_IN"] == targets("store")["WORD_BEATS"] == 1
 
 
 # ------------------------------------------------------------------ gates
@@ -303,8 +302,8 @@ FAILURES = {
         r"compute: loop STEPS: found an initiation interval of 3 \(II \(Memory\)\), wanted is 1;",
     ),
     "interval above 1": (
-        {"load": {"outlined": slow("load", "WORDS", ii="3")}},
-        "load: loop WORDS: found an initiation interval of 3, wanted is 2;",
+        {"load": {"outlined": slow("load", "WORD_BEATS_IN", ii="3")}},
+        "load: loop WORD_BEATS_IN: found an initiation interval of 3, wanted is 1;",
     ),
     "no pipeline": (
         {"compute": {"outlined": slow("compute", "STEPS", ii="", depth="")}},
@@ -381,7 +380,7 @@ NOTES = {
         "load: loop GATHER is not in the report",
     ),
     "register": ({"store": {"moved_register": 4}}, "dram_1 lies at 0x14, registers.py says 0x10"),
-    "burst": ({"load": {"burst_loops": ()}}, "load: no burst in loop WORDS"),
+    "burst": ({"load": {"burst_loops": ()}}, "load: no burst in loop WORD_BEATS_IN"),
     "pragma": ({"fetch": {"pragma": "ignored"}}, "fetch: a pragma was ignored: pipeline II"),
     "size": (
         {"compute": {"area": {"BRAM_18K": 2, "DSP": 400, "FF": 1, "LUT": 1, "URAM": 0}}},

@@ -29,9 +29,9 @@ WARNING: [HLS 207-5292] unused parameter 'now' (load.cpp:170:40)
 neuralmatrix: synthesizing load
 INFO: [HLS 200-10] Analyzing design file 'load.cpp' ...
 INFO: [HLS 214-131] Inlining function 'nm::align' into 'nm::copy_words' (load.cpp:60:5)
-INFO: [HLS 214-115] Multiple burst reads in loop 'WORDS' has been inferred on bundle 'load_port'.
-INFO: [SCHED 204-61] Pipelining loop 'WORDS'.
-INFO: [HLS 200-1470] Pipelining result : Target II = 2, Final II = 2, Depth = 9, loop 'WORDS'
+INFO: [HLS 214-115] Multiple burst reads in loop 'WORD_BEATS_IN' has been inferred on bundle 'l'.
+INFO: [SCHED 204-61] Pipelining loop 'WORD_BEATS_IN'.
+INFO: [HLS 200-1470] Pipelining result : Target II = 1, Final II = 1, Depth = 9, loop 'BEATS'
 INFO: [HLS 200-789] **** Estimated Fmax: 136.99 MHz
 neuralmatrix: synthesizing compute
 INFO: [HLS 200-1470] Pipelining result : Target II = 1, Final II = 1, Depth = 37, loop 'STEPS'
@@ -48,15 +48,15 @@ LINES = (
         "loop 'STEPS'): Unable to enforce a carried dependence",
     ),
     (
-        "WARNING: [HLS 200-885] The II Violation in module 'load_Pipeline_WORDS' (loop 'WORDS'): "
-        "Unable to schedule bus request operation ('load_port_load_1_req', words.h:105) on port"
-        " 'load_port' (words.h:105) due to limited memory ports (II = 2). Please consider using a"
+        "WARNING: [HLS 200-885] The II Violation in module 'load_Pipeline_WORD_BEATS_IN'"
+        " (loop 'WORD_BEATS_IN'): Unable to schedule bus request operation"
+        " ('load_port_load_1_req', words.h:105) on port 'load_port' (words.h:105) due to limited memory ports (II = 2). Please consider using a"
         " memory core with more ports or partitioning the array.",
         "interval",
         "due to limited memory ports",
     ),
     (
-        "WARNING: [v++ 200-885] The II Violation in module 'store_Pipeline_WORDS' (loop 'WORDS'):"
+        "WARNING: [v++ 200-885] The II Violation in module 'store_Pipeline_BEATS' (loop 'BEATS'):"
         " Unable to schedule 'load' operation on array 'o_lo' due to limited memory ports.",
         "interval",
         "on array 'o_lo'",
@@ -194,7 +194,7 @@ ACCESSES = """
 Loop Location, Resolution, Problem</keys>
 <column name="m_axi_load_port">dram, words.h:105:30, read, Fail, , GATHER, load.cpp:88:9, 214-230, \
 Stride is incompatible</column>
-<column name="m_axi_load_port">dram, words.h:165:20, read, Inferred, variable, WORDS, \
+<column name="m_axi_load_port">dram, words.h:165:20, read, Inferred, variable, WORD_BEATS_IN, \
 load.cpp:70:5, , </column>
 </table></item>"""
 STORAGE = """
@@ -217,7 +217,7 @@ def test_accesses_that_are_no_bursts(tmp_path: Path) -> None:
     found = with_report(tmp_path, "load", ACCESSES)
     assert found.accesses == (
         Access("dram", "read", "GATHER", "Fail", "Stride is incompatible"),
-        Access("dram", "read", "WORDS", "Inferred", ""),
+        Access("dram", "read", "WORD_BEATS_IN", "Inferred", ""),
     )
     (symptom,) = symptoms(BOARD, [found], "")
     assert symptom.kind == "burst"

@@ -190,7 +190,7 @@ WRONG_BIT = {
     Opcode.COMPUTE: ("x_base", 0),
     Opcode.EPILOGUE: ("zp", 0),
     Opcode.STORE: ("src", 0),
-    Opcode.LOAD: ("addr", 6),
+    Opcode.LOAD: ("addr", 7),
 }
 
 
