@@ -51,7 +51,8 @@ LINES = (
         "WARNING: [HLS 200-885] The II Violation in module 'load_Pipeline_WORD_BEATS_IN'"
         " (loop 'WORD_BEATS_IN'): Unable to schedule bus request operation"
         " ('load_port_load_1_req', words.h:105) on port 'load_port' (words.h:105) due to"
-        " limited memory ports (II = 2). Please consider using a memory core with more ports or partitioning the array.",
+        " limited memory ports (II = 2). Please consider using a"
+        " memory core with more ports or partitioning the array.",
         "interval",
         "due to limited memory ports",
     ),
