@@ -58,7 +58,7 @@ from .plan import (
 )
 from .reports import check_hwh, read_results, read_utilization, worst_slack
 from .tcl_data import tcl_data
-from .tools import UNKNOWN, Program, find_hls, find_vivado, run, tool_version
+from .tools import STOPPING, UNKNOWN, Program, find_hls, find_vivado, run, tool_version
 
 
 class TimingMissed(BuildFailed):
@@ -331,7 +331,7 @@ def _leave(number: int, frame: object) -> None:
 
 def leave_when_stopped() -> None:
     """Let signals end the build cleanly: the tools run in sessions of their own."""
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for each in STOPPING:
         signal.signal(each, _leave)
 
 

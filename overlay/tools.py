@@ -11,7 +11,9 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ TIMEOUT_S = 24 * 3600  # a large array takes hours; a tool that waits for a lice
 VERSION_TIMEOUT_S = 120
 LAST_LINES = 12
 UNKNOWN = "unknown"
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -92,16 +95,37 @@ def last_words(log: Path) -> str:
     return "\n".join(f"  {line}" for line in shown) or "  (the log is empty)"
 
 
-def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
-    """Return the exit status, None after a timeout.  The tool's children end with it."""
+def _ended(start: Callable[[], subprocess.Popen[bytes]], timeout_s: float) -> int | None:
+    """Start a tool; return its exit status, None after a timeout.  Its children end with it."""
+    process = None
     try:
+        with _stops_later():
+            process = start()
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        if process.poll() is None:
+        if process is not None and process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@contextmanager
+def _stops_later() -> Iterator[None]:
+    """Keep signals that stop a build until its tool is known: it would outlive the build."""
+    arrived: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {one: signal.getsignal(one) for one in STOPPING if is_main}
+    before = {one: handler for one, handler in before.items() if callable(handler)}
+    for one in before:
+        signal.signal(one, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    for number in arrived:
+        signal.raise_signal(number)
 
 
 def run(
@@ -117,16 +141,19 @@ def run(
     """Run a script in ``folder``, all output into ``log``.  BuildFailed: it failed."""
     command = [*program.command, str(script), *arguments]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        status = _wait(process, timeout_s)
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+        status = _ended(start, timeout_s)
     if status == 0:
         return
     how = f"stopped with status {status}" if status is not None else f"ran past {timeout_s:g} s"

@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fake_tools
 import pytest
@@ -437,6 +438,32 @@ def test_a_build_that_is_stopped_ends_its_tool(path: Path, tmp_path: Path) -> No
     process.terminate()
     assert "stopped by SIGTERM" in process.communicate(timeout=60)[1]
     assert process.returncode == 128 + signal.SIGTERM
+    assert ends(log.read_text().split()[1])
+
+
+def test_a_signal_while_a_tool_starts_ends_it(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes when the tool runs and nobody waits for it yet."""
+    path.mkdir()
+    (path / "vivado").write_text("#!/bin/sh\nsleep 600 &\necho started $!\nwait\n")
+    (path / "vivado").chmod(0o755)
+    log, start = tmp_path / "log", subprocess.Popen
+
+    def started(*args: Any, **options: Any) -> Any:
+        process = start(*args, **options)
+        while "started" not in log.read_text():
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGHUP)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    before = signal.signal(signal.SIGHUP, lambda number, frame: sys.exit(7))
+    try:
+        with pytest.raises(SystemExit, match="7"):
+            tools.run(tools.VIVADO, Path("a.tcl"), folder=tmp_path, log=log)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert ends(log.read_text().split()[1])
 
 
