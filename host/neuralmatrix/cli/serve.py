@@ -30,7 +30,7 @@ def serve(
     overlay: Overlay = None,
     threads: Threads = None,
     max_batch: MaxBatch = 32,
-    max_queue: MaxQueue = 256,
+    max_queue: MaxQueue = 2048,
     max_mbytes: MaxMbytes = 64.0,
 ) -> None:
     """Serve programs over HTTP with the Open Inference Protocol, as Triton's clients speak it."""

@@ -35,7 +35,7 @@ class Limits:
     ``max_bytes``: of a request; ``read_s``: seconds in which a request must arrive."""
 
     max_batch: int = 32
-    max_queue: int = 256
+    max_queue: int = 2048
     max_bytes: int = 64 << 20
     read_s: float = 30.0
 
