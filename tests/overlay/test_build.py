@@ -378,6 +378,13 @@ def test_unknown_boards_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 # ------------------------------------------------------------------------------ parts
 
 
+def write_waiting(path: Path) -> None:
+    """Write a Vivado that starts a child and waits for it."""
+    path.mkdir()
+    (path / "vivado").write_text("#!/bin/sh\nsleep 600 &\necho started $!\nwait\n")
+    (path / "vivado").chmod(0o755)
+
+
 def ends(process: str) -> bool:
     """Wait until a process has ended, or is a zombie if orphans are not collected; return whether
     it has."""
@@ -395,9 +402,7 @@ def ends(process: str) -> bool:
 def test_a_tool_that_hangs_is_ended(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path.mkdir()
-    (path / "vivado").write_text("#!/bin/sh\nsleep 600 &\necho started $!\nwait\n")
-    (path / "vivado").chmod(0o755)
+    write_waiting(path)
     with pytest.raises(BuildFailed, match=r"(?s)vivado ran past 1 s in a.tcl; .*started"):
         tools.run(tools.VIVADO, Path("a.tcl"), folder=tmp_path, log=tmp_path / "log", timeout_s=1)
     assert ends((tmp_path / "log").read_text().split()[1])
@@ -445,9 +450,7 @@ def test_a_signal_while_a_tool_starts_ends_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes when the tool runs and nobody waits for it yet."""
-    path.mkdir()
-    (path / "vivado").write_text("#!/bin/sh\nsleep 600 &\necho started $!\nwait\n")
-    (path / "vivado").chmod(0o755)
+    write_waiting(path)
     log, start = tmp_path / "log", subprocess.Popen
 
     def started(*args: Any, **options: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...ir.types import Array, Shape
+from ..onnx.context import fresh_name
 from ..onnx.load import require_onnx
 from ..onnx.ops.fixed_point import DOMAIN
 from .fixed import INT16, Fixed
@@ -99,12 +100,7 @@ class Builder:
 
     def fresh(self, hint: str) -> str:
         """Return a new name that begins with ``hint``."""
-        name, count = hint, 1
-        while name in self.names:
-            count += 1
-            name = f"{hint}.{count}"
-        self.names.add(name)
-        return name
+        return fresh_name(self.names, hint)
 
     def constant(self, hint: str, values: Any) -> str:
         """Add a constant."""

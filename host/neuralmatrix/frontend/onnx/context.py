@@ -137,6 +137,16 @@ class RowIndices:
         return self.index.shape
 
 
+def fresh_name(names: set[str], hint: str) -> str:
+    """Return a name that begins with ``hint`` and is not in ``names``; add it."""
+    name, count = hint, 1
+    while name in names:
+        count += 1
+        name = f"{hint}.{count}"
+    names.add(name)
+    return name
+
+
 @dataclass
 class Context:
     """The import in progress.  Keys are ONNX value names unless said otherwise."""
@@ -165,12 +175,7 @@ class Context:
 
     def fresh(self, hint: str) -> str:
         """Return a new tensor name that begins with ``hint``."""
-        name, count = hint, 1
-        while name in self.names:
-            count += 1
-            name = f"{hint}.{count}"
-        self.names.add(name)
-        return name
+        return fresh_name(self.names, hint)
 
     def tensor(self, name: str) -> str:
         """Return the Graph tensor of an ONNX value; a constant becomes a float32 constant."""
