@@ -30,7 +30,8 @@ from neuralmatrix.quantization.loss_warnings import (
     MOST_VARYING,
     MUCH_SATURATED,
     Causes,
-    warnings_of,
+    bad_outputs,
+    causes_of,
 )
 from neuralmatrix.quantization.settings import Precision
 
@@ -47,7 +48,8 @@ def warned(*outputs: OutputAccuracy, precision: str = "int8", varying: float = 0
            **causes: Any) -> list[str]:  # fmt: skip
     layers = (LayerLoss("t", "Softmax:s", 0.1, 20.0),)
     found = Accuracy(8, 24, outputs or (output(),), layers)
-    return list(warnings_of(found, replace(NONE, **causes), precision, {"y": varying}))
+    bad = bad_outputs(found, precision, {"y": varying})
+    return [*bad, *causes_of(found, replace(NONE, **causes), precision)] if bad else []
 
 
 # ---------------------------------------------------------------- what is bad
@@ -174,7 +176,7 @@ def test_saturated_tensors_are_a_cause() -> None:
 
 
 def test_a_loss_without_layers_names_none() -> None:
-    lines = warnings_of(Accuracy(8, 24, (output(),)), NONE, "int8", {})
+    lines = causes_of(Accuracy(8, 24, (output(),)), NONE, "int8")
     assert lines[-1].startswith("cause: tables or integer steps inside layers; ")
 
 
@@ -189,7 +191,7 @@ def test_every_cause_says_what_to_try(precision: str) -> None:
 def test_few_inputs_that_differ_much_may_hide_an_error_at_int16() -> None:
     found = Accuracy(4, 12, (output(error=0.014),))
     likely = {"y": 0.017}
-    lines = warnings_of(found, NONE, "int16", {}, likely)
+    lines = bad_outputs(found, "int16", {}, likely)
     assert lines[0].startswith("output y may be inaccurate: relative error 1.4 %, and up to about")
-    assert not warnings_of(found, NONE, "int8", {}, likely)
-    assert not warnings_of(found, NONE, "int16", {}, {"y": 0.0145})
+    assert not bad_outputs(found, "int8", {}, likely)
+    assert not bad_outputs(found, "int16", {}, {"y": 0.0145})

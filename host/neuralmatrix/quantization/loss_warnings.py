@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
+from ..ir.accuracy import Accuracy, MetricLoss, OutputAccuracy, Saturation
 
 # From which loss an output is bad: of its relative error, or of changed answers.
 MOST_RELATIVE = {"values": 0.015, "states": 0.03, "vectors": 0.07, "class scores": 0.1}
@@ -26,6 +26,7 @@ MOST_PART = 0.03  # relative error of a part of an output
 MOST_VARYING = 0.08
 VARYING = ("values", "vectors")
 ANSWERING = ("class scores", "probabilities")  # kinds whose own answers are counted
+MOST_LOST = 0.01  # share of the score of the user's own metric
 FEW = 16  # calibration inputs
 MUCH_SATURATED = 0.002  # share of a tensor's values
 MAIN = 0.5  # share of the squared loss that makes a cause the main one
@@ -42,22 +43,24 @@ class Causes:
     saturated: tuple[Saturation, ...]
 
 
-def warnings_of(
-    found: Accuracy, causes: Causes, precision: str, varying: Mapping[str, float],
+def bad_outputs(
+    found: Accuracy, precision: str, varying: Mapping[str, float],
     likely: Mapping[str, float] | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
-    """Return one line per bad output, and one for the cause; ``varying``: the errors of outputs
-    relative to how far their values vary; ``likely``: what those of other inputs may be."""
+    """Return one line per bad output; ``varying``: the errors of outputs relative to how far their
+    values vary; ``likely``: what those of other inputs may be."""
     int16 = precision == "int16"
-    bad = [
+    return tuple(
         line
         for out in found.outputs
         if (line := _bad(out, varying.get(out.name, 0.0), int16)
             or _likely_bad(out, (likely or {}).get(out.name, 0.0), int16))
-    ]  # fmt: skip
-    if not bad:
-        return ()
-    return (*bad, *_because(found, causes, precision))
+    )  # fmt: skip
+
+
+def metric_warnings(found: MetricLoss, causes: Sequence[str]) -> tuple[str, ...]:
+    """Return what is bad by the user's own metric, which decides alone, and the causes of it."""
+    return (found.to_text(), *causes) if found.lost > MOST_LOST else ()
 
 
 def warnings_behind(
@@ -145,8 +148,8 @@ def _bad_probabilities(out: OutputAccuracy, most: float) -> str:
     )
 
 
-def _because(found: Accuracy, causes: Causes, precision: str) -> list[str]:
-    """Return the causes in order of weight, each with what to try."""
+def causes_of(found: Accuracy, causes: Causes, precision: str) -> tuple[str, ...]:
+    """Return the causes of what is lost in order of weight, each with what to try."""
     lines = []
     beyond = [one for one in causes.saturated if one.share > MUCH_SATURATED]
     if causes.calibrated_on < FEW:
@@ -168,7 +171,7 @@ def _because(found: Accuracy, causes: Causes, precision: str) -> list[str]:
         worst = found.layers[0] if found.layers else None
         where = f", most in {worst.source or worst.name}" if worst else ""
         lines.append(f"cause: tables or integer steps inside layers{where}; {TABLES[precision]}")
-    return lines
+    return tuple(lines)
 
 
 WEIGHTS = {
