@@ -44,7 +44,7 @@ MAY = {
 }
 TOP = {
     **dict.fromkeys(("errors", "files", "jsonform", "paths", "_version"), "base"),
-    **dict.fromkeys(("compiler", "metric", "stages", "verification"), "face"),
+    **dict.fromkeys(("compiler", "stages", "verification"), "face"),
 }
 # (module, imported module): why it may run against the map
 EXCEPTIONS = {

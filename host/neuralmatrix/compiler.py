@@ -29,7 +29,7 @@ from .ir.graph.nodes import Graph
 from .ir.matgraph.facts import TiedGraph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.types import Array, Shape
-from .metric import Metric, check_metric, metric_loss
+from .program.metric import Metric, check_metric, metric_loss
 from .program.move_notes import move_notes
 from .program.program import Program
 from .quantization.calibrate import set_ranges

@@ -73,7 +73,7 @@ def scores(*shape: int) -> Array:
         (softmax(normal(16, 1, 7, 10), 3), "exp", "class scores"),
         (softmax(normal(16, 1, 7, 4), 2), "exp", "class scores"),
         (1 / (1 + np.exp(-normal(16, 1, 10))), "sigmoid", "probabilities"),
-        (normal(16, 1, 3, 8, 8), None, "values"),
+        (normal(16, 1, 3, 8, 8), None, "pictures"),
         (normal(16, 1, 20, 64), None, "vectors"),
         (normal(16, 1, 1), None, "values"),
         (np.abs(normal(16, 1, 3)) + [[[9.0, 0.0, 0.0]]], None, "values"),  # one always wins

@@ -134,7 +134,7 @@ def compile(
     from .. import files
     from ..compiler import compile_model
     from ..frontend.onnx.bind_constants import read_constants
-    from ..metric import read_metric
+    from ..program.metric import read_metric
     from ..quantization.overrides import parse_override
 
     _check_output(output, model)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from math import log10
 from typing import Any, Literal
 
-Kind = Literal["class scores", "probabilities", "vectors", "values", "states", "answers"]
+Kind = Literal[
+    "class scores", "probabilities", "vectors", "values", "pictures", "states", "answers"
+]
 
 FEWEST_SATURATED = 1e-4  # share of a tensor's values from which the text names it
 MOST_LINES = 5

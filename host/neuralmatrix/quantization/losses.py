@@ -58,6 +58,8 @@ def judge(port: Port, wanted: Array, mg: MatGraph) -> Judge:
         kind = "states"
     elif end is None and channels > 1 and _names_classes(wanted, axis):
         kind = "class scores"
+    elif kind == "values" and _is_picture(wanted, axis):
+        kind = "pictures"
     split = kind not in ("class scores", "probabilities")
     return Judge(port.name, kind, axis, _parts(wanted) if split else ())
 
@@ -213,6 +215,11 @@ def _last_activation(name: str, mg: MatGraph) -> str | None:
         return "moved" if op is not None else None
     activation = op.epilogue.activation
     return activation.name if activation else None
+
+
+def _is_picture(y: Array, axis: int) -> bool:
+    """Return whether two axes or more hold places, besides that of the channels, ``axis``."""
+    return len([n for i, n in enumerate(y.shape[1:]) if i != axis and n > 1]) > 1
 
 
 def _is_state(port: Port, mg: MatGraph) -> bool:

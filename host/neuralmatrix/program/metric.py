@@ -15,12 +15,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .errors import BadInput, NeuralMatrixError
-from .ir.accuracy import MetricLoss
-from .ir.types import Array
-from .program.host_edges import check_images, finished, host_runs, joined
-from .program.host_io import check_feeds
-from .program.program import Program
+from ..errors import BadInput, NeuralMatrixError
+from ..ir.accuracy import MetricLoss
+from ..ir.types import Array
+from .data import ProgramTables
+from .host_edges import check_images, finished, host_runs, joined
+from .host_io import check_feeds
 
 Run = Callable[[Mapping[str, Any]], dict[str, Array]]
 Metric = Callable[[Run], float]
@@ -42,7 +42,7 @@ def check_metric(metric: Metric | None, measured: bool) -> None:
 
 
 def metric_loss(
-    metric: Metric, program: Program, in_float: Compute, integer: Compute
+    metric: Metric, program: ProgramTables, in_float: Compute, integer: Compute
 ) -> MetricLoss:
     """Return what ``metric`` says of the float model and of the program.
 
@@ -67,7 +67,7 @@ def _score(name: str, metric: Metric, run: Run) -> float:
     return score
 
 
-def _run(program: Program, compute: Compute, feeds: Mapping[str, Any]) -> dict[str, Array]:
+def _run(program: ProgramTables, compute: Compute, feeds: Mapping[str, Any]) -> dict[str, Array]:
     arrays, images = check_feeds(program.shown_inputs, feeds)
     check_images(program, images)
     runs = host_runs(program, arrays, images)
