@@ -101,7 +101,7 @@ def test_a_metric_that_loses_warns_with_a_cause_and_nothing_else_does() -> None:
 
 
 def test_a_content_metric_silences_what_outputs_lose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_warnings, "MOST_VARYING", 0.0)
+    monkeypatch.setattr(loss_warnings, "MOST_VARYING", {"values": 0.0})
     with pytest.warns(nm.AccuracyWarning, match="output y is inaccurate"):
         plain = nm.compile(network(), calibration=[{"x": CALIBRATION}])
     content = compiled(within(5.0))

@@ -20,7 +20,8 @@ from ..ir.types import Array, apply_steps
 GAP = 8.0  # ratio of sizes between two neighbours, sorted, that makes two parts of an axis
 MOST_INDICES = 4096  # of an axis that is searched for parts
 MOST_ROWS = 1 << 16  # in which changed answers are counted
-FEWEST_CHANNELS = 5  # of rows that are taken as vectors: fewer are coordinates or colours
+FEWEST_CHANNELS = 32  # of rows that are compared as vectors: fewer are read one by one
+MOST_COLOURS = 4  # channels of pictures
 FACTORS = (1.0, 2.0, 4.0)  # of the error, whose changed answers are averaged
 SURE = 0.6  # mean probability of the largest class of a trained classifier, at least
 # Scores that a softmax reads are trained in their differences alone, so that their mean hardly
@@ -58,7 +59,7 @@ def judge(port: Port, wanted: Array, mg: MatGraph) -> Judge:
         kind = "states"
     elif end is None and channels > 1 and _names_classes(wanted, axis):
         kind = "class scores"
-    elif kind == "values" and _is_picture(wanted, axis):
+    elif channels <= MOST_COLOURS and _is_picture(wanted, axis):
         kind = "pictures"
     split = kind not in ("class scores", "probabilities")
     return Judge(port.name, kind, axis, _parts(wanted) if split else ())
