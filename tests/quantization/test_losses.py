@@ -76,6 +76,7 @@ def scores(*shape: int) -> Array:
         (normal(16, 1, 3, 8, 8), None, "pictures"),
         (normal(16, 1, 20, 64), None, "vectors"),
         (normal(16, 1, 20, 8, 8), None, "values"),
+        (normal(16, 1, 400, 6), None, "values"),  # boxes beside scores
         (normal(16, 1, 1), None, "values"),
         (np.abs(normal(16, 1, 3)) + [[[9.0, 0.0, 0.0]]], None, "values"),  # one always wins
     ],

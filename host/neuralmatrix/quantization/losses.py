@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def judge(port: Port, wanted: Array, mg: MatGraph) -> Judge:
         kind = "states"
     elif end is None and channels > 1 and _names_classes(wanted, axis):
         kind = "class scores"
-    elif channels <= MOST_COLOURS and _is_picture(wanted, axis):
+    elif _is_picture(wanted):
         kind = "pictures"
     split = kind not in ("class scores", "probabilities")
     return Judge(port.name, kind, axis, _parts(wanted) if split else ())
@@ -218,9 +219,11 @@ def _last_activation(name: str, mg: MatGraph) -> str | None:
     return activation.name if activation else None
 
 
-def _is_picture(y: Array, axis: int) -> bool:
-    """Return whether two axes or more hold places, besides that of the channels, ``axis``."""
-    return len([n for i, n in enumerate(y.shape[1:]) if i != axis and n > 1]) > 1
+def _is_picture(y: Array) -> bool:
+    """Return whether two axes hold places, and the others a batch and a few colours."""
+    shape = y.shape[1:]
+    places = [n for n in shape if n > MOST_COLOURS]
+    return len(shape) > 3 and len(places) == 2 and prod(shape) <= MOST_COLOURS * prod(places)
 
 
 def _is_state(port: Port, mg: MatGraph) -> bool:
