@@ -4,7 +4,7 @@
 In: torch, scikit-learn, the data folder; names of tasks, precisions.  Out: a table with each task's
 own metric on new data, float by onnxruntime against the emulated array, and the counts of false
 comfort and false alarm: of the warnings of a compile that knows no metric, and of those of one that
-is given the task's, as ``metric=`` would be, on every other new input; the rest judges it.
+is given the task's, as ``metric=`` would be, on half of the new inputs; the rest judges it.
 With --keep DIR trained networks are kept there and read again.
 """
 
@@ -32,7 +32,7 @@ class Result:
     """One task at one precision.  ``off``: the largest error of an output on new data, in percent
     of how far its float values vary; ``told``: of their size, as the compile measured it.
     ``warnings``: of the compile; ``at_run``: of inputs beyond the range of calibration.
-    ``halves``: float score and score on every other new input, and on the rest."""
+    ``halves``: float score and score on half of the new inputs, and on the rest."""
 
     name: str
     kind: str
@@ -65,7 +65,7 @@ class Result:
 
     @property
     def metric_warns(self) -> bool:
-        """Whether a compile warns that is given the metric on every other new input."""
+        """Whether a compile warns that is given the metric on half of the new inputs."""
         from neuralmatrix.ir.accuracy import MetricLoss
         from neuralmatrix.quantization.loss_warnings import metric_warnings
 
@@ -105,19 +105,21 @@ def measured(task: Task, made: Trained, precision: str) -> Result:
 def halves(
     task: Task, made: Trained, in_float: Run, run: Run
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return both scores on every other new input and on the rest; on all of them twice where they
-    belong together, as the nodes of a graph."""
+    """Return both scores on half of the new inputs, drawn at random, and on the rest; on all of
+    them twice where they belong together, as the nodes of a graph."""
     count = len(made.truth)
-    apart = all(len(x) == count for x in made.test.values())
-    first, rest = (
-        replace(made, test={n: x[k::2] for n, x in made.test.items()}, truth=made.truth[k::2])
-        if apart else made
-        for k in (0, 1)
-    )  # fmt: skip
+    order = np.random.default_rng(0).permutation(count)
+    parts = [np.sort(order[: count // 2]), np.sort(order[count // 2 :])]
+    if any(len(x) != count for x in made.test.values()):
+        parts = [np.arange(count)] * 2
+    scores = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pair = [(task.score(in_float, one), task.score(run, one)) for one in (first, rest)]
-    return pair[0], pair[1]
+        for some in parts:
+            test = {name: x if len(x) != count else x[some] for name, x in made.test.items()}
+            one = replace(made, test=test, truth=made.truth[some])
+            scores.append((task.score(in_float, one), task.score(run, one)))
+    return scores[0], scores[1]
 
 
 class _Noted:
