@@ -119,6 +119,7 @@ def test_tritons_client_unmodified(port: int) -> None:
         ("POST", "/v2/health/live", None, 405, "Method Not Allowed"),
         ("GET", "/v2/models/copy/versions/2", None, 404, "allowed are 'copy', version '1'"),
         ("POST", "/v2/models/copy/infer", "no", 400, "no JSON"),
+        ("POST", "/v2/models/other/infer", {"inputs": []}, 404, "found model 'other'"),
         ("POST", "/v2/models/copy/infer", {"inputs": []}, 400, "allowed is exactly"),
         ("POST", "/v2/models/copy/infer", "x" * 1_100_000, 413, "--max-mbytes"),
     ],
@@ -161,6 +162,72 @@ def test_clients_that_stop_in_mid_request(port: int) -> None:
     assert works(port)
     status, _ = ask(port, "GET", "/v2/health/ready")
     assert status == 200
+
+
+def test_an_answer_says_how_long_its_run_took(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", "/v2/models/copy/infer", json.dumps(request(images(1))))
+    response = connection.getresponse()
+    name, _, value = response.headers["Server-Timing"].partition(";dur=")
+    connection.close()
+    assert name == "run" and 0 < float(value) < 30_000
+
+
+def test_a_full_queue_refuses_and_goes_on(tmp_path: Path) -> None:
+    statuses: list[int] = []
+    texts: list[str] = []
+    many = request(images(40))
+
+    def client(port: int) -> None:
+        for _ in range(5):
+            status, found = ask(port, "POST", "/v2/models/copy/infer", many)
+            statuses.append(status)
+            texts.append(found.get("error", ""))
+
+    with serving(tmp_path, "--max-queue", "50", "--threads", "1") as (_, port):
+        threads = [threading.Thread(target=client, args=(port,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert works(port)
+    assert set(statuses) == {200, 503} and len(statuses) == 40
+    assert all("inputs wait already, of at most 50" in t for t in texts if t)
+
+
+def held(process: subprocess.Popen[str]) -> tuple[int, int, int]:
+    """Return a process's open files, its threads and its memory in MiB."""
+    root = Path(f"/proc/{process.pid}")
+    rows = dict(line.split(":", 1) for line in (root / "status").read_text().splitlines())
+    memory = int(rows["VmRSS"].split()[0]) >> 10
+    return len(list((root / "fd").iterdir())), int(rows["Threads"]), memory
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
+def test_nothing_leaks(tmp_path: Path) -> None:
+    """Rounds of bad requests and of clients that go away leave files, threads and memory alone."""
+
+    def round_of_bad(port: int) -> None:
+        begun = (
+            b"POST /v2/models/copy/infer HTTP/1.1\r\nContent-Length: 90000\r\n\r\n" + b"x" * 60000
+        )
+        for text in (begun, b"\x00\xff\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port), 10) as client:
+                client.sendall(text)
+        for body in ("no", "x" * 1_100_000, {"inputs": []}, request(images(1))):
+            ask(port, "POST", "/v2/models/copy/infer", body)
+        ask(port, "POST", "/v2/models/other/infer", {})
+
+    with serving(tmp_path, "--max-mbytes", "1", "--threads", "1") as (process, port):
+        for _ in range(20):
+            round_of_bad(port)
+        files, threads, memory = held(process)
+        for _ in range(60):
+            round_of_bad(port)
+        assert works(port)
+        time.sleep(0.2)  # in which closed connections are noticed
+        after = held(process)
+    assert after[0] <= files + 2 and after[1] <= threads and after[2] <= memory + 8
 
 
 def test_many_clients_each_get_their_own_answer(port: int) -> None:

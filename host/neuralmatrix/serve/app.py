@@ -26,9 +26,8 @@ from starlette.routing import Route
 
 from .._version import __version__
 from ..errors import BadInput, DeviceTimeout
-from ..program.host_io import check_feeds
 from ..program.program import Program
-from .batching import Batcher, Limits, Outputs, Runner
+from .batching import Answer, Batcher, Limits, Outputs, Runner
 from .metrics import Metrics
 from .protocol import InferRequest, RequestRefused, Signature, answer, parse_request, signature_of
 
@@ -211,12 +210,14 @@ class Server:
     async def _inferred(self, request: Request, served: Served, signature: Signature) -> Response:
         body = await self._body(request)
         asked = parse_request(body, _header_length(request), signature)
-        try:
-            feeds, count = check_feeds(served.program.shown_inputs, asked.feeds, signature.batches)
+        batcher = self._batchers[served.name]
+        try:  # the run checks the values, in its own thread
+            found = await self._unless_gone(request, batcher, asked.feeds, asked.count)
         except BadInput as error:
             raise RequestRefused(400, str(error)) from None
-        outputs = await self._unless_gone(request, self._batchers[served.name], feeds, count)
-        return self._answered(served.name, asked, outputs)
+        response = self._answered(served.name, asked, found.outputs)
+        response.headers["Server-Timing"] = f"run;dur={1e3 * found.run_s:.3f}"  # ms
+        return response
 
     async def _body(self, request: Request) -> bytes:
         """Return a request's body, if it is no longer than allowed and arrives in time."""
@@ -232,8 +233,8 @@ class Server:
 
     async def _unless_gone(
         self, request: Request, batcher: Batcher, feeds: Any, count: int
-    ) -> Outputs:
-        """Return the outputs; a client that goes away takes its request out of the queue."""
+    ) -> Answer:
+        """Return the answer; a client that goes away takes its request out of the queue."""
         found = asyncio.ensure_future(batcher.submit(feeds, count))
         gone = asyncio.ensure_future(_disconnected(request))
         await asyncio.wait({found, gone}, return_when=asyncio.FIRST_COMPLETED)

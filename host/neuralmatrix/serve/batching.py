@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs waiting requests of one program together.
 
-In: a session, checked feeds of single requests.  Out: the outputs of each.
+In: a session, feeds of single requests.  Out: the answer to each.
 Whenever the device is free it takes what waits, up to ``max_batch`` inputs: a request that finds it
 idle starts at once, and under load batches form by themselves.
 """
@@ -9,6 +9,7 @@ idle starts at once, and under load batches form by themselves.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -17,10 +18,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import NeuralMatrixError
+from ..errors import BadInput, NeuralMatrixError
 from .protocol import Array, RequestRefused
 
 Outputs = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The outputs of one request, and the seconds of the run that it was part of."""
+
+    outputs: Outputs
+    run_s: float
 
 
 class Runner(Protocol):
@@ -44,7 +53,7 @@ class Limits:
 class _Waiting:
     feeds: Mapping[str, Array]
     count: int
-    answer: asyncio.Future[Outputs]
+    answer: asyncio.Future[Answer]
 
 
 class Batcher:
@@ -72,8 +81,8 @@ class Batcher:
         """How many inputs wait."""
         return sum(one.count for one in self._queue)
 
-    async def submit(self, feeds: Mapping[str, Array], count: int) -> Outputs:
-        """Return the outputs of one request of ``count`` inputs.
+    async def submit(self, feeds: Mapping[str, Array], count: int) -> Answer:
+        """Return the answer to one request of ``count`` inputs.
 
         RequestRefused (503): too many wait, or the server ends.
         """
@@ -123,31 +132,36 @@ class Batcher:
             batch.append(self._queue.popleft())
         return batch
 
-    def _together(self, batch: list[_Waiting]) -> list[Outputs | Exception]:
-        """Return the result of each request; where all together fail, each by itself."""
+    def _together(self, batch: list[_Waiting]) -> list[Answer | Exception]:
+        """Return the result of each request; where all fail together, of parts of them."""
         if len(batch) == 1:
             return [self._alone(batch[0])]
-        names = batch[0].feeds
+        names, began = batch[0].feeds, time.perf_counter()
         try:
             found = self._run({n: np.concatenate([one.feeds[n] for one in batch]) for n in names})
+        except BadInput:  # before anything ran: halves, so that the good ones stay together
+            half = len(batch) // 2
+            return [*self._together(batch[:half]), *self._together(batch[half:])]
         except NeuralMatrixError:
             return [self._alone(one) for one in batch]
         except (
             Exception
         ) as error:  # whatever a run raises is that of its requests, not of the server
             return [error] * len(batch)
+        run_s = time.perf_counter() - began
         self._seen(sum(one.count for one in batch))
         ends = np.cumsum([one.count for one in batch])
-        return [self._part(found, end - one.count, end)
+        return [Answer(self._part(found, end - one.count, end), run_s)
                 for one, end in zip(batch, ends, strict=True)]  # fmt: skip
 
-    def _alone(self, one: _Waiting) -> Outputs | Exception:
+    def _alone(self, one: _Waiting) -> Answer | Exception:
+        began = time.perf_counter()
         try:
             found = self._run(one.feeds)
         except Exception as error:  # as above
             return error
         self._seen(one.count)
-        return found
+        return Answer(found, time.perf_counter() - began)
 
     def _part(self, found: Outputs, start: int, end: int) -> Outputs:
         return {name: y if name in self._fixed else y[start:end] for name, y in found.items()}

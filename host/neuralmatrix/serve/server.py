@@ -78,7 +78,7 @@ def serve(options: Options, ready: Callable[[str], None]) -> None:
         for one in served:
             ready(f"{one.name}: http://{shown}:{port}/v2/models/{one.name} ({options.device})")
         config = uvicorn.Config(
-            server.app(), http="h11", ws="none", loop="asyncio", log_level="warning",
+            server.app(), http="auto", ws="none", loop="asyncio", log_level="warning",
             access_log=False, timeout_graceful_shutdown=GRACE_S,
         )  # fmt: skip
         Ending(config).run(sockets=[listening])
