@@ -51,7 +51,12 @@ MODERN = int(setuptools.__version__.split(".")[0]) >= 77
 LICENSE = {"license_expression" if MODERN else "license": "Apache-2.0"}
 ONNX = ["onnx>=1.15"]
 TORCH = ["torch>=2.1", "onnxscript>=0.1", *ONNX]
-SERVE = ["starlette>=0.37", "uvicorn>=0.23", "prometheus-client>=0.17"]  # pure Python
+SERVE = [  # pure Python on boards; elsewhere with a faster parser, which uvicorn finds by itself
+    "starlette>=0.37",
+    "uvicorn>=0.23",
+    "prometheus-client>=0.17",
+    "httptools>=0.6; platform_machine == 'x86_64'",
+]
 CLUSTER = ["distributed>=2023.1"]
 DEV = [
     *ONNX,

@@ -35,12 +35,20 @@ PROGRAM = copy_program()
 SHAPE = PROGRAM.inputs[0].shape
 
 
+WITHOUT_HTTPTOOLS = (
+    "import sys; sys.modules['httptools'] = None; from neuralmatrix.__main__ import main; main()"
+)
+MODULE, AS_ON_A_BOARD = ("-m", "neuralmatrix"), ("-c", WITHOUT_HTTPTOOLS)
+
+
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def serving(
+    folder: Path, *options: str, start: tuple[str, str] = MODULE
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Serve the program as ``copy``; yield the process and its port."""
     file = folder / "copy.nmx"
     PROGRAM.save(file)
-    command = [sys.executable, "-m", "neuralmatrix", "serve", str(file), "--port", "0", *options]
+    command = [sys.executable, *start, "serve", str(file), "--port", "0", *options]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, text=True, **both) as process:
         try:
@@ -53,10 +61,12 @@ def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
             process.kill()
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+@pytest.fixture(scope="module", params=[MODULE, AS_ON_A_BOARD], ids=["here", "as on a board"])
+def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server, with uvicorn's own choice of a parser and with that of a board."""
     options = ["--max-mbytes", "1", "--threads", "1"]
-    with serving(tmp_path_factory.mktemp("serve"), *options) as (_, found):
+    folder = tmp_path_factory.mktemp("serve")
+    with serving(folder, *options, start=request.param) as (_, found):
         yield found
 
 
@@ -77,7 +87,7 @@ def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> 
         connection.close()
 
 
-def request(x: Array) -> dict[str, Any]:
+def infer_body(x: Array) -> dict[str, Any]:
     tensor = {"name": "x", "datatype": "FP32", "shape": list(x.shape), "data": x.tolist()}
     return {"inputs": [tensor]}
 
@@ -85,7 +95,7 @@ def request(x: Array) -> dict[str, Any]:
 def works(port: int) -> bool:
     """Return whether the next request is answered rightly."""
     x = images(2)
-    status, found = ask(port, "POST", "/v2/models/copy/infer", request(x))
+    status, found = ask(port, "POST", "/v2/models/copy/infer", infer_body(x))
     wanted = nm.Session(PROGRAM, threads=1).run({"x": x})["y"]
     return status == 200 and bool(np.all(found["outputs"][0]["data"] == wanted.reshape(-1)))
 
@@ -140,12 +150,12 @@ def test_bad_requests(
     ],
 )
 def test_bad_headers(port: int, headers: dict[str, str], status: int, words: str) -> None:
-    found, answer = ask(port, "POST", "/v2/models/copy/infer", request(images(1)), **headers)
+    found, answer = ask(port, "POST", "/v2/models/copy/infer", infer_body(images(1)), **headers)
     assert found == status and words in answer["error"] and works(port)
 
 
 def test_values_that_no_run_takes(port: int) -> None:
-    body = request(images(1))
+    body = infer_body(images(1))
     body["inputs"][0]["data"] = [float("nan")] * images(1).size
     status, answer = ask(port, "POST", "/v2/models/copy/infer", body)
     assert status == 400 and "found NaN" in answer["error"] and works(port)
@@ -166,7 +176,7 @@ def test_clients_that_stop_in_mid_request(port: int) -> None:
 
 def test_an_answer_says_how_long_its_run_took(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("POST", "/v2/models/copy/infer", json.dumps(request(images(1))))
+    connection.request("POST", "/v2/models/copy/infer", json.dumps(infer_body(images(1))))
     response = connection.getresponse()
     name, _, value = response.headers["Server-Timing"].partition(";dur=")
     connection.close()
@@ -176,7 +186,7 @@ def test_an_answer_says_how_long_its_run_took(port: int) -> None:
 def test_a_full_queue_refuses_and_goes_on(tmp_path: Path) -> None:
     statuses: list[int] = []
     texts: list[str] = []
-    many = request(images(40))
+    many = infer_body(images(40))
 
     def client(port: int) -> None:
         for _ in range(5):
@@ -214,7 +224,7 @@ def test_nothing_leaks(tmp_path: Path) -> None:
         for text in (begun, b"\x00\xff\r\n\r\n"):
             with socket.create_connection(("127.0.0.1", port), 10) as client:
                 client.sendall(text)
-        for body in ("no", "x" * 1_100_000, {"inputs": []}, request(images(1))):
+        for body in ("no", "x" * 1_100_000, {"inputs": []}, infer_body(images(1))):
             ask(port, "POST", "/v2/models/copy/infer", body)
         ask(port, "POST", "/v2/models/other/infer", {})
 
@@ -237,7 +247,7 @@ def test_many_clients_each_get_their_own_answer(port: int) -> None:
 
     def client(k: int) -> None:
         for i in range(k, 64, 16):
-            status, found = ask(port, "POST", "/v2/models/copy/infer", request(x[i : i + 1]))
+            status, found = ask(port, "POST", "/v2/models/copy/infer", infer_body(x[i : i + 1]))
             if status != 200 or np.any(found["outputs"][0]["data"] != wanted[i].reshape(-1)):
                 wrong.append(i)
 
@@ -275,7 +285,7 @@ def test_its_end_under_load_answers_or_refuses(tmp_path: Path) -> None:
             while not stop.is_set():
                 try:
                     statuses.append(
-                        ask(port, "POST", "/v2/models/copy/infer", request(images(1)))[0]
+                        ask(port, "POST", "/v2/models/copy/infer", infer_body(images(1)))[0]
                     )
                 except OSError:  # nobody listens any more
                     return
