@@ -41,8 +41,8 @@ MAY = {
     "demo": "base hardware ir program runtime face",
     "hls4ml": "base hardware ir program frontend runtime face measure deploy",
     "torch": "base program runtime",
-    "cli": "base hardware ir program frontend quantization runtime face measure deploy serve cluster "
-    "demo",
+    "cli": "base hardware ir program frontend quantization runtime face measure deploy serve "
+    "cluster demo",
 }
 TOP = {
     **dict.fromkeys(("errors", "files", "jsonform", "paths", "_version"), "base"),
