@@ -72,7 +72,8 @@ class Dask:
 
     def _most(self) -> int:
         """Return how many pieces are on their way; workers come and go."""
-        return max(1, WAITING * sum(self.client.nthreads().values()))
+        threads: int = sum(self.client.nthreads().values())
+        return max(1, WAITING * threads)
 
 
 def _same(shared: Any) -> Any:
