@@ -49,11 +49,10 @@ def worked(run: Doubling, use: Callable[[Batcher], Awaitable[Any]], batches: boo
         with ThreadPoolExecutor(1) as pool:
             batcher = Batcher(run, batches=batches, fixed=frozenset({"all"}),
                               limits=Limits(**limits), executor=pool)  # fmt: skip
-            work = asyncio.create_task(batcher.work())
             found = await use(batcher)
             run.gate.set()
             batcher.end()
-            await work
+            await batcher.ended()
             return found
 
     return asyncio.run(main())
@@ -63,7 +62,11 @@ async def queued(batcher: Batcher, *feeds: dict[str, Array]) -> list[asyncio.Fut
     """Submit requests one by one: the first runs, the others wait."""
     tasks = []
     for one in feeds:
-        tasks.append(asyncio.ensure_future(batcher.submit(one, len(one["x"]))))
+        try:
+            tasks.append(batcher.submit(one, len(one["x"])))
+        except RequestRefused as error:
+            tasks.append(asyncio.get_running_loop().create_future())
+            tasks[-1].set_exception(error)
         await asyncio.sleep(0.02)
     return tasks
 

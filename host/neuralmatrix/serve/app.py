@@ -78,12 +78,11 @@ class Server:
                 seen=self.metrics.batch_of(name),
             )
             self.metrics.watch_queue(name, self._batchers[name])
-        workers = [asyncio.create_task(batcher.work()) for batcher in self._batchers.values()]
         try:
             yield
         finally:
             self.end()
-            await asyncio.gather(*workers)
+            await asyncio.gather(*(batcher.ended() for batcher in self._batchers.values()))
             for pool in pools:
                 pool.shutdown()
 
@@ -117,12 +116,12 @@ class Server:
             f"{one}/config": self._configuration,
         }
         posts: Mapping[str, Handler] = {
-            "/v2/repository/index": self._index,
             f"{one}/infer": self._infer,
+            "/v2/repository/index": self._index,
         }
         routes = [
             Route(version, handler, methods=[method])
-            for method, table in (("GET", gets), ("POST", posts))
+            for method, table in (("POST", posts), ("GET", gets))  # requests above all, soon found
             for path, handler in table.items()
             for version in _with_version(path)
         ]
@@ -235,14 +234,17 @@ class Server:
         self, request: Request, batcher: Batcher, feeds: Any, count: int
     ) -> Answer:
         """Return the answer; a client that goes away takes its request out of the queue."""
-        found = asyncio.ensure_future(batcher.submit(feeds, count))
+        found = batcher.submit(feeds, count)
         gone = asyncio.ensure_future(_disconnected(request))
-        await asyncio.wait({found, gone}, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-        if found.done():
-            return found.result()
-        found.cancel()
-        raise ClientDisconnect
+        gone.add_done_callback(lambda _: found.cancel())
+        try:
+            return await found
+        except asyncio.CancelledError:
+            if found.cancelled() and gone.done() and not gone.cancelled():
+                raise ClientDisconnect from None
+            raise
+        finally:
+            gone.cancel()
 
     def _answered(self, name: str, asked: InferRequest, outputs: Outputs) -> Response:
         body, json_length = answer(name, VERSION, asked, outputs)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,7 +74,8 @@ class Batcher:
         self._most = limits.max_batch if batches else 1
         self._executor = executor
         self._queue: deque[_Waiting] = deque()
-        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._ended = False
 
     @property
@@ -81,8 +83,9 @@ class Batcher:
         """How many inputs wait."""
         return sum(one.count for one in self._queue)
 
-    async def submit(self, feeds: Mapping[str, Array], count: int) -> Answer:
-        """Return the answer to one request of ``count`` inputs.
+    def submit(self, feeds: Mapping[str, Array], count: int) -> asyncio.Future[Answer]:
+        """Return the answer to come of one request of ``count`` inputs; who cancels it leaves the
+        queue.
 
         RequestRefused (503): too many wait, or the server ends.
         """
@@ -95,33 +98,43 @@ class Batcher:
                 "ask again later, or of another server"
             )  # fmt: skip
         one = _Waiting(feeds, count, asyncio.get_running_loop().create_future())
+        one.answer.add_done_callback(partial(self._left, one))
         self._queue.append(one)
-        self._arrived.set()
-        try:
-            return await one.answer
-        finally:  # a client that is gone leaves the queue
-            if one in self._queue:
-                self._queue.remove(one)
+        self._start()
+        return one.answer
 
-    async def work(self) -> None:
-        """Run what waits until the server ends."""
-        loop = asyncio.get_running_loop()
-        while not self._ended:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._queue:
-                batch = self._next()
-                found = await loop.run_in_executor(self._executor, self._together, batch)
-                for one, result in zip(batch, found, strict=True):
-                    _settle(one.answer, result)
+    def _left(self, one: _Waiting, answer: asyncio.Future[Answer]) -> None:
+        if answer.cancelled() and one in self._queue:
+            self._queue.remove(one)
+
+    def _start(self) -> None:
+        """Run what waits, unless the device is busy."""
+        if self._idle.is_set() and self._queue:
+            self._idle.clear()
+            loop = asyncio.get_running_loop()
+            self._executor.submit(self._work, loop, self._next())
+
+    def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting]) -> None:
+        loop.call_soon_threadsafe(self._done, batch, self._together(batch))
+
+    def _done(self, batch: list[_Waiting], found: list[Answer | Exception]) -> None:
+        """Begin the next batch, and answer this one."""
+        self._idle.set()
+        self._start()
+        for one, result in zip(batch, found, strict=True):
+            _settle(one.answer, result)
 
     def end(self) -> None:
         """Refuse what waits and what comes; what runs is answered."""
         self._ended = True
-        for one in self._queue:
-            _settle(one.answer, RequestRefused(503, "the server is shutting down; ask another one"))
+        waiting = list(self._queue)
         self._queue.clear()
-        self._arrived.set()
+        for one in waiting:
+            _settle(one.answer, RequestRefused(503, "the server is shutting down; ask another one"))
+
+    async def ended(self) -> None:
+        """Wait for what runs."""
+        await self._idle.wait()
 
     def _next(self) -> list[_Waiting]:
         """Take the first request that waits, and those behind it that fit in its batch."""
