@@ -223,12 +223,20 @@ class Server:
         most, encoding = self.limits.max_bytes, request.headers.get("content-encoding", "identity")
         if encoding != "identity":
             raise RequestRefused(415, f"found content encoding {encoding!r}; send it uncompressed")
+        late = asyncio.Event()  # wait_for would take a task and a turn of the loop more
+        task = asyncio.current_task()
+        assert task is not None
+        timer = asyncio.get_running_loop().call_later(self.limits.read_s, _stop, task, late)
         try:
-            return await asyncio.wait_for(_read(request, most), self.limits.read_s)
-        except asyncio.TimeoutError:
+            return await _read(request, most)
+        except asyncio.CancelledError:
+            if not late.is_set():
+                raise
             raise RequestRefused(
                 408, f"the request did not arrive in {self.limits.read_s:g} s; send it again"
             ) from None
+        finally:
+            timer.cancel()
 
     async def _unless_gone(
         self, request: Request, batcher: Batcher, feeds: Any, count: int
@@ -259,6 +267,11 @@ def _with_version(path: str) -> list[str]:
     if "{model}" not in path:
         return [path]
     return [path, path.replace("{model}", "{model}/versions/{version}")]
+
+
+def _stop(task: asyncio.Task[Any], late: asyncio.Event) -> None:
+    late.set()
+    task.cancel()
 
 
 async def _read(request: Request, most: int) -> bytes:

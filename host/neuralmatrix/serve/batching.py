@@ -77,6 +77,7 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._ended = False
+        self._ran: list[int] = []  # sizes of what has run, for ``seen``; of the executor's thread
 
     @property
     def waiting(self) -> int:
@@ -116,6 +117,8 @@ class Batcher:
 
     def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting]) -> None:
         loop.call_soon_threadsafe(self._done, batch, self._together(batch))
+        while self._ran:  # while the loop awakes
+            self._seen(self._ran.pop())
 
     def _done(self, batch: list[_Waiting], found: list[Answer | Exception]) -> None:
         """Begin the next batch, and answer this one."""
@@ -162,7 +165,7 @@ class Batcher:
         ) as error:  # whatever a run raises is that of its requests, not of the server
             return [error] * len(batch)
         run_s = time.perf_counter() - began
-        self._seen(sum(one.count for one in batch))
+        self._ran.append(sum(one.count for one in batch))
         ends = np.cumsum([one.count for one in batch])
         return [Answer(self._part(found, end - one.count, end), run_s)
                 for one, end in zip(batch, ends, strict=True)]  # fmt: skip
@@ -173,7 +176,7 @@ class Batcher:
             found = self._run(one.feeds)
         except Exception as error:  # as above
             return error
-        self._seen(one.count)
+        self._ran.append(one.count)
         return Answer(found, time.perf_counter() - began)
 
     def _part(self, found: Outputs, start: int, end: int) -> Outputs:
