@@ -271,8 +271,8 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     quantized: QGraph = stages.results[QGraph]
     accuracy, unmeasured = _measured(model, quantized, options)
     notes = (
-        *program.notes, *numbers.notes, *table_notes(quantized), *move_notes(program),
-        *_not_measured(numbers),
+        *program.notes, *options.host.notes, *numbers.notes, *table_notes(quantized),
+        *move_notes(program), *_not_measured(numbers),
     )  # fmt: skip
     return replace(
         program,

@@ -52,6 +52,14 @@ class HostPart:
             self.beside.append({n: values[n] for n in edges.beside if n in values})
             yield {name: values[name] for name in self.inputs}
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know of the share of the array."""
+        constants = {one.name for one in self.edges.constants} if self.edges else set()
+        if not self.inputs or not constants.issuperset(self.inputs):
+            return ()
+        return ("nothing of this model runs on the array: the host computes all of it",)
+
     def names(self, of_ports: Sequence[str]) -> tuple[str, ...]:
         """Return the names of all that the host does, in order, each once."""
         if self.edges is None:
