@@ -34,7 +34,7 @@ test-all: ## all tests, as CI runs them
 
 bench: ## the figures of docs/benchmarks.md, each with where it comes from
 	failed=0; for name in utilization rates accuracy transformers graphs qdq speed nest segments compile_time \
-	    hls4ml_compare overhead serve; do \
+	    hls4ml_compare overhead serve cluster; do \
 	    $(PYTHON) bench/$$name.py || failed=1; done; exit $$failed
 
 bench-networks: ## trained networks of other packages; needs bench/networks/requirements.txt

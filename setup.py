@@ -51,10 +51,17 @@ MODERN = int(setuptools.__version__.split(".")[0]) >= 77
 LICENSE = {"license_expression" if MODERN else "license": "Apache-2.0"}
 ONNX = ["onnx>=1.15"]
 TORCH = ["torch>=2.1", "onnxscript>=0.1", *ONNX]
-SERVE = ["starlette>=0.37", "uvicorn>=0.23", "prometheus-client>=0.17"]  # pure Python
+SERVE = [  # pure Python on boards; elsewhere with a faster parser, which uvicorn finds by itself
+    "starlette>=0.37",
+    "uvicorn>=0.23",
+    "prometheus-client>=0.17",
+    "httptools>=0.6; platform_machine == 'x86_64'",
+]
+CLUSTER = ["distributed>=2023.1"]
 DEV = [
     *ONNX,
     *SERVE,
+    *CLUSTER,
     "tritonclient[http]>=2.40",
     "onnxruntime>=1.16",
     "pytest>=7",
@@ -97,6 +104,7 @@ setup(
         "pynq": ["pynq>=3.0.1", "protobuf<6"],
         "report": ["plotly>=5"],
         "serve": SERVE,
+        "cluster": CLUSTER,
         "dev": DEV,
         "docs": DOCS,
     },

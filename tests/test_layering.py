@@ -37,10 +37,12 @@ MAY = {
     "measure": "base hardware program runtime",
     "deploy": "base hardware program runtime measure",
     "serve": "base program runtime",
+    "cluster": "base ir program frontend runtime face deploy",
     "demo": "base hardware ir program runtime face",
     "hls4ml": "base hardware ir program frontend runtime face measure deploy",
     "torch": "base program runtime",
-    "cli": "base hardware ir program frontend quantization runtime face measure deploy serve demo",
+    "cli": "base hardware ir program frontend quantization runtime face measure deploy serve "
+    "cluster demo",
 }
 TOP = {
     **dict.fromkeys(("errors", "files", "jsonform", "paths", "_version"), "base"),

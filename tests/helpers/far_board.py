@@ -118,11 +118,12 @@ def interpreter(path: Path, before: str = "", options: str = "") -> str:
 
 
 @contextmanager
-def emulated_board(folder: Path, board: str) -> Iterator[Far]:
-    """Give an sshd whose users have an emulated board and share the cache of built kernels."""
+def emulated_board(folder: Path, board: str, **more: str) -> Iterator[Far]:
+    """Give an sshd whose users have an emulated board and share the cache of built kernels;
+    ``more`` are further variables."""
     program = sshd_program()
     if program is None:
         pytest.skip("no OpenSSH server: apt install openssh-server openssh-client")
-    environ = {"NEURALMATRIX_EMULATED_BOARD": board, "NEURALMATRIX_CACHE": str(cache_dir())}
+    environ = {"NEURALMATRIX_EMULATED_BOARD": board, "NEURALMATRIX_CACHE": str(cache_dir()), **more}
     with sshd(program, folder, environ) as running:
         yield running

@@ -49,11 +49,10 @@ def worked(run: Doubling, use: Callable[[Batcher], Awaitable[Any]], batches: boo
         with ThreadPoolExecutor(1) as pool:
             batcher = Batcher(run, batches=batches, fixed=frozenset({"all"}),
                               limits=Limits(**limits), executor=pool)  # fmt: skip
-            work = asyncio.create_task(batcher.work())
             found = await use(batcher)
             run.gate.set()
             batcher.end()
-            await work
+            await batcher.ended()
             return found
 
     return asyncio.run(main())
@@ -63,7 +62,11 @@ async def queued(batcher: Batcher, *feeds: dict[str, Array]) -> list[asyncio.Fut
     """Submit requests one by one: the first runs, the others wait."""
     tasks = []
     for one in feeds:
-        tasks.append(asyncio.ensure_future(batcher.submit(one, len(one["x"]))))
+        try:
+            tasks.append(batcher.submit(one, len(one["x"])))
+        except RequestRefused as error:
+            tasks.append(asyncio.get_running_loop().create_future())
+            tasks[-1].set_exception(error)
         await asyncio.sleep(0.02)
     return tasks
 
@@ -79,7 +82,9 @@ def test_what_waits_runs_together_and_is_told_apart() -> None:
 
     found = worked(run, use, max_batch=4)
     assert run.sizes == [1, 3, 4]  # the last would have made 7
-    for value, count, outputs in zip(range(4), (1, 2, 1, 4), found, strict=True):
+    assert found[1].run_s == found[2].run_s > 0, "of the run that both were part of"
+    for value, count, one in zip(range(4), (1, 2, 1, 4), found, strict=True):
+        outputs = one.outputs
         np.testing.assert_array_equal(outputs["y"], np.full((count, 2), 2 * value))
         np.testing.assert_array_equal(outputs["all"], [0, 1, 2])  # belongs to every one
 
@@ -106,7 +111,21 @@ def test_one_that_fails_does_not_spoil_its_batch() -> None:
 
     found = worked(run, use)
     assert isinstance(found[2], BadInput)
-    assert [f["y"][0, 0] for i, f in enumerate(found) if i != 2] == [0, 2, 4]
+    assert [f.outputs["y"][0, 0] for i, f in enumerate(found) if i != 2] == [0, 2, 4]
+    assert run.sizes == [1, 1, 1], "x(-1) was with x(1) and x(2), then with x(2)"
+
+
+def test_good_ones_stay_together_where_one_is_bad() -> None:
+    run = Doubling()
+
+    async def use(batcher: Batcher) -> list[Any]:
+        tasks = await queued(batcher, x(0), *(x(1) for _ in range(8)), x(-1))
+        run.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = worked(run, use)
+    assert isinstance(found[-1], BadInput) and all(f.outputs["y"][0, 0] == 2 for f in found[1:-1])
+    assert sorted(run.sizes) == [1, 1, 1, 2, 4], "halves, until the bad one is by itself"
 
 
 def test_a_full_queue_refuses_and_a_large_request_alone_does_not() -> None:
@@ -149,6 +168,6 @@ def test_the_end_refuses_what_waits_and_answers_what_runs() -> None:
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     found = worked(run, use)
-    assert found[0]["y"][0, 0] == 0
+    assert found[0].outputs["y"][0, 0] == 0
     assert all(isinstance(f, RequestRefused) and f.status == 503 for f in found[1:])
     assert run.sizes == [1]

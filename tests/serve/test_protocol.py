@@ -68,7 +68,7 @@ def test_every_datatype_comes_back(datatype: str) -> None:
     info = TensorInfo("x", datatype, (3,))
     signature = Signature((info,), (info,), False)
     for binary in (False, True):
-        request = InferRequest("7", {}, (("x", binary),))
+        request = InferRequest("7", {}, (("x", binary),), 1)
         body, length = answer("net", "1", request, {"x": values})
         header = json.loads(body[:length])
         assert header["id"] == "7" and header["model_name"] == "net"
@@ -92,6 +92,8 @@ def changed(**what: Any) -> dict[str, Any]:
         ({"inputs": [{"name": 3}]}, "found the name 3; allowed is a string"),
         (changed(name="q"), "found input 'q'; allowed are 'x', 'ids'"),
         ({"inputs": [X, X]}, "'x' occurs twice"),
+        ({"inputs": [X]}, "found no input 'ids'; allowed is exactly 'x', 'ids'"),
+        (changed(shape=[1, 2], data=[1, 2]), "different numbers of inputs {'x': 1, 'ids': 2}"),
         (changed(datatype="FP64"), "found datatype 'FP64'; allowed is 'FP32'"),
         (changed(shape=[4]), r"found shape \[4\]; allowed is \[-1, 2\], -1 for any size"),
         (changed(shape=[0, 2], data=[]), r"found shape \[0, 2\]"),

@@ -35,12 +35,20 @@ PROGRAM = copy_program()
 SHAPE = PROGRAM.inputs[0].shape
 
 
+WITHOUT_HTTPTOOLS = (
+    "import sys; sys.modules['httptools'] = None; from neuralmatrix.__main__ import main; main()"
+)
+MODULE, AS_ON_A_BOARD = ("-m", "neuralmatrix"), ("-c", WITHOUT_HTTPTOOLS)
+
+
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def serving(
+    folder: Path, *options: str, start: tuple[str, str] = MODULE
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Serve the program as ``copy``; yield the process and its port."""
     file = folder / "copy.nmx"
     PROGRAM.save(file)
-    command = [sys.executable, "-m", "neuralmatrix", "serve", str(file), "--port", "0", *options]
+    command = [sys.executable, *start, "serve", str(file), "--port", "0", *options]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, text=True, **both) as process:
         try:
@@ -53,10 +61,12 @@ def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
             process.kill()
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+@pytest.fixture(scope="module", params=[MODULE, AS_ON_A_BOARD], ids=["here", "as on a board"])
+def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server, with uvicorn's own choice of a parser and with that of a board."""
     options = ["--max-mbytes", "1", "--threads", "1"]
-    with serving(tmp_path_factory.mktemp("serve"), *options) as (_, found):
+    folder = tmp_path_factory.mktemp("serve")
+    with serving(folder, *options, start=request.param) as (_, found):
         yield found
 
 
@@ -77,7 +87,7 @@ def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> 
         connection.close()
 
 
-def request(x: Array) -> dict[str, Any]:
+def infer_body(x: Array) -> dict[str, Any]:
     tensor = {"name": "x", "datatype": "FP32", "shape": list(x.shape), "data": x.tolist()}
     return {"inputs": [tensor]}
 
@@ -85,7 +95,7 @@ def request(x: Array) -> dict[str, Any]:
 def works(port: int) -> bool:
     """Return whether the next request is answered rightly."""
     x = images(2)
-    status, found = ask(port, "POST", "/v2/models/copy/infer", request(x))
+    status, found = ask(port, "POST", "/v2/models/copy/infer", infer_body(x))
     wanted = nm.Session(PROGRAM, threads=1).run({"x": x})["y"]
     return status == 200 and bool(np.all(found["outputs"][0]["data"] == wanted.reshape(-1)))
 
@@ -119,6 +129,7 @@ def test_tritons_client_unmodified(port: int) -> None:
         ("POST", "/v2/health/live", None, 405, "Method Not Allowed"),
         ("GET", "/v2/models/copy/versions/2", None, 404, "allowed are 'copy', version '1'"),
         ("POST", "/v2/models/copy/infer", "no", 400, "no JSON"),
+        ("POST", "/v2/models/other/infer", {"inputs": []}, 404, "found model 'other'"),
         ("POST", "/v2/models/copy/infer", {"inputs": []}, 400, "allowed is exactly"),
         ("POST", "/v2/models/copy/infer", "x" * 1_100_000, 413, "--max-mbytes"),
     ],
@@ -139,12 +150,12 @@ def test_bad_requests(
     ],
 )
 def test_bad_headers(port: int, headers: dict[str, str], status: int, words: str) -> None:
-    found, answer = ask(port, "POST", "/v2/models/copy/infer", request(images(1)), **headers)
+    found, answer = ask(port, "POST", "/v2/models/copy/infer", infer_body(images(1)), **headers)
     assert found == status and words in answer["error"] and works(port)
 
 
 def test_values_that_no_run_takes(port: int) -> None:
-    body = request(images(1))
+    body = infer_body(images(1))
     body["inputs"][0]["data"] = [float("nan")] * images(1).size
     status, answer = ask(port, "POST", "/v2/models/copy/infer", body)
     assert status == 400 and "found NaN" in answer["error"] and works(port)
@@ -163,6 +174,72 @@ def test_clients_that_stop_in_mid_request(port: int) -> None:
     assert status == 200
 
 
+def test_an_answer_says_how_long_its_run_took(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", "/v2/models/copy/infer", json.dumps(infer_body(images(1))))
+    response = connection.getresponse()
+    name, _, value = response.headers["Server-Timing"].partition(";dur=")
+    connection.close()
+    assert name == "run" and 0 < float(value) < 30_000
+
+
+def test_a_full_queue_refuses_and_goes_on(tmp_path: Path) -> None:
+    statuses: list[int] = []
+    texts: list[str] = []
+    many = infer_body(images(40))
+
+    def client(port: int) -> None:
+        for _ in range(5):
+            status, found = ask(port, "POST", "/v2/models/copy/infer", many)
+            statuses.append(status)
+            texts.append(found.get("error", ""))
+
+    with serving(tmp_path, "--max-queue", "50", "--threads", "1") as (_, port):
+        threads = [threading.Thread(target=client, args=(port,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert works(port)
+    assert set(statuses) == {200, 503} and len(statuses) == 40
+    assert all("inputs wait already, of at most 50" in t for t in texts if t)
+
+
+def held(process: subprocess.Popen[str]) -> tuple[int, int, int]:
+    """Return a process's open files, its threads and its memory in MiB."""
+    root = Path(f"/proc/{process.pid}")
+    rows = dict(line.split(":", 1) for line in (root / "status").read_text().splitlines())
+    memory = int(rows["VmRSS"].split()[0]) >> 10
+    return len(list((root / "fd").iterdir())), int(rows["Threads"]), memory
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
+def test_nothing_leaks(tmp_path: Path) -> None:
+    """Rounds of bad requests and of clients that go away leave files, threads and memory alone."""
+
+    def round_of_bad(port: int) -> None:
+        begun = (
+            b"POST /v2/models/copy/infer HTTP/1.1\r\nContent-Length: 90000\r\n\r\n" + b"x" * 60000
+        )
+        for text in (begun, b"\x00\xff\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port), 10) as client:
+                client.sendall(text)
+        for body in ("no", "x" * 1_100_000, {"inputs": []}, infer_body(images(1))):
+            ask(port, "POST", "/v2/models/copy/infer", body)
+        ask(port, "POST", "/v2/models/other/infer", {})
+
+    with serving(tmp_path, "--max-mbytes", "1", "--threads", "1") as (process, port):
+        for _ in range(20):
+            round_of_bad(port)
+        files, threads, memory = held(process)
+        for _ in range(60):
+            round_of_bad(port)
+        assert works(port)
+        time.sleep(0.2)  # in which closed connections are noticed
+        after = held(process)
+    assert after[0] <= files + 2 and after[1] <= threads and after[2] <= memory + 8
+
+
 def test_many_clients_each_get_their_own_answer(port: int) -> None:
     x = images(64)
     wanted = nm.Session(PROGRAM, threads=1).run({"x": x})["y"]
@@ -170,7 +247,7 @@ def test_many_clients_each_get_their_own_answer(port: int) -> None:
 
     def client(k: int) -> None:
         for i in range(k, 64, 16):
-            status, found = ask(port, "POST", "/v2/models/copy/infer", request(x[i : i + 1]))
+            status, found = ask(port, "POST", "/v2/models/copy/infer", infer_body(x[i : i + 1]))
             if status != 200 or np.any(found["outputs"][0]["data"] != wanted[i].reshape(-1)):
                 wrong.append(i)
 
@@ -208,7 +285,7 @@ def test_its_end_under_load_answers_or_refuses(tmp_path: Path) -> None:
             while not stop.is_set():
                 try:
                     statuses.append(
-                        ask(port, "POST", "/v2/models/copy/infer", request(images(1)))[0]
+                        ask(port, "POST", "/v2/models/copy/infer", infer_body(images(1)))[0]
                     )
                 except OSError:  # nobody listens any more
                     return

@@ -76,11 +76,11 @@ def emit(data: Any) -> None:
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def progress(quiet: bool, what: str = "inputs") -> Iterator[Callable[[int, int], None]]:
     """Show a bar from the first input on, so that rejected feeds print only their message."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     bar = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), disable=quiet)
-    task = bar.add_task("inputs", total=None)
+    task = bar.add_task(what, total=None)
 
     def step(done: int, total: int) -> None:
         bar.start()

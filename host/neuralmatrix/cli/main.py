@@ -2,7 +2,7 @@
 """The command line: it calls the package's functions and prints tables or JSON.
 
 In: ``neuralmatrix compile | run | bench | compare | verify | report | boards | segments | doctor
-| deploy | serve | overlay | demo | list``.
+| deploy | serve | evaluate | sweep | overlay | demo | list``.
 Out: exit code 0; 1 with one message for an error; 2 for wrong usage.
 """
 
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from .._version import __version__
 from ..errors import NeuralMatrixError
-from . import board, measure
+from . import board, cluster, measure
 from . import compile as cli_compile
 from . import overlay as cli_overlay
 from . import serve as cli_serve
@@ -131,6 +131,8 @@ def _show_run(
 
 app.command()(measure.bench)
 app.command()(measure.compare)
+app.command()(cluster.evaluate)
+app.command()(cluster.sweep)
 
 
 @app.command()

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,22 @@ def deploy(target: Target, request: Request, progress: Progress = Progress()) ->
         "outputs": str(request.outputs) if request.outputs else None,
         **results,
     }
+
+
+@contextmanager
+def deployed(
+    target: Target, request: Request, progress: Progress = Progress()
+) -> Iterator[Callable[[Path, Path], dict[str, Any]]]:
+    """Copy what the board lacks, once; yield ``run(inputs, outputs)``, which runs one file of
+    inputs after another there.
+    """
+    prepared = _prepare(request)
+    with connect(target) as connection:
+        board = RemoteBoard(connection, request.device, request.remote_dir, request.python)
+        board.send_missing(prepared.pieces, 0, progress.note)
+
+        def run(inputs: Path, outputs: Path) -> dict[str, Any]:
+            one = replace(request, inputs=inputs, outputs=outputs)
+            return _run(board, one, replace(prepared, inputs=inputs.read_bytes()), progress)
+
+        yield run

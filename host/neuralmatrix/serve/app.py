@@ -26,9 +26,8 @@ from starlette.routing import Route
 
 from .._version import __version__
 from ..errors import BadInput, DeviceTimeout
-from ..program.host_io import check_feeds
 from ..program.program import Program
-from .batching import Batcher, Limits, Outputs, Runner
+from .batching import Answer, Batcher, Limits, Outputs, Runner
 from .metrics import Metrics
 from .protocol import InferRequest, RequestRefused, Signature, answer, parse_request, signature_of
 
@@ -79,12 +78,11 @@ class Server:
                 seen=self.metrics.batch_of(name),
             )
             self.metrics.watch_queue(name, self._batchers[name])
-        workers = [asyncio.create_task(batcher.work()) for batcher in self._batchers.values()]
         try:
             yield
         finally:
             self.end()
-            await asyncio.gather(*workers)
+            await asyncio.gather(*(batcher.ended() for batcher in self._batchers.values()))
             for pool in pools:
                 pool.shutdown()
 
@@ -118,12 +116,12 @@ class Server:
             f"{one}/config": self._configuration,
         }
         posts: Mapping[str, Handler] = {
-            "/v2/repository/index": self._index,
             f"{one}/infer": self._infer,
+            "/v2/repository/index": self._index,
         }
         routes = [
             Route(version, handler, methods=[method])
-            for method, table in (("GET", gets), ("POST", posts))
+            for method, table in (("POST", posts), ("GET", gets))  # requests above all, soon found
             for path, handler in table.items()
             for version in _with_version(path)
         ]
@@ -211,37 +209,50 @@ class Server:
     async def _inferred(self, request: Request, served: Served, signature: Signature) -> Response:
         body = await self._body(request)
         asked = parse_request(body, _header_length(request), signature)
-        try:
-            feeds, count = check_feeds(served.program.shown_inputs, asked.feeds, signature.batches)
+        batcher = self._batchers[served.name]
+        try:  # the run checks the values, in its own thread
+            found = await self._unless_gone(request, batcher, asked.feeds, asked.count)
         except BadInput as error:
             raise RequestRefused(400, str(error)) from None
-        outputs = await self._unless_gone(request, self._batchers[served.name], feeds, count)
-        return self._answered(served.name, asked, outputs)
+        response = self._answered(served.name, asked, found.outputs)
+        response.headers["Server-Timing"] = f"run;dur={1e3 * found.run_s:.3f}"  # ms
+        return response
 
     async def _body(self, request: Request) -> bytes:
         """Return a request's body, if it is no longer than allowed and arrives in time."""
         most, encoding = self.limits.max_bytes, request.headers.get("content-encoding", "identity")
         if encoding != "identity":
             raise RequestRefused(415, f"found content encoding {encoding!r}; send it uncompressed")
+        late = asyncio.Event()  # wait_for would take a task and a turn of the loop more
+        task = asyncio.current_task()
+        assert task is not None
+        timer = asyncio.get_running_loop().call_later(self.limits.read_s, _stop, task, late)
         try:
-            return await asyncio.wait_for(_read(request, most), self.limits.read_s)
-        except asyncio.TimeoutError:
+            return await _read(request, most)
+        except asyncio.CancelledError:
+            if not late.is_set():
+                raise
             raise RequestRefused(
                 408, f"the request did not arrive in {self.limits.read_s:g} s; send it again"
             ) from None
+        finally:
+            timer.cancel()
 
     async def _unless_gone(
         self, request: Request, batcher: Batcher, feeds: Any, count: int
-    ) -> Outputs:
-        """Return the outputs; a client that goes away takes its request out of the queue."""
-        found = asyncio.ensure_future(batcher.submit(feeds, count))
+    ) -> Answer:
+        """Return the answer; a client that goes away takes its request out of the queue."""
+        found = batcher.submit(feeds, count)
         gone = asyncio.ensure_future(_disconnected(request))
-        await asyncio.wait({found, gone}, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-        if found.done():
-            return found.result()
-        found.cancel()
-        raise ClientDisconnect
+        gone.add_done_callback(lambda _: found.cancel())
+        try:
+            return await found
+        except asyncio.CancelledError:
+            if found.cancelled() and gone.done() and not gone.cancelled():
+                raise ClientDisconnect from None
+            raise
+        finally:
+            gone.cancel()
 
     def _answered(self, name: str, asked: InferRequest, outputs: Outputs) -> Response:
         body, json_length = answer(name, VERSION, asked, outputs)
@@ -256,6 +267,11 @@ def _with_version(path: str) -> list[str]:
     if "{model}" not in path:
         return [path]
     return [path, path.replace("{model}", "{model}/versions/{version}")]
+
+
+def _stop(task: asyncio.Task[Any], late: asyncio.Event) -> None:
+    late.set()
+    task.cancel()
 
 
 async def _read(request: Request, most: int) -> bytes:

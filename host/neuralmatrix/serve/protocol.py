@@ -92,11 +92,13 @@ def _info(port: Any, batches: bool) -> TensorInfo:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """``outputs``: those that are wanted, in order, each with whether it is wanted as bytes."""
+    """``outputs``: those that are wanted, in order, each with whether it is wanted as bytes;
+    ``count``: how many inputs of the program ``feeds`` hold."""
 
     id: str | None
     feeds: dict[str, Array]
     outputs: tuple[tuple[str, bool], ...]
+    count: int
 
 
 def parse_request(body: bytes, header_length: int | None, signature: Signature) -> InferRequest:
@@ -115,7 +117,7 @@ def parse_request(body: bytes, header_length: int | None, signature: Signature) 
     name = header.get("id")
     if name is not None and not isinstance(name, str):
         raise refused(f"id: found {_brief(name)}", "allowed is a string")
-    return InferRequest(name, feeds, _wanted(header, signature))
+    return InferRequest(name, feeds, _wanted(header, signature), _count(feeds, signature))
 
 
 def _json(text: bytes) -> Any:
@@ -179,6 +181,20 @@ def _feeds(header: dict[str, Any], rest: memoryview, signature: Signature) -> di
             f"the inputs name {at}: give each binary_data_size",
         )
     return feeds
+
+
+def _count(feeds: Mapping[str, Array], signature: Signature) -> int:
+    """Return how many inputs of the program a request holds; each must have as many."""
+    missing = [info.name for info in signature.inputs if info.name not in feeds]
+    if missing:
+        raise refused(
+            f"found no input {missing[0]!r}",
+            f"allowed is exactly {', '.join(repr(info.name) for info in signature.inputs)}",
+        )
+    counts = {name: len(x) for name, x in feeds.items()} if signature.batches else {}
+    if len(set(counts.values())) > 1:
+        raise refused(f"found different numbers of inputs {counts}", "allowed is one for all")
+    return next(iter(counts.values()), 1)
 
 
 def _parameters(tensor: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def serve(options: Options, ready: Callable[[str], None]) -> None:
         import uvicorn
 
         from .app import Served, Server
+        from .reading import PatientProtocol
     except ImportError as error:
         raise ToolMissing(
             f"serve needs starlette, uvicorn and prometheus-client ({error}); "
@@ -78,7 +79,7 @@ def serve(options: Options, ready: Callable[[str], None]) -> None:
         for one in served:
             ready(f"{one.name}: http://{shown}:{port}/v2/models/{one.name} ({options.device})")
         config = uvicorn.Config(
-            server.app(), http="h11", ws="none", loop="asyncio", log_level="warning",
+            server.app(), http=PatientProtocol, ws="none", loop="asyncio", log_level="warning",
             access_log=False, timeout_graceful_shutdown=GRACE_S,
         )  # fmt: skip
         Ending(config).run(sockets=[listening])
