@@ -68,4 +68,15 @@ class GraphUses:
         return name
 
 
-__all__ = ["GraphUses"]
+def uses_of(graph: Graph) -> GraphUses:
+    """Return the index of a graph; it is made once and lies with the graph, which never changes."""
+    found: GraphUses | None = graph.__dict__.get(_KEY)
+    if found is None:
+        found = GraphUses(graph)
+        object.__setattr__(graph, _KEY, found)
+    return found
+
+
+_KEY = "_uses"  # beside the fields of the dataclass, so that neither == nor replace() knows it
+
+__all__ = ["GraphUses", "uses_of"]
