@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import NeuralMatrixError
+from ...hardware.host_cpu import cpu
 from ...hardware.target import ArrayConfig
 from ...paths import CACHE_VARIABLE, cache_dir
 from .compilers import FLAGS, compile_library, compiler, headers, sources
-from .cpu import cpu
 from .lock import turn
 from .notice import notice
 from .prebuilt import prebuilt
