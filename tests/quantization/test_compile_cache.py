@@ -94,9 +94,7 @@ def test_a_search_that_time_ended_is_not_kept(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"nothing", None])
-def test_damaged_entries_are_made_again(
-    cache: Path, tmp_path: Path, damage: bytes | None
-) -> None:
+def test_damaged_entries_are_made_again(cache: Path, tmp_path: Path, damage: bytes | None) -> None:
     first = compiled(tmp_path / "first.nmx")
     whole = {path: path.read_bytes() for path in cache.iterdir()}
     for path, data in whole.items():
@@ -120,9 +118,7 @@ def test_a_bound_that_is_none(cache: Path, monkeypatch: pytest.MonkeyPatch, give
         nm.compile(network(), calibration=FEEDS)
 
 
-def test_what_was_used_longest_ago_goes_first(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_used_longest_ago_goes_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "0.01")
     noise = np.random.default_rng(1)
 

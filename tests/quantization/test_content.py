@@ -59,8 +59,11 @@ def test_what_has_no_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"[", b'["class","Path",{}]', b'["class","Pair",{"c":1}]', b'["array","<f8",[9],"AA=="]',
-             b'["code","1"]', b"[]"],
+    "data",
+    [
+        b"[", b'["class","Path",{}]', b'["class","Pair",{"c":1}]', b'["code","1"]', b"[]",
+        b'["array","<f8",[9],"AA=="]',
+    ],
 )  # fmt: skip
 def test_damaged_bytes(data: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError, IndexError)):

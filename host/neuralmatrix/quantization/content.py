@@ -109,7 +109,7 @@ def _unpacked(data: Any, classes: Mapping[str, type]) -> Any:
 
 def _array(classes: Mapping[str, type], dtype: str, shape: list[int], text: str) -> Array:
     flat = np.frombuffer(base64.b64decode(text, validate=True), np.dtype(dtype))
-    return flat.reshape(shape).copy()
+    return np.array(flat.reshape(shape))
 
 
 def _number(classes: Mapping[str, type], dtype: str, shape: list[int], text: str) -> Any:

@@ -33,8 +33,9 @@ from .settings import Settings
 from .trials import Finish, Step, Trials, integer_outputs, silent
 from .widen_weights import widen_weights
 
-
-CHOICE = {kind.__name__: kind for kind in (Candidate, Choice, Mixed, Point, Recipe, Rounding, Units)}
+CHOICE = {
+    kind.__name__: kind for kind in (Candidate, Choice, Mixed, Point, Recipe, Rounding, Units)
+}
 
 
 def apply_levels(graph: MatGraph, target: Target) -> MatGraph:

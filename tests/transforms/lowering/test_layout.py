@@ -65,6 +65,7 @@ def test_a_step_s_index_keeps_no_other_steps() -> None:
         for i in range(6)
     ]
     sums = [Binary((f"s{i}", f"s{i + 1}"), f"t{i}") for i in range(5)]
-    mg = check(make(conv("x", "w", "c"), *steps, *sums, Concat(tuple(t.output for t in sums), "y", axis=2)))
+    joined = Concat(tuple(t.output for t in sums), "y", axis=2)
+    mg = check(make(conv("x", "w", "c"), *steps, *sums, joined))
     indices = [op.index for op in mg.ops if isinstance(op, Move)]
     assert indices and all(index.base is None or index.base.size == index.size for index in indices)

@@ -232,9 +232,7 @@ def _longest(points: _Samples, low: Array, high: Array, at: int) -> tuple[int, f
     return _longer(points, low, high, at, _between(least[-1], largest[-1]))
 
 
-def _longer(
-    points: _Samples, low: Array, high: Array, at: int, slope: float
-) -> tuple[int, float]:
+def _longer(points: _Samples, low: Array, high: Array, at: int, slope: float) -> tuple[int, float]:
     """Return what ``_longest`` returns for a run of LOOK points or more, or of all that are left;
     ``slope``: of these."""
     for look in _looks(at, len(points.x)):
@@ -254,8 +252,7 @@ def _longer(
 
 @lru_cache(maxsize=256)
 def _pairs(count: int) -> tuple[Array, Array, Array]:
-    """Return i and j of all pairs i < j by rising j, and the place of the first pair of every j from
-    1 on."""
+    """Return i and j of all pairs i < j by rising j, and the first pair of every j from 1 on."""
     j, i = np.tril_indices(count, -1)
     number = np.arange(1, count)
     return i, j, number * (number - 1) // 2

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...hardware.board import board_names, load_board
+from ...hardware.host_cpu import cpu_features
 from ...hardware.target import ArrayConfig
 from ...paths import prebuilt_dir
 from .compilers import compile_library
-from ...hardware.host_cpu import cpu_features
 
 # The user's machine may lack the compiler's own libraries, or have older ones.
 LINKING = ("-static-libstdc++", "-static-libgcc", "-s")
