@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ...ir.graph.nodes import Graph, Node
 from ...ir.graph.operators import infer_shape
-from ...ir.graph.uses import GraphUses, uses_of
+from ...ir.graph.uses import GraphUses
 from ...ir.types import Array, QParams
 
 
@@ -37,14 +37,14 @@ Pass = Callable[[Graph], Graph]
 def apply_rule(rule: Rule, graph: Graph) -> Graph:
     """Apply ``rule`` to every node, again after a change; return the same object without
     changes."""
-    uses, index = uses_of(graph), 0
+    uses, index = GraphUses(graph), 0
     while index < len(graph.nodes):
         change = rule(uses, graph.nodes[index])
         changed = None if change is None else _changed(uses, index, change)
         if changed is None:
             index += 1
             continue
-        graph, uses = changed, uses_of(changed)
+        graph, uses = changed, GraphUses(changed)
         index = max(0, index - 1)
     return graph
 

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from ....ir.graph.nodes import Conv, Graph, Reshape, Transpose
-from ....ir.graph.uses import GraphUses, uses_of
+from ....ir.graph.uses import GraphUses
 from ..rewrite import Change, apply_rule
 from .match import transforms
 
@@ -22,7 +22,7 @@ LEAST_BLOCK = 8  # samples; shorter blocks leave most lanes idle too
 
 def block_frames(graph: Graph) -> Graph:
     """Rewrite the strided convolutions in front of logarithms of magnitudes in a float model."""
-    wanted = transforms(uses_of(graph))
+    wanted = transforms(GraphUses(graph))
     return apply_rule(partial(_blocked, wanted), graph) if wanted else graph
 
 

@@ -28,7 +28,7 @@ from ....ir.graph.nodes import (
     Transpose,
     Unary,
 )
-from ....ir.graph.uses import GraphUses, uses_of
+from ....ir.graph.uses import GraphUses
 from ....ir.types import Array, Shape
 from ..rewrite import Change, apply_rule
 from .match import LAYOUT, made
@@ -56,7 +56,7 @@ def narrow_transforms(graph: Graph) -> Graph:
     """Take slices around logarithms of magnitudes of the weights that make them."""
     if graph.quant:
         return graph
-    uses = uses_of(graph)
+    uses = GraphUses(graph)
     wanted: set[str] = set()
     found = [node.output for node in graph.nodes if _is_log(node)]
     while found:

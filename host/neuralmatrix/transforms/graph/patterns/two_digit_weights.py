@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from ....ir.graph.nodes import AxisMatMul, Binary, Conv, Graph, MatMul, Node
-from ....ir.graph.uses import GraphUses, uses_of
+from ....ir.graph.uses import GraphUses
 from ....ir.types import Array
 from ..rewrite import Change, apply_rule
 from .match import transforms
@@ -26,7 +26,7 @@ LEVELS = 127  # of an int8 weight, on either side of 0
 
 def split_weights(graph: Graph) -> Graph:
     """Split the weights in front of every logarithm of magnitudes of a float model."""
-    wanted = transforms(uses_of(graph))
+    wanted = transforms(GraphUses(graph))
     return apply_rule(partial(_split, wanted), graph) if wanted else graph
 
 
