@@ -123,7 +123,7 @@ def test_an_interrupted_build_leaves_nothing(cache: Path, fake, monkeypatch) -> 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(subprocess, "run", interrupt)
+    monkeypatch.setattr(subprocess, "Popen", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build(ARRAY)
     assert list(cache.iterdir()) == []

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 from ...errors import ToolMissing
 from ...hardware.target import ArrayConfig
@@ -93,12 +94,9 @@ def compile_library(
 def _compiled(options: Sequence[str], linking: Sequence[str], target: Path) -> str:
     """Compile all sources and link ``target``; return the messages of what failed, or ""."""
     objects = {source: target.with_name(f"{source.stem}.o") for source in sources()}
-    commands = [[*options, "-c", str(x), "-o", str(o)] for x, o in objects.items()]
-    with ThreadPoolExecutor(min(_cores(), len(commands))) as pool:
-        messages = "".join(pool.map(_run, commands))
-    if messages:
-        return messages
-    return _run([*options, "-shared", *map(str, objects.values()), *linking, "-o", str(target)])
+    compiling = [[*options, "-c", str(x), "-o", str(o)] for x, o in objects.items()]
+    link = [*options, "-shared", *map(str, objects.values()), *linking, "-o", str(target)]
+    return _run_all(compiling) or _run_all([link])
 
 
 def _cores() -> int:
@@ -109,10 +107,40 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def _run(command: list[str]) -> str:
-    """Run a compiler; return its messages if it failed, else an empty string."""
+def _run_all(commands: Sequence[Sequence[str]]) -> str:
+    """Run compilers side by side; return the messages of those that failed, or "".
+
+    Where this is interrupted, none of them goes on.
+    """
+    started: list[subprocess.Popen[str]] = []
+    stopped = Event()
+    with ThreadPoolExecutor(min(_cores(), len(commands))) as pool:
+        futures = [pool.submit(_run, command, started, stopped) for command in commands]
+        try:
+            return "".join(future.result() for future in futures)
+        except BaseException:
+            stopped.set()  # before the list is read: a compiler that is missing there sees it
+            for future in futures:
+                future.cancel()
+            for process in started:
+                process.kill()
+            raise
+
+
+def _run(command: Sequence[str], started: list[subprocess.Popen[str]], stopped: Event) -> str:
+    """Run a compiler, entered in ``started``; return its messages if it failed, else ""."""
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    except OSError as error:
         return str(error)
-    return "" if done.returncode == 0 else done.stderr or f"exit code {done.returncode}"
+    started.append(process)
+    if stopped.is_set():
+        process.kill()
+    try:
+        _, messages = process.communicate(timeout=BUILD_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.communicate()
+        return str(error)
+    return "" if process.returncode == 0 else messages or f"exit code {process.returncode}"
