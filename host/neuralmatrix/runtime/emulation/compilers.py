@@ -115,13 +115,10 @@ def _run_all(commands: Sequence[Sequence[str]]) -> str:
     started: list[subprocess.Popen[str]] = []
     stopped = Event()
     with ThreadPoolExecutor(min(_cores(), len(commands))) as pool:
-        futures = [pool.submit(_run, command, started, stopped) for command in commands]
         try:
-            return "".join(future.result() for future in futures)
+            return "".join(pool.map(lambda command: _run(command, started, stopped), commands))
         except BaseException:
             stopped.set()  # before the list is read: a compiler that is missing there sees it
-            for future in futures:
-                future.cancel()
             for process in started:
                 process.kill()
             raise
@@ -129,6 +126,8 @@ def _run_all(commands: Sequence[Sequence[str]]) -> str:
 
 def _run(command: Sequence[str], started: list[subprocess.Popen[str]], stopped: Event) -> str:
     """Run a compiler, entered in ``started``; return its messages if it failed, else ""."""
+    if stopped.is_set():
+        return "stopped"
     pipe = subprocess.PIPE
     try:
         process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
