@@ -17,7 +17,7 @@ CPP = hls/include/nm/*.h hls/src/*.cpp hls/tb/*.h hls/tb/*.cpp hls/emulation/*.h
     hls/threads/include/nm/*.h
 BUILD = PYTHONPATH=host:. $(PYTHON) -m overlay.build
 
-.PHONY: check test test-all bench bench-networks conformance architectures formats docs dist emulate csim hls lint-hls threads rtl rtl-quick overlay first-light generated format clean
+.PHONY: check test test-all bench bench-networks conformance architectures formats docs dist wheel emulate csim hls lint-hls threads rtl rtl-quick overlay first-light generated format clean
 
 check: ## formatting, lint, types, then all tests
 	ruff check .
@@ -56,6 +56,10 @@ dist: ## the wheel and the source archive, checked, in build/dist; needs build a
 	rm -rf build/dist
 	$(PYTHON) -m build --outdir build/dist .
 	$(PYTHON) -m twine check --strict build/dist/*
+
+wheel: ## the wheel with emulations for machines like this one, whose users need no compiler, in build/wheel
+	rm -rf build/wheel
+	NEURALMATRIX_PREBUILT=1 $(PYTHON) -m build --wheel --outdir build/wheel .
 
 emulate: ## the embedded network, whole, in emulation
 	PYTHONPATH=host $(PYTHON) -m neuralmatrix demo

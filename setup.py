@@ -2,19 +2,24 @@
 """The package definition, readable by the setuptools 59 of PYNQ 3.1 images.
 
 In: host/neuralmatrix, hls, overlay/boards, and overlay/build where overlays have been built.
-Out: a wheel that holds them all.
+Out: a wheel that holds them all.  With NEURALMATRIX_PREBUILT=1 it also holds the emulation of every
+array, built for this kind of machine, so that its users need no compiler; it then fits this
+platform alone, and any Python.
 A checkout installed with ``pip install -e`` finds hls and overlay in the repository.
 """
 
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import setuptools
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+PREBUILT = os.environ.get("NEURALMATRIX_PREBUILT") == "1"
 CARRIED = {
     "_hls": ("hls", ("include/**/*.h", "src/*.cpp", "src/*.h", "emulation/*")),
     "_boards": ("overlay/boards", ("*.json", "arrays/*.json", "families/*.json")),
@@ -34,11 +39,42 @@ class BuildPy(build_py):
                 for path in sorted((ROOT / source).glob(pattern)):
                     if path.is_file():
                         self._carry(path, Path(target) / path.relative_to(ROOT / source))
+        if PREBUILT:
+            make_emulations(Path(self.build_lib) / "neuralmatrix" / "_emulation")
 
     def _carry(self, path, relative):
         destination = Path(self.build_lib) / "neuralmatrix" / relative
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, destination)
+
+
+def make_emulations(folder):
+    """Build the libraries; what the package needs for that is in the standard library."""
+    sys.path.insert(0, str(ROOT / "host"))
+    from neuralmatrix.runtime.emulation.prebuilt import make_all
+
+    make_all(folder)
+
+
+class WithLibraries(Distribution):
+    """A distribution of one platform."""
+
+    def has_ext_modules(self):
+        return True
+
+
+def wheel_of_any_python():
+    """Return the command that tags the wheel: its libraries are loaded by ctypes."""
+    try:
+        from setuptools.command.bdist_wheel import bdist_wheel
+    except ImportError:  # before setuptools 70
+        from wheel.bdist_wheel import bdist_wheel
+
+    class Wheel(bdist_wheel):
+        def get_tag(self):
+            return ("py3", "none", super().get_tag()[2])
+
+    return Wheel
 
 
 def version():
@@ -115,7 +151,8 @@ setup(
         "pynq.notebooks": ["neuralmatrix = neuralmatrix.demo.notebooks"],
         "pynq.overlays": ["neuralmatrix = neuralmatrix.runtime.pynq.overlay_path"],
     },
-    cmdclass={"build_py": BuildPy},
+    cmdclass={"build_py": BuildPy, **({"bdist_wheel": wheel_of_any_python()} if PREBUILT else {})},
+    distclass=WithLibraries if PREBUILT else Distribution,
     zip_safe=False,
     keywords=[
         "accelerator",

@@ -22,7 +22,7 @@ from neuralmatrix.hardware.instruction_costs import constants
 from neuralmatrix.hardware.isa import ISA_VERSION
 from neuralmatrix.hardware.registers import KERNELS
 from neuralmatrix.measure.provenance import CYCLES
-from neuralmatrix.runtime.emulation.build import compiler
+from neuralmatrix.runtime.emulation.compilers import compiler
 
 from .csynth import targets
 from .first_light_board import compiled_demo

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders of the files that are not Python.
 
-In: nothing.  Out: the folders of the C++ sources, of the board files, and of overlays, built or
-added.
-A wheel carries them as ``_hls``, ``_boards`` and ``_overlays``; a checkout has them at the
-repository's root.
+In: nothing.  Out: the folders of the C++ sources, of the board files, of overlays, built or added,
+and of what can be made again.
+A wheel carries the first three as ``_hls``, ``_boards`` and ``_overlays``; a checkout has them at
+the repository's root.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .errors import NeuralMatrixError, ToolMissing
 _PACKAGE = Path(__file__).resolve().parent
 _REPOSITORY = _PACKAGE.parents[1]
 REMOTE_DIR = "~/.neuralmatrix"  # on a board that programs are deployed to
+CACHE_VARIABLE = "NEURALMATRIX_CACHE"
 
 
 def _folder(packaged: str, in_repository: str) -> Path:
@@ -36,6 +37,25 @@ def hls_dir() -> Path:
 def boards_dir() -> Path:
     """Return the folder with one JSON file per board, ``arrays`` and ``families``."""
     return _folder("_boards", "overlay/boards")
+
+
+def prebuilt_dir() -> Path:
+    """Return the folder of the emulations that a wheel carries; a pure wheel has none."""
+    return _PACKAGE / "_emulation"
+
+
+def cache_dir() -> Path:
+    """Return the folder of what can be made again: $NEURALMATRIX_CACHE, else the user's cache."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "neuralmatrix"
+    except RuntimeError:
+        raise NeuralMatrixError(
+            f"the user's home folder was not found; set {CACHE_VARIABLE} to a writable folder"
+        ) from None
 
 
 def added_overlays_dir() -> Path:

@@ -17,7 +17,7 @@ from neuralmatrix.hardware.board import board_names, load_board
 from neuralmatrix.hardware.cpp_headers import COMMITTED, config_header, isa_header, main
 from neuralmatrix.hardware.isa import SLOTS, WORDS, Instruction, Opcode, encode, field_range
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.runtime.emulation.build import compiler
+from neuralmatrix.runtime.emulation.compilers import compiler
 
 HEADERS = hls_dir() / "include" / "nm"
 _RENEW = "run python -m neuralmatrix.hardware.cpp_headers"

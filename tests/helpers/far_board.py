@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import sshd as sshd_program
 from neuralmatrix.deploy.ssh import Target
-from neuralmatrix.runtime.emulation.build import cache_dir
+from neuralmatrix.paths import cache_dir
 
 SEPARATION = Path("/run/sshd")  # root's sshd needs this folder, which the system's service makes
 SECONDS = 20.0

@@ -22,7 +22,7 @@ from neuralmatrix.hardware.instruction_costs import costs
 from neuralmatrix.hardware.isa import Instruction, Opcode
 from neuralmatrix.hardware.registers import KERNELS
 from neuralmatrix.paths import hls_dir
-from neuralmatrix.runtime.emulation.build import compiler
+from neuralmatrix.runtime.emulation.compilers import compiler
 
 pytestmark = pytest.mark.gxx
 HLS = hls_dir()

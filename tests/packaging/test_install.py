@@ -22,8 +22,8 @@ import pytest
 from conftest import ROOT
 from make_overlay_folder import overlay_folder
 from neuralmatrix.hardware import overlay_folder as overlays
+from neuralmatrix.paths import cache_dir
 from neuralmatrix.program.program import Program
-from neuralmatrix.runtime.emulation.build import cache_dir
 from neuralmatrix.runtime.session import Session
 
 VARIABLE = "NEURALMATRIX_TEST_INSTALL"

@@ -25,10 +25,22 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from ..runtime.emulation.notice import be_silent
+
 if TYPE_CHECKING:
     from ..ir.accuracy import Accuracy
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+def _json_alone(as_json: bool) -> bool:
+    """Keep notices off standard error where a program reads the output."""
+    be_silent(as_json)
+    return as_json
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object instead of text.", callback=_json_alone),
+]
 ProgramPath = Annotated[Path, typer.Argument(help="A program made by 'neuralmatrix compile'.")]
 ModelPath = Annotated[Path, typer.Argument(help="An ONNX model.")]
 Threads = Annotated[

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from ..errors import NeuralMatrixError, ToolMissing
 from ..hardware.board import board_names, load_board
 from ..paths import hls_dir
-from ..runtime.emulation.build import compiler
+from ..runtime.emulation.compilers import compiler
+from ..runtime.emulation.prebuilt import prebuilt
 from ..runtime.emulation.schedule import ABOUT, SCHEDULE_VARIABLE, chosen
 from .doctor_board import board_checks, is_board
 from .doctor_machine import Check, Machine
@@ -45,12 +46,15 @@ def _first_line(command: list[str]) -> str:
 
 
 def _compiler(machine: Machine) -> Check:
-    """Check for a C++ compiler; a board runs programs without one."""
+    """Check for a C++ compiler; a board runs programs without one, and a package that carries
+    emulations needs none."""
     remedy = "install g++ or clang++ (Debian: apt install g++)"
     try:
         found = _first_line([*compiler(), "--version"])
     except ToolMissing as error:
         found, remedy = "", str(error)
+    if not found and any(prebuilt(load_board(name).array) for name in board_names()):
+        found = "none; the package carries emulations"
     return Check("C++ compiler", found, "the emulation", remedy, required=not is_board(machine))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .isa import SLOTS, WORDS, Instruction, Opcode, Slot, encode
+from .isa import SLOTS, WORDS, Instruction, Opcode, Slot, encode, field_range
 
 Array = npt.NDArray[Any]
 
@@ -33,8 +33,33 @@ class Columns:
 
 def as_words(instructions: tuple[Instruction, ...] | list[Instruction]) -> Array:
     """Convert instructions to (n, 16) uint32 words."""
-    words = [encode(insn) for insn in instructions]
-    return np.array(words, np.uint32).reshape(-1, WORDS)
+    places: dict[Opcode, list[int]] = {}
+    for place, insn in enumerate(instructions):
+        places.setdefault(insn.opcode, []).append(place)
+    words = np.zeros((len(instructions), WORDS), np.uint32)
+    for opcode, index in places.items():
+        words[index] = _words_of(opcode, [instructions[i] for i in index])
+    return words
+
+
+def _words_of(opcode: Opcode, instructions: list[Instruction]) -> Array:
+    """Convert instructions of one opcode, field by field.  ValueError: as of ``encode``."""
+    slots = SLOTS[opcode]
+    words = np.zeros((len(instructions), WORDS), np.int64)
+    named = {name for insn in instructions for name in insn.values}
+    for name in named & slots.keys():
+        slot = slots[name]
+        column = [insn.values.get(name, 0) for insn in instructions]
+        low, high = field_range(slot.field)
+        if min(column) < low or max(column) > high:
+            named.add("")
+            break
+        bits = (1 << slot.field.bits) - 1
+        words[:, slot.word] |= (np.array(column, np.int64) & bits) << slot.shift
+    if not named <= slots.keys():  # one instruction after the other finds the wrong one
+        return np.array([encode(insn) for insn in instructions], np.uint32)
+    words[:, slots["opcode"].word] |= int(opcode) << slots["opcode"].shift
+    return words.astype(np.uint32)
 
 
 def opcodes(words: Array) -> Array:

@@ -68,13 +68,20 @@ def erf(x: Array) -> Array:
 
 def _erf(x: Array) -> Array:
     y = np.minimum(np.abs(x), _ONE)
-    found = _polynomial(_LARGE_TOP, y) / _polynomial(_LARGE_BOTTOM, y)
-    found = np.asarray(np.copysign(1.0 - np.exp(-y * y) * found, x))
-    near = np.flatnonzero(y <= _SMALL)
+    is_near = y <= _SMALL
+    far, near = np.flatnonzero(~is_near), np.flatnonzero(is_near)
+    found = np.empty_like(x)
+    found[far] = _erf_of_large(x[far], y[far])
     x = x[near]
     square = x * x
     found[near] = x * (_polynomial(_SMALL_TOP, square) / _polynomial(_SMALL_BOTTOM, square))
     return found
+
+
+def _erf_of_large(x: Array, y: Array) -> Array:
+    """Return the error function of ``x``, whose magnitudes are ``y``."""
+    found = _polynomial(_LARGE_TOP, y) / _polynomial(_LARGE_BOTTOM, y)
+    return np.asarray(np.copysign(1.0 - np.exp(-y * y) * found, x))
 
 
 def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:

@@ -9,7 +9,7 @@ histogram per point.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -54,6 +54,7 @@ class Observed:
     channels: Channels
     ends: Ends
     notes: tuple[str, ...] = ()
+    _clips: dict[str, dict[Point, Interval]] = field(default_factory=dict, repr=False)
 
     @property
     def extremes(self) -> dict[Point, Interval]:
@@ -68,10 +69,7 @@ class Observed:
         where the rounding and clipping error at 8 bits is least.  Outputs, tensors that are int16
         in any case, and values in front of activations and products, are never clipped.
         """
-        shown = {port.tensor for port in self.tied.graph.outputs}
-        outputs = {p: ends for p, ends in self.roomy.items() if p.tensor in shown}
-        found = {**self.extremes, **_clipped(self.tied, self.histograms, method), **outputs}
-        return {**found, **{p: self._with_room(p) for p in self._sums if p in found}}
+        return self._with_outputs(self._clipped(method))
 
     @property
     def _sums(self) -> Iterator[Point]:
@@ -87,11 +85,23 @@ class Observed:
     def ranges_with_tails(self, method: str) -> dict[Point, Interval]:
         """Return ``ranges``, those of int8 tensors with room for what other inputs add to their
         tails."""
-        clipped = _clipped(self.tied, self.histograms, method)
+        clipped = self._clipped(method)
         return {
-            **self.ranges(method),
+            **self._with_outputs(clipped),
             **{p: self._with_tail(p, ends) for p, ends in clipped.items()},
         }
+
+    def _clipped(self, method: str) -> dict[Point, Interval]:
+        if method not in self._clips:
+            self._clips[method] = _clipped(self.tied, self.histograms, method)
+        return self._clips[method]
+
+    def _with_outputs(self, clipped: Ranges) -> dict[Point, Interval]:
+        """Return the ranges of all points: of outputs those with room, of others ``clipped``."""
+        shown = {port.tensor for port in self.tied.graph.outputs}
+        outputs = {p: ends for p, ends in self.roomy.items() if p.tensor in shown}
+        found = {**self.extremes, **clipped, **outputs}
+        return {**found, **{p: self._with_room(p) for p in self._sums if p in found}}
 
     @cached_property
     def _tails(self) -> Room:

@@ -14,13 +14,16 @@ from ..hardware.target import Target
 from ..ir.accuracy import Accuracy
 from ..ir.matgraph.ops import MatGraph
 from ..ir.matgraph.reference import port_outputs, run_float
-from ..ir.recipe import Recipe
-from ..ir.types import Array
+from ..ir.points import Point
+from ..ir.recipe import Recipe, Rounding
+from ..ir.types import Array, Units
 from .accuracy import measure_accuracy
 from .apply_units import with_units
 from .calibrated_graph import ScaledGraph
+from .compile_cache import remembered
 from .exact_outputs import exact_recipe
 from .level_spectra import with_levels
+from .mixed_precision import Candidate, Mixed
 from .overrides import with_overrides
 from .qgraph import QGraph
 from .round_weights import with_roundings
@@ -29,6 +32,10 @@ from .search import Choice, search
 from .settings import Settings
 from .trials import Finish, Step, Trials, integer_outputs, silent
 from .widen_weights import widen_weights
+
+CHOICE = {
+    kind.__name__: kind for kind in (Candidate, Choice, Mixed, Point, Recipe, Rounding, Units)
+}
 
 
 def apply_levels(graph: MatGraph, target: Target) -> MatGraph:
@@ -79,10 +86,15 @@ class Numbers:
             recipe = with_overrides(recipe, graph, self.settings.overrides)
             return replace(graph, recipe=recipe)
         runs = tuple(self.samples.runs(graph))
-        found = search(graph, target, runs=runs, settings=self.settings, finish=self.finish,
-                       step=self.step)  # fmt: skip
-        self._found = found
-        return replace(graph, recipe=found.recipe)
+        self._found = remembered("recipe", self._search, graph, target, runs, self.settings,
+                                 classes=CHOICE, keeps=lambda found: found.complete)  # fmt: skip
+        return replace(graph, recipe=self._found.recipe)
+
+    def _search(
+        self, graph: MatGraph, target: Target, runs: tuple[Run, ...], settings: Settings
+    ) -> Choice:
+        return search(graph, target, runs=runs, settings=settings, finish=self.finish,
+                      step=self.step)  # fmt: skip
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -99,9 +99,10 @@ def _check_step(op: Gemm | Window, scaled: ScaledGraph) -> None:
     port = next((port for port in scaled.graph.inputs if port.tensor == op.input), None)
     is_int16 = scaled.recipe.precision == "int16"
     most = MOST_STEP_AT_INT16 if is_int16 else MOST_STEP
-    largest = any(isinstance(of, RowMax) and (of.input, of.output) == (op.input, e.residual)
-                  for of in scaled.graph.ops)  # fmt: skip
-    if port is None or not largest or step <= most:
+    if port is None or e.residual is None or step <= most:
+        return
+    if not any(isinstance(of, RowMax) and (of.input, of.output) == (op.input, e.residual)
+               for of in scaled.graph.ops):  # fmt: skip
         return
     lo, hi = scaled.spans[Point(op.input)]
     raise BadInput(

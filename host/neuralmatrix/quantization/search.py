@@ -55,12 +55,13 @@ HALVINGS = ((1 << 32, 2), (1 << 34, 1))
 @dataclass(frozen=True)
 class Choice:
     """``recipe``: of the integers.  ``method``: how their ranges were chosen; ``notes``: for
-    people; ``mixed``: what was promoted."""
+    people; ``mixed``: what was promoted; ``complete``: time has left no change untried."""
 
     recipe: Recipe
     method: str
     notes: tuple[str, ...] = ()
     mixed: Mixed | None = None
+    complete: bool = True
 
 
 def search(
@@ -257,7 +258,7 @@ class _Search:
                 " (--search-seconds)"
             )
         method = ", ".join([self.method, *self.kept])
-        return Choice(self.recipe, method, tuple(notes), mixed)
+        return Choice(self.recipe, method, tuple(notes), mixed, not self.skipped)
 
     # ------------------------------------------------------------ trials
 

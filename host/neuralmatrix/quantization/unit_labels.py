@@ -263,12 +263,14 @@ class _Labelled:
 def read_alike(name: str, shape: tuple[int, ...], mg: MatGraph, uses: Uses) -> Array:
     """Return a number for every element of an array of this shape, whose sizes are the tensor's or
     1: the same for those that the same Moves read."""
-    whole = mg.tensors[name].shape
     readers = [op for op in uses.readers(name) if isinstance(op, Move)]
-    read = np.stack([_read(op, name, mg) for op in readers] or [np.ones(whole, bool)], -1)
+    if not readers:
+        return np.zeros(shape, np.intp)
+    read = np.stack([_read(op, name, mg) for op in readers], -1)
     joined = tuple(axis for axis in range(4) if shape[axis] == 1)
     rows = np.moveaxis(read, joined, range(-len(joined) - 1, -1)).reshape(prod(shape), -1)
-    _, found = np.unique(rows, axis=0, return_inverse=True)
+    # packed rows have the same order and an eighth of the columns to compare
+    _, found = np.unique(np.packbits(rows, axis=1), axis=0, return_inverse=True)
     return np.asarray(found.reshape(shape))
 
 

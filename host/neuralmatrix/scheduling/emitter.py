@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..hardware.instruction_columns import as_words
 from ..hardware.instruction_costs import costs
-from ..hardware.isa import UNIT_OF, Instruction, Opcode, Unit, encode
+from ..hardware.isa import UNIT_OF, Instruction, Opcode, Unit
 from ..hardware.target import ArrayConfig, Timing
 from ..hardware.timeline import simulate
 from .prefetch import Task, prefetched
@@ -25,6 +26,8 @@ from .tokens import Ready, place_tokens
 
 GRAIN = 16  # arena bytes per dependency cell
 RING_TAKES = 16
+FEW = 64  # cells
+END = Instruction(Opcode.END, {})
 
 WRITER = {"arena": Unit.STORE, "obuf": Unit.COMPUTE}  # the other buffers are written by LOAD
 READER = {"arena": Unit.LOAD, "obuf": Unit.STORE}  # the other buffers are read by COMPUTE
@@ -165,12 +168,11 @@ class Emitter:
             needs.pop(UNIT_OF[item.opcode], None)
             ready.append(Ready(item.opcode, dict(item.values), needs))
         place_tokens(ready, self.array.token_depth)
-        words = [encode(Instruction(i.opcode, i.values)) for i in ready]
-        words.append(encode(Instruction(Opcode.END, {})))
+        words = as_words([*(Instruction(i.opcode, i.values) for i in ready), END])
         layers = [item.layer for item in items] + [-1]
         places = np.empty(len(items), np.int64)
         places[np.asarray(order, np.int64)] = np.arange(len(items))
-        return Finished(np.asarray(words, np.uint32), np.asarray(layers, np.int32), places)
+        return Finished(words, np.asarray(layers, np.int32), places)
 
 
 def _ranks(items: Sequence[_Item]) -> list[int]:
@@ -186,11 +188,14 @@ def _ranks(items: Sequence[_Item]) -> list[int]:
 
 def _add(after: set[tuple[Unit, int]], unit: Unit, cells: np.ndarray) -> None:
     """Add the instructions of a unit that cells name: all of LOAD's, the latest of others."""
-    latest = int(cells.max(initial=0))
-    if latest and (unit != Unit.LOAD or int(cells.min()) == latest):
-        after.add((unit, latest))
-    elif latest:
-        after.update((unit, int(i)) for i in np.unique(cells) if i)
+    if unit != Unit.LOAD and len(cells) > FEW:
+        found = {int(cells.max())}
+    elif len(cells) > FEW and int(cells.min()) == int(cells.max()):
+        found = {int(cells[0])}
+    else:  # of a few cells a list is faster than numpy
+        numbers = cells.tolist() if len(cells) <= FEW else np.unique(cells).tolist()
+        found = set(numbers) if unit == Unit.LOAD else {max(numbers, default=0)}
+    after.update((unit, number) for number in found if number)
 
 
 @dataclass

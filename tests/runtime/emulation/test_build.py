@@ -7,22 +7,29 @@ In: a fake compiler where the real one is not needed.  Out: files in a temporary
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from neuralmatrix.errors import NeuralMatrixError, ToolMissing
 from neuralmatrix.hardware.board import load_board
-from neuralmatrix.paths import hls_dir
-from neuralmatrix.runtime.emulation.build import DIGEST, build, cache_dir, library_path
+from neuralmatrix.paths import cache_dir, hls_dir
+from neuralmatrix.runtime.emulation import notice, prebuilt
+from neuralmatrix.runtime.emulation.build import DIGEST, build, library_path
+from neuralmatrix.runtime.emulation.compilers import sources
+from neuralmatrix.runtime.emulation.lock import turn
 
 ARRAY = load_board("pynq-z2").array
 FAKE = """#!{python}
 import pathlib, sys
 log = pathlib.Path({log!r})
-log.write_text(log.read_text() + "\\n".join(sys.argv[1:]) + "\\n--\\n" if log.exists() else "--\\n")
+with log.open("a") as file:  # compilers run side by side
+    file.write("\\n".join([*sys.argv[1:], "--", ""]))
 {body}
 pathlib.Path(sys.argv[sys.argv.index("-o") + 1]).write_bytes(b"library")
 """
@@ -49,8 +56,13 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def compilations(log: Path) -> int:
-    return log.read_text().count("--\n") if log.exists() else 0
+def commands(log: Path) -> int:
+    return log.read_text().splitlines().count("--") if log.exists() else 0
+
+
+def libraries(log: Path) -> int:
+    """Return how many libraries were linked."""
+    return log.read_text().splitlines().count("-shared") if log.exists() else 0
 
 
 def test_built_once(cache: Path, fake) -> None:
@@ -58,7 +70,7 @@ def test_built_once(cache: Path, fake) -> None:
     first, again = build(ARRAY), build(ARRAY)
     assert first == again == library_path(ARRAY)
     assert first.parent == cache and first.read_bytes() == b"library"
-    assert compilations(log) == 1
+    assert libraries(log) == 1 and commands(log) == len(sources()) + 1
     assert sorted(cache.iterdir()) == [first.with_suffix(DIGEST), first]
 
 
@@ -77,9 +89,9 @@ def test_a_damaged_library_is_built_afresh(cache: Path, fake, what: str, suffix:
     path = build(ARRAY)
     DAMAGES[what](path.with_suffix(suffix))
     assert build(ARRAY) == path and path.read_bytes() == b"library"
-    assert compilations(log) == 2
+    assert libraries(log) == 2
     build(ARRAY)
-    assert compilations(log) == 2
+    assert libraries(log) == 2
 
 
 def test_arrays_and_compilers_have_their_own(cache: Path, fake, monkeypatch) -> None:
@@ -94,7 +106,7 @@ def test_arrays_and_compilers_have_their_own(cache: Path, fake, monkeypatch) -> 
 def test_flags_that_a_compiler_does_not_know_are_dropped(cache: Path, fake) -> None:
     log = fake('if "-march=native" in sys.argv: sys.exit("unknown architecture")')
     assert build(ARRAY).is_file()
-    assert compilations(log) == 3
+    assert libraries(log) == 1 and commands(log) == 3 * len(sources()) + 1
     assert "-DEXTRA" in log.read_text()
 
 
@@ -111,7 +123,7 @@ def test_an_interrupted_build_leaves_nothing(cache: Path, fake, monkeypatch) -> 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(subprocess, "run", interrupt)
+    monkeypatch.setattr(subprocess, "Popen", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build(ARRAY)
     assert list(cache.iterdir()) == []
@@ -147,30 +159,116 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 _USE = """
 from neuralmatrix.hardware.board import load_board
+from neuralmatrix.runtime.emulation.build import build
+build(load_board("pynq-z2").array)
+"""
+_LOAD = """
+from neuralmatrix.hardware.board import load_board
 from neuralmatrix.runtime.emulation.emulator import library
 assert library(load_board("pynq-z2").array).nm_fingerprint()
 """
 
 
-def _start(cache: Path, **more: str) -> subprocess.Popen[str]:
+def _start(cache: Path, code: str = _USE) -> subprocess.Popen[str]:
     host = Path(__import__("neuralmatrix").__file__).parents[1]
-    env = {**os.environ, "NEURALMATRIX_CACHE": str(cache), "PYTHONPATH": str(host), **more}
-    command = [sys.executable, "-c", _USE]
+    env = {**os.environ, "NEURALMATRIX_CACHE": str(cache), "PYTHONPATH": str(host)}
+    command = [sys.executable, "-c", code]
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+
+
+def _ended(process: subprocess.Popen[str]) -> None:
+    _, messages = process.communicate(timeout=300)
+    assert process.returncode == 0, messages
+
+
+def test_processes_side_by_side_build_once(cache: Path, fake) -> None:
+    log = fake("import time; time.sleep(0.2)")
+    for process in [_start(cache) for _ in range(8)]:
+        _ended(process)
+    assert libraries(log) == 1
+    assert sorted(cache.iterdir()) == [library_path(ARRAY).with_suffix(DIGEST), library_path(ARRAY)]
+
+
+def test_a_killed_builder_keeps_nobody_waiting(cache: Path, fake) -> None:
+    log = fake("import time; time.sleep(0.5)")
+    process = _start(cache)
+    while commands(log) == 0:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert list(cache.glob("*.lock"))
+    build(ARRAY)
+    assert sorted(cache.iterdir()) == [library_path(ARRAY).with_suffix(DIGEST), library_path(ARRAY)]
+
+
+def test_a_turn_whose_lock_file_is_replaced_meanwhile(tmp_path: Path) -> None:
+    """A second holder of the removed file's lock would run beside the holder of the new one."""
+    lock = tmp_path / "a.lock"
+    for _ in range(3):
+        with turn(lock, ""):
+            assert lock.exists()
+        assert not lock.exists()
+
+
+class Terminal(list):
+    """A standard error stream."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.isatty = lambda: terminal
+
+    def write(self, text: str) -> None:
+        self.append(text)
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("terminal", "patience", "silent", "said"),
+    [(True, 9.0, False, True), (True, 0.0, True, False), (False, 9.0, False, False),
+     (False, 0.0, False, True), (False, 0.0, True, False)],
+)  # fmt: skip
+def test_a_builder_says_what_it_does(
+    cache: Path, fake, monkeypatch, terminal: bool, patience: float, silent: bool, said: bool
+) -> None:
+    fake()
+    screen = Terminal(terminal)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(notice, "PATIENCE_S", patience)
+    monkeypatch.setattr(notice, "_silent", silent)
+    build(ARRAY)
+    assert ("once per machine" in "".join(screen)) == said
+
+
+def test_without_a_compiler_the_package_s_own(cache: Path, tmp_path: Path, monkeypatch) -> None:
+    level = prebuilt.Level("any", prebuilt.platform.machine())
+    better = prebuilt.Level("none has it", level.machine, frozenset({"no such feature"}))
+    monkeypatch.setattr(prebuilt, "LEVELS", (better, level))
+    monkeypatch.setattr(prebuilt, "prebuilt_dir", lambda: tmp_path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    for each in (better, level):
+        (tmp_path / each.file(ARRAY)).write_bytes(b"library")
+    assert build(ARRAY) == tmp_path / level.file(ARRAY)
+    with pytest.raises(ToolMissing):
+        build(ARRAY, "device")
+    with pytest.raises(ToolMissing):
+        build(replace(ARRAY, pbuf_rows=2 * ARRAY.pbuf_rows))
+    monkeypatch.setenv("CXX", "nowhere++")
+    with pytest.raises(ToolMissing):
+        build(ARRAY)
 
 
 @pytest.mark.slow
 @pytest.mark.gxx
-def test_processes_side_by_side_and_damaged_libraries(tmp_path: Path) -> None:
-    """Both build, or one finds the other's library; a damaged library is built again."""
+def test_a_damaged_library_is_built_again(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    for process in [_start(cache), _start(cache)]:
-        assert process.wait(300) == 0, process.stderr.read()
+    _ended(_start(cache, _LOAD))
     (built,) = cache.glob("*.so")
     whole = built.read_bytes()
     built.write_bytes(whole[: len(whole) // 2])
-    process = _start(cache)
-    assert process.wait(300) == 0, process.stderr.read()
+    _ended(_start(cache, _LOAD))
     assert built.stat().st_size == len(whole)
 
 

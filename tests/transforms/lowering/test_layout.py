@@ -56,3 +56,16 @@ def test_concatenated_scales_are_converted_before_the_move() -> None:
     assert kinds(mg) == ["Gemm", "Gemm", "Window", "Move"]
     move = mg.ops[3]
     assert isinstance(move, Move) and {mg.quant[n] for n in (*move.inputs, "y")} == {Q3}
+
+
+def test_a_step_s_index_keeps_no_other_steps() -> None:
+    """As many whole arrays as steps would stay in memory."""
+    steps = [
+        Slice(("c",), f"s{i}", slices=((0, None, 1), (0, None, 1), (i, i + 1, 1), (0, None, 1)))
+        for i in range(6)
+    ]
+    sums = [Binary((f"s{i}", f"s{i + 1}"), f"t{i}") for i in range(5)]
+    joined = Concat(tuple(t.output for t in sums), "y", axis=2)
+    mg = check(make(conv("x", "w", "c"), *steps, *sums, joined))
+    indices = [op.index for op in mg.ops if isinstance(op, Move)]
+    assert indices and all(index.base is None or index.base.size == index.size for index in indices)

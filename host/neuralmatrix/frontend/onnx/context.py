@@ -137,13 +137,20 @@ class RowIndices:
         return self.index.shape
 
 
-def fresh_name(names: set[str], hint: str) -> str:
-    """Return a name that begins with ``hint`` and is not in ``names``; add it."""
-    name, count = hint, 1
+def fresh_name(names: set[str], hint: str, counts: dict[str, int] | None = None) -> str:
+    """Return a name that begins with ``hint`` and is not in ``names``; add it.
+
+    ``counts``: up to which number names of a hint are taken, so that many of one hint, as the steps
+    of a loop have them, are not counted again each time.
+    """
+    counts = {} if counts is None else counts
+    count = counts.get(hint, 1)
+    name = f"{hint}.{count}" if count > 1 else hint
     while name in names:
         count += 1
         name = f"{hint}.{count}"
     names.add(name)
+    counts[hint] = count
     return name
 
 
@@ -172,10 +179,11 @@ class Context:
     quant: dict[str, QParams] = field(default_factory=dict)  # by Graph tensor
     examples: dict[str, Array] = field(default_factory=dict)  # of values that the host computes
     guessed: dict[str, str] = field(default_factory=dict)  # behind a refused node: value -> type
+    counts: dict[str, int] = field(default_factory=dict)  # of fresh names, by their beginning
 
     def fresh(self, hint: str) -> str:
         """Return a new tensor name that begins with ``hint``."""
-        return fresh_name(self.names, hint)
+        return fresh_name(self.names, hint, self.counts)
 
     def tensor(self, name: str) -> str:
         """Return the Graph tensor of an ONNX value; a constant becomes a float32 constant."""

@@ -11,19 +11,37 @@ from collections import Counter
 from ..types import Array, Shape
 from .nodes import Graph, Node
 
+Index = tuple[dict[str, Node], dict[str, list[Node]], Counter[str]]
+
+_INDEX = "_index"  # beside the fields of a Graph, so that neither == nor replace() knows it
+
+
+def _index_of(graph: Graph) -> Index:
+    """Return makers, readers and counts by tensor.
+
+    They are found once and lie with the graph, which never changes: most rules find nothing to
+    change, and the next one has the same graph.
+    """
+    found: Index | None = graph.__dict__.get(_INDEX)
+    if found is None:
+        makers = {node.output: node for node in graph.nodes}
+        readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers.setdefault(name, []).append(node)
+        counts = Counter(name for node in graph.nodes for name in node.inputs)
+        counts.update(graph.outputs)
+        found = makers, readers, counts
+        object.__setattr__(graph, _INDEX, found)
+    return found
+
 
 class GraphUses:
     """The maker and the readers of each tensor of ``graph``; it does not follow later changes."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._makers = {node.output: node for node in graph.nodes}
-        self._readers: dict[str, list[Node]] = {}
-        for node in graph.nodes:
-            for name in dict.fromkeys(node.inputs):
-                self._readers.setdefault(name, []).append(node)
-        self._counts = Counter(name for node in graph.nodes for name in node.inputs)
-        self._counts.update(graph.outputs)
+        self._makers, self._readers, self._counts = _index_of(graph)
 
     def maker(self, name: str) -> Node | None:
         """Return the node that makes a tensor; None for inputs and constants of the graph."""

@@ -33,12 +33,26 @@ def verify_matgraph(mg: MatGraph) -> MatGraph:
             _need(name not in defined, f"{where} defines a name that exists already: {name!r}")
             _need(name in mg.tensors, f"{where} makes {name!r}, a tensor that is not declared")
         _need(len(set(made)) == len(made), f"{where} makes one tensor twice: {made}")
-        CHECKS[type(op)](op, mg.tensors, where)
+        _check_op(op, mg.tensors, where)
         defined.update(made)
     for port in (*mg.inputs, *mg.outputs):
         _need(port.tensor in defined, f"port {port.name!r} shows {port.tensor!r}, which is missing")
         _check_port(port, mg, port in mg.outputs)
     return mg
+
+
+def _check_op(op: MatOp, tensors: Tensors, where: str) -> None:
+    """Check an operation beside its tensors, once: most passes leave most operations as they are.
+
+    What it was found to fit lies beside its fields, so that neither == nor replace() knows it.
+    """
+    fits = tuple(tensors[name] for name in (*op.inputs, *op.outputs))
+    if op.__dict__.get(_FITS) != fits:
+        CHECKS[type(op)](op, tensors, where)
+        object.__setattr__(op, _FITS, fits)
+
+
+_FITS = "_fits"
 
 
 def _need(condition: bool, message: str) -> None:

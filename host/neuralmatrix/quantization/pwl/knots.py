@@ -214,9 +214,8 @@ def _segments(points: _Samples, error: float, most: int) -> tuple[Array, Array] 
 
 
 def _looks(at: int, total: int) -> Iterator[Array]:
-    """Yield the next points from ``at`` on, then as many from longer and longer stretches."""
+    """Yield LOOK points from longer and longer stretches from ``at`` on."""
     count = LOOK
-    yield np.arange(at, min(at + count, total))
     while at + count < total:
         count *= 2
         yield np.linspace(at, min(at + count, total) - 1, LOOK).astype(np.int64)
@@ -224,12 +223,25 @@ def _looks(at: int, total: int) -> Iterator[Array]:
 
 def _longest(points: _Samples, low: Array, high: Array, at: int) -> tuple[int, float]:
     """Return the end of the longest run of cells from ``at`` that one line fits, and its slope."""
+    part = slice(at, at + LOOK)
+    least, largest, bad = _slopes(points.x[part], low[part], high[part])
+    if bad < len(least):
+        end = int(points.begin[at + bad])
+        good = max(end - at - 1, 0)
+        return end, _between(least[good], largest[good])
+    return _longer(points, low, high, at, _between(least[-1], largest[-1]))
+
+
+def _longer(points: _Samples, low: Array, high: Array, at: int, slope: float) -> tuple[int, float]:
+    """Return what ``_longest`` returns for a run of LOOK points or more, or of all that are left;
+    ``slope``: of these."""
     for look in _looks(at, len(points.x)):
         least, largest, bad = _slopes(points.x[look], low[look], high[look])
         if bad < len(look):
             break
+        slope = _between(least[-1], largest[-1])
     else:
-        return len(points.x), _between(least[-1], largest[-1])
+        return len(points.x), slope
     if look[bad] - look[bad - 1] > 1:  # check the points that were skipped
         look = np.concatenate((look[:bad], np.arange(look[bad - 1] + 1, look[bad] + 1)))
         least, largest, bad = _slopes(points.x[look], low[look], high[look])
@@ -239,9 +251,11 @@ def _longest(points: _Samples, low: Array, high: Array, at: int) -> tuple[int, f
 
 
 @lru_cache(maxsize=256)
-def _pairs(count: int) -> Array:
-    """Return the matrix of i < j."""
-    return np.asarray(np.tri(count, k=-1, dtype=bool).T)
+def _pairs(count: int) -> tuple[Array, Array, Array]:
+    """Return i and j of all pairs i < j by rising j, and the first pair of every j from 1 on."""
+    j, i = np.tril_indices(count, -1)
+    number = np.arange(1, count)
+    return i, j, number * (number - 1) // 2
 
 
 def _slopes(x: Array, low: Array, high: Array) -> tuple[Array, Array, int]:
@@ -249,10 +263,12 @@ def _slopes(x: Array, low: Array, high: Array) -> tuple[Array, Array, int]:
 
     Third: the first j for which there is none.
     """
-    pairs = _pairs(len(x))
-    dx = np.where(pairs, x[None, :] - x[:, None], 1.0)
-    least = np.where(pairs, (low[None, :] - high[:, None]) / dx, -np.inf).max(axis=0)
-    largest = np.where(pairs, (high[None, :] - low[:, None]) / dx, np.inf).min(axis=0)
+    least, largest = np.full(len(x), -np.inf), np.full(len(x), np.inf)
+    if len(x) > 1:
+        i, j, firsts = _pairs(len(x))
+        dx = x[j] - x[i]
+        np.maximum.reduceat((low[j] - high[i]) / dx, firsts, out=least[1:])
+        np.minimum.reduceat((high[j] - low[i]) / dx, firsts, out=largest[1:])
     least, largest = np.maximum.accumulate(least), np.minimum.accumulate(largest)
     none = least > largest
     return least, largest, int(none.argmax()) if none[-1] else len(x)

@@ -13,8 +13,10 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from ...hardware.isa import SegKind
 from ...ir.functions import evaluate, kinks
 from ...ir.types import Array, Function
+from ..compile_cache import remembered
 from .index import INT16_HI, INT16_LO, Index
 from .table import PwlTable, best_lines, fit, pose, spread, table_of
 
@@ -64,6 +66,18 @@ def _near(
     max_segments: int,
 ) -> tuple[Index, Array, int]:
     """Return the best index, slopes of all its segments in real y, and the number of kinks."""
+    return remembered("index", _fitted, function, x_scale, x_range, y_scale, y_clip, max_segments,
+                      classes={"Index": Index, "SegKind": SegKind})  # fmt: skip
+
+
+def _fitted(
+    function: Function,
+    x_scale: float,
+    x_range: tuple[int, int],
+    y_scale: float,
+    y_clip: tuple[int, int],
+    max_segments: int,
+) -> tuple[Index, Array, int]:
     real = partial(evaluate, function)
     problem = pose(real, x_scale, x_range, y_scale, y_clip, kinks(function))
     index, lines = best_lines(problem, max_segments, "auto")

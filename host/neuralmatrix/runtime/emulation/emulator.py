@@ -20,7 +20,7 @@ from ...errors import BadInput, BadProgram, DeviceTimeout, NeuralMatrixError, Wr
 from ...hardware.isa import UNITS, WORDS
 from ...hardware.target import ArrayConfig, Timing
 from ..device import BEAT_BYTES
-from .build import build
+from .build import build, forget
 from .schedule import Schedule, chosen
 
 Array = npt.NDArray[Any]
@@ -105,7 +105,7 @@ def _open(array: ArrayConfig, schedule: Schedule) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError:
-        path.unlink(missing_ok=True)  # made by another system: build it again
+        forget(path)  # made by another system: build it again
     try:
         return ctypes.CDLL(str(build(array, schedule)))
     except OSError as error:

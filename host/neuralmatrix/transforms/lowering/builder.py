@@ -92,6 +92,7 @@ class Builder:
         self.ports: list[Port] = []  # network inputs that rules declare: gathers
         self.shared: dict[tuple[object, ...], Direct] = {}  # tensors that several nodes share
         self._forms: dict[tuple[object, ...], Direct] = {}
+        self._settled: dict[tuple[str, Shape], Direct] = {}  # the first form of each gather
         self._broadcast: dict[str, str] = {}
 
     def fresh(self, name: str) -> str:
@@ -170,15 +171,14 @@ class Builder:
         """Return ``value`` as the tensor that an earlier reader had made of it, if one had."""
         if isinstance(value, Direct):
             return value
-        made = (done for key, done in self._forms.items()
-                if key[:3] == ("gather", value.name, value.shape))  # fmt: skip
-        return next(made, value)
+        return self._settled.get((value.name, value.shape), value)
 
     def _materialized(self, value: Gathered, groups: Groups) -> Direct:
         view = view_of(value.shape, groups)
         key = ("gather", value.name, value.shape, view.dims)
         if key not in self._forms:
-            self._forms[key] = self._move(value, view)
+            self._forms[key] = made = self._move(value, view)
+            self._settled.setdefault((value.name, value.shape), made)
         return self._forms[key]
 
     def _move(self, value: Gathered, view: View) -> Direct:

@@ -36,7 +36,8 @@ def _picked(b: Builder, value: Value, name: str, pick: Callable[[Array], Array])
     index = pick(whole.index)
     if index.shape == whole.shape and np.array_equal(index, whole.index):
         return value
-    return replace(whole, index=index)
+    # a view would keep the whole array: those of a loop's steps would be as many as the steps
+    return replace(whole, index=index if index.base is None else index.copy())
 
 
 def lower_slice(b: Builder, node: Slice) -> Value:

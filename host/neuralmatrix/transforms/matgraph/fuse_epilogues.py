@@ -28,13 +28,14 @@ def fuse_epilogues(mg: MatGraph, target: Target) -> MatGraph:
     mg = pruned(_hoisted(pruned(mg)))
     uses = Uses.of(mg)
     done: dict[str, MatOp] = {}
-    for op in mg.ops:
-        merged = _merged_once(op, done, uses, mg)
+    places: dict[str, int] = {}  # in ``done``; numbers of operations that are gone stay free
+    for place, op in enumerate(mg.ops):
+        merged = _merged_once(op, done, places, uses, mg)
         while merged is not None:
             producer, op = merged
             del done[producer]
-            merged = _merged_once(op, done, uses, mg)
-        done[op.output] = op
+            merged = _merged_once(op, done, places, uses, mg)
+        done[op.output], places[op.output] = op, place
     return pruned(replace(mg, ops=tuple(done.values())))
 
 
@@ -42,13 +43,12 @@ def fuse_epilogues(mg: MatGraph, target: Target) -> MatGraph:
 
 
 def _merged_once(
-    op: MatOp, done: dict[str, MatOp], uses: Uses, mg: MatGraph
+    op: MatOp, done: dict[str, MatOp], places: dict[str, int], uses: Uses, mg: MatGraph
 ) -> tuple[str, MatOp] | None:
     """Return ``op`` merged with the latest possible producer, and that producer's output."""
     if not is_elementwise(op):
         return None
-    places = {name: i for i, name in enumerate(done)}
-    operands = {op.input, op.epilogue.residual, op.epilogue.hadamard} & places.keys()
+    operands = {op.input, op.epilogue.residual, op.epilogue.hadamard} & done.keys()
     for name in sorted((str(t) for t in operands), key=places.__getitem__, reverse=True):
         producer = done[name]
         if not isinstance(producer, Linear) or not _may_vanish(name, op, uses, mg):
