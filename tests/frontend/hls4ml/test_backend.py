@@ -7,11 +7,16 @@ Skipped without hls4ml 1.3 and torch.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
+from conftest import pynq
+from far_board import emulated_board
 from neuralmatrix.compiler import compile_model
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
-from neuralmatrix.frontend.hls4ml.model_graph import is_model_graph
+from neuralmatrix.frontend.hls4ml.model_graph import HANDLERS, handler_of, is_model_graph
+from neuralmatrix.frontend.onnx.context import Refused
 
 hls4ml = pytest.importorskip("hls4ml", "1.3")
 torch = pytest.importorskip("torch")
@@ -101,6 +106,45 @@ def test_layers_that_the_array_has_not_are_refused_together(tmp_path):
         pytest.skip("hls4ml does not convert a threshold")
     with pytest.raises(UnsupportedModel):
         compile_model(model)
+
+
+def test_every_layer_of_hls4ml_is_handled_or_says_what_to_do_instead():
+    from hls4ml.model.layers import layer_map
+
+    refused = {}
+    for kind in set(layer_map.values()):
+        if kind.__name__ in ("Input", "LayerGroup"):
+            continue
+        try:
+            handler_of(kind.__new__(kind))
+        except Refused as reason:
+            refused[kind.__name__] = str(reason)
+    assert {"Embedding", "EinsumDense", "BipolarQuant", "GarNet"} <= set(refused)
+    plain = {name for name, reason in refused.items() if reason.startswith("no such layer")}
+    assert plain <= BEFORE_THE_FLOWS and "Bidirectional" in HANDLERS
+
+
+# Layers that hls4ml's optimisers replace by others before a backend sees them.
+BEFORE_THE_FLOWS = {
+    "BatchNormOnnx", "Broadcast", "Constant", "Conv", "MatMul", "Quant", "SeparableConv1D",
+    "SeparableConv2D",
+}  # fmt: skip
+
+
+@pytest.mark.ssh
+def test_a_build_runs_on_a_board(tmp_path):
+    model = converted(tmp_path / "project", mlp())
+    model.compile()
+    x = samples((8,), 5)
+    (tmp_path / "sshd").mkdir()
+    with emulated_board(tmp_path / "sshd", "pynq-z2") as far:
+        report = model.build(
+            deploy=far.target, inputs=x, device="pynq" if pynq() else "emulation",
+            python=sys.executable, remote_dir=str(tmp_path / "there"),
+        )  # fmt: skip
+    (found,) = np.load(report["outputs"]).values()
+    assert np.array_equal(found.reshape(5, -1), model.predict(x))
+    assert report["run"] and report["estimate"]["cycles"] > 0
 
 
 def test_wrong_inputs_are_named(tmp_path):
