@@ -131,6 +131,30 @@ BEFORE_THE_FLOWS = {
 }  # fmt: skip
 
 
+def test_means_of_negative_values_are_noted(tmp_path):
+    nn = torch.nn
+    pool = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(32, 3)).eval()
+    notes = " ".join(compile_model(converted(tmp_path, (pool, (2, 8, 8)))).notes)
+    assert "toward 0" in notes
+    plain = " ".join(compile_model(converted(tmp_path, cnn())).notes)
+    assert "toward 0" not in plain  # behind a ReLU
+
+
+def test_profiling_shows_the_arrays_values(tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    pytest.importorskip("seaborn")
+    matplotlib.use("agg")
+    from hls4ml.model.profiling import numerical
+
+    module, shape = mlp()
+    model = converted(tmp_path, (module, shape))
+    for layer in model.get_layers():
+        layer.set_attr("trace", True)
+    model.compile()
+    figures = numerical(model=module, hls_model=model, X=samples(shape))
+    assert all(figure is not None for figure in figures)
+
+
 @pytest.mark.ssh
 def test_a_build_runs_on_a_board(tmp_path):
     model = converted(tmp_path / "project", mlp())

@@ -44,6 +44,11 @@ def _mean(
 ) -> Tensor:  # fmt: skip
     """A mean is cast twice: to accum_t, then to the result's type."""
     count, accum = prod(kernel), layer.type("accum_t") or layer.fixed
+    if x.low < 0:
+        b.note(
+            f"{layer.name}: hls4ml divides a sum by {count} toward 0, the array downward: a mean "
+            "of negative values may be one step lower"
+        )
     if any(window["pads"]) and not layer.attr("count_pad", False):
         out = b.emit("AveragePool", [first], f"{layer.name}.mean", kernel_shape=kernel, **window)
         b.note(f"{layer.name}: a mean over fewer values at the border is rounded as the array does")
