@@ -3,6 +3,7 @@
 
 In: a MatGraph whose inputs have prescribed quantisation (a QDQ model).  Out: an interval for every
 tensor, and for the values before activations and Hadamard products, that holds for every input.
+Before tanh and sigmoid it is the range of their tables: wider, or cut where they are flat.
 """
 
 from __future__ import annotations

@@ -190,3 +190,24 @@ def test_outputs_equal_those_of_hls4ml(tmp_path, precision):
     x = samples((2, 8, 8))
     assert np.array_equal(ours.predict(x), theirs.predict(x))
     assert len(np.unique(ours.predict(x))) > 20
+
+
+@pytest.mark.parametrize("mode", ["concat", "sum", "ave", "mul"])
+@pytest.mark.parametrize("whole", [False, True], ids=["last state", "all states"])
+def test_both_directions_of_a_recurrence(tmp_path, mode, whole):
+    keras = pytest.importorskip("keras", "3")
+    keras.utils.set_random_seed(1)
+    cell = keras.layers.LSTM(5, return_sequences=whole)
+    module = keras.Sequential([
+        keras.layers.Input((4, 3)), keras.layers.Bidirectional(cell, merge_mode=mode)
+    ])  # fmt: skip
+    config = hls4ml.utils.config_from_keras_model(
+        module, granularity="name", default_precision="fixed<16,6,RND,SAT>", backend="NeuralMatrix"
+    )
+    model = hls4ml.converters.convert_from_keras_model(
+        module, hls_config=config, output_dir=str(tmp_path), backend="NeuralMatrix"
+    )
+    model.compile()
+    x = samples((4, 3), 30)
+    right = np.asarray(module(x)).reshape(30, -1)
+    assert np.abs(model.predict(x) - right).max() < 0.01 < np.abs(right).max()
