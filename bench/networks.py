@@ -26,7 +26,8 @@ from networks.results import HEAD, Result, line
 def measured(network: Network, precision: str, evaluated: dict[str, Any]) -> Result:
     """Compile one network and evaluate it; ``evaluated`` keeps what all precisions share."""
     package = f"{network.package} {network.version}" if network.package else "this repository"
-    result = Result(network.name, precision, package, network.licence, network.judged)
+    result = Result(network.name, precision, package, network.licence, network.judged,
+                    reads=network.reads)  # fmt: skip
     if not evaluated:
         loaded = network.load()
         reference = float_run(loaded)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -33,6 +34,7 @@ CALIBRATION, FRESH = 16, 4
 PLAIN: dict[str, Any] = {"method": "mse", "refine": False}  # measured, without a search: in seconds
 SECONDS, GIGABYTES = 600, 8
 GOOD = ("right", "warned")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of torch's messages
 
 
 # ---------------------------------------------------------------- one network, in its own process
@@ -159,7 +161,7 @@ def reason_of(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return the beginning of a message; a list of refusals goes on with its first entry."""
-    lines = str(error).strip().splitlines() or [""]
+    lines = COLOURS.sub("", str(error)).strip().splitlines() or [""]
     return " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])[:300]
 
 

@@ -20,7 +20,8 @@ compiles the files, and compares what the emulated array gives for inputs that d
 with onnxruntime on the same file. *Right* is a signal-to-noise ratio of at least 20 dB at int8, and
 35 dB at int16; *warned* is less, with a warning of the compile; *refused* ends with a reason.
 Ranges are chosen by mse, without the search that a compile does by default. All figures are
-emulated.
+emulated. The list was run in several sittings, over which the compiler changed (`--json` keeps
+results).
 Versions: VERSIONS.
 
 Convolutional networks with batch normalisation are those that are warned of: with random weights

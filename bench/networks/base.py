@@ -54,7 +54,8 @@ class Network:
 
     ``calibration`` returns feeds of one or N inputs.  ``evaluate(run, reference)`` returns the
     metric of ``run`` on inputs of other sources; ``reference`` is the network in float, for
-    metrics that are agreement.
+    metrics that are agreement.  ``reads``: the outputs that the metric reads, if not all: no
+    warning of another one is judged.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Network:
     load: Callable[[], Loaded]
     calibration: Callable[[], list[Feed]]
     evaluate: Callable[[Run, Run], Score]
+    reads: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:

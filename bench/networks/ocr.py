@@ -224,7 +224,7 @@ def decoded(outputs: Array) -> list[Array]:
 
 
 def characters_score(run: Run, reference: Run) -> Score:
-    x = characters("test", 24)
+    x = characters("test", 60)
     found, right = (decoded(next(iter(each({"images": x}).values()))) for each in (run, reference))
     return images.matched(found, right)
 

@@ -138,7 +138,8 @@ def sheet_score(run: Run, reference: Run) -> Score:
 NETWORKS = (
     *(Network(f"mtcnn_{name.lower()}", "facenet-pytorch", "MIT", f"data/{name.lower()}.pt",
               "face or not", partial(load_face, name),
-              lambda name=name: [face_feed(name, "calibration")[0]], partial(face_score, name))
+              lambda name=name: [face_feed(name, "calibration")[0]], partial(face_score, name),
+              ("face",))
       for name in SIZES),
     Network("nudenet", "nudenet", "MIT", "320n.onnx", "F-measure against float boxes",
             load_parts, lambda: [{"images": crowds("calibration", 32)}], parts_score),

@@ -33,6 +33,7 @@ class Result:
     compile_s: float = 0.0
     evaluate_s: float = 0.0
     refusal: str = ""
+    reads: tuple[str, ...] = ()
 
     @property
     def loss(self) -> float | None:
@@ -53,7 +54,14 @@ class Result:
         """Whether the warning, or its absence, was right."""
         if self.loss is None or self.float_percent is None:
             return ""
-        return verdict(self.float_percent, self.loss, bool(self.warnings))
+        return verdict(self.float_percent, self.loss, self.warned)
+
+    @property
+    def warned(self) -> bool:
+        """Whether the compile warned of an output that the metric reads."""
+        said = [line for line in self.warnings if not line.startswith("cause: ")]
+        of = tuple(f"output {name} " for name in self.reads) or ("output ",)
+        return any(line.startswith(of) or not line.startswith("output ") for line in said)
 
 
 # ---------------------------------------------------------------- for a terminal
@@ -66,7 +74,7 @@ def line(result: Result) -> str:
     """Return the row of the table."""
     if result.loss is None:
         return f"{result.name:22} {result.precision:6} {result.refusal[:110]}"
-    warned = "yes" if result.warnings else "no"
+    warned = "yes" if result.warned else "other" if result.warnings else "no"
     seconds = f"{result.compile_s:5.0f} {result.evaluate_s:5.0f}"
     return (
         f"{result.name:22} {result.precision:6} {result.float_percent:7.2f} {result.percent:7.2f} "
@@ -113,7 +121,8 @@ def _cell(result: Result | None) -> str:
         return ""
     if result.percent is None:
         return "refused"
-    return f"{result.percent:.1f} %" + (", warned" if result.warnings else "")
+    others = " of others" if not result.warned else ""
+    return f"{result.percent:.1f} %" + (f", warned{others}" if result.warnings else "")
 
 
 # ---------------------------------------------------------------- files

@@ -29,6 +29,7 @@ from .ir.graph.nodes import Graph
 from .ir.matgraph.facts import TiedGraph
 from .ir.matgraph.ops import Gemm, MatGraph, Window
 from .ir.types import Array, Shape
+from .program.metric import Metric, check_metric, metric_loss
 from .program.move_notes import move_notes
 from .program.program import Program
 from .quantization.calibrate import set_ranges
@@ -38,15 +39,17 @@ from .quantization.exact_biases import exact_biases
 from .quantization.exact_means import exact_means
 from .quantization.exact_outputs import exact_outputs
 from .quantization.host_part import HostPart
+from .quantization.loss_warnings import MOST_LOST, metric_warnings
 from .quantization.overrides import Wanted, overrides_of
 from .quantization.passes import Numbers, apply_levels, apply_units, round_weights, widen
 from .quantization.pwl.report import table_notes
 from .quantization.qgraph import QGraph
 from .quantization.quantize import quantize
 from .quantization.requirements import check_requirements, requirements
-from .quantization.samples import Samples
+from .quantization.samples import Run, Samples, feeds_of
 from .quantization.scales import choose_scales
 from .quantization.settings import SEARCH_SECONDS, Measure, Settings, check_settings
+from .quantization.trials import integer_outputs, shown_outputs
 from .scheduling import for_board, schedule
 from .stages import Passes, Stages, part
 from .transforms.graph.simplify import simplify
@@ -73,6 +76,9 @@ if TYPE_CHECKING:
 
 Feed = Mapping[str, Array]
 
+# What mixed allows where the user's metric is not content with its default.
+TIGHTER = (0.005, 0.001)
+REPORT_IT = "do not use the program, and report it"
 JUDGED = 4  # held-back inputs on which onnxruntime is asked as well
 
 
@@ -81,7 +87,7 @@ class Options:
     """What the passes need besides a graph and a Target.
 
     ``saved``: follow the recipe of this program instead of choosing one on ``calibration``.
-    ``outputs``: values that end the model instead of its own outputs.
+    ``outputs``: values that end the model instead of its own outputs.  ``metric``: of the user.
     """
 
     settings: Settings = Settings()
@@ -91,6 +97,7 @@ class Options:
     saved: Program | None = None
     stages: Stages = field(default_factory=Stages)
     outputs: tuple[str, ...] = ()
+    metric: Metric | None = None
 
     @cached_property
     def host(self) -> HostPart:
@@ -182,7 +189,7 @@ def compile_model(
     progress: Callable[[str], None] | None = None, search_seconds: float = SEARCH_SECONDS,
     accuracy: bool = True, require: str | Iterable[str] = (), outputs: Sequence[str] = (),
     cma_mbytes: int | None = None, strict: bool = False,
-    overrides: Mapping[str, Wanted] | None = None,
+    overrides: Mapping[str, Wanted] | None = None, metric: Metric | None = None,
 ) -> Program:  # fmt: skip
     """Compile a network for a board, and measure what its integers lose.
 
@@ -193,7 +200,11 @@ def compile_model(
     array one input or N where its leading dimension is 1; not needed for a QDQ model.  One in four
     of 8 or more is held back: ``Program.accuracy`` is the loss on these, and an AccuracyWarning
     says where it is bad; ``accuracy=False`` measures and tries nothing.  ``require``: "1%"
-    (relative error), "30dB", "psnr:40dB" or "top1:99%", or several; AccuracyMissed if one is not.
+    (relative error), "30dB", "psnr:40dB", "top1:99%" or "metric:1%", or several; AccuracyMissed if
+    one is not.  ``metric(run)``: your own measure of a network, larger is better; ``run`` takes and
+    returns what ``Session.run`` does, once of the float model and once of the integers.  A loss of
+    over 1 % of its score is then what an AccuracyWarning says, and nothing else is; without
+    ``max_loss`` mixed allows less until the metric is content.
     ``precision``: of activations, int8, int16 or mixed; weights are int8.  Mixed promotes as few
     tensors to int16 as keep the loss on the calibration inputs within ``max_loss`` (0.05, or
     0.01 if an output is neither classes nor vectors), by
@@ -218,12 +229,14 @@ def compile_model(
                         accuracy, overrides_of(overrides))  # fmt: skip
     stages = Stages(Path(keep_stages) if keep_stages else None, progress)
     options = Options(settings, calibration, shapes or {}, constants, stages=stages,
-                      outputs=_names(outputs))  # fmt: skip
+                      outputs=_names(outputs), metric=metric)  # fmt: skip
     check_settings(settings, calibration is not None)
-    bounds = requirements(require, measured=accuracy and calibration is not None)
+    measures = accuracy and calibration is not None
+    bounds = requirements(require, measures, metric is not None)
+    check_metric(metric, measures)
     found = with_cma(board if isinstance(board, Board) else load_board(board), cma_mbytes)
     source = converted(model, strict)
-    program = _compiled(as_onnx(source.proto, example_inputs), found, options)
+    program = _chosen(as_onnx(source.proto, example_inputs), found, options)
     program = replace(program, notes=(*source.notes, *program.notes))
     check_requirements(bounds, program.accuracy, precision)
     _warn(program)
@@ -262,6 +275,25 @@ def back_end(lowered: MatGraph, target: Target, options: Options) -> QGraph:
     return quantized
 
 
+def _chosen(model: ModelProto, board: Board, options: Options) -> Program:
+    """Compile; with mixed and a user's metric allow less loss until the metric is content."""
+    settings = options.settings
+    if options.metric is None or settings.precision != "mixed" or settings.max_loss is not None:
+        return _compiled(model, board, options)
+    options = replace(options, calibration=list(feeds_of(options.calibration)))
+    program, allowed = _compiled(model, board, options), iter(TIGHTER)
+    while _lost(program) > MOST_LOST and (max_loss := next(allowed, None)) is not None:
+        tighter = replace(options, settings=replace(settings, max_loss=max_loss))
+        program = min(program, _compiled(model, board, tighter), key=_lost)
+    return program
+
+
+def _lost(program: Program) -> float:
+    """Return the share of the score of the user's metric that the integers lose."""
+    assert program.accuracy is not None and program.accuracy.metric is not None
+    return program.accuracy.metric.lost
+
+
 def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     stages, numbers = options.stages, options.numbers
     lowered = front_end(model, board.target, options)
@@ -269,19 +301,33 @@ def _compiled(model: ModelProto, board: Board, options: Options) -> Program:
     last = part(passes(options), "choose_numbers", "schedule")
     program = for_board(stages.run(last, lowered, board.target), board)
     quantized: QGraph = stages.results[QGraph]
-    accuracy, unmeasured = _measured(model, quantized, options)
-    notes = (
-        *program.notes, *numbers.notes, *table_notes(quantized), *move_notes(program),
-        *_not_measured(numbers),
-    )  # fmt: skip
-    return replace(
+    program = replace(
         program,
         recipe=quantized.recipe,
         host=options.host.edges,
         host_ops=options.host.names(program.host_ops),
-        accuracy=accuracy,
-        notes=(*notes, *unmeasured),
     )
+    accuracy, unmeasured = _measured(model, quantized, options)
+    notes = (
+        *program.notes, *options.host.notes, *numbers.notes, *table_notes(quantized),
+        *move_notes(program), *_not_measured(numbers), *unmeasured,
+    )  # fmt: skip
+    return _judged_by_user(replace(program, accuracy=accuracy, notes=notes), quantized, options)
+
+
+def _judged_by_user(program: Program, quantized: QGraph, options: Options) -> Program:
+    """Return a program whose warnings are those of the user's metric, if there is one."""
+    if options.metric is None or program.accuracy is None:
+        return program
+    found = program.accuracy
+
+    def integers(runs: Sequence[Run]) -> list[Mapping[str, Array]]:
+        return list(shown_outputs(quantized, integer_outputs(quantized, runs)))
+
+    lost = metric_loss(options.metric, program, options.numbers.float_outputs, integers)
+    faults = tuple(line for line in found.warnings if line.endswith(REPORT_IT))
+    said = (*faults, *metric_warnings(lost, found.causes))
+    return replace(program, accuracy=replace(found, metric=lost, warnings=said))
 
 
 def _measured(
@@ -297,7 +343,7 @@ def _measured(
     worse = () if found.agrees else (
         f"the network as the compiler reads it differs from the model as {found.by} runs it by "
         f"{100 * found.difference:.3g} % at output {found.output}: a fault of the compiler or of "
-        "the model; do not use the program, and report it",
+        "the model; {REPORT_IT}",
     )  # fmt: skip
     made, notes = options.host.accuracies(numbers, quantized)
     behind = options.host.warnings(made, numbers.accuracy.outputs, quantized.recipe.precision)

@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT
 from neuralmatrix import errors
 from neuralmatrix.cli.main import app
+from neuralmatrix.demo.tasks import load_digits
 from neuralmatrix.hardware import registers
 from neuralmatrix.hardware.block_design import design_of
 from neuralmatrix.hardware.board import load_board
@@ -206,10 +207,13 @@ def test_python_of_accuracy_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep_demo(tmp_path)
+    digits = load_digits(100)
+    np.savez(tmp_path / "labelled.npz", input=digits.x, label=digits.y)
     monkeypatch.chdir(tmp_path)
     for block in blocks(ROOT / "docs" / "accuracy.md", "python"):
         exec(compile(block, "accuracy.md", "exec"), {})
-    assert "accuracy: emulated, on 32 inputs" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "accuracy: emulated, on 32 inputs" in printed and "metric accuracy: 0.9" in printed
 
 
 @pytest.mark.gxx

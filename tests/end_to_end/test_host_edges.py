@@ -17,13 +17,15 @@ import numpy as np
 import onnx
 import pytest
 import text_masks
-from build_onnx import onnxruntime_outputs
+from build_onnx import model, node, onnxruntime_outputs
 from neuralmatrix.frontend.onnx.cut import cut
 from neuralmatrix.program.program import Program
 
 pytestmark = [pytest.mark.gxx, pytest.mark.filterwarnings("ignore::UserWarning")]
 
 Array = np.ndarray
+RNG = np.random.default_rng(0)
+INT64, BOOL = onnx.TensorProto.INT64, onnx.TensorProto.BOOL
 DETECTORS: dict[str, Callable[[], onnx.ModelProto]] = {
     "rows of detections": detectors.detector,
     "best of all classes": detectors.best_of_all,
@@ -53,6 +55,53 @@ def one_by_one(proto: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Arr
     runs = [onnxruntime_outputs(proto, {n: x[i : i + 1] for n, x in feeds.items()})
             for i in range(count)]  # fmt: skip
     return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+
+
+# ---------------------------------------------------------------- nothing for the array
+
+X = RNG.normal(size=(1, 3, 4)).astype(np.float32)
+HOST_ALONE: dict[str, tuple[onnx.ModelProto, dict[str, Array]]] = {
+    "a shape": (
+        model([node("Shape", ["x"], ["y"])], {"x": X.shape}, ["y"], types={"y": INT64}), {"x": X},
+    ),
+    "a constant": (
+        model([node("Identity", ["c"], ["y"])], {"x": X.shape}, ["y"], {"c": X * 2}), {"x": X},
+    ),
+    "a comparison": (
+        model([node("Greater", ["x", "z"], ["y"])], {"x": X.shape, "z": X.shape}, ["y"],
+              types={"y": BOOL}),
+        {"x": X, "z": X[:, ::-1].copy()},
+    ),
+    "a sum of nothing": (
+        model([node("ReduceSum", ["x"], ["y"])], {"x": (2, 0, 4)}, ["y"]),
+        {"x": np.zeros((2, 0, 4), np.float32)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOST_ALONE)
+def test_a_model_of_which_nothing_is_left_for_the_array(name: str, tmp_path: Path) -> None:
+    proto, feeds = HOST_ALONE[name]
+    program = nm.compile(proto, calibration=[feeds])
+    assert any("nothing of this model runs on the array" in note for note in program.notes)
+    program.save(tmp_path / "net.nmx")
+    found = nm.Session(nm.load(tmp_path / "net.nmx")).run(feeds)["y"]
+    wanted = onnxruntime_outputs(proto, feeds)["y"]
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_cache_that_holds_nothing_yet() -> None:
+    nodes = [node("Concat", ["past", "k"], ["all"], axis=2), node("MatMul", ["all", "w"], ["y"])]
+    weight = RNG.normal(size=(4, 5)).astype(np.float32)
+    proto = model(nodes, {"past": (1, 2, "P", 4), "k": (1, 2, 3, 4)}, ["y"], {"w": weight})
+    feeds = {"past": np.zeros((1, 2, 0, 4), np.float32),
+             "k": RNG.normal(size=(1, 2, 3, 4)).astype(np.float32)}  # fmt: skip
+    stacked = {name: np.concatenate([array] * 2) for name, array in feeds.items()}
+    shapes = {name: array.shape for name, array in feeds.items()}
+    program = nm.compile(proto, calibration=[stacked], shapes=shapes)
+    found = nm.Session(program).run(feeds)["y"]
+    assert loss_db(onnxruntime_outputs(proto, feeds)["y"], found) > 30
 
 
 # ---------------------------------------------------------------- in front of the array

@@ -56,7 +56,11 @@ def cycle() -> Any:
 
 
 def unknown_ops() -> Any:
-    nodes = [node("Floor", ["x"], ["a"]), node("NonZero", ["a"], ["b"]), node("Neg", ["a"], ["y"])]
+    nodes = [
+        node("Floor", ["x"], ["a"]),
+        node("Det", ["a"], ["b"]),
+        node("Softmax", ["a"], ["y"]),
+    ]
     return model(nodes, {"x": SHAPE}, ["y", "b"])
 
 

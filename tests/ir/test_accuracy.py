@@ -133,6 +133,8 @@ def test_the_dictionary_holds_everything() -> None:
         ],
         "layers": [{"name": "t", "source": "Conv:c", "relative_error": 0.02, "snr_db": 33.0}],
         "saturated": [{"tensor": "a", "share": 0.03}],
+        "metric": None,
+        "causes": [],
         "warnings": [],
     }
 

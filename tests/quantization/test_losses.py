@@ -67,14 +67,16 @@ def scores(*shape: int) -> Array:
     [
         (scores(16, 1, 10), None, "class scores"),
         (scores(16, 1, 12, 5), None, "class scores"),  # of every step of a sequence
-        (6 * normal(64, 1, 10), None, "vectors"),  # values in large units, independent
+        (6 * normal(64, 1, 10), None, "values"),  # values in large units, independent
         (20 * normal(64, 1, 1) + normal(64, 1, 4), None, "values"),  # that rise and fall together
         (0.3 * normal(16, 1, 4), None, "values"),  # a softmax is not sure of them
         (softmax(normal(16, 1, 7, 10), 3), "exp", "class scores"),
         (softmax(normal(16, 1, 7, 4), 2), "exp", "class scores"),
         (1 / (1 + np.exp(-normal(16, 1, 10))), "sigmoid", "probabilities"),
-        (normal(16, 1, 3, 8, 8), None, "values"),
+        (normal(16, 1, 3, 8, 8), None, "pictures"),
         (normal(16, 1, 20, 64), None, "vectors"),
+        (normal(16, 1, 20, 8, 8), None, "values"),
+        (normal(16, 1, 400, 6), None, "values"),  # boxes beside scores
         (normal(16, 1, 1), None, "values"),
         (np.abs(normal(16, 1, 3)) + [[[9.0, 0.0, 0.0]]], None, "values"),  # one always wins
     ],

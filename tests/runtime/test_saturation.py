@@ -41,7 +41,7 @@ def test_values_within_the_range_and_a_few_steps_do_not_count() -> None:
     assert run(INT16, np.full(SHAPE, 32.6)) is None
 
 
-@pytest.mark.parametrize("value", [-1.1, 1.7])
+@pytest.mark.parametrize("value", [-1.6, 2.2])
 def test_values_beyond_an_end_count(value: float) -> None:
     x = np.zeros((4, 4, 5, 10), np.float32)
     x[1, 0, 0, :5] = x[3, 0, 0, 0] = value
@@ -68,9 +68,21 @@ def test_ranges_around_an_offset_are_those_of_the_real_values() -> None:
     assert found is not None and found.share == 1 and found.covered == pytest.approx((290, 315.5))
     few = np.full((10, *SHAPE[1:]), 300.0, np.float32)
     few[0, 0, 0, 0] = 320
-    assert not saturated([celsius], {"x": few}, 10)["x"].is_much  # 20 from the center, 15.5 covered
+    assert not saturated([celsius], {"x": few}, 10)["x"].is_much  # 4.5 beyond, of 25.5 covered
     few[0, 0, 0, 0] = 330
     assert saturated([celsius], {"x": few}, 10)["x"].is_much
+
+
+def test_what_is_cut_off_counts_beside_the_width_of_the_range() -> None:
+    """A normal distribution whose tail reaches a little further than calibration's is no news; the
+    same values at a larger scale are."""
+    x = np.random.default_rng(0).normal(0.275, 0.4, (100, *SHAPE[1:])).astype(np.float32)
+    tail = run(INT8, x, 100)
+    assert tail is not None and tail.share == 1e-3 and tail.images == 18 and not tail.is_much
+    beyond = np.maximum(0, np.abs(x - 0.275) - 1.275) / 2.55
+    assert tail.lost == pytest.approx(float(np.sqrt(np.mean(beyond**2))), rel=1e-3)
+    wider = run(INT8, 1.5 * (x - 0.275) + 0.275, 100)
+    assert wider is not None and wider.is_much
 
 
 def test_the_part_that_goes_farthest_beyond_its_own_range_is_told() -> None:

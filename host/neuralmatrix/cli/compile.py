@@ -64,7 +64,14 @@ Require = Annotated[
     list[str] | None,
     typer.Option(
         help="Accuracy of every output below which nothing is saved and the exit code is 1: "
-        "1% (relative error), 30dB, psnr:40dB or top1:99%."
+        "1% (relative error), 30dB, psnr:40dB, top1:99% or metric:1% (of its score lost)."
+    ),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="FILE.py:FUNCTION, your own measure of a network, larger is better: it gets what "
+        "Session.run is, of the float model and of the program."
     ),
 ]
 NoMeasure = Annotated[
@@ -115,6 +122,7 @@ def compile(
     calibration_method: Method = "auto",
     search_seconds: Seconds = SEARCH_SECONDS,
     require: Require = None,
+    metric: Metric = None,
     no_measure: NoMeasure = False,
     cma_mbytes: CmaMbytes = None,
     override: Overrides = None,
@@ -126,6 +134,7 @@ def compile(
     from .. import files
     from ..compiler import compile_model
     from ..frontend.onnx.bind_constants import read_constants
+    from ..program.metric import read_metric
     from ..quantization.overrides import parse_override
 
     _check_output(output, model)
@@ -151,6 +160,7 @@ def compile(
             accuracy=not no_measure,
             cma_mbytes=cma_mbytes,
             overrides=dict(map(parse_override, override or ())),
+            metric=read_metric(metric) if metric else None,
             progress=progress,
         )
     program.save(output)

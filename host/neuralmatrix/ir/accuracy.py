@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from math import log10
 from typing import Any, Literal
 
-Kind = Literal["class scores", "probabilities", "vectors", "values", "states", "answers"]
+Kind = Literal[
+    "class scores", "probabilities", "vectors", "values", "pictures", "states", "answers"
+]
 
 FEWEST_SATURATED = 1e-4  # share of a tensor's values from which the text names it
 MOST_LINES = 5
@@ -101,13 +103,37 @@ class Saturation:
 
 
 @dataclass(frozen=True)
+class MetricLoss:
+    """The user's own metric, larger is better, of the float model and of the program's integers."""
+
+    name: str
+    float_score: float
+    score: float
+
+    @property
+    def lost(self) -> float:
+        """What the integers lose, as a share of the float model's score; below 0 if they gain."""
+        loss = self.float_score - self.score
+        return loss / abs(self.float_score) if self.float_score else loss
+
+    def to_text(self) -> str:
+        """Return one line."""
+        what = f"{100 * self.lost:.3g} % lost" if self.lost > 0 else "nothing lost"
+        return (
+            f"metric {self.name}: {self.score:.6g} in integers, {self.float_score:.6g} in float: "
+            f"{what}"
+        )
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """Losses on inputs that set no range, weight or choice of the program.
 
     ``samples``: how many were measured; 0 if none could be, and ``missing`` says why.
     ``calibrated_on``: how many inputs chose the numbers.  ``warnings``: what is bad, why, and what
-    to try; empty where nothing is.  ``method``: how ranges were chosen.  ``judge``: who else ran
-    the float model, and with what difference.
+    to try; empty where nothing is.  ``causes``: of what is lost, bad or not.  ``method``: how
+    ranges were chosen.  ``judge``: who else ran the float model, and with what difference.
+    ``metric``: of the user, on inputs that it chose.
     """
 
     samples: int
@@ -119,6 +145,8 @@ class Accuracy:
     missing: str = ""
     method: str = ""
     judge: str = ""
+    causes: tuple[str, ...] = ()
+    metric: MetricLoss | None = None
 
     @property
     def measured(self) -> bool:
@@ -144,6 +172,8 @@ class Accuracy:
             "outputs": outputs,
             "layers": [dict(vars(layer)) for layer in self.layers],
             "saturated": [dict(vars(one)) for one in self.saturated],
+            "metric": {**vars(self.metric), "lost": self.metric.lost} if self.metric else None,
+            "causes": list(self.causes),
             "warnings": list(self.warnings),
         }
 
@@ -158,14 +188,14 @@ class Accuracy:
     def to_lines(self) -> list[str]:
         """Return the text for people: outputs, the layers that lose most, saturation, warnings."""
         if not self.measured:
-            return [self.heading]
+            return self.details()
         return [self.heading, *(f"  {out.to_text()}" for out in self.outputs), *self.details()]
 
     def details(self) -> list[str]:
         """Return what the text says besides the outputs; why nothing was measured, if so."""
+        lines = [] if self.metric is None else [self.metric.to_text()]
         if not self.measured:
-            return [self.heading]
-        lines = []
+            return [self.heading, *lines, *self._marked()]
         if most := self.layers[:MOST_LINES]:
             shares = (f"{one.source or one.name} {100 * one.relative_error:.2g} %" for one in most)
             lines.append(f"layers that lose most, each by itself: {', '.join(shares)}")
@@ -173,8 +203,11 @@ class Accuracy:
         if far:
             shares = (f"{one.tensor} {100 * one.share:.2g} %" for one in far)
             lines.append(f"values beyond the calibrated range: {', '.join(shares)}")
-        marks = ("" if line.startswith("cause: ") else "warning: " for line in self.warnings)
-        return [*lines, *(mark + line for mark, line in zip(marks, self.warnings, strict=True))]
+        return [*lines, *self._marked()]
+
+    def _marked(self) -> list[str]:
+        """Return the warnings, marked as such, and their causes."""
+        return [("" if x.startswith("cause: ") else "warning: ") + x for x in self.warnings]
 
 
 BASIS = (

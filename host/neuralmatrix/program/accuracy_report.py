@@ -43,7 +43,7 @@ def _kind(row: _Row) -> str:
 
 
 def _psnr(row: _Row) -> str:
-    shown = isinstance(row, OutputAccuracy) and row.kind in ("values", "vectors")
+    shown = isinstance(row, OutputAccuracy) and row.kind in ("values", "pictures", "vectors")
     return f"{row.psnr_db:.1f}" if isinstance(row, OutputAccuracy) and shown else ""
 
 

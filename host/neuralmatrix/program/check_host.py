@@ -55,7 +55,7 @@ def _value_problem(where: str, value: HostValue, kind: str) -> str:
         return f"{where}.dtype: found {value.dtype!r}, allowed are {', '.join(sorted(DTYPES))}"
     if value.shape is None:
         return "" if kind == "outputs" else f"{where}.shape: found null, allowed are sizes"
-    least = 1 if kind == "inputs" else ANY
+    least = 0 if kind == "inputs" else ANY
     if len(value.shape) > _MOST_AXES or any(size < least for size in value.shape):
         return f"{where}.shape: found {value.shape}, allowed is at least {least} on every axis"
     if kind == "inputs" and prod(value.shape) > MOST_ELEMENTS:

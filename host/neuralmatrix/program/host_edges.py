@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from ..errors import BadInput
 from ..ir.host.run import after, before
 from ..ir.host.types import HostEdges
 from ..ir.types import Array
@@ -53,6 +56,39 @@ def host_runs(program: ProgramTables, arrays: Mapping[str, Array], images: int) 
 def _checked(ports: tuple[ProgramPort, ...], feeds: Mapping[str, Array]) -> dict[str, Array]:
     arrays, _ = check_feeds(ports, feeds, batch=False)
     return arrays
+
+
+def check_images(program: ProgramTables, images: int) -> None:
+    """Raise BadInput where several runs in one feed would have an output without a batch."""
+    for port in program.shown_outputs:
+        if port.name in program.fixed_outputs or (port.shape or ())[:1] == (1,):
+            continue
+        if images > 1:
+            open_sized = port.shape is None or min(port.shape, default=1) < 0
+            size = "a size that depends on data" if open_sized else f"shape {port.shape}"
+            raise BadInput(
+                f"feeds hold {images} images, but output {port.name!r} of {size} "
+                "does not begin with a batch of 1; run one image at a time"
+            )
+
+
+def joined(program: ProgramTables, found: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return the outputs of several runs, each along its first axis."""
+    fixed = program.fixed_outputs
+    return {
+        one.name: found[0][one.name] if one.name in fixed else _joined(one.name, found)
+        for one in program.shown_outputs
+    }
+
+
+def _joined(name: str, outputs: Sequence[Mapping[str, Array]]) -> Array:
+    parts = [one[name] for one in outputs]
+    if len({part.shape for part in parts}) > 1:
+        raise BadInput(
+            f"output {name!r}: its size depends on data and differs between images "
+            f"({', '.join(str(part.shape) for part in parts[:3])}); run one image at a time"
+        )
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def finished(

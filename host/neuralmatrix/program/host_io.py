@@ -60,18 +60,18 @@ def read_output(port: ProgramPort, arena: Array) -> Array:
 
 
 def covered(port: ProgramPort) -> Array:
-    """Return the least real value, that of a stored 0, and the greatest that a port's integers
-    stand for: (3, values of one batch in the source order), or (3, 1) if they are alike."""
+    """Return the least and the greatest real value that a port's integers stand for: (2, values of
+    one batch in the source order), or (2, 1) if they are alike."""
     q = port.slot.qparams
-    stored = np.array([q.qmin - q.zero_point, 0, q.qmax - q.zero_point]) * q.scale
+    stored = np.array([q.qmin - q.zero_point, q.qmax - q.zero_point]) * q.scale
     if port.units is None:
         return stored[:, None]
-    parts = real_values(stored.reshape(3, 1, 1, 1, 1), port.units).astype(np.float64)
+    parts = real_values(stored.reshape(2, 1, 1, 1, 1), port.units).astype(np.float64)
     if parts[0].size == 1:
-        return parts.reshape(3, 1)
+        return parts.reshape(2, 1)
     places = apply_steps(np.arange(prod(port.shape)).reshape(port.shape), port.steps)
-    found = np.empty((3, places.size))
-    found[:, places.reshape(-1)] = np.broadcast_to(parts, (3, *places.shape)).reshape(3, -1)
+    found = np.empty((2, places.size))
+    found[:, places.reshape(-1)] = np.broadcast_to(parts, (2, *places.shape)).reshape(2, -1)
     return found
 
 

@@ -21,7 +21,7 @@ from ..ir.quantized_values import dequantize_array
 from ..ir.types import Array
 from .fake_quant import rerun, with_rounded_weights
 from .integer_reference import run_integer
-from .loss_warnings import Causes, warnings_of
+from .loss_warnings import Causes, bad_outputs, causes_of
 from .losses import Judge, accuracy_of, judge, likely_error, relative_error, varying_error
 from .qgraph import QGraph
 from .samples import FEWEST_MEASURED, Run, chunks
@@ -46,11 +46,13 @@ def measure_accuracy(
     details = [_Detail(graph, real, run) for run in runs[:DETAILED]]
     layers = _worst_layers(real, details)
     saturated = _saturated(graph, real, runs)
-    causes = Causes(*_shares(graph, real, details[0]), calibrated_on, saturated)
+    shares = Causes(*_shares(graph, real, details[0]), calibrated_on, saturated)
     made = Accuracy(len(runs), calibrated_on, outputs, layers, saturated, method=method)
     likely = {name: likely_error(found[name], y) for name, y in wanted.items()}
-    warnings = warnings_of(made, causes, graph.recipe.precision, varying, likely)
-    return replace(made, warnings=warnings)
+    precision = graph.recipe.precision
+    causes = causes_of(made, shares, precision)
+    bad = bad_outputs(made, precision, varying, likely)
+    return replace(made, causes=causes, warnings=(*bad, *causes) if bad else ())
 
 
 def _too_few(count: int) -> str:

@@ -19,7 +19,7 @@ from ..errors import BadInput
 from ..hardware.target import Target
 from ..ir.matgraph import reference
 from ..ir.matgraph.facts import TiedGraph
-from ..ir.matgraph.ops import MatGraph
+from ..ir.matgraph.ops import Gemm, MatGraph, Window
 from ..ir.points import Interval, Point, Ranges
 from ..ir.types import Array
 from .adjust_ranges import MASK_ROOM, MASKED
@@ -70,7 +70,19 @@ class Observed:
         """
         shown = {port.tensor for port in self.tied.graph.outputs}
         outputs = {p: ends for p, ends in self.roomy.items() if p.tensor in shown}
-        return {**self.extremes, **_clipped(self.tied, self.histograms, method), **outputs}
+        found = {**self.extremes, **_clipped(self.tied, self.histograms, method), **outputs}
+        return {**found, **{p: self._with_room(p) for p in self._sums if p in found}}
+
+    @property
+    def _sums(self) -> Iterator[Point]:
+        """The sums that are int16 at any precision and of which no statistic is computed: those
+        that are have room of their own."""
+        groups, wide = self.tied.facts.scale_groups, self.tied.facts.int16
+        for op in self.tied.graph.ops:
+            if isinstance(op, Gemm | Window) and op.epilogue.residual and not op.epilogue.rows:
+                per_row = self.tied.graph.tensors[op.output].shape[3] == 1
+                if groups.root(op.output) in wide and not per_row and not op.epilogue.activation:
+                    yield Point(op.output)
 
     def ranges_with_tails(self, method: str) -> dict[Point, Interval]:
         """Return ``ranges``, those of int8 tensors with room for what other inputs add to their
@@ -98,12 +110,16 @@ class Observed:
         """
         facts, shown = self.tied.facts, {port.tensor for port in self.tied.graph.outputs}
         return {
-            point: (lo * _room(histogram), hi * _room(histogram))
-            for point, histogram in self.histograms.items()
-            for lo, hi in [histogram.whole]
+            point: self._with_room(point)
+            for point in self.histograms
             if point.at == "output"
             and (point.tensor in shown or facts.scale_groups.root(point.tensor) not in facts.int16)
         }
+
+    def _with_room(self, point: Point) -> Interval:
+        histogram = self.histograms[point]
+        low, high = histogram.whole
+        return low * _room(histogram), high * _room(histogram)
 
 
 def observe(tied: TiedGraph, runs: Iterable[Run]) -> Observed:

@@ -17,13 +17,13 @@ from ..ir.accuracy import OutputAccuracy, decibels
 from ..ir.host.run import after, before
 from ..ir.host.types import HostEdges
 from ..ir.matgraph.ops import Port
-from ..ir.types import Array, arg_max
+from ..ir.types import Array
 from .loss_warnings import warnings_behind
 from .losses import TINY, relative_error
 from .passes import Numbers
 from .qgraph import QGraph
 from .samples import Feed, Run, all_runs, feeds_of, held_back
-from .trials import integer_outputs
+from .trials import integer_outputs, shown_outputs
 
 Outputs = Mapping[str, Array]
 
@@ -52,6 +52,14 @@ class HostPart:
             self.beside.append({n: values[n] for n in edges.beside if n in values})
             yield {name: values[name] for name in self.inputs}
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know of the share of the array."""
+        constants = {one.name for one in self.edges.constants} if self.edges else set()
+        if not self.inputs or not constants.issuperset(self.inputs):
+            return ()
+        return ("nothing of this model runs on the array: the host computes all of it",)
+
     def names(self, of_ports: Sequence[str]) -> tuple[str, ...]:
         """Return the names of all that the host does, in order, each once."""
         if self.edges is None:
@@ -75,7 +83,7 @@ class HostPart:
             return (), ()
         beside = [self.beside[i] for i in sorted(held_back(len(self.beside)))]
         theirs = self._finished(beside, numbers.float_outputs(numbers.held))
-        ours = self._finished(beside, _shown(graph, integer_outputs(graph, numbers.held)))
+        ours = self._finished(beside, shown_outputs(graph, integer_outputs(graph, numbers.held)))
         made = {name for op in self.edges.after for name in op.outputs}
         names = [out.name for out in self.edges.outputs if out.name in made]
         pairs = {n: ([run[n] for run in ours], [run[n] for run in theirs]) for n in names}
@@ -105,13 +113,6 @@ class HostPart:
     def _finished(self, beside: Sequence[Outputs], runs: Iterable[Outputs]) -> list[Outputs]:
         assert self.edges is not None
         return [after(self.edges, *one) for one in zip(beside, runs, strict=True)]
-
-
-def _shown(graph: QGraph, stacked: Outputs) -> Iterator[Outputs]:
-    """Yield the outputs of every run as the ports show them."""
-    for i in range(len(next(iter(stacked.values())))):
-        run = [(port, stacked[port.name][i]) for port in graph.outputs]
-        yield {port.name: y if port.argmax is None else arg_max(y, *port.argmax) for port, y in run}
 
 
 def _measured(name: str, found: list[Array], wanted: list[Array]) -> OutputAccuracy | None:

@@ -9,23 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..ir.accuracy import Accuracy, OutputAccuracy, Saturation
+from ..ir.accuracy import Accuracy, MetricLoss, OutputAccuracy, Saturation
 
 # From which loss an output is bad: of its relative error, or of changed answers.
-MOST_RELATIVE = {"values": 0.015, "states": 0.03, "vectors": 0.07, "class scores": 0.1}
-# int16 is asked for where int8 loses too much: there every kind of output counts as values do.
-MOST_AT_INT16 = MOST_RELATIVE["values"]
+MOST_RELATIVE = {
+    "values": 0.07, "pictures": 0.015, "states": 0.03, "vectors": 0.07, "class scores": 0.1,
+}  # fmt: skip
+# int16 is asked for where int8 loses too much: there every kind of output counts as pictures do.
+MOST_AT_INT16 = MOST_RELATIVE["pictures"]
 MOST_ABSOLUTE = 0.05  # root mean square error of probabilities
-# A few samples may hold no value near 0.5; where some are not small, their relative error counts.
-SOME_POSITIVE, MOST_OF_SOME = 0.05, 0.05
+# A few samples may hold no value near 0.5; where some are not small, their relative error counts
+# as that of class scores does.
+SOME_POSITIVE, MOST_OF_SOME = 0.05, 0.1
 MOST_CHANGED = 0.02
 FEW_ROWS = 0.5  # of one answer: what the estimate of changed ones may be off
 LEAST_CHANGING = 0.02  # relative error below which changed answers are those of near ties
 MOST_PART = 0.03  # relative error of a part of an output
-# Error relative to how far values vary: a coefficient of determination loses its square, 0.6 points
-MOST_VARYING = 0.08
-VARYING = ("values", "vectors")
+# Error relative to how far values vary.  A coefficient of determination loses its square, 0.6
+# points at 0.08; vectors are compared as wholes, in which the errors of elements cancel.
+MOST_VARYING = {"values": 0.08, "pictures": 0.08, "vectors": 0.15}
 ANSWERING = ("class scores", "probabilities")  # kinds whose own answers are counted
+MOST_LOST = 0.01  # share of the score of the user's own metric
 FEW = 16  # calibration inputs
 MUCH_SATURATED = 0.002  # share of a tensor's values
 MAIN = 0.5  # share of the squared loss that makes a cause the main one
@@ -42,22 +46,24 @@ class Causes:
     saturated: tuple[Saturation, ...]
 
 
-def warnings_of(
-    found: Accuracy, causes: Causes, precision: str, varying: Mapping[str, float],
+def bad_outputs(
+    found: Accuracy, precision: str, varying: Mapping[str, float],
     likely: Mapping[str, float] | None = None,
 ) -> tuple[str, ...]:  # fmt: skip
-    """Return one line per bad output, and one for the cause; ``varying``: the errors of outputs
-    relative to how far their values vary; ``likely``: what those of other inputs may be."""
+    """Return one line per bad output; ``varying``: the errors of outputs relative to how far their
+    values vary; ``likely``: what those of other inputs may be."""
     int16 = precision == "int16"
-    bad = [
+    return tuple(
         line
         for out in found.outputs
         if (line := _bad(out, varying.get(out.name, 0.0), int16)
             or _likely_bad(out, (likely or {}).get(out.name, 0.0), int16))
-    ]  # fmt: skip
-    if not bad:
-        return ()
-    return (*bad, *_because(found, causes, precision))
+    )  # fmt: skip
+
+
+def metric_warnings(found: MetricLoss, causes: Sequence[str]) -> tuple[str, ...]:
+    """Return what is bad by the user's own metric, which decides alone, and the causes of it."""
+    return (found.to_text(), *causes) if found.lost > MOST_LOST else ()
 
 
 def warnings_behind(
@@ -104,7 +110,7 @@ def _bad(out: OutputAccuracy, varying: float, int16: bool) -> str:
     worst = max(out.parts, key=lambda part: part.relative_error, default=None)
     if worst is not None and worst.relative_error > MOST_PART:
         return f"output {out.name} is inaccurate in its part {worst.where}: {error}"
-    if out.kind in VARYING and varying > MOST_VARYING:
+    if varying > MOST_VARYING.get(out.kind, varying):
         return (
             f"output {out.name} is inaccurate: {error}, but {100 * varying:.3g} % of how far its "
             "values vary"
@@ -145,8 +151,8 @@ def _bad_probabilities(out: OutputAccuracy, most: float) -> str:
     )
 
 
-def _because(found: Accuracy, causes: Causes, precision: str) -> list[str]:
-    """Return the causes in order of weight, each with what to try."""
+def causes_of(found: Accuracy, causes: Causes, precision: str) -> tuple[str, ...]:
+    """Return the causes of what is lost in order of weight, each with what to try."""
     lines = []
     beyond = [one for one in causes.saturated if one.share > MUCH_SATURATED]
     if causes.calibrated_on < FEW:
@@ -168,7 +174,7 @@ def _because(found: Accuracy, causes: Causes, precision: str) -> list[str]:
         worst = found.layers[0] if found.layers else None
         where = f", most in {worst.source or worst.name}" if worst else ""
         lines.append(f"cause: tables or integer steps inside layers{where}; {TABLES[precision]}")
-    return lines
+    return tuple(lines)
 
 
 WEIGHTS = {

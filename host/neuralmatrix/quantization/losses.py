@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from ..ir.types import Array, apply_steps
 GAP = 8.0  # ratio of sizes between two neighbours, sorted, that makes two parts of an axis
 MOST_INDICES = 4096  # of an axis that is searched for parts
 MOST_ROWS = 1 << 16  # in which changed answers are counted
-FEWEST_CHANNELS = 5  # of rows that are taken as vectors: fewer are coordinates or colours
+FEWEST_CHANNELS = 32  # of rows that are compared as vectors: fewer are read one by one
+MOST_COLOURS = 4  # channels of pictures
 FACTORS = (1.0, 2.0, 4.0)  # of the error, whose changed answers are averaged
 SURE = 0.6  # mean probability of the largest class of a trained classifier, at least
 # Scores that a softmax reads are trained in their differences alone, so that their mean hardly
@@ -58,6 +60,8 @@ def judge(port: Port, wanted: Array, mg: MatGraph) -> Judge:
         kind = "states"
     elif end is None and channels > 1 and _names_classes(wanted, axis):
         kind = "class scores"
+    elif _is_picture(wanted):
+        kind = "pictures"
     split = kind not in ("class scores", "probabilities")
     return Judge(port.name, kind, axis, _parts(wanted) if split else ())
 
@@ -213,6 +217,13 @@ def _last_activation(name: str, mg: MatGraph) -> str | None:
         return "moved" if op is not None else None
     activation = op.epilogue.activation
     return activation.name if activation else None
+
+
+def _is_picture(y: Array) -> bool:
+    """Return whether two axes hold places, and the others a batch and a few colours."""
+    shape = y.shape[1:]
+    places = [n for n in shape if n > MOST_COLOURS]
+    return len(shape) > 3 and len(places) == 2 and prod(shape) <= MOST_COLOURS * prod(places)
 
 
 def _is_state(port: Port, mg: MatGraph) -> bool:

@@ -189,10 +189,11 @@ def _checked(port: Port, value: Array, where: str) -> Array:
 
 def _stacked(port: Port, array: Array, what: str) -> Array:
     shape = tuple(port.shape)
-    if array.shape[1:] == shape[1:] and shape and array.shape[0] and array.shape[0] % shape[0] == 0:
-        return array.reshape(-1, *shape)
     if array.shape == shape:
         return array[None]
+    several = min(array.shape[:1], shape[:1]) > (0,) and array.shape[1:] == shape[1:]
+    if several and array.shape[0] % shape[0] == 0:
+        return np.reshape(array, (array.shape[0] // shape[0], *shape))
     raise BadInput(
         f"{what} has shape {array.shape}; allowed is {shape}, or a multiple of it "
         "stacked along the first axis"

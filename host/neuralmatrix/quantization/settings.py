@@ -31,6 +31,7 @@ MAX_LOSS = {
     "probabilities": 0.05,
     "vectors": 0.05,
     "values": 0.01,
+    "pictures": 0.01,
     "states": 0.01,
 }
 SEARCH_SECONDS = 600.0

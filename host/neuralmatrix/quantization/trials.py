@@ -7,7 +7,7 @@ of any recipe; ``Outputs`` of runs in float and in integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -19,7 +19,7 @@ from ..ir.matgraph.facts import TiedGraph
 from ..ir.matgraph.ops import Gemm, MatGraph
 from ..ir.matgraph.reference import run_float
 from ..ir.recipe import Recipe
-from ..ir.types import Array, apply_steps
+from ..ir.types import Array, apply_steps, arg_max
 from .integer_reference import outputs_of, run_images
 from .losses import Judge, judge, outputs_loss
 from .qgraph import QGraph
@@ -112,6 +112,13 @@ def integer_outputs(graph: QGraph, runs: Sequence[Run]) -> Outputs:
     shown = {port.tensor for port in graph.outputs}
     found = [outputs_of(graph, values) for values in run_images(graph, runs, shown)]
     return {name: np.stack([out[name] for out in found]) for name in found[0]}
+
+
+def shown_outputs(graph: QGraph, stacked: Outputs) -> Iterator[Outputs]:
+    """Yield the outputs of every run as the ports show them."""
+    for i in range(len(next(iter(stacked.values())))):
+        run = [(port, stacked[port.name][i]) for port in graph.outputs]
+        yield {port.name: y if port.argmax is None else arg_max(y, *port.argmax) for port, y in run}
 
 
 Step = Callable[[str], None]

@@ -23,8 +23,9 @@ from ..program.host_io import covered
 Array = npt.NDArray[Any]
 
 ROOM = 2  # steps beyond the range that do not count: they lose next to nothing
-FEW = 1e-3  # a smaller share of values is no reason to warn,
-FAR = 1.5  # unless one lies that many times as far from 0 as the range goes
+# From which loss on, in widths of the range, saturated values are much.  Rounding to 8 bits loses a
+# ninth of it; new inputs of the same kind, whose tails reach further, up to two thirds.
+MUCH = 0.01
 
 
 @dataclass(frozen=True)
@@ -32,27 +33,21 @@ class Saturated:
     """The values of one input outside the range that the program covers.
 
     ``share`` of all values; ``images``: how many of the run's inputs hold one; ``found`` and
-    ``covered``: lowest and highest value, of the run and of the range; ``center``: the real value
-    of a stored 0.  Where parts have ranges of their own, all three are of the part that goes
-    farthest beyond.
+    ``covered``: lowest and highest value, of the run and of the range.  Where parts have ranges of
+    their own, these two are of the part that goes farthest beyond.  ``lost``: what saturation cuts
+    off, over the width of the range, as root mean square of all values.
     """
 
     share: float
     images: int
     found: tuple[float, float]
     covered: tuple[float, float]
-    center: float = 0.0
+    lost: float = 0.0
 
     @property
     def is_much(self) -> bool:
         """Whether it is more than a few values slightly outside."""
-        found, covered = ([x - self.center for x in ends] for ends in (self.found, self.covered))
-        reach = max(map(abs, covered))
-        far = any(
-            sign * value > FAR * max(sign * end, reach / 2)
-            for value, end, sign in zip(found, covered, (-1, 1), strict=True)
-        )
-        return self.share >= FEW or far
+        return self.lost > MUCH
 
     def to_text(self, name: str, images: int) -> str:
         """Return a sentence about the input ``name`` of a run of ``images``, and what to do."""
@@ -76,7 +71,7 @@ def saturated(
 def _of_port(port: ProgramPort, x: Array, images: int) -> Saturated | None:
     if port.table is not None or x.size == 0:
         return None
-    least, center, most = covered(port)
+    least, most = covered(port)
     q = port.slot.qparams
     room = (most - least) * ROOM / (q.qmax - q.qmin)
     if (least - room).max() <= x.min() and x.max() <= (most + room).min():
@@ -85,7 +80,7 @@ def _of_port(port: ProgramPort, x: Array, images: int) -> Saturated | None:
     outside = (values < least - room) | (values > most + room)
     if not outside.any():
         return None
-    beyond = np.maximum(least - values, values - most) / (most - least)
+    beyond = np.maximum(0.0, np.maximum(least - values, values - most) / (most - least))
     worst = int(beyond.argmax()) % values.shape[1] if least.size > 1 else 0
     alike = np.broadcast_to((least == least[worst]) & (most == most[worst]), values.shape[1])
     part = values[:, alike]
@@ -94,7 +89,7 @@ def _of_port(port: ProgramPort, x: Array, images: int) -> Saturated | None:
         int(np.count_nonzero(outside.any(1))),
         (float(part.min()), float(part.max())),
         (float(least[worst]), float(most[worst])),
-        float(center[worst]),
+        float(np.sqrt(np.mean(np.square(beyond)))),
     )
 
 

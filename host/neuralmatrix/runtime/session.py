@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadInput
-from ..program.host_edges import HostRun, finished, host_runs
+from ..program.host_edges import HostRun, check_images, finished, host_runs, joined
 from ..program.host_io import check_feeds
 from ..program.program import Program
 from .device import How, Origin, without_pynq
@@ -195,7 +195,7 @@ class Session:
         """
         began = time.perf_counter()
         arrays, images = check_feeds(self.program.shown_inputs, feeds)
-        self._check_outputs(images)
+        check_images(self.program, images)
         runs = host_runs(self.program, arrays, images)
         fed = arrays if self.program.host is None else _together(runs)
         outside = saturated(self.program.inputs, fed, images)
@@ -204,27 +204,11 @@ class Session:
         batch = self._device.run(lambda i: runs[i].feeds, images, progress)
         after = time.perf_counter()
         found = [finished(self.program, *one) for one in zip(runs, batch.outputs, strict=True)]
-        fixed = self.program.fixed_outputs
-        outputs = {
-            one.name: found[0][one.name] if one.name in fixed else _joined(one.name, found)
-            for one in self.program.shown_outputs
-        }
+        outputs = joined(self.program, found)
         seconds = time.perf_counter() - began
         stats = self._stats(batch, seconds, seconds - (after - before))
         self.stats = replace(stats, saturated=outside)
         return outputs
-
-    def _check_outputs(self, images: int) -> None:
-        for port in self.program.shown_outputs:
-            if port.name in self.program.fixed_outputs or (port.shape or ())[:1] == (1,):
-                continue
-            if images > 1:
-                open_sized = port.shape is None or min(port.shape, default=1) < 0
-                size = "a size that depends on data" if open_sized else f"shape {port.shape}"
-                raise BadInput(
-                    f"feeds hold {images} images, but output {port.name!r} of {size} "
-                    "does not begin with a batch of 1; run one image at a time"
-                )
 
     def _stats(self, batch: Batch, seconds: float, outside: float) -> Stats:
         """Make statistics; ``outside``: seconds of work outside the device, such as checks."""
@@ -245,13 +229,3 @@ class Session:
 def _together(runs: list[HostRun]) -> Mapping[str, Array]:
     """Return the feeds of all runs, stacked."""
     return {name: np.stack([run.feeds[name] for run in runs]) for name in runs[0].feeds}
-
-
-def _joined(name: str, outputs: list[dict[str, Array]]) -> Array:
-    parts = [one[name] for one in outputs]
-    if len({part.shape for part in parts}) > 1:
-        raise BadInput(
-            f"output {name!r}: its size depends on data and differs between images "
-            f"({', '.join(str(part.shape) for part in parts[:3])}); run one image at a time"
-        )
-    return np.concatenate(parts) if len(parts) > 1 else parts[0]

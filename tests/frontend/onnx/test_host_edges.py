@@ -239,9 +239,9 @@ def test_all_that_is_refused_is_in_one_list() -> None:
     assert "(Softmax) reads" in found["Ceil:c"] and "(MatMul) reads" in found["Floor:f"]
 
 
-def test_a_model_of_which_nothing_is_left_for_the_array_is_refused() -> None:
-    proto = model([node("Floor", ["x"], ["y"])], {"x": (1, 4)}, ["y"])
-    assert "discontinuous" in refusals(proto)["Floor:y"]
+def test_what_neither_host_nor_array_computes_is_refused() -> None:
+    proto = model([node("Det", ["x"], ["y"])], {"x": (4, 4)}, ["y"])
+    assert "not supported" in refusals(proto)["Det:y"]
 
 
 # ---------------------------------------------------------------- outputs

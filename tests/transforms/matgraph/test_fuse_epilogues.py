@@ -22,6 +22,7 @@ from neuralmatrix.ir.graph.nodes import (
     Node,
     Pad,
     Pool,
+    Take,
     Unary,
 )
 from neuralmatrix.ir.matgraph.ops import Epilogue, Gemm
@@ -154,6 +155,19 @@ def test_hoisted_activation_applies_to_the_fill(value: float) -> None:
     act = Unary(("p",), "y", function=Function("sigmoid"))
     mg = check(make(conv("x", "w", "c"), pad, act))
     assert kinds(mg) == ["Gemm", "Move"]
+
+
+@pytest.mark.parametrize(
+    ("function", "indices", "merged"),
+    [("reciprocal", (0, 1), False), ("reciprocal", (2, 1, 0), True), ("sigmoid", (0, 1), True)],
+)
+def test_a_pole_is_not_met_where_a_selection_leaves_values_out(
+    function: str, indices: tuple[int, ...], merged: bool
+) -> None:
+    taken = Take(("c",), "t", "t.node", axis=3, indices=indices)
+    act = Unary(("t",), "y", function=Function(function))
+    found = kinds(check(small(small_conv("x", "v", "c"), taken, act)))
+    assert found == (["Gemm", "Move"] if merged else ["Gemm", "Move", "Window"])
 
 
 def test_dead_nodes_leave_nothing() -> None:

@@ -304,11 +304,11 @@ def _check_given(name: str, dims: tuple[int | str, ...] | None, shape: Sequence[
         len(dims) == len(shape)
         and all(isinstance(d, str) or d == n for d, n in zip(dims, shape, strict=True))
     )
-    if not fits or min(shape, default=1) < 1:
+    if not fits or min(shape, default=1) < 0:
         found = "x".join(str(d) or "?" for d in dims or ())
         raise BadInput(
             f"--shape {name}={'x'.join(map(str, shape))} does not fit the model's {found}; keep "
-            "its fixed dimensions and give 1 or more for each dynamic one"
+            "its fixed dimensions and a size for each dynamic one"
         )
 
 
@@ -325,11 +325,6 @@ def _fixed(name: str, dims: tuple[int | str, ...] | None, symbols: Mapping[str, 
             raise BadModel(
                 f"input {name!r}: dimension {i} ({dim or 'unnamed'}) is dynamic; only the first "
                 f"may be left open (it becomes 1); fix it with --shape {name}=1x3x224x224"
-            )
-        if size < 1:
-            raise BadModel(
-                f"input {name!r}: dimension {i} is {size}; every dimension must be 1 or more; "
-                "correct the model"
             )
         shape.append(size)
     return tuple(shape)

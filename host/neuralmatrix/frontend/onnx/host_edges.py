@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import BadModel, UnsupportedModel, UnsupportedNode
-from ...ir.graph.nodes import ArgMax, Graph
+from ...ir.graph.nodes import ArgMax, Graph, Unary
 from ...ir.host.types import (
     ANY,
     ELEMENT_TYPES,
@@ -24,7 +24,7 @@ from ...ir.host.types import (
     HostValue,
     host_array,
 )
-from ...ir.types import Array, Shape
+from ...ir.types import Array, Function, Shape
 from .context import Call, Context
 from .host_side import HostSide
 from .import_onnx import Source, graph_of, source_of, walk
@@ -50,7 +50,7 @@ def import_model(
     source = source_of(model, shapes, outputs)
     ctx, refused = walk(source)
     refused += refused_outputs(ctx, source.outputs)
-    if not refused:
+    if not refused and not any(0 in shape for shape in source.shapes.values()):
         add_outputs(ctx, source.outputs)
         return graph_of(ctx, [i.name for i in source.inputs], source.outputs), None
     try:
@@ -96,7 +96,9 @@ def _finished(
     own = {*ctx.known, *ctx.examples, *side.behind}
     given = {value.name for value in source.inputs}
     shown = [*side.shown, *(n for n in source.outputs if n not in own and n not in side.shown)]
-    if not shown or set(shown) <= given:
+    if not shown:
+        return _for_host_alone(source, side, ctx)
+    if set(shown) <= given:
         return None
     refused += refused_outputs(ctx, shown)
     if refused:
@@ -107,6 +109,20 @@ def _finished(
     inputs = [v.name for v in source.inputs if v.name in read]
     inputs += [name for name in side.delivered if name in read and name not in inputs]
     graph = graph_of(ctx, inputs, shown)
+    return graph, _edges(source, side, ctx, graph)
+
+
+def _for_host_alone(source: Source, side: HostSide, ctx: Context) -> tuple[Graph, HostEdges] | None:
+    """Return both parts of a model of which nothing is left for the array: constants, comparisons
+    of inputs.  A program is one of the array, so that this one copies a number that nobody reads.
+    """
+    idle = ctx.fresh("idle")
+    ctx.values[idle], ctx.shapes[idle] = idle, (1, 1)
+    side.constants[idle] = np.ones((1, 1), np.float32)
+    end = ctx.fresh(f"{idle}.copy")
+    ctx.nodes[:] = [Unary((idle,), end, end, function=Function("identity"))]
+    ctx.shapes[end] = (1, 1)
+    graph = graph_of(ctx, [idle], [end])
     return graph, _edges(source, side, ctx, graph)
 
 
@@ -128,6 +144,7 @@ def _edges(source: Source, side: HostSide, ctx: Context, graph: Graph) -> HostEd
     after = _needed(side.after, wanted)
     before = _needed(side.before, wanted | set(graph.inputs))
     read = {name for op in (*before, *after) for name in op.inputs}
+    read.update(graph.inputs)
     constants = {n: a for n, a in side.constants.items() if n in read}
     constants |= {n: host_array(ctx.known[n]) for n in source.outputs if n in ctx.known}
     declared = {value.name: value for value in source.proto.graph.output}

@@ -24,6 +24,7 @@ from ...errors import (
 )
 from ...ir.graph.nodes import Conv, ConvTranspose, Graph, MatMul
 from ...ir.graph.verify import verify_graph
+from ...ir.host.types import ELEMENT_TYPES
 from ...ir.types import Array
 from .checks import calls_of, check_finite, check_steps, input_shapes, opset_of, schema_of
 from .constant_folding import fold
@@ -162,6 +163,9 @@ def _add_inputs(
     selecting = index_inputs(calls, [n for n, kind in kinds.items() if kind in INTEGRAL_INPUTS])
     for name, kind in kinds.items():
         ctx.shapes[name] = shapes[name]
+        if 0 in shapes[name] and kind in ELEMENT_TYPES:  # a cache that holds nothing yet
+            ctx.known[name] = np.zeros(shapes[name], ELEMENT_TYPES[kind])
+            continue
         if name in selecting:
             index = np.arange(prod(shapes[name]), dtype=np.int64).reshape(shapes[name])
             ctx.rows[name] = RowIndices(name, index)

@@ -164,6 +164,9 @@ def _float32(x: Array) -> Array:
 # ---------------------------------------------------------------- windows behind Moves
 
 
+PROBES = (-30.0, -1.0, -1e-6, 0.0, 1e-6, 1.0, 30.0)  # beyond poles and ends of domains
+
+
 def _hoisted(mg: MatGraph) -> MatGraph:
     """Move activations right behind a Move of one tensor before it, where they can be merged."""
     uses, tensors = Uses.of(mg), dict(mg.tensors)
@@ -204,4 +207,11 @@ def _may_swap(move: Move, op: Window, uses: Uses, mg: MatGraph) -> bool:
     if len(move.parts) > 1 or op.output in mg.quant:
         return False
     free = uses.private(move.output) and uses.private(move.parts[0])
-    return free and prod(mg.tensors[move.parts[0]].shape) <= 1.5 * move.index.size
+    size = prod(mg.tensors[move.parts[0]].shape)
+    # what the Move leaves out may lie outside the domain: 1 / 0 of a node without edges
+    whole = np.unique(move.index).size == size and move.index.min() >= 0
+    return free and size <= 1.5 * move.index.size and (whole or _is_defined_everywhere(op))
+
+
+def _is_defined_everywhere(op: Window) -> bool:
+    return bool(np.isfinite([_value(op, x) for x in PROBES]).all())

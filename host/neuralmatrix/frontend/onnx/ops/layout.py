@@ -36,7 +36,7 @@ def _alias(ctx: Context, call: Call) -> None:
 def _dropout(ctx: Context, call: Call) -> None:
     training = ctx.fixed(call, 2, "training_mode") if call.opset >= 12 else None
     ratio = ctx.fixed(call, 1, "the ratio") if call.opset >= 12 else None
-    if training is not None and bool(training) and not (ratio is not None and float(ratio) == 0):
+    if np.any(training) and (ratio is None or np.any(ratio)):
         raise Refused("training_mode is true; inference (an identity) is supported")
     _alias(ctx, call)
     if call.has_output(1):
