@@ -46,8 +46,8 @@ conformance: ## the operator cases of the ONNX project, counted in docs/conforma
 architectures: ## small networks of other packages beside onnxruntime; needs bench/architectures/requirements.txt
 	PYTHONPATH=host $(PYTHON) -m bench.architectures
 
-formats: ## quantised networks of other packages, each package in an environment of its own
-	PYTHONPATH=host:. $(PYTHON) -m bench.formats
+formats: ## docs/quantized-formats.md and its test data: other packages, each in an environment of its own
+	PYTHONPATH=host:. $(PYTHON) -m bench.formats --markdown docs/quantized-formats.md --record tests/data/formats
 
 docs: ## the documentation site, in build/site; needs the extra docs
 	$(PYTHON) -m mkdocs build --strict

@@ -20,7 +20,13 @@ from .page import page
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 BUILD = REPOSITORY / "build" / "formats"
-ENVIRONMENTS = ("brevitas", "torchao")
+# by the list of packages beside this file: the module that runs there, and its arguments
+ENVIRONMENTS = {
+    "brevitas": ("run_brevitas",),
+    "torchao": ("run_torchao",),
+    "hls4ml": ("run_hls4ml", "hls4ml"),
+    "qkeras": ("run_hls4ml", "qkeras"),
+}
 
 
 def main() -> None:
@@ -39,10 +45,11 @@ def main() -> None:
 def result(name: str, environments: Path, folder: Path | None) -> dict[str, Any]:
     """Return what the networks of one environment gave."""
     python = environment(name, environments)
+    module, *arguments = ENVIRONMENTS[name]
     record = ["--record", str(folder)] if folder else []
     paths = os.pathsep.join((str(REPOSITORY / "host"), str(REPOSITORY)))
     done = subprocess.run(
-        [str(python), "-m", f"bench.formats.run_{name}", *record],
+        [str(python), "-m", f"bench.formats.{module}", *arguments, *record],
         env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -23,7 +23,7 @@ from .torchao_networks import FLOWS, NETWORKS, quantized
 
 IMAGES = 64
 PACKAGES = ("torchao", "torch", "onnx", "onnxscript")
-RECORDED = {("mlp", "static"), ("cnn", "qat")}
+RECORDED = {("mlp", "static"), ("cnn", "qat"), ("residual", "static")}
 
 
 def main() -> None:

@@ -16,7 +16,27 @@ Shape = tuple[int, ...]
 
 
 class Residual(nn.Module):
-    """A sum of two paths, pooling, a mean, a linear layer."""
+    """Two blocks whose sums another convolution reads, so that they are quantised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.first = nn.Conv2d(8, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.down = nn.Conv2d(8, 16, 3, stride=2)
+        self.head = nn.Linear(144, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = torch.relu(x + self.first(x))
+        x = torch.relu(self.second(x) + x)
+        x = torch.relu(self.down(x))
+        return self.head(x.flatten(1))
+
+
+class Mean(nn.Module):
+    """A sum that x86's quantiser leaves in float, in front of a mean that it quantises."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,6 +70,7 @@ NETWORKS = {
     "mlp": (_mlp, (20,)),
     "cnn": (_cnn, (1, 14, 14)),
     "residual": (Residual, (3, 8, 8)),
+    "mean of a sum": (Mean, (3, 8, 8)),
 }
 FLOWS = ("static", "qat")
 

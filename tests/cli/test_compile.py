@@ -196,3 +196,20 @@ def test_what_the_host_does_is_shown(net: Path) -> None:
     assert found["program"]["outputs"] == {"index": [1, 3]}
     (answers,) = [out for out in found["accuracy"]["outputs"] if out["kind"] == "answers"]
     assert answers["name"] == "index" and 0.5 < answers["top1"] <= 1
+
+
+def test_overrides_choose_a_layers_numbers(net: Path) -> None:
+    compiled()
+    plain = nm.load("net.nmx")
+    compiled("--override", "h=int16", "--override", "scores=int16,wide")
+    given = nm.load("net.nmx")
+    overrides = {"h": "int16", "scores": {"activations": "int16", "weights": "wide"}}
+    samples = [dict(np.load("samples.npz"))]
+    other = nm.compile("net.onnx", calibration=samples, overrides=overrides)
+    assert given.recipe.promoted and given.recipe.widened and not plain.recipe.widened
+    assert given.recipe == other.recipe
+
+
+@pytest.mark.parametrize("text", ("h", "=int16", "h=int12", "nothing.*=int16"))
+def test_overrides_that_cannot_be(net: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    assert "override" in refused(capsys, "--override", text)

@@ -79,3 +79,36 @@ def test_a_mean_between_layers_is_not_rounded() -> None:
     x = {"x": np.random.default_rng(1).normal(size=SHAPE).astype(F)}
     found = nm.Session(nm.compile(net), threads=1).run(x)["y"]
     np.testing.assert_array_equal(found, onnxruntime_outputs(net, x, optimize=False)["y"])
+
+
+def sum_of_two_paths() -> object:
+    """Return a quantised sum of a tensor and a convolution of it, whose bias is a float."""
+    rng = np.random.default_rng(5)
+    constants = {
+        "sx": F(0.031), "zx": np.uint8(128), "sy": F(0.0473), "zy": np.uint8(0),
+        "w": rng.integers(-127, 128, (6, 6, 3, 3)).astype(I8), "zw": np.zeros(6, I8),
+        "sw": (0.003 * rng.uniform(0.8, 1.2, 6)).astype(F), "b": rng.normal(size=6).astype(F),
+    }  # fmt: skip
+    nodes = [
+        node("QuantizeLinear", ["x", "sx", "zx"], ["q"]),
+        node("DequantizeLinear", ["q", "sx", "zx"], ["d"]),
+        node("DequantizeLinear", ["w", "sw", "zw"], ["wd"], axis=0),
+        node("Conv", ["d", "wd", "b"], ["c"], pads=[1, 1, 1, 1]),
+        node("Add", ["d", "c"], ["a"]), node("Relu", ["a"], ["r"]),
+        node("QuantizeLinear", ["r", "sy", "zy"], ["p"]),
+        node("DequantizeLinear", ["p", "sy", "zy"], ["y"]),
+    ]  # fmt: skip
+    return model(nodes, {"x": SUM_SHAPE}, ["y"], constants, opset=15)
+
+
+SUM_SHAPE = (1, 6, 40, 40)
+
+
+@pytest.mark.gxx
+def test_a_bias_beside_a_sum_of_two_paths() -> None:
+    net = sum_of_two_paths()
+    x = {"x": np.random.default_rng(1).normal(size=SUM_SHAPE).astype(F)}
+    wanted = onnxruntime_outputs(net, x, optimize=False)["y"]
+    program = nm.compile(net)
+    np.testing.assert_array_equal(nm.Session(program, threads=1).run(x)["y"], wanted)
+    assert nm.verify(net, program, x).ok

@@ -11,13 +11,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hls4ml.backends.fpga.fpga_backend import FPGABackend
-from hls4ml.model.flow import register_flow
-from hls4ml.model.optimizer import model_optimizer
-from hls4ml.writer.writers import Writer
-
+from ..errors import ToolMissing
 from ..frontend.onnx.load import require_onnx
+from ..paths import REMOTE_DIR
 from .project import Project
+
+try:
+    from hls4ml.backends.fpga.fpga_backend import FPGABackend
+    from hls4ml.model.flow import register_flow
+    from hls4ml.model.optimizer import model_optimizer
+    from hls4ml.writer.writers import Writer
+except ImportError as error:
+    raise ToolMissing(
+        f"the backend of hls4ml needs hls4ml 1.3 or newer ({error}); "
+        "pip install 'neuralmatrix[hls4ml]'"
+    ) from None
 
 NAME = "NeuralMatrix"
 
@@ -91,13 +99,20 @@ class NeuralMatrixBackend(FPGABackend):  # type: ignore[misc]
         return project_of(model).predict(x)
 
     def build(
-        self, model: Any, deploy: str | None = None, inputs: Any = None, overlay: str | None = None,
-        **_: Any,
+        self, model: Any, deploy: Any = None, inputs: Any = None, overlay: str | None = None,
+        device: str = "pynq", python: str | None = None, remote_dir: str = REMOTE_DIR, **_: Any,
     ) -> dict[str, Any]:  # fmt: skip
-        """Return the estimate; with ``deploy`` ("user@board") also what a run there took, of
-        ``inputs`` or of random ones.  Options of a synthesis are ignored: nothing is synthesized.
+        """Return the estimate; with ``deploy`` also what a run on a board took, of ``inputs`` or of
+        random ones, and the file of its outputs.
+
+        ``deploy``: "user@board", or ``neuralmatrix.deploy.ssh.Target``.  ``overlay``, ``device``,
+        ``python``, ``remote_dir``: as of ``neuralmatrix deploy``.  Options of a synthesis are
+        ignored: nothing is synthesized.
         """
-        return project_of(model).build(deploy, inputs, Path(overlay) if overlay else None)
+        return project_of(model).build(
+            deploy, inputs, overlay=Path(overlay) if overlay else None, device=device,
+            python=python, remote_dir=remote_dir,
+        )  # fmt: skip
 
 
 def project_of(model: Any) -> Project:

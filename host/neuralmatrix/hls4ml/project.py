@@ -106,8 +106,12 @@ class Project:
         layers = {layer: found[value] for layer, value in names.items()}
         return self.predict(x), layers
 
-    def build(self, host: str | None, inputs: Any, overlay: Path | None) -> dict[str, Any]:
-        """Return the estimate of the program, and of a run on a board what it says."""
+    def build(self, board: str | Target | None, inputs: Any, **request: Any) -> dict[str, Any]:
+        """Return the estimate of the program, and of a run on a board what it says.
+
+        ``board``: "user@board", or how to connect.  ``request``: what ``deploy`` is asked beside
+        files: device, python, overlay, remote_dir.
+        """
         program = self.session.program if self.session is not None else self.compile()
         estimate = program.estimate()
         report: dict[str, Any] = {
@@ -120,17 +124,22 @@ class Project:
             },
             "notes": list(program.notes),
         }
-        if host is None:
+        if board is None:
             return report
-        shapes = [tuple(v.shape) for v in self.model.get_input_variables()]
-        rng = np.random.default_rng(0)
-        given = inputs if inputs is not None else [rng.normal(size=(SAMPLES, *s)) for s in shapes]
-        if inputs is None and len(shapes) == 1:
-            given = given[0]
         sent, back = self.path("_inputs.npz"), self.path("_outputs.npz")
-        np.savez(sent, **self.feeds(given))  # type: ignore[arg-type]
-        request = Request(self.path(".nmx"), sent, back, overlay=overlay)
-        return {**report, "run": deploy(Target(host), request)}
+        np.savez(sent, **self.feeds(self._given(inputs)))  # type: ignore[arg-type]
+        target = Target(board) if isinstance(board, str) else board
+        run = deploy(target, Request(self.path(".nmx"), sent, back, **request))
+        return {**report, "run": run, "outputs": str(back)}
+
+    def _given(self, inputs: Any) -> Any:
+        """Return the inputs of a run: random ones if none are given."""
+        if inputs is not None:
+            return inputs
+        rng = np.random.default_rng(0)
+        shapes = [tuple(v.shape) for v in self.model.get_input_variables()]
+        drawn = [rng.normal(size=(SAMPLES, *shape)) for shape in shapes]
+        return drawn[0] if len(drawn) == 1 else drawn
 
 
 def _cast(values: Array, fixed: Fixed) -> Array:

@@ -3,6 +3,7 @@
 
 In: a MatGraph whose inputs have prescribed quantisation (a QDQ model).  Out: an interval for every
 tensor, and for the values before activations and Hadamard products, that holds for every input.
+Before tanh and sigmoid it is the range of their tables: wider, or cut where they are flat.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from .calibrated_graph import CalibratedGraph
 
 Bounds = dict[str, Interval]  # of tensors
 Extent = tuple[int, int, bool]  # rows and columns reduced over, and whether over all channels
+
+# Beyond, a function is less than a third of an int16 step from its end.
+FLAT = {"tanh": 6.5, "sigmoid": 12.0}
 
 
 @dataclass
@@ -149,7 +153,7 @@ def _compute(op: Gemm | Window, facts: _Facts, mg: MatGraph) -> None:
     if isinstance(op, Window) and op.reduce == "max":
         facts.maximum_of[op.output] = (op.input, _extent(op) or (0, 0, False))
     act = _activated(e, pre, op.output in facts.prescribed and not e.hadamard)
-    facts.inner[Point(op.output, "pre_activation")] = pre
+    facts.inner[Point(op.output, "pre_activation")] = _tabulated(e, pre)
     facts.inner[Point(op.output, "pre_product")] = act
     product = _times(act, bounds[e.hadamard]) if e.hadamard else act
     bounds[op.output] = product[0] * e.factor, product[1] * e.factor
@@ -227,6 +231,17 @@ def _activated(e: Epilogue, pre: Interval, capped: bool) -> Interval:
             f"{pre[0]:g} .. {pre[1]:g} has no finite range; pass calibration= with typical inputs"
         )
     return float(y[finite].min()), float(y[finite].max())
+
+
+def _tabulated(e: Epilogue, pre: Interval) -> Interval:
+    """Return the range over which a table is fitted: of tanh and sigmoid a power of two, until they
+    are flat, so that the steps of a recurrence, whose bounds grow, share a table."""
+    flat = FLAT.get(e.activation.name) if e.activation is not None else None
+    peak = max(-pre[0], pre[1])
+    if flat is None or peak <= 0:
+        return pre
+    end = min(2.0 ** np.ceil(np.log2(peak)), flat)
+    return -end, end
 
 
 def _add(a: Interval, b: Interval) -> Interval:

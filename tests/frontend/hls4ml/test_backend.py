@@ -7,11 +7,16 @@ Skipped without hls4ml 1.3 and torch.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
+from conftest import pynq
+from far_board import emulated_board
 from neuralmatrix.compiler import compile_model
 from neuralmatrix.errors import BadInput, BadModel, UnsupportedModel
-from neuralmatrix.frontend.hls4ml.model_graph import is_model_graph
+from neuralmatrix.frontend.hls4ml.model_graph import HANDLERS, handler_of, is_model_graph
+from neuralmatrix.frontend.onnx.context import Refused
 
 hls4ml = pytest.importorskip("hls4ml", "1.3")
 torch = pytest.importorskip("torch")
@@ -103,6 +108,69 @@ def test_layers_that_the_array_has_not_are_refused_together(tmp_path):
         compile_model(model)
 
 
+def test_every_layer_of_hls4ml_is_handled_or_says_what_to_do_instead():
+    from hls4ml.model.layers import layer_map
+
+    refused = {}
+    for kind in set(layer_map.values()):
+        if kind.__name__ in ("Input", "LayerGroup"):
+            continue
+        try:
+            handler_of(kind.__new__(kind))
+        except Refused as reason:
+            refused[kind.__name__] = str(reason)
+    assert {"Embedding", "EinsumDense", "BipolarQuant", "GarNet"} <= set(refused)
+    plain = {name for name, reason in refused.items() if reason.startswith("no such layer")}
+    assert plain <= BEFORE_THE_FLOWS and "Bidirectional" in HANDLERS
+
+
+# Layers that hls4ml's optimisers replace by others before a backend sees them.
+BEFORE_THE_FLOWS = {
+    "BatchNormOnnx", "Broadcast", "Constant", "Conv", "MatMul", "Quant", "SeparableConv1D",
+    "SeparableConv2D",
+}  # fmt: skip
+
+
+def test_means_of_negative_values_are_noted(tmp_path):
+    nn = torch.nn
+    pool = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(32, 3)).eval()
+    notes = " ".join(compile_model(converted(tmp_path, (pool, (2, 8, 8)))).notes)
+    assert "toward 0" in notes
+    plain = " ".join(compile_model(converted(tmp_path, cnn())).notes)
+    assert "toward 0" not in plain  # behind a ReLU
+
+
+def test_profiling_shows_the_arrays_values(tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    pytest.importorskip("seaborn")
+    matplotlib.use("agg")
+    from hls4ml.model.profiling import numerical
+
+    module, shape = mlp()
+    model = converted(tmp_path, (module, shape))
+    for layer in model.get_layers():
+        layer.set_attr("trace", True)
+    model.compile()
+    figures = numerical(model=module, hls_model=model, X=samples(shape))
+    assert all(figure is not None for figure in figures)
+
+
+@pytest.mark.ssh
+def test_a_build_runs_on_a_board(tmp_path):
+    model = converted(tmp_path / "project", mlp())
+    model.compile()
+    x = samples((8,), 5)
+    (tmp_path / "sshd").mkdir()
+    with emulated_board(tmp_path / "sshd", "pynq-z2") as far:
+        report = model.build(
+            deploy=far.target, inputs=x, device="pynq" if pynq() else "emulation",
+            python=sys.executable, remote_dir=str(tmp_path / "there"),
+        )  # fmt: skip
+    (found,) = np.load(report["outputs"]).values()
+    assert np.array_equal(found.reshape(5, -1), model.predict(x))
+    assert report["run"] and report["estimate"]["cycles"] > 0
+
+
 def test_wrong_inputs_are_named(tmp_path):
     model = converted(tmp_path, mlp())
     with pytest.raises(BadInput, match="call compile"):
@@ -122,3 +190,24 @@ def test_outputs_equal_those_of_hls4ml(tmp_path, precision):
     x = samples((2, 8, 8))
     assert np.array_equal(ours.predict(x), theirs.predict(x))
     assert len(np.unique(ours.predict(x))) > 20
+
+
+@pytest.mark.parametrize("mode", ["concat", "sum", "ave", "mul"])
+@pytest.mark.parametrize("whole", [False, True], ids=["last state", "all states"])
+def test_both_directions_of_a_recurrence(tmp_path, mode, whole):
+    keras = pytest.importorskip("keras", "3")
+    keras.utils.set_random_seed(1)
+    cell = keras.layers.LSTM(5, return_sequences=whole)
+    module = keras.Sequential([
+        keras.layers.Input((4, 3)), keras.layers.Bidirectional(cell, merge_mode=mode)
+    ])  # fmt: skip
+    config = hls4ml.utils.config_from_keras_model(
+        module, granularity="name", default_precision="fixed<16,6,RND,SAT>", backend="NeuralMatrix"
+    )
+    model = hls4ml.converters.convert_from_keras_model(
+        module, hls_config=config, output_dir=str(tmp_path), backend="NeuralMatrix"
+    )
+    model.compile()
+    x = samples((4, 3), 30)
+    right = np.asarray(module(x)).reshape(30, -1)
+    assert np.abs(model.predict(x) - right).max() < 0.01 < np.abs(right).max()

@@ -15,14 +15,22 @@ from ...errors import BadModel, UnsupportedModel, UnsupportedNode
 from ..onnx.context import Refused
 from ..onnx.load import require_onnx
 from ..onnx.ops.fixed_point import DOMAIN
-from . import layers, recurrent
+from . import activations, copies, merges, pooling, recurrent, weighted
 from .builder import OPSET, Builder, Value
-from .layers import Handler, Layer, Tensor
+from .layer import Handler, Layer, Tensor
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-HANDLERS: Mapping[str, Handler] = {**layers.HANDLERS, **recurrent.HANDLERS}
+# by the name of hls4ml's class, or of the nearest class that it is made from
+HANDLERS: Mapping[str, Handler] = {
+    **weighted.HANDLERS,
+    **pooling.HANDLERS,
+    **activations.HANDLERS,
+    **merges.HANDLERS,
+    **copies.HANDLERS,
+    **recurrent.HANDLERS,
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,33 @@ def handler_of(node: Any) -> Handler:
     for kind in type(node).__mro__:
         if kind.__name__ in HANDLERS:
             return HANDLERS[kind.__name__]
-    raise Refused(f"no such layer; supported are {', '.join(HANDLERS)}")
+    name = type(node).__name__
+    raise Refused(_INSTEAD.get(name, f"no such layer; supported are {', '.join(HANDLERS)}"))
+
+
+_BINARY = (
+    "binary and ternary layers in hls4ml's own form; export the network as QONNX (BipolarQuant, "
+    "Quant) and give that file to nm.compile"
+)
+_EINSUM = (
+    "an einsum; write products with weights as Dense, or export the source model as ONNX and give "
+    "that file to nm.compile"
+)
+# What to do instead of a layer that is not supported, by hls4ml's class.
+_INSTEAD: Mapping[str, str] = {
+    "BatchNormalizationQuantizedTanh": _BINARY,
+    "BipolarQuant": _BINARY,
+    "Einsum": _EINSUM,
+    "EinsumDense": _EINSUM,
+    "Embedding": "rows of a table chosen by an input; begin the model behind it and look the rows "
+    "up on the host, or export the source model as ONNX and give that file to nm.compile",
+    "DACombinational": "distributed arithmetic; choose the strategy latency or resource",
+    "GarNet": "no form on the array; end the model in front of it",
+    "GarNetStack": "no form on the array; end the model in front of it",
+    "TimeDistributed": "a model within each step; write it as Dense, or as a convolution of size 1",
+    "SymbolicExpression": "an expression; use an activation of hls4ml's",
+    "UnaryLUT": "a table of HGQ's; use an activation of Keras's",
+}
 
 
 def _is_input(layer: Layer) -> bool:
