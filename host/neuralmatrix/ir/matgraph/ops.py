@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
 from ..axis_view import Relabel
@@ -91,14 +92,14 @@ class MatOp:
         """The operation's epilogue; an empty one if it has none of its own."""
         return NO_EPILOGUE
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of all tensors that it reads: main inputs, rhs or minus, residual, hadamard."""
         main = [getattr(self, operand) for operand in self._OPERANDS]
         e = self.epilogue
         return tuple(name for name in (*main, e.residual, e.hadamard) if name is not None)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of all tensors that it writes: its output, then its row statistics."""
         return (self.output, *(row.tensor for row in self.epilogue.rows))
