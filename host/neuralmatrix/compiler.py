@@ -343,7 +343,7 @@ def _measured(
     worse = () if found.agrees else (
         f"the network as the compiler reads it differs from the model as {found.by} runs it by "
         f"{100 * found.difference:.3g} % at output {found.output}: a fault of the compiler or of "
-        "the model; {REPORT_IT}",
+        f"the model; {REPORT_IT}",
     )  # fmt: skip
     made, notes = options.host.accuracies(numbers, quantized)
     behind = options.host.warnings(made, numbers.accuracy.outputs, quantized.recipe.precision)
