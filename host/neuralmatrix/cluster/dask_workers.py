@@ -23,7 +23,7 @@ from .metrics import Sums
 from .workers import Chunk, Feeds, Here, Job, Workers, scored
 
 CONNECT_SECONDS = 15
-WAITING = 2  # pieces per worker's thread that are on their way
+WAITING = 3  # pieces per worker's thread that are on their way
 
 
 class Dask:

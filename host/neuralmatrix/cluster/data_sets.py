@@ -22,8 +22,8 @@ from ..program.program import Program
 from .metrics import Sums, metric_of, totals
 from .workers import HERE, Chunk, Feeds, Job, Packed, Workers
 
-CHUNK = 250  # images
-CHUNK_BYTES = 8 << 20  # of inputs, where 250 images have more
+CHUNK = 125  # images
+CHUNK_BYTES = 8 << 20  # of inputs, where 125 images have more
 
 Progress = Callable[[int, int], object]
 
