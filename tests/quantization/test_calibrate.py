@@ -10,16 +10,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from blocks import Maker, attention, layer_norm
+from build_onnx import model, node
 from golden_passes import exact
 from golden_text import check_golden
 from graph_text import graph_text, mapping_text
+from neuralmatrix.compiler import ByRecipe, front_end
 from neuralmatrix.errors import BadInput
+from neuralmatrix.hardware.board import load_board
 from neuralmatrix.ir.matgraph.ops import Epilogue, MatGraph, Port, Tensor, Window
 from neuralmatrix.ir.matgraph.reference import run_points
 from neuralmatrix.ir.points import Point
 from neuralmatrix.ir.quantized_values import dequantize_array, quantize_array
 from neuralmatrix.ir.types import Function, ViewStep
 from neuralmatrix.quantization import samples
+from neuralmatrix.quantization.calibrate import observe
 from neuralmatrix.quantization.scales import choose_qparams
 from quantized import calibrated, statistics, tied
 
@@ -222,3 +226,19 @@ def test_golden(request: pytest.FixtureRequest, case: str) -> None:
     check_golden(request, f"calibrate/{case}.out.txt", mapping_text(found))
     assert found.keys() == run_points(tied(mg).graph, runs[0]).keys()
     assert all(lo <= 0 <= hi for point, (lo, hi) in found.items() if point.at == "output")
+
+
+def test_a_sum_whose_copy_is_normalised_has_room() -> None:
+    nodes = [node("MatMul", ["x", "w"], ["a"]), node("Add", ["x", "a"], ["s"]),
+             node("Concat", ["s", "x"], ["t"], axis=1),
+             node("LayerNormalization", ["t", "g", "b"], ["y"], axis=-1)]  # fmt: skip
+    constants = {"w": np.eye(16, dtype=np.float32), "g": np.ones(16, np.float32),
+                 "b": np.zeros(16, np.float32)}  # fmt: skip
+    target = load_board("pynq-z2").target
+    lowered = front_end(model(nodes, {"x": (1, 6, 16)}, ["y"], constants), target)
+    graph = ByRecipe().tied(lowered, target)
+    x = np.random.default_rng(0).normal(size=(1, 6, 16)).astype(np.float32)
+    assert "s" not in graph.facts.int16 and graph.facts.scale_groups.root("s") in graph.facts.int16
+    low, high = observe(graph, [{"x": x}] * 4).ranges("minmax")[Point("s")]
+    assert low == pytest.approx(4 * x.min(), rel=1e-6)  # twice what 2 x reaches
+    assert high == pytest.approx(4 * x.max(), rel=1e-6)

@@ -32,7 +32,7 @@ from ..errors import (
 from ..files import read_arrays, write_arrays
 from ..paths import REMOTE_DIR
 from .metrics import Sums
-from .workers import Chunk, Job, Workers
+from .workers import HERE, Chunk, Job, Workers
 
 # What ends a board's part in the work; any other error would come again on every board.
 LOST = (
@@ -98,8 +98,7 @@ class Farm:
         self, call: Callable[[Any, Any], Any], shared: Any, items: Iterable[Any]
     ) -> Iterator[tuple[int, Any]]:
         """Call in this process: a board runs programs alone."""
-        for number, item in enumerate(items):
-            yield number, call(shared, item)
+        return HERE.each(call, shared, items)
 
     def score(self, job: Job, chunks: Iterable[Chunk]) -> Iterator[tuple[int, Sums]]:
         """Yield each chunk's sums.  The last board's error is raised where all boards are lost."""

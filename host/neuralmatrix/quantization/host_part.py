@@ -26,6 +26,7 @@ from .samples import Feed, Run, all_runs, feeds_of, held_back
 from .trials import integer_outputs, shown_outputs
 
 Outputs = Mapping[str, Array]
+HOST_ALONE = "nothing of this model runs on the array: the host computes all of it"
 
 
 @dataclass
@@ -58,7 +59,7 @@ class HostPart:
         constants = {one.name for one in self.edges.constants} if self.edges else set()
         if not self.inputs or not constants.issuperset(self.inputs):
             return ()
-        return ("nothing of this model runs on the array: the host computes all of it",)
+        return (HOST_ALONE,)
 
     def names(self, of_ports: Sequence[str]) -> tuple[str, ...]:
         """Return the names of all that the host does, in order, each once."""

@@ -112,7 +112,7 @@ def _finished(
     return graph, _edges(source, side, ctx, graph)
 
 
-def _for_host_alone(source: Source, side: HostSide, ctx: Context) -> tuple[Graph, HostEdges] | None:
+def _for_host_alone(source: Source, side: HostSide, ctx: Context) -> tuple[Graph, HostEdges]:
     """Return both parts of a model of which nothing is left for the array: constants, comparisons
     of inputs.  A program is one of the array, so that this one copies a number that nobody reads.
     """
